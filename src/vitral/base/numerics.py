@@ -1,0 +1,62 @@
+"""Where to compute, how precisely, and whether to compile: each by a rule that can be said in a sentence."""
+
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from vitral.base.errors import ConfigError
+
+WIDE = 128  # inner width from which bfloat16 gains on a processor that has it; measured, docs/decisions/
+LONG = 3e14  # floating-point operations from which a minute of compiling is worth its time
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The choice, and why in words."""
+
+    device: str
+    precision: str
+    compile: bool
+    reason: str
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        import torch
+
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device, dtype=torch.bfloat16)
+
+
+def choose(precision: str, compile: str, width: int, planned: float) -> Numerics:
+    """Decide for a model of inner `width` and a run of so many `planned` floating-point operations.
+
+    Raises `ConfigError` if something was asked for that this machine cannot do.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    has_bfloat16 = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_computes_in_bfloat16()
+    if precision == "auto":
+        gains = has_bfloat16 and width >= WIDE
+        precision = "bfloat16" if gains else "float32"
+        reason = f"{precision}, since the width of {width} is {'at least' if width >= WIDE else 'below'} {WIDE}"
+        if width >= WIDE and not has_bfloat16:
+            reason = f"float32, since this {device} does not compute in bfloat16"
+    else:
+        reason = f"{precision}, as asked"
+    can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+    if compile == "yes" and not can_compile:
+        raise ConfigError("--compile yes needs a C++ compiler, and none was found. Install g++ or clang, or leave it out.")
+    compiled = can_compile if compile == "yes" else compile == "auto" and can_compile and planned >= LONG
+    reason += "; compiled" if compiled else "; not compiled"
+    if compile == "auto":
+        reason += f", since {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
+    return Numerics(device, precision, compiled, reason)
+
+
+def cpu_computes_in_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX), rather than imitating it slowly."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

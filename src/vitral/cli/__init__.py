@@ -1,0 +1,73 @@
+"""`vitral VERB`: a file per verb. Nothing heavy is imported until a verb runs.
+
+A verb's file defines `Options`, a settings dataclass, and `run(options)`, which returns what `--json` prints. Progress and
+prose go to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+import ast
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from vitral.base.errors import UsageError, VitralError
+from vitral.base.lookup import check_name, names
+
+USAGE = """usage: vitral VERB [OPTIONS]
+
+Builds, trains and looks inside Vision Transformers, and measures what it says about them.
+
+verbs:
+{verbs}
+
+`vitral VERB --help` explains a verb's options. `vitral train` with no options learns the `shapes` in two minutes.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {verb:<9}{sentence(verb)}" for verb in names("cli"))), end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from vitral.base.provenance import installed
+
+        print(f"vitral {installed('vitral')}")
+        return 0
+    verb, *rest = arguments
+    try:
+        check_name(verb, names("cli"), "verb")
+        return run(verb, rest)
+    except VitralError as error:
+        say(f"vitral {verb}: {error}" if not isinstance(error, UsageError) else f"vitral {verb}: {error}\nSee: vitral {verb} --help")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say(f"vitral {verb}: interrupted.")
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def run(verb: str, arguments: list[str]) -> int:
+    from vitral.cli._parse import parse
+
+    module = import_module(f"vitral.cli.{verb}")
+    options = parse(module.Options, arguments, f"vitral {verb}", module.__doc__ or "", getattr(module, "defaults", None))
+    result = module.run(options)
+    if options.json:
+        print(json.dumps(result))
+    return int(result.get("exit_code", 0))
+
+
+def sentence(verb: str) -> str:
+    """The first line of a verb's file, read without importing it."""
+    source = (Path(__file__).parent / f"{verb}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def say(text: str) -> None:
+    """Prose for a person, beside the results."""
+    print(text, file=sys.stderr, flush=True)

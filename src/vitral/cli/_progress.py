@@ -1,0 +1,93 @@
+"""What a person sees while a model trains: a live table on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections import deque
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from vitral.cli import say
+from vitral.train.fit import Evaluation
+from vitral.train.steps import Step
+
+RECENT = 50  # steps that rates are taken over
+QUIET = 10.0  # seconds between plain lines
+
+
+class Progress:
+    """Rates over the last steps, and where they are shown."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self.first = 1
+        self.recent: deque[Step] = deque(maxlen=RECENT)
+        self.evaluations: list[Evaluation] = []
+        self.began = self.printed = time.monotonic()
+        console = Console(stderr=True)
+        self.live = Live(console=console, refresh_per_second=4, transient=False) if sys.stderr.isatty() else None
+        if self.live:
+            self.live.start()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def record(self) -> dict[str, float]:
+        """The last steps in numbers: mean loss and accuracy, images a second, the share of time spent waiting for data."""
+        images, seconds = sum(s.images for s in self.recent), sum(s.seconds for s in self.recent)
+        return {
+            "step": self.recent[-1].number,
+            "train_loss": sum(s.loss * s.images for s in self.recent) / images,
+            "train_accuracy": sum(s.correct for s in self.recent) / images,
+            "lr": self.recent[-1].lr,
+            "images_per_second": images / seconds,
+            "waiting": sum(s.waiting for s in self.recent) / seconds,
+        }
+
+    def stepped(self, step: Step) -> None:
+        if not self.recent:
+            self.first = step.number  # a resumed run starts later
+        self.recent.append(step)
+        if self.live:
+            self.live.update(self.table())
+        elif time.monotonic() - self.printed > QUIET:
+            self.printed = time.monotonic()
+            say(self.line())
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+        if self.live:
+            self.live.update(self.table())
+        else:
+            self.printed = time.monotonic()
+            say(f"{self.line()}   validation: loss {evaluation.loss:.3f}, accuracy {evaluation.accuracy:.1%}")
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+
+    def eta(self) -> str:
+        now = self.recent[-1].number
+        left = (self.total - now) * self.seconds / (now - self.first + 1)
+        return f"{int(left) // 60}:{int(left) % 60:02d}"
+
+    def line(self) -> str:
+        now = self.record()
+        return (
+            f"step {now['step']:>6,}/{self.total:,}   loss {now['train_loss']:.3f}   accuracy {now['train_accuracy']:6.1%}   "
+            f"{now['images_per_second']:,.0f} images/s   waiting {now['waiting']:.0%}   left {self.eta()}"
+        )
+
+    def table(self) -> Group:
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        for heading in ("step", "validation loss", "accuracy", ""):
+            table.add_column(heading, justify="right")
+        for done in self.evaluations[-12:]:
+            table.add_row(f"{done.step:,}", f"{done.loss:.3f}", f"{done.accuracy:.1%}", "best" if done.best else "")
+        bar = ProgressBar(total=self.total, completed=self.recent[-1].number if self.recent else 0, width=60)
+        return Group(table, bar, Text(self.line() if self.recent else ""))
+

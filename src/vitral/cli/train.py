@@ -1,0 +1,156 @@
+"""Train a model; with no options, a small ViT on the built-in shapes, with a report at the end.
+
+Everything goes into a run folder (runs/DATA-1, -2, ...) that is never overwritten: settings, metrics, the best model, a
+checkpoint to go on from, and report.html. Defaults depend on the data; `vitral train --data digits --help` shows those.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import torch
+
+from vitral.base.config import Option, read_settings
+from vitral.base.errors import ConfigError, StoreError, UsageError, WatchError
+from vitral.base.numerics import choose
+from vitral.cli import say
+from vitral.cli._open import model_and_data
+from vitral.cli._parse import value_of
+from vitral.cli._progress import Progress
+from vitral.cli._report import write_report
+from vitral.data.batches import steps_in
+from vitral.explain.film import Film, frame_steps
+from vitral.store.model import load_model
+from vitral.train.checkpoint import read_progress
+from vitral.train.cost import operations, width
+from vitral.train.fit import Evaluation, fit
+from vitral.train.metrics import interval, predict_split
+from vitral.train.recipe import Recipe, preset
+from vitral.train.run import Run
+
+FILMED = 6
+
+
+@dataclass(frozen=True)
+class Options(Recipe):
+    out: Annotated[Path | None, Option("The run's folder; it must be new or empty. By default the next runs/DATA-NUMBER.")] = None
+    config: Annotated[Path | None, Option("A config.yaml to take settings from; options given beside it come first.")] = None
+    resume: Annotated[Path | None, Option("A run folder to go on with where it stopped; it brings its own settings.")] = None
+    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
+
+
+def defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """Presets by data, then the file of --config; what is typed comes first of all."""
+    file = value_of(arguments, "--config")
+    given = read_settings(Path(file), Recipe) if file else {}
+    data = value_of(arguments, "--data") or given.get("data", "shapes")
+    return preset(data) | given
+
+
+def run(options: Options) -> dict[str, Any]:
+    if options.resume:
+        folder, recipe = Run.existing(options.resume)
+        changed = [name for name, value in asdict(options.recipe).items() if value != getattr(Recipe(**preset(options.data)), name)]
+        if changed or options.config or options.out:
+            raise UsageError(f"--resume goes on with the settings of {options.resume}; leave out the other options.")
+    else:
+        recipe = options.recipe
+    torch.manual_seed(recipe.seed)
+    model, data = model_and_data(recipe)
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    planned = operations(model) * min(recipe.batch_size, len(data.train)) * total
+    numerics = choose(recipe.precision, recipe.compile, width(model), planned)
+    model.to(numerics.device)
+    if not options.resume:
+        folder = Run.new(options.out, recipe)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    say(f"{recipe.data}: {len(data.train):,} images to train, {len(data.val):,} to validate, {len(data.classes)} classes")
+    say(f"{recipe.model}: {parameters:,} parameters, {total:,} steps of {min(recipe.batch_size, len(data.train))} images")
+    say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
+    say(f"run: {folder.folder}")
+
+    film = start_film(folder, model, data.val.pixels[:FILMED], options.resume is not None)
+    progress = Progress(total)
+    with interruptible() as stop:
+        for event in fit(model, data, recipe, numerics, folder, options.resume is not None, stop):
+            if isinstance(event, Evaluation):
+                folder.log(**asdict(event))
+                progress.evaluated(event)
+            else:
+                progress.stepped(event)
+                if film and event.number in frame_steps(total):
+                    film.shoot(model, event.number)
+                    film.save(folder.folder / "film.npz")
+                if event.number % 20 == 0 or event.number == total:
+                    folder.log(**progress.record())
+        progress.close()
+        if stop():
+            say(f"Stopped and saved. Go on with: vitral train --resume {folder.folder}")
+            return {"run": str(folder.folder), "stopped": True, "exit_code": 130}
+    return finish(folder, recipe, data, film, progress)
+
+
+def finish(folder: Run, recipe: Recipe, data: Any, film: Film | None, progress: Progress) -> dict[str, Any]:
+    """Judge the best model on the test split, once, and write the report."""
+    model = load_model(folder.folder, code_of(recipe))
+    test = predict_split(model, data.test)
+    low, high = interval(test.accuracy, len(data.test))
+    folder.log(step=progress.total, test_loss=test.loss, test_accuracy=test.accuracy, n=len(data.test), seconds=progress.seconds)
+    say(f"test accuracy {test.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {len(data.test):,}), trained in {progress.seconds:.0f} s")
+    report = write_report(folder, recipe, model, data, test, film)
+    say(f"report: {report}")
+    say(f"next:   vitral explain {folder.folder} IMAGE     which patches CLS looks at in a picture of yours")
+    return {
+        "run": str(folder.folder),
+        "test_accuracy": test.accuracy,
+        "interval": [low, high],
+        "n": len(data.test),
+        "seconds": progress.seconds,
+        "report": str(report),
+    }
+
+
+def code_of(recipe: Recipe) -> str | None:
+    return recipe.model if ".py" in recipe.model else None
+
+
+def start_film(folder: Run, model: torch.nn.Module, pixels: Any, resumed: bool) -> Film | None:
+    """A film with its first frame; none for a model in which no attention of a CLS token can be seen."""
+    path = folder.folder / "film.npz"
+    if resumed and path.is_file():
+        return Film.load(path, until=read_progress(folder.checkpoints)[1].step)
+    film = Film(pixels)
+    try:
+        film.shoot(model, 0)
+    except (WatchError, UsageError) as error:
+        say(f"No training film: {error}")
+        return None
+    film.save(path)
+    return film
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C, once, asks for a stop after the step under way; a second time it ends the program at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        say("\nstopping after this step (Ctrl-C again to stop at once) ...")
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

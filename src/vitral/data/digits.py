@@ -1,0 +1,25 @@
+"""`digits`: 1,797 real scans of handwritten digits, 8 x 8 pixels, which ship with scikit-learn (UCI, Alpaydin & Kaynak 1998)."""
+
+import numpy as np
+
+from vitral.base.errors import Failure
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split, SplitName, stratified
+
+
+def digits(seed: int = 0) -> Dataset:
+    """Ten classes; 64 % train, 16 % validation and 20 % test, stratified; `seed` draws another such split."""
+
+    def load(name: SplitName) -> Split:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise Failure("The digits come with scikit-learn: pip install 'vitral[digits]'.") from error
+        scans = load_digits()
+        grey = np.round(scans.images * (255 / 16)).astype(np.uint8)
+        rest, test = stratified(scans.target, (0.8, 0.2), seed)
+        train, val = (rest[part] for part in stratified(scans.target[rest], (0.8, 0.2), seed))
+        chosen = {"train": train, "val": val, "test": test}[name]
+        return Split(np.repeat(grey[chosen][..., None], 3, axis=3), scans.target[chosen].astype(np.int64))
+
+    return Dataset("digits", tuple("0123456789"), Preprocessing(size=(8, 8)), load)

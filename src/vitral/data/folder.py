@@ -1,0 +1,129 @@
+"""A folder of the user's own images, one sub-folder a class.
+
+Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/...` with `val/` and `test/` beside it; a split
+that is missing there is cut from `train`.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitral.base.errors import DataError, ImageError
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split, SplitName, stratified
+from vitral.data.image import SUFFIXES, load_image
+from vitral.data.preprocess import fit
+
+SPLITS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+VAL, TEST = 0.15, 0.15
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files and the class of each."""
+
+    paths: list[Path]
+    labels: list[int]
+
+    def __getitem__(self, chosen: Sequence[int]) -> "Files":
+        return Files([self.paths[i] for i in chosen], [self.labels[i] for i in chosen])
+
+
+def folder(
+    root: Path,
+    preprocessing: Preprocessing,
+    seed: int = 0,
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    report: Report = lambda sentence: None,
+) -> Dataset:
+    """Class folders as a data set of images cut to `preprocessing.size`; `report` gets what a person should know.
+
+    Raises `DataError` if there are no images, only one class, or too few to hold some out. Loading a split raises
+    `ImageError` for a file that is no image, unless `on_bad_image` is `"skip"`.
+    """
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}. Data is a folder of class folders, or the name of a built-in set.")
+    homes = {split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in SPLITS.items()}
+    home = homes["train"] or root
+    classes = class_names(home)
+    files = {"train": listing(home, classes, report)}
+    for split in ("val", "test"):
+        if homes["train"] and homes[split]:
+            unknown = sorted(set(class_names(homes[split], at_least=1)) - set(classes))
+            if unknown:
+                raise DataError(f"{homes[split]} has classes that {home} lacks: {', '.join(unknown)}. They could not be learned.")
+            files[split] = listing(homes[split], classes, report)
+
+    missing = [split for split in ("val", "test") if split not in files]
+    if missing:
+        shares = {"val": VAL, "test": TEST}
+        held_out = tuple(shares[split] for split in missing)
+        whole = files["train"]
+        parts = stratified(np.array(whole.labels), (1 - sum(held_out), *held_out), seed)
+        files |= {split: whole[part] for split, part in zip(("train", *missing), parts)}
+        if any(not files[split].paths for split in ("train", *missing)):
+            raise DataError(
+                f"{home} has {len(whole.paths)} images in {len(classes)} classes: too few to hold some out. "
+                f"Give each class at least 10, or make {' and '.join(f'{root.name}/{split}/' for split in missing)} yourself."
+            )
+        report(f"No {' or '.join(missing)} folder: {', '.join(f'{len(files[s].paths)} {s}' for s in files)} images, cut by seed {seed}.")
+
+    return Dataset(
+        str(root), classes, preprocessing, lambda split: decode(files[split], preprocessing, on_bad_image, split, report)
+    )
+
+
+def class_names(home: Path, at_least: int = 2) -> tuple[str, ...]:
+    """The sub-folders that hold images, sorted."""
+    found = tuple(sorted(child.name for child in home.iterdir() if child.is_dir() and not child.name.startswith(".") and any(images_in(child))))
+    if not found:
+        raise DataError(f"{home} has no images in class folders. Put each class in a folder of its own: {home.name}/cat/1.jpg.")
+    if len(found) < at_least:
+        raise DataError(f"{home} has one class only, {found[0]!r}: there is nothing to tell apart. Add a second class folder.")
+    return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."))
+
+
+def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        found = images_in(home / name) if (home / name).is_dir() else []
+        paths += found
+        labels += [label] * len(found)
+    others = sum(path.is_file() and not path.name.startswith(".") for name in classes for path in (home / name).rglob("*")) - len(paths)
+    if others:
+        report(f"{home}: {others} files are not images by their names ({', '.join(SUFFIXES)}) and were left out.")
+    return Files(paths, labels)
+
+
+def decode(files: Files, preprocessing: Preprocessing, on_bad_image: str, split: str, report: Report) -> Split:
+    """Read every image into memory."""
+
+    def read(path: Path) -> np.ndarray | ImageError:
+        try:
+            return fit(load_image(path), preprocessing)
+        except ImageError as error:
+            if on_bad_image == "fail":
+                raise ImageError(f"{error} Or leave such files out with --on-bad-image skip.") from error
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(read, files.paths))
+    bad = [path for path, image in zip(files.paths, images) if isinstance(image, ImageError)]
+    if bad:
+        report(f"{len(bad)} of {len(images)} {split} images could not be read and were left out: {', '.join(map(str, bad))}.")
+    good = [i for i, image in enumerate(images) if not isinstance(image, ImageError)]
+    if not good:
+        raise DataError(f"None of the {len(images)} {split} images could be read.")
+    kept = files[good]
+    pixels = np.stack([images[i] for i in good])
+    return Split(pixels, np.array(kept.labels, dtype=np.int64), files=tuple(map(str, kept.paths)))

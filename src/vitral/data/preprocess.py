@@ -1,0 +1,39 @@
+"""What a model's `preprocessing` says, done: to a file's pixels, and to a batch.
+
+Axes:  b batch   y x pixels
+"""
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vitral.base.preprocessing import Preprocessing
+
+
+def fit(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w 3"]:
+    """Cut the centred window with the shape of `size`, `crop` of the largest there is, and resize it to `size`."""
+    height, width = image.shape[:2]
+    target_height, target_width = preprocessing.size
+    if (height, width) == preprocessing.size and preprocessing.crop == 1:
+        return image
+    scale = preprocessing.crop * min(height / target_height, width / target_width)
+    half_height, half_width = target_height * scale / 2, target_width * scale / 2
+    window = (width / 2 - half_width, height / 2 - half_height, width / 2 + half_width, height / 2 + half_height)
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    resized = Image.fromarray(image).resize((target_width, target_height), resampling, box=window)
+    return np.asarray(resized)
+
+
+def normalise(pixels: UInt8[Tensor, "b y x c"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
+    """(pixel / 255 - mean) / std per channel, in float32."""
+    mean = torch.tensor(preprocessing.mean, device=pixels.device) * 255
+    std = torch.tensor(preprocessing.std, device=pixels.device) * 255
+    return rearrange((pixels - mean) / std, "b y x c -> b c y x")
+
+
+def batch_of(images: list[UInt8[np.ndarray, "_ _ 3"]], preprocessing: Preprocessing) -> Float[Tensor, "b 3 y x"]:
+    """Loaded images of any size as one batch for the model."""
+    return normalise(torch.from_numpy(np.stack([fit(image, preprocessing) for image in images])), preprocessing)

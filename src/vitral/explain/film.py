@@ -1,0 +1,63 @@
+"""The training film: what CLS attends to in the same few images, from the untrained model to the last step.
+
+Axes:  f frames   b images   l layers   gy gx rows, columns of patches
+"""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import nn
+
+from vitral.base.files import write_file
+from vitral.data.preprocess import normalise
+from vitral.explain.methods.attention import attention
+
+FRAMES = 18
+
+
+def frame_steps(total: int) -> set[int]:
+    """The steps that are filmed: closer together early, where most happens."""
+    return {round(total * (frame / (FRAMES - 1)) ** 1.6) for frame in range(FRAMES)}
+
+
+@dataclass
+class Film:
+    """Frames of `attention`, heads averaged, in units of uniform attention."""
+
+    pixels: UInt8[np.ndarray, "b y x 3"]
+    steps: list[int] = field(default_factory=list)
+    frames: list[Float[np.ndarray, "b l gy gx"]] = field(default_factory=list)
+    prefix_mass: list[Float[np.ndarray, "b l"]] = field(default_factory=list)
+
+    def shoot(self, model: nn.Module, step: int) -> None:
+        """Add the frame of a step, unless the film has it."""
+        if self.steps and step <= self.steps[-1]:
+            return
+        device = next(model.parameters()).device
+        maps = attention(model, normalise(torch.from_numpy(self.pixels).to(device), model.preprocessing))
+        self.steps.append(step)
+        self.frames.append(maps.values.mean(axis=2))
+        self.prefix_mass.append(maps.prefix_mass.mean(axis=2))
+
+    def save(self, path: Path) -> None:
+        content = io.BytesIO()
+        np.savez_compressed(
+            content, pixels=self.pixels, steps=self.steps, frames=np.stack(self.frames), prefix_mass=np.stack(self.prefix_mass)
+        )
+        write_file(path, content.getvalue())
+
+    @classmethod
+    def load(cls, path: Path, until: int) -> "Film":
+        """The frames up to a step, which a resumed run goes on from."""
+        with np.load(path) as saved:
+            kept = [index for index, step in enumerate(saved["steps"]) if step <= until]
+            return cls(
+                saved["pixels"],
+                [int(saved["steps"][index]) for index in kept],
+                [saved["frames"][index] for index in kept],
+                [saved["prefix_mass"][index] for index in kept],
+            )

@@ -1,0 +1,80 @@
+"""What an explanation gives back: numbers first, a figure from them, a file from the figure.
+
+Axes:  b images   l layers   h heads   gy gx rows, columns of patches   y x pixels
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vitral.base.errors import UsageError
+from vitral.base.files import write_file
+from vitral.report.attention import attention_figure
+from vitral.report.style import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Maps:
+    """A value for each patch, per image, layer and head, and how far to trust it.
+
+    `values` are in `unit`; `prefix_mass` is the share of attention that stays on CLS and other tokens before the patches,
+    which no place in the image can show; `residual` is how far the watched rows were from the model's own output.
+    """
+
+    method: str
+    explained: str
+    values: Float[np.ndarray, "b l h gy gx"]
+    prefix_mass: Float[np.ndarray, "b l h"]
+    pixels: UInt8[np.ndarray, "b y x 3"]
+    layers: tuple[str, ...]
+    heads: tuple[int, ...]
+    residual: float
+    unit: str = "times uniform"
+    sign: str = "positive"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        rows, columns = self.values.shape[-2:]
+        return rows, columns
+
+    def figure(self, image: int = 0) -> "Figure":
+        """Every layer and head of one image, on one scale. Raises `UsageError` for an image that does not exist."""
+        if not 0 <= image < len(self.values):
+            raise UsageError(f"There is no image {image}: the maps are of {len(self.values)}, 0 to {len(self.values) - 1}.")
+        return attention_figure(
+            self.pixels[image], self.values[image], self.prefix_mass[image], self.layers, self.heads, self.caption
+        )
+
+    @property
+    def caption(self) -> str:
+        """What is shown, in a sentence, and how it was checked."""
+        return f"{self.explained} Rows · v gave the model's own output to {self.residual:.0e}."
+
+    def show(self, image: int = 0) -> "Figure":
+        """The figure of one image; a notebook displays it."""
+        return self.figure(image)
+
+    def _repr_png_(self) -> bytes:
+        return png(self.figure())
+
+    def save(self, path: str | Path, image: int = 0) -> Path:
+        """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
+        path = Path(path)
+        match path.suffix:
+            case ".png":
+                write_file(path, png(self.figure(image)))
+            case ".npz":
+                content = io.BytesIO()
+                np.savez_compressed(content, **{name: np.asarray(value) for name, value in vars(self).items()})
+                write_file(path, content.getvalue())
+            case other:
+                raise UsageError(f"{path.name}: maps are saved as .png or .npz, not {other or 'without a suffix'}.")
+        return path

@@ -1,0 +1,99 @@
+"""Pictures of attention maps: every layer and head of an image on one scale, in units of uniform attention.
+
+Axes:  l layers   h heads   gy gx rows, columns of patches   y x pixels
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from vitral.report.style import FAINT, INK, MAGNITUDE, sheet, styled
+
+SHARP = 6.0  # the scale turns logarithmic when the largest value is so many times a typical panel's largest
+FLOOR = 1 / 16  # on a logarithmic scale, less than this is shown as this
+
+
+def scale(values: Float[np.ndarray, "..."]) -> Normalize:
+    """One colour scale for all panels; the last two axes of `values` are a panel's.
+
+    From zero to the largest value; logarithmic where one panel is so sharp that it would blank the others.
+    """
+    largest = values.max(axis=(-2, -1))
+    top = max(float(largest.max()), 1.0)
+    if top > SHARP * float(np.median(largest)):
+        return LogNorm(FLOOR, top, clip=True)
+    return Normalize(0, top)
+
+
+@styled
+def attention_figure(
+    pixels: UInt8[np.ndarray, "y x 3"],
+    values: Float[np.ndarray, "l h gy gx"],
+    prefix_mass: Float[np.ndarray, "l h"],
+    layers: Sequence[str],
+    heads: Sequence[int],
+    caption: str,
+) -> Figure:
+    """The image, then a row a layer and a column a head; under each panel, what stays on CLS itself."""
+    depth, count = values.shape[:2]
+    norm = scale(values)
+    panel = 1.15 if count <= 6 else 0.95
+    left = max(1.7, panel)
+    figure = sheet(left + panel * count + 0.9, max(panel * 1.22 * depth, 1.9) + 0.75)
+    frame = figure.add_gridspec(1, 3, width_ratios=[left, panel * count, 0.14])
+    picture = figure.add_subplot(frame[0])
+    picture.imshow(pixels)
+    picture.set_title("what the model saw")
+    bare(picture)
+    panels = frame[1].subgridspec(depth, count, wspace=0.04, hspace=0.05)
+    for layer in range(depth):
+        for head in range(count):
+            axes = figure.add_subplot(panels[layer, head])
+            shown = overlay(axes, pixels, values[layer, head], norm)
+            axes.set_xlabel(f"CLS {prefix_mass[layer, head]:.0%}", fontsize=6.5, labelpad=2, color=FAINT)
+            if layer == 0:
+                axes.set_title(f"head {heads[head]}", fontsize=8)
+            if head == 0:
+                axes.set_ylabel(layers[layer].removesuffix(".attn"), fontsize=7.5)
+    bar = figure.colorbar(shown, cax=figure.add_subplot(frame[2]), extend="min" if isinstance(norm, LogNorm) else "neither")
+    ticks_in_times(bar.ax, norm)
+    figure.suptitle(caption, fontsize=8, color=INK, x=0.01, ha="left", wrap=True)
+    return figure
+
+
+def overlay(axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize):
+    """A map over its image: the colour is the value, the lightness inside a patch is the image's own."""
+    height, width = pixels.shape[:2]
+    grey = pixels @ np.array([0.299, 0.587, 0.114])
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
+    shown = axes.imshow(values, cmap=MAGNITUDE, norm=norm, alpha=0.72, extent=(0, width, height, 0))
+    bare(axes)
+    return shown
+
+
+def bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def ticks_in_times(axes: Axes, norm: Normalize) -> None:
+    """Label a colour bar 0x, 1x, 2x ...: one is what every patch would get if all were alike."""
+    if isinstance(norm, LogNorm):
+        ticks = [2.0**power for power in range(-4, int(np.log2(norm.vmax)) + 1)]
+        names = [f"{tick:g}×" if tick >= 1 else f"1/{1 / tick:g}×" for tick in ticks]
+    else:
+        step = max(1, round(norm.vmax / 6))
+        ticks = [float(tick) for tick in range(0, int(norm.vmax) + 1, step)]
+        names = [f"{tick:g}×" for tick in ticks]
+        if 1.0 not in ticks:
+            ticks, names = [*ticks, 1.0], [*names, "1×"]
+    axes.set_yticks(ticks, names)
+    axes.minorticks_off()
+    axes.set_title("uniform\n= 1×", fontsize=7)
+    axes.tick_params(labelsize=7)

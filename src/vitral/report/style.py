@@ -1,0 +1,65 @@
+"""One figure style: quiet ink on white, colours that grow evenly in lightness, nothing that only hue can tell."""
+
+import base64
+import io
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK, FAINT, ACCENT, SECOND = "#22303c", "#8a97a3", "#0b6e99", "#c2571a"
+MAGNITUDE = "viridis"  # perceptually even, and readable without colour vision
+SIGNED = "RdBu_r"
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+}
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw in the style, whatever the user's own Matplotlib settings."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def sheet(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, drawn without a window system."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 130) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
+
+
+def data_uri(content: bytes, kind: str = "image/png") -> str:
+    """File content that an HTML page can hold in itself."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

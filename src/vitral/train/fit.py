@@ -1,0 +1,98 @@
+"""A whole training run: batches, steps, evaluations, checkpoints. Plain code around the loop in `steps.py`."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+
+import torch
+from torch import nn
+
+from vitral.base.config import to_yaml
+from vitral.base.errors import StoreError
+from vitral.base.lookup import find
+from vitral.base.numerics import Numerics
+from vitral.base.provenance import provenance
+from vitral.data.batches import batches, steps_in
+from vitral.data.dataset import Dataset
+from vitral.store.model import save_model
+from vitral.train.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
+from vitral.train.metrics import predict_split
+from vitral.train.optim import optimizers, schedule
+from vitral.train.recipe import Recipe
+from vitral.train.run import Run
+from vitral.train.steps import Step, steps
+
+EVALUATIONS = 10  # at least so many a run, and one each epoch
+SAVE_EVERY = 60.0  # seconds
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation split after a step; `best` when no earlier one was as good."""
+
+    step: int
+    loss: float
+    accuracy: float
+    best: bool
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    numerics: Numerics,
+    run: Run,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Step | Evaluation]:
+    """Train `model` by `recipe`, yielding each step and each evaluation; the best model and a checkpoint are in `run`.
+
+    When `stop()` turns true, a checkpoint is written after the step under way and the generator ends. With `resume` it
+    goes on from the last checkpoint as if it had never stopped. Raises `StoreError` if that belongs to other data or
+    settings, `TrainingError` if the loss is not a number.
+    """
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
+    movers = optimizers(model, recipe)
+    settings, content = sha256(to_yaml(recipe).encode()).hexdigest(), fingerprint(data.train)
+    done, best = 0, -1.0
+    if resume:
+        folder, progress = read_progress(run.checkpoints)
+        if progress.settings != settings:
+            raise StoreError(f"{run.folder / 'config.yaml'} was changed since the run stopped. Put it back, or start a new run with it: --config.")
+        if progress.data != content:
+            raise StoreError(f"The training images of {recipe.data} are not those the run began with. Put them back, or start a new run.")
+        load_checkpoint(folder, model, movers)
+        done, best = progress.step, progress.best
+        run.rewind(done)
+
+    def checkpoint(step: int) -> None:
+        save_checkpoint(run.checkpoints, Progress(step, best, settings, content), model, movers)
+
+    trained = torch.compile(model) if numerics.compile else model
+    feed = batches(
+        data.train, model.preprocessing, recipe.batch_size, recipe.seed, find("data.augmentation", recipe.augment, "augmentation"),
+        start=done, device=numerics.device,
+    )  # fmt: skip
+    lr_at = partial(schedule, total=total, warmup=recipe.warmup)
+    loop = steps(trained, feed, movers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
+    saved = time.monotonic()
+    while done < total:
+        step = next(loop)
+        done = step.number
+        yield step
+        stopping = stop()
+        if done % every == 0 or done == total:
+            held_out = predict_split(model, data.val, numerics.device)
+            evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.accuracy > best)
+            if evaluation.best:
+                best = evaluation.accuracy
+                save_model(model, run.folder, provenance() | {"data": recipe.data, "data_sha256": content, "step": done})
+            yield evaluation
+        if stopping or done % every == 0 or done == total or time.monotonic() - saved > SAVE_EVERY:
+            checkpoint(done)
+            saved = time.monotonic()
+        if stopping:
+            return

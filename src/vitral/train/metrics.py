@@ -1,0 +1,67 @@
+"""How good a classifier is on a split, with how sure one can be.
+
+Axes:  n images   k classes
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import nn
+
+from vitral.data.dataset import Split
+from vitral.data.preprocess import normalise
+
+AT_ONCE = 250
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class probabilities for a split, and what is right."""
+
+    probabilities: Float[np.ndarray, "n k"]
+    labels: Int[np.ndarray, " n"]
+
+    @property
+    def answers(self) -> Int[np.ndarray, " n"]:
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.answers == self.labels).mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        chosen = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
+
+    @property
+    def confusion(self) -> Int[np.ndarray, "k k"]:
+        """Row: the true class; column: the answer."""
+        count = self.probabilities.shape[1]
+        return np.bincount(self.labels * count + self.answers, minlength=count * count).reshape(count, count)
+
+
+def interval(accuracy: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson 1927)."""
+    z = 1.959964
+    centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
+    return centre - half, centre + half
+
+
+def predict_split(model: nn.Module, split: Split, device: str = "cpu") -> Predictions:
+    """Run the model over a split, in eval mode and float32; its mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    pixels = torch.from_numpy(split.pixels)
+    with torch.inference_mode():
+        parts = [
+            model(normalise(pixels[start : start + AT_ONCE].to(device), model.preprocessing)).float().softmax(dim=1).cpu()
+            for start in range(0, len(split), AT_ONCE)
+        ]
+    model.train(was_training)
+    return Predictions(torch.cat(parts).numpy(), split.labels)

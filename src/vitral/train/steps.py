@@ -1,0 +1,64 @@
+"""The training loop, as a generator: whoever iterates decides when to log, evaluate, save and stop."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitral.base.errors import TrainingError
+from vitral.train.optim import set_lr
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update did. `number` counts from 1; `waiting` is the part of `seconds` in which the batch was made."""
+
+    number: int
+    images: int
+    loss: float
+    correct: int
+    lr: float
+    seconds: float
+    waiting: float
+
+
+def steps(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+    lr_at: Callable[[int], float],
+    autocast: Callable[[], AbstractContextManager[object]],
+    clip: float,
+    label_smoothing: float = 0.0,
+    done: int = 0,
+) -> Iterator[Step]:
+    """Train on each batch of (images, labels) and yield what happened, `done` steps having been taken before.
+
+    Raises `TrainingError` at the first loss that is not a number, before it reaches the weights.
+    """
+    model.train()
+    start = time.perf_counter()
+    for number, (images, labels) in enumerate(batches, done + 1):
+        ready = time.perf_counter()
+        fraction = lr_at(number - 1)
+        set_lr(optimizers, fraction)
+        with autocast():
+            logits = model(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        value = loss.item()
+        if value != value or value in (float("inf"), -float("inf")):
+            raise TrainingError(f"The loss of step {number} is {value}. Try a lower --lr, or --precision float32.")
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        correct = int((logits.argmax(dim=1) == labels).sum())
+        now = time.perf_counter()
+        lr = optimizers[-1].param_groups[0]["lr"]
+        yield Step(number, len(labels), value, correct, lr, now - start, ready - start)
+        start = time.perf_counter()
