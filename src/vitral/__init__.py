@@ -1,0 +1,62 @@
+"""Vitral builds, trains and looks inside Vision Transformers, and measures every claim it makes about them.
+
+Names are imported when they are first used, so that `import vitral` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitral.data.image import load_image
+    from vitral.explain.maps import Maps
+    from vitral.explain.watch import watch
+    from vitral.nn.attention import Attention
+    from vitral.nn.block import Block
+    from vitral.nn.mlp import MLP
+    from vitral.nn.patch import PatchEmbedding
+    from vitral.nn.vit import VisionTransformer
+    from vitral.nn.zoo import create, list_models
+    from vitral.store.model import load
+    from vitral.store.predict import predict
+
+HOMES = {
+    "Attention": "nn.attention",
+    "Block": "nn.block",
+    "MLP": "nn.mlp",
+    "Maps": "explain.maps",
+    "PatchEmbedding": "nn.patch",
+    "VisionTransformer": "nn.vit",
+    "create": "nn.zoo",
+    "list_models": "nn.zoo",
+    "load": "store.model",
+    "load_image": "data.image",
+    "predict": "store.predict",
+    "watch": "explain.watch",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of use
+    "PatchEmbedding",
+    "Attention",
+    "MLP",
+    "Block",
+    "VisionTransformer",
+    "create",
+    "list_models",
+    "load",
+    "load_image",
+    "predict",
+    "watch",
+    "Maps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'vitral' has no attribute {name!r}")
+    found = getattr(import_module(f"vitral.{HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -58,7 +58,7 @@ def check(settings: Any) -> None:
             right = value in get_args(kind)
             expected = "one of " + ", ".join(map(str, get_args(kind)))
         else:
-            plain = wanted[0] if wanted and not get_origin(kind) is tuple else kind
+            plain = wanted[0] if wanted and get_origin(kind) is not tuple else kind
             right = _is(value, get_origin(plain) or plain)
             expected = f"a value of type {getattr(plain, '__name__', plain)}"
         if not right:

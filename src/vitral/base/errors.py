@@ -1,16 +1,16 @@
 """What can go wrong, as a tree. Every message says what was asked, what was found and what to do.
 
-    VitralError
-    ├── UsageError          the request cannot be right: a name, an option, a combination of settings   (exit code 2)
-    │   ├── ConfigError     sizes or settings that do not fit together
-    │   └── UnknownName     no such model, data set, method, ...; names the nearest known one
-    └── Failure             the request was right, but it could not be done                             (exit code 1)
-        ├── ShapeError      a tensor or an image of a size the model does not take
-        ├── ImageError      a file that is not an image, or only the beginning of one
-        ├── DataError       a data set that cannot be learned from
-        ├── StoreError      a model file or run folder that is missing, damaged or of another kind
-        ├── TrainingError   training cannot go on (a loss that is not a number, say)
-        └── WatchError      no attention was seen, or what was seen could not be verified
+VitralError
+├── UsageError          the request cannot be right: a name, an option, a combination of settings   (exit code 2)
+│   ├── ConfigError     sizes or settings that do not fit together
+│   └── UnknownName     no such model, data set, method, ...; names the nearest known one
+└── Failure             the request was right, but it could not be done                             (exit code 1)
+    ├── ShapeError      a tensor or an image of a size the model does not take
+    ├── ImageError      a file that is not an image, or only the beginning of one
+    ├── DataError       a data set that cannot be learned from
+    ├── StoreError      a model file or run folder that is missing, damaged or of another kind
+    ├── TrainingError   training cannot go on (a loss that is not a number, say)
+    └── WatchError      no attention was seen, or what was seen could not be verified
 """
 
 

@@ -1,4 +1,7 @@
-"""Find things by name. The folder is the registry: `methods/rollout.py` defines `rollout`, and that is its whole enrolment."""
+"""Find things by name.
+
+The folder is the registry: `methods/rollout.py` defines `rollout`, and that is its whole enrolment.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -32,7 +35,7 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'rollout'?", or nothing when nothing is near."""
+    """ " Did you mean 'rollout'?", or nothing when nothing is near."""
     close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -47,7 +47,9 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
         reason = f"{precision}, as asked"
     can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
     if compile == "yes" and not can_compile:
-        raise ConfigError("--compile yes needs a C++ compiler, and none was found. Install g++ or clang, or leave it out.")
+        raise ConfigError(
+            "--compile yes needs a C++ compiler, and none was found. Install g++ or clang, or leave it out."
+        )
     compiled = can_compile if compile == "yes" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"
     if compile == "auto":

@@ -6,14 +6,16 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 
-def provenance() -> dict[str, object]:
+def provenance() -> dict[str, Any]:
     """Command, time (UTC), versions and machine, ready for JSON."""
     return {
         "command": ["vitral", *sys.argv[1:]],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: installed(name) for name in ("vitral", "torch", "numpy")},
+        "versions": {"python": platform.python_version()}
+        | {name: installed(name) for name in ("vitral", "torch", "numpy")},
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
     }
 

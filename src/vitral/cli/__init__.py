@@ -1,7 +1,7 @@
 """`vitral VERB`: a file per verb. Nothing heavy is imported until a verb runs.
 
-A verb's file defines `Options`, a settings dataclass, and `run(options)`, which returns what `--json` prints. Progress and
-prose go to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+A verb's file defines `Options`, a settings dataclass, and `run(options)`, which returns what `--json` prints. Progress
+and prose go to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 import ast
@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_name(verb, names("cli"), "verb")
         return run(verb, rest)
     except VitralError as error:
-        say(f"vitral {verb}: {error}" if not isinstance(error, UsageError) else f"vitral {verb}: {error}\nSee: vitral {verb} --help")
+        say(
+            f"vitral {verb}: {error}"
+            if not isinstance(error, UsageError)
+            else f"vitral {verb}: {error}\nSee: vitral {verb} --help"
+        )
         return error.exit_code
     except KeyboardInterrupt:
         say(f"vitral {verb}: interrupted.")
@@ -55,7 +59,9 @@ def run(verb: str, arguments: list[str]) -> int:
     from vitral.cli._parse import parse
 
     module = import_module(f"vitral.cli.{verb}")
-    options = parse(module.Options, arguments, f"vitral {verb}", module.__doc__ or "", getattr(module, "defaults", None))
+    options = parse(
+        module.Options, arguments, f"vitral {verb}", module.__doc__ or "", getattr(module, "defaults", None)
+    )
     result = module.run(options)
     if options.json:
         print(json.dumps(result))

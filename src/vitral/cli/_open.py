@@ -1,7 +1,7 @@
 """What a verb's MODEL and DATA mean."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -13,23 +13,16 @@ from vitral.data.dataset import Dataset
 from vitral.data.folder import folder
 from vitral.data.named import named
 from vitral.nn.zoo import MODELS, create
+from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
-from vitral.store.model import dress, load_model
+from vitral.store.model import dress
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
 
 
-def trained(name: str, code: str | None = None) -> nn.Module:
-    """A model that has been trained: the folder of a run."""
-    path = Path(name)
-    if path.is_dir():
-        return load_model(path, code)
-    if path.name in ("model.safetensors", "model.json") and path.is_file():
-        return load_model(path.parent, code)
-    raise UnknownName(f"There is no run {name!r}. MODEL is the folder that `vitral train` made, such as runs/shapes-1.")
-
-
-def data_set(spec: str, preprocessing: Preprocessing, seed: int = 0, on_bad_image: str = "fail") -> Dataset:
+def data_set(
+    spec: str, preprocessing: Preprocessing, seed: int = 0, on_bad_image: Literal["fail", "skip"] = "fail"
+) -> Dataset:
     """Data by name or path; a folder's images are cut as `preprocessing` says."""
     found = named(spec)
     return folder(found, preprocessing, seed, on_bad_image, say) if isinstance(found, Path) else found
@@ -42,15 +35,20 @@ def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     if name not in MODELS and Path(name).exists():
         raise ConfigError(f"{name} is a path. To train, --model takes a name from `vitral models`, or file.py:Name.")
     if name not in MODELS:
-        raise UnknownName(f"There is no model {name!r}.{nearest(name, MODELS)} `vitral models` lists them; your own is file.py:Name.")
+        raise UnknownName(
+            f"There is no model {name!r}.{nearest(name, MODELS)} `vitral models` lists them; your own is file.py:Name."
+        )
     return create(name, num_classes=num_classes, img_size=img_size)
 
 
-def model_and_data(recipe: Any) -> tuple[nn.Module, Dataset]:
+def model_and_data(recipe: Any) -> tuple[Classifier, Dataset]:
     """Both as a recipe names them, made to fit each other."""
     built_in = not isinstance(named(recipe.data), Path)
     if built_in and recipe.img_size:
-        raise ConfigError(f"--img-size is for folders of images; say it with the data: {recipe.data.partition(':')[0]}:size={recipe.img_size}.")
+        raise ConfigError(
+            "--img-size is for folders of images; say it with the data: "
+            f"{recipe.data.partition(':')[0]}:size={recipe.img_size}."
+        )
     side = recipe.img_size or (MODELS[recipe.model][2] if recipe.model in MODELS else PHOTO)
     data = data_set(recipe.data, Preprocessing(size=(side, side)), recipe.seed, recipe.on_bad_image)
     model = untrained(recipe.model, len(data.classes), data.preprocessing.size)

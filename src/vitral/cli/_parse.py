@@ -13,7 +13,9 @@ Settings = TypeVar("Settings")
 Defaults = Callable[[Sequence[str]], dict[str, Any]]
 
 
-def parse(settings: type[Settings], arguments: Sequence[str], program: str, description: str, defaults: Defaults | None) -> Settings:
+def parse(
+    settings: type[Settings], arguments: Sequence[str], program: str, description: str, defaults: Defaults | None
+) -> Settings:
     """The settings that a command line gives; a wrong one ends the program with code 2 and a sentence.
 
     `defaults`, if a verb has them, looks at the command line first for what its defaults depend on.
@@ -23,14 +25,16 @@ def parse(settings: type[Settings], arguments: Sequence[str], program: str, desc
     given = defaults(arguments) if defaults else {}
     fields = []
     for name, (kind, option) in options(settings).items():
-        default = given.get(name, next(field.default for field in dataclasses.fields(settings) if field.name == name))
+        default = given.get(name, getattr(settings, name, dataclasses.MISSING))
         annotation = Annotated[kind, tyro.conf.arg(help=described(option), name=None)]
         if option.positional:
             annotation = tyro.conf.Positional[annotation]
         field = dataclasses.field() if default is dataclasses.MISSING else dataclasses.field(default=default)
         fields.append((name, annotation, field))
     made = dataclasses.make_dataclass(settings.__name__, fields, frozen=True, kw_only=True)
-    parsed = tyro.cli(made, args=list(arguments), prog=program, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+    parsed: Any = tyro.cli(
+        made, args=list(arguments), prog=program, description=description, config=(tyro.conf.FlagCreatePairsOff,)
+    )
     return settings(**{name: getattr(parsed, name) for name, _, _ in fields})
 
 

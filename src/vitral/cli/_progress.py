@@ -37,7 +37,10 @@ class Progress:
         return time.monotonic() - self.began
 
     def record(self) -> dict[str, float]:
-        """The last steps in numbers: mean loss and accuracy, images a second, the share of time spent waiting for data."""
+        """The last steps in numbers.
+
+        Mean loss and accuracy, images a second, the share of time spent waiting for data.
+        """
         images, seconds = sum(s.images for s in self.recent), sum(s.seconds for s in self.recent)
         return {
             "step": self.recent[-1].number,
@@ -78,7 +81,8 @@ class Progress:
     def line(self) -> str:
         now = self.record()
         return (
-            f"step {now['step']:>6,}/{self.total:,}   loss {now['train_loss']:.3f}   accuracy {now['train_accuracy']:6.1%}   "
+            f"step {now['step']:>6,}/{self.total:,}   "
+            f"loss {now['train_loss']:.3f}   accuracy {now['train_accuracy']:6.1%}   "
             f"{now['images_per_second']:,.0f} images/s   waiting {now['waiting']:.0%}   left {self.eta()}"
         )
 
@@ -90,4 +94,3 @@ class Progress:
             table.add_row(f"{done.step:,}", f"{done.loss:.3f}", f"{done.accuracy:.1%}", "best" if done.best else "")
         bar = ProgressBar(total=self.total, completed=self.recent[-1].number if self.recent else 0, width=60)
         return Group(table, bar, Text(self.line() if self.recent else ""))
-

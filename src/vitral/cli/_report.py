@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.files import write_file
@@ -15,6 +14,7 @@ from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.explain.film import Film
 from vitral.explain.methods.attention import attention
+from vitral.nn.vit import VisionTransformer
 from vitral.report.attention import attention_figure
 from vitral.report.confusion import confusion_figure
 from vitral.report.curves import curves_figure
@@ -24,6 +24,7 @@ from vitral.report.page import Page, Picture, Section
 from vitral.report.positions import positions_figure
 from vitral.report.style import png
 from vitral.report.tokens import tokens_figure
+from vitral.store.classifier import Classifier
 from vitral.store.model import architecture, rebuild
 from vitral.train.metrics import Predictions, interval
 from vitral.train.recipe import Recipe, preset
@@ -32,7 +33,9 @@ from vitral.train.run import Run
 WORST = 7
 
 
-def write_report(run: Run, recipe: Recipe, model: nn.Module, data: Dataset, test: Predictions, film: Film | None) -> Path:
+def write_report(
+    run: Run, recipe: Recipe, model: Classifier, data: Dataset, test: Predictions, film: Film | None
+) -> Path:
     """Write `report.html`, and the film as `film.gif`, into the run's folder; the report's path."""
     records = run.records()
     low, high = interval(test.accuracy, len(test.labels))
@@ -47,7 +50,10 @@ def write_report(run: Run, recipe: Recipe, model: nn.Module, data: Dataset, test
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=f"{test.accuracy:.1%} right",
-        detail=f"on {len(test.labels):,} test images that it never saw (95 % interval {low:.1%} to {high:.1%}; chance {1 / len(data.classes):.1%}).",
+        detail=(
+            f"on {len(test.labels):,} test images that it never saw "
+            f"(95 % interval {low:.1%} to {high:.1%}; chance {1 / len(data.classes):.1%})."
+        ),
         facts={
             "classes": f"{len(data.classes)}",
             "training images": f"{len(data.train):,}",
@@ -60,9 +66,15 @@ def write_report(run: Run, recipe: Recipe, model: nn.Module, data: Dataset, test
             *tokens_section(model, data),
             learning(records, data),
             Section(
-                "Which shapes are taken for which" if recipe.data.startswith("shapes") else "Which classes are taken for which",
+                "Which shapes are taken for which"
+                if recipe.data.startswith("shapes")
+                else "Which classes are taken for which",
                 "A row a true class, a column the model's answer; colours by the share of the row.",
-                [Picture(png(confusion_figure(test.confusion, data.classes)), "confusion matrix of the test images", "")],
+                [
+                    Picture(
+                        png(confusion_figure(test.confusion, data.classes)), "confusion matrix of the test images", ""
+                    )
+                ],
             ),
             *attention_sections(model, data, test),
             *positions_section(model),
@@ -105,32 +117,46 @@ def flat(record: dict[str, object], prefix: str = "") -> dict[str, object]:
     return rows
 
 
-def tokens_section(model: nn.Module, data: Dataset) -> list[Section]:
-    embed = getattr(model, "patch_embed", None)
-    if embed is None or not hasattr(model, "config"):
+def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
+    if not isinstance(model, VisionTransformer):
         return []
-    drawn = tokens_figure(data.test.pixels[0], embed.patch_size, model.num_prefix_tokens, model.config["embed_dim"])
+    config = model.config
+    drawn = tokens_figure(data.test.pixels[0], config["patch_size"], model.num_prefix_tokens, config["embed_dim"])
     text = (
-        "A transformer reads a sequence. The image is cut into patches, each patch is mapped to a token by the same linear map, "
-        "the learned CLS token is put in front, and every token gets the learned embedding of its position."
+        "A transformer reads a sequence. The image is cut into patches, each patch is mapped to a token by the same "
+        "linear map, the learned CLS token is put in front, and every token gets the learned embedding of its position."
     )
-    return [Section("How an image becomes a sequence", text, [Picture(png(drawn), "an image, its patches, and the sequence of tokens", "")])]
+    return [
+        Section(
+            "How an image becomes a sequence",
+            text,
+            [Picture(png(drawn), "an image, its patches, and the sequence of tokens", "")],
+        )
+    ]
 
 
 def learning(records: list[dict[str, float]], data: Dataset) -> Section:
     rates = [record["images_per_second"] for record in records if "images_per_second" in record]
     waits = [record["waiting"] for record in records if "waiting" in record]
-    text = f"{np.median(rates):,.0f} images a second (median), {np.median(waits):.0%} of the time spent waiting for data."
-    return Section("How it learned", text, [Picture(png(curves_figure(records, len(data.classes))), "loss and accuracy over the steps", "")])
+    text = (
+        f"{np.median(rates):,.0f} images a second (median), {np.median(waits):.0%} of the time spent waiting for data."
+    )
+    return Section(
+        "How it learned",
+        text,
+        [Picture(png(curves_figure(records, len(data.classes))), "loss and accuracy over the steps", "")],
+    )
 
 
-def attention_sections(model: nn.Module, data: Dataset, test: Predictions) -> list[Section]:
+def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> list[Section]:
     right, wrong = examples(test)
     chosen = [*right[:2], *wrong[:2]]
     pixels = data.test.pixels
     try:
         maps = attention(model, normalise(torch.from_numpy(pixels[chosen]), model.preprocessing))
-        worst = attention(model, normalise(torch.from_numpy(pixels[wrong]), model.preprocessing)) if len(wrong) else None
+        worst = (
+            attention(model, normalise(torch.from_numpy(pixels[wrong]), model.preprocessing)) if len(wrong) else None
+        )
     except (WatchError, UsageError) as error:
         return [Section("Attention", f"No attention maps: {error}"), *mistakes(data, test, wrong, None)]
     pictures = []
@@ -138,15 +164,23 @@ def attention_sections(model: nn.Module, data: Dataset, test: Predictions) -> li
         truth, answer = data.classes[test.labels[index]], data.classes[test.answers[index]]
         verdict = f"right: {truth}" if truth == answer else f"wrong: a {truth}, taken for a {answer}"
         drawn = attention_figure(
-            maps.pixels[place], maps.values[place], maps.prefix_mass[place], maps.layers, maps.heads,
+            maps.pixels[place],
+            maps.values[place],
+            maps.prefix_mass[place],
+            maps.layers,
+            maps.heads,
             f"{verdict}, with probability {test.probabilities[index].max():.0%}",
-        )  # fmt: skip
+        )
         pictures.append(Picture(png(drawn, 110), f"attention of CLS in every block and head, {verdict}", ""))
     text = (
-        "A row a block, a column a head, one scale for all panels of an image: 1× is uniform attention. Under each panel, the share "
-        f"that CLS keeps for itself. {maps.caption} Attention shows where CLS reads, not what the answer depends on."
+        "A row a block, a column a head, one scale for all panels of an image: 1× is uniform attention. Under each "
+        f"panel, the share that CLS keeps for itself. {maps.caption} Attention shows where CLS reads, not what the "
+        "answer depends on."
     )
-    return [Section("What CLS attends to, block by block and head by head", text, pictures), *mistakes(data, test, wrong, worst and worst.values)]
+    return [
+        Section("What CLS attends to, block by block and head by head", text, pictures),
+        *mistakes(data, test, wrong, worst.values if worst else None),
+    ]
 
 
 def mistakes(data: Dataset, test: Predictions, wrong: np.ndarray, maps: np.ndarray | None) -> list[Section]:
@@ -154,11 +188,15 @@ def mistakes(data: Dataset, test: Predictions, wrong: np.ndarray, maps: np.ndarr
     if not count:
         return [Section("The worst mistakes", f"None: all {len(test.labels):,} test images were answered right.")]
     titles = [
-        f"{data.classes[test.labels[i]]} → {data.classes[test.answers[i]]}\n{test.probabilities[i].max():.0%} sure" for i in wrong
+        f"{data.classes[test.labels[i]]} → {data.classes[test.answers[i]]}\n{test.probabilities[i].max():.0%} sure"
+        for i in wrong
     ]
     last = maps[:, -1].mean(axis=1) if maps is not None else None
     drawn = mistakes_figure(data.test.pixels[wrong], titles, last)
-    text = f"{count:,} of {len(test.labels):,} were answered wrong. These are the ones the model was surest of: truth → answer."
+    text = (
+        f"{count:,} of {len(test.labels):,} were answered wrong. "
+        "These are the ones the model was surest of: truth → answer."
+    )
     return [Section("The worst mistakes", text, [Picture(png(drawn), f"{len(wrong)} wrongly answered images", "")])]
 
 
@@ -171,19 +209,25 @@ def examples(test: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return np.array(different, dtype=int), sure[~correct[sure]][:WORST]
 
 
-def positions_section(model: nn.Module) -> list[Section]:
-    table = getattr(model, "pos_embed", None)
-    if table is None or not hasattr(model, "config"):
+def positions_section(model: Classifier) -> list[Section]:
+    if not isinstance(model, VisionTransformer):
         return []
     torch.manual_seed(0)
     untrained = rebuild(architecture(model), len(model.classes), asdict(model.preprocessing), None)
     grids = [
-        m.pos_embed.detach().cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy() for m in (model, untrained)
+        m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
+        for m in (model, untrained)
     ]
     text = (
-        "Positions are learned, a row for each place in the sequence; nothing says that the sequence was a grid. A panel is a patch: "
-        "how alike its position is to every other's, the mean position taken out. Structure that is there before training comes "
-        "from how the table starts, not from learning."
+        "Positions are learned, a row for each place in the sequence; nothing says that the sequence was a grid. A "
+        "panel is a patch: how alike its position is to every other's, the mean position taken out. Structure that is "
+        "there before training comes from how the table starts, not from learning."
     )
     drawn = positions_figure(*grids)
-    return [Section("What the position embeddings know", text, [Picture(png(drawn), "cosine similarity of position embeddings, before and after training", "")])]
+    return [
+        Section(
+            "What the position embeddings know",
+            text,
+            [Picture(png(drawn), "cosine similarity of position embeddings, before and after training", "")],
+        )
+    ]

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import torch
 
 from vitral.base.config import Option, read_settings
-from vitral.base.errors import ConfigError, StoreError, UsageError, WatchError
+from vitral.base.errors import UsageError, WatchError
 from vitral.base.numerics import choose
 from vitral.cli import say
 from vitral.cli._open import model_and_data
@@ -25,7 +25,8 @@ from vitral.cli._progress import Progress
 from vitral.cli._report import write_report
 from vitral.data.batches import steps_in
 from vitral.explain.film import Film, frame_steps
-from vitral.store.model import load_model
+from vitral.store.classifier import Classifier
+from vitral.store.model import load
 from vitral.train.checkpoint import read_progress
 from vitral.train.cost import operations, width
 from vitral.train.fit import Evaluation, fit
@@ -38,9 +39,15 @@ FILMED = 6
 
 @dataclass(frozen=True)
 class Options(Recipe):
-    out: Annotated[Path | None, Option("The run's folder; it must be new or empty. By default the next runs/DATA-NUMBER.")] = None
-    config: Annotated[Path | None, Option("A config.yaml to take settings from; options given beside it come first.")] = None
-    resume: Annotated[Path | None, Option("A run folder to go on with where it stopped; it brings its own settings.")] = None
+    out: Annotated[
+        Path | None, Option("The run's folder; it must be new or empty. By default the next runs/DATA-NUMBER.")
+    ] = None
+    config: Annotated[
+        Path | None, Option("A config.yaml to take settings from; options given beside it come first.")
+    ] = None
+    resume: Annotated[
+        Path | None, Option("A run folder to go on with where it stopped; it brings its own settings.")
+    ] = None
     json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
 
     @property
@@ -59,7 +66,11 @@ def defaults(arguments: Sequence[str]) -> dict[str, Any]:
 def run(options: Options) -> dict[str, Any]:
     if options.resume:
         folder, recipe = Run.existing(options.resume)
-        changed = [name for name, value in asdict(options.recipe).items() if value != getattr(Recipe(**preset(options.data)), name)]
+        changed = [
+            name
+            for name, value in asdict(options.recipe).items()
+            if value != getattr(Recipe(**preset(options.data)), name)
+        ]
         if changed or options.config or options.out:
             raise UsageError(f"--resume goes on with the settings of {options.resume}; leave out the other options.")
     else:
@@ -73,8 +84,14 @@ def run(options: Options) -> dict[str, Any]:
     if not options.resume:
         folder = Run.new(options.out, recipe)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    say(f"{recipe.data}: {len(data.train):,} images to train, {len(data.val):,} to validate, {len(data.classes)} classes")
-    say(f"{recipe.model}: {parameters:,} parameters, {total:,} steps of {min(recipe.batch_size, len(data.train))} images")
+    say(
+        f"{recipe.data}: {len(data.train):,} images to train, {len(data.val):,} to validate, "
+        f"{len(data.classes)} classes"
+    )
+    say(
+        f"{recipe.model}: {parameters:,} parameters, "
+        f"{total:,} steps of {min(recipe.batch_size, len(data.train))} images"
+    )
     say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
     say(f"run: {folder.folder}")
 
@@ -101,11 +118,20 @@ def run(options: Options) -> dict[str, Any]:
 
 def finish(folder: Run, recipe: Recipe, data: Any, film: Film | None, progress: Progress) -> dict[str, Any]:
     """Judge the best model on the test split, once, and write the report."""
-    model = load_model(folder.folder, code_of(recipe))
+    model = load(folder.folder, code_of(recipe))
     test = predict_split(model, data.test)
     low, high = interval(test.accuracy, len(data.test))
-    folder.log(step=progress.total, test_loss=test.loss, test_accuracy=test.accuracy, n=len(data.test), seconds=progress.seconds)
-    say(f"test accuracy {test.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {len(data.test):,}), trained in {progress.seconds:.0f} s")
+    folder.log(
+        step=progress.total,
+        test_loss=test.loss,
+        test_accuracy=test.accuracy,
+        n=len(data.test),
+        seconds=progress.seconds,
+    )
+    say(
+        f"test accuracy {test.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {len(data.test):,}), "
+        f"trained in {progress.seconds:.0f} s"
+    )
     report = write_report(folder, recipe, model, data, test, film)
     say(f"report: {report}")
     say(f"next:   vitral explain {folder.folder} IMAGE     which patches CLS looks at in a picture of yours")
@@ -123,7 +149,7 @@ def code_of(recipe: Recipe) -> str | None:
     return recipe.model if ".py" in recipe.model else None
 
 
-def start_film(folder: Run, model: torch.nn.Module, pixels: Any, resumed: bool) -> Film | None:
+def start_film(folder: Run, model: Classifier, pixels: Any, resumed: bool) -> Film | None:
     """A film with its first frame; none for a model in which no attention of a CLS token can be seen."""
     path = folder.folder / "film.npz"
     if resumed and path.is_file():

@@ -1,4 +1,7 @@
-"""`digits`: 1,797 real scans of handwritten digits, 8 x 8 pixels, which ship with scikit-learn (UCI, Alpaydin & Kaynak 1998)."""
+"""`digits`: 1,797 real scans of handwritten digits, 8 x 8 pixels, which ship with scikit-learn.
+
+From the UCI repository (Alpaydin & Kaynak 1998).
+"""
 
 import numpy as np
 

@@ -4,7 +4,7 @@ Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/...` wi
 that is missing there is cut from `train`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,11 @@ from vitral.data.dataset import Dataset, Split, SplitName, stratified
 from vitral.data.image import SUFFIXES, load_image
 from vitral.data.preprocess import fit
 
-SPLITS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLITS: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
 VAL, TEST = 0.15, 0.15
 
 Report = Callable[[str], None]
@@ -31,7 +35,7 @@ class Files:
     paths: list[Path]
     labels: list[int]
 
-    def __getitem__(self, chosen: Sequence[int]) -> "Files":
+    def __getitem__(self, chosen: Iterable[int]) -> "Files":
         return Files([self.paths[i] for i in chosen], [self.labels[i] for i in chosen])
 
 
@@ -49,48 +53,73 @@ def folder(
     """
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Data is a folder of class folders, or the name of a built-in set.")
-    homes = {split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in SPLITS.items()}
+    homes = {
+        split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in SPLITS.items()
+    }
     home = homes["train"] or root
     classes = class_names(home)
     files = {"train": listing(home, classes, report)}
     for split in ("val", "test"):
-        if homes["train"] and homes[split]:
-            unknown = sorted(set(class_names(homes[split], at_least=1)) - set(classes))
+        if homes["train"] and (held_out := homes[split]):
+            unknown = sorted(set(class_names(held_out, at_least=1)) - set(classes))
             if unknown:
-                raise DataError(f"{homes[split]} has classes that {home} lacks: {', '.join(unknown)}. They could not be learned.")
-            files[split] = listing(homes[split], classes, report)
+                raise DataError(
+                    f"{held_out} has classes that {home} lacks: {', '.join(unknown)}. They could not be learned."
+                )
+            files[split] = listing(held_out, classes, report)
 
     missing = [split for split in ("val", "test") if split not in files]
     if missing:
         shares = {"val": VAL, "test": TEST}
-        held_out = tuple(shares[split] for split in missing)
+        fractions = tuple(shares[split] for split in missing)
         whole = files["train"]
-        parts = stratified(np.array(whole.labels), (1 - sum(held_out), *held_out), seed)
+        parts = stratified(np.array(whole.labels), (1 - sum(fractions), *fractions), seed)
         files |= {split: whole[part] for split, part in zip(("train", *missing), parts)}
         if any(not files[split].paths for split in ("train", *missing)):
             raise DataError(
                 f"{home} has {len(whole.paths)} images in {len(classes)} classes: too few to hold some out. "
-                f"Give each class at least 10, or make {' and '.join(f'{root.name}/{split}/' for split in missing)} yourself."
+                "Give each class at least 10, or make "
+                f"{' and '.join(f'{root.name}/{split}/' for split in missing)} yourself."
             )
-        report(f"No {' or '.join(missing)} folder: {', '.join(f'{len(files[s].paths)} {s}' for s in files)} images, cut by seed {seed}.")
+        report(
+            f"No {' or '.join(missing)} folder: "
+            f"{', '.join(f'{len(files[s].paths)} {s}' for s in files)} images, cut by seed {seed}."
+        )
 
     return Dataset(
-        str(root), classes, preprocessing, lambda split: decode(files[split], preprocessing, on_bad_image, split, report)
+        str(root),
+        classes,
+        preprocessing,
+        lambda split: decode(files[split], preprocessing, on_bad_image, split, report),
     )
 
 
 def class_names(home: Path, at_least: int = 2) -> tuple[str, ...]:
     """The sub-folders that hold images, sorted."""
-    found = tuple(sorted(child.name for child in home.iterdir() if child.is_dir() and not child.name.startswith(".") and any(images_in(child))))
+    found = tuple(
+        sorted(
+            child.name
+            for child in home.iterdir()
+            if child.is_dir() and not child.name.startswith(".") and any(images_in(child))
+        )
+    )
     if not found:
-        raise DataError(f"{home} has no images in class folders. Put each class in a folder of its own: {home.name}/cat/1.jpg.")
+        raise DataError(
+            f"{home} has no images in class folders. Put each class in a folder of its own: {home.name}/cat/1.jpg."
+        )
     if len(found) < at_least:
-        raise DataError(f"{home} has one class only, {found[0]!r}: there is nothing to tell apart. Add a second class folder.")
+        raise DataError(
+            f"{home} has one class only, {found[0]!r}: there is nothing to tell apart. Add a second class folder."
+        )
     return found
 
 
 def images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
 
 
 def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
@@ -99,7 +128,9 @@ def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
         found = images_in(home / name) if (home / name).is_dir() else []
         paths += found
         labels += [label] * len(found)
-    others = sum(path.is_file() and not path.name.startswith(".") for name in classes for path in (home / name).rglob("*")) - len(paths)
+    others = sum(
+        path.is_file() and not path.name.startswith(".") for name in classes for path in (home / name).rglob("*")
+    ) - len(paths)
     if others:
         report(f"{home}: {others} files are not images by their names ({', '.join(SUFFIXES)}) and were left out.")
     return Files(paths, labels)
@@ -120,7 +151,10 @@ def decode(files: Files, preprocessing: Preprocessing, on_bad_image: str, split:
         images = list(pool.map(read, files.paths))
     bad = [path for path, image in zip(files.paths, images) if isinstance(image, ImageError)]
     if bad:
-        report(f"{len(bad)} of {len(images)} {split} images could not be read and were left out: {', '.join(map(str, bad))}.")
+        report(
+            f"{len(bad)} of {len(images)} {split} images could not be read and were left out: "
+            f"{', '.join(map(str, bad))}."
+        )
     good = [i for i, image in enumerate(images) if not isinstance(image, ImageError)]
     if not good:
         raise DataError(f"None of the {len(images)} {split} images could be read.")

@@ -25,7 +25,9 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
 
     Raises `ImageError` naming the file if it is missing, not an image, only the beginning of one, or too large.
     """
-    name, stream = ("the image given as bytes", io.BytesIO(source)) if isinstance(source, bytes) else (str(source), source)
+    name, stream = (
+        ("the image given as bytes", io.BytesIO(source)) if isinstance(source, bytes) else (str(source), source)
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -48,7 +50,9 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} claims more pixels than are read ({MAX_PIXELS:,}). Scale it down first.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{name} is damaged or incomplete ({str(error).rstrip('.')}). Replace or remove it.") from error
+        raise ImageError(
+            f"{name} is damaged or incomplete ({str(error).rstrip('.')}). Replace or remove it."
+        ) from error
 
 
 def to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "y x 3"]:
@@ -64,7 +68,7 @@ def to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "y x 3"]:
         from PIL import ImageCms
 
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        image = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        image = ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
     return np.asarray(image.convert("RGB"))
 
 
@@ -72,11 +76,12 @@ def eight_bits(values: np.ndarray, name: str) -> UInt8[np.ndarray, "y x"]:
     """Bring deep grey values to 0..255: floats from 0..1 (or 0..255 as they are), integers from 0..65535."""
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
-        raise ImageError(f"{name} holds values from {low:g} to {high:g}, which have no brightness. Convert it to 8 or 16 bits.")
-    if values.dtype.kind == "f":
-        top = 1.0 if high <= 1 else 255.0
-    else:
-        top = 65_535.0
+        raise ImageError(
+            f"{name} holds values from {low:g} to {high:g}, which have no brightness. Convert it to 8 or 16 bits."
+        )
+    top = (1.0 if high <= 1 else 255.0) if values.dtype.kind == "f" else 65_535.0
     if high > top:
-        raise ImageError(f"{name} holds values up to {high:g}, and nothing says which is white. Convert it to 8 or 16 bits.")
+        raise ImageError(
+            f"{name} holds values up to {high:g}, and nothing says which is white. Convert it to 8 or 16 bits."
+        )
     return np.round(values.astype(np.float64) * (255 / top)).astype(np.uint8)

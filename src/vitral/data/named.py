@@ -36,14 +36,17 @@ def named(spec: str) -> Dataset | Path:
 
 def options_of(name: str, make: Callable[..., Dataset], settings: str) -> dict[str, Any]:
     """Read `size=64,n=10000` by the signature of the data set's function."""
-    known = {key: type(parameter.default) for key, parameter in inspect.signature(make).parameters.items()}
+    known = {key: parameter.default for key, parameter in inspect.signature(make).parameters.items()}
     given = {}
     for item in filter(None, settings.split(",")):
-        key, equals, text = item.partition("=")
+        key, _, text = item.partition("=")
         if key not in known:
             raise ConfigError(f"{name} has no option {key!r}.{nearest(key, known)} Options: {', '.join(known)}.")
+        kind = type(known[key])
         try:
-            given[key] = known[key](text)
+            given[key] = kind(text)
         except ValueError as error:
-            raise ConfigError(f"{name}:{key} takes a value of type {known[key].__name__}, as in {name}:{key}={make.__defaults__ and inspect.signature(make).parameters[key].default}; found {item!r}.") from error
+            raise ConfigError(
+                f"{name}:{key} takes a value of type {kind.__name__}, as in {name}:{key}={known[key]}; found {item!r}."
+            ) from error
     return given

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import nn
 
 from vitral.base.files import write_file
 from vitral.data.preprocess import normalise
 from vitral.explain.methods.attention import attention
+from vitral.store.classifier import Classifier
 
 FRAMES = 18
 
@@ -33,7 +33,7 @@ class Film:
     frames: list[Float[np.ndarray, "b l gy gx"]] = field(default_factory=list)
     prefix_mass: list[Float[np.ndarray, "b l"]] = field(default_factory=list)
 
-    def shoot(self, model: nn.Module, step: int) -> None:
+    def shoot(self, model: Classifier, step: int) -> None:
         """Add the frame of a step, unless the film has it."""
         if self.steps and step <= self.steps[-1]:
             return
@@ -46,7 +46,11 @@ class Film:
     def save(self, path: Path) -> None:
         content = io.BytesIO()
         np.savez_compressed(
-            content, pixels=self.pixels, steps=self.steps, frames=np.stack(self.frames), prefix_mass=np.stack(self.prefix_mass)
+            content,
+            pixels=self.pixels,
+            steps=self.steps,
+            frames=np.stack(self.frames),
+            prefix_mass=np.stack(self.prefix_mass),
         )
         write_file(path, content.getvalue())
 

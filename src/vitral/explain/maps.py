@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Maps:
     """A value for each patch, per image, layer and head, and how far to trust it.
 
-    `values` are in `unit`; `prefix_mass` is the share of attention that stays on CLS and other tokens before the patches,
-    which no place in the image can show; `residual` is how far the watched rows were from the model's own output.
+    `values` are in `unit`; `prefix_mass` is the share of attention that stays on CLS and other tokens before the
+    patches, which no place in the image can show; `residual` is how far the watched rows were from the model's own
+    output.
     """
 
     method: str
@@ -48,7 +49,9 @@ class Maps:
     def figure(self, image: int = 0) -> "Figure":
         """Every layer and head of one image, on one scale. Raises `UsageError` for an image that does not exist."""
         if not 0 <= image < len(self.values):
-            raise UsageError(f"There is no image {image}: the maps are of {len(self.values)}, 0 to {len(self.values) - 1}.")
+            raise UsageError(
+                f"There is no image {image}: the maps are of {len(self.values)}, 0 to {len(self.values) - 1}."
+            )
         return attention_figure(
             self.pixels[image], self.values[image], self.prefix_mass[image], self.layers, self.heads, self.caption
         )
@@ -73,7 +76,7 @@ class Maps:
                 write_file(path, png(self.figure(image)))
             case ".npz":
                 content = io.BytesIO()
-                np.savez_compressed(content, **{name: np.asarray(value) for name, value in vars(self).items()})
+                np.savez_compressed(content, **vars(self))
                 write_file(path, content.getvalue())
             case other:
                 raise UsageError(f"{path.name}: maps are saved as .png or .npz, not {other or 'without a suffix'}.")

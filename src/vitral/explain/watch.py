@@ -9,8 +9,8 @@ function, and the few rows one wants can be computed from them right there: O(N�
 O(N²). Each such row is then held against what the kernel returned: rows · v must be its output.
 
 Three calls are known: `scaled_dot_product_attention`, `nn.MultiheadAttention`'s function, and a softmax whose result is
-multiplied by values, for models that write the product out. They are seen by a `TorchFunctionMode`: in this thread, until
-the block ends; nothing is hooked, patched or left behind.
+multiplied by values, for models that write the product out. They are seen by a `TorchFunctionMode`: in this thread,
+until the block ends; nothing is hooked, patched or left behind.
 
 Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of one head
 """
@@ -20,6 +20,8 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -60,7 +62,9 @@ class Layer:
         Raises `UsageError` for tokens that do not exist or were not asked for when the model ran.
         """
         if wrong := [query for query in queries if not 0 <= query < self.num_tokens]:
-            raise UsageError(f"Tokens {wrong} do not exist in {self.name}: it has {self.num_tokens}, 0 to {self.num_tokens - 1}.")
+            raise UsageError(
+                f"Tokens {wrong} do not exist in {self.name}: it has {self.num_tokens}, 0 to {self.num_tokens - 1}."
+            )
         if self.compute is not None:
             return self.compute(queries)
         if missing := [query for query in queries if query not in self.wanted]:
@@ -115,7 +119,7 @@ class Call:
         return logits.softmax(dim=-1)
 
 
-class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(model) as seen`
+class watch(TorchFunctionMode):
     """See the attention of `model` while it runs inside the block; the block's value is `Seen`.
 
     `rows`: `"prefix"` computes the rows of CLS and the other tokens before the patches as they pass; a list of token
@@ -130,7 +134,9 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
         if isinstance(rows, str) and rows not in ("prefix", "all"):
             raise UsageError(f'rows={rows!r} is not known: it takes "prefix", "all" or a list of token indices.')
         self.model, self.wanted = model, rows
-        self.num_prefix_tokens = num_prefix_tokens if num_prefix_tokens is not None else getattr(model, "num_prefix_tokens", None)
+        self.num_prefix_tokens = (
+            num_prefix_tokens if num_prefix_tokens is not None else getattr(model, "num_prefix_tokens", None)
+        )
         self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
         self.seen = Seen()
         self.pending: list[tuple[Tensor, str]] = []
@@ -138,9 +144,12 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
 
     def __enter__(self) -> Seen:
         if any(isinstance(mode, watch) for mode in torch.overrides._get_current_function_mode_stack()):
-            raise UsageError("A model is being watched already in this thread. Leave that block first, or use what it sees.")
+            raise UsageError(
+                "A model is being watched already in this thread. Leave that block first, or use what it sees."
+            )
         super().__enter__()
-        self.stance = torch.compiler.set_stance("force_eager")  # a compiled graph cannot be seen; the module inside it can
+        # A compiled graph cannot be seen; the module inside it can.
+        self.stance = torch.compiler.set_stance("force_eager")
         self.stance.__enter__()
         return self.seen
 
@@ -150,8 +159,9 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
         self.pending.clear()
         if kind is None and not self.seen.layers:
             raise WatchError(
-                "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax whose "
-                f"result multiplies values; {type(self.model).__name__} called: {', '.join(sorted(self.called)) or 'nothing'}."
+                "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
+                f"whose result multiplies values; {type(self.model).__name__} called: "
+                f"{', '.join(sorted(self.called)) or 'nothing'}."
             )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -181,9 +191,16 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
 
     def note_product(self, out: Tensor, args: Sequence[Any]) -> None:
         """A product that takes an earlier softmax as it is: softmax(...) · v, written out by the model."""
-        weights, v = next(((x, y) for x, y in zip(args, args[1:]) if isinstance(x, Tensor) and isinstance(y, Tensor)), (None, None))
+        weights, v = next(
+            ((x, y) for x, y in pairwise(args) if isinstance(x, Tensor) and isinstance(y, Tensor)), (None, None)
+        )
         for pending, name in self.pending:
-            if pending is weights and v is not None and out.ndim == weights.ndim and v.shape[:-1] == (*weights.shape[:-2], weights.shape[-1]):
+            if (
+                pending is weights
+                and v is not None
+                and out.ndim == weights.ndim
+                and v.shape[:-1] == (*weights.shape[:-2], weights.shape[-1])
+            ):
                 self.pending = [item for item in self.pending if item[0] is not weights]
                 four = weights if weights.ndim == 4 else weights[:, None]
                 n = four.shape[-2]
@@ -205,10 +222,15 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
 
     def check(self, residual: float, dtype: torch.dtype, name: str) -> None:
         if not residual <= TOLERANCE[dtype]:
-            why = "The model is in training mode, where attention may be dropped at random: call model.eval(). " if self.model.training else ""
+            why = (
+                "The model is in training mode, where attention may be dropped at random: call model.eval(). "
+                if self.model.training
+                else ""
+            )
             raise WatchError(
                 f"The attention of {name} could not be verified: rows · v differs from what the model computed by "
-                f"{residual:.1e} of its largest value (at most {TOLERANCE[dtype]:.0e} in {str(dtype).removeprefix('torch.')}). "
+                f"{residual:.1e} of its largest value "
+                f"(at most {TOLERANCE[dtype]:.0e} in {str(dtype).removeprefix('torch.')}). "
                 f"{why}No map is given rather than a wrong one."
             )
 
@@ -216,7 +238,10 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
         """The token indices whose rows are computed as they pass."""
         if self.wanted == "prefix":
             if not self.prefix(n):
-                raise UsageError(f"The model has no CLS token (its {n} tokens are all patches), so there is no row of CLS. Say which tokens: rows=[...].")
+                raise UsageError(
+                    f"The model has no CLS token (its {n} tokens are all patches), so there is no row of CLS. "
+                    "Say which tokens: rows=[...]."
+                )
             return tuple(range(self.prefix(n)))
         if self.wanted == "all":
             return tuple(sorted({0, n // 2, n - 1}))
@@ -229,12 +254,14 @@ class watch(TorchFunctionMode):  # noqa: N801 - used as a function: `with watch(
             return self.num_prefix_tokens
         left_over = n - math.isqrt(n) ** 2
         if left_over > MOST_PREFIX_TOKENS:
-            raise UsageError(f"{n} tokens are no square grid with a few more before it. Say how many: num_prefix_tokens=...")
+            raise UsageError(
+                f"{n} tokens are no square grid with a few more before it. Say how many: num_prefix_tokens=..."
+            )
         return left_over
 
     def name_of_caller(self) -> str:
         """The innermost module of the model that is running now, found on the stack."""
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             first = frame.f_code.co_varnames[:1]
             owner = frame.f_locals.get(first[0]) if first else None
@@ -276,12 +303,18 @@ def from_sdpa(
 
 
 def from_multi_head_attention(out: Float[Tensor, "n b d"], given: dict[str, Any]) -> Call:
-    """The arguments of `torch.nn.functional.multi_head_attention_forward`: project as it does, compare after its projection."""
+    """The arguments of `torch.nn.functional.multi_head_attention_forward`, as a `Call`.
+
+    Project as it does, compare after its projection.
+    """
     query, key, value, heads = given["query"], given["key"], given["value"], given["num_heads"]
     batched = query.ndim == 3
     query, key, value, out = (x if batched else x[:, None] for x in (query, key, value, out))
     if given.get("bias_k") is not None or given.get("add_zero_attn"):
-        raise WatchError("nn.MultiheadAttention with bias_kv or add_zero_attn attends to tokens that are not there; it is not watched.")
+        raise WatchError(
+            "nn.MultiheadAttention with bias_kv or add_zero_attn attends to tokens that are not there; "
+            "it is not watched."
+        )
     biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None,) * 3
     if given.get("use_separate_proj_weight"):
         maps = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
@@ -297,8 +330,21 @@ def from_multi_head_attention(out: Float[Tensor, "n b d"], given: dict[str, Any]
     if bias is not None and bias.dtype == torch.bool:
         bias = ~bias  # this function's True means "may not", SDPA's "may"
     if (padding := given.get("key_padding_mask")) is not None:
-        padding = torch.zeros_like(padding, dtype=q.dtype).masked_fill(padding, -math.inf) if padding.dtype == torch.bool else padding
-        bias = padding[:, None, None] if bias is None else padding[:, None, None] + (torch.zeros_like(bias, dtype=q.dtype).masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else bias)
+        padding = (
+            torch.zeros_like(padding, dtype=q.dtype).masked_fill(padding, -math.inf)
+            if padding.dtype == torch.bool
+            else padding
+        )
+        bias = (
+            padding[:, None, None]
+            if bias is None
+            else padding[:, None, None]
+            + (
+                torch.zeros_like(bias, dtype=q.dtype).masked_fill(~bias, -math.inf)
+                if bias.dtype == torch.bool
+                else bias
+            )
+        )
 
     def compare(mine: Tensor, queries: Sequence[int]) -> tuple[Tensor, Tensor]:
         joined = rearrange(mine, "b h r e -> r b (h e)").to(out.dtype)

@@ -18,9 +18,7 @@ class Block(nn.Module):
     `attn` and `mlp` are any modules from tokens (B, N, D) to tokens (B, N, D).
     """
 
-    def __init__(
-        self, attn: nn.Module, mlp: nn.Module, embed_dim: int, norm: Callable[[int], nn.Module] = LayerNorm
-    ):
+    def __init__(self, attn: nn.Module, mlp: nn.Module, embed_dim: int, norm: Callable[[int], nn.Module] = LayerNorm):
         super().__init__()
         self.norm1 = norm(embed_dim)
         self.attn = attn

@@ -15,7 +15,10 @@ class CLSPool(nn.Module):
 
 
 class MLPHead(nn.Sequential):
-    """One hidden layer of tanh: the head the paper pre-trains with (§3.1); the default is its fine-tuning head, `nn.Linear`."""
+    """One hidden layer of tanh: the head the paper pre-trains with (§3.1).
+
+    The default is its fine-tuning head, `nn.Linear`.
+    """
 
     def __init__(self, embed_dim: int, num_classes: int):
         super().__init__(nn.Linear(embed_dim, embed_dim), nn.Tanh(), nn.Linear(embed_dim, num_classes))

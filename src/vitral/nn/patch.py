@@ -27,9 +27,7 @@ class PatchEmbedding(nn.Module):
     Raises `ConfigError` if patches do not tile the image, `ShapeError` for images of another size.
     """
 
-    def __init__(
-        self, img_size: Size = 224, patch_size: Size = 16, in_channels: int = 3, embed_dim: int = 768
-    ):
+    def __init__(self, img_size: Size = 224, patch_size: Size = 16, in_channels: int = 3, embed_dim: int = 768):
         super().__init__()
         self.img_size, self.patch_size = pair(img_size), pair(patch_size)
         (height, width), (patch_height, patch_width) = self.img_size, self.patch_size

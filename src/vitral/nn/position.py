@@ -1,4 +1,6 @@
-"""Where a token stood: without positions a transformer sees a bag of patches (Dosovitskiy et al. 2021, §3.1, appendix D.4).
+"""Where a token stood: without positions a transformer sees a bag of patches.
+
+Dosovitskiy et al. 2021, §3.1 and appendix D.4.
 
 Axes:  b batch   n tokens   d width
 """

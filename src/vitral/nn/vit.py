@@ -5,6 +5,7 @@ Axes:  b batch   c channels   y x pixels   gy gx rows, columns of patches   n to
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -23,7 +24,13 @@ from vitral.nn.position import LearnedPosition
 
 CLS = MappingProxyType({"cls_token": 1})
 DEFAULTS = dict(
-    patch_embed=PatchEmbedding, position=LearnedPosition, mixer=Attention, mlp=MLP, norm=LayerNorm, pool=CLSPool, head=nn.Linear
+    patch_embed=PatchEmbedding,
+    position=LearnedPosition,
+    mixer=Attention,
+    mlp=MLP,
+    norm=LayerNorm,
+    pool=CLSPool,
+    head=nn.Linear,
 )
 
 
@@ -43,6 +50,9 @@ class VisionTransformer(nn.Module):
 
     Raises `ConfigError` for sizes that do not fit together.
     """
+
+    grid: tuple[int, int]  # rows, columns of patches
+    config: dict[str, Any]  # enough to build the model again, untrained
 
     def __init__(
         self,
@@ -111,7 +121,7 @@ class VisionTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=deviation)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for part in (*(part for block in self.blocks for part in (block.attn, block.mlp)), self.head):
+        for part in (*(block.get_submodule(name) for block in self.blocks for name in ("attn", "mlp")), self.head):
             for last in [module for module in part.modules() if isinstance(module, nn.Linear)][-1:]:
                 nn.init.zeros_(last.weight)
         for name in self.token_names:
@@ -133,7 +143,9 @@ class VisionTransformer(nn.Module):
         """What the patches hold after the given blocks, as maps, in the order asked; -1 is the last block."""
         depth = len(self.blocks)
         if wrong := [layer for layer in layers if not -depth <= layer < depth]:
-            raise ConfigError(f"layers={wrong} do not exist: there are {depth} blocks, 0 to {depth - 1} (or -{depth} to -1).")
+            raise ConfigError(
+                f"layers={wrong} do not exist: there are {depth} blocks, 0 to {depth - 1} (or -{depth} to -1)."
+            )
         after, x = [], self.embed(images)
         for block in self.blocks:
             x = block(x)

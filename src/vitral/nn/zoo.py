@@ -78,7 +78,9 @@ def build(config: dict[str, Any]) -> VisionTransformer:
 
     Raises `UnknownName` if it has a part that is not Vitral's own, `ConfigError` if it is no such config.
     """
-    sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "parts"}
+    sizes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "parts"
+    }
     parts = {slot: at_path(path, within="nn") for slot, path in config.get("parts", {}).items()}
     try:
         return VisionTransformer(**sizes, **parts)

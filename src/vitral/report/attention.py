@@ -59,7 +59,9 @@ def attention_figure(
                 axes.set_title(f"head {heads[head]}", fontsize=8)
             if head == 0:
                 axes.set_ylabel(layers[layer].removesuffix(".attn"), fontsize=7.5)
-    bar = figure.colorbar(shown, cax=figure.add_subplot(frame[2]), extend="min" if isinstance(norm, LogNorm) else "neither")
+    bar = figure.colorbar(
+        shown, cax=figure.add_subplot(frame[2]), extend="min" if isinstance(norm, LogNorm) else "neither"
+    )
     ticks_in_times(bar.ax, norm)
     figure.suptitle(caption, fontsize=8, color=INK, x=0.01, ha="left", wrap=True)
     return figure
@@ -84,6 +86,7 @@ def bare(axes: Axes) -> None:
 
 def ticks_in_times(axes: Axes, norm: Normalize) -> None:
     """Label a colour bar 0x, 1x, 2x ...: one is what every patch would get if all were alike."""
+    assert norm.vmax is not None
     if isinstance(norm, LogNorm):
         ticks = [2.0**power for power in range(-4, int(np.log2(norm.vmax)) + 1)]
         names = [f"{tick:g}×" if tick >= 1 else f"1/{1 / tick:g}×" for tick in ticks]

@@ -32,5 +32,13 @@ def confusion_figure(matrix: Int[np.ndarray, "k k"], classes: Sequence[str]) -> 
     if count <= MOST_NUMBERS:
         for row, column in np.argwhere(matrix):
             dark = share[row, column] > 0.4
-            axes.text(column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=7.5, color="white" if dark else "#22303c")
+            axes.text(
+                column,
+                row,
+                f"{matrix[row, column]}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if dark else "#22303c",
+            )
     return figure

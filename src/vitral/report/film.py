@@ -28,7 +28,10 @@ def film_frames(
     steps: Sequence[int],
     accuracies: Sequence[float | None],
 ) -> list[Image.Image]:
-    """A picture a frame: the images on top, below them a row a layer, with a colour bar in units of uniform attention."""
+    """A picture a frame: the images on top, below them a row a layer.
+
+    The colour bar is in units of uniform attention.
+    """
     top = max(2.0, float(np.quantile(frames, 0.995)))
     count, depth = frames.shape[1:3]
     width = MARGIN + count * (PANE + GAP) + GAP
@@ -63,12 +66,21 @@ def lit(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], 
     """An image under its map: the hue is the attention, the lightness inside a patch the image's own."""
     colours = (colormaps[MAGNITUDE](np.clip(values / top, 0, 1))[..., :3] * 255).astype(np.uint8)
     panes = np.asarray(Image.fromarray(colours).resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32)
-    grey = np.asarray(Image.fromarray(pixels).convert("L").resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32)
+    grey = np.asarray(
+        Image.fromarray(pixels).convert("L").resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32
+    )
     mixed = 0.72 * panes + 0.28 * grey[..., None]
     return Image.fromarray(mixed.astype(np.uint8))
 
 
-def scale_bar(picture: Image.Image, draw: ImageDraw.ImageDraw, top: float, font: ImageFont.FreeTypeFont, place: tuple[int, int], width: int) -> None:
+def scale_bar(
+    picture: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    top: float,
+    font: ImageFont.FreeTypeFont,
+    place: tuple[int, int],
+    width: int,
+) -> None:
     ramp = (colormaps[MAGNITUDE](np.linspace(0, 1, width))[:, :3] * 255).astype(np.uint8)
     picture.paste(Image.fromarray(np.repeat(ramp[None], 8, axis=0)), place)
     for tick in range(int(top) + 1):

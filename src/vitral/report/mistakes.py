@@ -21,18 +21,18 @@ def mistakes_figure(
     count, rows = len(pixels), 1 if maps is None else 2
     figure = sheet(1.28 * count + 0.7, 1.38 * rows + 0.55)
     grid = figure.add_gridspec(rows, count + 1, width_ratios=[1] * count + [0.07])
-    norm = scale(maps) if maps is not None else None
     for index in range(count):
         axes = figure.add_subplot(grid[0, index])
         axes.imshow(pixels[index])
         axes.set_title(titles[index], fontsize=7.5)
         bare(axes)
-        if maps is not None:
+    if maps is not None:
+        norm = scale(maps)
+        for index in range(count):
             below = figure.add_subplot(grid[1, index])
             shown = overlay(below, pixels[index], maps[index], norm)
             if index == 0:
                 below.set_ylabel("CLS, last block", fontsize=7, color=FAINT)
-    if maps is not None:
         bar = figure.colorbar(shown, cax=figure.add_subplot(grid[1, count]))
         ticks_in_times(bar.ax, norm)
     return figure

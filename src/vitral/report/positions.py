@@ -16,9 +16,9 @@ def positions_figure(table: Float[np.ndarray, "gy gx d"], before: Float[np.ndarr
     rows, columns, _ = table.shape
     figure = sheet(8.6, 4.2)
     parts = figure.add_gridspec(1, 3, width_ratios=[1, 1, 0.035])
-    for part, (values, title) in zip(parts, ((before, "before training"), (table, "after training"))):
+    for place, (values, title) in enumerate(((before, "before training"), (table, "after training"))):
         similar = similarity(values)
-        panels = part.subgridspec(rows, columns, wspace=0.12, hspace=0.12)
+        panels = parts[place].subgridspec(rows, columns, wspace=0.12, hspace=0.12)
         for row in range(rows):
             for column in range(columns):
                 axes = figure.add_subplot(panels[row, column])
@@ -37,4 +37,4 @@ def similarity(table: Float[np.ndarray, "gy gx d"]) -> Float[np.ndarray, "gy gx 
     """Cosine similarity of every position with every other, the mean position taken out first."""
     centred = table - table.mean(axis=(0, 1))
     unit = centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-12)
-    return np.einsum("abd,xyd->abxy", unit, unit)
+    return np.einsum("yxd,vud->yxvu", unit, unit)

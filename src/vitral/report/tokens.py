@@ -35,7 +35,10 @@ def tokens_figure(
             canvas[top : top + patch[0], left : left + patch[1]] = piece
             pieces.append(piece)
     apart.imshow(canvas)
-    apart.set_title(f"{rows} × {columns} = {rows * columns} patches\nof {patch[0]} × {patch[1]} × 3 = {patch[0] * patch[1] * 3} numbers")
+    apart.set_title(
+        f"{rows} × {columns} = {rows * columns} patches\n"
+        f"of {patch[0]} × {patch[1]} × 3 = {patch[0] * patch[1] * 3} numbers"
+    )
     for axes in (image, apart, sequence):
         bare(axes)
 
@@ -46,17 +49,40 @@ def tokens_figure(
     for place in range(SHOWN):
         prefix = place < num_prefix_tokens
         if prefix:
-            sequence.add_patch(FancyBboxPatch((place + 0.1, 0.1), 0.8, 0.8, boxstyle="round,pad=0,rounding_size=0.1", fc=SECOND, ec="none"))
+            sequence.add_patch(
+                FancyBboxPatch(
+                    (place + 0.1, 0.1), 0.8, 0.8, boxstyle="round,pad=0,rounding_size=0.1", fc=SECOND, ec="none"
+                )
+            )
             sequence.text(place + 0.5, 0.5, "CLS", color="white", ha="center", va="center", fontsize=8, weight="bold")
         elif place - num_prefix_tokens < len(shown):
             sequence.imshow(shown[place - num_prefix_tokens], extent=(place + 0.1, place + 0.9, 0.9, 0.1))
-        sequence.annotate("", (place + 0.5, 1.62), (place + 0.5, 1.0), arrowprops=dict(arrowstyle="->", color=FAINT, lw=0.9))
+        sequence.annotate(
+            "", (place + 0.5, 1.62), (place + 0.5, 1.0), arrowprops=dict(arrowstyle="->", color=FAINT, lw=0.9)
+        )
         colour = SECOND if prefix else ACCENT
         index = place if prefix else first + place
-        sequence.add_patch(FancyBboxPatch((place + 0.32, 1.7), 0.36, 0.95, boxstyle="round,pad=0,rounding_size=0.05", fc=colour, ec="none", alpha=0.85))
+        sequence.add_patch(
+            FancyBboxPatch(
+                (place + 0.32, 1.7),
+                0.36,
+                0.95,
+                boxstyle="round,pad=0,rounding_size=0.05",
+                fc=colour,
+                ec="none",
+                alpha=0.85,
+            )
+        )
         sequence.text(place + 0.5, 2.9, f"+ p{index}", ha="center", va="center", fontsize=7.5, color=INK)
     sequence.text(SHOWN + 0.45, 2.15, "· · ·", ha="center", va="center", color=FAINT)
-    sequence.text(SHOWN / 2, 3.25, "one linear map for every patch; then a learned position for each token", ha="center", fontsize=7.5, color=INK)
+    sequence.text(
+        SHOWN / 2,
+        3.25,
+        "one linear map for every patch; then a learned position for each token",
+        ha="center",
+        fontsize=7.5,
+        color=INK,
+    )
     total = rows * columns + num_prefix_tokens
     sequence.set_title(f"sequence\n{total} tokens of {embed_dim} numbers")
     sequence.set_aspect("auto")

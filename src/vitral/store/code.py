@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.files import sha256
 from vitral.base.lookup import nearest
+from vitral.store.classifier import Classifier
 
 
 def is_code(name: str) -> bool:
@@ -30,13 +31,20 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     if not path.is_file():
         raise UnknownName(f"There is no file {file}. Your own model is named as file.py:Name.")
     module = run(path)
-    modules = {key: value for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module.__name__}
+    modules = {
+        key: value
+        for key, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__
+    }
     if attribute not in modules:
-        raise UnknownName(f"{file} defines no {attribute!r}.{nearest(attribute, modules)} It defines: {', '.join(modules) or 'nothing to call'}.")
+        raise UnknownName(
+            f"{file} defines no {attribute!r}.{nearest(attribute, modules)} "
+            f"It defines: {', '.join(modules) or 'nothing to call'}."
+        )
     model = call(modules[attribute], name, dict(num_classes=num_classes, img_size=square(img_size), in_channels=3))
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} made a {type(model).__name__}, not a torch.nn.Module.")
-    model.code = {"file": str(path), "name": attribute, "sha256": sha256(path)}
+    cast(Classifier, model).code = {"file": str(path), "name": attribute, "sha256": sha256(path)}
     return model
 
 
@@ -53,7 +61,9 @@ def run(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the reader's file raises
-        raise UsageError(f"{path.name} does not run: {type(error).__name__} in line {line_of(error, path)}: {error}.") from error
+        raise UsageError(
+            f"{path.name} does not run: {type(error).__name__} in line {line_of(error, path)}: {error}."
+        ) from error
     return module
 
 
@@ -61,14 +71,21 @@ def call(make: Callable[..., Any], name: str, offered: dict[str, Any]) -> Any:
     parameters = inspect.signature(make).parameters.values()
     taken = {p.name: offered[p.name] for p in parameters if p.name in offered}
     lacking = [
-        p.name for p in parameters if p.default is p.empty and p.name not in offered and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.name not in offered and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
     if lacking:
-        raise ConfigError(f"{name} asks for {', '.join(lacking)}, which is not known. Give it a default; offered are {', '.join(offered)}.")
+        raise ConfigError(
+            f"{name} asks for {', '.join(lacking)}, which is not known. "
+            f"Give it a default; offered are {', '.join(offered)}."
+        )
     try:
         return make(**taken)
     except Exception as error:  # whatever the reader's constructor raises
-        raise UsageError(f"{name}({', '.join(f'{k}={v}' for k, v in taken.items())}) failed: {type(error).__name__}: {error}.") from error
+        raise UsageError(
+            f"{name}({', '.join(f'{k}={v}' for k, v in taken.items())}) failed: {type(error).__name__}: {error}."
+        ) from error
 
 
 def line_of(error: Exception, path: Path) -> int | str:

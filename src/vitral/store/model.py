@@ -7,24 +7,24 @@ weights, so that a damaged or exchanged file is found out.
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from vitral.base.errors import ConfigError, StoreError, UsageError
+from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.base.files import sha256, write_file
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.zoo import build
+from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 
 FORMAT, VERSION = "vitral-model", 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
-def save_model(model: nn.Module, folder: Path, provenance: dict[str, Any]) -> None:
+def save_model(model: Classifier, folder: Path, provenance: dict[str, Any]) -> None:
     """Write both files, each whole or not at all.
 
     The model brings `config` (or, for code of the reader's own, `code`), `classes` and `preprocessing`.
@@ -44,7 +44,7 @@ def save_model(model: nn.Module, folder: Path, provenance: dict[str, Any]) -> No
 
 
 def architecture(model: nn.Module) -> dict[str, Any]:
-    """What `load_model` needs to build the model again, untrained."""
+    """What `load` needs to build the model again, untrained."""
     if code := getattr(model, "code", None):
         return {"code": code}
     if config := getattr(model, "config", None):
@@ -55,18 +55,26 @@ def architecture(model: nn.Module) -> dict[str, Any]:
     )
 
 
-def load_model(folder: Path, code: str | None = None) -> nn.Module:
-    """The model saved in a folder, in eval mode, with `classes`, `preprocessing` and `provenance`.
+def load(path: str | Path, code: str | None = None) -> Classifier:
+    """The model in a run folder, in eval mode, with `classes`, `preprocessing` and `provenance`.
 
     A model of the reader's own is built from `code` ("file.py:Name"), or from the file it was trained from if that has
-    not changed since. Raises `StoreError` if a file is missing, damaged, or not of this model.
+    not changed since. Raises `UnknownName` if there is no such folder, `StoreError` if a file is missing, damaged, or
+    not of this model.
     """
+    folder = Path(path).parent if Path(path).name in (WEIGHTS, CARD) else Path(path)
+    if not folder.is_dir():
+        raise UnknownName(
+            f"There is no run {str(path)!r}. It takes the folder that `vitral train` made, such as runs/shapes-1."
+        )
     card = read_card(folder)
     weights = folder / card["weights"]["file"]
     if not weights.is_file():
         raise StoreError(f"{weights} is missing: {folder / CARD} belongs to it.")
     if sha256(weights) != card["weights"]["sha256"]:
-        raise StoreError(f"{weights} is not the file that {folder / CARD} was written for: it is damaged or was exchanged.")
+        raise StoreError(
+            f"{weights} is not the file that {folder / CARD} was written for: it is damaged or was exchanged."
+        )
     try:
         model = rebuild(card["architecture"], len(card["classes"]), card["preprocessing"], code)
         model.load_state_dict(load_file(weights))
@@ -84,31 +92,41 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StoreError(f"{folder} holds no model: there is no {CARD} in it. A run that is trained to its end has one.") from error
+        raise StoreError(
+            f"{folder} holds no model: there is no {CARD} in it. A run that is trained to its end has one."
+        ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read as JSON: {error}.") from error
     keys = {"architecture", "classes", "preprocessing", "weights", "provenance"}
     if not isinstance(card, dict) or card.get("format") != FORMAT or not keys <= card.keys():
         raise StoreError(f"{path} is not the card of a Vitral model.")
     if card.get("version") != VERSION:
-        raise StoreError(f"{path} is of version {card.get('version')}; this Vitral reads version {VERSION}. Update Vitral.")
+        raise StoreError(
+            f"{path} is of version {card.get('version')}; this Vitral reads version {VERSION}. Update Vitral."
+        )
     return card
 
 
-def rebuild(architecture: dict[str, Any], num_classes: int, preprocessing: dict[str, Any], code: str | None) -> nn.Module:
+def rebuild(
+    architecture: dict[str, Any], num_classes: int, preprocessing: dict[str, Any], code: str | None
+) -> nn.Module:
     if "vit" in architecture:
         return build(architecture["vit"])
     origin = architecture["code"]
     path = Path(origin["file"])
     if code is None and not (path.is_file() and sha256(path) == origin["sha256"]):
-        raise ConfigError(f"it was trained from {origin['file']}:{origin['name']}, which is gone or has changed since. Say --code file.py:Name.")
+        raise ConfigError(
+            f"it was trained from {origin['file']}:{origin['name']}, which is gone or has changed since. "
+            "Say --code file.py:Name."
+        )
     return from_code(code or f"{path}:{origin['name']}", num_classes, tuple(preprocessing["size"]))
 
 
-def dress(model: nn.Module, classes: list[str], preprocessing: Preprocessing, provenance: dict[str, Any]) -> nn.Module:
+def dress(model: nn.Module, classes: list[str], preprocessing: Preprocessing, provenance: dict[str, Any]) -> Classifier:
     """Give a model what travels with it."""
-    model.classes, model.preprocessing, model.provenance = tuple(classes), preprocessing, provenance
-    return model
+    dressed = cast(Classifier, model)
+    dressed.classes, dressed.preprocessing, dressed.provenance = tuple(classes), preprocessing, provenance
+    return dressed
 
 
 def tuples(record: dict[str, Any]) -> dict[str, Any]:

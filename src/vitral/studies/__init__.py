@@ -1,0 +1,1 @@
+"""Questions put to models and data by training and measuring; a file each."""

@@ -33,7 +33,7 @@ class Progress:
 def fingerprint(split: Split) -> str:
     """A hash of the training images and labels."""
     digest = hashlib.sha256(split.labels.tobytes())
-    digest.update(memoryview(split.pixels).cast("B"))
+    digest.update(split.pixels.data.cast("B"))
     return digest.hexdigest()
 
 
@@ -66,7 +66,10 @@ def read_progress(home: Path) -> tuple[Path, Progress]:
     """
     found = checkpoints(home)
     if not found:
-        raise StoreError(f"{home.parent} has no checkpoint to go on from. Start again with the same settings: --config {home.parent / 'config.yaml'}.")
+        raise StoreError(
+            f"{home.parent} has no checkpoint to go on from. "
+            f"Start again with the same settings: --config {home.parent / 'config.yaml'}."
+        )
     folder = found[-1]
     try:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -76,7 +79,10 @@ def read_progress(home: Path) -> tuple[Path, Progress]:
         raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be continued from it.") from error
     for name, expected in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise StoreError(f"{folder / name} is not as it was written: it is damaged, missing or was changed. The run cannot be continued.")
+            raise StoreError(
+                f"{folder / name} is not as it was written: it is damaged, missing or was changed. "
+                "The run cannot be continued."
+            )
     return folder, progress
 
 

@@ -7,9 +7,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitral.base.errors import ConfigError, ShapeError
+from vitral.store.classifier import Classifier
 
 
-def operations(model: nn.Module) -> float:
+def operations(model: Classifier) -> float:
     """Floating-point operations to train on one image: three times the products of a forward pass.
 
     Runs the model on one grey image, on the meta device where it can, and checks that it gives one logit a class.
@@ -27,14 +28,19 @@ def operations(model: nn.Module) -> float:
     wanted = (1, len(model.classes))
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != wanted:
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ConfigError(f"For one image of {height}x{width} and {wanted[1]} classes the model must return logits of shape {wanted}; it returned {found}.")
+        raise ConfigError(
+            f"For one image of {height}x{width} and {wanted[1]} classes the model must return logits of shape "
+            f"{wanted}; it returned {found}."
+        )
     return 3.0 * counter.get_total_flops()
 
 
 def width(model: nn.Module) -> int:
     """The inner width of a model: the inputs of its linear maps and convolutions, by the weights they hold."""
     weighed = [
-        (module.weight[0].numel(), module.weight.numel()) for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)
+        (module.weight[0].numel(), module.weight.numel())
+        for module in model.modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
     ]
     total = sum(weight for _, weight in weighed)
     running = 0

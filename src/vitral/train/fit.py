@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
+from vitral.store.classifier import Classifier
 from vitral.store.model import save_model
 from vitral.train.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
 from vitral.train.metrics import predict_split
@@ -39,7 +41,7 @@ class Evaluation:
 
 
 def fit(
-    model: nn.Module,
+    model: Classifier,
     data: Dataset,
     recipe: Recipe,
     numerics: Numerics,
@@ -61,9 +63,15 @@ def fit(
     if resume:
         folder, progress = read_progress(run.checkpoints)
         if progress.settings != settings:
-            raise StoreError(f"{run.folder / 'config.yaml'} was changed since the run stopped. Put it back, or start a new run with it: --config.")
+            raise StoreError(
+                f"{run.folder / 'config.yaml'} was changed since the run stopped. "
+                "Put it back, or start a new run with it: --config."
+            )
         if progress.data != content:
-            raise StoreError(f"The training images of {recipe.data} are not those the run began with. Put them back, or start a new run.")
+            raise StoreError(
+                f"The training images of {recipe.data} are not those the run began with. "
+                "Put them back, or start a new run."
+            )
         load_checkpoint(folder, model, movers)
         done, best = progress.step, progress.best
         run.rewind(done)
@@ -71,11 +79,16 @@ def fit(
     def checkpoint(step: int) -> None:
         save_checkpoint(run.checkpoints, Progress(step, best, settings, content), model, movers)
 
-    trained = torch.compile(model) if numerics.compile else model
+    trained = cast(nn.Module, torch.compile(model)) if numerics.compile else model
     feed = batches(
-        data.train, model.preprocessing, recipe.batch_size, recipe.seed, find("data.augmentation", recipe.augment, "augmentation"),
-        start=done, device=numerics.device,
-    )  # fmt: skip
+        data.train,
+        model.preprocessing,
+        recipe.batch_size,
+        recipe.seed,
+        find("data.augmentation", recipe.augment, "augmentation"),
+        start=done,
+        device=numerics.device,
+    )
     lr_at = partial(schedule, total=total, warmup=recipe.warmup)
     loop = steps(trained, feed, movers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
     saved = time.monotonic()
@@ -89,7 +102,11 @@ def fit(
             evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.accuracy > best)
             if evaluation.best:
                 best = evaluation.accuracy
-                save_model(model, run.folder, provenance() | {"data": recipe.data, "data_sha256": content, "step": done})
+                save_model(
+                    model,
+                    run.folder,
+                    provenance() | {"data": recipe.data, "seed": recipe.seed, "data_sha256": content, "step": done},
+                )
             yield evaluation
         if stopping or done % every == 0 or done == total or time.monotonic() - saved > SAVE_EVERY:
             checkpoint(done)

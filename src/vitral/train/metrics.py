@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import nn
 
 from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
+from vitral.store.classifier import Classifier
 
 AT_ONCE = 250
 
@@ -53,14 +53,17 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def predict_split(model: nn.Module, split: Split, device: str = "cpu") -> Predictions:
+def predict_split(model: Classifier, split: Split, device: str = "cpu") -> Predictions:
     """Run the model over a split, in eval mode and float32; its mode is left as it was."""
     was_training = model.training
     model.eval()
     pixels = torch.from_numpy(split.pixels)
     with torch.inference_mode():
         parts = [
-            model(normalise(pixels[start : start + AT_ONCE].to(device), model.preprocessing)).float().softmax(dim=1).cpu()
+            model(normalise(pixels[start : start + AT_ONCE].to(device), model.preprocessing))
+            .float()
+            .softmax(dim=1)
+            .cpu()
             for start in range(0, len(split), AT_ONCE)
         ]
     model.train(was_training)

@@ -25,7 +25,11 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
         return [torch.optim.AdamW(groups(trained, matrices, recipe), betas=(0.9, 0.99), **fused)]
     inner = {name: p for name, p in matrices.items() if p.ndim == 2 and not is_outer(model, name)}
     outer = {name: p for name, p in trained.items() if name not in inner}
-    muon = torch.optim.Muon(list(inner.values()), lr=recipe.lr * MUON_TO_ADAMW, weight_decay=recipe.weight_decay) if inner else None
+    muon = (
+        torch.optim.Muon(list(inner.values()), lr=recipe.lr * MUON_TO_ADAMW, weight_decay=recipe.weight_decay)
+        if inner
+        else None
+    )
     adamw = torch.optim.AdamW(groups(outer, matrices, recipe), betas=(0.9, 0.95), **fused) if outer else None
     return [optimizer for optimizer in (muon, adamw) if optimizer]
 
@@ -45,7 +49,9 @@ def is_outer(model: nn.Module, name: str) -> bool:
     return name in (matrices[0], matrices[-1])
 
 
-def groups(parameters: dict[str, nn.Parameter], decayed: dict[str, nn.Parameter], recipe: Recipe) -> list[dict[str, object]]:
+def groups(
+    parameters: dict[str, nn.Parameter], decayed: dict[str, nn.Parameter], recipe: Recipe
+) -> list[dict[str, object]]:
     """AdamW's two groups: weight matrices decay, everything else does not."""
     decay = [p for name, p in parameters.items() if name in decayed]
     rest = [p for name, p in parameters.items() if name not in decayed]

@@ -12,22 +12,60 @@ Augmentation = Literal["none", "shift", "photo"]
 class Recipe:
     """How to train. Defaults are for `shapes`; `PRESETS` says what other data starts from."""
 
-    data: Annotated[str, Option("What to learn: shapes, digits (options as in shapes:size=64,n=10000), or a folder of class folders.")] = "shapes"
-    model: Annotated[str, Option("A name from `vitral models`, or file.py:Name for your own nn.Module.")] = "vit_nano_patch8_48"
+    data: Annotated[
+        str,
+        Option("What to learn: shapes, digits (options as in shapes:size=64,n=10000), or a folder of class folders."),
+    ] = "shapes"
+    model: Annotated[str, Option("A name from `vitral models`, or file.py:Name for your own nn.Module.")] = (
+        "vit_nano_patch8_48"
+    )
     epochs: Annotated[float, Option("Passes over the training images.", low=0.001, high=100_000)] = 2.75
     batch_size: Annotated[int, Option("Images a step.", low=1, high=65_536)] = 128
-    optimizer: Annotated[Literal["muon", "adamw"], Option("muon: Muon for the blocks' matrices and AdamW for the rest; adamw: AdamW for all.")] = "muon"
+    optimizer: Annotated[
+        Literal["muon", "adamw"],
+        Option("muon: Muon for the blocks' matrices and AdamW for the rest; adamw: AdamW for all."),
+    ] = "muon"
     lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times as much.", low=0, high=10)] = 2e-3
-    weight_decay: Annotated[float, Option("Decay of weight matrices; never of biases, norms, positions and learned tokens.", low=0, high=10)] = 0.01
-    warmup: Annotated[float, Option("Fraction of the steps in which the learning rate rises; then it falls along a cosine.", low=0, high=0.9)] = 0.05
-    clip: Annotated[float, Option("Largest norm of the gradient; what is longer is scaled down.", low=0.001, high=1_000_000)] = 1.0
-    label_smoothing: Annotated[float, Option("Probability given to the other classes in the target.", low=0, high=0.9)] = 0.0
-    augment: Annotated[Augmentation, Option("none; shift: by up to an eighth of the side; photo: random crops and mirror images.")] = "none"
-    img_size: Annotated[int | None, Option("Side in pixels to cut the images to; the default is the model's for folders and the set's otherwise.", low=1, high=4096)] = None
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], Option("auto: bfloat16 where this processor computes in it and the model is wide enough to gain.")] = "auto"
-    compile: Annotated[Literal["auto", "yes", "no"], Option("auto: only for long runs, since compiling takes up to a minute.")] = "auto"
-    seed: Annotated[int, Option("Of the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)] = 0
-    on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read: stop, or leave it out and list it.")] = "fail"
+    weight_decay: Annotated[
+        float, Option("Decay of weight matrices; never of biases, norms, positions and learned tokens.", low=0, high=10)
+    ] = 0.01
+    warmup: Annotated[
+        float,
+        Option(
+            "Fraction of the steps in which the learning rate rises; then it falls along a cosine.", low=0, high=0.9
+        ),
+    ] = 0.05
+    clip: Annotated[
+        float, Option("Largest norm of the gradient; what is longer is scaled down.", low=0.001, high=1_000_000)
+    ] = 1.0
+    label_smoothing: Annotated[
+        float, Option("Probability given to the other classes in the target.", low=0, high=0.9)
+    ] = 0.0
+    augment: Annotated[
+        Augmentation, Option("none; shift: by up to an eighth of the side; photo: random crops and mirror images.")
+    ] = "none"
+    img_size: Annotated[
+        int | None,
+        Option(
+            "Side in pixels to cut the images to; the default is the model's for folders and the set's otherwise.",
+            low=1,
+            high=4096,
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Option("auto: bfloat16 where this processor computes in it and the model is wide enough to gain."),
+    ] = "auto"
+    compile: Annotated[
+        Literal["auto", "yes", "no"], Option("auto: only for long runs, since compiling takes up to a minute.")
+    ] = "auto"
+    seed: Annotated[
+        int, Option("Of the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
+    ] = 0
+    on_bad_image: Annotated[
+        Literal["fail", "skip"],
+        Option("What to do about a file that cannot be read: stop, or leave it out and list it."),
+    ] = "fail"
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,10 +1,10 @@
 """A run folder: never overwritten, and each file in it whole.
 
-    config.yaml         the settings, as given and filled in
-    metrics.jsonl       a line a log entry or evaluation
-    model.safetensors   the best model so far, by validation, with model.json
-    checkpoints/        where to go on from
-    report.html         what came out
+config.yaml         the settings, as given and filled in
+metrics.jsonl       a line a log entry or evaluation
+model.safetensors   the best model so far, by validation, with model.json
+checkpoints/        where to go on from
+report.html         what came out
 """
 
 import json
@@ -28,11 +28,16 @@ class Run:
 
     @classmethod
     def new(cls, folder: Path | None, recipe: Recipe) -> "Run":
-        """Make the folder (by default `runs/DATA-1`, `-2`, ...) and note the settings. Raises `StoreError` if it is taken."""
+        """Make the folder (by default `runs/DATA-1`, `-2`, ...) and note the settings.
+
+        Raises `StoreError` if it is taken.
+        """
         if folder is None:
             folder = free(Path("runs"), Path(recipe.data.partition(":")[0]).name or "data")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StoreError(f"{folder} is taken, and nothing is overwritten. Choose another --out, or go on with --resume {folder}.")
+            raise StoreError(
+                f"{folder} is taken, and nothing is overwritten. Choose another --out, or go on with --resume {folder}."
+            )
         write_file(folder / CONFIG, to_yaml(recipe))
         return cls(folder)
 
@@ -40,7 +45,9 @@ class Run:
     def existing(cls, folder: Path) -> tuple["Run", Recipe]:
         """The run in a folder, and its settings."""
         if not (folder / CONFIG).is_file():
-            raise StoreError(f"{folder} is no run: there is no {CONFIG} in it. --resume takes the folder that `vitral train` named.")
+            raise StoreError(
+                f"{folder} is no run: there is no {CONFIG} in it. --resume takes the folder that `vitral train` named."
+            )
         return cls(folder), Recipe(**read_settings(folder / CONFIG, Recipe))
 
     def log(self, **record: Any) -> None:

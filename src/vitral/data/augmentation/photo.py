@@ -13,7 +13,9 @@ def photo(images: Float[Tensor, "b c y x"], seed: int) -> Float[Tensor, "b c y x
 
     height, width = images.shape[-2:]
     change = AugmentationSequential(
-        RandomResizedCrop((height, width), scale=(0.35, 1.0), ratio=(3 / 4, 4 / 3)), RandomHorizontalFlip(), data_keys=["input"]
+        RandomResizedCrop((height, width), scale=(0.35, 1.0), ratio=(3 / 4, 4 / 3)),
+        RandomHorizontalFlip(),
+        data_keys=["input"],
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -44,7 +44,9 @@ SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
     "triangle": triangle,
     "plus": lambda u, v: np.minimum(rectangle(u, v, 0.7001, 0.21), rectangle(u, v, 0.21, 0.7001)),
     "bar": lambda u, v: rectangle(u, v, 0.8333, 0.3),
-    "L": lambda u, v: np.minimum(rectangle(u + np.float32(0.2673), v, 0.2673, 0.6682), rectangle(u, v - np.float32(0.4009), 0.5345, 0.2673)),
+    "L": lambda u, v: np.minimum(
+        rectangle(u + np.float32(0.2673), v, 0.2673, 0.6682), rectangle(u, v - np.float32(0.4009), 0.5345, 0.2673)
+    ),
     "half-disk": half_disk,
 }
 
@@ -131,7 +133,14 @@ def draw(
     for _ in range(distractors):
         add_blob(rng, image, paper, contrast, centre, reach)
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
-    factors = {"y": centre[1], "x": centre[0], "side": side, "rotation": np.degrees(angle), "colour": colour, "background": paper}
+    factors = {
+        "y": centre[1],
+        "x": centre[0],
+        "side": side,
+        "rotation": np.degrees(angle),
+        "colour": colour,
+        "background": paper,
+    }
     return Split((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), labels, mask, factors)
 
 
@@ -171,7 +180,12 @@ def paint(image: np.ndarray, which: np.ndarray, opacity: Plane, colour: np.ndarr
 
 
 def add_blob(
-    rng: np.random.Generator, image: np.ndarray, paper: np.ndarray, contrast: float, centre: np.ndarray, reach: np.ndarray
+    rng: np.random.Generator,
+    image: np.ndarray,
+    paper: np.ndarray,
+    contrast: float,
+    centre: np.ndarray,
+    reach: np.ndarray,
 ) -> None:
     """A small round blob in half of the images, wherever a few tries find room beside the shape."""
     size, count = image.shape[1], len(image)

@@ -44,7 +44,10 @@ def attention(
     finally:
         model.train(was_training)
     if (difference := relative(watched, plain)) > TOLERANCE[plain.dtype]:
-        raise WatchError(f"The model's output changed by {difference:.1e} of its largest value while it was watched, so no map is given.")
+        raise WatchError(
+            f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
+            "so no map is given."
+        )
 
     chosen = [seen.layers[index] for index in pick(layers, len(seen.layers), "layer")]
     some_heads = pick(heads, min(layer.seen.shape[1] for layer in chosen), "head")
@@ -78,13 +81,17 @@ def grid_of(model: nn.Module, patches: int) -> tuple[int, int]:
     """Rows and columns: the model's own `grid`, or a square."""
     rows, columns = getattr(model, "grid", (math.isqrt(patches),) * 2)
     if rows * columns != patches:
-        raise WatchError(f"{patches} patches are no square grid. Give the model a `grid` = (rows, columns) and `num_prefix_tokens`.")
+        raise WatchError(
+            f"{patches} patches are no square grid. Give the model a `grid` = (rows, columns) and `num_prefix_tokens`."
+        )
     return rows, columns
 
 
 def shown(model: nn.Module, images: Float[Tensor, "b c y x"]) -> np.ndarray:
     """The pixels that the model saw, back in 0..255."""
     preprocessing = model.preprocessing
-    mean, std = (torch.tensor(value, device=images.device)[:, None, None] for value in (preprocessing.mean, preprocessing.std))
+    mean, std = (
+        torch.tensor(value, device=images.device)[:, None, None] for value in (preprocessing.mean, preprocessing.std)
+    )
     pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     return rearrange(pixels, "b c y x -> b y x c").cpu().numpy()

@@ -1,0 +1,43 @@
+# make demo      train the lecture's ViT on shapes, with a report at the end
+# make test      every test
+# make check     format, lint, types, layers, spelling
+# make bench     the numbers in benchmarks/results/, about an hour
+# Each makes .venv first, when it is missing or older than what it is made from.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(name)),$(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH := $(VENV)/.bench
+
+.PHONY: demo test check bench constraints clean
+
+demo: $(INSTALLED)
+	$(BIN)/vitral train
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+	VITRAL_TYPED=1 $(BIN)/python -m pytest tests/unit tests/laws -q
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+bench: $(BENCH)
+	$(BIN)/python -m benchmarks
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Vitral needs Python 3.11 or later; found " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(BENCH): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,23 @@
+"""`python -m benchmarks [NAME...]`: run all, or some, and write `results/NAME.json`."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from vitral.base.provenance import provenance
+
+NAMES = ("speed", "loop", "start", "demo", "digits", "check", "trials")
+RESULTS = Path(__file__).parent / "results"
+
+for name in sys.argv[1:] or NAMES:
+    if name not in NAMES:
+        sys.exit(f"There is no benchmark {name!r}. Known: {', '.join(NAMES)}.")
+    print(f"== {name}", flush=True)
+    module = import_module(f"benchmarks.{name}")
+    record = {"benchmark": name, "what": (module.__doc__ or "").splitlines()[0], **module.run()}
+    origin = provenance()
+    record |= {"machine": origin["machine"], "versions": origin["versions"], "time": origin["time"]}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"   -> benchmarks/results/{name}.json", flush=True)

@@ -1,0 +1,32 @@
+"""The images that are named on a command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vitral.base.errors import ImageError, UsageError
+from vitral.cli import say
+from vitral.data.folder import images_in
+from vitral.data.image import load_image
+
+
+def read_images(paths: Sequence[Path], on_bad_image: str) -> list[tuple[Path, UInt8[np.ndarray, "_ _ 3"]]]:
+    """Each image with its path; a folder stands for the images in it. Raises `UsageError` if there are none."""
+    files = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
+    if not files:
+        raise UsageError(f"There are no images in {', '.join(map(str, paths))}." if paths else "No images were named.")
+    read, bad = [], []
+    for file in files:
+        try:
+            read.append((file, load_image(file)))
+        except ImageError as error:
+            if on_bad_image == "fail":
+                raise
+            bad.append(str(error))
+    if bad:
+        say(f"{len(bad)} of {len(files)} images could not be read and were left out:\n  " + "\n  ".join(bad))
+    if not read:
+        raise ImageError("None of the images could be read.")
+    return read

@@ -1,0 +1,90 @@
+"""Look at a data set: a contact sheet, and with --check whether it asks for more than its parts."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from vitral.base.config import Option, check
+from vitral.base.files import write_file
+from vitral.base.numerics import choose
+from vitral.base.preprocessing import Preprocessing
+from vitral.cli import say
+from vitral.cli._open import data_set, model_and_data
+from vitral.cli._progress import Progress
+from vitral.report.contact import contact_figure
+from vitral.report.style import png
+from vitral.train.recipe import Recipe, preset
+
+
+@dataclass(frozen=True)
+class Options:
+    data: Annotated[
+        str, Option("shapes, digits (options as in shapes:size=64), or a folder of class folders.", positional=True)
+    ]
+    out: Annotated[Path | None, Option("Where to write the contact sheet; by default DATA.png here.")] = None
+    split: Annotated[Literal["train", "val", "test"], Option("Which images to show.")] = "train"
+    img_size: Annotated[int, Option("Side in pixels that a folder's images are cut to.", low=1, high=4096)] = 64
+    check: Annotated[bool, Option("Train a few models to see what the set asks for; takes minutes.")] = False
+    on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read.")] = "fail"
+    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def run(options: Options) -> dict[str, Any]:
+    side = options.img_size
+    data = data_set(options.data, Preprocessing(size=(side, side)), on_bad_image=options.on_bad_image)
+    split = data.load(options.split)
+    counts = np.bincount(split.labels, minlength=len(data.classes))
+    say(
+        f"{options.data}, {options.split}: {len(split):,} images of "
+        f"{split.pixels.shape[1]}x{split.pixels.shape[2]} in {len(data.classes)} classes"
+    )
+    for name, count in zip(data.classes, counts):
+        say(f"  {name:<16} {count:,}")
+    name = Path(options.data.partition(":")[0]).name
+    path = options.out or Path(f"{name}.png")
+    write_file(
+        path,
+        png(contact_figure(split.pixels, split.labels, data.classes, split.masks, f"{options.data}, {options.split}")),
+    )
+    say(f"contact sheet: {path}")
+    result: dict[str, Any] = {
+        "data": options.data,
+        "classes": dict(zip(data.classes, counts.tolist())),
+        "sheet": str(path),
+    }
+    if options.check:
+        result["check"] = checked(options)
+        result["exit_code"] = 0 if all(finding["holds"] for finding in result["check"]) else 1
+    return result
+
+
+def checked(options: Options) -> list[dict[str, Any]]:
+    """The findings of `studies.parts`, said as they come."""
+    from vitral.studies.parts import parts
+
+    recipe = Recipe(**preset(options.data))
+    _, data = model_and_data(recipe)
+    training: dict[str, Progress] = {}
+
+    def watcher(name: str, step: Any, total: int) -> None:
+        if name not in training:
+            say(f"training: {name}")
+            training[name] = Progress(total)
+        training[name].stepped(step)
+        if step.number == total:
+            training[name].close()
+
+    findings = []
+    for finding in parts(data, recipe, choose(recipe.precision, "no", 0, 0), watcher):
+        verdict = "holds" if finding.holds else "DOES NOT HOLD"
+        say(
+            f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "
+            f"n = {finding.n:,})   must be {finding.rule}: {verdict}"
+        )
+        findings.append(asdict(finding))
+    return findings

@@ -1,0 +1,85 @@
+"""See which patches the CLS token attends to, in every block and head, over your images.
+
+Writes a PNG an image, with one colour scale for all its panels in units of uniform attention, and an .npz with the
+numbers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from vitral.base.config import Option, check
+from vitral.cli import say
+from vitral.cli._images import read_images
+from vitral.data.preprocess import batch_of
+from vitral.explain.methods.attention import attention
+from vitral.store.model import load
+from vitral.store.predict import predict
+
+
+@dataclass(frozen=True)
+class Options:
+    model: Annotated[str, Option("A run folder, such as runs/shapes-1.", positional=True)]
+    images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
+    layer: Annotated[tuple[int, ...], Option("Blocks to show, counted from 0; by default all.")] = ()
+    head: Annotated[tuple[int, ...], Option("Heads to show, counted from 0; by default all.")] = ()
+    query: Annotated[int, Option("The token whose attention is shown: 0 is CLS, 1 the first patch.", low=0)] = 0
+    out: Annotated[Path, Option("The folder to write to.")] = Path("explained")
+    on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read.")] = "fail"
+    code: Annotated[str | None, Option("file.py:Name, if the model is your own and its file has moved or changed.")] = (
+        None
+    )
+    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def run(options: Options) -> dict[str, Any]:
+    model = load(options.model, options.code)
+    read = read_images(options.images, options.on_bad_image)
+    written = []
+    for path, image in read:
+        maps = attention(
+            model,
+            batch_of([image], model.preprocessing),
+            layers=options.layer or None,
+            heads=options.head or None,
+            query=options.query,
+        )
+        probabilities = predict(model, [image])[0]
+        answer = int(probabilities.argmax())
+        picture = maps.save(free(options.out / f"{path.stem}.attention.png"))
+        numbers = maps.save(picture.with_suffix(".npz"))
+        own = float(maps.prefix_mass.mean())
+        layer, head, row, column = np.unravel_index(int(maps.values[0].argmax()), maps.values[0].shape)
+        peak = float(maps.values.max())
+        say(
+            f"{path}: {model.classes[answer]} ({probabilities[answer]:.1%}). CLS keeps {own:.0%} of its attention for "
+            f"itself; the most it gives a patch is {peak:.1f} times uniform "
+            f"(row {row}, column {column}; {maps.layers[layer]}, head {maps.heads[head]}). "
+            f"Residual {maps.residual:.0e}.\n  {picture}"
+        )
+        written.append(
+            {
+                "image": str(path),
+                "class": model.classes[answer],
+                "picture": str(picture),
+                "numbers": str(numbers),
+                "prefix_mass": own,
+                "largest": peak,
+                "residual": maps.residual,
+            }
+        )
+    return {"explained": written}
+
+
+def free(path: Path) -> Path:
+    """A path that is not taken: `name.png`, else `name-2.png`, ..."""
+    number, wanted = 1, path
+    while path.exists():
+        number += 1
+        path = wanted.with_stem(f"{wanted.stem}-{number}")
+    return path
