@@ -21,20 +21,20 @@ QUIET = 10.0  # seconds between plain lines
 class Progress:
     """Rates over the last steps, and where they are shown."""
 
-    def __init__(self, total: int):
-        self.total = total
+    def __init__(self, total: int, spent: float = 0.0):
+        """`spent`: the seconds that the run had taken before it was resumed."""
+        self.total, self.spent = total, spent
         self.first = 1
         self.recent: deque[Step] = deque(maxlen=RECENT)
         self.evaluations: list[Evaluation] = []
         self.began = self.printed = time.monotonic()
         console = Console(stderr=True)
         self.live = Live(console=console, refresh_per_second=4, transient=False) if sys.stderr.isatty() else None
-        if self.live:
-            self.live.start()
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.began
+        """How long the run has taken, in all its sessions."""
+        return self.spent + time.monotonic() - self.began
 
     def record(self) -> dict[str, float]:
         """The last steps in numbers.
@@ -49,6 +49,7 @@ class Progress:
             "lr": self.recent[-1].lr,
             "images_per_second": images / seconds,
             "waiting": sum(s.waiting for s in self.recent) / seconds,
+            "seconds": self.seconds,
         }
 
     def stepped(self, step: Step) -> None:
@@ -69,13 +70,18 @@ class Progress:
             self.printed = time.monotonic()
             say(f"{self.line()}   validation: loss {evaluation.loss:.3f}, accuracy {evaluation.accuracy:.1%}")
 
-    def close(self) -> None:
+    def __enter__(self) -> "Progress":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
 
     def eta(self) -> str:
         now = self.recent[-1].number
-        left = (self.total - now) * self.seconds / (now - self.first + 1)
+        left = (self.total - now) * (self.seconds - self.spent) / (now - self.first + 1)
         return f"{int(left) // 60}:{int(left) % 60:02d}"
 
     def line(self) -> str:

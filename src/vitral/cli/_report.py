@@ -15,6 +15,7 @@ from vitral.data.preprocess import normalise
 from vitral.explain.film import Film
 from vitral.explain.methods.attention import attention
 from vitral.nn.vit import VisionTransformer
+from vitral.nn.zoo import build
 from vitral.report.attention import attention_figure
 from vitral.report.confusion import confusion_figure
 from vitral.report.curves import curves_figure
@@ -25,7 +26,6 @@ from vitral.report.positions import positions_figure
 from vitral.report.style import png
 from vitral.report.tokens import tokens_figure
 from vitral.store.classifier import Classifier
-from vitral.store.model import architecture, rebuild
 from vitral.train.metrics import Predictions, interval
 from vitral.train.recipe import Recipe, preset
 from vitral.train.run import Run
@@ -77,7 +77,7 @@ def write_report(
                 ],
             ),
             *attention_sections(model, data, test),
-            *positions_section(model),
+            *positions_section(model, recipe.seed),
         ],
         settings=asdict(recipe) | {"run": str(run.folder)} | flat(origin),
         commands=[
@@ -201,19 +201,20 @@ def mistakes(data: Dataset, test: Predictions, wrong: np.ndarray, maps: np.ndarr
 
 
 def examples(test: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Test images answered right, of different classes, and the wrong ones, surest first."""
+    """Of the test images answered right, the surest of each class; and those answered wrong, surest first."""
     sure = np.argsort(-test.probabilities.max(axis=1), kind="stable")
     correct = test.answers == test.labels
-    right = sure[correct[sure]][::-1]
+    right = sure[correct[sure]]
     different = [int(right[test.labels[right] == label][0]) for label in dict.fromkeys(test.labels[right].tolist())]
     return np.array(different, dtype=int), sure[~correct[sure]][:WORST]
 
 
-def positions_section(model: Classifier) -> list[Section]:
-    if not isinstance(model, VisionTransformer):
+def positions_section(model: Classifier, seed: int) -> list[Section]:
+    if not isinstance(model, VisionTransformer) or model.pos_embed is None:
         return []
-    torch.manual_seed(0)
-    untrained = rebuild(architecture(model), len(model.classes), asdict(model.preprocessing), None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        untrained = build(model.config)
     grids = [
         m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
         for m in (model, untrained)

@@ -1,5 +1,7 @@
 """Look at a data set: a contact sheet, and with --check whether it asks for more than its parts."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,13 +11,14 @@ import numpy as np
 from vitral.base.config import Option, check
 from vitral.base.files import write_file
 from vitral.base.numerics import choose
-from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
-from vitral.cli._open import data_set, model_and_data
+from vitral.cli._open import model_and_data
 from vitral.cli._progress import Progress
+from vitral.data.dataset import Dataset
 from vitral.report.contact import contact_figure
 from vitral.report.style import png
 from vitral.train.recipe import Recipe, preset
+from vitral.train.steps import Step
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,10 @@ class Options:
     ]
     out: Annotated[Path | None, Option("Where to write the contact sheet; by default DATA.png here.")] = None
     split: Annotated[Literal["train", "val", "test"], Option("Which images to show.")] = "train"
-    img_size: Annotated[int, Option("Side in pixels that a folder's images are cut to.", low=1, high=4096)] = 64
+    img_size: Annotated[
+        int | None,
+        Option("Side in pixels that a folder's images are cut to; by default as for training.", low=1, high=4096),
+    ] = None
     check: Annotated[bool, Option("Train a few models to see what the set asks for; takes minutes.")] = False
     on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read.")] = "fail"
     json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
@@ -35,8 +41,9 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
-    side = options.img_size
-    data = data_set(options.data, Preprocessing(size=(side, side)), on_bad_image=options.on_bad_image)
+    started = preset(options.data) | {"img_size": options.img_size, "on_bad_image": options.on_bad_image}
+    recipe = Recipe(**started)
+    _, data = model_and_data(recipe)
     split = data.load(options.split)
     counts = np.bincount(split.labels, minlength=len(data.classes))
     say(
@@ -58,29 +65,23 @@ def run(options: Options) -> dict[str, Any]:
         "sheet": str(path),
     }
     if options.check:
-        result["check"] = checked(options)
+        result["check"] = checked(data, recipe)
         result["exit_code"] = 0 if all(finding["holds"] for finding in result["check"]) else 1
     return result
 
 
-def checked(options: Options) -> list[dict[str, Any]]:
+def checked(data: Dataset, recipe: Recipe) -> list[dict[str, Any]]:
     """The findings of `studies.parts`, said as they come."""
     from vitral.studies.parts import parts
 
-    recipe = Recipe(**preset(options.data))
-    _, data = model_and_data(recipe)
-    training: dict[str, Progress] = {}
-
-    def watcher(name: str, step: Any, total: int) -> None:
-        if name not in training:
-            say(f"training: {name}")
-            training[name] = Progress(total)
-        training[name].stepped(step)
-        if step.number == total:
-            training[name].close()
+    @contextmanager
+    def shown(name: str, total: int) -> Iterator[Callable[[Step], None]]:
+        say(f"training: {name}")
+        with Progress(total) as progress:
+            yield progress.stepped
 
     findings = []
-    for finding in parts(data, recipe, choose(recipe.precision, "no", 0, 0), watcher):
+    for finding in parts(data, recipe, choose(recipe.precision, "no", 0, 0), shown):
         verdict = "holds" if finding.holds else "DOES NOT HOLD"
         say(
             f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "

@@ -56,9 +56,10 @@ def run(options: Options) -> dict[str, Any]:
         own = float(maps.prefix_mass.mean())
         layer, head, row, column = np.unravel_index(int(maps.values[0].argmax()), maps.values[0].shape)
         peak = float(maps.values.max())
+        kept = f"CLS keeps {own:.0%} of its attention for itself" if options.query == 0 else f"{own:.0%} goes to CLS"
         say(
-            f"{path}: {model.classes[answer]} ({probabilities[answer]:.1%}). CLS keeps {own:.0%} of its attention for "
-            f"itself; the most it gives a patch is {peak:.1f} times uniform "
+            f"{path}: {model.classes[answer]} ({probabilities[answer]:.1%}). {kept}; the most a patch gets is "
+            f"{peak:.1f} times uniform "
             f"(row {row}, column {column}; {maps.layers[layer]}, head {maps.heads[head]}). "
             f"Residual {maps.residual:.0e}.\n  {picture}"
         )

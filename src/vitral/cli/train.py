@@ -13,7 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from vitral.base.config import Option, read_settings
 from vitral.base.errors import UsageError, WatchError
@@ -24,6 +26,7 @@ from vitral.cli._parse import value_of
 from vitral.cli._progress import Progress
 from vitral.cli._report import write_report
 from vitral.data.batches import steps_in
+from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
 from vitral.store.model import load
@@ -34,7 +37,10 @@ from vitral.train.metrics import interval, predict_split
 from vitral.train.recipe import Recipe, preset
 from vitral.train.run import Run
 
+Pixels = UInt8[np.ndarray, "b y x 3"]
+
 FILMED = 6
+ALONGSIDE = ("--resume", "--json", "--help")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,10 @@ class Options(Recipe):
 
 def defaults(arguments: Sequence[str]) -> dict[str, Any]:
     """Presets by data, then the file of --config; what is typed comes first of all."""
+    if value_of(arguments, "--resume"):
+        others = [word for word in arguments if word.startswith("--") and word.partition("=")[0] not in ALONGSIDE]
+        if others:
+            raise UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(others)}.")
     file = value_of(arguments, "--config")
     given = read_settings(Path(file), Recipe) if file else {}
     data = value_of(arguments, "--data") or given.get("data", "shapes")
@@ -66,13 +76,6 @@ def defaults(arguments: Sequence[str]) -> dict[str, Any]:
 def run(options: Options) -> dict[str, Any]:
     if options.resume:
         folder, recipe = Run.existing(options.resume)
-        changed = [
-            name
-            for name, value in asdict(options.recipe).items()
-            if value != getattr(Recipe(**preset(options.data)), name)
-        ]
-        if changed or options.config or options.out:
-            raise UsageError(f"--resume goes on with the settings of {options.resume}; leave out the other options.")
     else:
         recipe = options.recipe
     torch.manual_seed(recipe.seed)
@@ -95,9 +98,10 @@ def run(options: Options) -> dict[str, Any]:
     say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
     say(f"run: {folder.folder}")
 
-    film = start_film(folder, model, data.val.pixels[:FILMED], options.resume is not None)
-    progress = Progress(total)
-    with interruptible() as stop:
+    reached = read_progress(folder.checkpoints)[1].step if options.resume else 0
+    spent = max([record.get("seconds", 0.0) for record in folder.records() if record["step"] <= reached], default=0.0)
+    film = start_film(folder, model, data.val.pixels[:FILMED], reached)
+    with interruptible() as stop, Progress(total, spent) as progress:
         for event in fit(model, data, recipe, numerics, folder, options.resume is not None, stop):
             if isinstance(event, Evaluation):
                 folder.log(**asdict(event))
@@ -109,28 +113,25 @@ def run(options: Options) -> dict[str, Any]:
                     film.save(folder.folder / "film.npz")
                 if event.number % 20 == 0 or event.number == total:
                     folder.log(**progress.record())
-        progress.close()
-        if stop():
-            say(f"Stopped and saved. Go on with: vitral train --resume {folder.folder}")
-            return {"run": str(folder.folder), "stopped": True, "exit_code": 130}
-    return finish(folder, recipe, data, film, progress)
+    if stop():
+        say(f"Stopped and saved. Go on with: vitral train --resume {folder.folder}")
+        return {"run": str(folder.folder), "stopped": True, "exit_code": 130}
+    if reached == total:
+        say(f"{folder.folder} was finished already; its report is written again.")
+        return finish(folder, recipe, data, film, total, spent)
+    return finish(folder, recipe, data, film, total, progress.seconds)
 
 
-def finish(folder: Run, recipe: Recipe, data: Any, film: Film | None, progress: Progress) -> dict[str, Any]:
-    """Judge the best model on the test split, once, and write the report."""
+def finish(folder: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float) -> dict[str, Any]:
+    """Judge the best model on the test split and write the report."""
     model = load(folder.folder, code_of(recipe))
     test = predict_split(model, data.test)
     low, high = interval(test.accuracy, len(data.test))
-    folder.log(
-        step=progress.total,
-        test_loss=test.loss,
-        test_accuracy=test.accuracy,
-        n=len(data.test),
-        seconds=progress.seconds,
-    )
+    if not any("test_accuracy" in record for record in folder.records()):
+        folder.log(step=total, test_loss=test.loss, test_accuracy=test.accuracy, n=len(test.labels), seconds=seconds)
     say(
         f"test accuracy {test.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {len(data.test):,}), "
-        f"trained in {progress.seconds:.0f} s"
+        f"trained in {seconds:.0f} s"
     )
     report = write_report(folder, recipe, model, data, test, film)
     say(f"report: {report}")
@@ -140,7 +141,7 @@ def finish(folder: Run, recipe: Recipe, data: Any, film: Film | None, progress: 
         "test_accuracy": test.accuracy,
         "interval": [low, high],
         "n": len(data.test),
-        "seconds": progress.seconds,
+        "seconds": seconds,
         "report": str(report),
     }
 
@@ -149,11 +150,14 @@ def code_of(recipe: Recipe) -> str | None:
     return recipe.model if ".py" in recipe.model else None
 
 
-def start_film(folder: Run, model: Classifier, pixels: Any, resumed: bool) -> Film | None:
-    """A film with its first frame; none for a model in which no attention of a CLS token can be seen."""
+def start_film(folder: Run, model: Classifier, pixels: Pixels, reached: int) -> Film | None:
+    """A film with its first frame, or the frames up to the step that a run is resumed from.
+
+    None for a model in which no attention of a CLS token can be seen.
+    """
     path = folder.folder / "film.npz"
-    if resumed and path.is_file():
-        return Film.load(path, until=read_progress(folder.checkpoints)[1].step)
+    if reached:
+        return Film.load(path, until=reached) if path.is_file() else None
     film = Film(pixels)
     try:
         film.shoot(model, 0)

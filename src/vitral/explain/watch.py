@@ -12,26 +12,34 @@ Three calls are known: `scaled_dot_product_attention`, `nn.MultiheadAttention`'s
 multiplied by values, for models that write the product out. They are seen by a `TorchFunctionMode`: in this thread,
 until the block ends; nothing is hooked, patched or left behind.
 
-Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of one head
+Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
-import inspect
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from types import FrameType
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.explain.calls import (
+    PRODUCT,
+    SOFTMAX,
+    Call,
+    from_multi_head_attention,
+    from_product,
+    from_sdpa,
+    from_softmax,
+    relative,
+)
 
 Rows = Literal["prefix", "all"] | Sequence[int]
 
@@ -39,14 +47,12 @@ Rows = Literal["prefix", "all"] | Sequence[int]
 # order; bfloat16 and float16 also round the weights.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 MOST_PREFIX_TOKENS = 16
-
-SOFTMAX = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
-PRODUCT = (torch.matmul, torch.bmm, torch.einsum, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
+RECENT = 4  # softmax results that may still be multiplied by values
 
 
 @dataclass
 class Layer:
-    """One call of attention. `residual` is |rows · v - output| / max |output|; `roles` says what each token is."""
+    """One call of attention. `residual` is |rows · v - output| / max |output| over the rows that were checked."""
 
     name: str
     num_tokens: int
@@ -80,10 +86,10 @@ class Layer:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """`cls`, then further prefix tokens, then `patch 0`, `patch 1`, ... in reading order."""
-        extra = [f"prefix {i}" for i in range(1, self.num_prefix_tokens)]
-        patches = [f"patch {i}" for i in range(self.num_tokens - self.num_prefix_tokens)]
-        return (*(["cls"] * (self.num_prefix_tokens > 0)), *extra, *patches)
+        """What each token is: `cls`, `prefix 1`, ..., then `patch 0`, `patch 1`, ... in reading order."""
+        prefix = ["cls", *(f"prefix {index}" for index in range(1, self.num_prefix_tokens))]
+        patches = [f"patch {index}" for index in range(self.num_tokens - self.num_prefix_tokens)]
+        return (*prefix[: self.num_prefix_tokens], *patches)
 
 
 @dataclass
@@ -96,27 +102,6 @@ class Seen:
     def residual(self) -> float:
         """The largest residual of any layer."""
         return max(layer.residual for layer in self.layers)
-
-
-@dataclass(frozen=True)
-class Call:
-    """The tensors of one attention call, heads apart; `out` is what the kernel made of them."""
-
-    q: Float[Tensor, "b h n e"]
-    k: Float[Tensor, "b h m e"]
-    v: Float[Tensor, "b h m e"]
-    bias: Tensor | None
-    scale: float
-    out: Callable[[Float[Tensor, "b h r e"], Sequence[int]], tuple[Tensor, Tensor]]
-
-    def rows(self, queries: Sequence[int]) -> Float[Tensor, "b h r m"]:
-        """softmax(q kᵀ · scale + bias) for some queries, in at least single precision."""
-        exact = torch.promote_types(self.q.dtype, torch.float32)
-        logits = self.q[..., list(queries), :].to(exact) @ self.k.to(exact).mT * self.scale
-        if self.bias is not None:
-            bias = self.bias.expand(*self.bias.shape[:-2], self.q.shape[-2], self.k.shape[-2])[..., list(queries), :]
-            logits = logits.masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else logits + bias
-        return logits.softmax(dim=-1)
 
 
 class watch(TorchFunctionMode):
@@ -134,12 +119,11 @@ class watch(TorchFunctionMode):
         if isinstance(rows, str) and rows not in ("prefix", "all"):
             raise UsageError(f'rows={rows!r} is not known: it takes "prefix", "all" or a list of token indices.')
         self.model, self.wanted = model, rows
-        self.num_prefix_tokens = (
-            num_prefix_tokens if num_prefix_tokens is not None else getattr(model, "num_prefix_tokens", None)
-        )
+        own = getattr(model, "num_prefix_tokens", None)
+        self.num_prefix_tokens = own if num_prefix_tokens is None else num_prefix_tokens
         self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
         self.seen = Seen()
-        self.pending: list[tuple[Tensor, str]] = []
+        self.softmaxes: deque[Tensor] = deque(maxlen=RECENT)
         self.called: set[str] = set()
 
     def __enter__(self) -> Seen:
@@ -148,15 +132,14 @@ class watch(TorchFunctionMode):
                 "A model is being watched already in this thread. Leave that block first, or use what it sees."
             )
         super().__enter__()
-        # A compiled graph cannot be seen; the module inside it can.
-        self.stance = torch.compiler.set_stance("force_eager")
+        self.stance = torch.compiler.set_stance("force_eager")  # a compiled graph cannot be seen; the module in it can
         self.stance.__enter__()
         return self.seen
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.stance.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
-        self.pending.clear()
+        self.softmaxes.clear()
         if kind is None and not self.seen.layers:
             raise WatchError(
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
@@ -167,72 +150,38 @@ class watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        call = None
         if func is F.scaled_dot_product_attention:
-            self.note(from_sdpa(result, *args, **kwargs))
+            call = from_sdpa(result, *args, **kwargs)
         elif func is F.multi_head_attention_forward:
-            self.note(from_multi_head_attention(result[0], inspect.signature(func).bind(*args, **kwargs).arguments))
-        elif func in SOFTMAX and result.ndim in (3, 4) and result.shape[-1] > 1:
-            self.pending.append((result, self.name_of_caller()))
+            call = from_multi_head_attention(result[0], args, kwargs)
+        elif func in SOFTMAX:
+            if (weights := from_softmax(result, args, kwargs)) is not None:
+                self.softmaxes.append(weights)
         elif func in PRODUCT:
-            self.note_product(result, args)
+            call = from_product(result, args, self.softmaxes)
+        if call is not None:
+            self.note(call, result[0] if isinstance(result, tuple) else result)
         elif name := getattr(func, "__name__", ""):
             self.called.add(name)
         return result
 
-    def note(self, call: Call | None) -> None:
-        if call is None:
-            return
-        n = call.q.shape[-2]
+    def note(self, call: Call, out: Tensor) -> None:
+        """Compute the wanted rows of a call, check them against its output, and keep them."""
+        name, n = self.name_of_caller(), call.num_tokens
         wanted = self.queries(n)
         rows = call.rows(wanted)
-        residual = self.verify(rows, call, wanted)
-        later = call.rows if self.wanted == "all" else None
-        self.seen.layers.append(Layer(self.name_of_caller(), n, self.prefix(n), residual, wanted, rows, later))
-
-    def note_product(self, out: Tensor, args: Sequence[Any]) -> None:
-        """A product that takes an earlier softmax as it is: softmax(...) · v, written out by the model."""
-        weights, v = next(
-            ((x, y) for x, y in pairwise(args) if isinstance(x, Tensor) and isinstance(y, Tensor)), (None, None)
-        )
-        for pending, name in self.pending:
-            if (
-                pending is weights
-                and v is not None
-                and out.ndim == weights.ndim
-                and v.shape[:-1] == (*weights.shape[:-2], weights.shape[-1])
-            ):
-                self.pending = [item for item in self.pending if item[0] is not weights]
-                four = weights if weights.ndim == 4 else weights[:, None]
-                n = four.shape[-2]
-                wanted = self.queries(n)
-                rows = four[..., list(wanted), :]
-                again = rows @ (v if v.ndim == 4 else v[:, None])
-                residual = relative(again, (out if out.ndim == 4 else out[:, None])[..., list(wanted), :])
-                self.check(residual, out.dtype, name)
-                later = (lambda queries, kept=four: kept[..., list(queries), :]) if self.wanted == "all" else None
-                self.seen.layers.append(Layer(name, n, self.prefix(n), residual, wanted, rows, later))
-                return
-
-    def verify(self, rows: Tensor, call: Call, wanted: Sequence[int]) -> float:
-        """|rows · v - output| / max |output| on the wanted rows."""
-        again, out = call.out(rows @ call.v.to(rows.dtype), wanted)
-        residual = relative(again, out)
-        self.check(residual, out.dtype, self.name_of_caller())
-        return residual
-
-    def check(self, residual: float, dtype: torch.dtype, name: str) -> None:
-        if not residual <= TOLERANCE[dtype]:
-            why = (
-                "The model is in training mode, where attention may be dropped at random: call model.eval(). "
-                if self.model.training
-                else ""
-            )
+        residual = relative(*call.outputs(rows, wanted))
+        if not residual <= TOLERANCE[out.dtype]:
+            dropping = "The model is in training mode, where attention may be dropped at random: call model.eval(). "
             raise WatchError(
                 f"The attention of {name} could not be verified: rows · v differs from what the model computed by "
-                f"{residual:.1e} of its largest value "
-                f"(at most {TOLERANCE[dtype]:.0e} in {str(dtype).removeprefix('torch.')}). "
-                f"{why}No map is given rather than a wrong one."
+                f"{residual:.1e} of its largest value (at most {TOLERANCE[out.dtype]:.0e} in "
+                f"{str(out.dtype).removeprefix('torch.')}). {dropping if self.model.training else ''}"
+                "No map is given rather than a wrong one."
             )
+        later = call.rows if self.wanted == "all" else None
+        self.seen.layers.append(Layer(name, n, self.prefix(n), residual, wanted, rows, later))
 
     def queries(self, n: int) -> tuple[int, ...]:
         """The token indices whose rows are computed as they pass."""
@@ -250,6 +199,7 @@ class watch(TorchFunctionMode):
         return tuple(self.wanted)
 
     def prefix(self, n: int) -> int:
+        """How many tokens come before the patches: said by the model or the caller, else left over from a square."""
         if self.num_prefix_tokens is not None:
             return self.num_prefix_tokens
         left_over = n - math.isqrt(n) ** 2
@@ -269,85 +219,3 @@ class watch(TorchFunctionMode):
                 return self.names[id(owner)]
             frame = frame.f_back
         return type(self.model).__name__
-
-
-def relative(again: Tensor, out: Tensor) -> float:
-    exact = torch.promote_types(out.dtype, torch.float32)
-    difference = (again.to(exact) - out.to(exact)).abs().max()
-    return float(difference / out.to(exact).abs().max().clamp_min(1e-12))
-
-
-def from_sdpa(
-    out: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Call | None:
-    """The arguments of `torch.nn.functional.scaled_dot_product_attention`, as a `Call`."""
-    q, k, v, made = (x if x.ndim == 4 else x[:, None] for x in (query, key, value, out))
-    if enable_gqa:
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    bias = attn_mask if attn_mask is None or attn_mask.ndim != 3 or query.ndim == 4 else attn_mask[:, None]
-    if is_causal:
-        bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-
-    def compare(mine: Tensor, queries: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return mine, made[..., list(queries), :]
-
-    return Call(q, k, v, bias, q.shape[-1] ** -0.5 if scale is None else scale, compare)
-
-
-def from_multi_head_attention(out: Float[Tensor, "n b d"], given: dict[str, Any]) -> Call:
-    """The arguments of `torch.nn.functional.multi_head_attention_forward`, as a `Call`.
-
-    Project as it does, compare after its projection.
-    """
-    query, key, value, heads = given["query"], given["key"], given["value"], given["num_heads"]
-    batched = query.ndim == 3
-    query, key, value, out = (x if batched else x[:, None] for x in (query, key, value, out))
-    if given.get("bias_k") is not None or given.get("add_zero_attn"):
-        raise WatchError(
-            "nn.MultiheadAttention with bias_kv or add_zero_attn attends to tokens that are not there; "
-            "it is not watched."
-        )
-    biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None,) * 3
-    if given.get("use_separate_proj_weight"):
-        maps = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
-    else:
-        maps = given["in_proj_weight"].chunk(3)
-    q, k, v = (
-        rearrange(F.linear(x, weight, bias), "n b (h e) -> b h n e", h=heads)
-        for x, weight, bias in zip((query, key, value), maps, biases)
-    )
-    bias = given.get("attn_mask")
-    if bias is not None and bias.ndim == 3:
-        bias = rearrange(bias, "(b h) n m -> b h n m", h=heads)
-    if bias is not None and bias.dtype == torch.bool:
-        bias = ~bias  # this function's True means "may not", SDPA's "may"
-    if (padding := given.get("key_padding_mask")) is not None:
-        padding = (
-            torch.zeros_like(padding, dtype=q.dtype).masked_fill(padding, -math.inf)
-            if padding.dtype == torch.bool
-            else padding
-        )
-        bias = (
-            padding[:, None, None]
-            if bias is None
-            else padding[:, None, None]
-            + (
-                torch.zeros_like(bias, dtype=q.dtype).masked_fill(~bias, -math.inf)
-                if bias.dtype == torch.bool
-                else bias
-            )
-        )
-
-    def compare(mine: Tensor, queries: Sequence[int]) -> tuple[Tensor, Tensor]:
-        joined = rearrange(mine, "b h r e -> r b (h e)").to(out.dtype)
-        return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), out[list(queries)]
-
-    return Call(q, k, v, bias, q.shape[-1] ** -0.5, compare)

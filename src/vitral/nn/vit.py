@@ -85,7 +85,8 @@ class VisionTransformer(nn.Module):
         for name, count in tokens.items():
             self.register_parameter(name, nn.Parameter(torch.empty(1, count, embed_dim)))
         self.position = position()
-        self.pos_embed = nn.Parameter(self.position.table(self.num_prefix_tokens, self.grid, embed_dim))
+        table = self.position.table(self.num_prefix_tokens, self.grid, embed_dim)
+        self.pos_embed = None if table is None else nn.Parameter(table)
         self.blocks = nn.ModuleList(
             Block(mixer(embed_dim, num_heads), mlp(embed_dim, int(embed_dim * mlp_ratio)), embed_dim, norm)
             for _ in range(depth)

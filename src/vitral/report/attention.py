@@ -43,7 +43,7 @@ def attention_figure(
     norm = scale(values)
     panel = 1.15 if count <= 6 else 0.95
     left = max(1.7, panel)
-    figure = sheet(left + panel * count + 0.9, max(panel * 1.22 * depth, 1.9) + 0.75)
+    figure = sheet(left + panel * count + 0.9, max((panel + 0.16) * depth, 1.9) + 0.6)
     frame = figure.add_gridspec(1, 3, width_ratios=[left, panel * count, 0.14])
     picture = figure.add_subplot(frame[0])
     picture.imshow(pixels)

@@ -42,8 +42,8 @@ def tokens_figure(
     for axes in (image, apart, sequence):
         bare(axes)
 
-    busy = int(np.argmax([piece.std(axis=(0, 1)).sum() for piece in pieces[: len(pieces) - SHOWN]]))
-    first = busy // columns * columns
+    busy = int(np.argmax([piece.std(axis=(0, 1)).sum() for piece in pieces]))
+    first = min(busy // columns * columns, max(0, len(pieces) - SHOWN + num_prefix_tokens))
     shown = pieces[first : first + SHOWN - num_prefix_tokens]
     sequence.set(xlim=(-0.3, SHOWN + 1.1), ylim=(3.35, -0.5))
     for place in range(SHOWN):

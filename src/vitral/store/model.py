@@ -4,8 +4,6 @@ The JSON says what the architecture is, the classes, the preprocessing, where th
 weights, so that a damaged or exchanged file is found out.
 """
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,38 +15,33 @@ from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.base.files import sha256, write_file
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.zoo import build
+from vitral.store.card import CARD, Architecture, Card, Code, Weights, read_card
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 
-FORMAT, VERSION = "vitral-model", 1
-WEIGHTS, CARD = "model.safetensors", "model.json"
+WEIGHTS = "model.safetensors"
 
 
 def save_model(model: Classifier, folder: Path, provenance: dict[str, Any]) -> None:
-    """Write both files, each whole or not at all.
-
-    The model brings `config` (or, for code of the reader's own, `code`), `classes` and `preprocessing`.
-    """
-    weights = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
-    write_file(folder / WEIGHTS, weights)
-    card = {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": architecture(model),
-        "classes": list(model.classes),
-        "preprocessing": asdict(model.preprocessing),
-        "weights": {"file": WEIGHTS, "sha256": sha256(folder / WEIGHTS)},
-        "provenance": provenance,
-    }
-    write_file(folder / CARD, json.dumps(card, indent=2) + "\n")
+    """Write both files, each whole or not at all."""
+    built_from = architecture(model)
+    write_file(folder / WEIGHTS, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+    card = Card(
+        architecture=built_from,
+        classes=list(model.classes),
+        preprocessing=model.preprocessing,
+        weights=Weights(sha256=sha256(folder / WEIGHTS)),
+        provenance=provenance,
+    )
+    write_file(folder / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
-def architecture(model: nn.Module) -> dict[str, Any]:
-    """What `load` needs to build the model again, untrained."""
+def architecture(model: nn.Module) -> Architecture:
+    """What `load` needs to build the model again, untrained. Raises `ConfigError` if nothing says it."""
     if code := getattr(model, "code", None):
-        return {"code": code}
+        return Architecture(code=Code(**code))
     if config := getattr(model, "config", None):
-        return {"vit": config}
+        return Architecture(vit=config)
     raise ConfigError(
         f"{type(model).__name__} cannot be saved: it was not made by Vitral and has no `config`. "
         "Train it by its file: --model file.py:Name."
@@ -67,59 +60,38 @@ def load(path: str | Path, code: str | None = None) -> Classifier:
         raise UnknownName(
             f"There is no run {str(path)!r}. It takes the folder that `vitral train` made, such as runs/shapes-1."
         )
-    card = read_card(folder)
-    weights = folder / card["weights"]["file"]
+    card, weights = read_card(folder), folder / WEIGHTS
     if not weights.is_file():
         raise StoreError(f"{weights} is missing: {folder / CARD} belongs to it.")
-    if sha256(weights) != card["weights"]["sha256"]:
+    if sha256(weights) != card.weights.sha256:
         raise StoreError(
             f"{weights} is not the file that {folder / CARD} was written for: it is damaged or was exchanged."
         )
     try:
-        model = rebuild(card["architecture"], len(card["classes"]), card["preprocessing"], code)
+        model = rebuild(card.architecture, len(card.classes), card.preprocessing.size, code)
         model.load_state_dict(load_file(weights))
     except SafetensorError as error:
         raise StoreError(f"{weights} is damaged: {error}.") from error
     except (RuntimeError, UsageError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"The weights in {weights} do not fit the model in {folder / CARD}: {reason}") from error
-    return dress(model, card["classes"], Preprocessing(**tuples(card["preprocessing"])), card["provenance"]).eval()
+    dress(model, card.classes, card.preprocessing, card.provenance).eval()
+    return cast(Classifier, model)
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """`model.json`, checked to be one."""
-    path = folder / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{folder} holds no model: there is no {CARD} in it. A run that is trained to its end has one."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read as JSON: {error}.") from error
-    keys = {"architecture", "classes", "preprocessing", "weights", "provenance"}
-    if not isinstance(card, dict) or card.get("format") != FORMAT or not keys <= card.keys():
-        raise StoreError(f"{path} is not the card of a Vitral model.")
-    if card.get("version") != VERSION:
-        raise StoreError(
-            f"{path} is of version {card.get('version')}; this Vitral reads version {VERSION}. Update Vitral."
-        )
-    return card
-
-
-def rebuild(
-    architecture: dict[str, Any], num_classes: int, preprocessing: dict[str, Any], code: str | None
-) -> nn.Module:
-    if "vit" in architecture:
-        return build(architecture["vit"])
-    origin = architecture["code"]
-    path = Path(origin["file"])
-    if code is None and not (path.is_file() and sha256(path) == origin["sha256"]):
+def rebuild(built_from: Architecture, num_classes: int, img_size: tuple[int, int], code: str | None) -> nn.Module:
+    """The untrained model. Raises `UsageError` if the reader's own code is not as it was and none is given."""
+    if built_from.vit is not None:
+        return build(built_from.vit)
+    origin = built_from.code
+    if origin is None:
+        raise ConfigError("the card does not say what to build.")
+    path = Path(origin.file)
+    if code is None and not (path.is_file() and sha256(path) == origin.sha256):
         raise ConfigError(
-            f"it was trained from {origin['file']}:{origin['name']}, which is gone or has changed since. "
-            "Say --code file.py:Name."
+            f"it was trained from {path}:{origin.name}, which is gone or has changed since. Say --code file.py:Name."
         )
-    return from_code(code or f"{path}:{origin['name']}", num_classes, tuple(preprocessing["size"]))
+    return from_code(code or f"{path}:{origin.name}", num_classes, img_size)
 
 
 def dress(model: nn.Module, classes: list[str], preprocessing: Preprocessing, provenance: dict[str, Any]) -> Classifier:
@@ -127,7 +99,3 @@ def dress(model: nn.Module, classes: list[str], preprocessing: Preprocessing, pr
     dressed = cast(Classifier, model)
     dressed.classes, dressed.preprocessing, dressed.provenance = tuple(classes), preprocessing, provenance
     return dressed
-
-
-def tuples(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}

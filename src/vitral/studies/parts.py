@@ -8,6 +8,7 @@ Axes:  n images   f features   k classes
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -51,11 +52,11 @@ class Finding:
     holds: bool
 
 
-Watcher = Callable[[str, Step, int], None]
+Shown = Callable[[str, int], AbstractContextManager[Callable[[Step], None]]]
 
 
-def parts(data: Dataset, recipe: Recipe, numerics: Numerics, watcher: Watcher) -> Iterator[Finding]:
-    """Measure, cheapest first. `watcher` is told each training step, of which model, and how many there will be."""
+def parts(data: Dataset, recipe: Recipe, numerics: Numerics, shown: Shown) -> Iterator[Finding]:
+    """Measure, cheapest first. `shown(name, steps)` opens a display of a training, which is then told each step."""
     chance = float(np.bincount(data.train.labels).max() / len(data.train))
     n = len(data.test)
 
@@ -68,7 +69,7 @@ def parts(data: Dataset, recipe: Recipe, numerics: Numerics, watcher: Watcher) -
         yield finding(name, accuracy, f"at chance ({chance:.1%})", low <= chance)
 
     def trained(name: str, recipe: Recipe, shuffle: bool = False, **arm: type[nn.Module]) -> Classifier:
-        return train(name, data, recipe, numerics, watcher, shuffle, **arm)
+        return train(name, data, recipe, numerics, shown, shuffle, **arm)
 
     vit = accuracy_of(trained("ViT, mean pool", recipe, pool=MeanPool), data.test, numerics)
     bags = [
@@ -91,7 +92,7 @@ def train(
     data: Dataset,
     recipe: Recipe,
     numerics: Numerics,
-    watcher: Watcher,
+    shown: Shown,
     shuffle: bool,
     **arm: type[nn.Module],
 ) -> Classifier:
@@ -108,10 +109,11 @@ def train(
         batches(split, data.preprocessing, recipe.batch_size, recipe.seed, augment, device=numerics.device), total
     )
     lr_at = partial(schedule, total=total, warmup=recipe.warmup)
-    for step in steps(
-        model, feed, optimizers(model, recipe), lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing
-    ):
-        watcher(name, step, total)
+    movers = optimizers(model, recipe)
+    loop = steps(model, feed, movers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing)
+    with shown(name, total) as stepped:
+        for step in loop:
+            stepped(step)
     return model
 
 

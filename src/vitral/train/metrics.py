@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from vitral.base.modes import evaluating
 from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
@@ -55,16 +56,9 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
 
 def predict_split(model: Classifier, split: Split, device: str = "cpu") -> Predictions:
     """Run the model over a split, in eval mode and float32; its mode is left as it was."""
-    was_training = model.training
-    model.eval()
-    pixels = torch.from_numpy(split.pixels)
-    with torch.inference_mode():
-        parts = [
-            model(normalise(pixels[start : start + AT_ONCE].to(device), model.preprocessing))
-            .float()
-            .softmax(dim=1)
-            .cpu()
-            for start in range(0, len(split), AT_ONCE)
-        ]
-    model.train(was_training)
+    pixels, parts = torch.from_numpy(split.pixels), []
+    with evaluating(model), torch.inference_mode():
+        for start in range(0, len(split), AT_ONCE):
+            images = normalise(pixels[start : start + AT_ONCE].to(device), model.preprocessing)
+            parts.append(model(images).float().softmax(dim=1).cpu())
     return Predictions(torch.cat(parts).numpy(), split.labels)

@@ -15,8 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.base.modes import evaluating
+from vitral.explain.calls import relative
 from vitral.explain.maps import Maps
-from vitral.explain.watch import TOLERANCE, relative, watch
+from vitral.explain.watch import TOLERANCE, watch
 
 
 @torch.no_grad()
@@ -35,15 +37,11 @@ def attention(
     index, 0 being CLS. Raises `UsageError` for a layer, head or token that does not exist, `WatchError` if no attention
     is seen or what is seen cannot be verified.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         plain = model(images)
         with watch(model, rows=[query]) as seen:
             watched = model(images)
-    finally:
-        model.train(was_training)
-    if (difference := relative(watched, plain)) > TOLERANCE[plain.dtype]:
+    if not (difference := relative(watched, plain)) <= TOLERANCE[plain.dtype]:
         raise WatchError(
             f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
             "so no map is given."
@@ -88,10 +86,14 @@ def grid_of(model: nn.Module, patches: int) -> tuple[int, int]:
 
 
 def shown(model: nn.Module, images: Float[Tensor, "b c y x"]) -> np.ndarray:
-    """The pixels that the model saw, back in 0..255."""
-    preprocessing = model.preprocessing
-    mean, std = (
-        torch.tensor(value, device=images.device)[:, None, None] for value in (preprocessing.mean, preprocessing.std)
-    )
-    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    """The pixels that the model saw, back in 0..255; without a `preprocessing`, from least to largest."""
+    if (preprocessing := getattr(model, "preprocessing", None)) is None:
+        scaled = (images - images.min()) / (images.max() - images.min()).clamp_min(1e-12)
+    else:
+        mean, std = (
+            torch.tensor(value, device=images.device)[:, None, None]
+            for value in (preprocessing.mean, preprocessing.std)
+        )
+        scaled = images * std + mean
+    pixels = (scaled[:, :3].expand(-1, 3, -1, -1) * 255).round().clamp(0, 255).to(torch.uint8)
     return rearrange(pixels, "b c y x -> b y x c").cpu().numpy()

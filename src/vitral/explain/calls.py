@@ -1,0 +1,146 @@
+"""The three ways a model computes attention, each read as: some rows of its weights, and what they must give.
+
+Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of one head   d width
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from vitral.base.errors import WatchError
+
+SOFTMAX = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
+PRODUCT = (torch.matmul, torch.bmm, torch.einsum, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
+
+Queries = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of attention: `rows(queries)` are its weights, `outputs(rows, queries)` rows · v and the model's own."""
+
+    num_tokens: int
+    rows: Callable[[Queries], Float[Tensor, "b h r m"]]
+    outputs: Callable[[Float[Tensor, "b h r m"], Queries], tuple[Tensor, Tensor]]
+
+
+def relative(again: Tensor, out: Tensor) -> float:
+    """The largest difference, as a fraction of the largest value of `out`."""
+    exact = torch.promote_types(out.dtype, torch.float32)
+    again, out = again.detach().to(exact), out.detach().to(exact)
+    return float((again - out).abs().max() / out.abs().max().clamp_min(1e-12))
+
+
+def weights_of(
+    q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], bias: Tensor | None, scale: float, queries: Queries
+) -> Float[Tensor, "b h r m"]:
+    """softmax(q kᵀ · scale + bias) for some queries, in single precision at least; a boolean bias says what may be."""
+    exact = torch.promote_types(q.dtype, torch.float32)
+    logits = q[..., list(queries), :].to(exact) @ k.to(exact).mT * scale
+    if bias is not None:
+        bias = bias.expand(*bias.shape[:-2], q.shape[-2], k.shape[-2])[..., list(queries), :]
+        logits = logits.masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else logits + bias
+    return logits.softmax(dim=-1)
+
+
+def from_sdpa(
+    out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Call:
+    """The arguments and the result of `torch.nn.functional.scaled_dot_product_attention`."""
+    q, k, v, made = (x if x.ndim == 4 else x[:, None] for x in (query, key, value, out))
+    if enable_gqa:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    bias = attn_mask[:, None] if attn_mask is not None and attn_mask.ndim == 3 and query.ndim == 3 else attn_mask
+    if is_causal:
+        bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    scaled = q.shape[-1] ** -0.5 if scale is None else scale
+    return Call(
+        q.shape[-2],
+        lambda queries: weights_of(q, k, bias, scaled, queries),
+        lambda rows, queries: (rows @ v.to(rows.dtype), made[..., list(queries), :]),
+    )
+
+
+def from_softmax(weights: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+    """The result of a softmax that may be attention weights: over the last axis, tokens by tokens or one query's."""
+    dim = kwargs.get("dim", next((arg for arg in args[1:] if isinstance(arg, int)), None))
+    over_last = dim is not None and dim % weights.ndim == weights.ndim - 1
+    tokens = weights.ndim in (3, 4) and weights.shape[-1] > 1 and weights.shape[-2] in (1, weights.shape[-1])
+    return weights if over_last and tokens else None
+
+
+def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor]) -> Call | None:
+    """A product of such weights, as they are, with values: softmax(...) · v written out by the model."""
+    tensors = [arg for arg in args if isinstance(arg, Tensor)]
+    if len(tensors) != 2 or not any(tensors[0] is weights for weights in candidates):
+        return None
+    weights, v, made = (x if x.ndim == 4 else x[:, None] for x in (*tensors, out))
+    if v.shape[:-1] != (*weights.shape[:-2], weights.shape[-1]) or made.shape[:-1] != weights.shape[:-1]:
+        return None
+    return Call(
+        weights.shape[-2],
+        lambda queries: weights[..., list(queries), :],
+        lambda rows, queries: (rows @ v, made[..., list(queries), :]),
+    )
+
+
+def from_multi_head_attention(out: Float[Tensor, "n b d"], args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
+    """The arguments and the result of `torch.nn.functional.multi_head_attention_forward`.
+
+    Projects as it does; `outputs` compares after its output projection, since what is before is not returned.
+    """
+    given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
+    if given.get("bias_k") is not None or given.get("add_zero_attn"):
+        raise WatchError(
+            "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to tokens that are not there; "
+            "it cannot be watched. Make it without."
+        )
+    batched = given["query"].ndim == 3
+    query, key, value, made = (
+        x if batched else x[:, None] for x in (given["query"], given["key"], given["value"], out)
+    )
+    biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None,) * 3
+    if given.get("use_separate_proj_weight"):
+        maps = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
+    else:
+        maps = given["in_proj_weight"].chunk(3)
+    q, k, v = (
+        rearrange(F.linear(x, weight, bias), "n b (h e) -> b h n e", h=given["num_heads"])
+        for x, weight, bias in zip((query, key, value), maps, biases)
+    )
+    bias = additive(given.get("attn_mask"), q.dtype)
+    if bias is not None and bias.ndim == 3:
+        bias = rearrange(bias, "(b h) n m -> b h n m", h=given["num_heads"])
+    padding = additive(given.get("key_padding_mask"), q.dtype)
+    if padding is not None:
+        padding = rearrange(padding if batched else padding[None], "b m -> b 1 1 m")
+        bias = padding if bias is None else bias + padding
+
+    def outputs(rows: Float[Tensor, "b h r m"], queries: Queries) -> tuple[Tensor, Tensor]:
+        joined = rearrange(rows @ v.to(rows.dtype), "b h r e -> r b (h e)").to(out.dtype)
+        return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), made[list(queries)]
+
+    return Call(q.shape[-2], lambda queries: weights_of(q, k, bias, q.shape[-1] ** -0.5, queries), outputs)
+
+
+def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A mask of this function as numbers to add; its True means "may not", the opposite of SDPA's."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)

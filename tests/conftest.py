@@ -1,0 +1,80 @@
+"""Every test: one thread, the same random numbers, no network."""
+
+import os
+
+if os.environ.get("VITRAL_TYPED"):
+    from jaxtyping import install_import_hook
+
+    install_import_hook("vitral", "beartype.beartype")  # before anything imports vitral
+
+import random
+import socket
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from tiny import redraw, tiny_vit
+
+# A hooked forward breaks graph capture, so what is compiled is tested in the plain run only.
+collect_ignore = ["laws/test_compiled.py"] if os.environ.get("VITRAL_TYPED") else []
+
+settings.register_profile("vitral", max_examples=20, deadline=None, derandomize=True, database=None)
+settings.load_profile("vitral")
+torch.set_num_threads(1)
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+class NetworkUsed(AssertionError):
+    """A test tried to leave this machine."""
+
+
+def guarded(connect):
+    def connect_here(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in LOCAL:
+            raise NetworkUsed(f"A test tried to reach {address}.")
+        return connect(self, address)
+
+    return connect_here
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+        resolve = socket.getaddrinfo
+
+        def getaddrinfo(host, *args, **kwargs):
+            if host not in (*LOCAL, None):
+                raise NetworkUsed(f"A test tried to look up {host!r}.")
+            return resolve(host, *args, **kwargs)
+
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - for libraries that draw from the global generator
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def vit():
+    """A tiny ViT on a grid of 2 x 3, every parameter drawn anew: see `tiny.redraw`."""
+    return tiny_vit()
+
+
+@pytest.fixture
+def redrawn():
+    """The function that draws every parameter of a module anew."""
+    return redraw
+
+
+@pytest.fixture
+def images(vit):
+    """Two images as the tiny ViT takes them."""
+    return torch.randn(2, 3, *vit.patch_embed.img_size)

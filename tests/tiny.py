@@ -1,0 +1,34 @@
+"""Small models for the tests, in which no parameter is zero or one."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitral.nn.vit import VisionTransformer
+
+TINY: dict[str, Any] = dict(
+    img_size=(8, 18), patch_size=(4, 6), num_classes=5, embed_dim=16, depth=3, num_heads=4, mlp_ratio=2.0
+)
+
+
+def redraw(module: nn.Module, seed: int = 0, deviation: float = 0.2) -> nn.Module:
+    """Draw every parameter from a normal of this deviation (scales of norms around one); the module, in eval mode.
+
+    A new model's head and projections are zero, so that it would keep any law; here each parameter matters.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for part in module.modules():
+            scale = getattr(part, "weight", None) if isinstance(part, nn.LayerNorm | nn.BatchNorm2d) else None
+            for parameter in part.parameters(recurse=False):
+                drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * deviation
+                parameter.copy_(drawn + 1 if parameter is scale else drawn)
+    return module.eval()
+
+
+def tiny_vit(seed: int = 0, **changes: Any) -> VisionTransformer:
+    """A ViT on a grid of 2 x 3 with patches of 4 x 6, redrawn."""
+    model = VisionTransformer(**(TINY | changes))
+    redraw(model, seed)
+    return model
