@@ -2,7 +2,9 @@
 
 import io
 import warnings
+from contextlib import ContextDecorator
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,8 +15,33 @@ from vitral.base.errors import ImageError
 # Pillow opens some forty formats by default, and its past vulnerabilities lay in the rare ones.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 200_000_000  # the largest phone sensors; as RGB this is 600 MB
+MAX_PIXELS = 178_000_000  # about as many as Pillow itself agrees to open; as RGB this is 534 MB
 PAPER = (255, 255, 255)  # what shows through where an image is transparent
+
+
+class Quiet(ContextDecorator):
+    """Pillow's warnings off: odd metadata is no matter of the pixels, and what is missing of those is an error.
+
+    `warnings.catch_warnings` changes the whole process and must not overlap in threads, which images are read in; so
+    the first thread in changes it and the last one out puts it back.
+    """
+
+    lock, inside = Lock(), 0
+    caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with Quiet.lock:
+            if Quiet.inside == 0:
+                Quiet.caught = warnings.catch_warnings()
+                Quiet.caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            Quiet.inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with Quiet.lock:
+            Quiet.inside -= 1
+            if Quiet.inside == 0:
+                Quiet.caught.__exit__(None, None, None)
 
 
 def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
@@ -29,17 +56,14 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
         ("the image given as bytes", io.BytesIO(source)) if isinstance(source, bytes) else (str(source), source)
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(stream, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{name} has {image.width} x {image.height} pixels; the most that is read is "
-                        f"{MAX_PIXELS:,}. Scale it down first."
-                    )
-                image.load()  # `verify` would let a truncated JPEG pass
-                return np.ascontiguousarray(to_rgb(ImageOps.exif_transpose(image), name))
-    except FileNotFoundError as error:
+        with Quiet(), Image.open(stream, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.load()  # `verify` would let a truncated JPEG pass
+            return to_rgb(ImageOps.exif_transpose(image), name)
+    except ImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(f"There is no image {name}. Check the path.") from error
     except IsADirectoryError as error:
         raise ImageError(f"{name} is a folder, not an image. Name the images in it.") from error
@@ -48,17 +72,21 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image that can be read. Formats: {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} claims more pixels than are read ({MAX_PIXELS:,}). Scale it down first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(
-            f"{name} is damaged or incomplete ({str(error).rstrip('.')}). Replace or remove it."
+            f"{name} has, or claims to have, more pixels than are read ({MAX_PIXELS:,}). Scale it down first."
         ) from error
+    except Exception as error:  # a decoder may trip over a damaged file in any way
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise ImageError(f"{name} is damaged or incomplete ({reason}). Replace or remove it.") from error
 
 
 def to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "y x 3"]:
     """Convert any Pillow mode without losing what it means."""
     if image.mode == "I" or image.mode == "F" or image.mode.startswith("I;16"):
-        grey = eight_bits(np.asarray(image), name)
+        values = np.asarray(image)
+        grey = eight_bits(values, name)
+        if "transparency" in image.info:
+            grey[values == image.info["transparency"]] = PAPER[0]
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -69,7 +97,7 @@ def to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "y x 3"]:
 
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         image = ImageCms.buildTransform(lab, rgb, "LAB", "RGB").apply(image)
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))
 
 
 def eight_bits(values: np.ndarray, name: str) -> UInt8[np.ndarray, "y x"]:
