@@ -44,7 +44,7 @@ def agree_with_gradients(attn, x, reference):
     for got, wanted in zip(
         torch.autograd.grad(ours, inputs, direction), torch.autograd.grad(theirs, inputs, direction), strict=True
     ):
-        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12 * max(1.0, wanted.abs().max().item()))
 
 
 def drawn(kind, batch, tokens, heads, width, qkv_bias, seed):
@@ -59,7 +59,7 @@ def test_fused_attention_is_the_equation_written_out_forward_and_backward(**shap
     agree_with_gradients(attn, x, lambda x: written_out(attn, x))
 
 
-@given(**shapes)
+@given(**shapes | {"width": st.integers(3, 6)})  # of one or two numbers, a norm leaves only signs
 def test_qk_norm_attention_is_the_equation_on_normalised_queries_and_keys(**shape):
     attn, x = drawn(QKNormAttention, **shape)
 

@@ -5,13 +5,18 @@ From the UCI repository (Alpaydin & Kaynak 1998).
 
 import numpy as np
 
-from vitral.base.errors import Failure
+from vitral.base.errors import ConfigError, Failure
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split, SplitName, stratified
 
 
 def digits(seed: int = 0) -> Dataset:
-    """Ten classes; 64 % train, 16 % validation and 20 % test, stratified; `seed` draws another such split."""
+    """Ten classes; 64 % train, 16 % validation and 20 % test, stratified; `seed` draws another such split.
+
+    Raises `ConfigError` for a seed below zero.
+    """
+    if seed < 0:
+        raise ConfigError(f"digits:seed={seed} is out of range: it takes at least 0.")
 
     def load(name: SplitName) -> Split:
         try:

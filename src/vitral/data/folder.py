@@ -53,15 +53,18 @@ def folder(
     """
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Data is a folder of class folders, or the name of a built-in set.")
-    homes = {
-        split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in SPLITS.items()
-    }
-    home = homes["train"] or root
-    classes = class_names(home)
+    homes = split_homes(root, report)
+    home = homes.get("train", root)
+    classes = class_names(home, report)
+    if not homes and set(classes) <= {name for names in SPLITS.values() for name in names}:
+        raise DataError(
+            f"{root} has {' and '.join(f'{name}/' for name in classes)}, but no class folders in them. "
+            f"Put each class in a folder of its own: {root.name}/train/cat/1.jpg."
+        )
     files = {"train": listing(home, classes, report)}
     for split in ("val", "test"):
-        if homes["train"] and (held_out := homes[split]):
-            unknown = sorted(set(class_names(held_out, at_least=1)) - set(classes))
+        if held_out := homes.get(split):
+            unknown = sorted(set(class_names(held_out, report, at_least=1)) - set(classes))
             if unknown:
                 raise DataError(
                     f"{held_out} has classes that {home} lacks: {', '.join(unknown)}. They could not be learned."
@@ -83,26 +86,41 @@ def folder(
             )
         report(
             f"No {' or '.join(missing)} folder: "
-            f"{', '.join(f'{len(files[s].paths)} {s}' for s in files)} images, cut by seed {seed}."
+            f"{', '.join(f'{len(files[s].paths)} {s}' for s in ('train', *missing))} images, cut by seed {seed}."
         )
 
     return Dataset(
         str(root),
         classes,
         preprocessing,
-        lambda split: decode(files[split], preprocessing, on_bad_image, split, report),
+        lambda split: decode(files[split], classes, preprocessing, on_bad_image, split, report),
     )
 
 
-def class_names(home: Path, at_least: int = 2) -> tuple[str, ...]:
+def split_homes(root: Path, report: Report) -> dict[SplitName, Path]:
+    """The folders that hold a split's class folders; none if the classes are in `root` itself.
+
+    A folder `test/` of images alone is a class of that name.
+    """
+    homes: dict[SplitName, Path] = {}
+    for split, known in SPLITS.items():
+        for name in known:
+            if split not in homes and any(images_in(child) for child in folders_in(root / name)):
+                homes[split] = root / name
+    if homes and "train" not in homes:
+        found = next(iter(homes.values()))
+        raise DataError(f"{root} has {found.name}/ with class folders, but no train/ beside it to learn from.")
+    beside = [child.name for child in folders_in(root) if homes and child not in homes.values() and images_in(child)]
+    if beside:
+        report(f"{root}: the images in {', '.join(beside)} are in no split and were left out.")
+    return homes
+
+
+def class_names(home: Path, report: Report, at_least: int = 2) -> tuple[str, ...]:
     """The sub-folders that hold images, sorted."""
-    found = tuple(
-        sorted(
-            child.name
-            for child in home.iterdir()
-            if child.is_dir() and not child.name.startswith(".") and any(images_in(child))
-        )
-    )
+    children = folders_in(home)
+    found = tuple(child.name for child in children if images_in(child))
+    empty = [child.name for child in children if child.name not in found]
     if not found:
         raise DataError(
             f"{home} has no images in class folders. Put each class in a folder of its own: {home.name}/cat/1.jpg."
@@ -111,15 +129,26 @@ def class_names(home: Path, at_least: int = 2) -> tuple[str, ...]:
         raise DataError(
             f"{home} has one class only, {found[0]!r}: there is nothing to tell apart. Add a second class folder."
         )
+    if empty:
+        report(f"{home}: there are no images in {', '.join(empty)}, so there is no such class.")
+    if stray := sum(is_image(path) for path in home.iterdir()):
+        report(f"{home}: {stray} images are in no class folder and were left out.")
     return found
 
 
+def folders_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is one by its name."""
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+
+
 def images_in(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.rglob("*") if is_image(path))
 
 
 def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
@@ -136,7 +165,9 @@ def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
     return Files(paths, labels)
 
 
-def decode(files: Files, preprocessing: Preprocessing, on_bad_image: str, split: str, report: Report) -> Split:
+def decode(
+    files: Files, classes: tuple[str, ...], preprocessing: Preprocessing, on_bad_image: str, split: str, report: Report
+) -> Split:
     """Read every image into memory."""
 
     def read(path: Path) -> np.ndarray | ImageError:
@@ -159,5 +190,7 @@ def decode(files: Files, preprocessing: Preprocessing, on_bad_image: str, split:
     if not good:
         raise DataError(f"None of the {len(images)} {split} images could be read.")
     kept = files[good]
+    if split == "train" and (lost := [name for label, name in enumerate(classes) if label not in kept.labels]):
+        raise DataError(f"No train image of {', '.join(map(repr, lost))} could be read, so it could not be learned.")
     pixels = np.stack([images[i] for i in good])
     return Split(pixels, np.array(kept.labels, dtype=np.int64), files=tuple(map(str, kept.paths)))

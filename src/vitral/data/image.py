@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from contextlib import ContextDecorator
 from pathlib import Path
 from threading import Lock
 
@@ -19,7 +18,7 @@ MAX_PIXELS = 178_000_000  # about as many as Pillow itself agrees to open; as RG
 PAPER = (255, 255, 255)  # what shows through where an image is transparent
 
 
-class Quiet(ContextDecorator):
+class Quiet:
     """Pillow's warnings off: odd metadata is no matter of the pixels, and what is missing of those is an error.
 
     `warnings.catch_warnings` changes the whole process and must not overlap in threads, which images are read in; so

@@ -37,11 +37,13 @@ def named(spec: str) -> Dataset | Path:
 def options_of(name: str, make: Callable[..., Dataset], settings: str) -> dict[str, Any]:
     """Read `size=64,n=10000` by the signature of the data set's function."""
     known = {key: parameter.default for key, parameter in inspect.signature(make).parameters.items()}
-    given = {}
+    given: dict[str, Any] = {}
     for item in filter(None, settings.split(",")):
         key, _, text = item.partition("=")
         if key not in known:
             raise ConfigError(f"{name} has no option {key!r}.{nearest(key, known)} Options: {', '.join(known)}.")
+        if key in given:
+            raise ConfigError(f"{name}:{key} is given twice, {given[key]} and {text}. Give it once.")
         kind = type(known[key])
         try:
             given[key] = kind(text)

@@ -44,7 +44,8 @@ def weights_of(
 ) -> Float[Tensor, "b h r m"]:
     """softmax(q kᵀ · scale + bias) for some queries, in single precision at least; a boolean bias says what may be."""
     exact = torch.promote_types(q.dtype, torch.float32)
-    logits = q[..., list(queries), :].to(exact) @ k.to(exact).mT * scale
+    with torch.autocast(q.device.type, enabled=False):
+        logits = q[..., list(queries), :].to(exact) @ k.to(exact).mT * scale
     if bias is not None:
         bias = bias.expand(*bias.shape[:-2], q.shape[-2], k.shape[-2])[..., list(queries), :]
         logits = logits.masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else logits + bias

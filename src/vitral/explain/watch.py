@@ -17,6 +17,7 @@ Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 
 import math
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,36 @@ class Seen:
         return max(layer.residual for layer in self.layers)
 
 
+class Eager:
+    """While anyone watches, compiled modules run as the eager modules inside them: a compiled graph cannot be seen.
+
+    PyTorch has one such switch for all threads, so the first watcher turns it and the last one turns it back.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.watchers = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.watchers:
+                self.stance = torch.compiler.set_stance("force_eager")
+            self.watchers += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.watchers -= 1
+            if not self.watchers:
+                self.stance.__exit__(*error)
+
+
+EAGER = Eager()
+
+
+def eager_name(name: str) -> str:
+    """A module's name without the wrappers of `torch.compile`."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 class watch(TorchFunctionMode):
     """See the attention of `model` while it runs inside the block; the block's value is `Seen`.
 
@@ -121,7 +152,7 @@ class watch(TorchFunctionMode):
         self.model, self.wanted = model, rows
         own = getattr(model, "num_prefix_tokens", None)
         self.num_prefix_tokens = own if num_prefix_tokens is None else num_prefix_tokens
-        self.names = {id(module): name or type(module).__name__ for name, module in model.named_modules()}
+        self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.seen = Seen()
         self.softmaxes: deque[Tensor] = deque(maxlen=RECENT)
         self.called: set[str] = set()
@@ -132,12 +163,11 @@ class watch(TorchFunctionMode):
                 "A model is being watched already in this thread. Leave that block first, or use what it sees."
             )
         super().__enter__()
-        self.stance = torch.compiler.set_stance("force_eager")  # a compiled graph cannot be seen; the module in it can
-        self.stance.__enter__()
+        EAGER.__enter__()
         return self.seen
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.stance.__exit__(kind, error, trace)
+        EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.softmaxes.clear()
         if kind is None and not self.seen.layers:

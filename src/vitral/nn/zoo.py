@@ -19,6 +19,7 @@ class Width:
     embed_dim: int
     depth: int
     num_heads: int
+    mlp_ratio: float = 4.0
     parts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -26,8 +27,8 @@ class Width:
 SMALL = dict(mixer=QKNormAttention, position=SinCosStart)
 
 WIDTHS = {
-    "nano": Width(64, 4, 4, SMALL),
-    "micro": Width(128, 6, 4, SMALL),
+    "nano": Width(64, 4, 4, 2.0, SMALL),
+    "micro": Width(128, 6, 4, 2.0, SMALL),
     "tiny": Width(192, 12, 3),
     "small": Width(384, 12, 6),
     "base": Width(768, 12, 12),
@@ -68,7 +69,12 @@ def create(name: str, **overrides: Any) -> VisionTransformer:
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
     sizes = dict(
-        img_size=image, patch_size=patch, embed_dim=width.embed_dim, depth=width.depth, num_heads=width.num_heads
+        img_size=image,
+        patch_size=patch,
+        embed_dim=width.embed_dim,
+        depth=width.depth,
+        num_heads=width.num_heads,
+        mlp_ratio=width.mlp_ratio,
     )
     return VisionTransformer(**(sizes | width.parts | overrides))
 

@@ -28,7 +28,7 @@ class Recipe:
     lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times as much.", low=0, high=10)] = 2e-3
     weight_decay: Annotated[
         float, Option("Decay of weight matrices; never of biases, norms, positions and learned tokens.", low=0, high=10)
-    ] = 0.01
+    ] = 0.2
     warmup: Annotated[
         float,
         Option(

@@ -1,0 +1,141 @@
+"""`watch` reads every argument of `scaled_dot_product_attention` as the kernel does."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vitral import watch
+
+BATCH, HEADS, TOKENS, KEYS, WIDTH = 2, 4, 10, 7, 6
+CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-2}
+ALLOWED = torch.rand(BATCH, 1, TOKENS, KEYS, generator=torch.Generator().manual_seed(0)) > 0.4
+ALLOWED[..., 2] = True  # no query without a key
+CALLS = {
+    "plain": {},
+    "float mask of its own for each head": dict(attn_mask=torch.randn(BATCH, HEADS, TOKENS, KEYS)),
+    "float mask shared by all": dict(attn_mask=torch.randn(TOKENS, KEYS)),
+    "float mask that bars": dict(attn_mask=torch.zeros(TOKENS, KEYS).masked_fill(~ALLOWED[0, 0], -math.inf)),
+    "float mask over keys": dict(attn_mask=torch.randn(BATCH, 1, 1, KEYS)),
+    "float mask for each head alike": dict(attn_mask=torch.randn(HEADS, TOKENS, KEYS)),
+    "boolean mask": dict(attn_mask=ALLOWED),
+    "boolean mask over keys": dict(attn_mask=ALLOWED[:, :, :1]),
+    "causal": dict(is_causal=True),
+    "scale": dict(scale=1.7),
+    "scale of zero": dict(scale=0.0),
+    "scale and mask": dict(scale=0.3, attn_mask=torch.randn(TOKENS, KEYS)),
+}
+
+
+def weights_of(q, k, attn_mask=None, is_causal=False, scale=None, enable_gqa=False):
+    """softmax(q kᵀ · scale + mask), query by query, from PyTorch's description."""
+    if enable_gqa:
+        k = torch.stack([k[:, head * k.shape[1] // q.shape[1]] for head in range(q.shape[1])], dim=1)
+    logits = torch.einsum("...ne,...me->...nm", q, k) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    for query in range(q.shape[-2]):
+        if is_causal:
+            logits[..., query, query + 1 :] = -math.inf
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        logits = torch.where(attn_mask, logits, -math.inf)
+    elif attn_mask is not None:
+        logits = logits + attn_mask
+    exponential = logits.exp()
+    return exponential / exponential.sum(-1, keepdim=True)
+
+
+class Calls(nn.Module):
+    """A model that is one call of the kernel."""
+
+    num_prefix_tokens = 1
+
+    def __init__(self, **how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, **self.how)
+
+
+def check(q, k, v, dtype=torch.float32, **how):
+    """The watched matrix is the written-out one, and gives the kernel's output."""
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    mask = how.get("attn_mask")
+    how = how if mask is None or mask.dtype == torch.bool else how | {"attn_mask": mask.to(dtype)}
+    model = Calls(**how)
+    plain = model(q, k, v)
+    with watch(model, rows="all") as seen:
+        watched = model(q, k, v)
+    assert torch.equal(watched, plain)
+    (layer,) = seen.layers
+    exact = {key: x.double() if isinstance(x, torch.Tensor) and x.dtype != torch.bool else x for key, x in how.items()}
+    expected = weights_of(q.double(), k.double(), **exact)
+    heads = 1 if q.ndim == 3 else q.shape[1]
+    expected, values = expected.reshape(-1, heads, *expected.shape[-2:]), v.double().reshape(len(v), -1, *v.shape[-2:])
+    torch.testing.assert_close(layer.weights().double(), expected, rtol=0, atol=max(CLOSE[dtype], 1e-12) / 4)
+    values = values.repeat_interleave(heads // values.shape[1], dim=1)
+    torch.testing.assert_close(
+        (layer.weights().double() @ values).reshape(plain.shape), plain.double(), rtol=0, atol=CLOSE[dtype]
+    )
+    for rows in ([0], [9, 3]):
+        with watch(model, rows=rows) as some:
+            model(q, k, v)
+        torch.testing.assert_close(some.layers[0].rows(rows), layer.rows(rows))
+
+
+def drawn(*shapes):
+    return [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize("how", CALLS.values(), ids=CALLS)
+def test_the_kernels_arguments_are_read_as_the_kernel_reads_them(how, dtype):
+    shapes = (BATCH, HEADS, TOKENS, WIDTH), (BATCH, HEADS, KEYS, WIDTH), (BATCH, HEADS, KEYS, WIDTH)
+    check(*drawn(*shapes), dtype=dtype, **how)
+
+
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize("mask", [None, torch.randn(TOKENS, KEYS)], ids=["plain", "mask"])
+def test_heads_that_share_keys_and_values(mask, dtype):
+    shapes = (BATCH, 4, TOKENS, WIDTH), (BATCH, 2, KEYS, WIDTH), (BATCH, 2, KEYS, WIDTH)
+    check(*drawn(*shapes), dtype=dtype, enable_gqa=True, attn_mask=mask)
+
+
+@pytest.mark.parametrize("how", [{}, dict(attn_mask=ALLOWED[:, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"])
+def test_tensors_without_an_axis_of_heads(how):
+    check(*drawn((BATCH, TOKENS, WIDTH), (BATCH, KEYS, WIDTH), (BATCH, KEYS, WIDTH)), **how)
+
+
+def test_values_of_another_width_than_queries():
+    check(*drawn((BATCH, HEADS, TOKENS, WIDTH), (BATCH, HEADS, KEYS, WIDTH), (BATCH, HEADS, KEYS, 3)))
+
+
+def test_arguments_given_by_place_or_by_name():
+    q, k, v = (x.float() for x in drawn(*[(1, 1, 5, 4)] * 3))
+
+    class ByName(nn.Module):
+        def forward(self, q, k, v):
+            return F.scaled_dot_product_attention(query=q, key=k, value=v, attn_mask=None, is_causal=True)
+
+    class ByPlace(nn.Module):
+        def forward(self, q, k, v):
+            return F.scaled_dot_product_attention(q, k, v, None, 0.0, True)
+
+    for model in (ByName(), ByPlace()):
+        with watch(model, rows="all") as seen:
+            model(q, k, v)
+        torch.testing.assert_close(seen.layers[0].weights(), weights_of(q, k, is_causal=True))
+
+
+def test_without_a_square_grid_of_tokens_no_prefix_is_invented():
+    """17 tokens are CLS and 4 x 4 patches; 16 are patches only."""
+    q = torch.randn(1, 1, 17, 4)
+    model = Calls()
+    model.num_prefix_tokens = None
+    with watch(model) as seen:
+        model(q, q, q)
+    assert seen.layers[0].roles[:2] == ("cls", "patch 0")
+    with watch(model, rows=[0]) as seen:
+        model(q[:, :, 1:], q[:, :, 1:], q[:, :, 1:])
+    assert seen.layers[0].roles[:2] == ("patch 0", "patch 1")

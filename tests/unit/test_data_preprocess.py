@@ -1,0 +1,95 @@
+"""What a model's `preprocessing` says is done, for training, evaluating and explaining alike."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.preprocess import batch_of, fit, normalise
+
+sides = st.integers(1, 70)
+
+
+def noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@given(height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.1, 1))
+def test_any_image_fits_any_size(height, width, size, crop):
+    fitted = fit(noise(height, width), Preprocessing(size=size, crop=crop))
+    assert fitted.shape == (*size, 3)
+    assert fitted.dtype == np.uint8
+
+
+@given(height=sides, width=sides)
+def test_an_image_of_the_right_size_stays_as_it_is(height, width):
+    image = noise(height, width)
+    assert (fit(image, Preprocessing(size=(height, width))) == image).all()
+
+
+@given(size=st.tuples(sides, sides), value=st.integers(0, 255))
+def test_an_image_of_one_colour_keeps_it(size, value):
+    assert (fit(np.full((37, 53, 3), value, np.uint8), Preprocessing(size=size)) == value).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "crop", "box"),
+    [
+        ((40, 80), (20, 20), 1.0, (20, 0, 60, 40)),
+        ((80, 40), (20, 20), 1.0, (0, 20, 40, 60)),
+        ((80, 80), (20, 20), 0.5, (20, 20, 60, 60)),
+        ((60, 60), (20, 40), 1.0, (0, 15, 60, 45)),
+        ((20, 80), (40, 40), 0.5, (35, 5, 45, 15)),
+        ((48, 48), (24, 24), 0.875, (3, 3, 45, 45)),
+    ],
+    ids=["wide", "tall", "cropped", "wide target", "cropped and enlarged", "as for ImageNet"],
+)
+def test_the_largest_centred_window_of_the_target_shape_is_resized(shape, size, crop, box):
+    image = noise(*shape)
+    cut = Image.fromarray(image).crop(box)
+    expected = np.asarray(cut.resize(size[::-1], Image.Resampling.BICUBIC), dtype=int)
+    fitted = fit(image, Preprocessing(size=size, crop=crop))
+    # at its edge a window sees the pixels beside it, a cropped image does not
+    assert np.abs(fitted.astype(int) - expected)[8:-8, 8:-8].max() <= 1
+
+
+@given(height=sides, width=sides, size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
+def test_a_mirrored_image_gives_the_mirrored_window(height, width, size):
+    image, preprocessing = noise(height, width), Preprocessing(size=size)
+    mirrored = fit(np.ascontiguousarray(image[:, ::-1]), preprocessing)
+    assert np.abs(mirrored[:, ::-1].astype(int) - fit(image, preprocessing)).max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_the_interpolation_is_the_one_that_is_named(interpolation):
+    image = noise(32, 32)
+    expected = Image.fromarray(image).resize((12, 12), Image.Resampling[interpolation.upper()])
+    fitted = fit(image, Preprocessing(size=(12, 12), interpolation=interpolation))
+    assert (fitted == np.asarray(expected)).all()
+
+
+@given(
+    mean=st.tuples(*[st.floats(0, 1)] * 3),
+    std=st.tuples(*[st.floats(0.05, 2)] * 3),
+)
+def test_normalising_is_its_formula(mean, std):
+    pixels = torch.from_numpy(noise(6, 5)[None])
+    images = normalise(pixels, Preprocessing(mean=mean, std=std))
+    expected = (pixels.double().permute(0, 3, 1, 2) / 255 - torch.tensor(mean, dtype=torch.float64)[:, None, None]) / (
+        torch.tensor(std, dtype=torch.float64)[:, None, None]
+    )
+    assert images.dtype == torch.float32
+    assert images.shape == (1, 3, 6, 5)
+    torch.testing.assert_close(images.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_images_of_any_size_make_one_batch():
+    preprocessing = Preprocessing(size=(8, 12))
+    images = [noise(20, 30), noise(8, 12), noise(50, 5)]
+    batch = batch_of(images, preprocessing)
+    assert batch.shape == (3, 3, 8, 12)
+    for one, image in zip(batch, images):
+        assert torch.equal(one, batch_of([image], preprocessing)[0])
