@@ -69,6 +69,26 @@ def vit():
 
 
 @pytest.fixture
+def dressed():
+    """The function that gives a model classes and preprocessing, as a trained one has."""
+    from vitral.base.preprocessing import Preprocessing
+    from vitral.store.model import dress
+
+    def dress_up(model):
+        seen = Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
+        dress(model, ["circle", "square", "<b>", "triangle", "ring"], seen, {})
+        return model
+
+    return dress_up
+
+
+@pytest.fixture
+def wrapped(vit, dressed):
+    """The tiny ViT with classes and preprocessing, as a trained one has."""
+    return dressed(vit)
+
+
+@pytest.fixture
 def redrawn():
     """The function that draws every parameter of a module anew."""
     return redraw

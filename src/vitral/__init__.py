@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitral import explain as explain
     from vitral.data.image import load_image
     from vitral.explain.maps import Maps
     from vitral.explain.watch import watch
@@ -51,6 +52,8 @@ __all__ = [  # noqa: RUF022 - in the order of use
 
 
 def __getattr__(name: str) -> Any:
+    if name == "explain":
+        return import_module("vitral.explain")
     if name not in HOMES:
         raise AttributeError(f"module 'vitral' has no attribute {name!r}")
     found = getattr(import_module(f"vitral.{HOMES[name]}"), name)

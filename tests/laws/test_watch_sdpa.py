@@ -11,21 +11,28 @@ from vitral import watch
 
 BATCH, HEADS, TOKENS, KEYS, WIDTH = 2, 4, 10, 7, 6
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-2}
-ALLOWED = torch.rand(BATCH, 1, TOKENS, KEYS, generator=torch.Generator().manual_seed(0)) > 0.4
+GENERATOR = torch.Generator().manual_seed(0)
+ALLOWED = torch.rand(BATCH, 1, TOKENS, KEYS, generator=GENERATOR) > 0.4
 ALLOWED[..., 2] = True  # no query without a key
+
+
+def numbers(*shape):
+    return torch.randn(shape, generator=GENERATOR)
+
+
 CALLS = {
     "plain": {},
-    "float mask of its own for each head": dict(attn_mask=torch.randn(BATCH, HEADS, TOKENS, KEYS)),
-    "float mask shared by all": dict(attn_mask=torch.randn(TOKENS, KEYS)),
+    "float mask of its own for each head": dict(attn_mask=numbers(BATCH, HEADS, TOKENS, KEYS)),
+    "float mask shared by all": dict(attn_mask=numbers(TOKENS, KEYS)),
     "float mask that bars": dict(attn_mask=torch.zeros(TOKENS, KEYS).masked_fill(~ALLOWED[0, 0], -math.inf)),
-    "float mask over keys": dict(attn_mask=torch.randn(BATCH, 1, 1, KEYS)),
-    "float mask for each head alike": dict(attn_mask=torch.randn(HEADS, TOKENS, KEYS)),
+    "float mask over keys": dict(attn_mask=numbers(BATCH, 1, 1, KEYS)),
+    "float mask for each head alike": dict(attn_mask=numbers(HEADS, TOKENS, KEYS)),
     "boolean mask": dict(attn_mask=ALLOWED),
     "boolean mask over keys": dict(attn_mask=ALLOWED[:, :, :1]),
     "causal": dict(is_causal=True),
     "scale": dict(scale=1.7),
     "scale of zero": dict(scale=0.0),
-    "scale and mask": dict(scale=0.3, attn_mask=torch.randn(TOKENS, KEYS)),
+    "scale and mask": dict(scale=0.3, attn_mask=numbers(TOKENS, KEYS)),
 }
 
 
@@ -96,7 +103,7 @@ def test_the_kernels_arguments_are_read_as_the_kernel_reads_them(how, dtype):
 
 
 @pytest.mark.parametrize("dtype", CLOSE, ids=str)
-@pytest.mark.parametrize("mask", [None, torch.randn(TOKENS, KEYS)], ids=["plain", "mask"])
+@pytest.mark.parametrize("mask", [None, numbers(TOKENS, KEYS)], ids=["plain", "mask"])
 def test_heads_that_share_keys_and_values(mask, dtype):
     shapes = (BATCH, 4, TOKENS, WIDTH), (BATCH, 2, KEYS, WIDTH), (BATCH, 2, KEYS, WIDTH)
     check(*drawn(*shapes), dtype=dtype, enable_gqa=True, attn_mask=mask)

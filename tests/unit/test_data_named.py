@@ -45,7 +45,7 @@ def test_a_wrong_name_gets_the_nearest_right_one(wrong, right):
 def test_a_file_is_no_data_set(tmp_path):
     file = tmp_path / "table.csv"
     file.touch()
-    with pytest.raises(UnknownName, match="is a file. Data is a folder"):
+    with pytest.raises(UnknownName, match=r"is a file\. Data is a folder"):
         named(str(file))
 
 

@@ -31,11 +31,11 @@ class Option:
             case None, None:
                 return ""
             case low, None:
-                return f"at least {low:g}"
+                return f"at least {low:,}"
             case None, high:
-                return f"at most {high:g}"
+                return f"at most {high:,}"
             case low, high:
-                return f"{low:g} to {high:g}"
+                return f"{low:,} to {high:,}"
 
     def contains(self, value: float) -> bool:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
@@ -50,21 +50,26 @@ def options(settings: type) -> dict[str, tuple[Any, Option]]:
 def check(settings: Any) -> None:
     """Raise `ConfigError` for a value of the wrong type or outside its range; call it from `__post_init__`."""
     for name, (kind, option) in options(type(settings)).items():
-        value = getattr(settings, name)
-        if value is None and type(None) in get_args(kind):
-            continue
-        wanted = [part for part in get_args(kind) if part is not type(None)] if get_origin(kind) is not Literal else []
-        if get_origin(kind) is Literal:
-            right = value in get_args(kind)
-            expected = "one of " + ", ".join(map(str, get_args(kind)))
-        else:
-            plain = wanted[0] if wanted and get_origin(kind) is not tuple else kind
-            right = _is(value, get_origin(plain) or plain)
-            expected = f"a value of type {getattr(plain, '__name__', plain)}"
-        if not right:
-            raise ConfigError(f"{name}={value!r} does not fit: it takes {expected}.")
-        if isinstance(value, int | float) and not option.contains(value):
-            raise ConfigError(f"{name}={value} is out of range: it takes {option.range}.")
+        check_value(name, getattr(settings, name), kind, option)
+
+
+def check_value(name: str, value: Any, kind: Any, option: Option) -> None:
+    """Raise `ConfigError` unless a setting of this type and range may have the value."""
+    if value is None and type(None) in get_args(kind):
+        return
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            close = nearest(str(value), get_args(kind))
+            raise ConfigError(f"{name}={value!r} does not fit: it takes one of {', '.join(get_args(kind))}.{close}")
+        return
+    wanted = [part for part in get_args(kind) if part is not type(None)]
+    plain = wanted[0] if wanted and get_origin(kind) is not tuple else kind
+    if not _is(value, get_origin(plain) or plain):
+        raise ConfigError(
+            f"{name}={value!r} does not fit: it takes a value of type {getattr(plain, '__name__', plain)}."
+        )
+    if isinstance(value, int | float) and not option.contains(value):
+        raise ConfigError(f"{name}={value} is out of range: it takes {option.range}.")
 
 
 def _is(value: Any, kind: type) -> bool:
@@ -78,7 +83,8 @@ def _is(value: Any, kind: type) -> bool:
 def read_settings(path: Path, settings: type) -> dict[str, Any]:
     """The settings a YAML file gives, by name.
 
-    Raises `StoreError` if it cannot be read, `ConfigError` for a key that `settings` does not have.
+    Raises `StoreError` if it cannot be read, `ConfigError` for a key that `settings` does not have or a value that it
+    does not take.
     """
     import yaml
 
@@ -94,7 +100,24 @@ def read_settings(path: Path, settings: type) -> dict[str, Any]:
     for key in given:
         if key not in known:
             raise ConfigError(f"{path} sets {key!r}, which is no setting.{nearest(str(key), known)}")
+        kind, option = known[key]
+        if kind is float and isinstance(given[key], str):
+            given[key] = number(given[key])
+        if get_origin(kind) is tuple and isinstance(given[key], list):
+            given[key] = tuple(given[key])
+        try:
+            check_value(key, given[key], kind, option)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
     return given
+
+
+def number(text: str) -> float | str:
+    """YAML 1.1 takes 1e-3, without a point, for text; people do not."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def to_yaml(settings: Any) -> str:

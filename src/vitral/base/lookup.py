@@ -36,8 +36,9 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ " Did you mean 'rollout'?", or nothing when nothing is near."""
-    close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    spellings = {spelling.lower(): spelling for spelling in known}
+    close = get_close_matches(name.lower(), spellings, n=1, cutoff=0.5)
+    return f" Did you mean {spellings[close[0]]!r}?" if close else ""
 
 
 def path_of(part: Any) -> str:

@@ -52,7 +52,9 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
         )
     compiled = can_compile if compile == "yes" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"
-    if compile == "auto":
+    if compile == "auto" and planned >= LONG and not can_compile:
+        reason += ", since no C++ compiler was found"
+    elif compile == "auto":
         reason += f", since {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
     return Numerics(device, precision, compiled, reason)
 

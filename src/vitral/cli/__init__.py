@@ -37,18 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vitral {installed('vitral')}")
         return 0
     verb, *rest = arguments
+    program = "vitral"
     try:
         check_name(verb, names("cli"), "verb")
+        program = f"vitral {verb}"
         return run(verb, rest)
     except VitralError as error:
-        say(
-            f"vitral {verb}: {error}"
-            if not isinstance(error, UsageError)
-            else f"vitral {verb}: {error}\nSee: vitral {verb} --help"
-        )
+        more = f"\nSee: {program} --help" if isinstance(error, UsageError) else ""
+        say(f"{program}: {error}{more}")
         return error.exit_code
     except KeyboardInterrupt:
-        say(f"vitral {verb}: interrupted.")
+        say(f"{program}: interrupted.")
         return 130
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         sys.stderr.close()

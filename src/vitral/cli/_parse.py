@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
 
@@ -26,7 +26,11 @@ def parse(
     fields = []
     for name, (kind, option) in options(settings).items():
         default = given.get(name, getattr(settings, name, dataclasses.MISSING))
-        annotation = Annotated[kind, tyro.conf.arg(help=described(option), name=None)]
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        annotation = Annotated[
+            str if choices else kind,  # the settings' own check knows the nearest choice, tyro does not
+            tyro.conf.arg(help=described(option), metavar=f"{{{','.join(choices)}}}" if choices else None),
+        ]
         if option.positional:
             annotation = tyro.conf.Positional[annotation]
         field = dataclasses.field() if default is dataclasses.MISSING else dataclasses.field(default=default)
@@ -43,10 +47,11 @@ def described(option: Option) -> str:
 
 
 def value_of(arguments: Sequence[str], name: str) -> str | None:
-    """What a command line gives for an option, before it is parsed: `--name value` or `--name=value`."""
+    """What a command line gives for an option, before it is parsed: `--name value` or `--name=value`, the last one."""
+    found = None
     for place, word in enumerate(arguments):
         if word == name and place + 1 < len(arguments):
-            return arguments[place + 1]
+            found = arguments[place + 1]
         if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return None
+            found = word.removeprefix(f"{name}=")
+    return found

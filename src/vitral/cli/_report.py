@@ -36,7 +36,7 @@ WORST = 7
 def write_report(
     run: Run, recipe: Recipe, model: Classifier, data: Dataset, test: Predictions, film: Film | None
 ) -> Path:
-    """Write `report.html`, and the film as `film.gif`, into the run's folder; the report's path."""
+    """Write `report.html`, and the film as `film.webp`, into the run's folder; the report's path."""
     records = run.records()
     low, high = interval(test.accuracy, len(test.labels))
     seconds = next((record["seconds"] for record in reversed(records) if "seconds" in record), 0.0)
@@ -44,7 +44,7 @@ def write_report(
     if film:
         accuracies = [accuracy_at(records, step) for step in film.steps]
         pictures = film_frames(film.pixels, np.stack(film.frames), film.steps, accuracies)
-        write_file(run.folder / "film.gif", animation(pictures))
+        write_file(run.folder / "film.webp", animation(pictures))
         frames = [(still(picture), f"step {step:,}") for picture, step in zip(pictures, film.steps)]
     origin = provenance()
     page = Page(
@@ -174,8 +174,7 @@ def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> l
         pictures.append(Picture(png(drawn, 110), f"attention of CLS in every block and head, {verdict}", ""))
     text = (
         "A row a block, a column a head, one scale for all panels of an image: 1× is uniform attention. Under each "
-        f"panel, the share that CLS keeps for itself. {maps.caption} Attention shows where CLS reads, not what the "
-        "answer depends on."
+        f"panel, the share that CLS keeps for itself. {maps.caption}"
     )
     return [
         Section("What CLS attends to, block by block and head by head", text, pictures),

@@ -4,13 +4,14 @@ Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/...` wi
 that is missing there is cut from `train`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from vitral.base.errors import DataError, ImageError
 from vitral.base.preprocessing import Preprocessing
@@ -35,7 +36,7 @@ class Files:
     paths: list[Path]
     labels: list[int]
 
-    def __getitem__(self, chosen: Iterable[int]) -> "Files":
+    def __getitem__(self, chosen: list[int] | Int[np.ndarray, " m"]) -> "Files":
         return Files([self.paths[i] for i in chosen], [self.labels[i] for i in chosen])
 
 

@@ -101,7 +101,9 @@ def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor])
     )
 
 
-def from_multi_head_attention(out: Float[Tensor, "n b d"], args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
+def from_multi_head_attention(
+    out: Float[Tensor, "n b d"] | Float[Tensor, "n d"], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Call:
     """The arguments and the result of `torch.nn.functional.multi_head_attention_forward`.
 
     Projects as it does; `outputs` compares after its output projection, since what is before is not returned.

@@ -59,7 +59,7 @@ class Maps:
     @property
     def caption(self) -> str:
         """What is shown, in a sentence, and how it was checked."""
-        return f"{self.explained} Rows · v gave the model's own output to {self.residual:.0e}."
+        return f"{self.explained} Checked: rows · v is the model's own output, to {self.residual:.0e} of its largest."
 
     def show(self, image: int = 0) -> "Figure":
         """The figure of one image; a notebook displays it."""

@@ -31,7 +31,9 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.img_size, self.patch_size = pair(img_size), pair(patch_size)
         (height, width), (patch_height, patch_width) = self.img_size, self.patch_size
-        if height % patch_height or width % patch_width or not height or not width:
+        if patch_height < 1 or patch_width < 1:
+            raise ConfigError(f"patch_size={patch_height}x{patch_width}: each side must be at least 1 pixel.")
+        if height % patch_height or width % patch_width or height < 1 or width < 1:
             fit = tuple(max(1, round(side / patch)) * patch for side, patch in zip(self.img_size, self.patch_size))
             raise ConfigError(
                 f"img_size={height}x{width} cannot be cut into patches of {patch_height}x{patch_width}: "

@@ -78,18 +78,25 @@ class VisionTransformer(nn.Module):
         sizes = dict(in_channels=in_channels, embed_dim=embed_dim, depth=depth, num_heads=num_heads)
         if wrong := [f"{name}={value}" for name, value in sizes.items() if value < 1]:
             raise ConfigError(f"{', '.join(wrong)}: these sizes must be at least 1.")
+        hidden_dim = int(embed_dim * mlp_ratio)
+        if num_classes < 0 or hidden_dim < 1:
+            raise ConfigError(
+                f"num_classes={num_classes} must be at least 0, and mlp_ratio={mlp_ratio} of embed_dim={embed_dim} at "
+                "least 1."
+            )
 
         self.patch_embed = patch_embed(img_size, patch_size, in_channels, embed_dim)
         self.grid = self.patch_embed.grid
         self.token_names, self.num_prefix_tokens = tuple(tokens), sum(tokens.values())
+        if pool is CLSPool and not self.num_prefix_tokens:
+            raise ConfigError("Without tokens there is no class token to read: take another pool, such as MeanPool.")
         for name, count in tokens.items():
             self.register_parameter(name, nn.Parameter(torch.empty(1, count, embed_dim)))
         self.position = position()
         table = self.position.table(self.num_prefix_tokens, self.grid, embed_dim)
         self.pos_embed = None if table is None else nn.Parameter(table)
         self.blocks = nn.ModuleList(
-            Block(mixer(embed_dim, num_heads), mlp(embed_dim, int(embed_dim * mlp_ratio)), embed_dim, norm)
-            for _ in range(depth)
+            Block(mixer(embed_dim, num_heads), mlp(embed_dim, hidden_dim), embed_dim, norm) for _ in range(depth)
         )
         self.norm = norm(embed_dim)
         self.pool = pool()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import at_path, check_name, nearest
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import SinCosStart
@@ -87,8 +87,10 @@ def build(config: dict[str, Any]) -> VisionTransformer:
     sizes: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "parts"
     }
-    parts = {slot: at_path(path, within="nn") for slot, path in config.get("parts", {}).items()}
     try:
+        parts = {slot: at_path(path, within="nn") for slot, path in config.get("parts", {}).items()}
         return VisionTransformer(**sizes, **parts)
-    except TypeError as error:
+    except UsageError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"This is no config of a VisionTransformer: {error}.") from error

@@ -13,20 +13,14 @@ from matplotlib.figure import Figure
 
 from vitral.report.style import FAINT, INK, MAGNITUDE, sheet, styled
 
-SHARP = 6.0  # the scale turns logarithmic when the largest value is so many times a typical panel's largest
-FLOOR = 1 / 16  # on a logarithmic scale, less than this is shown as this
+SHARP = 8.0  # times uniform; where a patch gets more, a linear scale would leave no colours for the other panels
+FLOOR = 1 / 8  # on a logarithmic scale, less than this is shown as this
 
 
 def scale(values: Float[np.ndarray, "..."]) -> Normalize:
-    """One colour scale for all panels; the last two axes of `values` are a panel's.
-
-    From zero to the largest value; logarithmic where one panel is so sharp that it would blank the others.
-    """
-    largest = values.max(axis=(-2, -1))
-    top = max(float(largest.max()), 1.0)
-    if top > SHARP * float(np.median(largest)):
-        return LogNorm(FLOOR, top, clip=True)
-    return Normalize(0, top)
+    """One colour scale for all panels: from zero to the largest value, logarithmic where that is `SHARP` or more."""
+    top = max(float(values.max()), 1.0)
+    return Normalize(0, top) if top < SHARP else LogNorm(FLOOR, top, clip=True)
 
 
 @styled
@@ -84,19 +78,19 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def ticks_in_times(axes: Axes, norm: Normalize) -> None:
-    """Label a colour bar 0x, 1x, 2x ...: one is what every patch would get if all were alike."""
+def times(norm: Normalize) -> tuple[list[float], list[str]]:
+    """Round values on a scale, in times uniform, and what to call them."""
     assert norm.vmax is not None
     if isinstance(norm, LogNorm):
-        ticks = [2.0**power for power in range(-4, int(np.log2(norm.vmax)) + 1)]
-        names = [f"{tick:g}×" if tick >= 1 else f"1/{1 / tick:g}×" for tick in ticks]
+        ticks = [2.0**power for power in range(round(np.log2(FLOOR)), int(np.log2(norm.vmax)) + 1)]
     else:
-        step = max(1, round(norm.vmax / 6))
-        ticks = [float(tick) for tick in range(0, int(norm.vmax) + 1, step)]
-        names = [f"{tick:g}×" for tick in ticks]
-        if 1.0 not in ticks:
-            ticks, names = [*ticks, 1.0], [*names, "1×"]
-    axes.set_yticks(ticks, names)
+        ticks = [float(tick) for tick in range(int(norm.vmax) + 1)]
+    return ticks, [f"{tick:g}×" if tick >= 1 or not tick else f"1/{1 / tick:g}×" for tick in ticks]
+
+
+def ticks_in_times(axes: Axes, norm: Normalize) -> None:
+    """Label a colour bar 0x, 1x, 2x ...: one is what every patch would get if all were alike."""
+    axes.set_yticks(*times(norm))
     axes.minorticks_off()
     axes.set_title("uniform\n= 1×", fontsize=7)
     axes.tick_params(labelsize=7)

@@ -12,11 +12,14 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib import colormaps
+from matplotlib.colors import Normalize
 from PIL import Image, ImageDraw, ImageFont
 
+from vitral.report.attention import scale, times
 from vitral.report.style import MAGNITUDE
 
-PANE = 84  # pixels a side
+PANE = 78  # pixels a side
+QUALITY = 82  # of WebP
 GAP = 6
 INK, FAINT, PAPER = (34, 48, 60), (138, 151, 163), (255, 255, 255)
 MARGIN, HEAD, FOOT = 74, 30, 44
@@ -32,7 +35,7 @@ def film_frames(
 
     The colour bar is in units of uniform attention.
     """
-    top = max(2.0, float(np.quantile(frames, 0.995)))
+    norm = scale(frames)
     count, depth = frames.shape[1:3]
     width = MARGIN + count * (PANE + GAP) + GAP
     height = HEAD + (depth + 1) * (PANE + GAP) + FOOT
@@ -53,18 +56,18 @@ def film_frames(
             picture.paste(Image.fromarray(pixels[index]).resize((PANE, PANE), Image.Resampling.NEAREST), (left, HEAD))
             for layer in range(depth):
                 place = (left, HEAD + (layer + 1) * (PANE + GAP))
-                picture.paste(lit(pixels[index], frame[index, layer], top), place)
+                picture.paste(lit(pixels[index], frame[index, layer], norm), place)
         draw.text((GAP, HEAD + PANE // 2 - 8), "image", INK, small)
         for layer in range(depth):
             draw.text((GAP, HEAD + (layer + 1) * (PANE + GAP) + PANE // 2 - 8), f"block {layer}", INK, small)
-        scale_bar(picture, draw, top, small, (MARGIN, height - FOOT + 10), right - MARGIN)
+        scale_bar(picture, draw, norm, small, (MARGIN, height - FOOT + 10), right - MARGIN)
         pictures.append(picture)
     return pictures
 
 
-def lit(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], top: float) -> Image.Image:
+def lit(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize) -> Image.Image:
     """An image under its map: the hue is the attention, the lightness inside a patch the image's own."""
-    colours = (colormaps[MAGNITUDE](np.clip(values / top, 0, 1))[..., :3] * 255).astype(np.uint8)
+    colours = (colormaps[MAGNITUDE](norm(values))[..., :3] * 255).astype(np.uint8)
     panes = np.asarray(Image.fromarray(colours).resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32)
     grey = np.asarray(
         Image.fromarray(pixels).convert("L").resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32
@@ -76,17 +79,17 @@ def lit(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], 
 def scale_bar(
     picture: Image.Image,
     draw: ImageDraw.ImageDraw,
-    top: float,
+    norm: Normalize,
     font: ImageFont.FreeTypeFont,
     place: tuple[int, int],
     width: int,
 ) -> None:
     ramp = (colormaps[MAGNITUDE](np.linspace(0, 1, width))[:, :3] * 255).astype(np.uint8)
     picture.paste(Image.fromarray(np.repeat(ramp[None], 8, axis=0)), place)
-    for tick in range(int(top) + 1):
-        at = place[0] + round(tick / top * width)
+    for tick, name in zip(*times(norm)):
+        at = place[0] + round(float(norm(tick)) * width)
         draw.line((at, place[1] + 8, at, place[1] + 11), fill=INK)
-        text = f"{tick}×" if tick != 1 else "1× = uniform"
+        text = "1× = uniform" if tick == 1 else name
         draw.text((min(at, place[0] + width - 12), place[1] + 12), text, INK, font, anchor="ma")
     draw.text((GAP, place[1] - 2), "CLS looks", FAINT, font)
 
@@ -98,17 +101,24 @@ def lettering(size: int) -> ImageFont.FreeTypeFont:
 
 
 def animation(pictures: Sequence[Image.Image], seconds: float = 0.35) -> bytes:
-    """The frames as one animated GIF, the last held for longer."""
-    palette = pictures[-1].quantize(128, dither=Image.Dither.NONE)
-    indexed = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    times = [round(seconds * 1000)] * (len(pictures) - 1) + [2500]
+    """The frames as one animated WebP, the last held for longer."""
+    durations = [round(seconds * 1000)] * (len(pictures) - 1) + [2500]
     content = io.BytesIO()
-    indexed[0].save(content, "GIF", save_all=True, append_images=indexed[1:], duration=times, loop=0, optimize=True)
+    pictures[0].save(
+        content,
+        "WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=durations,
+        loop=0,
+        quality=QUALITY,
+        method=4,
+    )
     return content.getvalue()
 
 
 def still(picture: Image.Image) -> bytes:
-    """One frame as a PNG."""
+    """One frame as a WebP."""
     content = io.BytesIO()
-    picture.save(content, "PNG", optimize=True)
+    picture.save(content, "WEBP", quality=QUALITY, method=4)
     return content.getvalue()

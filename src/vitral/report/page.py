@@ -31,7 +31,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the template shows. `film` holds a PNG a frame, with what to say of each."""
+    """Everything the template shows. `film` holds a WebP a frame, with what to say of each."""
 
     title: str
     headline: str

@@ -15,7 +15,7 @@ def positions_figure(table: Float[np.ndarray, "gy gx d"], before: Float[np.ndarr
     """Cosine similarity of each patch's position with all others, before and after training; a panel a patch."""
     rows, columns, _ = table.shape
     figure = sheet(8.6, 4.2)
-    parts = figure.add_gridspec(1, 3, width_ratios=[1, 1, 0.035])
+    parts = figure.add_gridspec(1, 4, width_ratios=[1, 0.04, 1, 0.035])
     for place, (values, title) in enumerate(((before, "before training"), (table, "after training"))):
         similar = similarity(values)
         panels = parts[place].subgridspec(rows, columns, wspace=0.12, hspace=0.12)
@@ -29,7 +29,7 @@ def positions_figure(table: Float[np.ndarray, "gy gx d"], before: Float[np.ndarr
                     spine.set_linewidth(0.3)
                 if row == 0 and column == (columns - 1) // 2:
                     axes.set_title(title)
-    figure.colorbar(shown, cax=figure.add_subplot(parts[2]), label="cosine similarity")
+    figure.colorbar(shown, cax=figure.add_subplot(parts[3]), label="cosine similarity")
     return figure
 
 

@@ -7,6 +7,7 @@ weights, so that a damaged or exchanged file is found out.
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -20,12 +21,14 @@ from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 
 WEIGHTS = "model.safetensors"
+CONTIGUOUS = torch.contiguous_format  # a clone: two names of one tensor are saved as two
 
 
 def save_model(model: Classifier, folder: Path, provenance: dict[str, Any]) -> None:
     """Write both files, each whole or not at all."""
     built_from = architecture(model)
-    write_file(folder / WEIGHTS, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
+    weights = {name: tensor.clone(memory_format=CONTIGUOUS) for name, tensor in model.state_dict().items()}
+    write_file(folder / WEIGHTS, save(weights))
     card = Card(
         architecture=built_from,
         classes=list(model.classes),
@@ -82,7 +85,10 @@ def load(path: str | Path, code: str | None = None) -> Classifier:
 def rebuild(built_from: Architecture, num_classes: int, img_size: tuple[int, int], code: str | None) -> nn.Module:
     """The untrained model. Raises `UsageError` if the reader's own code is not as it was and none is given."""
     if built_from.vit is not None:
-        return build(built_from.vit)
+        model = build(built_from.vit)
+        if (answers := model.config["num_classes"]) != num_classes:
+            raise ConfigError(f"it gives {answers} answers, but {num_classes} classes are named.")
+        return model
     origin = built_from.code
     if origin is None:
         raise ConfigError("the card does not say what to build.")

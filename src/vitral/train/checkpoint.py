@@ -43,7 +43,10 @@ def save_checkpoint(
     """Write `home/step-000123/` whole, then remove the checkpoints before it."""
     folder = home / f"step-{progress.step:06d}"
     with write_folder(folder) as new:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, new / WEIGHTS)
+        weights = {
+            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()
+        }
+        save_file(weights, new / WEIGHTS)
         state = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "random": torch.get_rng_state()}
         torch.save(state, new / OPTIMIZERS)
         record = vars(progress) | {"files": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}}

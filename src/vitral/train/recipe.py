@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
-
-Augmentation = Literal["none", "shift", "photo"]
+from vitral.base.lookup import check_name, names
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Recipe:
         float, Option("Probability given to the other classes in the target.", low=0, high=0.9)
     ] = 0.0
     augment: Annotated[
-        Augmentation, Option("none; shift: by up to an eighth of the side; photo: random crops and mirror images.")
-    ] = "none"
+        str, Option(f"How training images are changed; one of {', '.join(names('data.augmentation'))}.")
+    ] = "colour"
     img_size: Annotated[
         int | None,
         Option(
@@ -69,6 +68,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self)
+        check_name(self.augment, names("data.augmentation"), "augmentation")
 
 
 PRESETS: dict[str, dict[str, Any]] = {

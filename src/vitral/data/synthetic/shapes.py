@@ -7,6 +7,7 @@ edges one pixel soft and the mask (opacity > 1/2) exact.
 Axes:  n images   y x pixels   u v the shape's own right and down
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -71,10 +72,13 @@ def shapes(
 
     Raises `ConfigError` for values that cannot be drawn.
     """
+    knobs = dict(locals())
+    room = (0.5 - 1 / max(size, 8)) / REACH  # the largest side whose shape keeps a pixel away from every border
     rules = {
         "size >= 8": size >= 8,
         "n >= 8": n >= len(SHAPES),
         "0 < smallest <= largest <= 0.5": 0 < smallest <= largest <= 0.5,
+        f"largest <= {math.floor(100 * room) / 100} at this size": largest <= room or largest > 0.5,
         "0 <= rotation <= 180": 0 <= rotation <= 180,
         "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
         "0 <= noise <= 1": 0 <= noise <= 1,
@@ -82,7 +86,9 @@ def shapes(
         "seed >= 0": seed >= 0,
     }
     if broken := [rule for rule, holds in rules.items() if not holds]:
-        raise ConfigError(f"shapes cannot be drawn: it takes {', '.join(broken)}.")
+        words = {word for rule in broken for word in rule.split()}
+        found = ", ".join(f"{name}={value}" for name, value in knobs.items() if name in words)
+        raise ConfigError(f"shapes cannot be drawn with {found}: it takes {' and '.join(broken)}.")
 
     def load(split: SplitName) -> Split:
         count = n if split == "train" else HELD_OUT

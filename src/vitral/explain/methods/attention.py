@@ -48,7 +48,13 @@ def attention(
         )
 
     chosen = [seen.layers[index] for index in pick(layers, len(seen.layers), "layer")]
-    some_heads = pick(heads, min(layer.seen.shape[1] for layer in chosen), "head")
+    if len({layer.seen.shape for layer in chosen}) > 1:
+        sizes = ", ".join(f"{layer.name} {layer.seen.shape[1]} and {layer.seen.shape[-1]}" for layer in chosen)
+        raise UsageError(
+            f"The layers have different numbers of heads and tokens ({sizes}), so no figure holds them all. "
+            "Choose some that are alike: layers=[...]."
+        )
+    some_heads = pick(heads, chosen[0].seen.shape[1], "head")
     prefix = chosen[0].num_prefix_tokens
     rows, columns = grid_of(model, chosen[0].num_tokens - prefix)
     weights = torch.stack([layer.rows([query])[:, some_heads, 0] for layer in chosen], dim=1).float()
@@ -57,7 +63,7 @@ def attention(
     who = "CLS" if query == 0 and prefix else chosen[0].roles[query].capitalize()
     return Maps(
         method="attention",
-        explained=f"What {who} attends to; it is the same for every class.",
+        explained=f"Shown is where {who} reads, not what the answer depends on; it is the same for every class.",
         values=rearrange(relative_to_uniform, "b l h (gy gx) -> b l h gy gx", gy=rows, gx=columns).cpu().numpy(),
         prefix_mass=weights[..., :prefix].sum(dim=-1).cpu().numpy(),
         pixels=shown(model, images),
@@ -70,6 +76,8 @@ def attention(
 def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
     """The indices asked for, or all; negative ones count from the end."""
     wanted = range(count) if chosen is None else chosen
+    if not len(wanted):
+        raise UsageError(f"No {what} was chosen: the model has {count}, 0 to {count - 1}.")
     if wrong := [index for index in wanted if not -count <= index < count]:
         raise UsageError(f"There is no {what} {', '.join(map(str, wrong))}: the model has {count}, 0 to {count - 1}.")
     return [index % count for index in wanted]

@@ -1,0 +1,291 @@
+"""What every file in `data/synthetic` keeps; a new one is enrolled by existing, and `SETS` says what its knobs do."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from vitral.base.errors import ConfigError
+from vitral.base.lookup import find, names
+from vitral.data.dataset import Split
+
+N = 2_000  # images; tests ask for a probability below 1e-4 before they fail, and the seeds are fixed
+RARE = 1e-4
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A knob from an easy value to a hard one, what it changes (larger at the hard one), and values it refuses."""
+
+    easy: dict[str, Any]
+    hard: dict[str, Any]
+    larger: Callable[[Split], float]
+    refused: tuple[tuple[dict[str, Any], str], ...]
+
+
+def contrast_of(split):
+    """Distance between the mean colours inside and outside the mask."""
+    pixels, masks = split.pixels / 255, split.masks[..., None]
+    inside = (pixels * masks).sum((1, 2)) / masks.sum((1, 2))
+    outside = (pixels * ~masks).sum((1, 2)) / (~masks).sum((1, 2))
+    return np.linalg.norm(inside - outside, axis=1)
+
+
+def roughness(split):
+    """Mean difference of neighbouring pixels outside the mask, of a median image."""
+    steps = np.abs(np.diff(split.pixels.astype(float), axis=2)).mean(-1)
+    apart = ~(split.masks[:, :, 1:] | split.masks[:, :, :-1])
+    return float(np.median((steps * apart).sum((1, 2)) / apart.sum((1, 2))))
+
+
+def area(split):
+    return split.masks.sum((1, 2))
+
+
+def blobs(split):
+    """The share of images in which many pixels outside the mask are far from their surroundings."""
+    pixels = np.where(split.masks[..., None], np.nan, split.pixels.astype(float))
+    far = np.abs(pixels - np.nanmedian(pixels, axis=(1, 2), keepdims=True)).max(-1) > 60
+    return float((far.sum((1, 2)) > 10).mean())
+
+
+def tilt(split):
+    """How far from upright the squares are: the corner beyond the half side, by the mask's bounding box."""
+    squares = split.masks[split.labels == 2]
+    widths = squares.any(1).sum(1) / np.sqrt(squares.sum((1, 2)))
+    return float(widths.mean())
+
+
+SETS: dict[str, dict[str, Knob]] = {
+    "shapes": {
+        "smallest": Knob(
+            dict(smallest=0.38),
+            dict(smallest=0.2),
+            lambda split: -float(area(split).min()),
+            ((dict(smallest=0), "0 < smallest"), (dict(smallest=0.4, largest=0.3), "smallest <= largest")),
+        ),
+        "largest": Knob(
+            dict(largest=0.45),
+            dict(largest=0.29),
+            lambda split: -float(area(split).max()),
+            ((dict(largest=0.6), "largest <= 0.5"), (dict(size=8, largest=0.45), "largest <= 0.42 at this size")),
+        ),
+        "rotation": Knob(
+            dict(rotation=0),
+            dict(rotation=45),
+            tilt,
+            ((dict(rotation=-1), "0 <= rotation <= 180"), (dict(rotation=181), "rotation")),
+        ),
+        "contrast": Knob(
+            dict(contrast=0.7),
+            dict(contrast=0.2),
+            lambda split: -float(np.quantile(contrast_of(split), 0.02)),
+            ((dict(contrast=-0.1), "contrast"), (dict(contrast=0.9), "0 <= contrast <= 0.8")),
+        ),
+        "noise": Knob(
+            dict(noise=0), dict(noise=0.1), roughness, ((dict(noise=-1), "noise"), (dict(noise=2), "0 <= noise <= 1"))
+        ),
+        "distractors": Knob(
+            dict(distractors=0, noise=0),
+            dict(distractors=4, noise=0),
+            blobs,
+            ((dict(distractors=-1), "distractors"), (dict(distractors=5), "0 <= distractors <= 4")),
+        ),
+    }
+}
+COMMON = ("size", "n", "seed")
+ALL = names("data.synthetic")
+KNOBS = [(name, knob) for name, knobs in SETS.items() for knob in knobs]
+
+
+def maker(name):
+    return find("data.synthetic", name, "data set")
+
+
+@pytest.fixture(params=ALL)
+def make(request):
+    return maker(request.param)
+
+
+@pytest.fixture(scope="module", params=ALL)
+def data(request):
+    return maker(request.param)(n=N)
+
+
+def same(one, other):
+    return (
+        (one.pixels == other.pixels).all()
+        and (one.labels == other.labels).all()
+        and (one.masks == other.masks).all()
+        and all((one.factors[name] == other.factors[name]).all() for name in one.factors)
+    )
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_knob_says_here_what_it_does(name):
+    parameters = inspect.signature(maker(name)).parameters
+    assert set(COMMON) <= set(parameters)
+    assert {*SETS.get(name, {}), *COMMON} == set(parameters)
+
+
+def test_the_same_seed_gives_the_same_images_to_the_byte(make):
+    assert same(make(n=700, seed=3).train, make(n=700, seed=3).train)
+
+
+def test_another_seed_gives_other_images(make):
+    one, other = (set(map(bytes, make(n=500, seed=seed).train.pixels)) for seed in (0, 1))
+    assert not one & other
+
+
+def test_no_image_is_in_two_splits_or_twice_in_one(data):
+    images = [bytes(image) for split in (data.train, data.val, data.test) for image in split.pixels]
+    assert len(set(images)) == len(images)
+
+
+def test_a_shorter_set_is_the_beginning_of_a_longer_one(make):
+    whole = make(n=1_300).train
+    for n in (8, 500, 777):
+        part = make(n=n).train
+        assert len(part) == n
+        assert (part.pixels == whole.pixels[:n]).all() and (part.labels == whole.labels[:n]).all()
+
+
+def test_validation_and_test_images_do_not_depend_on_how_many_are_trained_on(make):
+    assert same(make(n=8).test, make(n=1_000).test)
+
+
+def test_images_are_of_the_size_that_is_asked_for(make):
+    data = make(n=8, size=20)
+    assert data.preprocessing.size == (20, 20)
+    assert data.train.pixels.shape == (8, 20, 20, 3) and data.train.pixels.dtype == np.uint8
+    assert data.train.masks.shape == (8, 20, 20) and data.train.masks.dtype == bool
+
+
+def test_two_thousand_images_are_held_out_for_validation_and_for_the_test(data):
+    assert (len(data.val), len(data.test)) == (2_000, 2_000)
+
+
+def test_classes_are_equally_frequent(data):
+    for split in (data.train, data.val, data.test):
+        count = np.bincount(split.labels, minlength=len(data.classes))
+        assert len(count) == len(data.classes)
+        assert count.max() - count.min() <= len(split) / 500  # a chunk of 500 may be one apart
+
+
+def test_masks_mark_something_away_from_the_border(data):
+    masks = data.train.masks
+    assert masks.any((1, 2)).all()
+    border = np.ones(masks.shape[1:], bool)
+    border[1:-1, 1:-1] = False
+    assert not masks[:, border].any()
+
+
+def test_masks_stay_inside_the_smallest_and_the_fullest_image(make):
+    for settings in (dict(size=8), dict(size=64, largest=0.5), dict(size=20, largest=0.5, smallest=0.5, rotation=180)):
+        masks = make(n=500, **settings).train.masks
+        border = np.ones(masks.shape[1:], bool)
+        border[1:-1, 1:-1] = False
+        assert masks.any((1, 2)).all() and not masks[:, border].any()
+
+
+def test_the_area_of_a_mask_is_its_side_squared(make):
+    """With pixels fine enough that half of one along the outline counts for little."""
+    split = make(n=1_000, size=112).train
+    assert np.abs(area(split) / split.factors["side"] ** 2 - 1).max() <= 0.06
+
+
+def test_classes_have_the_same_mean_area(data):
+    share = area(data.train) / data.train.factors["side"] ** 2
+    means = [share[data.train.labels == label].mean() for label in range(len(data.classes))]
+    assert max(means) - min(means) <= 0.01
+
+
+def test_masks_are_where_the_factors_say(make):
+    split = make(n=500, noise=0).train
+    rows, columns = np.indices(split.masks.shape[1:]) + 0.5
+    middle = [(split.masks * where).sum((1, 2)) / area(split) for where in (rows, columns)]
+    assert np.hypot(middle[0] - split.factors["y"], middle[1] - split.factors["x"]).max() <= split.factors["side"].max()
+    inside = (split.pixels * split.masks[..., None]).sum((1, 2)) / area(split)[:, None] / 255
+    assert np.abs(inside - split.factors["colour"]).max() <= 0.1  # the soft edge takes some of the background
+
+
+def by_class(split, values):
+    return [values[split.labels == label] for label in range(split.labels.max() + 1)]
+
+
+def test_the_centre_is_anywhere_alike(make):
+    """With one size, centres are uniform over the whole range that keeps the object inside."""
+    split = make(n=N, smallest=0.3, largest=0.3).train
+    for axis in ("y", "x"):
+        centre = split.factors[axis]
+        low, high = centre.min(), centre.max()
+        assert low + high == pytest.approx(split.pixels.shape[1], abs=0.2)
+        assert stats.kstest(centre, stats.uniform(low, high - low).cdf).pvalue > RARE
+    assert abs(np.corrcoef(split.factors["y"], split.factors["x"])[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("factor", ["y", "x", "side", "rotation", "colour", "background"])
+def test_no_factor_differs_between_classes(data, factor):
+    values = data.train.factors[factor]
+    for column in values.reshape(len(values), -1).T:
+        classes = by_class(data.train, column)
+        for label, mine in enumerate(classes):
+            others = np.concatenate(classes[:label] + classes[label + 1 :])
+            assert stats.ks_2samp(mine, others).pvalue > RARE, f"class {label}"
+
+
+def probe(features, data):
+    """Test accuracy of a linear classifier on these features, its upper and lower bound included."""
+    scaler = StandardScaler().fit(features(data.train))
+    linear = LogisticRegression(max_iter=500).fit(scaler.transform(features(data.train)), data.train.labels)
+    return linear.score(scaler.transform(features(data.test)), data.test.labels)
+
+
+def mean_colour(split):
+    return split.pixels.mean(axis=(1, 2))
+
+
+def histogram(split):
+    return np.concatenate([(split.pixels // 32 == level).mean(axis=(1, 2)) for level in range(8)], axis=1)
+
+
+@pytest.mark.parametrize("features", [mean_colour, histogram])
+def test_colours_alone_do_not_tell_the_class(data, features):
+    right = round(probe(features, data) * len(data.test))
+    chance = np.bincount(data.test.labels).max() / len(data.test)
+    assert stats.binomtest(right, len(data.test), chance, alternative="greater").pvalue > RARE
+
+
+@pytest.mark.parametrize(("name", "knob"), KNOBS)
+def test_a_knob_makes_the_images_harder_the_way_it_says(name, knob):
+    turned = SETS[name][knob]
+    easy, hard = (maker(name)(n=500, **settings).train for settings in (turned.easy, turned.hard))
+    assert turned.larger(hard) > turned.larger(easy)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "rule"),
+    [(name, *refused) for name, knobs in SETS.items() for knob in knobs.values() for refused in knob.refused]
+    + [(name, settings, rule) for name in ALL for settings, rule in (
+        (dict(size=4), "size >= 8"), (dict(n=0), "n >= 8"), (dict(seed=-1), "seed >= 0"),
+        (dict(noise=float("nan")), "noise"),
+    )],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_with_its_rule_and_what_was_found(name, settings, rule):
+    with pytest.raises(ConfigError) as caught:
+        maker(name)(**settings)
+    assert rule in str(caught.value)
+    assert all(f"{key}={value}" in str(caught.value) for key, value in settings.items() if key in rule)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_message_names_only_the_rules_that_were_broken(name):
+    with pytest.raises(ConfigError) as caught:
+        maker(name)(seed=-1)
+    assert "size" not in str(caught.value)

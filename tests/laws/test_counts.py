@@ -1,0 +1,65 @@
+"""The published models have the published numbers of parameters, under timm's names for them."""
+
+import pytest
+import torch
+
+from vitral import create, list_models
+
+COUNTS = {
+    "vit_tiny_patch16_224": 5_717_416,
+    "vit_small_patch16_224": 22_050_664,
+    "vit_base_patch32_224": 88_224_232,
+    "vit_base_patch16_224": 86_567_656,
+    "vit_large_patch16_224": 304_326_632,
+    "vit_huge_patch14_224": 632_045_800,
+}
+
+
+def on_meta(name, **overrides):
+    with torch.device("meta"):
+        return create(name, **overrides)
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "parameters"), COUNTS.items(), ids=COUNTS)
+def test_published_counts(name, parameters):
+    assert count(on_meta(name)) == parameters
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_each_count_follows_from_the_sizes(name):
+    model = on_meta(name, num_classes=10)
+    c = model.config
+    d, patch = c["embed_dim"], c["patch_size"][0] * c["patch_size"][1] * 3
+    tokens = 1 + model.grid[0] * model.grid[1]
+    hidden = int(d * c["mlp_ratio"])
+    norms_of_queries_and_keys = 4 * d // c["num_heads"] if "mixer" in c["parts"] else 0
+    attention = 3 * d * d + 3 * d + d * d + d + norms_of_queries_and_keys
+    block = attention + d * hidden + hidden + hidden * d + d + 4 * d
+    assert count(model) == patch * d + d + d + tokens * d + c["depth"] * block + 2 * d + 10 * d + 10
+
+
+def test_keys_are_timms():
+    keys = on_meta("vit_tiny_patch16_224").state_dict()
+    block = [
+        f"blocks.11.{part}.{kind}"
+        for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+        for kind in ("weight", "bias")
+    ]
+    outside = [f"{part}.{kind}" for part in ("patch_embed.proj", "norm", "head") for kind in ("weight", "bias")]
+    assert {*block, *outside, "cls_token", "pos_embed"} <= set(keys)
+    assert len(keys) == 12 * len(block) + len(outside) + 2
+    assert keys["pos_embed"].shape == (1, 197, 192)
+    assert keys["cls_token"].shape == (1, 1, 192)
+    assert keys["blocks.0.attn.qkv.weight"].shape == (576, 192)
+
+
+def test_names_are_listed_by_pattern_smallest_first():
+    assert list_models("vit_*_patch16_224") == [f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")]
+    assert list_models("swin*") == []
+    assert set(COUNTS) <= set(list_models())
+    counts = [count(on_meta(name)) for name in list_models("vit_*_patch16_224")]
+    assert counts == sorted(counts)

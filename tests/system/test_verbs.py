@@ -1,0 +1,189 @@
+"""What each verb does when all is well: results on standard output, prose beside it, nothing written but what it says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import tree
+from PIL import Image
+
+import vitral as package
+from vitral.base.lookup import names
+from vitral.data.named import named
+
+RUN_FILES = ["config.yaml", "film.gif", "film.npz", "metrics.jsonl", "model.json", "model.safetensors", "report.html"]
+CHECKPOINT_FILES = ["optimizers.pt", "state.json", "weights.safetensors"]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three test images of the shapes, as a person has them: files."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, pixels in enumerate(named("shapes:n=8,size=16").test.pixels[:3]):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_train_writes_a_run_and_nothing_else(trained):
+    last = trained.last_checkpoint
+    assert last.name == "step-000008"
+    expected = [*RUN_FILES, *(f"checkpoints/{last.name}/{name}" for name in CHECKPOINT_FILES)]
+    assert tree(trained.folder) == sorted(expected)
+    assert tree(trained.folder.parents[1]) == sorted(f"runs/shapes-1/{name}" for name in expected)
+
+
+def test_train_prints_its_result_as_json_and_its_prose_beside_it(trained):
+    result = trained.answer.json
+    assert result["run"] == "runs/shapes-1" and result["report"] == "runs/shapes-1/report.html"
+    assert 0 <= result["interval"][0] <= result["test_accuracy"] <= result["interval"][1] <= 1
+    assert result["n"] == 2_000
+    assert len(trained.answer.out.splitlines()) == 1
+    for word in ("64 images to train", "parameters", "8 steps of 16 images", "validation", "test accuracy", "report:"):
+        assert word in trained.answer.err
+    assert "vitral explain runs/shapes-1 IMAGE" in trained.answer.err
+
+
+def test_train_logs_every_evaluation_and_the_test_once(trained):
+    assert [record["step"] for record in trained.metrics if "best" in record] == list(range(1, 9))
+    (tested,) = [record for record in trained.metrics if "test_accuracy" in record]
+    assert tested["test_accuracy"] == trained.answer.json["test_accuracy"]
+
+
+def test_the_model_is_the_best_by_validation(trained):
+    evaluations = [record for record in trained.metrics if "best" in record]
+    assert trained.card["provenance"]["step"] == max(evaluations, key=lambda record: record["accuracy"])["step"]
+
+
+def test_the_model_says_where_it_came_from(trained):
+    origin = trained.card["provenance"]
+    assert origin["command"][:3] == ["vitral", "train", "--data"]
+    assert origin["data"] == "shapes:n=64,size=16" and origin["seed"] == 0
+    assert {"python", "torch", "vitral"} <= origin["versions"].keys()
+    assert {"cpu", "cores"} <= origin["machine"].keys()
+
+
+def test_the_settings_that_were_saved_give_the_same_run(vitral, trained, tmp_path):
+    vitral("train", "--config", trained.folder / "config.yaml", "--out", tmp_path / "again").done()
+    again = type(trained)(tmp_path / "again")
+    assert all((again.weights[name] == values).all() for name, values in trained.weights.items())
+
+
+def test_eval_repeats_the_accuracy_that_training_found(terminal, trained):
+    answer = terminal("eval", trained.folder, "--json").done()
+    assert answer.json["accuracy"] == trained.answer.json["test_accuracy"]
+    assert (answer.json["split"], answer.json["n"]) == ("test", 2_000)
+    matrix = np.array(answer.json["confusion"])
+    assert matrix.shape == (8, 8) and matrix.sum() == 2_000
+    assert matrix.trace() / 2_000 == pytest.approx(answer.json["accuracy"])
+    assert len(answer.out.splitlines()) == 1
+    assert all(name in answer.err for name in ("disk", "half-disk", "95 % interval"))
+    assert tree(terminal.folder) == []
+
+
+def test_predict_names_classes_with_probabilities(terminal, trained, pictures):
+    answer = terminal("predict", trained.folder, pictures, pictures / "1.png", "--json").done()
+    found = answer.json["predictions"]
+    assert [row["image"].rpartition("/")[2] for row in found] == ["0.png", "1.png", "2.png", "1.png"]
+    model = package.load(trained.folder)
+    for row in found:
+        expected = package.predict(model, [row["image"]])[0]
+        likeliest = np.argsort(-expected)[:3]
+        assert list(row["classes"]) == [model.classes[index] for index in likeliest]
+        np.testing.assert_allclose(list(row["classes"].values()), expected[likeliest], rtol=1e-4)
+    assert len(answer.out.splitlines()) == 1 and answer.err.count("%") == 12
+    assert tree(terminal.folder) == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
+
+
+def test_explain_draws_a_map_and_keeps_its_numbers(terminal, trained, pictures):
+    answer = terminal("explain", trained.folder, pictures / "0.png", "--json").done()
+    (found,) = answer.json["explained"]
+    assert tree(terminal.folder / "explained") == ["0.attention.npz", "0.attention.png"]
+    with np.load(terminal.folder / found["numbers"]) as numbers:
+        values, mass = numbers["values"], numbers["prefix_mass"]
+    model = package.load(trained.folder)
+    depth, heads = len(model.blocks), model.config["num_heads"]
+    assert values.shape == (1, depth, heads, *model.grid)
+    np.testing.assert_allclose(values.mean((-1, -2)), 1, rtol=1e-4)  # in units of uniform attention
+    assert found["largest"] == pytest.approx(values.max()) and found["prefix_mass"] == pytest.approx(mass.mean())
+    assert 0 < found["residual"] < 1e-4
+    with Image.open(terminal.folder / found["picture"]) as picture:
+        assert picture.format == "PNG" and min(picture.size) > 300
+    assert "CLS keeps" in answer.err and "times uniform" in answer.err
+
+
+def test_explain_never_writes_over_an_earlier_map(vitral, trained, pictures, tmp_path):
+    for _ in range(2):
+        vitral("explain", trained.folder, pictures / "0.png", "--layer", 0).done()
+    assert [name for name in tree(tmp_path / "explained") if name.endswith(".png")] == [
+        "0.attention-2.png",
+        "0.attention.png",
+    ]
+
+
+def test_models_lists_every_name_with_its_size(terminal):
+    answer = terminal("models", "--json").done()
+    listed = {row["name"]: row for row in answer.json["models"]}
+    assert list(listed) == package.list_models()
+    assert listed["vit_base_patch16_224"]["parameters"] == 86_567_656
+    assert listed["vit_base_patch16_224"]["tokens"] == 197
+    assert len(answer.out.splitlines()) == 1
+    assert "86,567,656" in answer.err
+
+
+def test_models_prints_its_table_for_a_person(vitral):
+    answer = vitral("models").done()
+    assert all(name in answer.out for name in package.list_models())
+    assert answer.err == ""
+
+
+def test_data_draws_a_contact_sheet(terminal):
+    answer = terminal("data", "shapes:n=64,size=16", "--json").done()
+    assert sum(answer.json["classes"].values()) == 64 and list(answer.json["classes"])[0] == "disk"
+    assert tree(terminal.folder) == ["shapes.png"] and answer.json["sheet"] == "shapes.png"
+    with Image.open(terminal.folder / "shapes.png") as sheet:
+        assert sheet.format == "PNG" and min(sheet.size) > 300
+        assert np.asarray(sheet.convert("RGB")).std() > 10
+    assert "64 images of 16x16 in 8 classes" in answer.err
+
+
+def test_a_folder_of_photos_is_trained_on_and_judged(vitral, photos, tmp_path):
+    words = ("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--epochs", 6, "--batch-size", 16)
+    answer = vitral(*words, "--img-size", 16, "--json").done()
+    assert answer.json["run"] == "runs/photos-1" and answer.json["n"] == 4
+    assert "cut by seed 0" in answer.err
+    judged = vitral("eval", "runs/photos-1", "--json").done()
+    assert judged.json["accuracy"] == answer.json["test_accuracy"]
+    found = vitral("predict", "runs/photos-1", photos / "dark" / "0.png", "--json").done()
+    assert set(found.json["predictions"][0]["classes"]) == {"dark", "light"}
+
+
+def test_digits_are_trained_on(vitral):
+    answer = vitral("train", "--data", "digits", "--epochs", 0.1, "--json").done()
+    assert (answer.json["run"], answer.json["n"]) == ("runs/digits-1", 359)
+
+
+def test_runs_are_numbered_and_none_is_written_over(vitral, quick, photos, tmp_path):
+    words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1, "--json")
+    assert [vitral(*words).json["run"] for _ in range(2)] == ["runs/photos-1", "runs/photos-2"]
+    before = {name: (tmp_path / "runs" / name).read_bytes() for name in tree(tmp_path / "runs")}
+    shutil.rmtree(tmp_path / "runs" / "photos-1")
+    assert vitral(*words).json["run"] == "runs/photos-1"
+    after = {name: (tmp_path / "runs" / name).read_bytes() for name in tree(tmp_path / "runs") if "photos-2" in name}
+    assert after.items() <= before.items() and after
+
+
+def test_with_json_standard_output_is_json_alone(vitral, trained, pictures):
+    commands = {
+        "eval": (trained.folder,),
+        "predict": (trained.folder, pictures),
+        "explain": (trained.folder, pictures / "0.png", "--layer", 0),
+        "models": ("vit_nano*",),
+        "data": ("shapes:n=8,size=16",),
+    }
+    assert {*commands, "train"} == set(names("cli"))
+    for verb, words in commands.items():
+        answer = vitral(verb, *words, "--json").done()
+        assert isinstance(json.loads(answer.out), dict), verb
+        assert answer.err

@@ -1,0 +1,21 @@
+"""A model is used in eval mode and left as it was."""
+
+import pytest
+
+from vitral.base.modes import evaluating
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_each_part_is_in_eval_mode_inside_and_in_its_own_afterwards(vit, fails):
+    vit.train()
+    vit.blocks[1].eval()
+    before = {name: module.training for name, module in vit.named_modules()}
+    try:
+        with evaluating(vit):
+            assert not any(module.training for module in vit.modules())
+            if fails:
+                raise ZeroDivisionError
+    except ZeroDivisionError:
+        assert fails
+    assert {name: module.training for name, module in vit.named_modules()} == before
+    assert len(set(before.values())) == 2

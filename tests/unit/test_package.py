@@ -1,0 +1,70 @@
+"""`import vitral` costs nothing, and gives every promised name."""
+
+import subprocess
+import sys
+
+import pytest
+
+import vitral
+from vitral.nn import READING_ORDER
+
+
+def python(code):
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_importing_the_package_imports_no_other():
+    heavy = ("torch", "numpy", "PIL", "matplotlib", "yaml", "kornia", "rich", "tyro", "jinja2")
+    loaded = python(f"import sys, vitral; dir(vitral); print([name for name in {heavy} if name in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_the_base_imports_no_torch():
+    code = """
+        import importlib, pkgutil, sys, vitral.base
+        for file in pkgutil.iter_modules(vitral.base.__path__, "vitral.base."):
+            importlib.import_module(file.name)
+        print("torch" in sys.modules)
+    """
+    assert python("\n".join(line[8:] for line in code.splitlines())).strip() == "False"
+
+
+@pytest.mark.parametrize("name", vitral.__all__)
+def test_each_promised_name_is_there(name):
+    found = getattr(vitral, name)
+    assert found.__name__ == name
+    assert found.__module__ == f"vitral.{vitral.HOMES[name]}"
+    assert found.__doc__
+    assert name in dir(vitral)
+
+
+def test_the_homes_are_those_of_the_promised_names():
+    assert set(vitral.HOMES) == set(vitral.__all__)
+
+
+def test_the_contract_is_kept():
+    promised = "PatchEmbedding Attention MLP Block VisionTransformer create list_models load load_image predict watch Maps"
+    assert set(promised.split()) <= set(vitral.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'vitral' has no attribute 'vision'"):
+        _ = vitral.vision
+
+
+def test_methods_are_called_by_name_after_importing_the_package_alone():
+    assert python("import vitral; print(vitral.explain.attention.__module__)").strip() == "vitral.explain.methods.attention"
+    with pytest.raises(AttributeError, match="has no attribute 'atention'"):
+        _ = vitral.explain.atention
+
+
+def test_the_lecture_is_printed_in_reading_order():
+    done = subprocess.run([sys.executable, "-m", "vitral.nn"], capture_output=True, text=True, check=True)
+    places = [done.stdout.index(f"class {name}") for name in (
+        "PatchEmbedding", "LearnedPosition", "Attention", "MLP", "Block", "CLSPool", "VisionTransformer"
+    )]
+    assert places == sorted(places)
+    assert len(READING_ORDER) == 7
+    assert len(done.stdout.splitlines()) <= 450

@@ -1,0 +1,21 @@
+"""What the README says is what was measured, and what it points to is there."""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_numbers_are_those_of_the_benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.delitem(sys.modules, "benchmarks", raising=False)
+    from benchmarks.tables import with_numbers
+
+    assert with_numbers(README) == README, "Run: python -m benchmarks.tables"
+
+
+def test_every_file_it_points_to_exists():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target

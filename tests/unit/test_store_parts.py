@@ -1,0 +1,58 @@
+"""A config from a file builds Vitral's own parts and nothing else: no name in it is imported from elsewhere."""
+
+import sys
+
+import pytest
+
+from vitral.base.errors import StoreError, UnknownName
+from vitral.base.lookup import at_path, path_of
+from vitral.nn.family.pool import MeanPool
+from vitral.nn.mlp import MLP
+from vitral.nn.zoo import build
+from vitral.store.model import load, save_model
+
+FOREIGN = [
+    "os:system",
+    "subprocess:Popen",
+    "builtins:eval",
+    "torch.nn:Linear",
+    "antigravity:fly",
+    "nn.family.pool:rearrange",
+    "nn.family.pool:nn",
+    "nn.family.pool:Missing",
+    "nn.family.pool:__builtins__",
+    "nn.family.pool",
+    "nn.family.missing:MeanPool",
+    "..os:system",
+    "base.files:write_file",
+    "store.model:load",
+    "cli.train:run",
+    "vitral.nn.family.pool:MeanPool",
+    ":",
+    "",
+]
+
+
+@pytest.mark.parametrize("path", FOREIGN)
+def test_a_name_that_is_no_part_of_the_models_is_refused(vit, path):
+    before = set(sys.modules)
+    with pytest.raises(UnknownName, match="is no part of Vitral's models"):
+        build(vit.config | {"parts": {"pool": path}})
+    assert "antigravity" not in sys.modules
+    assert {name for name in set(sys.modules) - before if not name.startswith("vitral")} == set()
+
+
+@pytest.mark.parametrize("path", ["os:system", "antigravity:fly"])
+def test_a_model_file_that_names_another_library_is_refused(wrapped, tmp_path, path):
+    wrapped.config = wrapped.config | {"parts": {"pool": path}}
+    save_model(wrapped, tmp_path, {})
+    with pytest.raises(StoreError, match="is no part of Vitral's models"):
+        load(tmp_path)
+    assert "antigravity" not in sys.modules
+
+
+def test_a_parts_path_leads_back_to_it():
+    assert path_of(MeanPool) == "nn.family.pool:MeanPool"
+    assert path_of(MLP) == "nn.mlp:MLP"
+    for part in (MeanPool, MLP):
+        assert at_path(path_of(part), within="nn") is part
