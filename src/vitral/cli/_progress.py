@@ -99,4 +99,7 @@ class Progress:
         for done in self.evaluations[-12:]:
             table.add_row(f"{done.step:,}", f"{done.loss:.3f}", f"{done.accuracy:.1%}", "best" if done.best else "")
         bar = ProgressBar(total=self.total, completed=self.recent[-1].number if self.recent else 0, width=60)
-        return Group(table, bar, Text(self.line() if self.recent else ""))
+        rows = Table.grid()
+        rows.add_row(bar)
+        rows.add_row(Text(self.line() if self.recent else ""))
+        return Group(table, rows)

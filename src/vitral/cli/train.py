@@ -78,6 +78,7 @@ def run(options: Options) -> dict[str, Any]:
         folder, recipe = Run.existing(options.resume)
     else:
         recipe = options.recipe
+    say(f"getting {recipe.data} ready ...")
     torch.manual_seed(recipe.seed)
     model, data = model_and_data(recipe)
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)

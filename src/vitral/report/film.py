@@ -47,7 +47,7 @@ def film_frames(
         draw.text((GAP, 8), f"step {step:,}", INK, font)
         if accuracy is not None:
             draw.text((MARGIN + 30, 8), f"validation accuracy {accuracy:.0%}", INK, font)
-        done = step / max(steps)
+        done = step / max(*steps, 1)
         right = width - GAP
         draw.rectangle((right - 150, 14, right, 17), fill=(225, 230, 235))
         draw.rectangle((right - 150, 14, right - 150 + 150 * done, 17), fill=INK)

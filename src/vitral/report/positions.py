@@ -18,7 +18,7 @@ def positions_figure(table: Float[np.ndarray, "gy gx d"], before: Float[np.ndarr
     parts = figure.add_gridspec(1, 4, width_ratios=[1, 0.04, 1, 0.035])
     for place, (values, title) in enumerate(((before, "before training"), (table, "after training"))):
         similar = similarity(values)
-        panels = parts[place].subgridspec(rows, columns, wspace=0.12, hspace=0.12)
+        panels = parts[2 * place].subgridspec(rows, columns, wspace=0.12, hspace=0.12)
         for row in range(rows):
             for column in range(columns):
                 axes = figure.add_subplot(panels[row, column])

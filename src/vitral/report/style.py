@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -33,19 +34,27 @@ STYLE: "dict[RcKeyType, Any]" = {
     "ytick.major.width": 0.6,
     "image.interpolation": "nearest",
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may be called $x$
 }
 
 P = ParamSpec("P")
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Matplotlib's defaults and the style, whatever the user's own settings."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        yield
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style, whatever the user's own Matplotlib settings."""
+    """Draw in the style."""
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context():
-            rcdefaults()
-            rcParams.update(STYLE)
+        with own_style():
             return draw(*args, **kwargs)
 
     return wrapper
@@ -61,7 +70,8 @@ def sheet(width: float, height: float) -> Figure:
 def png(figure: Figure, dpi: int = 130) -> bytes:
     """A figure as the bytes of a PNG file."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi)
+    with own_style():
+        figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()
 
 

@@ -46,7 +46,7 @@ def tokens_figure(
     first = min(busy // columns * columns, max(0, len(pieces) - SHOWN + num_prefix_tokens))
     shown = pieces[first : first + SHOWN - num_prefix_tokens]
     sequence.set(xlim=(-0.3, SHOWN + 1.1), ylim=(3.35, -0.5))
-    for place in range(SHOWN):
+    for place in range(min(SHOWN, num_prefix_tokens + len(pieces))):
         prefix = place < num_prefix_tokens
         if prefix:
             sequence.add_patch(
@@ -54,7 +54,8 @@ def tokens_figure(
                     (place + 0.1, 0.1), 0.8, 0.8, boxstyle="round,pad=0,rounding_size=0.1", fc=SECOND, ec="none"
                 )
             )
-            sequence.text(place + 0.5, 0.5, "CLS", color="white", ha="center", va="center", fontsize=8, weight="bold")
+            name = "CLS" if place == 0 else "reg"
+            sequence.text(place + 0.5, 0.5, name, color="white", ha="center", va="center", fontsize=8, weight="bold")
         elif place - num_prefix_tokens < len(shown):
             sequence.imshow(shown[place - num_prefix_tokens], extent=(place + 0.1, place + 0.9, 0.9, 0.1))
         sequence.annotate(

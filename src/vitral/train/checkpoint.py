@@ -25,7 +25,7 @@ class Progress:
     """How far a run is, and what it must still match to be continued."""
 
     step: int
-    best: float
+    best: tuple[float, float]
     settings: str
     data: str
 
@@ -77,7 +77,7 @@ def read_progress(home: Path) -> tuple[Path, Progress]:
     try:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = record.pop("files")
-        progress = Progress(**record)
+        progress = Progress(**record | {"best": tuple(record["best"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be continued from it.") from error
     for name, expected in files.items():

@@ -32,7 +32,7 @@ SAVE_EVERY = 60.0  # seconds
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation split after a step; `best` when no earlier one was as good."""
+    """The validation split after a step; `best` if it beats all before it, by accuracy and then by loss."""
 
     step: int
     loss: float
@@ -59,7 +59,7 @@ def fit(
     every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
     movers = optimizers(model, recipe)
     settings, content = sha256(to_yaml(recipe).encode()).hexdigest(), fingerprint(data.train)
-    done, best = 0, -1.0
+    done, best = 0, (-1.0, 0.0)
     if resume:
         folder, progress = read_progress(run.checkpoints)
         if progress.settings != settings:
@@ -99,9 +99,9 @@ def fit(
         stopping = stop()
         if done % every == 0 or done == total:
             held_out = predict_split(model, data.val, numerics.device)
-            evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.accuracy > best)
+            evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.score > best)
             if evaluation.best:
-                best = evaluation.accuracy
+                best = held_out.score
                 save_model(
                     model,
                     run.folder,

@@ -40,6 +40,11 @@ class Predictions:
         return float(-np.log(np.maximum(chosen, 1e-12)).mean())
 
     @property
+    def score(self) -> tuple[float, float]:
+        """What the best model has most of: accuracy, and where that is equal, less loss."""
+        return self.accuracy, -self.loss
+
+    @property
     def confusion(self) -> Int[np.ndarray, "k k"]:
         """Row: the true class; column: the answer."""
         count = self.probabilities.shape[1]

@@ -1,0 +1,112 @@
+"""What every method of explanation promises; a new file in `explain/methods` is enrolled by being there."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_vit
+
+import vitral.explain
+from vitral import Maps
+from vitral.base.lookup import find, names
+from vitral.nn.family.mixer import NoMixing, QKNormAttention
+
+every = pytest.mark.parametrize("method", names("explain.methods"))
+
+
+def method_of(name):
+    return find("explain.methods", name, "method")
+
+
+def test_there_are_methods():
+    assert "attention" in names("explain.methods")
+
+
+@every
+def test_a_file_holds_the_function_it_is_named_after_and_says_where_it_comes_from(method):
+    function = method_of(method)
+    module = inspect.getmodule(inspect.unwrap(function))
+    assert function.__name__ == method
+    assert getattr(vitral.explain, method) is function
+    assert module.__doc__.startswith(f"`{method}`")
+    assert re.search(r"\b(19|20)\d\d\b", module.__doc__)  # a source
+    assert "Raises" in function.__doc__
+
+
+@every
+def test_it_takes_a_model_images_and_a_target_and_the_rest_by_name(method):
+    parameters = list(inspect.signature(method_of(method)).parameters.values())
+    assert [parameter.name for parameter in parameters[:3]] == ["model", "images", "target"]
+    assert parameters[2].default is None
+    for parameter in parameters[3:]:
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is not parameter.empty
+
+
+@every
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"mixer": QKNormAttention}, {"tokens": {"cls_token": 1, "reg_token": 2}}, {"img_size": (4, 30), "depth": 1}],
+    ids=str,
+)
+def test_it_gives_maps_of_the_models_grid(method, parts):
+    model = tiny_vit(**parts)
+    images = torch.randn(2, 3, *model.patch_embed.img_size)
+    maps = method_of(method)(model, images)
+    assert isinstance(maps, Maps)
+    assert maps.method == method
+    assert maps.values.shape == (2, len(maps.layers), len(maps.heads), *model.grid)
+    assert maps.prefix_mass.shape == maps.values.shape[:3]
+    assert maps.pixels.shape == (2, *model.patch_embed.img_size, 3)
+    assert np.isfinite(maps.values).all()
+    assert np.isfinite(maps.prefix_mass).all()
+    assert maps.values.std() > 1e-3
+    assert 0 <= maps.residual < 1e-4
+    assert maps.explained.endswith(".")
+    assert maps.unit
+    assert maps.sign in ("positive", "signed")
+    assert maps.sign == "signed" or maps.values.min() >= 0
+
+
+@every
+def test_it_is_the_same_each_time_and_for_each_image_alone(method, vit, images):
+    explain = method_of(method)
+    together = explain(vit, images)
+    np.testing.assert_array_equal(explain(vit, images).values, together.values)
+    for place in range(2):
+        np.testing.assert_allclose(explain(vit, images[[place]]).values[0], together.values[place], rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_it_leaves_the_model_as_it_was(method, vit, images):
+    vit.train()
+    vit.blocks[0].eval()
+    before = {name: (id(p), p.clone(), p.requires_grad, p.grad) for name, p in vit.named_parameters()}
+    modes = [module.training for module in vit.modules()]
+    given = images.clone()
+    method_of(method)(vit, images)
+    assert [module.training for module in vit.modules()] == modes
+    for name, parameter in vit.named_parameters():
+        identity, value, requires_grad, gradient = before[name]
+        assert id(parameter) == identity
+        assert torch.equal(parameter, value)
+        assert parameter.requires_grad is requires_grad
+        assert parameter.grad is gradient is None
+    assert not any(module._forward_hooks or module._backward_hooks for module in vit.modules())
+    assert torch.equal(images, given)
+
+
+@every
+def test_it_refuses_a_model_in_which_it_can_see_nothing(method, images):
+    with pytest.raises(vitral.base.errors.VitralError):
+        method_of(method)(tiny_vit(mixer=NoMixing), images)
+
+
+@every
+def test_its_maps_can_be_shown_and_saved(method, vit, images, tmp_path):
+    maps = method_of(method)(vit, images)
+    assert maps._repr_png_().startswith(b"\x89PNG")
+    for name in ("map.png", "map.npz"):
+        assert maps.save(tmp_path / name).stat().st_size > 100

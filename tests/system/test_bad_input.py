@@ -1,0 +1,382 @@
+"""Whatever a person types wrong, or whatever is wrong with a file: one clear message, the right exit code, no trace left.
+
+Each kind is typed once as a real process; its variants go to the same entry point in this one.
+"""
+
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import pytest
+from conftest import paint, tree
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+import vitral as package
+from vitral.base.errors import ConfigError
+from vitral.cli import main
+
+USAGE, FAILURE = 2, 1
+SMALL = ("train", "--data", "shapes:n=16,size=16", "--epochs", 1)
+
+TYPED = {
+    "unknown verb": (("tran",), "There is no verb 'tran'. Did you mean 'train'?", "See: vitral --help"),
+    "unknown option": ((*SMALL, "--epoch", 3), "--epoch", "Perhaps you meant", "--epochs FLOAT"),
+    "unknown value": (
+        (*SMALL, "--optimizer", "admw"),
+        "optimizer='admw' does not fit: it takes one of muon, adamw. Did you mean 'adamw'?",
+    ),
+    "value of the wrong type": ((*SMALL, "--batch-size", "many"), "--batch-size", "'many'", "INT"),
+    "value out of range": ((*SMALL, "--warmup", 1.5), "warmup=1.5 is out of range: it takes 0 to 0.9."),
+    "unknown data set": (
+        ("train", "--data", "shaeps"),
+        "There is no data set or folder 'shaeps'. Did you mean 'shapes'?",
+        "Built-in: shapes, digits",
+    ),
+    "unknown data option": (
+        ("data", "shapes:nosie=0.1"),
+        "shapes has no option 'nosie'. Did you mean 'noise'?",
+        "contrast",
+    ),
+    "unknown model": (
+        (*SMALL, "--model", "vit_nona_patch8_48"),
+        "There is no model 'vit_nona_patch8_48'. Did you mean 'vit_nano_patch8_48'?",
+        "`vitral models` lists them; your own is file.py:Name.",
+    ),
+    "image size that the patch does not divide": (
+        ("train", "--data", "shapes:n=16,size=50"),
+        "img_size=50x50 cannot be cut into patches of 8x8",
+        "The nearest size that works: 48x48.",
+    ),
+    "unknown run": (("eval", "runs/shapes-7"), "There is no run 'runs/shapes-7'.", "the folder that `vitral train` made"),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_a_wrong_request_gets_a_sentence_and_exit_code_2(terminal, kind):
+    typed, *words = TYPED[kind]
+    terminal(*typed).refused(USAGE, *words)
+    assert tree(terminal.folder) == []
+
+
+MORE = {
+    "no verb at all is told apart": ((), None),
+    "an upper-case verb": (("Train",), "Did you mean 'train'?"),
+    "an option of another verb": (("models", "--epochs", 3), "--epochs"),
+    "an argument too many": (("train", "shapes"), "shapes"),
+    "an option without its value": (("train", "--seed"), "--seed"),
+    "an unknown augmentation": ((*SMALL, "--augment", "shfit"), "augment='shfit'", "Did you mean 'shift'?"),
+    "an unknown precision": ((*SMALL, "--precision", "bfloat61"), "Did you mean 'bfloat16'?", "auto, float32"),
+    "an unknown split": (("data", "shapes", "--split", "tset"), "split='tset'", "Did you mean 'test'?"),
+    "a whole number with a fraction": ((*SMALL, "--batch-size", "8.5"), "--batch-size", "'8.5'"),
+    "a number that is none": ((*SMALL, "--lr", "nan"), "lr=nan is out of range: it takes 0 to 10."),
+    "a batch of nothing": ((*SMALL, "--batch-size", 0), "batch_size=0 is out of range: it takes 1 to 65,536."),
+    "no epochs": ((*SMALL, "--epochs", 0), "epochs=0.0 is out of range: it takes 0.001 to 100,000."),
+    "a data option of the wrong type": (("data", "shapes:n=many"), "takes a value of type int, as in shapes:n="),
+    "a data option out of range": (("data", "shapes:noise=3"), "noise=3.0", "0 <= noise <= 1"),
+    "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "size >= 8"),
+    "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
+    "the size of a built-in set given twice": (
+        (*SMALL, "--img-size", 32), "--img-size is for folders of images; say it with the data: shapes:size=32."),
+    "the size of a contact sheet's built-in set": (("data", "shapes", "--img-size", 32), "shapes:size=32"),
+    "no image to classify": (("predict", "RUN"), "No images were named."),
+    "no run to classify with": (("predict",), "MODEL"),
+    "no data to look at": (("data",), "DATA"),
+    "a model pattern that fits none": (("models", "vit_tinny*"), "There is no model 'vit_tinny*'", "`vitral models` lists"),
+    "too many classes to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it takes 1 to 1,000."),
+    "a block that does not exist": (
+        ("explain", "RUN", "IMAGE", "--layer", 99), "There is no layer 99: the model has 4, 0 to 3."),
+    "a head that does not exist": (
+        ("explain", "RUN", "IMAGE", "--head", 0, 7), "There is no head 7: the model has 4, 0 to 3."),
+    "a token that does not exist": (("explain", "RUN", "IMAGE", "--query", 99), "99", "0 to 4"),
+    "a run to train": ((*SMALL, "--model", "RUN"), "is a path. To train, --model takes a name from `vitral models`"),
+    "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
+    "options beside --resume that look like the defaults": (
+        ("train", "--resume", "RUN", "--data", "digits"), "leave out --data"),
+    "classes that the model does not know": (
+        ("eval", "RUN", "--data", "digits"), "digits has the classes 0, 1", "the model knows disk, ring"),
+    "images of another size than the model's": (
+        ("eval", "RUN", "--data", "shapes:n=8,size=24"), "the model takes 16x16", "shapes:size=16"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_a_wrong_request_of_any_kind_gets_a_sentence(vitral, trained, tmp_path, kind):
+    typed, *words = MORE[kind]
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    answer = vitral(*({"RUN": trained.folder, "IMAGE": "a.png"}.get(word, word) for word in typed))
+    if words == [None]:
+        assert answer.code == USAGE and "usage: vitral VERB" in answer.out
+        return
+    assert answer.code in (USAGE, FAILURE)
+    answer.refused(answer.code, *words)
+    assert tree(tmp_path) == ["a.png"]
+
+
+def test_a_width_that_does_not_split_over_the_heads_names_those_that_work():
+    with pytest.raises(ConfigError) as caught:
+        package.create("vit_tiny_patch16_224", embed_dim=100, num_heads=8)
+    assert str(caught.value) == (
+        "embed_dim=100 cannot be split over num_heads=8; heads that work: 1, 2, 4, 5, 10, 20, 25, 50, 100."
+    )
+
+
+# Folders of images
+
+
+def test_an_empty_folder_is_a_failure(terminal):
+    (terminal.folder / "photos").mkdir()
+    answer = terminal("train", "--data", "photos")
+    answer.refused(FAILURE, "photos has no images in class folders", "Put each class in a folder of its own")
+    assert tree(terminal.folder) == []
+
+
+def test_one_class_is_a_failure(terminal):
+    paint(terminal.folder / "photos", {"cat": 100})
+    answer = terminal("train", "--data", "photos")
+    answer.refused(FAILURE, "photos has one class only, 'cat'", "Add a second class folder.")
+    assert not (terminal.folder / "runs").exists()
+
+
+@pytest.fixture
+def corrupt(photos):
+    """A picture that ends halfway, among good ones."""
+    path = photos / "light" / "3.png"
+    path.write_bytes(path.read_bytes()[:300])
+    return path
+
+
+def test_a_corrupt_image_is_named(terminal, corrupt):
+    answer = terminal("train", "--data", "photos", "--epochs", 1)
+    answer.refused(FAILURE, "photos/light/3.png is damaged or incomplete", "--on-bad-image skip")
+    assert not (terminal.folder / "runs").exists()
+
+
+def test_skipped_images_are_counted_and_listed(terminal, corrupt, quick):
+    words = ("--data", "photos", "--model", "quick.py:Quick", "--epochs", 1, "--img-size", 8)
+    answer = terminal("train", *words, "--on-bad-image", "skip").done()
+    told = " ".join(answer.err.split())
+    assert "1 of 16 train images could not be read and were left out: photos/light/3.png." in told
+    assert "15 images to train" in told
+
+
+def test_an_image_that_is_none_is_named_before_anything_is_written(vitral, trained, tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    for verb in ("predict", "explain"):
+        vitral(verb, trained.folder, "a.png", "b.png").refused(FAILURE, "b.png is not an image", "JPEG, PNG")
+        vitral(verb, trained.folder, "gone.png").refused(FAILURE, "There is no image gone.png.")
+    (tmp_path / "empty").mkdir()
+    vitral("predict", trained.folder, "empty").refused(USAGE, "There are no images in empty.")
+    assert tree(tmp_path) == ["a.png", "b.png"]
+
+
+def test_a_contact_sheet_is_of_images_that_can_be_read(vitral, corrupt, tmp_path):
+    before = tree(tmp_path)
+    vitral("data", "photos").refused(FAILURE, "photos/light/3.png is damaged", "--on-bad-image skip")
+    assert tree(tmp_path) == before
+
+
+# Settings in a file
+
+
+def test_an_unknown_setting_in_a_file_gets_the_nearest(terminal):
+    (terminal.folder / "mine.yaml").write_text("epoch: 3\n")
+    answer = terminal("train", "--config", "mine.yaml")
+    answer.refused(USAGE, "mine.yaml sets 'epoch', which is no setting. Did you mean 'epochs'?")
+    assert tree(terminal.folder) == ["mine.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        ("epochs: many", USAGE, "epochs='many' does not fit"),
+        ("epochs: 0", USAGE, "epochs=0 is out of range"),
+        ("optimizer: admw", USAGE, "Did you mean 'adamw'?"),
+        ("data: 5", USAGE, "data=5 does not fit"),
+        ("data: shaeps", USAGE, "Did you mean 'shapes'?"),
+        ("- epochs\n- 3", FAILURE, "holds no settings"),
+        ("epochs: [", FAILURE, "is not YAML"),
+        ("epochs: \0", FAILURE, "is not YAML"),
+        (None, FAILURE, "cannot be read: No such file"),
+    ],
+)
+def test_a_wrong_setting_in_a_file_names_the_file(vitral, tmp_path, content, code, words):
+    if content is not None:
+        (tmp_path / "mine.yaml").write_text(content)
+    vitral("train", "--config", "mine.yaml", "--batch-size", 4).refused(code, *["mine.yaml"] * ("shaeps" not in words), words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_number_in_a_file_may_be_written_as_people_do(vitral, tmp_path, quick, photos):
+    (tmp_path / "mine.yaml").write_text("data: photos\nmodel: quick.py:Quick\nimg_size: 8\nepochs: 1\nlr: 1e-3\n")
+    vitral("train", "--config", "mine.yaml", "--out", "run").done()
+    assert "lr: 0.001" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+# Runs and models
+
+
+def test_a_folder_that_is_taken_is_not_written_to(terminal):
+    (terminal.folder / "mine").mkdir()
+    (terminal.folder / "mine" / "thesis.txt").write_text("years of work")
+    answer = terminal(*SMALL, "--out", "mine")
+    answer.refused(FAILURE, "mine is taken, and nothing is overwritten. Choose another --out", "--resume mine")
+    assert tree(terminal.folder) == ["mine/thesis.txt"]
+
+
+def test_a_file_where_the_run_should_be_is_not_written_to(vitral, tmp_path):
+    (tmp_path / "mine").write_text("years of work")
+    vitral(*SMALL, "--out", "mine").refused(FAILURE, "mine is taken")
+    assert (tmp_path / "mine").read_text() == "years of work"
+
+
+def test_a_folder_that_is_no_run_is_told_apart(terminal, photos):
+    answer = terminal("eval", "photos")
+    answer.refused(FAILURE, "photos holds no model: there is no model.json in it.")
+
+
+@pytest.mark.parametrize("verb", ["eval", "predict", "explain"])
+def test_every_verb_refuses_what_is_no_run(vitral, photos, verb):
+    images = () if verb == "eval" else (photos / "dark" / "0.png",)
+    vitral(verb, "photos", *images).refused(FAILURE, "photos holds no model")
+    vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "There is no run 'vit_nano_patch8_48'")
+
+
+def test_a_damaged_model_is_refused(terminal, trained):
+    run = trained.copy(terminal.folder / "run")
+    weights = run.folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    answer = terminal("eval", "run")
+    answer.refused(FAILURE, "run/model.safetensors is not the file that run/model.json was written for", "damaged")
+
+
+def changed(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: (run.folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda run: (run.folder / "model.safetensors").write_bytes(b""), "it is damaged or was exchanged"),
+        (lambda run: (run.folder / "model.json").write_text("{"), "cannot be read as JSON"),
+        (lambda run: (run.folder / "model.json").write_text("[]"), "is not the card of a Vitral model"),
+        (lambda run: (run.folder / "model.json").write_text("\xff" * 3, "latin1"), "cannot be read"),
+        (lambda run: changed(run.folder / "model.json", version=9), "is of version 9; this Vitral reads version 1"),
+        (lambda run: changed(run.folder / "model.json", classes=["a"] * 3), "do not fit"),
+        (lambda run: changed(run.folder / "model.json", weights={}), "is not the card of a Vitral model"),
+        (lambda run: changed(run.folder / "model.json", architecture={}), "model.json"),
+        (lambda run: changed(run.folder / "model.json", architecture={"vit": {"embed_dim": 7}}), "model.json"),
+    ],
+    ids=["no weights", "empty weights", "half a card", "another card", "no text", "newer", "other classes", "no hash",
+         "nothing to build", "not to be built"],
+)  # fmt: skip
+def test_a_damaged_run_is_refused(vitral, trained, tmp_path, damage, words):
+    run = trained.copy(tmp_path / "run")
+    damage(run)
+    vitral("eval", "run").refused(FAILURE, "run/", words)
+
+
+def test_the_weights_of_another_model_are_refused(vitral, trained, quick, photos, tmp_path):
+    """Exchanged with their hash, as by someone who edits the card."""
+    vitral("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--img-size", 24, "--epochs", 1, "--out", "b").done()
+    run = trained.copy(tmp_path / "a")
+    shutil.copy("b/model.safetensors", "a/model.safetensors")
+    vitral("eval", "a").refused(FAILURE, "a/model.safetensors is not the file that a/model.json was written for")
+    changed(run.folder / "model.json", weights=json.loads((tmp_path / "b" / "model.json").read_text())["weights"])
+    vitral("eval", "a").refused(FAILURE, "The weights in a/model.safetensors do not fit the model in a/model.json")
+
+
+# Going on with a run
+
+
+def test_a_run_whose_settings_were_changed_is_not_resumed(terminal, trained):
+    run = trained.copy(terminal.folder / "run")
+    config = run.folder / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 2", "epochs: 4"))
+    before = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
+    answer = terminal("train", "--resume", "run")
+    assert "run/config.yaml was changed since the run stopped. Put it back" in " ".join(answer.err.split())
+    assert answer.code == FAILURE and "Traceback" not in answer.err
+    assert {name: (run.folder / name).read_bytes() for name in tree(run.folder)} == before
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizers.pt", "state.json"])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_a_run_whose_checkpoint_was_changed_is_not_resumed(vitral, trained, tmp_path, file, how):
+    run = trained.copy(tmp_path / "run")
+    path = run.last_checkpoint / file
+    if how == "gone":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    before = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
+    answer = vitral("train", "--resume", "run")
+    assert answer.code == FAILURE and "Traceback" not in answer.err
+    assert file in answer.err and "cannot be continued" in answer.err
+    assert {name: (run.folder / name).read_bytes() for name in tree(run.folder)} == before
+
+
+@pytest.mark.parametrize("where", ["dark/0.png", "light/5.png"])
+def test_a_run_whose_images_were_changed_is_not_resumed(vitral, photos, quick, tmp_path, where):
+    words = ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 2, "--batch-size", 8)
+    vitral("train", *words, "--out", "run").done()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(photos / where)
+    answer = vitral("train", "--resume", "run")
+    assert answer.code == FAILURE and "images of photos are not those the run began with" in answer.err
+
+
+def test_a_run_whose_code_was_changed_is_not_resumed(vitral, photos, quick, tmp_path):
+    words = ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 2, "--batch-size", 8)
+    vitral("train", *words, "--out", "run").done()
+    quick.write_text(quick.read_text().replace("F.relu(self.inner(x))", "F.gelu(self.inner(x))"))
+    answer = vitral("train", "--resume", "run")
+    assert answer.code == FAILURE and "quick.py" in answer.err and "changed" in answer.err
+
+
+def test_a_checkpoint_of_another_model_is_refused(vitral, trained, tmp_path):
+    """Exchanged with its hash, as by someone who edits the record."""
+    run = trained.copy(tmp_path / "run")
+    weights = run.last_checkpoint / "weights.safetensors"
+    save_file({f"other.{name}": values for name, values in load_file(weights).items()}, weights)
+    from vitral.base.files import sha256
+
+    state = json.loads((run.last_checkpoint / "state.json").read_text())
+    changed(run.last_checkpoint / "state.json", files=state["files"] | {"weights.safetensors": sha256(weights)})
+    answer = vitral("train", "--resume", "run")
+    assert answer.code == FAILURE and "belongs to another model" in answer.err
+
+
+def test_what_is_no_run_is_not_resumed(vitral, photos, trained, tmp_path):
+    vitral("train", "--resume", "photos").refused(FAILURE, "photos is no run: there is no config.yaml in it.")
+    vitral("train", "--resume", "nowhere").refused(FAILURE, "nowhere is no run")
+    run = trained.copy(tmp_path / "run")
+    shutil.rmtree(run.folder / "checkpoints")
+    answer = vitral("train", "--resume", "run")
+    assert answer.code == FAILURE and "has no checkpoint to go on from. Start again with" in answer.err
+
+
+# Whatever else
+
+
+def test_a_mistake_of_ours_is_a_traceback_and_no_message():
+    """What no user can cause is not dressed up as a user's mistake."""
+    broken = SimpleNamespace(__doc__="", Options=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "vitral.cli.models", broken)
+        with pytest.raises(TypeError):
+            main(["models"])
+
+
+def test_a_reader_that_closes_early_is_no_error(terminal):
+    process = terminal.start("models")
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

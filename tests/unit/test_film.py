@@ -1,0 +1,119 @@
+"""The training film: what CLS attends to, step by step."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import colormaps
+from matplotlib.colors import Normalize
+from PIL import Image
+
+from vitral.data.preprocess import normalise
+from vitral.explain.film import FRAMES, Film, frame_steps
+from vitral.explain.methods.attention import attention
+from vitral.report.attention import scale
+from vitral.report.film import GAP, HEAD, MARGIN, PANE, animation, film_frames, lit, still
+
+
+@pytest.fixture
+def film(wrapped):
+    return Film(np.random.default_rng(0).integers(0, 256, (2, 8, 18, 3), dtype=np.uint8))
+
+
+@given(st.integers(1, 100_000))
+def test_the_first_and_the_last_step_are_filmed_and_the_beginning_more_closely(total):
+    steps = sorted(frame_steps(total))
+    assert (steps[0], steps[-1]) == (0, total)
+    assert len(steps) <= FRAMES
+    gaps = np.diff(steps)
+    assert total < 100 or (len(steps) == FRAMES and gaps[0] == gaps.min() and gaps[-1] == gaps.max())
+
+
+def test_a_frame_is_the_attention_averaged_over_heads(film, wrapped):
+    film.shoot(wrapped, 0)
+    maps = attention(wrapped, normalise(torch.from_numpy(film.pixels), wrapped.preprocessing))
+    np.testing.assert_array_equal(film.frames[0], maps.values.mean(axis=2))
+    np.testing.assert_array_equal(film.prefix_mass[0], maps.prefix_mass.mean(axis=2))
+    assert film.frames[0].shape == (2, 3, 2, 3)
+
+
+def test_a_step_is_filmed_once_and_the_models_mode_is_left_alone(film, wrapped):
+    wrapped.train()
+    for step in (0, 5, 5, 3, 9):
+        film.shoot(wrapped, step)
+    assert film.steps == [0, 5, 9]
+    assert wrapped.training
+
+
+def test_a_film_comes_back_up_to_a_step(film, wrapped, tmp_path, redrawn):
+    for step in (0, 4, 9):
+        film.shoot(redrawn(wrapped, seed=step), step)
+    film.save(tmp_path / "film.npz")
+    again = Film.load(tmp_path / "film.npz", until=4)
+    assert again.steps == [0, 4]
+    np.testing.assert_array_equal(again.pixels, film.pixels)
+    for kept, was in ((again.frames, film.frames), (again.prefix_mass, film.prefix_mass)):
+        assert len(kept) == 2
+        np.testing.assert_array_equal(kept, was[:2])
+    assert not np.array_equal(film.frames[0], film.frames[1])
+    again.shoot(redrawn(wrapped, seed=9), 9)
+    np.testing.assert_array_equal(again.frames[2], film.frames[2])
+
+
+def drawn(frames=3):
+    rng = np.random.default_rng(0)
+    pixels, values = rng.integers(0, 256, (2, 8, 18, 3), dtype=np.uint8), rng.random((frames, 2, 3, 2, 3)) * 3
+    steps = [frame * 10 for frame in range(frames)]
+    return pixels, values, film_frames(pixels, values, steps, [None, 0.5, 1.0][:frames])
+
+
+def test_each_frame_is_a_picture_of_one_size_with_a_pane_for_each_image_and_layer():
+    pixels, values, pictures = drawn()
+    assert len(pictures) == 3
+    assert len({picture.size for picture in pictures}) == 1
+    norm = scale(values)
+    for frame, picture in enumerate(pictures):
+        for image in range(2):
+            left = MARGIN + image * (PANE + GAP)
+            for layer in range(3):
+                above = HEAD + (layer + 1) * (PANE + GAP)
+                pane = picture.crop((left, above, left + PANE, above + PANE))
+                np.testing.assert_array_equal(np.asarray(pane), np.asarray(lit(pixels[image], values[frame, image, layer], norm)))
+
+
+def test_a_pane_is_brighter_where_attention_is_larger_on_one_scale():
+    black = np.zeros((4, 6, 3), dtype=np.uint8)
+    pane = np.asarray(lit(black, np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 3.0]]), Normalize(0, 4))).astype(int)
+    centres = pane[PANE // 4 :: PANE // 2, PANE // 6 :: PANE // 3][:2, :3]
+    for value, colour in zip((0, 0.25, 0.5, 1, 1, 0.75), centres.reshape(-1, 3)):
+        expected = 0.72 * 255 * np.array(colormaps["viridis"](value)[:3])
+        np.testing.assert_allclose(colour, expected, atol=2)
+
+
+def test_the_film_of_an_untrained_model_alone_is_drawn():
+    _, _, pictures = drawn(frames=1)
+    assert len(pictures) == 1
+
+
+def test_an_animation_holds_every_frame_and_the_last_for_longer():
+    *_, pictures = drawn()
+    with Image.open(io.BytesIO(animation(pictures, seconds=0.2))) as moving:
+        assert moving.n_frames == 3
+        assert moving.info["loop"] == 0
+        times = []
+        for frame in range(3):
+            moving.seek(frame)
+            moving.load()
+            times.append(moving.info["duration"])
+    assert times == [200, 200, 2500]
+
+
+def test_a_still_is_the_frame():
+    *_, pictures = drawn()
+    with Image.open(io.BytesIO(still(pictures[1]))) as picture:
+        assert picture.size == pictures[1].size
+        difference = np.asarray(picture.convert("RGB")).astype(int) - np.asarray(pictures[1])
+    assert np.abs(difference).mean() < 6
