@@ -8,4 +8,7 @@ from benchmarks.command import vitral
 
 def run() -> dict[str, object]:
     with tempfile.TemporaryDirectory() as home:
-        return {"command": "vitral data shapes --check", "findings": vitral("data", "shapes", "--check", "--out", str(Path(home) / "sheet.png"))["check"]}
+        return {
+            "command": "vitral data shapes --check",
+            "findings": vitral("data", "shapes", "--check", "--out", str(Path(home) / "sheet.png"))["check"],
+        }

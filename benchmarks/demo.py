@@ -16,7 +16,13 @@ def run() -> dict[str, object]:
             out = str(Path(home) / "run")
             result = vitral("train", "--data", data, "--seed", str(seed), "--out", out)
             curve = vitral_curve(Path(out) / "metrics.jsonl")
-        runs.append({"seed": seed, **{key: result[key] for key in ("test_accuracy", "interval", "n", "seconds")}, "curve": curve})
+        runs.append(
+            {
+                "seed": seed,
+                **{key: result[key] for key in ("test_accuracy", "interval", "n", "seconds")},
+                "curve": curve,
+            }
+        )
         print(f"   seed {seed}: {result['test_accuracy']:.2%} in {result['seconds']:.1f} s", flush=True)
     return {"command": "vitral train --data shapes:seed=S --seed S", "runs": runs}
 

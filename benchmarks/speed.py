@@ -10,7 +10,9 @@ from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.vit import VisionTransformer
 
 SHAPES = {
-    "48 px, patch 8, 64 wide, 4 blocks": dict(img_size=48, patch_size=8, num_classes=8, embed_dim=64, depth=4, num_heads=4),
+    "48 px, patch 8, 64 wide, 4 blocks": dict(
+        img_size=48, patch_size=8, num_classes=8, embed_dim=64, depth=4, num_heads=4
+    ),
     "the same, query-key norm": dict(img_size=48, patch_size=8, num_classes=8, embed_dim=64, depth=4, num_heads=4),
     "vit_tiny_patch16_224": dict(img_size=224, patch_size=16, num_classes=1000, embed_dim=192, depth=12, num_heads=3),
 }
@@ -37,7 +39,9 @@ def run() -> dict[str, object]:
         }
         for what, (mine, other) in pairs.items():
             measured = paired(mine, other, ROUNDS[name])
-            results.append({"shape": name, "what": what, "batch": BATCH[name], "outputs_differ_by": difference, **measured})
+            results.append(
+                {"shape": name, "what": what, "batch": BATCH[name], "outputs_differ_by": difference, **measured}
+            )
             low, high = measured["interval"]
             print(f"   {name}, {what}: timm / ours = {measured['ratio']:.3f} ({low:.3f} to {high:.3f})", flush=True)
     return {"threads": torch.get_num_threads(), "results": results}

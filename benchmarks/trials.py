@@ -1,6 +1,5 @@
-"""What each choice of the demo is worth: one thing changed at a time, same steps, validation accuracy and time."""
+"""What each choice of the demo is worth: one thing changed at a time, same steps, validation accuracy."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,13 +25,12 @@ MODELS = {
     "mean pool instead of CLS": dict(pool=MeanPool),
 }
 RECIPES = {f"AdamW alone, lr {lr:g}": dict(optimizer="adamw", lr=lr) for lr in (1e-3, 2e-3, 4e-3)} | {
-    "half the learning rate": dict(lr=1e-3),
-    "twice the learning rate": dict(lr=4e-3),
+    "no exchange of colours": dict(augment="none"),
+    "weight decay 0.01": dict(weight_decay=0.01),
 }
 HARDER = {
-    "rotation 45 degrees": dict(rotation=45.0),
-    "contrast 0.25": dict(contrast=0.25),
-    "sides 0.2 to 0.3": dict(smallest=0.2, largest=0.3),
+    "turned by up to 45 degrees": dict(rotation=45.0),
+    "contrast of 0.25": dict(contrast=0.25),
     "two distractors": dict(distractors=2),
 }
 
@@ -49,13 +47,9 @@ def run() -> dict[str, object]:
     arms += [(name, data, replace(recipe, **changed), {}) for name, changed in RECIPES.items()]
     arms += [(name, shapes(**knobs), recipe, {}) for name, knobs in HARDER.items()]
     for name, images, settings, parts in arms:
-        start = time.perf_counter()
         numerics = choose(settings.precision, "no", 0, 0)
         model = train(name, images, settings, numerics, silent, shuffle=False, **parts)
-        seconds = time.perf_counter() - start
         accuracy, n = accuracy_of(model, images.val, numerics), len(images.val)
-        results.append(
-            {"arm": name, "accuracy": accuracy, "interval": interval(accuracy, n), "n": n, "seconds": round(seconds, 1)}
-        )
-        print(f"   {name:<36} {accuracy:.1%} in {seconds:.0f} s", flush=True)
+        results.append({"arm": name, "accuracy": accuracy, "interval": interval(accuracy, n), "n": n})
+        print(f"   {name:<36} {accuracy:.1%}", flush=True)
     return {"results": results}

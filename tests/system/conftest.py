@@ -110,10 +110,14 @@ class Answer:
         assert self.code == code, f"{' '.join(self.words)} ended with {self.code}\n{self.err}{self.out}"
         assert "Traceback" not in self.err and "Warning" not in self.err, self.err
         assert self.out == ""
-        told = " ".join(self.err.replace("│", " ").split())
         for word in words:
-            assert word in told, self.err
+            assert word in self.told, self.err
         return self
+
+    @property
+    def told(self):
+        """Its prose on one line, without the frames around it."""
+        return " ".join(self.err.replace("│", " ").split())
 
 
 def text(words):
@@ -275,7 +279,7 @@ def small_disk(place, size, read_only=False):
             subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "--lazy", place], check=True)  # a traceback may hold a file open
 
 
 def tree(folder):

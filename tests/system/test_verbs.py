@@ -12,7 +12,7 @@ import vitral as package
 from vitral.base.lookup import names
 from vitral.data.named import named
 
-RUN_FILES = ["config.yaml", "film.gif", "film.npz", "metrics.jsonl", "model.json", "model.safetensors", "report.html"]
+RUN_FILES = ["config.yaml", "film.npz", "film.webp", "metrics.jsonl", "model.json", "model.safetensors", "report.html"]
 CHECKPOINT_FILES = ["optimizers.pt", "state.json", "weights.safetensors"]
 
 

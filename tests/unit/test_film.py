@@ -89,7 +89,7 @@ def test_a_pane_is_brighter_where_attention_is_larger_on_one_scale():
     pane = np.asarray(lit(black, np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 3.0]]), Normalize(0, 4))).astype(int)
     centres = pane[PANE // 4 :: PANE // 2, PANE // 6 :: PANE // 3][:2, :3]
     for value, colour in zip((0, 0.25, 0.5, 1, 1, 0.75), centres.reshape(-1, 3)):
-        expected = 0.72 * 255 * np.array(colormaps["viridis"](value)[:3])
+        expected = 0.72 * 255 * np.array(colormaps["viridis"](float(value))[:3])
         np.testing.assert_allclose(colour, expected, atol=2)
 
 

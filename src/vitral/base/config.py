@@ -20,8 +20,8 @@ class Option:
     """One sentence on a setting, and its range (both ends included); `positional` if it is typed without its name."""
 
     sentence: str
-    low: float | None = None
-    high: float | None = None
+    low: int | float | None = None
+    high: int | float | None = None
     positional: bool = False
 
     @property
@@ -37,7 +37,7 @@ class Option:
             case low, high:
                 return f"{low:,} to {high:,}"
 
-    def contains(self, value: float) -> bool:
+    def contains(self, value: int | float) -> bool:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
 

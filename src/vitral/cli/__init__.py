@@ -6,6 +6,7 @@ and prose go to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130
 
 import ast
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -28,17 +29,18 @@ verbs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE.format(verbs="\n".join(f"  {verb:<9}{sentence(verb)}" for verb in names("cli"))), end="")
-        return 0 if arguments else 2
-    if arguments[0] in ("-V", "--version"):
-        from vitral.base.provenance import installed
-
-        print(f"vitral {installed('vitral')}")
-        return 0
-    verb, *rest = arguments
     program = "vitral"
     try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            verbs = "\n".join(f"  {verb:<9}{sentence(verb)}" for verb in names("cli"))
+            print(USAGE.format(verbs=verbs), end="", flush=True)
+            return 0 if arguments else 2
+        if arguments[0] in ("-V", "--version"):
+            from vitral.base.provenance import installed
+
+            print(f"vitral {installed('vitral')}", flush=True)
+            return 0
+        verb, *rest = arguments
         check_name(verb, names("cli"), "verb")
         program = f"vitral {verb}"
         return run(verb, rest)
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{program}: interrupted.")
         return 130
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
@@ -63,7 +65,7 @@ def run(verb: str, arguments: list[str]) -> int:
     )
     result = module.run(options)
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps(result), flush=True)
     return int(result.get("exit_code", 0))
 
 

@@ -27,9 +27,10 @@ def parse(
     for name, (kind, option) in options(settings).items():
         default = given.get(name, getattr(settings, name, dataclasses.MISSING))
         choices = get_args(kind) if get_origin(kind) is Literal else ()
+        shown = name.upper() if option.positional else f"{{{','.join(choices)}}}" if choices else None
         annotation = Annotated[
             str if choices else kind,  # the settings' own check knows the nearest choice, tyro does not
-            tyro.conf.arg(help=described(option), metavar=f"{{{','.join(choices)}}}" if choices else None),
+            tyro.conf.arg(help=described(option), metavar=shown),
         ]
         if option.positional:
             annotation = tyro.conf.Positional[annotation]

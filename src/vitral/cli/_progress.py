@@ -3,6 +3,7 @@
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,20 +13,19 @@ from rich.text import Text
 
 from vitral.cli import say
 from vitral.train.fit import Evaluation
-from vitral.train.steps import Step
+from vitral.train.steps import RECENT, Step
 
-RECENT = 50  # steps that rates are taken over
 QUIET = 10.0  # seconds between plain lines
 
 
 class Progress:
     """Rates over the last steps, and where they are shown."""
 
-    def __init__(self, total: int, spent: float = 0.0):
-        """`spent`: the seconds that the run had taken before it was resumed."""
+    def __init__(self, total: int, spent: float = 0.0, before: Sequence[Step] = ()):
+        """`spent`: the seconds that the run had taken before it was resumed; `before`: the last steps it had taken."""
         self.total, self.spent = total, spent
-        self.first = 1
-        self.recent: deque[Step] = deque(maxlen=RECENT)
+        self.first = before[-1].number + 1 if before else 1
+        self.recent: deque[Step] = deque(before, maxlen=RECENT)
         self.evaluations: list[Evaluation] = []
         self.began = self.printed = time.monotonic()
         console = Console(stderr=True)
@@ -53,8 +53,6 @@ class Progress:
         }
 
     def stepped(self, step: Step) -> None:
-        if not self.recent:
-            self.first = step.number  # a resumed run starts later
         self.recent.append(step)
         if self.live:
             self.live.update(self.table())

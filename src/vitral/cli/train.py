@@ -99,10 +99,11 @@ def run(options: Options) -> dict[str, Any]:
     say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
     say(f"run: {folder.folder}")
 
-    reached = read_progress(folder.checkpoints)[1].step if options.resume else 0
+    stood = read_progress(folder.checkpoints)[1] if options.resume else None
+    reached, before = (stood.step, stood.recent) if stood else (0, ())
     spent = max([record.get("seconds", 0.0) for record in folder.records() if record["step"] <= reached], default=0.0)
     film = start_film(folder, model, data.val.pixels[:FILMED], reached)
-    with interruptible() as stop, Progress(total, spent) as progress:
+    with interruptible() as stop, Progress(total, spent, before) as progress:
         for event in fit(model, data, recipe, numerics, folder, options.resume is not None, stop):
             if isinstance(event, Evaluation):
                 folder.log(**asdict(event))
@@ -142,6 +143,7 @@ def finish(folder: Run, recipe: Recipe, data: Dataset, film: Film | None, total:
         "test_accuracy": test.accuracy,
         "interval": [low, high],
         "n": len(data.test),
+        "steps": total,
         "seconds": seconds,
         "report": str(report),
     }

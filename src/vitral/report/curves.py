@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from vitral.report.style import ACCENT, FAINT, SECOND, sheet, styled
 
-Records = Sequence[Mapping[str, float]]
+Records = Sequence[Mapping[str, int | float]]
 
 
 @styled

@@ -60,7 +60,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def sheet(width: float, height: float) -> Figure:
+def sheet(width: int | float, height: int | float) -> Figure:
     """An empty figure of so many inches, drawn without a window system."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

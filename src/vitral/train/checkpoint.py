@@ -5,17 +5,18 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from vitral.base.errors import StoreError
 from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
+from vitral.train.steps import Step
 
 STATE, WEIGHTS, OPTIMIZERS = "state.json", "weights.safetensors", "optimizers.pt"
 
@@ -26,14 +27,18 @@ class Progress:
 
     step: int
     best: tuple[float, float]
+    recent: tuple[Step, ...]
     settings: str
     data: str
+    code: str
 
 
-def fingerprint(split: Split) -> str:
-    """A hash of the training images and labels."""
-    digest = hashlib.sha256(split.labels.tobytes())
-    digest.update(split.pixels.data.cast("B"))
+def fingerprint(*splits: Split) -> str:
+    """A hash of all images and labels."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(split.labels.tobytes())
+        digest.update(split.pixels.data.cast("B"))
     return digest.hexdigest()
 
 
@@ -46,10 +51,12 @@ def save_checkpoint(
         weights = {
             name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()
         }
-        save_file(weights, new / WEIGHTS)
+        (new / WEIGHTS).write_bytes(save(weights))
         state = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "random": torch.get_rng_state()}
-        torch.save(state, new / OPTIMIZERS)
-        record = vars(progress) | {"files": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}}
+        content = io.BytesIO()
+        torch.save(state, content)  # to memory first: on a full disk its own writing fails without saying why
+        (new / OPTIMIZERS).write_bytes(content.getbuffer())
+        record = asdict(progress) | {"files": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}}
         (new / STATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for older in checkpoints(home):
         if older != folder:
@@ -77,7 +84,8 @@ def read_progress(home: Path) -> tuple[Path, Progress]:
     try:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = record.pop("files")
-        progress = Progress(**record | {"best": tuple(record["best"])})
+        recent = tuple(Step(**step) for step in record["recent"])
+        progress = Progress(**record | {"best": tuple(record["best"]), "recent": recent})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be continued from it.") from error
     for name, expected in files.items():

@@ -1,6 +1,7 @@
 """A whole training run: batches, steps, evaluations, checkpoints. Plain code around the loop in `steps.py`."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from vitral.base.config import to_yaml
-from vitral.base.errors import StoreError
+from vitral.base.errors import StoreError, TrainingError
 from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
@@ -24,9 +25,9 @@ from vitral.train.metrics import predict_split
 from vitral.train.optim import optimizers, schedule
 from vitral.train.recipe import Recipe
 from vitral.train.run import Run
-from vitral.train.steps import Step, steps
+from vitral.train.steps import RECENT, Step, steps
 
-EVALUATIONS = 10  # at least so many a run, and one each epoch
+EVALUATIONS = 8  # at least so many a run, and one each epoch
 SAVE_EVERY = 60.0  # seconds
 
 
@@ -53,13 +54,15 @@ def fit(
 
     When `stop()` turns true, a checkpoint is written after the step under way and the generator ends. With `resume` it
     goes on from the last checkpoint as if it had never stopped. Raises `StoreError` if that belongs to other data or
-    settings, `TrainingError` if the loss is not a number.
+    settings, `TrainingError` if a loss or a gradient is not a number.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
     movers = optimizers(model, recipe)
-    settings, content = sha256(to_yaml(recipe).encode()).hexdigest(), fingerprint(data.train)
-    done, best = 0, (-1.0, 0.0)
+    settings, content = sha256(to_yaml(recipe).encode()).hexdigest(), fingerprint(data.train, data.val)
+    code = getattr(model, "code", {})
+    done, best, kept = 0, (-1.0, 0.0), 0
+    recent: deque[Step] = deque(maxlen=RECENT)
     if resume:
         folder, progress = read_progress(run.checkpoints)
         if progress.settings != settings:
@@ -69,15 +72,20 @@ def fit(
             )
         if progress.data != content:
             raise StoreError(
-                f"The training images of {recipe.data} are not those the run began with. "
+                f"The training or validation images of {recipe.data} are not those the run began with. "
                 "Put them back, or start a new run."
             )
+        if progress.code != code.get("sha256", ""):
+            raise StoreError(f"{code['file']} was changed since the run stopped. Put it back, or start a new run.")
         load_checkpoint(folder, model, movers)
-        done, best = progress.step, progress.best
+        done = kept = progress.step
+        best = progress.best
+        recent.extend(progress.recent)
         run.rewind(done)
 
     def checkpoint(step: int) -> None:
-        save_checkpoint(run.checkpoints, Progress(step, best, settings, content), model, movers)
+        progress = Progress(step, best, tuple(recent), settings, content, code.get("sha256", ""))
+        save_checkpoint(run.checkpoints, progress, model, movers)
 
     trained = cast(nn.Module, torch.compile(model)) if numerics.compile else model
     feed = batches(
@@ -93,8 +101,14 @@ def fit(
     loop = steps(trained, feed, movers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
     saved = time.monotonic()
     while done < total:
-        step = next(loop)
+        try:
+            step = next(loop)
+        except TrainingError as error:
+            raise TrainingError(
+                f"{error} The checkpoint of step {kept} is kept in {run.folder}." if kept else str(error)
+            ) from error
         done = step.number
+        recent.append(step)
         yield step
         stopping = stop()
         if done % every == 0 or done == total:
@@ -110,6 +124,6 @@ def fit(
             yield evaluation
         if stopping or done % every == 0 or done == total or time.monotonic() - saved > SAVE_EVERY:
             checkpoint(done)
-            saved = time.monotonic()
+            kept, saved = done, time.monotonic()
         if stopping:
             return

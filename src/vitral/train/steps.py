@@ -1,5 +1,6 @@
 """The training loop, as a generator: whoever iterates decides when to log, evaluate, save and stop."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.train.optim import set_lr
+
+RECENT = 50  # steps that rates and running means are taken over
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def steps(
 ) -> Iterator[Step]:
     """Train on each batch of (images, labels) and yield what happened, `done` steps having been taken before.
 
-    Raises `TrainingError` at the first loss that is not a number, before it reaches the weights.
+    Raises `TrainingError` at the first loss or gradient that is not a number, before it reaches the weights.
     """
     model.train()
     start = time.perf_counter()
@@ -50,10 +53,14 @@ def steps(
             logits = model(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
         value = loss.item()
-        if value != value or value in (float("inf"), -float("inf")):
+        if not math.isfinite(value):
             raise TrainingError(f"The loss of step {number} is {value}. Try a lower --lr, or --precision float32.")
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if not norm.isfinite():
+            raise TrainingError(
+                f"The gradient of step {number} has the norm {norm:g}. Try a lower --lr, or --precision float32."
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

@@ -1,0 +1,159 @@
+"""A run that is killed or stopped and then resumed is the run that never stopped, bit for bit."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from conftest import Trained, tree
+from safetensors.numpy import load_file
+
+WORDS = ("train", "--data", "shapes:n=64,size=16", "--epochs", 5, "--batch-size", 16)  # 20 steps, every second saved
+TIMINGS = ("seconds", "images_per_second", "waiting")
+
+
+@pytest.fixture(scope="module")
+def unbroken(isolated, tmp_path_factory):
+    """20 steps in one go."""
+    from conftest import Terminal
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    Terminal(isolated, folder)(*WORDS, "--out", "run").done()
+    return Trained(folder / "run")
+
+
+def untimed(run):
+    return [{key: value for key, value in record.items() if key not in TIMINGS} for record in run.metrics]
+
+
+def state(run):
+    """The optimisers' numbers and the random state."""
+    return torch.load(run.last_checkpoint / "optimizers.pt", weights_only=True)
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+def assert_same(run, unbroken):
+    """Model, checkpoint, metrics and film; everything but times."""
+    for file in ("model.safetensors", f"checkpoints/{run.last_checkpoint.name}/weights.safetensors"):
+        assert (run.folder / file).read_bytes() == (unbroken.folder / file).read_bytes(), file
+    assert equal(state(run), state(unbroken))
+    assert untimed(run) == untimed(unbroken)
+    assert tree(run.folder) == tree(unbroken.folder)
+    assert (run.folder / "config.yaml").read_text() == (unbroken.folder / "config.yaml").read_text()
+    with np.load(run.folder / "film.npz") as film, np.load(unbroken.folder / "film.npz") as whole:
+        assert all((film[name] == whole[name]).all() for name in whole.files)
+
+
+def reached(folder, step):
+    """Whether the checkpoint of a step, or of a later one, is there."""
+    return lambda: any(path.name >= f"step-{step:06d}" for path in folder.glob("checkpoints/step-*"))
+
+
+def test_a_killed_run_is_resumed_bit_for_bit(terminal, unbroken):
+    folder = terminal.folder / "run"
+    killed = terminal.stopped(*WORDS, "--out", "run", when=reached(folder, 10), by=signal.SIGKILL)
+    assert killed.code == -signal.SIGKILL
+    at = Trained(folder).last_checkpoint.name
+    assert "step-000010" <= at < "step-000020"
+    assert not (folder / "report.html").exists()
+    answer = terminal("train", "--resume", "run", "--json").done()
+    assert answer.json["run"] == "run" and answer.json["steps"] == 20
+    assert_same(Trained(folder), unbroken)
+
+
+def test_an_interrupted_run_is_saved_says_how_to_go_on_and_is_resumed(terminal, unbroken):
+    folder = terminal.folder / "run"
+    words = (*WORDS, "--out", "run", "--json")
+    stopped = terminal.stopped(*words, when=reached(folder, 4), by=signal.SIGINT)
+    assert stopped.code == 130 and "Traceback" not in stopped.err
+    assert "Stopped and saved. Go on with: vitral train --resume run" in stopped.told
+    assert stopped.json == {"run": "run", "stopped": True, "exit_code": 130}
+    last = Trained(folder).last_checkpoint
+    assert json.loads((last / "state.json").read_text())["step"] < 20
+    terminal("train", "--resume", "run").done()
+    assert_same(Trained(folder), unbroken)
+
+
+STOPPING = """
+import os, signal
+from pathlib import Path
+
+
+class Stopping(Quick):
+    '''Sends Ctrl-C to its own process at each step that the file `stops` names.'''
+
+    steps = 0
+
+    def forward(self, images):
+        if self.training:
+            Stopping.steps += 1
+            if str(Stopping.steps) in Path("stops").read_text().split():
+                os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(images)
+"""
+
+
+def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(vitral, photos, quick, tmp_path):
+    quick.write_text(quick.read_text() + STOPPING)
+    (tmp_path / "stops").write_text("")
+    words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)
+    words = (*words, "--epochs", 10, "--augment", "photo")
+    vitral(*words, "--out", "whole").done()
+
+    (tmp_path / "stops").write_text("1")
+    assert vitral(*words, "--out", "run").code == 130
+    for stop, step in (("2", 3), ("4", 7), ("6", 13)):
+        (tmp_path / "stops").write_text(stop)
+        assert vitral("train", "--resume", "run").code == 130
+        assert Trained(tmp_path / "run").last_checkpoint.name == f"step-{step:06d}"
+    (tmp_path / "stops").write_text("")
+    vitral("train", "--resume", "run").done()
+    run, whole = Trained(tmp_path / "run"), Trained(tmp_path / "whole")
+    assert (run.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+    assert equal(state(run), state(whole))
+    assert untimed(run) == untimed(whole)
+
+
+def test_a_finished_run_is_left_as_it_is_and_its_report_written_again(vitral, trained, tmp_path):
+    run = trained.copy(tmp_path / "run")
+    before = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
+    (run.folder / "report.html").unlink()
+    answer = vitral("train", "--resume", "run", "--json").done()
+    assert "run was finished already; its report is written again." in answer.told
+    assert answer.json["test_accuracy"] == trained.answer.json["test_accuracy"]
+    after = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} <= {"report.html"}
+
+
+def test_a_line_that_a_crash_cut_short_is_forgotten(vitral, photos, quick, tmp_path):
+    quick.write_text(quick.read_text() + STOPPING)
+    (tmp_path / "stops").write_text("5")
+    words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)
+    assert vitral(*words, "--epochs", 10, "--out", "run").code == 130
+    run = Trained(tmp_path / "run")
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "loss": 0.')
+    (tmp_path / "stops").write_text("")
+    vitral("train", "--resume", "run").done()
+    assert [record["step"] for record in run.metrics if "best" in record] == list(range(2, 21, 2))
+
+
+def test_checkpoints_are_whole_or_not_there(vitral, trained):
+    """The weights of the last checkpoint are those that the record names, of the model that was trained."""
+    from vitral.base.files import sha256
+
+    record = json.loads((trained.last_checkpoint / "state.json").read_text())
+    assert record["step"] == 8
+    assert record["files"] == {name: sha256(trained.last_checkpoint / name) for name in record["files"]}
+    assert load_file(trained.last_checkpoint / "weights.safetensors").keys() == trained.weights.keys()
