@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.command import vitral
-from vitral.data.batches import batches
 from vitral.data.augmentation.none import none
+from vitral.data.batches import batches
 from vitral.data.synthetic.shapes import shapes
 from vitral.nn.zoo import create
 from vitral.train.optim import optimizers

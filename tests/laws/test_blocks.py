@@ -43,6 +43,13 @@ def test_the_model_is_its_diagram():
     torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-12)
 
 
+def test_with_a_mean_pool_the_head_reads_the_patches_and_no_token_before_them(images):
+    model = tiny_vit(tokens={"cls_token": 1, "reg_token": 3}, pool=MeanPool)
+    (last,) = model.features(images, [-1])
+    expected = model.norm(last.flatten(2).transpose(1, 2)).mean(1) @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(model(images), expected)
+
+
 def test_an_image_is_answered_alike_whatever_else_is_in_the_batch(vit, images):
     vit, images = vit.double(), images.double()
     torch.testing.assert_close(vit(images), torch.cat([vit(image[None]) for image in images]), rtol=0, atol=1e-12)

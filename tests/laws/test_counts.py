@@ -24,6 +24,23 @@ def count(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+SHAPES = {  # width, depth, heads: Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+}
+
+
+@pytest.mark.parametrize(("size", "shape"), SHAPES.items(), ids=SHAPES)
+def test_published_shapes(size, shape):
+    for name in list_models(f"vit_{size}_*"):
+        model = on_meta(name)
+        assert (model.config["embed_dim"], len(model.blocks), model.blocks[0].attn.num_heads) == shape
+        assert model.blocks[0].mlp.fc1.out_features == 4 * shape[0]
+
+
 @pytest.mark.parametrize(("name", "parameters"), COUNTS.items(), ids=COUNTS)
 def test_published_counts(name, parameters):
     assert count(on_meta(name)) == parameters

@@ -171,7 +171,7 @@ def test_what_another_thread_runs_is_not_seen(vit, images):
 
 @pytest.mark.parametrize("first_out", [0, 1])
 def test_threads_that_stop_watching_in_any_order_leave_nothing_switched_on(vit, images, first_out):
-    steps = [threading.Event() for _ in range(3)]
+    still_on, steps = [], [threading.Event() for _ in range(3)]
 
     def first():
         with torch.no_grad(), watch(vit):
@@ -180,6 +180,7 @@ def test_threads_that_stop_watching_in_any_order_leave_nothing_switched_on(vit, 
             vit(images)
             if first_out == 1:
                 steps[2].wait(30)
+                still_on.append(modes()[1])
         steps[2].set()
 
     def second():
@@ -189,7 +190,9 @@ def test_threads_that_stop_watching_in_any_order_leave_nothing_switched_on(vit, 
             vit(images)
             if first_out == 0:
                 steps[2].wait(30)
+                still_on.append(modes()[1])
         steps[2].set()
 
     in_threads(first, second)
+    assert still_on == ["force_eager"]  # who stays still sees compiled models through their eager modules
     assert modes() == ([], "default")

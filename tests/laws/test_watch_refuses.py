@@ -166,7 +166,8 @@ def test_a_number_of_tokens_that_says_nothing_needs_the_number_before_the_patche
     assert seen.layers[0].rows([0, 1]).shape == (1, 2, 2, 117)
 
 
-def test_the_watchers_message_names_the_ways_to_say_rows(vit):
-    # in the typed run, the type is what is refused first
+@pytest.mark.parametrize("rows", ["columns", 0, [], ()], ids=repr)
+def test_the_watchers_message_names_the_ways_to_say_rows(vit, rows):
+    # in the typed run, a type is refused first
     with pytest.raises((UsageError, TypeCheckError), match='takes "prefix", "all" or a list|Type-check error'):
-        watch(vit, rows="columns")
+        watch(vit, rows=rows)

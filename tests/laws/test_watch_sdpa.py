@@ -78,10 +78,12 @@ def check(q, k, v, dtype=torch.float32, **how):
     (layer,) = seen.layers
     exact = {key: x.double() if isinstance(x, torch.Tensor) and x.dtype != torch.bool else x for key, x in how.items()}
     expected = weights_of(q.double(), k.double(), **exact)
-    heads = 1 if q.ndim == 3 else q.shape[1]
-    expected, values = expected.reshape(-1, heads, *expected.shape[-2:]), v.double().reshape(len(v), -1, *v.shape[-2:])
+    heads, shared = (1, 1) if q.ndim <= 3 else (q.shape[-3], v.shape[-3])
+    expected = expected.reshape(-1, heads, *expected.shape[-2:])
+    values = v.double().reshape(-1, shared, *v.shape[-2:])
+    assert layer.num_tokens == q.shape[-2]
     torch.testing.assert_close(layer.weights().double(), expected, rtol=0, atol=max(CLOSE[dtype], 1e-12) / 4)
-    values = values.repeat_interleave(heads // values.shape[1], dim=1)
+    values = values.repeat_interleave(heads // shared, dim=1)
     torch.testing.assert_close(
         (layer.weights().double() @ values).reshape(plain.shape), plain.double(), rtol=0, atol=CLOSE[dtype]
     )
@@ -112,6 +114,23 @@ def test_heads_that_share_keys_and_values(mask, dtype):
 @pytest.mark.parametrize("how", [{}, dict(attn_mask=ALLOWED[:, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"])
 def test_tensors_without_an_axis_of_heads(how):
     check(*drawn((BATCH, TOKENS, WIDTH), (BATCH, KEYS, WIDTH), (BATCH, KEYS, WIDTH)), **how)
+
+
+@pytest.mark.parametrize("how", [{}, dict(attn_mask=ALLOWED[0, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"])
+def test_a_single_sequence_is_a_batch_of_one(how):
+    check(*drawn((TOKENS, WIDTH), (KEYS, WIDTH), (KEYS, WIDTH)), **how)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, dict(attn_mask=ALLOWED), dict(attn_mask=numbers(3, 1, TOKENS, KEYS)), dict(attn_mask=numbers(TOKENS, KEYS))],
+    ids=["plain", "mask for each batch", "mask for each window", "mask shared by all"],
+)
+def test_windows_are_batches(how):
+    """Five axes: batch, window, head, token, width."""
+    if how and how["attn_mask"] is ALLOWED:
+        how = dict(attn_mask=ALLOWED[:, None])
+    check(*drawn((BATCH, 3, HEADS, TOKENS, WIDTH), *[(BATCH, 3, HEADS, KEYS, WIDTH)] * 2), **how)
 
 
 def test_values_of_another_width_than_queries():

@@ -53,6 +53,9 @@ def write_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
             yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
             temporary.chmod(0o755)
             shutil.rmtree(path, ignore_errors=True)
             temporary.replace(path)

@@ -1,7 +1,6 @@
 """Command lines from settings dataclasses: tyro reads them, our `Option` says what each means and its range."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -20,8 +19,6 @@ def parse(
 
     `defaults`, if a verb has them, looks at the command line first for what its defaults depend on.
     """
-    if "-h" in arguments or "--help" in arguments:
-        sys.stdout.reconfigure(line_buffering=True) if hasattr(sys.stdout, "reconfigure") else None
     given = defaults(arguments) if defaults else {}
     fields = []
     for name, (kind, option) in options(settings).items():

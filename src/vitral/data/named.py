@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from vitral.base.errors import ConfigError, UnknownName
-from vitral.base.lookup import names, nearest
+from vitral.base.lookup import find, names, nearest
 from vitral.data.dataset import Dataset
+from vitral.data.digits import digits
 
 
 def built_in() -> dict[str, Callable[..., Dataset]]:
     """Name -> maker of every data set that needs no files."""
-    from vitral.base.lookup import find
-    from vitral.data.digits import digits
-
     return {name: find("data.synthetic", name, "data set") for name in names("data.synthetic")} | {"digits": digits}
 
 

@@ -52,6 +52,11 @@ def weights_of(
     return logits.softmax(dim=-1)
 
 
+def with_heads(x: Float[Tensor, "*b n e"]) -> Float[Tensor, "b h n e"]:
+    """Tensors of attention with one axis of batches and one of heads; without one of heads there is one head."""
+    return x.flatten(0, -4) if x.ndim > 3 else x.reshape(-1, 1, *x.shape[-2:])
+
+
 def from_sdpa(
     out: Tensor,
     query: Tensor,
@@ -64,10 +69,12 @@ def from_sdpa(
     enable_gqa: bool = False,
 ) -> Call:
     """The arguments and the result of `torch.nn.functional.scaled_dot_product_attention`."""
-    q, k, v, made = (x if x.ndim == 4 else x[:, None] for x in (query, key, value, out))
+    q, k, v, made = (with_heads(x) for x in (query, key, value, out))
     if enable_gqa:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    bias = attn_mask[:, None] if attn_mask is not None and attn_mask.ndim == 3 and query.ndim == 3 else attn_mask
+    bias = attn_mask
+    if bias is not None and query.ndim != 4 and bias.ndim > 2:
+        bias = with_heads(bias.expand(*query.shape[:-1], key.shape[-2]))
     if is_causal:
         bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     scaled = q.shape[-1] ** -0.5 if scale is None else scale

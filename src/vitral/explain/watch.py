@@ -147,7 +147,7 @@ class watch(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, rows: Rows = "prefix", num_prefix_tokens: int | None = None):
         super().__init__()
-        if isinstance(rows, str) and rows not in ("prefix", "all"):
+        if rows not in ("prefix", "all") if isinstance(rows, str) else isinstance(rows, int) or not len(rows):
             raise UsageError(f'rows={rows!r} is not known: it takes "prefix", "all" or a list of token indices.')
         self.model, self.wanted = model, rows
         own = getattr(model, "num_prefix_tokens", None)

@@ -130,8 +130,9 @@ class VisionTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for part in (*(block.get_submodule(name) for block in self.blocks for name in ("attn", "mlp")), self.head):
-            for last in [module for module in part.modules() if isinstance(module, nn.Linear)][-1:]:
-                nn.init.zeros_(last.weight)
+            linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
+            if linear:
+                nn.init.zeros_(linear[-1].weight)
         for name in self.token_names:
             nn.init.trunc_normal_(getattr(self, name), std=0.02)
 

@@ -1,6 +1,5 @@
 """The reader's own model, named as `file.py:Name`: Vitral trains, watches and judges it like its own."""
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -36,14 +35,18 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
         for key, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__
     }
+    if not attribute:
+        raise UnknownName(f"{file} names no class. Say which: {file}:NAME, of {', '.join(modules) or 'none there is'}.")
     if attribute not in modules:
         raise UnknownName(
             f"{file} defines no {attribute!r}.{nearest(attribute, modules)} "
             f"It defines: {', '.join(modules) or 'nothing to call'}."
         )
-    model = call(modules[attribute], name, dict(num_classes=num_classes, img_size=square(img_size), in_channels=3))
+    model = call(modules[attribute], name, path, dict(num_classes=num_classes, img_size=square(img_size), in_channels=3))
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} made a {type(model).__name__}, not a torch.nn.Module.")
+    if not any(True for _ in model.parameters()):
+        raise ConfigError(f"{name} has no parameters, so there is nothing to train.")
     cast(Classifier, model).code = {"file": str(path), "name": attribute, "sha256": sha256(path)}
     return model
 
@@ -53,21 +56,21 @@ def square(size: tuple[int, int]) -> int | tuple[int, int]:
 
 
 def run(path: Path) -> ModuleType:
-    """Import a file by its path; a mistake in it is reported with its line."""
-    spec = importlib.util.spec_from_file_location(f"vitral_code_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    """Run a file as a module; a mistake in it is reported with its line.
+
+    As it is now, not as Python may have cached it; and nothing is cached beside it.
+    """
+    module = ModuleType(f"vitral_code_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except Exception as error:  # whatever the reader's file raises
-        raise UsageError(
-            f"{path.name} does not run: {type(error).__name__} in line {line_of(error, path)}: {error}."
-        ) from error
+        raise UsageError(f"{path.name} does not run: {in_line(error, path)}") from error
     return module
 
 
-def call(make: Callable[..., Any], name: str, offered: dict[str, Any]) -> Any:
+def call(make: Callable[..., Any], name: str, path: Path, offered: dict[str, Any]) -> Any:
     parameters = inspect.signature(make).parameters.values()
     taken = {p.name: offered[p.name] for p in parameters if p.name in offered}
     lacking = [
@@ -83,17 +86,17 @@ def call(make: Callable[..., Any], name: str, offered: dict[str, Any]) -> Any:
     try:
         return make(**taken)
     except Exception as error:  # whatever the reader's constructor raises
-        raise UsageError(
-            f"{name}({', '.join(f'{k}={v}' for k, v in taken.items())}) failed: {type(error).__name__}: {error}."
-        ) from error
+        arguments = ", ".join(f"{k}={v}" for k, v in taken.items())
+        raise UsageError(f"{name}({arguments}) failed: {in_line(error, path)}") from error
 
 
-def line_of(error: Exception, path: Path) -> int | str:
-    if isinstance(error, SyntaxError):
-        return error.lineno or "?"
+def in_line(error: Exception, path: Path) -> str:
+    """What went wrong, and in which line of the reader's file: "NameError in line 3: name 'x' is not defined."."""
     lines, trace = [], error.__traceback__
     while trace:
         if trace.tb_frame.f_code.co_filename == str(path):
             lines.append(trace.tb_lineno)
         trace = trace.tb_next
-    return lines[-1] if lines else "?"
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    reason = error.msg if isinstance(error, SyntaxError) else str(error).strip().rstrip(".") or "it says no more"
+    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {reason}."

@@ -66,7 +66,7 @@ def save_checkpoint(
 
 def checkpoints(home: Path) -> list[Path]:
     """The checkpoints in a run, oldest first."""
-    return sorted(home.glob("step-*")) if home.is_dir() else []
+    return sorted(home.glob("step-*"), key=lambda folder: int(folder.name.removeprefix("step-")))
 
 
 def read_progress(home: Path) -> tuple[Path, Progress]:

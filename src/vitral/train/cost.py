@@ -1,12 +1,15 @@
 """How much work a model is, counted by running it once on nothing."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, UsageError, VitralError
 from vitral.base.modes import evaluating
 from vitral.store.classifier import Classifier
+from vitral.store.code import in_line
 
 
 def operations(model: Classifier) -> float:
@@ -14,12 +17,21 @@ def operations(model: Classifier) -> float:
 
     Runs the model on one grey image and checks that it gives one logit a class; attention's own products are counted
     where the kernel is known to the counter, which on a CPU it is not.
-    Raises `ConfigError` if it does not.
+    Raises `ConfigError` if it does not, `UsageError` with the line if code of the reader's own fails.
     """
     height, width = model.preprocessing.size
     device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        out = model(torch.zeros(1, 3, height, width, device=device))
+    try:
+        with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            out = model(torch.zeros(1, 3, height, width, device=device))
+    except Exception as error:  # whatever the reader's own code raises
+        if isinstance(error, VitralError) or not hasattr(model, "code"):
+            raise
+        file = Path(model.code["file"])
+        reason = in_line(error, file)
+        raise UsageError(
+            f"{file.name}:{model.code['name']} failed on one image of {height}x{width}: {reason}"
+        ) from error
     wanted = (1, len(model.classes))
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != wanted:
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__

@@ -1,0 +1,164 @@
+"""The reader's own module, named as file.py:Name, is trained, judged and explained like one of ours."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import Trained
+
+import vitral as package
+from vitral.data.image import load_image
+
+WORDS = ("train", "--data", "photos", "--img-size", 16, "--epochs", 4, "--batch-size", 8)
+
+
+@pytest.fixture
+def run(vitral, photos, own, tmp_path):
+    vitral(*WORDS, "--model", "own.py:Mine", "--out", "run").done()
+    return Trained(tmp_path / "run")
+
+
+def test_it_is_trained_judged_and_explained(terminal, photos, own):
+    """All verbs as a person types them, in processes of their own."""
+    answer = terminal(*WORDS, "--model", "own.py:Mine", "--json").done()
+    assert answer.json["run"] == "runs/photos-1"
+    run = Trained(terminal.folder / "runs" / "photos-1")
+    assert run.card["architecture"]["code"]["name"] == "Mine"
+    assert "What CLS attends to" in (run.folder / "report.html").read_text()
+
+    judged = terminal("eval", "runs/photos-1", "--json").done()
+    assert judged.json["accuracy"] == answer.json["test_accuracy"]
+    found = terminal("predict", "runs/photos-1", "photos/dark/0.png", "--json").done()
+    assert set(found.json["predictions"][0]["classes"]) == {"dark", "light"}
+    explained = terminal("explain", "runs/photos-1", "photos/dark/0.png", "--json").done()
+    with np.load(terminal.folder / explained.json["explained"][0]["numbers"]) as numbers:
+        assert numbers["values"].shape == (1, 2, 2, 4, 4)
+        assert list(numbers["layers"]) == ["blocks.0", "blocks.1"]
+
+
+def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
+    model = package.load(run.folder)
+    image = package.data.preprocess.batch_of([load_image(photos / "dark" / "0.png")], model.preprocessing)
+    maps = package.explain.attention(model, image)
+    tokens = model.patches(image).flatten(2).transpose(1, 2)
+    tokens = np.concatenate([model.cls.detach().numpy(), tokens.detach().numpy()], axis=1)[0]
+    block = model.blocks[0]
+    q, k = (tokens @ part.weight.detach().numpy().T + part.bias.detach().numpy() for part in (block.q, block.k))
+    for head in range(2):
+        own = slice(8 * head, 8 * head + 8)
+        scores = q[0, own] @ k[:, own].T * 8**-0.5
+        weights = np.exp(scores - scores.max())
+        weights /= weights.sum()
+        np.testing.assert_allclose(maps.values[0, 0, head].ravel(), weights[1:] / weights[1:].mean(), rtol=1e-4)
+        assert maps.prefix_mass[0, 0, head] == pytest.approx(weights[0], rel=1e-4)
+
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("def __init__(self, dim, heads):", "def __init__(self, dim, heads:"), ("own.py does not run", "SyntaxError in line HERE")),
+        (("import torch\n", "import troch\n"), ("own.py does not run", "ModuleNotFoundError in line HERE", "troch")),
+        (("self.cls = nn.Parameter(", "self.cls = nn.Paramter("), ("own.py:Mine(", "AttributeError in line HERE", "Paramter")),
+        (("num_classes, img_size=16", "num_classes, width, img_size=16"), ("asks for width", "Give it a default", "num_classes, img_size")),
+        (("return self.head(x[:, 0])", "return self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
+        (("return self.head(x[:, 0])", "return {'logits': self.head(x[:, 0])}"), ("must return logits", "it returned dict")),
+        (("nn.Linear(dim, num_classes)", "nn.Linear(dim, 10)"), ("2 classes", "it returned (1, 10)")),
+        (("x = x + block(x)", "x = x + block(y)"), ("own.py:Mine failed on one image of 16x16: NameError in line HERE", "'y'")),
+        (("return self.head(x[:, 0])", "return self.head(x[:, 0].repeat(1, 2))"), ("RuntimeError in line HERE", "cannot be multiplied")),
+    ],
+    ids=["syntax", "import", "constructor", "argument", "tokens", "dictionary", "classes", "forward", "sizes"],
+)  # fmt: skip
+def test_a_mistake_in_it_is_named_with_its_line(vitral, photos, own, tmp_path, change, words):
+    before, after = change
+    assert before in own.read_text()
+    own.write_text(own.read_text().replace(before, after))
+    line = own.read_text()[: own.read_text().index(after)].count("\n") + 1
+    answer = vitral(*WORDS, "--model", "own.py:Mine")
+    assert answer.code == 2 and "Traceback" not in answer.err, answer.err
+    for word in words:
+        assert word.replace("HERE", str(line)) in answer.told
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("own.py:Mien", ("own.py defines no 'Mien'. Did you mean 'Mine'?", "It defines: Attention, Mine")),
+        ("own.py", ("own.py names no class. Say which: own.py:NAME, of Attention, Mine.",)),
+        ("won.py:Mine", ("There is no file won.py", "file.py:Name")),
+        ("own.py:nn", ("own.py defines no 'nn'",)),
+    ],
+)
+def test_a_wrong_name_for_it_gets_the_right_one(vitral, photos, own, tmp_path, model, words):
+    vitral_says = vitral(*WORDS, "--model", model)
+    assert vitral_says.code == 2 and "Traceback" not in vitral_says.err
+    for word in words:
+        assert word in vitral_says.told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_no_module_is_refused(vitral, photos, own):
+    own.write_text(own.read_text() + "\n\ndef make(num_classes):\n    return 'a model'\n")
+    answer = vitral(*WORDS, "--model", "own.py:make")
+    assert answer.code == 2 and "made a str, not a torch.nn.Module" in answer.told
+
+
+def test_a_module_with_nothing_to_learn_is_refused(vitral, photos, own):
+    own.write_text(own.read_text() + "\n\nclass Empty(nn.Module):\n    pass\n")
+    answer = vitral(*WORDS, "--model", "own.py:Empty")
+    assert answer.code == 2 and "own.py:Empty has no parameters, so there is nothing to train." in answer.told
+
+
+def test_a_function_that_makes_a_module_will_do(vitral, photos, own):
+    own.write_text(own.read_text() + "\n\ndef make(num_classes):\n    return Mine(num_classes, dim=8)\n")
+    vitral(*WORDS, "--model", "own.py:make", "--json").done()
+
+
+def test_a_file_that_changed_is_not_taken_for_the_one_that_was_trained(vitral, run, photos, own, tmp_path):
+    before = vitral("eval", "run", "--json").done().json["accuracy"]
+    changed = tmp_path / "changed.py"
+    original = own.read_text()
+    changed.write_text(original.replace('"""Softmax', '"""A softmax'))
+    own.write_text(original.replace("dim=16", "dim=24"))
+    for words in (("eval", "run"), ("predict", "run", "photos/dark/0.png"), ("explain", "run", "photos/dark/0.png")):
+        answer = vitral(*words)
+        answer.refused(1, "own.py:Mine, which is gone or has changed since", "--code file.py:Name")
+    assert vitral("eval", "run", "--json", "--code", "changed.py:Mine").done().json["accuracy"] == before
+    vitral("eval", "run", "--code", "own.py:Mine").refused(1, "do not fit")
+    own.unlink()
+    vitral("eval", "run").refused(1, "is gone or has changed since")
+
+
+def test_a_changed_file_is_read_anew_and_leaves_nothing_beside_it(vitral, photos, quick, tmp_path, monkeypatch):
+    """Same length, same second: what was compiled before must not be taken for it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1)
+    vitral(*words, "--out", "a").done()
+    quick.write_text(quick.read_text().replace("F.relu(self.inner(x))", "F.gelu(self.inner(x))"))
+    vitral(*words, "--out", "b").done()
+    a, b = (Trained(tmp_path / name).weights for name in "ab")
+    assert any((a[name] != b[name]).any() for name in a)
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_a_module_without_attention_is_trained_and_says_so(vitral, photos, quick, tmp_path):
+    words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 2, "--out", "run")
+    answer = vitral(*words).done()
+    assert "No training film: No attention was seen." in answer.told
+    assert "No attention maps" in (tmp_path / "run" / "report.html").read_text()
+    answer = vitral("explain", "run", "photos/dark/0.png")
+    assert answer.code == 1 and "No attention was seen. Looked for scaled_dot_product_attention" in answer.told
+    assert not (tmp_path / "explained").exists()
+
+
+def test_the_card_alone_never_runs_code_that_was_not_hashed(vitral, run, own):
+    """A card that names another file does not make it run: the file must have the hash that the card has."""
+    evil = own.with_name("evil.py")
+    evil.write_text("raise SystemExit('it ran')\n")
+    card = run.card
+    card["architecture"]["code"]["file"] = str(evil)
+    (run.folder / "model.json").write_text(json.dumps(card))
+    answer = vitral("eval", "run")
+    assert answer.code == 1 and "evil.py" in answer.told and "it ran" not in answer.told
