@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
 from tiny import redraw, tiny_vit
 
 # A hooked forward breaks graph capture, so what is compiled is tested in the plain run only.

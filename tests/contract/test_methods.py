@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_vit
 
 import vitral.explain
+from tiny import tiny_vit
 from vitral import Maps
 from vitral.base.lookup import find, names
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
@@ -76,7 +76,9 @@ def test_it_is_the_same_each_time_and_for_each_image_alone(method, vit, images):
     together = explain(vit, images)
     np.testing.assert_array_equal(explain(vit, images).values, together.values)
     for place in range(2):
-        np.testing.assert_allclose(explain(vit, images[[place]]).values[0], together.values[place], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            explain(vit, images[[place]]).values[0], together.values[place], rtol=1e-4, atol=1e-5
+        )
 
 
 @every

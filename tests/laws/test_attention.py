@@ -5,9 +5,9 @@ import math
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import redraw
 from torch import nn
 
+from tiny import redraw
 from vitral import Attention
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 
@@ -80,7 +80,9 @@ def test_attention_is_torchs_multihead_attention_with_copied_weights(**shape):
     reference = nn.MultiheadAttention(x.shape[-1], attn.num_heads, bias=True, batch_first=True).double()
     with torch.no_grad():
         reference.in_proj_weight.copy_(attn.qkv.weight)
-        reference.in_proj_bias.copy_(torch.zeros_like(reference.in_proj_bias) if attn.qkv.bias is None else attn.qkv.bias)
+        reference.in_proj_bias.copy_(
+            torch.zeros_like(reference.in_proj_bias) if attn.qkv.bias is None else attn.qkv.bias
+        )
         reference.out_proj.weight.copy_(attn.proj.weight)
         reference.out_proj.bias.copy_(attn.proj.bias)
     torch.testing.assert_close(attn(x), reference(x, x, x, need_weights=True)[0], rtol=0, atol=1e-12)

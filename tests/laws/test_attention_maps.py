@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from tiny import redraw, tiny_vit
 from torch import nn
 
+from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.preprocessing import Preprocessing

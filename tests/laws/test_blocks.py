@@ -1,8 +1,8 @@
 """The rest of the lecture's diagram: the pre-norm block, the feed-forward network, pools and heads."""
 
 import torch
-from tiny import redraw, tiny_vit
 
+from tiny import redraw, tiny_vit
 from vitral import MLP, Attention, Block
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool, MLPHead

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny import tiny_vit
 
+from tiny import tiny_vit
 from vitral import create, watch
 from vitral.explain.methods.attention import attention
 from vitral.nn.family.mixer import QKNormAttention

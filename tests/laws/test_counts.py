@@ -75,7 +75,9 @@ def test_keys_are_timms():
 
 
 def test_names_are_listed_by_pattern_smallest_first():
-    assert list_models("vit_*_patch16_224") == [f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")]
+    assert list_models("vit_*_patch16_224") == [
+        f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large")
+    ]
     assert list_models("swin*") == []
     assert set(COUNTS) <= set(list_models())
     counts = [count(on_meta(name)) for name in list_models("vit_*_patch16_224")]

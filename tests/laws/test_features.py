@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tiny import tiny_vit
 
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import redraw
 
+from tiny import redraw
 from vitral import PatchEmbedding
 
 small = st.integers(1, 4)

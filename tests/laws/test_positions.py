@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from einops import rearrange
-from tiny import tiny_vit
 
+from tiny import tiny_vit
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosStart

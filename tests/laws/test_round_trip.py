@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from tiny import TINY, redraw, tiny_vit
 
+from tiny import TINY, redraw, tiny_vit
 from vitral import MLP, create, list_models
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.pool import MeanPool

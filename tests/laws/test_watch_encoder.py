@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny import redraw
 from torch import nn
 
+from tiny import redraw
 from vitral import watch
 
 TOKENS, WIDTH, HEADS = 10, 12, 2

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 import torch
-from tiny import tiny_vit
 from torch import nn
 
+from tiny import tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError
 from vitral.explain.methods.attention import attention

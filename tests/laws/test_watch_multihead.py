@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from tiny import redraw
 from torch import nn
 
+from tiny import redraw
 from vitral import watch
 
 BATCH, HEADS, TOKENS, WIDTH = 2, 3, 10, 12
@@ -34,7 +34,8 @@ MASKS = {
     "float mask for each head": dict(attn_mask=numbers(BATCH * HEADS, TOKENS, TOKENS)),
     "boolean mask and padding": dict(attn_mask=BARRED & ~torch.eye(TOKENS, dtype=torch.bool), key_padding_mask=PADDED),
     "float mask for each head and padding": dict(
-        attn_mask=numbers(BATCH * HEADS, TOKENS, TOKENS), key_padding_mask=torch.zeros(BATCH, TOKENS).masked_fill(PADDED, -math.inf)
+        attn_mask=numbers(BATCH * HEADS, TOKENS, TOKENS),
+        key_padding_mask=torch.zeros(BATCH, TOKENS).masked_fill(PADDED, -math.inf),
     ),
 }
 MASKS["boolean mask and padding"]["attn_mask"][:, 0] = False  # no query is left without a key

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jaxtyping import TypeCheckError
-from tiny import redraw, tiny_vit
 from torch import nn
 
+from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError, WatchError
 from vitral.explain import calls
@@ -169,5 +169,5 @@ def test_a_number_of_tokens_that_says_nothing_needs_the_number_before_the_patche
 @pytest.mark.parametrize("rows", ["columns", 0, [], ()], ids=repr)
 def test_the_watchers_message_names_the_ways_to_say_rows(vit, rows):
     # in the typed run, a type is refused first
-    with pytest.raises((UsageError, TypeCheckError), match='takes "prefix", "all" or a list|Type-check error'):
+    with pytest.raises((UsageError, TypeCheckError), match=r'takes "prefix", "all" or a list|Type-check error'):
         watch(vit, rows=rows)

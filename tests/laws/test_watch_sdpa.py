@@ -111,12 +111,16 @@ def test_heads_that_share_keys_and_values(mask, dtype):
     check(*drawn(*shapes), dtype=dtype, enable_gqa=True, attn_mask=mask)
 
 
-@pytest.mark.parametrize("how", [{}, dict(attn_mask=ALLOWED[:, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"])
+@pytest.mark.parametrize(
+    "how", [{}, dict(attn_mask=ALLOWED[:, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"]
+)
 def test_tensors_without_an_axis_of_heads(how):
     check(*drawn((BATCH, TOKENS, WIDTH), (BATCH, KEYS, WIDTH), (BATCH, KEYS, WIDTH)), **how)
 
 
-@pytest.mark.parametrize("how", [{}, dict(attn_mask=ALLOWED[0, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"])
+@pytest.mark.parametrize(
+    "how", [{}, dict(attn_mask=ALLOWED[0, 0]), dict(is_causal=True)], ids=["plain", "mask", "causal"]
+)
 def test_a_single_sequence_is_a_batch_of_one(how):
     check(*drawn((TOKENS, WIDTH), (KEYS, WIDTH), (KEYS, WIDTH)), **how)
 

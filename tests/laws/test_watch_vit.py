@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny import tiny_vit
 
+from tiny import tiny_vit
 from vitral import watch
 from vitral.explain.watch import TOLERANCE
 from vitral.nn.family.mixer import QKNormAttention
@@ -16,7 +16,9 @@ def by_hooks(model, images):
     """Each block's weights and values, formed from what its `qkv` gave, and what entered its `proj`."""
     projected, joined = [], []
     hooks = [block.attn.qkv.register_forward_hook(lambda _, __, out: projected.append(out)) for block in model.blocks]
-    hooks += [block.attn.proj.register_forward_hook(lambda _, given, __: joined.append(given[0])) for block in model.blocks]
+    hooks += [
+        block.attn.proj.register_forward_hook(lambda _, given, __: joined.append(given[0])) for block in model.blocks
+    ]
     out = model(images)
     for hook in hooks:
         hook.remove()

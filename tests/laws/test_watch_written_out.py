@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import redraw
 from torch import nn
 
+from tiny import redraw
 from vitral import watch
 
 SOFTMAX = {

@@ -129,7 +129,12 @@ def isolated(tmp_path_factory):
     """The environment of a process that cannot reach a network and computes in one thread."""
     blocked = tmp_path_factory.mktemp("blocked")
     (blocked / "sitecustomize.py").write_text(NO_NETWORK)
-    return os.environ | {"PYTHONPATH": str(blocked), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONWARNINGS": "error"}
+    return os.environ | {
+        "PYTHONPATH": str(blocked),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "100",
+        "PYTHONWARNINGS": "error",
+    }
 
 
 class Terminal:

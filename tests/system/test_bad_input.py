@@ -49,7 +49,11 @@ TYPED = {
         "img_size=50x50 cannot be cut into patches of 8x8",
         "The nearest size that works: 48x48.",
     ),
-    "unknown run": (("eval", "runs/shapes-7"), "There is no run 'runs/shapes-7'.", "the folder that `vitral train` made"),
+    "unknown run": (
+        ("eval", "runs/shapes-7"),
+        "There is no run 'runs/shapes-7'.",
+        "the folder that `vitral train` made",
+    ),
 }
 
 
@@ -283,7 +287,9 @@ def test_a_damaged_run_is_refused(vitral, trained, tmp_path, damage, words):
 
 def test_the_weights_of_another_model_are_refused(vitral, trained, quick, photos, tmp_path):
     """Exchanged with their hash, as by someone who edits the card."""
-    vitral("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--img-size", 24, "--epochs", 1, "--out", "b").done()
+    vitral(
+        "train", "--data", "photos", "--model", "vit_nano_patch8_48", "--img-size", 24, "--epochs", 1, "--out", "b"
+    ).done()
     run = trained.copy(tmp_path / "a")
     shutil.copy("b/model.safetensors", "a/model.safetensors")
     vitral("eval", "a").refused(FAILURE, "a/model.safetensors is not the file that a/model.json was written for")

@@ -17,7 +17,9 @@ TINY = ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--bat
 
 def fill(place, leave):
     """Take all but so many bytes of a file system."""
-    free = int(subprocess.run(["df", "--output=avail", "-B1", place], capture_output=True, text=True).stdout.split()[-1])
+    free = int(
+        subprocess.run(["df", "--output=avail", "-B1", place], capture_output=True, text=True).stdout.split()[-1]
+    )
     (place / "filler").write_bytes(b"\0" * max(0, free - leave))
 
 
@@ -153,7 +155,19 @@ def test_a_loss_or_gradient_that_is_no_number_stops_the_run_and_keeps_what_was_g
 ):
     """Of 20 steps the 12th breaks; every second is saved. The rest is done as if nothing had been."""
     (tmp_path / "quick.py").write_text(BREAKING)
-    words = ("train", "--data", "photos", "--model", f"quick.py:{name}", "--img-size", 8, "--batch-size", 8, "--epochs", 10)
+    words = (
+        "train",
+        "--data",
+        "photos",
+        "--model",
+        f"quick.py:{name}",
+        "--img-size",
+        8,
+        "--batch-size",
+        8,
+        "--epochs",
+        10,
+    )
     answer = (terminal if name == "Breaking" else vitral)(*words, "--out", "run")
     assert answer.code == 1 and "Traceback" not in answer.err
     told = answer.told

@@ -54,7 +54,6 @@ def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
         assert maps.prefix_mass[0, 0, head] == pytest.approx(weights[0], rel=1e-4)
 
 
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

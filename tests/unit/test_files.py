@@ -30,7 +30,9 @@ def test_a_file_replaces_what_was_there(tmp_path):
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("before", [None, "what was there"])
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"]
+)
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, step, before, error):
     path = tmp_path / "file"
     if before:
@@ -51,7 +53,9 @@ def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monke
     path, order = tmp_path / "file", []
     sync, replace = os.fsync, files.Path.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (order.append(("sync", path.exists())), sync(handle))[1])
-    monkeypatch.setattr(files.Path, "replace", lambda old, new: (order.append(("name", path.exists())), replace(old, new))[1])
+    monkeypatch.setattr(
+        files.Path, "replace", lambda old, new: (order.append(("name", path.exists())), replace(old, new))[1]
+    )
     write_file(path, "x")
     assert order[:2] == [("sync", False), ("name", False)]
 
@@ -102,7 +106,10 @@ def test_a_folder_replaces_the_one_before(tmp_path):
 def test_a_folder_that_fails_is_removed_and_the_one_before_kept(tmp_path, error):
     with write_folder(tmp_path / "new") as folder:
         (folder / "old").write_text("x")
-    with pytest.raises(StoreError if isinstance(error, OSError) else type(error)), write_folder(tmp_path / "new") as folder:
+    with (
+        pytest.raises(StoreError if isinstance(error, OSError) else type(error)),
+        write_folder(tmp_path / "new") as folder,
+    ):
         (folder / "half").write_text("x")
         raise error
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]

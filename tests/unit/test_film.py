@@ -81,7 +81,9 @@ def test_each_frame_is_a_picture_of_one_size_with_a_pane_for_each_image_and_laye
             for layer in range(3):
                 above = HEAD + (layer + 1) * (PANE + GAP)
                 pane = picture.crop((left, above, left + PANE, above + PANE))
-                np.testing.assert_array_equal(np.asarray(pane), np.asarray(lit(pixels[image], values[frame, image, layer], norm)))
+                np.testing.assert_array_equal(
+                    np.asarray(pane), np.asarray(lit(pixels[image], values[frame, image, layer], norm))
+                )
 
 
 def test_a_pane_is_brighter_where_attention_is_larger_on_one_scale():

@@ -18,7 +18,7 @@ def test_a_file_defines_what_it_is_named_after():
     assert find("explain.methods", "attention", "method") is attention
 
 
-@pytest.mark.parametrize("name", ["atention", "attentions", "ATTENTION"])
+@pytest.mark.parametrize("name", ["attenttion", "attentions", "ATTENTION"])
 def test_an_unknown_name_gives_the_nearest(name):
     with pytest.raises(UnknownName) as caught:
         find("explain.methods", name, "method")
@@ -50,7 +50,9 @@ def test_the_path_of_a_part_is_where_it_is_defined():
     assert path_of(3).endswith(":3")
 
 
-@pytest.mark.parametrize("path", ["explain.methods.attention:attention", "os:system", "nn.vit:Attention", "nn.vit:F", "x"])
+@pytest.mark.parametrize(
+    "path", ["explain.methods.attention:attention", "os:system", "nn.vit:Attention", "nn.vit:F", "x"]
+)
 def test_only_what_a_file_within_the_folder_defines_is_found(path):
     with pytest.raises(UnknownName, match="is no part of Vitral's models"):
         at_path(path, within="nn")

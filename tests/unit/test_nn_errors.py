@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tiny import tiny_vit
 
+from tiny import tiny_vit
 from vitral import Attention, PatchEmbedding, VisionTransformer, create
 from vitral.base.errors import ConfigError, ShapeError, UnknownName
 from vitral.nn.family.mixer import QKNormAttention
@@ -18,9 +18,7 @@ from vitral.nn.zoo import build
 def test_a_width_that_does_not_split_over_the_heads_names_the_heads_that_work(kind, width, heads, works):
     with pytest.raises(ConfigError) as caught:
         kind(width, heads)
-    assert str(caught.value) == (
-        f"embed_dim={width} cannot be split over num_heads={heads}; heads that work: {works}."
-    )
+    assert str(caught.value) == (f"embed_dim={width} cannot be split over num_heads={heads}; heads that work: {works}.")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,8 @@ def test_sines_and_cosines_need_a_multiple_of_four():
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("vit_tiny_patch16_244", "vit_tiny_patch16_224"), ("VIT_NANO_PATCH8_48", "vit_nano_patch8_48")]
+    ("name", "nearest"),
+    [("vit_tiny_patch16_244", "vit_tiny_patch16_224"), ("VIT_NANO_PATCH8_48", "vit_nano_patch8_48")],
 )
 def test_an_unknown_model_names_the_nearest_one(name, nearest):
     with pytest.raises(UnknownName, match=f"no model '{name}'. Did you mean '{nearest}'"):
@@ -96,7 +95,7 @@ def test_an_unknown_model_names_the_nearest_one(name, nearest):
 
 
 def test_an_unknown_setting_names_the_nearest_one():
-    with pytest.raises(ConfigError, match="no setting 'img_sise'. Did you mean 'img_size'"):
+    with pytest.raises(ConfigError, match=r"no setting 'img_sise'\. Did you mean 'img_size'"):
         create("vit_nano_patch8_48", img_sise=32)
     with pytest.raises(ConfigError, match="Settings: img_size, patch_size"):
         create("vit_nano_patch8_48", zzz=1)

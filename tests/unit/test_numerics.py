@@ -49,7 +49,8 @@ def test_a_precision_that_is_asked_for_is_used(machine, precision, has):
 
 
 @pytest.mark.parametrize(
-    ("compiler", "planned", "compiled"), [("g++", LONG, True), ("clang++", LONG, True), ("g++", LONG * 0.99, False), (None, LONG, False)]
+    ("compiler", "planned", "compiled"),
+    [("g++", LONG, True), ("clang++", LONG, True), ("g++", LONG * 0.99, False), (None, LONG, False)],
 )
 def test_automatic_compiling_is_for_long_runs_with_a_compiler(machine, compiler, planned, compiled):
     machine(compiler=compiler)

@@ -45,7 +45,9 @@ def test_the_homes_are_those_of_the_promised_names():
 
 
 def test_the_contract_is_kept():
-    promised = "PatchEmbedding Attention MLP Block VisionTransformer create list_models load load_image predict watch Maps"
+    promised = (
+        "PatchEmbedding Attention MLP Block VisionTransformer create list_models load load_image predict watch Maps"
+    )
     assert set(promised.split()) <= set(vitral.__all__)
 
 
@@ -55,16 +57,20 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
 
 def test_methods_are_called_by_name_after_importing_the_package_alone():
-    assert python("import vitral; print(vitral.explain.attention.__module__)").strip() == "vitral.explain.methods.attention"
-    with pytest.raises(AttributeError, match="has no attribute 'atention'"):
-        _ = vitral.explain.atention
+    assert (
+        python("import vitral; print(vitral.explain.attention.__module__)").strip()
+        == "vitral.explain.methods.attention"
+    )
+    with pytest.raises(AttributeError, match="has no attribute 'attenttion'"):
+        _ = vitral.explain.attenttion
 
 
 def test_the_lecture_is_printed_in_reading_order():
     done = subprocess.run([sys.executable, "-m", "vitral.nn"], capture_output=True, text=True, check=True)
-    places = [done.stdout.index(f"class {name}") for name in (
-        "PatchEmbedding", "LearnedPosition", "Attention", "MLP", "Block", "CLSPool", "VisionTransformer"
-    )]
+    places = [
+        done.stdout.index(f"class {name}")
+        for name in ("PatchEmbedding", "LearnedPosition", "Attention", "MLP", "Block", "CLSPool", "VisionTransformer")
+    ]
     assert places == sorted(places)
     assert len(READING_ORDER) == 7
     assert len(done.stdout.splitlines()) <= 450

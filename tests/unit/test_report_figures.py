@@ -49,7 +49,10 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
     masks = np.zeros((5, 4, 4), dtype=bool)
     masks[:, 1:3, 1:3] = True
     figure = contact_figure(pixels, labels, ["a", "b"], masks, "shapes", columns=3)
-    shown = [[int(axes.images[0].get_array()[0, 0, 0]) if axes.images else None for axes in figure.axes[row : row + 3]] for row in (0, 3)]
+    shown = [
+        [int(axes.images[0].get_array()[0, 0, 0]) if axes.images else None for axes in figure.axes[row : row + 3]]
+        for row in (0, 3)
+    ]
     assert shown == [[1, 4, None], [0, 2, 3]]
     assert [bool(axes.collections) for axes in figure.axes] == [False, False, False, False, False, True]
     assert figure.get_suptitle() == "shapes; outlined: the exact mask"
@@ -59,7 +62,12 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
 def test_a_contact_sheet_says_how_many_classes_it_leaves_out():
     count = MOST_CLASSES + 3
     figure = contact_figure(
-        np.zeros((count, 2, 2, 3), dtype=np.uint8), np.arange(count), [str(i) for i in range(count)], None, "set", columns=1
+        np.zeros((count, 2, 2, 3), dtype=np.uint8),
+        np.arange(count),
+        [str(i) for i in range(count)],
+        None,
+        "set",
+        columns=1,
     )
     assert len(figure.axes) == MOST_CLASSES
     assert figure.get_suptitle() == "set; 3 more classes"

@@ -38,7 +38,10 @@ def page(text="plain", film=2):
         headline=text,
         detail=text,
         facts={text: text, "n": "3"},
-        sections=[Section(text, text, [Picture(CONTENT, text, text), Picture(CONTENT, text, "")]), Section("two", "words")],
+        sections=[
+            Section(text, text, [Picture(CONTENT, text, text), Picture(CONTENT, text, "")]),
+            Section("two", "words"),
+        ],
         settings={text: text, "epochs": 3, "nothing": None},
         commands=[(text, text)],
         repeat=text,
@@ -68,7 +71,9 @@ def test_a_text_in_the_films_script_cannot_end_the_script():
 
 def test_the_page_needs_no_other_file():
     html = page().html()
-    addresses = [value for name, value in Reader(html).attributes if name in ("src", "href", "action", "data", "srcset")]
+    addresses = [
+        value for name, value in Reader(html).attributes if name in ("src", "href", "action", "data", "srcset")
+    ]
     assert len(addresses) == 3
     assert all(address.startswith(("data:image/png;base64,", "data:image/webp;base64,")) for address in addresses)
     assert not re.findall(r"https?://|@import|url\(|//cdn", html)

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_vit
 
+from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName, VitralError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.mixer import QKNormAttention
@@ -198,4 +198,6 @@ def test_a_model_that_nothing_describes_is_not_saved(dressed, tmp_path):
 
 
 def test_preprocessing_comes_back_as_it_went(saved, wrapped):
-    assert load(saved).preprocessing == wrapped.preprocessing == Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
+    assert (
+        load(saved).preprocessing == wrapped.preprocessing == Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
+    )

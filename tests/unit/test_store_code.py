@@ -4,9 +4,9 @@ import textwrap
 
 import pytest
 import torch
-from tiny import redraw
 from torch import nn
 
+from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.store.code import from_code, is_code
 from vitral.store.model import load, save_model
@@ -104,7 +104,7 @@ def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("own.py:Onw", UnknownName, r"defines no 'Onw'\. Did you mean 'Own'\?"),
+        ("own.py:Ownn", UnknownName, r"defines no 'Ownn'\. Did you mean 'Own'\?"),
         ("own.py", UnknownName, "It defines: Own, small, number, Asks, Fails"),
         ("own.py:WIDTH", UnknownName, "defines no 'WIDTH'"),
         ("own.py:nn", UnknownName, "defines no 'nn'"),
