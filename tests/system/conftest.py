@@ -1,127 +1,11 @@
 """The command line as a person types it: in a folder of its own, without a network, mostly as a process of its own."""
 
-import contextlib
-import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from safetensors.numpy import load_file
 
-NO_NETWORK = """
-import socket
-
-def refuse(*args, **kwargs):
-    raise AssertionError("The command line tried to use the network.")
-
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-"""
-
-OWN = '''
-import torch
-from torch import nn
-
-
-class Attention(nn.Module):
-    """Softmax attention, written out by hand."""
-
-    def __init__(self, dim, heads):
-        super().__init__()
-        self.heads = heads
-        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
-
-    def forward(self, x):
-        b, n, d = x.shape
-        q, k, v = (f(x).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
-        weights = (q @ k.transpose(-2, -1) * (d // self.heads) ** -0.5).softmax(dim=-1)
-        return self.out((weights @ v).transpose(1, 2).reshape(b, n, d))
-
-
-class Mine(nn.Module):
-    def __init__(self, num_classes, img_size=16, dim=16, depth=2):
-        super().__init__()
-        self.patches = nn.Conv2d(3, dim, 4, 4)
-        self.cls = nn.Parameter(torch.zeros(1, 1, dim))
-        self.blocks = nn.ModuleList(Attention(dim, 2) for _ in range(depth))
-        self.head = nn.Linear(dim, num_classes)
-
-    def forward(self, images):
-        x = self.patches(images).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1)
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x[:, 0])
-'''
-
-QUICK = '''
-import torch
-import torch.nn.functional as F
-from torch import nn
-
-
-class Quick(nn.Module):
-    """Small and without attention, so that a whole run takes a second."""
-
-    def __init__(self, num_classes):
-        super().__init__()
-        self.first, self.inner, self.head = nn.Linear(48, 16), nn.Linear(16, 16), nn.Linear(16, num_classes)
-
-    def forward(self, images):
-        x = F.relu(self.first(F.adaptive_avg_pool2d(images, 4).flatten(1)))
-        return self.head(F.relu(self.inner(x)))
-
-
-class Traced(Quick):
-    """Answers differently where it was compiled."""
-
-    def forward(self, images):
-        return super().forward(-images if torch.compiler.is_compiling() else images)
-'''
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command said, and how it ended."""
-
-    words: tuple[str, ...]
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        """The last line on standard output, as a machine reads it."""
-        return json.loads(self.out.splitlines()[-1])
-
-    def done(self):
-        assert self.code == 0, self.err + self.out
-        return self
-
-    def refused(self, code, *words):
-        """One clear message, on standard error: no traceback, nothing on standard output."""
-        assert self.code == code, f"{' '.join(self.words)} ended with {self.code}\n{self.err}{self.out}"
-        assert "Traceback" not in self.err and "Warning" not in self.err, self.err
-        assert self.out == ""
-        for word in words:
-            assert word in self.told, self.err
-        return self
-
-    @property
-    def told(self):
-        """Its prose on one line, without the frames around it."""
-        return " ".join(self.err.replace("│", " ").split())
-
-
-def text(words):
-    return tuple(map(str, words))
+from shell import NO_NETWORK, OWN, QUICK, Answer, Terminal, Trained, paint, text
 
 
 @pytest.fixture(scope="session")
@@ -135,40 +19,6 @@ def isolated(tmp_path_factory):
         "COLUMNS": "100",
         "PYTHONWARNINGS": "error",
     }
-
-
-class Terminal:
-    """Commands as processes of their own."""
-
-    def __init__(self, environment, folder):
-        self.environment, self.folder = environment, folder
-
-    def start(self, *words):
-        return subprocess.Popen(
-            [sys.executable, "-m", "vitral", *text(words)],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def __call__(self, *words):
-        process = self.start(*words)
-        out, err = process.communicate(timeout=300)
-        return Answer(text(words), process.returncode, out, err)
-
-    def stopped(self, *words, when, by):
-        """Run a command, send it a signal as soon as `when()` holds, and wait for its end."""
-        process = self.start(*words)
-        try:
-            while not when() and process.poll() is None:
-                time.sleep(0.005)
-            process.send_signal(by)
-            out, err = process.communicate(timeout=300)
-        finally:
-            process.kill()
-        return Answer(text(words), process.returncode, out, err)
 
 
 @pytest.fixture
@@ -198,40 +48,6 @@ def vitral(tmp_path, monkeypatch, capfd):
     return run
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A run folder."""
-
-    folder: Path
-    answer: Answer | None = None
-
-    @property
-    def weights(self):
-        return load_file(self.folder / "model.safetensors")
-
-    @property
-    def card(self):
-        return json.loads((self.folder / "model.json").read_text())
-
-    @property
-    def metrics(self):
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
-
-    @property
-    def steps(self):
-        return self.metrics[-1]["step"]
-
-    @property
-    def last_checkpoint(self):
-        """The only checkpoint there is."""
-        (folder,) = (self.folder / "checkpoints").iterdir()
-        return folder
-
-    def copy(self, place):
-        shutil.copytree(self.folder, place)
-        return Trained(place)
-
-
 @pytest.fixture(scope="session")
 def trained(isolated, tmp_path_factory):
     """A run of the lecture's model on a few small shapes, made once by the real command."""
@@ -239,17 +55,6 @@ def trained(isolated, tmp_path_factory):
     words = ("train", "--data", "shapes:n=64,size=16", "--epochs", 2, "--batch-size", 16, "--json")
     answer = Terminal(isolated, folder)(*words).done()
     return Trained(folder / "runs" / "shapes-1", answer)
-
-
-def paint(home, shades, count=12, size=(12, 16)):
-    """A class folder for each grey, with noisy pictures of about that grey."""
-    rng = np.random.default_rng(0)
-    for name, shade in shades.items():
-        (home / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            pixels = rng.normal(shade, 40, (*size, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(home / name / f"{number}.png")
-    return home
 
 
 @pytest.fixture
@@ -272,21 +77,3 @@ def quick(tmp_path):
     path = tmp_path / "quick.py"
     path.write_text(QUICK)
     return path
-
-
-@contextlib.contextmanager
-def small_disk(place, size, read_only=False):
-    """A file system of its own, of so many bytes."""
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
-    try:
-        if read_only:
-            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)  # a traceback may hold a file open
-
-
-def tree(folder):
-    """Every file below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

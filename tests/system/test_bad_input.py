@@ -1,4 +1,4 @@
-"""Whatever a person types wrong, or whatever is wrong with a file: one clear message, the right exit code, no trace left.
+"""Whatever is typed wrong, or wrong with a file: one clear message, the right exit code, no trace left.
 
 Each kind is typed once as a real process; its variants go to the same entry point in this one.
 """
@@ -9,11 +9,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import paint, tree
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import vitral as package
+from shell import paint, tree
 from vitral.base.errors import ConfigError
 from vitral.cli import main
 
@@ -70,7 +70,8 @@ MORE = {
     "an option of another verb": (("models", "--epochs", 3), "--epochs"),
     "an argument too many": (("train", "shapes"), "shapes"),
     "an option without its value": (("train", "--seed"), "--seed"),
-    "an unknown augmentation": ((*SMALL, "--augment", "shfit"), "There is no augmentation 'shfit'. Did you mean 'shift'?"),
+    "an unknown augmentation": (
+        (*SMALL, "--augment", "shfit"), "There is no augmentation 'shfit'. Did you mean 'shift'?"),
     "an unknown precision": ((*SMALL, "--precision", "bfloat61"), "Did you mean 'bfloat16'?", "auto, float32"),
     "an unknown split": (("data", "shapes", "--split", "tset"), "split='tset'", "Did you mean 'test'?"),
     "a whole number with a fraction": ((*SMALL, "--batch-size", "8.5"), "--batch-size", "'8.5'"),
@@ -87,8 +88,9 @@ MORE = {
     "no image to classify": (("predict", "RUN"), "No images were named."),
     "no run to classify with": (("predict",), "MODEL"),
     "no data to look at": (("data",), "DATA"),
-    "a model pattern that fits none": (("models", "vit_tinny*"), "There is no model 'vit_tinny*'", "`vitral models` lists"),
-    "too many classes to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it takes 1 to 1,000."),
+    "a model pattern that fits none": (
+        ("models", "vit_tinny*"), "There is no model 'vit_tinny*'", "`vitral models` lists"),
+    "no class to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it takes 1 to 1,000."),
     "a block that does not exist": (
         ("explain", "RUN", "IMAGE", "--layer", 99), "There is no layer 99: the model has 4, 0 to 3."),
     "a head that does not exist": (

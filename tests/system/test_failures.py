@@ -7,10 +7,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import QUICK, Trained, small_disk, tree
 from safetensors.numpy import load_file
 
 import vitral as package
+from shell import QUICK, Trained, small_disk, tree
 
 TINY = ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--batch-size", 8)
 

@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import Trained
 
 import vitral as package
+from shell import Trained
 from vitral.data.image import load_image
 
 WORDS = ("train", "--data", "photos", "--img-size", 16, "--epochs", 4, "--batch-size", 8)
@@ -57,15 +57,15 @@ def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("def __init__(self, dim, heads):", "def __init__(self, dim, heads:"), ("own.py does not run", "SyntaxError in line HERE")),
+        (("(self, dim, heads):", "(self, dim, heads:"), ("own.py does not run", "SyntaxError in line HERE")),
         (("import torch\n", "import troch\n"), ("own.py does not run", "ModuleNotFoundError in line HERE", "troch")),
-        (("self.cls = nn.Parameter(", "self.cls = nn.Paramter("), ("own.py:Mine(", "AttributeError in line HERE", "Paramter")),
-        (("num_classes, img_size=16", "num_classes, width, img_size=16"), ("asks for width", "Give it a default", "num_classes, img_size")),
-        (("return self.head(x[:, 0])", "return self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
-        (("return self.head(x[:, 0])", "return {'logits': self.head(x[:, 0])}"), ("must return logits", "it returned dict")),
+        (("nn.Parameter(", "nn.Paramter("), ("own.py:Mine(", "AttributeError in line HERE", "Paramter")),
+        (("num_classes, img_size", "num_classes, width, img_size"), ("asks for width", "Give it a default")),
+        (("self.head(x[:, 0])", "self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
+        (("self.head(x[:, 0])", "{'logits': self.head(x[:, 0])}"), ("must return logits", "it returned dict")),
         (("nn.Linear(dim, num_classes)", "nn.Linear(dim, 10)"), ("2 classes", "it returned (1, 10)")),
-        (("x = x + block(x)", "x = x + block(y)"), ("own.py:Mine failed on one image of 16x16: NameError in line HERE", "'y'")),
-        (("return self.head(x[:, 0])", "return self.head(x[:, 0].repeat(1, 2))"), ("RuntimeError in line HERE", "cannot be multiplied")),
+        (("block(x)", "block(y)"), ("own.py:Mine failed on one image of 16x16: NameError in line HERE", "'y'")),
+        (("x[:, 0])", "x[:, 0].repeat(1, 2))"), ("RuntimeError in line HERE", "cannot be multiplied")),
     ],
     ids=["syntax", "import", "constructor", "argument", "tokens", "dictionary", "classes", "forward", "sizes"],
 )  # fmt: skip

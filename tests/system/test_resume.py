@@ -6,8 +6,9 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import Trained, tree
 from safetensors.numpy import load_file
+
+from shell import Terminal, Trained, tree
 
 WORDS = ("train", "--data", "shapes:n=64,size=16", "--epochs", 5, "--batch-size", 16)  # 20 steps, every second saved
 TIMINGS = ("seconds", "images_per_second", "waiting")
@@ -16,8 +17,6 @@ TIMINGS = ("seconds", "images_per_second", "waiting")
 @pytest.fixture(scope="module")
 def unbroken(isolated, tmp_path_factory):
     """20 steps in one go."""
-    from conftest import Terminal
-
     folder = tmp_path_factory.mktemp("unbroken")
     Terminal(isolated, folder)(*WORDS, "--out", "run").done()
     return Trained(folder / "run")

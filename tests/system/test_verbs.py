@@ -1,14 +1,14 @@
-"""What each verb does when all is well: results on standard output, prose beside it, nothing written but what it says."""
+"""What each verb does when all is well: results on standard output, prose beside it, only the files it names."""
 
 import json
 import shutil
 
 import numpy as np
 import pytest
-from conftest import tree
 from PIL import Image
 
 import vitral as package
+from shell import tree
 from vitral.base.lookup import names
 from vitral.data.named import named
 
@@ -140,7 +140,7 @@ def test_models_prints_its_table_for_a_person(vitral):
 
 def test_data_draws_a_contact_sheet(terminal):
     answer = terminal("data", "shapes:n=64,size=16", "--json").done()
-    assert sum(answer.json["classes"].values()) == 64 and list(answer.json["classes"])[0] == "disk"
+    assert sum(answer.json["classes"].values()) == 64 and next(iter(answer.json["classes"])) == "disk"
     assert tree(terminal.folder) == ["shapes.png"] and answer.json["sheet"] == "shapes.png"
     with Image.open(terminal.folder / "shapes.png") as sheet:
         assert sheet.format == "PNG" and min(sheet.size) > 300

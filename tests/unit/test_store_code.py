@@ -1,5 +1,6 @@
 """The reader's own model, `file.py:Name`, is built, saved and loaded like Vitral's own."""
 
+import os
 import textwrap
 
 import pytest
@@ -40,6 +41,9 @@ def number():
 class Asks(nn.Module):
     def __init__(self, num_classes, temperature):
         super().__init__()
+
+class Nothing(nn.Module):
+    pass
 
 class Fails(nn.Module):
     def __init__(self, num_classes):
@@ -105,13 +109,18 @@ def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
     ("name", "error", "message"),
     [
         ("own.py:Ownn", UnknownName, r"defines no 'Ownn'\. Did you mean 'Own'\?"),
-        ("own.py", UnknownName, "It defines: Own, small, number, Asks, Fails"),
+        (
+            "own.py",
+            UnknownName,
+            r"names no class\. Say which: .*own\.py:NAME, of Own, small, number, Asks, ",
+        ),
         ("own.py:WIDTH", UnknownName, "defines no 'WIDTH'"),
         ("own.py:nn", UnknownName, "defines no 'nn'"),
         ("none.py:Own", UnknownName, r"no file .*none\.py\. Your own model is named as file\.py:Name"),
         ("own.py:number", ConfigError, "made a int, not a torch.nn.Module"),
         ("own.py:Asks", ConfigError, "asks for temperature, which is not known. Give it a default"),
-        ("own.py:Fails", UsageError, "failed: KeyError: 'no such thing'"),
+        ("own.py:Nothing", ConfigError, "has no parameters, so there is nothing to train"),
+        ("own.py:Fails", UsageError, "failed: KeyError in line 36: 'no such thing'"),
     ],
 )
 def test_what_cannot_be_built_is_said(file, name, error, message):
@@ -133,6 +142,16 @@ def test_a_file_that_does_not_run_is_named_with_its_line(tmp_path, source, messa
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(UsageError, match=message):
         from_code(f"{tmp_path / 'own.py'}:f", 5, (8, 8))
+
+
+def test_a_file_is_run_as_it_is_now_and_nothing_is_left_beside_it(file):
+    """Even if neither its size nor its time tell that it has changed."""
+    times = file.stat().st_atime, file.stat().st_mtime
+    assert from_code(f"{file}:Own", 5, (8, 8)).stem.out_channels == 4
+    file.write_text(SOURCE.replace("WIDTH = 4", "WIDTH = 6"))
+    os.utime(file, times)
+    assert from_code(f"{file}:Own", 5, (8, 8)).stem.out_channels == 6
+    assert [entry.name for entry in file.parent.iterdir()] == ["own.py"]
 
 
 def test_a_dataclass_in_the_file_works(tmp_path):

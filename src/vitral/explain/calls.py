@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from vitral.base.errors import WatchError
@@ -52,7 +52,7 @@ def weights_of(
     return logits.softmax(dim=-1)
 
 
-def with_heads(x: Float[Tensor, "*b n e"]) -> Float[Tensor, "b h n e"]:
+def with_heads(x: Shaped[Tensor, "*b n e"]) -> Shaped[Tensor, "b h n e"]:
     """Tensors of attention with one axis of batches and one of heads; without one of heads there is one head."""
     return x.flatten(0, -4) if x.ndim > 3 else x.reshape(-1, 1, *x.shape[-2:])
 

@@ -42,7 +42,9 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
             f"{file} defines no {attribute!r}.{nearest(attribute, modules)} "
             f"It defines: {', '.join(modules) or 'nothing to call'}."
         )
-    model = call(modules[attribute], name, path, dict(num_classes=num_classes, img_size=square(img_size), in_channels=3))
+    model = call(
+        modules[attribute], name, path, dict(num_classes=num_classes, img_size=square(img_size), in_channels=3)
+    )
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} made a {type(model).__name__}, not a torch.nn.Module.")
     if not any(True for _ in model.parameters()):

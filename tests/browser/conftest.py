@@ -1,0 +1,71 @@
+"""Reports of real runs, opened in Chromium."""
+
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from shell import QUICK, paint
+from vitral.cli import main
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "These tests open the report in Chromium, which is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """The report of a short run, its film included."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    words = ["--data", "shapes:n=64,size=16", "--epochs", "1", "--batch-size", "8"]
+    assert main(["train", *words, "--out", str(folder)]) == 0
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory):
+    """The report of a run whose classes are named like markup, and which has no film."""
+    folder = tmp_path_factory.mktemp("hostile")
+    paint(folder / "photos", {"<img src=x onerror=alert(1)>": 60, "{{ 7 * 7 }} & 'so' \"on\"": 190})
+    (folder / "quick.py").write_text(QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ["--data", "photos", "--model", "quick.py:Quick", "--img-size", "8", "--epochs", "1"]
+        assert main(["train", *words, "--out", "run"]) == 0
+    return folder / "run" / "report.html"
+
+
+class Opened:
+    """A page, and what it did when it was opened."""
+
+    def __init__(self, browser, path, **settings):
+        self.context = browser.new_context(**settings)
+        self.page = self.context.new_page()
+        self.complaints, self.requests, self.dialogs = [], [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url[:80]}"))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.page.clock.install()
+        self.page.goto(path.as_uri())
+
+
+@pytest.fixture
+def opened(chromium):
+    """Open a report in a window: `opened(path, viewport=...)`."""
+    windows = []
+
+    def window(path, **settings):
+        windows.append(Opened(chromium, path, **settings))
+        return windows[-1]
+
+    yield window
+    for one in windows:
+        one.context.close()

@@ -1,0 +1,113 @@
+"""The package as others install it: the built wheel, and `pip install .`, each in a clean environment of its own.
+
+The clean environments see the libraries of this one, not the source tree: what Vitral needs must be in its wheel.
+"""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from shell import Answer, text
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "vitral"
+
+
+def clean(place):
+    """A new environment without Vitral; its Python."""
+    venv.create(place, with_pip=False, symlinks=True)
+    (home,) = (place / "lib").glob("python*/site-packages")
+    (home / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place / "bin" / "python"
+
+
+def install(python, what, environment):
+    options = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation")
+    command = [sys.executable, "-m", "pip", "--python", python, "install", *options, what]
+    subprocess.run(command, cwd=python.parent, env=environment | {"PYTHONWARNINGS": "default"}, check=True)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory, isolated):
+    """Built from the source tree, as for a release."""
+    place = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place, ROOT]
+    subprocess.run(command, env=isolated | {"PYTHONWARNINGS": "default"}, check=True, stdout=subprocess.DEVNULL)
+    (built,) = place.iterdir()
+    return built
+
+
+def in_environment(python, environment, folder):
+    """Run the `vitral` of an environment in a folder."""
+
+    def run(*words):
+        command = [python.parent / "vitral", *text(words)]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        return Answer(text(words), done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.mark.parametrize("what", ["the built wheel", "pip install ."])
+def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos, quick, what):
+    python = clean(tmp_path / "clean")
+    install(python, ROOT if what == "pip install ." else request.getfixturevalue("wheel"), isolated)
+    script = "import vitral, vitral.base.errors; print(vitral.__file__)"
+    found = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.startswith(str(tmp_path / "clean"))
+
+    vitral = in_environment(python, isolated, tmp_path)
+    assert "vit_nano_patch8_48" in vitral("models").done().out
+    words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1, "--out", "run")
+    vitral(*words).done()
+    assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if not name.partition("/")[0].endswith(".dist-info")}
+        notes = {name.partition("/")[2] for name in archive.namelist()} - {name.partition("/")[2] for name in held}
+    files = {
+        f"vitral/{path.relative_to(SOURCE)}"
+        for path in SOURCE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert held == files
+    assert "vitral/report/page.html" in held
+    assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= notes
+
+
+def imported(path):
+    """The top-level packages that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_everything_that_is_imported_is_required(wheel):
+    """By the wheel's own metadata; what only an extra brings is imported where it is used."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = archive.read(name).decode()
+    required = {
+        re.split(r"[^\w-]", line.removeprefix("Requires-Dist: "))[0].lower().replace("_", "-"): "extra ==" in line
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist: ")
+    }
+    belongs = importlib.metadata.packages_distributions()
+    used = (
+        {name for path in SOURCE.rglob("*.py") for name in imported(path)} - set(sys.stdlib_module_names) - {"vitral"}
+    )
+    needed = {belongs[name][0].lower().replace("_", "-") for name in used}
+    assert needed <= required.keys()
+    assert {name for name, extra in required.items() if not extra} == needed - {"scikit-learn"}

@@ -1,0 +1,500 @@
+"""Every option of every verb does what `--help` says: it is changed, and the result changes with it.
+
+An option that has no effect here has no test, and fails: a new one is enrolled by existing.
+"""
+
+import dataclasses
+import functools
+import inspect
+import json
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shell import Trained, paint, tree
+from vitral.base.lookup import names
+from vitral.train.recipe import PRESETS
+
+EFFECTS = {}
+
+
+def effect(verb, option):
+    """Enrol what shows that an option works."""
+
+    def enrol(shows):
+        EFFECTS[verb, option] = shows
+        return shows
+
+    return enrol
+
+
+OPTIONS = [
+    (verb, field.name)
+    for verb in names("cli")
+    for field in dataclasses.fields(import_module(f"vitral.cli.{verb}").Options)
+]
+
+
+@pytest.mark.parametrize(("verb", "option"), OPTIONS)
+def test_an_option_does_what_it_says(request, verb, option):
+    assert (verb, option) in EFFECTS, f"vitral {verb} --{option} has no test: add @effect({verb!r}, {option!r}) here."
+    shows = EFFECTS[verb, option]
+    asked = list(inspect.signature(shows).parameters)
+    shows(*(verb if name == "verb" else request.getfixturevalue(name) for name in asked))
+
+
+def test_no_test_is_of_an_option_that_is_gone():
+    assert EFFECTS.keys() <= set(OPTIONS)
+
+
+# train
+
+QUICKLY = dict(data="photos", model="quick.py:Quick", img_size=8, batch_size=8, epochs=3, seed=3, precision="float32")
+
+
+@pytest.fixture
+def train(vitral, photos, quick, tmp_path):
+    """Train with some options changed: `train(lr=0)`. What is not changed is small and quick."""
+    count = iter(range(100))
+
+    def run(**changes):
+        folder = tmp_path / f"run{next(count)}"
+        words = [
+            word
+            for name, value in (QUICKLY | {"out": folder} | changes).items()
+            if value is not None
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
+        return Trained(changes.get("out", folder), vitral("train", *words).done())
+
+    return run
+
+
+def same(one, other):
+    return all((one.weights[name] == values).all() for name, values in other.weights.items())
+
+
+def size(weights):
+    """The norm of the weight matrices."""
+    return sum(float((values**2).sum()) for name, values in weights.items() if name.endswith("weight"))
+
+
+@effect("train", "data")
+def data_is_what_is_learned(train, tmp_path):
+    paint(tmp_path / "birds", {"crow": 20, "gull": 120, "swan": 230})
+    run = train(data="birds")
+    assert run.card["classes"] == ["crow", "gull", "swan"]
+    assert run.weights["head.weight"].shape[0] == 3
+
+
+@effect("train", "model")
+def model_is_what_is_trained(train):
+    run = train(model="vit_nano_patch4_32", img_size=16)
+    assert run.weights["patch_embed.proj.weight"].shape[1:] == (3, 4, 4)
+    assert "cls_token" in run.weights and "cls_token" not in train().weights
+
+
+@effect("train", "epochs")
+def epochs_are_passes_over_the_images(train):
+    """16 images in batches of 8."""
+    assert [train(epochs=epochs).steps for epochs in (0.5, 1, 5)] == [1, 2, 10]
+
+
+@effect("train", "batch_size")
+def batch_size_is_the_images_of_a_step(train):
+    runs = {size: train(batch_size=size) for size in (4, 16, 1000)}
+    assert {size: run.steps for size, run in runs.items()} == {4: 12, 16: 3, 1000: 3}
+    assert "12 steps of 4 images" in runs[4].answer.told and "3 steps of 16 images" in runs[1000].answer.told
+
+
+@effect("train", "optimizer")
+def optimizer_is_what_moves_the_weights(train):
+    muon, adamw = train(optimizer="muon"), train(optimizer="adamw")
+    assert not same(muon, adamw)
+    assert len(optimizers(muon)) == 2 and len(optimizers(adamw)) == 1
+
+
+def optimizers(run):
+    return torch.load(run.last_checkpoint / "optimizers.pt", weights_only=True)["optimizers"]
+
+
+@effect("train", "lr")
+def lr_is_how_far_a_step_goes(train):
+    still, slow, fast = (train(lr=lr, weight_decay=0) for lr in (0, 1e-4, 1e-2))
+    assert same(still, train(lr=0, weight_decay=0, epochs=1))
+    assert 0 < distance(slow, still) < distance(fast, still)
+
+
+def distance(one, other):
+    return sum(float(np.abs(one.weights[name] - values).sum()) for name, values in other.weights.items())
+
+
+@effect("train", "weight_decay")
+def weight_decay_makes_weights_smaller(train):
+    none, much = (train(weight_decay=decay, lr=0.01, optimizer="adamw") for decay in (0, 10))
+    assert size(much.weights) < 0.95 * size(none.weights)
+
+
+@effect("train", "warmup")
+def warmup_makes_the_first_steps_small(train):
+    sudden, gentle = (train(warmup=warmup, epochs=0.5, batch_size=8) for warmup in (0, 0.9))
+    still = train(lr=0, epochs=0.5)
+    assert distance(gentle, still) < 0.8 * distance(sudden, still)
+    assert gentle.metrics[0]["lr"] < sudden.metrics[0]["lr"]
+
+
+@effect("train", "clip")
+def clip_bounds_the_gradient(train):
+    """AdamW divides by the gradient's size, so it is seen where that would grow from step to step."""
+    free, tight = train(clip=1_000, optimizer="adamw", lr=0.1), train(clip=0.001, optimizer="adamw", lr=0.1)
+    moment = [
+        sum(float(state["exp_avg"].norm() ** 2) for state in optimizers(run)[0]["state"].values()) ** 0.5
+        for run in (free, tight)
+    ]
+    assert moment[1] <= 0.001 < moment[0]
+    assert not same(free, tight)
+
+
+@effect("train", "label_smoothing")
+def label_smoothing_keeps_the_answers_unsure(train, vitral, photos):
+    sure, unsure = (train(label_smoothing=smoothing, epochs=40, lr=0.01) for smoothing in (0, 0.9))
+    likeliest = []
+    for run in (sure, unsure):
+        (found,) = vitral("predict", run.folder, photos / "dark" / "0.png", "--json").json["predictions"]
+        likeliest.append(max(found["classes"].values()))
+    assert likeliest[1] < 0.6 < 0.9 < likeliest[0]
+
+
+@effect("train", "augment")
+def augment_changes_the_training_images(train):
+    runs = [train(augment=name) for name in names("data.augmentation")]
+    assert all(not same(one, other) for place, one in enumerate(runs) for other in runs[:place])
+
+
+@effect("train", "img_size")
+def img_size_is_what_images_are_cut_to(train):
+    run = train(img_size=24, model="vit_nano_patch8_48")
+    assert run.card["preprocessing"]["size"] == [24, 24]
+    assert run.weights["pos_embed"].shape[1] == 1 + 9
+    assert train(img_size=None, model="vit_nano_patch8_48").card["preprocessing"]["size"] == [48, 48]
+
+
+@effect("train", "precision")
+def precision_is_what_is_computed_in(train):
+    half, single = train(precision="bfloat16"), train(precision="float32")
+    assert not same(half, single)
+    assert "bfloat16, as asked" in half.answer.told and "float32, as asked" in single.answer.told
+    assert all(values.dtype == np.float32 for values in half.weights.values())
+    assert same(train(precision="auto"), single)  # this model is too narrow to gain
+
+
+@effect("train", "compile")
+def compile_runs_the_compiled_model(train, monkeypatch):
+    """By a backend that needs no C++ compiler; the module answers differently where it is compiled."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    compiled, plain, chosen = (train(compile=choice, model="quick.py:Traced") for choice in ("yes", "no", "auto"))
+    assert not same(compiled, plain) and same(chosen, plain)
+    assert "; compiled" in compiled.answer.told and "; not compiled" in plain.answer.told
+    torch.compiler.reset()
+
+
+@effect("train", "seed")
+def seed_draws_weights_order_and_augmentation(train):
+    assert same(train(seed=1), train(seed=1))
+    first, second = train(seed=1, lr=0, weight_decay=0), train(seed=2, lr=0, weight_decay=0)
+    assert not same(first, second)
+    assert first.folder.joinpath("metrics.jsonl").read_text() != second.folder.joinpath("metrics.jsonl").read_text()
+
+
+@effect("train", "on_bad_image")
+def on_bad_image_stops_or_skips(train, vitral, photos):
+    (photos / "dark" / "0.png").write_bytes(b"damaged")
+    assert "15 images to train" in train(on_bad_image="skip").answer.told
+    words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--on-bad-image", "fail")
+    vitral(*words).refused(1, "dark/0.png")
+
+
+@effect("train", "out")
+def out_is_where_the_run_goes(train, tmp_path):
+    assert (train(out=tmp_path / "deep" / "here").folder / "report.html").is_file()
+    assert "run: runs/photos-1" in train(out=None).answer.told
+
+
+@effect("train", "config")
+def config_gives_the_settings_and_the_command_line_comes_first(train, vitral, tmp_path):
+    run = train(lr=0.005, epochs=2)
+    vitral("train", "--config", run.folder / "config.yaml", "--out", "again").done()
+    assert same(Trained(tmp_path / "again"), run)
+    vitral("train", "--config", run.folder / "config.yaml", "--out", "longer", "--epochs", 3).done()
+    assert Trained(tmp_path / "longer").steps == 6 and not same(Trained(tmp_path / "longer"), run)
+
+
+@effect("train", "resume")
+def resume_goes_on_where_a_run_stopped(train, vitral, tmp_path):
+    """The module asks for a stop once, after two steps; the rest of the law is in test_resume.py."""
+    with (tmp_path / "quick.py").open("a") as file:
+        file.write("""
+class Once(Quick):
+    def forward(self, images):
+        import os, signal, pathlib
+        if self.training and not pathlib.Path("once").exists():
+            pathlib.Path("once").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(images)
+""")
+    words = ("train", "--data", "photos", "--model", "quick.py:Once", "--img-size", 8, "--batch-size", 8)
+    assert vitral(*words, "--epochs", 3, "--out", "run").code == 130
+    run = Trained(tmp_path / "run")
+    assert run.last_checkpoint.name == "step-000001"
+    assert vitral("train", "--resume", "run", "--json").done().json["steps"] == 6
+    assert run.last_checkpoint.name == "step-000006"
+
+
+@effect("train", "json")
+@effect("eval", "json")
+@effect("predict", "json")
+@effect("explain", "json")
+@effect("models", "json")
+@effect("data", "json")
+def json_is_the_last_line_and_only_if_asked_for(verb, vitral, photos, quick, trained):
+    image = photos / "dark" / "0.png"
+    words = {
+        "train": ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1),
+        "eval": (trained.folder,),
+        "predict": (trained.folder, image),
+        "explain": (trained.folder, image, "--layer", 0, "--head", 0),
+        "models": ("vit_nano*",),
+        "data": ("shapes:n=8,size=16",),
+    }[verb]
+    with_json, without = vitral(verb, *words, "--json").done(), vitral(verb, *words).done()
+    assert isinstance(json.loads(with_json.out), dict) and len(with_json.out.splitlines()) == 1
+    assert "{" not in without.out
+
+
+# eval
+
+
+@pytest.fixture
+def run(train):
+    """A short run on the photos."""
+    return train()
+
+
+@effect("eval", "model")
+@effect("predict", "model")
+@effect("explain", "model")
+def model_is_the_run_that_answers(verb, vitral, trained, train, photos):
+    other = train(model="vit_nano_patch4_32", img_size=16)
+    image = photos / "dark" / "0.png"
+    more = {"eval": (), "predict": (image, "--top", 1_000), "explain": (image, "--layer", 0)}[verb]
+    for run, count in ((trained, 8), (other, 2)):
+        for model in (run.folder, run.folder / "model.safetensors", run.folder / "model.json"):
+            found = vitral(verb, model, *more, "--json").done().json
+            if verb == "eval":
+                assert len(found["confusion"]) == count
+            elif verb == "predict":
+                assert found["predictions"][0]["classes"].keys() == set(run.card["classes"])
+            else:
+                assert found["explained"][0]["class"] in run.card["classes"]
+
+
+@effect("eval", "data")
+def data_is_what_the_model_is_judged_by(vitral, run, tmp_path):
+    paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40)
+    assert vitral("eval", run.folder, "--json").done().json["n"] == 4
+    answer = vitral("eval", run.folder, "--data", "more", "--json").done()
+    assert (answer.json["data"], answer.json["n"]) == ("more", 12)
+
+
+@effect("eval", "split")
+def split_is_which_images_judge(vitral, trained):
+    test, val = (vitral("eval", trained.folder, "--split", split, "--json").done().json for split in ("test", "val"))
+    assert (test["split"], val["split"]) == ("test", "val") and test["confusion"] != val["confusion"]
+    best = [record for record in trained.metrics if record.get("best")][-1]
+    assert val["accuracy"] == best["accuracy"]
+
+
+@effect("eval", "on_bad_image")
+def on_bad_image_stops_or_skips_in_judging(vitral, run, tmp_path):
+    paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40)
+    for path in (tmp_path / "more").rglob("1*.png"):
+        path.write_bytes(b"damaged")
+    vitral("eval", run.folder, "--data", "more").refused(1, "is not an image", "--on-bad-image skip")
+    answer = vitral("eval", run.folder, "--data", "more", "--on-bad-image", "skip", "--json").done()
+    assert answer.json["n"] < 12 and "could not be read and were left out" in answer.told
+
+
+@effect("eval", "code")
+@effect("predict", "code")
+@effect("explain", "code")
+def code_is_where_the_readers_own_model_is_now(verb, vitral, photos, own, tmp_path):
+    words = ("train", "--data", "photos", "--model", "own.py:Mine", "--img-size", 16, "--epochs", 1, "--out", "run")
+    vitral(*words).done()
+    own.rename(tmp_path / "moved.py")
+    words = (verb, "run", *[photos / "dark" / "0.png"] * (verb != "eval"))
+    vitral(*words).refused(1, "is gone or has changed since")
+    vitral(*words, "--code", "moved.py:Mine").done()
+
+
+# predict and explain
+
+
+@effect("predict", "images")
+@effect("explain", "images")
+def images_are_files_or_folders(verb, vitral, trained, photos, tmp_path):
+    (tmp_path / "two").mkdir()
+    images = [(photos / "light" / name).rename(tmp_path / "two" / name) for name in ("1.png", "2.png")]
+    image, more = photos / "dark" / "3.png", ("--layer", 0, "--head", 0) if verb == "explain" else ()
+    key = {"predict": "predictions", "explain": "explained"}[verb]
+    (one,) = vitral(verb, trained.folder, image, *more, "--json").done().json[key]
+    many = vitral(verb, trained.folder, tmp_path / "two", image, *more, "--json").done().json[key]
+    assert [row["image"] for row in many] == [*map(str, images), str(image)]
+    same = {"predict": "classes", "explain": "largest"}[verb]
+    assert many[2][same] == one[same] != many[0][same]
+
+
+@effect("predict", "top")
+def top_is_how_many_classes_are_named(vitral, trained, photos):
+    image = photos / "dark" / "0.png"
+    for top in (1, 5):
+        found = vitral("predict", trained.folder, image, "--top", top, "--json").done().json["predictions"][0]
+        chances = list(found["classes"].values())
+        assert len(chances) == top and chances == sorted(chances, reverse=True)
+
+
+@effect("predict", "on_bad_image")
+@effect("explain", "on_bad_image")
+def on_bad_image_stops_or_skips_a_picture(verb, vitral, trained, photos):
+    (photos / "dark" / "0.png").write_bytes(b"damaged")
+    images = (photos / "dark" / "0.png", photos / "dark" / "1.png")
+    more, key = {"predict": ((), "predictions"), "explain": (("--layer", 0), "explained")}[verb]
+    vitral(verb, trained.folder, *images, *more).refused(1, "dark/0.png")
+    answer = vitral(verb, trained.folder, *images, *more, "--on-bad-image", "skip", "--json").done()
+    assert [row["image"] for row in answer.json[key]] == [str(images[1])]
+    assert "1 of 2 images could not be read and were left out" in answer.told and str(images[0]) in answer.told
+
+
+@pytest.fixture
+def explain(vitral, trained, photos):
+    """Explain one picture with some options; the numbers it wrote, and what it said."""
+
+    def run(*words):
+        answer = vitral("explain", trained.folder, photos / "dark" / "0.png", *words, "--json").done()
+        with np.load(answer.json["explained"][0]["numbers"]) as numbers:
+            return dict(numbers), answer
+
+    return run
+
+
+@effect("explain", "layer")
+def layer_is_which_blocks_are_shown(explain):
+    whole, _ = explain()
+    some, _ = explain("--layer", 2, 0)
+    assert list(some["layers"]) == [whole["layers"][2], whole["layers"][0]]
+    assert (some["values"] == whole["values"][:, [2, 0]]).all()
+
+
+@effect("explain", "head")
+def head_is_which_heads_are_shown(explain):
+    whole, _ = explain("--layer", 0)
+    some, _ = explain("--layer", 0, "--head", 3, 1)
+    assert list(some["heads"]) == [3, 1]
+    assert (some["values"] == whole["values"][:, :, [3, 1]]).all()
+
+
+@effect("explain", "query")
+def query_is_whose_attention_is_shown(explain):
+    cls, said = explain("--layer", 0, "--query", 0)
+    patch, said_of_patch = explain("--layer", 0, "--query", 2)
+    assert (cls["values"] != patch["values"]).any()
+    assert "CLS" in str(cls["explained"]) and "atch 1" in str(patch["explained"])
+    assert "CLS keeps" in said.told and "CLS keeps" not in said_of_patch.told
+
+
+@effect("explain", "out")
+def out_is_where_the_maps_go(explain, tmp_path):
+    explain("--layer", 0, "--out", "deep/maps")
+    assert tree(tmp_path / "deep") == ["maps/0.attention.npz", "maps/0.attention.png"]
+    assert not (tmp_path / "explained").exists()
+
+
+# models
+
+
+@effect("models", "pattern")
+def pattern_is_which_models_are_listed(vitral):
+    listed = [row["name"] for row in vitral("models", "vit_*_patch32_*", "--json").done().json["models"]]
+    assert listed and all("_patch32_" in name for name in listed)
+    assert len(vitral("models", "vit_base_patch16_224", "--json").done().json["models"]) == 1
+
+
+@effect("models", "num_classes")
+def num_classes_is_what_the_head_is_counted_for(vitral):
+    words = ("models", "vit_base_patch16_224", "--json", "--num-classes")
+    count = {number: vitral(*words, number).done().json["models"][0]["parameters"] for number in (0, 10)}
+    assert count[10] - count[0] == 768 * 10 + 10
+
+
+# data
+
+
+def sheet(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@effect("data", "data")
+def data_is_what_the_sheet_shows(vitral, photos, tmp_path):
+    assert set(vitral("data", "photos", "--json").done().json["classes"]) == {"dark", "light"}
+    assert set(vitral("data", "digits", "--json").done().json["classes"]) == set("0123456789")
+    assert {"photos.png", "digits.png"} <= set(tree(tmp_path))
+
+
+@effect("data", "out")
+def out_is_where_the_sheet_goes(vitral, tmp_path):
+    vitral("data", "shapes:n=8,size=16", "--out", "deep/sheet.png").done()
+    assert tree(tmp_path) == ["deep/sheet.png"]
+
+
+@effect("data", "split")
+def split_is_which_images_are_shown(vitral):
+    shown = {}
+    for split in ("train", "val", "test"):
+        words = ("data", "shapes:n=64,size=16", "--split", split, "--out", f"{split}.png", "--json")
+        assert sum(vitral(*words).done().json["classes"].values()) == {"train": 64}.get(split, 2_000)
+        shown[split] = sheet(f"{split}.png")
+    assert len({image.tobytes() for image in shown.values()}) == 3
+
+
+@effect("data", "img_size")
+def img_size_is_what_a_folders_images_are_cut_to(vitral, photos):
+    answer = vitral("data", "photos", "--img-size", 32, "--out", "small.png").done()
+    assert "images of 32x32" in answer.told
+    assert "images of 64x64" in vitral("data", "photos", "--out", "large.png").done().told
+    assert sheet("small.png").tobytes() != sheet("large.png").tobytes()
+
+
+@effect("data", "check")
+def check_measures_what_the_set_asks_for(vitral, tmp_path, monkeypatch):
+    """A set whose classes are told by their mean colour does not hold, and the exit code says so."""
+    monkeypatch.setitem(PRESETS, "folder", PRESETS["folder"] | dict(epochs=2, augment="none"))
+    for split, count in (("train", 30), ("val", 4), ("test", 30)):
+        paint(tmp_path / "grey" / split, {"dark": 40, "light": 210}, count=count)
+    answer = vitral("data", "grey", "--check", "--json")
+    findings = {found["name"]: found for found in answer.json["check"]}
+    assert len(findings) == 5 and answer.code == 1
+    assert findings["mean colour, linear"]["accuracy"] == 1 and not findings["mean colour, linear"]["holds"]
+    assert all(0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1 for found in findings.values())
+    assert "DOES NOT HOLD" in answer.told and "must be at chance (50.0%)" in answer.told
+    assert "check" not in vitral("data", "grey", "--json").done().json
+
+
+@effect("data", "on_bad_image")
+def on_bad_image_stops_or_skips_in_a_sheet(vitral, photos):
+    (photos / "dark" / "0.png").write_bytes(b"damaged")
+    vitral("data", "photos").refused(1, "dark/0.png")
+    answer = vitral("data", "photos", "--on-bad-image", "skip", "--json").done()
+    assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.told
