@@ -41,7 +41,7 @@ def run() -> dict[str, object]:
     arms = [(name, recipe, parts) for name, parts in MODELS.items()]
     arms += [(name, replace(recipe, **changed), {}) for name, changed in RECIPES.items()]
     for name, settings, parts in arms:
-        numerics = choose(settings.precision, "no", 0, 0)
+        numerics = choose(settings.precision, "never", 0, 0)
         model = train(name, data, settings, numerics, silent, shuffle=False, **parts)
         accuracy, n = accuracy_of(model, data.val, numerics), len(data.val)
         results.append({"arm": name, "accuracy": accuracy, "interval": interval(accuracy, n), "n": n})

@@ -195,7 +195,7 @@ def precision_is_what_is_computed_in(train):
 def compile_runs_the_compiled_model(train, monkeypatch):
     """By a backend that needs no C++ compiler; the module answers differently where it is compiled."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    compiled, plain, chosen = (train(compile=choice, model="quick.py:Traced") for choice in ("yes", "no", "auto"))
+    compiled, plain, chosen = (train(compile=choice, model="quick.py:Traced") for choice in ("always", "never", "auto"))
     assert not same(compiled, plain) and same(chosen, plain)
     assert "; compiled" in compiled.answer.told and "; not compiled" in plain.answer.told
     torch.compiler.reset()

@@ -34,7 +34,7 @@ def test_automatic_precision_is_bfloat16_where_the_processor_has_it_and_the_mode
     machine, bfloat16, width, precision, reason
 ):
     machine(bfloat16)
-    choice = choose("auto", "no", width, 0.0)
+    choice = choose("auto", "never", width, 0.0)
     assert choice.precision == precision
     assert choice.reason == f"{reason}; not compiled"
 
@@ -43,7 +43,7 @@ def test_automatic_precision_is_bfloat16_where_the_processor_has_it_and_the_mode
 @pytest.mark.parametrize("has", [True, False])
 def test_a_precision_that_is_asked_for_is_used(machine, precision, has):
     machine(has)
-    choice = choose(precision, "no", 8, 0.0)
+    choice = choose(precision, "never", 8, 0.0)
     assert choice.precision == precision
     assert choice.reason.startswith(f"{precision}, as asked")
 
@@ -67,14 +67,14 @@ def test_a_run_that_is_not_compiled_for_want_of_a_compiler_says_so(machine):
 
 def test_compiling_as_asked(machine):
     machine()
-    assert choose("float32", "yes", 8, 0.0).compile is True
-    assert choose("float32", "no", 8, LONG * 10).compile is False
+    assert choose("float32", "always", 8, 0.0).compile is True
+    assert choose("float32", "never", 8, LONG * 10).compile is False
 
 
 def test_compiling_without_a_compiler_is_refused_with_advice(machine):
     machine(compiler=None)
-    with pytest.raises(ConfigError, match=r"--compile yes needs a C\+\+ compiler.*Install g\+\+ or clang"):
-        choose("float32", "yes", 8, 0.0)
+    with pytest.raises(ConfigError, match=r"--compile always needs a C\+\+ compiler.*Install g\+\+ or clang"):
+        choose("float32", "always", 8, 0.0)
 
 
 def test_a_graphics_processor_is_used_where_there_is_one(machine):
@@ -87,6 +87,6 @@ def test_a_graphics_processor_is_used_where_there_is_one(machine):
 def test_autocast_computes_in_the_chosen_precision(machine, precision, dtype):
     machine()
     linear, x = torch.nn.Linear(3, 2), torch.randn(4, 3)
-    with choose(precision, "no", 8, 0.0).autocast():
+    with choose(precision, "never", 8, 0.0).autocast():
         assert linear(x).dtype == dtype
     assert linear(x).dtype == torch.float32

@@ -46,11 +46,11 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     else:
         reason = f"{precision}, as asked"
     can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
-    if compile == "yes" and not can_compile:
+    if compile == "always" and not can_compile:
         raise ConfigError(
-            "--compile yes needs a C++ compiler, and none was found. Install g++ or clang, or leave it out."
+            "--compile always needs a C++ compiler, and none was found. Install g++ or clang, or leave it out."
         )
-    compiled = can_compile if compile == "yes" else compile == "auto" and can_compile and planned >= LONG
+    compiled = can_compile if compile == "always" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"
     if compile == "auto" and planned >= LONG and not can_compile:
         reason += ", since no C++ compiler was found"

@@ -81,7 +81,7 @@ def checked(data: Dataset, recipe: Recipe) -> list[dict[str, Any]]:
             yield progress.stepped
 
     findings = []
-    for finding in parts(data, recipe, choose(recipe.precision, "no", 0, 0), shown):
+    for finding in parts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
         verdict = "holds" if finding.holds else "DOES NOT HOLD"
         say(
             f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "

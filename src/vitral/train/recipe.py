@@ -56,7 +56,7 @@ class Recipe:
         Option("auto: bfloat16 where this processor computes in it and the model is wide enough to gain."),
     ] = "auto"
     compile: Annotated[
-        Literal["auto", "yes", "no"], Option("auto: only for long runs, since compiling takes up to a minute.")
+        Literal["auto", "always", "never"], Option("auto: only for long runs, since compiling takes up to a minute.")
     ] = "auto"
     seed: Annotated[
         int, Option("Of the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
