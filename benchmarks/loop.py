@@ -20,9 +20,9 @@ STEPS = 300
 
 
 def run() -> dict[str, object]:
-    """Images a second, in turns: bare steps, a whole `vitral train` with no options, bare, whole, bare."""
+    """Images a second, in turns: bare steps, a whole `vitral train` with no options, bare steps again."""
     bare, whole = [], []
-    for turn in range(5):
+    for turn in range(3):
         (whole if turn % 2 else bare).append(whole_run() if turn % 2 else bare_steps())
         print(f"   bare {[round(x) for x in bare]}  whole {[round(x) for x in whole]} images/s", flush=True)
     pairs = [2 * rate / (before + after) for rate, before, after in zip(whole, bare, bare[1:])]

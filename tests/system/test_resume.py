@@ -98,7 +98,7 @@ class Stopping(Quick):
             Stopping.steps += 1
             if str(Stopping.steps) in Path("stops").read_text().split():
                 os.kill(os.getpid(), signal.SIGINT)
-        return super().forward(images)
+        return super().forward(F.dropout(images, 0.2, self.training))
 """
 
 
@@ -121,6 +121,20 @@ def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(vitral, photos
     assert (run.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
     assert equal(state(run), state(whole))
     assert untimed(run) == untimed(whole)
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_leaves_the_last_checkpoint(vitral, photos, quick, tmp_path):
+    quick.write_text(
+        quick.read_text()
+        + STOPPING.replace("os.kill(os.getpid(), signal.SIGINT)", "[os.kill(os.getpid(), signal.SIGINT) for _ in 'ab']")
+    )
+    (tmp_path / "stops").write_text("8")
+    words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)
+    answer = vitral(*words, "--epochs", 10, "--out", "run")
+    assert answer.code == 130 and "vitral train: interrupted." in answer.told
+    assert Trained(tmp_path / "run").last_checkpoint.name == "step-000006"
+    (tmp_path / "stops").write_text("")
+    vitral("train", "--resume", "run").done()
 
 
 def test_a_finished_run_is_left_as_it_is_and_its_report_written_again(vitral, trained, tmp_path):

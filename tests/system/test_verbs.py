@@ -148,6 +148,20 @@ def test_data_draws_a_contact_sheet(terminal):
     assert "64 images of 16x16 in 8 classes" in answer.err
 
 
+def test_a_set_is_shown_whatever_its_size(vitral, photos):
+    """Also where no model's patches would divide it."""
+    assert "images of 21x21" in vitral("data", "shapes:n=8,size=21").done().told
+    assert "images of 33x33" in vitral("data", "photos", "--img-size", 33).done().told
+
+
+def test_data_never_writes_over_another_picture(vitral, photos, tmp_path, monkeypatch):
+    (tmp_path / "photos.png").write_text("mine")
+    assert vitral("data", "photos", "--json").done().json["sheet"] == "photos-2.png"
+    assert (tmp_path / "photos.png").read_text() == "mine"
+    monkeypatch.chdir(photos)
+    assert vitral("data", ".", "--json").done().json["sheet"] == "photos.png"
+
+
 def test_a_folder_of_photos_is_trained_on_and_judged(vitral, photos, tmp_path):
     words = ("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--epochs", 6, "--batch-size", 16)
     answer = vitral(*words, "--img-size", 16, "--json").done()

@@ -1,8 +1,11 @@
 """`load_image`: whatever the file holds, upright 8-bit RGB comes out, or an `ImageError` that names the file."""
 
+import contextlib
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -345,6 +348,20 @@ def test_a_damaged_file_is_an_image_or_an_image_error(kind, data):
 def test_bytes_of_anything_are_an_image_error(content, start):
     with pytest.raises(ImageError):
         load_image(start + content)
+
+
+def test_reading_in_threads_leaves_the_warnings_filters_as_they_were():
+    """Some files make Pillow warn; `warnings.catch_warnings` overlapping in threads would leave its own filters."""
+    odd = WHOLE["TIFF"][:40]
+    before = list(warnings.filters)
+
+    def read(number):
+        with contextlib.suppress(ImageError):
+            load_image(odd if number % 3 else WHOLE["JPEG"])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(300)))
+    assert warnings.filters == before
 
 
 def refused(path, *words):

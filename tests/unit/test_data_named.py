@@ -32,7 +32,7 @@ def test_a_folder_with_the_name_of_a_built_in_set_is_named_by_its_path(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("shape", "shapes"), ("Shapes", "shapes"), ("digit", "digits"), ("digist:seed=1", "digits")]
+    ("wrong", "right"), [("shape", "shapes"), ("Shapes", "shapes"), ("digit", "digits"), ("digtis:seed=1", "digits")]
 )
 def test_a_wrong_name_gets_the_nearest_right_one(wrong, right):
     with pytest.raises(

@@ -64,6 +64,15 @@ def write_folder(path: Path) -> Iterator[Path]:
             raise
 
 
+def free(path: Path) -> Path:
+    """A path that is not taken: `name.png`, else `name-2.png`, ..."""
+    number, wanted = 1, path
+    while path.exists():
+        number += 1
+        path = wanted.with_stem(f"{wanted.stem}-{number}")
+    return path
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:

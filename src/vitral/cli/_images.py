@@ -7,20 +7,27 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitral.base.errors import ImageError, UsageError
+from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
 from vitral.data.folder import images_in
 from vitral.data.image import load_image
+from vitral.data.preprocess import fit
 
 
-def read_images(paths: Sequence[Path], on_bad_image: str) -> list[tuple[Path, UInt8[np.ndarray, "_ _ 3"]]]:
-    """Each image with its path; a folder stands for the images in it. Raises `UsageError` if there are none."""
+def read_images(
+    paths: Sequence[Path], preprocessing: Preprocessing, on_bad_image: str
+) -> list[tuple[Path, UInt8[np.ndarray, "y x 3"]]]:
+    """Each image, cut to the model's size, with its path; a folder stands for the images in it.
+
+    Raises `UsageError` if there are none.
+    """
     files = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
     if not files:
         raise UsageError(f"There are no images in {', '.join(map(str, paths))}." if paths else "No images were named.")
     read, bad = [], []
     for file in files:
         try:
-            read.append((file, load_image(file)))
+            read.append((file, fit(load_image(file), preprocessing)))
         except ImageError as error:
             if on_bad_image == "fail":
                 raise

@@ -1,7 +1,7 @@
 """What a verb's MODEL and DATA mean."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -16,6 +16,7 @@ from vitral.nn.zoo import MODELS, create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
 from vitral.store.model import dress
+from vitral.train.recipe import Recipe
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
 
@@ -41,8 +42,8 @@ def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     return create(name, num_classes=num_classes, img_size=img_size)
 
 
-def model_and_data(recipe: Any) -> tuple[Classifier, Dataset]:
-    """Both as a recipe names them, made to fit each other."""
+def data_of(recipe: Recipe) -> Dataset:
+    """The data that a recipe names, at the size that its model takes where the data leaves it open."""
     built_in = not isinstance(named(recipe.data), Path)
     if built_in and recipe.img_size:
         raise ConfigError(
@@ -50,6 +51,11 @@ def model_and_data(recipe: Any) -> tuple[Classifier, Dataset]:
             f"{recipe.data.partition(':')[0]}:size={recipe.img_size}."
         )
     side = recipe.img_size or (MODELS[recipe.model][2] if recipe.model in MODELS else PHOTO)
-    data = data_set(recipe.data, Preprocessing(size=(side, side)), recipe.seed, recipe.on_bad_image)
+    return data_set(recipe.data, Preprocessing(size=(side, side)), recipe.seed, recipe.on_bad_image)
+
+
+def model_and_data(recipe: Recipe) -> tuple[Classifier, Dataset]:
+    """Both as a recipe names them, made to fit each other."""
+    data = data_of(recipe)
     model = untrained(recipe.model, len(data.classes), data.preprocessing.size)
     return dress(model, list(data.classes), data.preprocessing, {}), data

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from vitral.base.config import Option, check
-from vitral.base.files import write_file
+from vitral.base.files import free, write_file
 from vitral.base.numerics import choose
 from vitral.cli import say
-from vitral.cli._open import model_and_data
+from vitral.cli._open import data_of, model_and_data
 from vitral.cli._progress import Progress
 from vitral.data.dataset import Dataset
 from vitral.report.contact import contact_figure
@@ -43,7 +43,7 @@ class Options:
 def run(options: Options) -> dict[str, Any]:
     started = preset(options.data) | {"img_size": options.img_size, "on_bad_image": options.on_bad_image}
     recipe = Recipe(**started)
-    _, data = model_and_data(recipe)
+    data = model_and_data(recipe)[1] if options.check else data_of(recipe)
     split = data.load(options.split)
     counts = np.bincount(split.labels, minlength=len(data.classes))
     say(
@@ -52,8 +52,8 @@ def run(options: Options) -> dict[str, Any]:
     )
     for name, count in zip(data.classes, counts):
         say(f"  {name:<16} {count:,}")
-    name = Path(options.data.partition(":")[0]).name
-    path = options.out or Path(f"{name}.png")
+    name = Path(options.data.partition(":")[0]).resolve().name
+    path = options.out or free(Path(f"{name}.png"))
     write_file(
         path,
         png(contact_figure(split.pixels, split.labels, data.classes, split.masks, f"{options.data}, {options.split}")),

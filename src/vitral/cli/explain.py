@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 
 from vitral.base.config import Option, check
+from vitral.base.files import free
 from vitral.cli import say
 from vitral.cli._images import read_images
-from vitral.data.preprocess import batch_of
+from vitral.data.preprocess import normalise
 from vitral.explain.methods.attention import attention
 from vitral.store.model import load
-from vitral.store.predict import predict
+from vitral.store.predict import probabilities
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,19 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     model = load(options.model, options.code)
-    read = read_images(options.images, options.on_bad_image)
+    read = read_images(options.images, model.preprocessing, options.on_bad_image)
     written = []
     for path, image in read:
+        pixels = np.stack([image])
         maps = attention(
             model,
-            batch_of([image], model.preprocessing),
+            normalise(torch.from_numpy(pixels), model.preprocessing),
             layers=options.layer or None,
             heads=options.head or None,
             query=options.query,
         )
-        probabilities = predict(model, [image])[0]
-        answer = int(probabilities.argmax())
+        chances = probabilities(model, pixels)[0]
+        answer = int(chances.argmax())
         picture = maps.save(free(options.out / f"{path.stem}.attention.png"))
         numbers = maps.save(picture.with_suffix(".npz"))
         own = float(maps.prefix_mass.mean())
@@ -58,7 +61,7 @@ def run(options: Options) -> dict[str, Any]:
         peak = float(maps.values.max())
         kept = f"CLS keeps {own:.0%} of its attention for itself" if options.query == 0 else f"{own:.0%} goes to CLS"
         say(
-            f"{path}: {model.classes[answer]} ({probabilities[answer]:.1%}). {kept}; the most a patch gets is "
+            f"{path}: {model.classes[answer]} ({chances[answer]:.1%}). {kept}; the most a patch gets is "
             f"{peak:.1f} times uniform "
             f"(row {row}, column {column}; {maps.layers[layer]}, head {maps.heads[head]}). "
             f"Residual {maps.residual:.0e}.\n  {picture}"
@@ -75,12 +78,3 @@ def run(options: Options) -> dict[str, Any]:
             }
         )
     return {"explained": written}
-
-
-def free(path: Path) -> Path:
-    """A path that is not taken: `name.png`, else `name-2.png`, ..."""
-    number, wanted = 1, path
-    while path.exists():
-        number += 1
-        path = wanted.with_stem(f"{wanted.stem}-{number}")
-    return path

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+
 from vitral.base.config import Option, check
 from vitral.cli import say
 from vitral.cli._images import read_images
 from vitral.store.model import load
-from vitral.store.predict import predict as probabilities_of
+from vitral.store.predict import probabilities
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     model = load(options.model, options.code)
-    read = read_images(options.images, options.on_bad_image)
-    found = probabilities_of(model, [image for _, image in read])
+    read = read_images(options.images, model.preprocessing, options.on_bad_image)
+    found = probabilities(model, np.stack([image for _, image in read]))
     results = []
     for (path, _), row in zip(read, found):
         best = row.argsort()[::-1][: options.top]

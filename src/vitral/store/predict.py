@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.data.image import load_image
-from vitral.data.preprocess import batch_of
+from vitral.data.preprocess import fit, normalise
 from vitral.store.classifier import Classifier
 
 AT_ONCE = 64
@@ -27,11 +27,16 @@ def predict(model: Classifier, images: Image | Sequence[Image]) -> Float[np.ndar
     several = [images] if isinstance(images, str | Path | np.ndarray) else images
     if not len(several):
         raise UsageError("There are no images to predict.")
-    loaded = [image if isinstance(image, np.ndarray) else load_image(image) for image in several]
+    cut = [fit(image if isinstance(image, np.ndarray) else load_image(image), model.preprocessing) for image in several]
+    return probabilities(model, np.stack(cut))
+
+
+def probabilities(model: Classifier, pixels: UInt8[np.ndarray, "b y x 3"]) -> Float[np.ndarray, "b k"]:
+    """The same for images that are cut to the model's size already."""
     device = next(model.parameters()).device
     rows = []
     with evaluating(model), torch.inference_mode():
-        for start in range(0, len(loaded), AT_ONCE):
-            batch = batch_of(loaded[start : start + AT_ONCE], model.preprocessing).to(device)
-            rows.append(model(batch).float().softmax(dim=1).cpu())
+        for start in range(0, len(pixels), AT_ONCE):
+            images = normalise(torch.from_numpy(pixels[start : start + AT_ONCE]).to(device), model.preprocessing)
+            rows.append(model(images).float().softmax(dim=1).cpu())
     return torch.cat(rows).numpy()
