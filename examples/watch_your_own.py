@@ -32,4 +32,5 @@ with torch.no_grad(), vitral.watch(model) as seen:
 
 for layer in seen.layers:
     row = layer.rows([0])
-    print(f"{layer.name}: CLS keeps {row[..., 0].mean():.1%} for itself; rows sum to {row.sum(-1).mean():.6f}; residual {layer.residual:.0e}")
+    kept, total = row[..., 0].mean(), row.sum(-1).mean()
+    print(f"{layer.name}: CLS keeps {kept:.1%} for itself; rows sum to {total:.6f}; residual {layer.residual:.0e}")
