@@ -19,46 +19,53 @@ def share(value: float) -> str:
 
 def numbers() -> str:
     """Markdown tables of what was measured, with n and the machine."""
-    demo, digits, check, speed, loop, start = map(read, ("demo", "digits", "check", "speed", "loop", "start"))
-    machine = f"{demo['machine']['cpu']}, {demo['machine']['cores']} cores, PyTorch {demo['versions']['torch']}"
-    rows = [
-        f"Measured on {machine}; intervals are 95 %. `make bench` measures them again.",
-        "",
-        "| `vitral train` | test accuracy | time |",
-        "|---|---|---|",
-    ]
-    for run in demo["runs"]:
-        low, high = run["interval"]
-        rows.append(
-            f"| `shapes`, seed {run['seed']} | {share(run['test_accuracy'])} ({share(low)} to {share(high)}, "
-            f"n = {run['n']:,}) | {run['seconds']:.0f} s |"
-        )
-    for run in digits["runs"]:
-        low, high = run["interval"]
-        rows.append(
-            f"| `digits`, split {run['seed']} | {share(run['test_accuracy'])} ({share(low)} to {share(high)}, "
-            f"n = {run['n']:,}) | {run['seconds']:.0f} s |"
-        )
-    rows += ["", "| does `shapes` ask for more than its parts? | accuracy | must be |", "|---|---|---|"]
-    for finding in check["findings"]:
+    tables = {"demo": trained, "digits": trained, "check": asked, "trials": tried, "speed": compared}
+    found = {name: table for name, table in tables.items() if (RESULTS / f"{name}.json").is_file()}
+    origin = read(next(iter(found)))
+    machine = f"{origin['machine']['cpu']}, {origin['machine']['cores']} cores, PyTorch {origin['versions']['torch']}"
+    parts = [f"Measured on {machine}; intervals are 95 %. `make bench` measures them again."]
+    parts += ["\n".join(table(name, read(name))) for name, table in found.items()]
+    loop, start = read("loop"), read("start")
+    parts.append(
+        f"The whole `vitral train` loop ran at {loop['ratio']:.2f} of its bare step's speed (n = {len(loop['pairs'])}); "
+        f"`vitral --help` takes {start['median_s']:.2f} s (median of {start['rounds']})."
+    )
+    return "\n\n".join(parts)
+
+
+def accuracy(record: dict) -> str:
+    """With its interval and n."""
+    value = record.get("test_accuracy", record.get("accuracy"))
+    low, high = record["interval"] if "interval" in record else (record["low"], record["high"])
+    return f"{share(value)} ({share(low)} to {share(high)}, n = {record['n']:,})"
+
+
+def trained(name: str, record: dict) -> list[str]:
+    data, what = ("shapes", "seed") if name == "demo" else ("digits", "split")
+    rows = [f"| `vitral train --data {data}` | test accuracy | time |", "|---|---|---|"]
+    return rows + [f"| {what} {run['seed']} | {accuracy(run)} | {run['seconds']:.0f} s |" for run in record["runs"]]
+
+
+def asked(name: str, record: dict) -> list[str]:
+    rows = ["| does `shapes` ask for more than its parts? | accuracy | must be |", "|---|---|---|"]
+    for finding in record["findings"]:
         verdict = "" if finding["holds"] else ": **it is not**"
-        rows.append(
-            f"| {finding['name']} | {share(finding['accuracy'])} ({share(finding['low'])} to {share(finding['high'])}, "
-            f"n = {finding['n']:,}) | {finding['rule']}{verdict} |"
-        )
-    rows += ["", "| against timm, same shape and weights, eager | timm's time / ours | rounds |", "|---|---|---|"]
-    for pair in speed["results"]:
+        rows.append(f"| {finding['name']} | {accuracy(finding)} | {finding['rule']}{verdict} |")
+    return rows
+
+
+def tried(name: str, record: dict) -> list[str]:
+    rows = ["| the demo, one thing changed, same steps | validation accuracy |", "|---|---|"]
+    return rows + [f"| {arm['arm']} | {accuracy(arm)} |" for arm in record["results"]]
+
+
+def compared(name: str, record: dict) -> list[str]:
+    rows = ["| against timm, same shape and weights, eager | timm's time / ours | rounds |", "|---|---|---|"]
+    for pair in record["results"]:
         low, high = pair["interval"]
-        rows.append(
-            f"| {pair['shape']}, batch {pair['batch']}, {pair['what']} | {pair['ratio']:.2f} ({low:.2f} to {high:.2f}) "
-            f"| {pair['rounds']} |"
-        )
-    rows += [
-        "",
-        f"The whole `vitral train` loop runs at {loop['ratio']:.2f} of its bare step's speed; `vitral --help` takes "
-        f"{start['median_s']:.2f} s (median of {start['rounds']}).",
-    ]
-    return "\n".join(rows)
+        ratio = f"{pair['ratio']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append(f"| {pair['shape']}, batch {pair['batch']}, {pair['what']} | {ratio} | {pair['rounds']} |")
+    return rows
 
 
 def with_numbers(readme: str) -> str:
