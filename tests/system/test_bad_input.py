@@ -71,7 +71,7 @@ MORE = {
     "an argument too many": (("train", "shapes"), "shapes"),
     "an option without its value": (("train", "--seed"), "--seed"),
     "an unknown augmentation": (
-        (*SMALL, "--augment", "shif"), "There is no augmentation 'shif'. Did you mean 'shift'?"),
+        (*SMALL, "--augment", "shiff"), "There is no augmentation 'shiff'. Did you mean 'shift'?"),
     "an unknown precision": ((*SMALL, "--precision", "bfloat61"), "Did you mean 'bfloat16'?", "auto, float32"),
     "an unknown split": (("data", "shapes", "--split", "tset"), "split='tset'", "Did you mean 'test'?"),
     "a whole number with a fraction": ((*SMALL, "--batch-size", "8.5"), "--batch-size", "'8.5'"),

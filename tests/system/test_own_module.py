@@ -59,7 +59,7 @@ def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
     [
         (("(self, dim, heads):", "(self, dim, heads:"), ("own.py does not run", "SyntaxError in line HERE")),
         (("import torch\n", "import troch\n"), ("own.py does not run", "ModuleNotFoundError in line HERE", "troch")),
-        (("nn.Parameter(", "nn.Paramete("), ("own.py:Mine(", "AttributeError in line HERE", "Paramete")),
+        (("nn.Parameter(", "nn.Parameterx("), ("own.py:Mine(", "AttributeError in line HERE", "Parameterx")),
         (("num_classes, img_size", "num_classes, width, img_size"), ("asks for width", "Give it a default")),
         (("self.head(x[:, 0])", "self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
         (("self.head(x[:, 0])", "{'logits': self.head(x[:, 0])}"), ("must return logits", "it returned dict")),
