@@ -24,14 +24,15 @@ def numbers() -> str:
     origin = read(next(iter(found)))
     machine = f"{origin['machine']['cpu']}, {origin['machine']['cores']} cores, PyTorch {origin['versions']['torch']}"
     parts = [
-        f"Measured on {machine}; intervals are 95 %. `make bench` measures them again. The machine is shared and its speed "
-        "drifts by half from one minute to the next: seconds say little, ratios of interleaved pairs more."
+        f"Measured on {machine}; intervals are 95 %. `make bench` measures them again. The machine is shared and its "
+        "speed drifts by half from one minute to the next: seconds say little, ratios of interleaved pairs more."
     ]
     parts += ["\n".join(table(name, read(name))) for name, table in found.items()]
     loop, start = read("loop"), read("start")
     parts.append(
-        f"The whole `vitral train` loop ran at {loop['ratio']:.2f} of its bare step's speed (pairs: {len(loop['pairs'])}; "
-        f"above 1 is drift). `vitral --help` takes {start['median_s']:.2f} s (median of {start['rounds']})."
+        f"The whole `vitral train` loop ran at {loop['ratio']:.2f} of its bare step's speed "
+        f"(pairs: {len(loop['pairs'])}, above 1 is drift). "
+        f"`vitral --help` takes {start['median_s']:.2f} s (median of {start['rounds']})."
     )
     return "\n\n".join(parts)
 
