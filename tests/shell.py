@@ -180,9 +180,8 @@ class Trained:
 
     @property
     def last_checkpoint(self):
-        """The only checkpoint there is."""
-        (folder,) = (self.folder / "checkpoints").iterdir()
-        return folder
+        """The newest checkpoint; a killed process may leave an older one, or the beginning of one, beside it."""
+        return max((self.folder / "checkpoints").glob("step-*"))
 
     def copy(self, place):
         shutil.copytree(self.folder, place)

@@ -18,6 +18,7 @@ from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
 from vitral.train.steps import Step
 
+PREFIX = "step-"
 STATE, WEIGHTS, OPTIMIZERS = "state.json", "weights.safetensors", "optimizers.pt"
 
 
@@ -46,7 +47,7 @@ def save_checkpoint(
     home: Path, progress: Progress, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> Path:
     """Write `home/step-000123/` whole, then remove the checkpoints before it."""
-    folder = home / f"step-{progress.step:06d}"
+    folder = home / f"{PREFIX}{progress.step:06d}"
     with write_folder(folder) as new:
         weights = {
             name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()
@@ -58,7 +59,8 @@ def save_checkpoint(
         (new / OPTIMIZERS).write_bytes(content.getbuffer())
         record = asdict(progress) | {"files": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}}
         (new / STATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    for older in checkpoints(home):
+    begun = home.glob(f".{PREFIX}*")  # left by a process that was killed while it wrote
+    for older in (*checkpoints(home), *begun):
         if older != folder:
             shutil.rmtree(older, ignore_errors=True)
     return folder
@@ -66,7 +68,7 @@ def save_checkpoint(
 
 def checkpoints(home: Path) -> list[Path]:
     """The checkpoints in a run, oldest first."""
-    return sorted(home.glob("step-*"), key=lambda folder: int(folder.name.removeprefix("step-")))
+    return sorted(home.glob(f"{PREFIX}*"), key=lambda folder: int(folder.name.removeprefix(PREFIX)))
 
 
 def read_progress(home: Path) -> tuple[Path, Progress]:
