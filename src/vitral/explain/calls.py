@@ -6,8 +6,8 @@ Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of on
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +20,79 @@ from vitral.base.errors import WatchError
 SOFTMAX = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
 PRODUCT = (torch.matmul, torch.bmm, torch.einsum, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
 
-Queries = Sequence[int]
+RESHAPED = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.bfloat16, Tensor.half, Tensor.contiguous, F.dropout)
+
+Queries = Sequence[int] | slice
+
+
+class Rows(Protocol):
+    """Computes the rows of some queries; `alone` is the same, holding no memory but what it needs."""
+
+    def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]: ...
+    def alone(self) -> "Rows": ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """softmax(q kᵀ · scale + bias), in single precision at least; a boolean bias says what may be."""
+
+    q: Float[Tensor, "b h n e"]
+    k: Float[Tensor, "b h m e"]
+    bias: Tensor | None
+    scale: float
+
+    def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
+        wanted = queries if isinstance(queries, slice) else list(queries)
+        return weights_of(self.q, self.k, self.bias, self.scale, wanted)
+
+    def alone(self) -> "Scores":
+        return replace(self, q=self.q.detach().clone(), k=self.k.detach().clone())
+
+
+@dataclass(frozen=True)
+class Written:
+    """Weights that the model formed itself."""
+
+    weights: Float[Tensor, "b h n m"]
+
+    def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
+        return self.weights[..., queries if isinstance(queries, slice) else list(queries), :]
+
+    def alone(self) -> "Written":
+        return Written(self.weights.detach())
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of attention: `rows(queries)` are its weights, `outputs(rows, queries)` rows · v and the model's own."""
+    """One call of attention that returned `out`.
 
-    num_tokens: int
-    rows: Callable[[Queries], Float[Tensor, "b h r m"]]
-    outputs: Callable[[Float[Tensor, "b h r m"], Queries], tuple[Tensor, Tensor]]
+    `product(rows)` is rows · v as the call returns it, and `view` brings `out`, or a tensor like it, into that layout,
+    with the queries along `axis`.
+    """
+
+    out: Tensor
+    num_queries: int
+    num_keys: int
+    rows: Rows
+    product: Callable[[Float[Tensor, "b h r m"]], Tensor]
+    view: Callable[[Tensor], Tensor]
+    axis: int
+
+    def made(self, queries: Queries, like: Tensor | None = None) -> Tensor:
+        """What the call returned for these queries, or their part of another tensor of its shape."""
+        seen = self.view(self.out if like is None else like)
+        wanted = queries if isinstance(queries, slice) else list(queries)
+        return seen[wanted] if self.axis == 0 else seen[..., wanted, :]
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Results of `product` for all queries in their order, as the call would return them."""
+        return torch.cat(list(parts), dim=self.axis).reshape(self.out.shape).to(self.out.dtype)
+
+    def weight_gradients(self, out_gradient: Tensor, queries: Queries) -> Float[Tensor, "b h r m"]:
+        """∂y/∂A of these rows, from ∂y/∂out: rows · v is linear in the rows, so ∂y/∂A = ∂y/∂(A v) · vᵀ."""
+        with torch.enable_grad():
+            rows = self.rows(queries).detach().requires_grad_()
+            return torch.autograd.grad(self.product(rows), rows, self.made(queries, out_gradient))[0]
 
 
 def relative(again: Tensor, out: Tensor) -> float:
@@ -42,12 +105,11 @@ def relative(again: Tensor, out: Tensor) -> float:
 def weights_of(
     q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], bias: Tensor | None, scale: float, queries: Queries
 ) -> Float[Tensor, "b h r m"]:
-    """softmax(q kᵀ · scale + bias) for some queries, in single precision at least; a boolean bias says what may be."""
     exact = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
-        logits = q[..., list(queries), :].to(exact) @ k.to(exact).mT * scale
+        logits = (q[..., queries, :].to(exact) * scale) @ k.to(exact).mT
     if bias is not None:
-        bias = bias.expand(*bias.shape[:-2], q.shape[-2], k.shape[-2])[..., list(queries), :]
+        bias = bias.expand(*bias.shape[:-2], q.shape[-2], k.shape[-2])[..., queries, :]
         logits = logits.masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else logits + bias
     return logits.softmax(dim=-1)
 
@@ -69,7 +131,7 @@ def from_sdpa(
     enable_gqa: bool = False,
 ) -> Call:
     """The arguments and the result of `torch.nn.functional.scaled_dot_product_attention`."""
-    q, k, v, made = (with_heads(x) for x in (query, key, value, out))
+    q, k, v = (with_heads(x) for x in (query, key, value))
     if enable_gqa:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     bias = attn_mask
@@ -79,9 +141,7 @@ def from_sdpa(
         bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     scaled = q.shape[-1] ** -0.5 if scale is None else scale
     return Call(
-        q.shape[-2],
-        lambda queries: weights_of(q, k, bias, scaled, queries),
-        lambda rows, queries: (rows @ v.to(rows.dtype), made[..., list(queries), :]),
+        out, q.shape[-2], k.shape[-2], Scores(q, k, bias, scaled), lambda rows: rows @ v.to(rows.dtype), with_heads, -2
     )
 
 
@@ -98,14 +158,11 @@ def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor])
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     if len(tensors) != 2 or not any(tensors[0] is weights for weights in candidates):
         return None
-    weights, v, made = (x if x.ndim == 4 else x[:, None] for x in (*tensors, out))
-    if v.shape[:-1] != (*weights.shape[:-2], weights.shape[-1]) or made.shape[:-1] != weights.shape[:-1]:
+    weights, v = (with_heads(x) for x in tensors)
+    if v.shape[:-1] != (*weights.shape[:-2], weights.shape[-1]) or with_heads(out).shape[:-1] != weights.shape[:-1]:
         return None
-    return Call(
-        weights.shape[-2],
-        lambda queries: weights[..., list(queries), :],
-        lambda rows, queries: (rows @ v, made[..., list(queries), :]),
-    )
+    n, m = weights.shape[-2:]
+    return Call(out, n, m, Written(weights), lambda rows: rows @ v.to(rows.dtype), with_heads, -2)
 
 
 def from_multi_head_attention(
@@ -113,7 +170,7 @@ def from_multi_head_attention(
 ) -> Call:
     """The arguments and the result of `torch.nn.functional.multi_head_attention_forward`.
 
-    Projects as it does; `outputs` compares after its output projection, since what is before is not returned.
+    Projects as it does; `product` includes its output projection, since what is before is not returned.
     """
     given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
     if given.get("bias_k") is not None or given.get("add_zero_attn"):
@@ -122,9 +179,7 @@ def from_multi_head_attention(
             "it cannot be watched. Make it without."
         )
     batched = given["query"].ndim == 3
-    query, key, value, made = (
-        x if batched else x[:, None] for x in (given["query"], given["key"], given["value"], out)
-    )
+    query, key, value = (x if batched else x[:, None] for x in (given["query"], given["key"], given["value"]))
     biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None,) * 3
     if given.get("use_separate_proj_weight"):
         maps = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
@@ -142,11 +197,12 @@ def from_multi_head_attention(
         padding = rearrange(padding if batched else padding[None], "b m -> b 1 1 m")
         bias = padding if bias is None else bias + padding
 
-    def outputs(rows: Float[Tensor, "b h r m"], queries: Queries) -> tuple[Tensor, Tensor]:
+    def product(rows: Float[Tensor, "b h r m"]) -> Float[Tensor, "r b d"]:
         joined = rearrange(rows @ v.to(rows.dtype), "b h r e -> r b (h e)").to(out.dtype)
-        return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), made[list(queries)]
+        return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"])
 
-    return Call(q.shape[-2], lambda queries: weights_of(q, k, bias, q.shape[-1] ** -0.5, queries), outputs)
+    scores = Scores(q, k, bias, q.shape[-1] ** -0.5)
+    return Call(out, q.shape[-2], k.shape[-2], scores, product, lambda x: x if batched else x[:, None], 0)
 
 
 def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:

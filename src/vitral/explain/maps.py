@@ -26,7 +26,8 @@ class Maps:
 
     `values` are in `unit`; `prefix_mass` is the share of attention that stays on CLS and other tokens before the
     patches, which no place in the image can show; `residual` is how far the watched rows were from the model's own
-    output.
+    output. `targets` are the classes explained, one an image, of a method that knows classes; a method that gives one
+    map for the whole model has one layer and one head.
     """
 
     method: str
@@ -39,12 +40,23 @@ class Maps:
     residual: float
     unit: str = "times uniform"
     sign: str = "positive"
+    targets: tuple[int, ...] = ()
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         rows, columns = self.values.shape[-2:]
         return rows, columns
+
+    @property
+    def merged(self) -> Float[np.ndarray, "b gy gx"]:
+        """One map an image: the last layer, its heads averaged."""
+        return self.values[:, -1].mean(axis=1)
+
+    @property
+    def constant(self) -> list[int]:
+        """The images whose map is the same everywhere: it tells nothing apart."""
+        return [image for image, values in enumerate(self.values) if np.ptp(values) <= 1e-9 * np.abs(values).max()]
 
     def figure(self, image: int = 0) -> "Figure":
         """Every layer and head of one image, on one scale. Raises `UsageError` for an image that does not exist."""

@@ -15,94 +15,43 @@ until the block ends; nothing is hooked, patched or left behind.
 Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
-import math
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.explain.calls import (
     PRODUCT,
+    RESHAPED,
     SOFTMAX,
     Call,
+    Queries,
     from_multi_head_attention,
     from_product,
     from_sdpa,
     from_softmax,
     relative,
 )
+from vitral.explain.edits import Edit
+from vitral.explain.seen import Layer, Seen, chunked
+from vitral.explain.stream import Stream
+from vitral.explain.tokens import Grid, Tokens, tokens_of
+from vitral.explain.windows import Trail, Windows
 
 Rows = Literal["prefix", "all"] | Sequence[int]
 
 # How far rows · v may be from what the kernel returned, as a fraction of its largest value. The kernels sum in another
 # order; bfloat16 and float16 also round the weights.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-MOST_PREFIX_TOKENS = 16
 RECENT = 4  # softmax results that may still be multiplied by values
-
-
-@dataclass
-class Layer:
-    """One call of attention. `residual` is |rows · v - output| / max |output| over the rows that were checked."""
-
-    name: str
-    num_tokens: int
-    num_prefix_tokens: int
-    residual: float
-    wanted: tuple[int, ...]
-    seen: Float[Tensor, "b h r m"]
-    compute: Callable[[Sequence[int]], Float[Tensor, "b h r m"]] | None = None
-
-    def rows(self, queries: Sequence[int]) -> Float[Tensor, "b h r m"]:
-        """What these tokens attend to: one weight for each token, summing to 1.
-
-        Raises `UsageError` for tokens that do not exist or were not asked for when the model ran.
-        """
-        if wrong := [query for query in queries if not 0 <= query < self.num_tokens]:
-            raise UsageError(
-                f"Tokens {wrong} do not exist in {self.name}: it has {self.num_tokens}, 0 to {self.num_tokens - 1}."
-            )
-        if self.compute is not None:
-            return self.compute(queries)
-        if missing := [query for query in queries if query not in self.wanted]:
-            raise UsageError(
-                f"The rows of tokens {missing} were not kept; kept are {list(self.wanted)}. "
-                'Watch with rows=[...], or rows="all" to choose later.'
-            )
-        return self.seen[:, :, [self.wanted.index(query) for query in queries]]
-
-    def weights(self) -> Float[Tensor, "b h n m"]:
-        """The whole attention matrix; needs `rows="all"`."""
-        return self.rows(range(self.num_tokens))
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """What each token is: `cls`, `prefix 1`, ..., then `patch 0`, `patch 1`, ... in reading order."""
-        prefix = ["cls", *(f"prefix {index}" for index in range(1, self.num_prefix_tokens))]
-        patches = [f"patch {index}" for index in range(self.num_tokens - self.num_prefix_tokens)]
-        return (*prefix[: self.num_prefix_tokens], *patches)
-
-
-@dataclass
-class Seen:
-    """What a watched model did: its attention layers in the order they ran."""
-
-    layers: list[Layer] = field(default_factory=list)
-
-    @property
-    def residual(self) -> float:
-        """The largest residual of any layer."""
-        return max(layer.residual for layer in self.layers)
 
 
 class Eager:
@@ -135,25 +84,45 @@ def eager_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
+class NoClassToken(UsageError):
+    """The rows of CLS were asked for in a model that has none."""
+
+
 class watch(TorchFunctionMode):
     """See the attention of `model` while it runs inside the block; the block's value is `Seen`.
 
     `rows`: `"prefix"` computes the rows of CLS and the other tokens before the patches as they pass; a list of token
     indices computes those; `"all"` keeps q and k (2·layers·B·N·D values), so that rows can be chosen afterwards.
-    `num_prefix_tokens` is the model's own, or what is left over when the tokens are one square grid, unless given.
+    `num_prefix_tokens` is the model's own, or deduced (see `explain.tokens`), unless given. `stream=True` also keeps
+    what enters each block and what leaves the last. `edit` changes the weights before they meet the values (see
+    `explain.edits`); the rows seen are then the changed ones.
+
+    Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 
     Raises `WatchError` if nothing was seen, or if what was seen does not give the model's own output.
     """
 
-    def __init__(self, model: nn.Module, rows: Rows = "prefix", num_prefix_tokens: int | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        rows: Rows = "prefix",
+        num_prefix_tokens: int | None = None,
+        *,
+        stream: bool = False,
+        edit: Edit | None = None,
+    ):
         super().__init__()
         if rows not in ("prefix", "all") if isinstance(rows, str) else isinstance(rows, int) or not len(rows):
             raise UsageError(f'rows={rows!r} is not known: it takes "prefix", "all" or a list of token indices.')
-        self.model, self.wanted = model, rows
-        own = getattr(model, "num_prefix_tokens", None)
-        self.num_prefix_tokens = own if num_prefix_tokens is None else num_prefix_tokens
+        self.model, self.wanted, self.edit, self.num_prefix_tokens = model, rows, edit, num_prefix_tokens
         self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.seen = Seen()
+        self.keeps_stream = stream
+        self.stream: Stream | None = None
+        self.projected: Grid | None = None
+        self.image: Grid | None = None
+        self.batch = 0
+        self.trail = Trail()
         self.softmaxes: deque[Tensor] = deque(maxlen=RECENT)
         self.called: set[str] = set()
 
@@ -164,12 +133,18 @@ class watch(TorchFunctionMode):
             )
         super().__enter__()
         EAGER.__enter__()
+        if self.keeps_stream:
+            self.stream = Stream(self.model)
         return self.seen
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.stream is not None:
+            self.stream.remove()
+            self.seen.stream = self.stream.tokens
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.softmaxes.clear()
+        self.trail.clear()
         if kind is None and not self.seen.layers:
             raise WatchError(
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
@@ -180,6 +155,8 @@ class watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        if not self.batch and isinstance(result, Tensor) and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
+            self.batch, self.image = len(args[0]), (args[0].shape[-2], args[0].shape[-1])
         call = None
         if func is F.scaled_dot_product_attention:
             call = from_sdpa(result, *args, **kwargs)
@@ -190,54 +167,111 @@ class watch(TorchFunctionMode):
                 self.softmaxes.append(weights)
         elif func in PRODUCT:
             call = from_product(result, args, self.softmaxes)
+        elif func in RESHAPED and any(args[0] is weights for weights in self.softmaxes):
+            self.softmaxes.append(result)
+        elif func is F.conv2d or func is torch.conv2d:
+            self.projection(args[0], result, args[1] if len(args) > 1 else kwargs["weight"])
         if call is not None:
-            self.note(call, result[0] if isinstance(result, tuple) else result)
-        elif name := getattr(func, "__name__", ""):
+            return self.note(call, result)
+        if self.batch:
+            self.trail.note(func, args, kwargs, result, self.batch)
+        if name := getattr(func, "__name__", ""):
             self.called.add(name)
         return result
 
-    def note(self, call: Call, out: Tensor) -> None:
-        """Compute the wanted rows of a call, check them against its output, and keep them."""
-        name, n = self.name_of_caller(), call.num_tokens
-        wanted = self.queries(n)
-        rows = call.rows(wanted)
-        residual = relative(*call.outputs(rows, wanted))
-        if not residual <= TOLERANCE[out.dtype]:
-            dropping = "The model is in training mode, where attention may be dropped at random: call model.eval(). "
-            raise WatchError(
-                f"The attention of {name} could not be verified: rows · v differs from what the model computed by "
-                f"{residual:.1e} of its largest value (at most {TOLERANCE[out.dtype]:.0e} in "
-                f"{str(out.dtype).removeprefix('torch.')}). {dropping if self.model.training else ''}"
-                "No map is given rather than a wrong one."
-            )
-        later = call.rows if self.wanted == "all" else None
-        self.seen.layers.append(Layer(name, n, self.prefix(n), residual, wanted, rows, later))
+    def projection(self, images: Tensor, result: Tensor, weight: Tensor) -> None:
+        """A convolution that cuts its input into patches: the last one before any attention tells the grid."""
+        height, width = weight.shape[-2:]
+        patches = (images.shape[-2] // height, images.shape[-1] // width)
+        if not self.seen.layers and height > 1 and tuple(result.shape[-2:]) == patches:
+            self.projected = patches
 
-    def queries(self, n: int) -> tuple[int, ...]:
+    def note(self, call: Call, result: Any) -> Any:
+        """Compute the wanted rows of a call, check them against its output, and keep them; gives what it returns."""
+        name, number, graph = self.name_of_caller(), len(self.seen.layers), torch.is_grad_enabled()
+        if self.stream is not None:
+            self.stream.attended()
+        windows = self.windows_of(call)
+
+        def told() -> Tokens:
+            if windows is not None:
+                return Tokens((), windows.grid, "the windows that were cut from a map of tokens")
+            return tokens_of(self.model, call.num_keys, self.projected, self.image, self.num_prefix_tokens)
+
+        wanted = self.queries(call, told)
+        rows = call.rows(wanted)
+        residual = relative(call.product(rows), call.made(wanted))
+        if not residual <= TOLERANCE[call.out.dtype]:
+            raise WatchError(self.unverified(name, residual, call.out.dtype))
+        compute = None
+        if self.wanted == "all":
+            compute = call.rows if graph and call.out.requires_grad else call.rows.alone()
+        if self.edit is not None:
+            result, rows, compute = self.edited(call, result, number, rows, wanted, compute)
+        kept = call if graph and call.out.requires_grad and self.edit is None else None
+        self.seen.layers.append(
+            Layer(name, call.num_queries, call.num_keys, residual, wanted, rows, told, compute, kept, windows)
+        )
+        self.trail.clear()
+        return result
+
+    def unverified(self, name: str, residual: float, dtype: torch.dtype) -> str:
+        dropping = "The model is in training mode, where attention may be dropped at random: call model.eval(). "
+        return (
+            f"The attention of {name} could not be verified: rows · v differs from what the model computed by "
+            f"{residual:.1e} of its largest value (at most {TOLERANCE[dtype]:.0e} in "
+            f"{str(dtype).removeprefix('torch.')}). {dropping if self.model.training else ''}"
+            "No map is given rather than a wrong one."
+        )
+
+    def edited(self, call: Call, result: Any, number: int, rows: Tensor, wanted: Sequence[int], compute: Any) -> Any:
+        """The result of the call with its weights changed, the changed rows, and how to compute more of them."""
+        edit = self.edit
+        assert edit is not None
+
+        def changed(source: Any, queries: Queries) -> Tensor:
+            indices = range(call.num_queries)[queries] if isinstance(queries, slice) else queries
+            return edit(number, source(queries), indices)
+
+        each = rows.shape[0] * rows.shape[1] * call.num_keys
+        parts = [changed(call.rows, queries) for queries in chunked(call.num_queries, each)]
+        out = call.joined([call.product(part) for part in parts])
+        if isinstance(result, tuple):  # of nn.MultiheadAttention: what it returned, and perhaps the weights
+            given = result[1]
+            if given is not None:
+                whole = torch.cat(parts, dim=2).to(given.dtype)
+                given = (whole if given.ndim == 4 else whole.mean(dim=1)).reshape(given.shape)
+            result = (out, given)
+        else:
+            result = out
+        later = None if compute is None else lambda queries: changed(compute, queries)
+        return result, edit(number, rows, wanted), later
+
+    def windows_of(self, call: Call) -> Windows | None:
+        """Where the tokens stand, if the call attends within windows: its batch is then a multiple of the model's."""
+        count = len(call.view(call.out)) if call.axis else self.batch
+        if not self.batch or count == self.batch or count % self.batch or call.num_queries != call.num_keys:
+            return None
+        return self.trail.windows(self.batch, count, call.num_keys)
+
+    def queries(self, call: Call, told: Any) -> tuple[int, ...]:
         """The token indices whose rows are computed as they pass."""
-        if self.wanted == "prefix":
-            if not self.prefix(n):
-                raise UsageError(
-                    f"The model has no CLS token (its {n} tokens are all patches), so there is no row of CLS. "
-                    "Say which tokens: rows=[...]."
-                )
-            return tuple(range(self.prefix(n)))
+        n = call.num_queries
         if self.wanted == "all":
             return tuple(sorted({0, n // 2, n - 1}))
+        if self.wanted == "prefix":
+            if n == 1 != call.num_keys:
+                return (0,)  # one learned query that pools the tokens
+            tokens = told()
+            if not tokens.prefix:
+                raise NoClassToken(
+                    f"The model has no CLS token (its {n} tokens are all patches: {tokens.how}), so there is no row of "
+                    'CLS. Say which tokens: rows=[...], or rows="all".'
+                )
+            return tuple(range(len(tokens.prefix)))
         if wrong := [query for query in self.wanted if not 0 <= query < n]:
             raise UsageError(f"rows={wrong} do not exist: the model has {n} tokens, 0 to {n - 1}.")
-        return tuple(self.wanted)
-
-    def prefix(self, n: int) -> int:
-        """How many tokens come before the patches: said by the model or the caller, else left over from a square."""
-        if self.num_prefix_tokens is not None:
-            return self.num_prefix_tokens
-        left_over = n - math.isqrt(n) ** 2
-        if left_over > MOST_PREFIX_TOKENS:
-            raise UsageError(
-                f"{n} tokens are no square grid with a few more before it. Say how many: num_prefix_tokens=..."
-            )
-        return left_over
+        return tuple(int(query) for query in self.wanted)
 
     def name_of_caller(self) -> str:
         """The innermost module of the model that is running now, found on the stack."""

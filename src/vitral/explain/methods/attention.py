@@ -2,106 +2,141 @@
 
 It shows where a token reads, not what the model's answer depends on: it is the same for every class.
 
-Axes:  b images   l layers   h heads   gy gx rows, columns of patches
+Axes:  b images   l layers   h heads   n tokens   g patches   gy gx rows, columns of patches
 """
 
-import math
 from collections.abc import Sequence
+from contextlib import suppress
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError, WatchError
+from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.calls import relative
 from vitral.explain.maps import Maps
-from vitral.explain.watch import TOLERANCE, watch
+from vitral.explain.seen import Layer, Seen
+from vitral.explain.subject import Target, answer_of, check_unchanged, pick, pixels_of
+from vitral.explain.watch import TOLERANCE, NoClassToken, watch
+
+Query = int | tuple[int, int] | None
 
 
 @torch.no_grad()
 def attention(
     model: nn.Module,
     images: Float[Tensor, "b c y x"],
-    target: int | None = None,
+    target: Target = None,
     *,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
-    query: int = 0,
+    query: Query = None,
 ) -> Maps:
     """G · A[query, patch] / Σ over patches of A[query, ·], with G patches: 1 where a patch gets as much as the others.
 
-    `images` are as the model takes them; `target` is ignored, since attention knows no class; `query` is a token's
-    index, 0 being CLS. Raises `UsageError` for a layer, head or token that does not exist, `WatchError` if no attention
-    is seen or what is seen cannot be verified.
+    `images` are as the model takes them; `target` is ignored, since attention knows no class. `query` is the row and
+    column of a patch, or a token's index, 0 being CLS; by default it is what the answer is read from: CLS, or the query
+    of an attention pool, or else the mean over all tokens. Attention within windows is put where the windows stand.
+
+    Raises `UsageError` for a layer, head or token that does not exist, `WatchError` if no attention is seen or what is
+    seen cannot be verified.
     """
     with evaluating(model):
-        plain = model(images)
-        with watch(model, rows=[query]) as seen:
-            watched = model(images)
-    if not (difference := relative(watched, plain)) <= TOLERANCE[plain.dtype]:
-        raise WatchError(
-            f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
-            "so no map is given."
-        )
+        plain = answer_of(model(images))
+        watched, seen = watched_for(model, images, query)
+    check_unchanged(watched, plain, TOLERANCE[plain.dtype])
 
     chosen = [seen.layers[index] for index in pick(layers, len(seen.layers), "layer")]
-    if len({layer.seen.shape for layer in chosen}) > 1:
-        sizes = ", ".join(f"{layer.name} {layer.seen.shape[1]} and {layer.seen.shape[-1]}" for layer in chosen)
+    if len({(layer.num_heads, layer.tokens) for layer in chosen}) > 1:
+        sizes = ", ".join(
+            f"{number} {layer.name}: {layer.num_heads} heads, {grid}"
+            for number, layer in enumerate(seen.layers)
+            for grid in [" x ".join(map(str, layer.tokens.grid))]
+        )
         raise UsageError(
             f"The layers have different numbers of heads and tokens ({sizes}), so no figure holds them all. "
             "Choose some that are alike: layers=[...]."
         )
-    some_heads = pick(heads, chosen[0].seen.shape[1], "head")
-    prefix = chosen[0].num_prefix_tokens
-    rows, columns = grid_of(model, chosen[0].num_tokens - prefix)
-    weights = torch.stack([layer.rows([query])[:, some_heads, 0] for layer in chosen], dim=1).float()
-    patches = weights[..., prefix:]
-    relative_to_uniform = patches * patches.shape[-1] / patches.sum(dim=-1, keepdim=True).clamp_min(1e-12)
-    who = "CLS" if query == 0 and prefix else chosen[0].roles[query].capitalize()
+    some_heads = pick(heads, chosen[0].num_heads, "head")
+    tokens = chosen[0].tokens
+    weights = torch.stack([read(layer, query)[:, some_heads] for layer in chosen], dim=1).float()
+    prefix, patches = weights.split([len(tokens.prefix), weights.shape[-1] - len(tokens.prefix)], dim=-1)
     return Maps(
         method="attention",
-        explained=f"Shown is where {who} reads, not what the answer depends on; it is the same for every class.",
-        values=rearrange(relative_to_uniform, "b l h (gy gx) -> b l h gy gx", gy=rows, gx=columns).cpu().numpy(),
-        prefix_mass=weights[..., :prefix].sum(dim=-1).cpu().numpy(),
-        pixels=shown(model, images),
+        explained=f"Shown is where {reader(chosen[0], query)} reads, not what the answer depends on; "
+        "it is the same for every class.",
+        values=rearrange(times_uniform(patches), "b l h (gy gx) -> b l h gy gx", gy=tokens.grid[0]).cpu().numpy(),
+        prefix_mass=prefix.sum(dim=-1).cpu().numpy(),
+        pixels=pixels_of(model, images),
         layers=tuple(layer.name for layer in chosen),
         heads=tuple(some_heads),
         residual=max(layer.residual for layer in chosen),
     )
 
 
-def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
-    """The indices asked for, or all; negative ones count from the end."""
-    wanted = range(count) if chosen is None else chosen
-    if not len(wanted):
-        raise UsageError(f"No {what} was chosen: the model has {count}, 0 to {count - 1}.")
-    if wrong := [index for index in wanted if not -count <= index < count]:
-        raise UsageError(f"There is no {what} {', '.join(map(str, wrong))}: the model has {count}, 0 to {count - 1}.")
-    return [index % count for index in wanted]
+def watched_for(model: nn.Module, images: Tensor, query: Query) -> tuple[Tensor, Seen]:
+    """The model's answer while it is watched, and what was seen: no more rows than the query needs."""
+    if query is None:
+        with suppress(NoClassToken), watch(model) as seen:
+            answer = answer_of(model(images))
+            if all(read_by_one(layer) for layer in seen.layers):
+                return answer, seen
+    with watch(model, rows=[query] if isinstance(query, int) else "all") as seen:
+        return answer_of(model(images)), seen
 
 
-def grid_of(model: nn.Module, patches: int) -> tuple[int, int]:
-    """Rows and columns: the model's own `grid`, or a square."""
-    rows, columns = getattr(model, "grid", (math.isqrt(patches),) * 2)
-    if rows * columns != patches:
-        raise WatchError(
-            f"{patches} patches are no square grid. Give the model a `grid` = (rows, columns) and `num_prefix_tokens`."
+def read(layer: Layer, query: Query) -> Float[Tensor, "b h n"]:
+    """What the query reads: a weight for each token, or for each place in the image where attention is in windows."""
+    if layer.windows is not None:
+        if query is None:
+            return layer.windows.spread(mean_row(layer))
+        window, token = layer.windows.at(place_of(layer, query))
+        rows = layer.rows([token])[:, :, 0]
+        ours = torch.arange(len(rows), device=rows.device) % len(layer.windows.places) == window
+        return layer.windows.spread(torch.where(ours[:, None, None], rows, 0))
+    if query is None:
+        return layer.rows([0])[:, :, 0] if read_by_one(layer) else mean_row(layer)
+    place = query if isinstance(query, int) else layer.num_prefix_tokens + place_of(layer, query)
+    return layer.rows([place])[:, :, 0]
+
+
+def read_by_one(layer: Layer) -> bool:
+    """Whether the answer is read from one token: CLS, or the query of a pool."""
+    return layer.num_queries == 1 or (layer.windows is None and layer.tokens.has_cls)
+
+
+def mean_row(layer: Layer) -> Float[Tensor, "b h n"]:
+    """What the tokens attend to on average."""
+    total = torch.stack([rows.sum(dim=2) for _, rows in layer.chunks()]).sum(dim=0)
+    return total / layer.num_queries
+
+
+def place_of(layer: Layer, query: int | tuple[int, int]) -> int:
+    """The number of a patch, counted along rows, from its row and column. Raises `UsageError` if there is none."""
+    rows, columns = layer.tokens.grid
+    row, column = query if isinstance(query, tuple) else divmod(query, columns)
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise UsageError(
+            f"There is no patch at row {row}, column {column}: {layer.name} has {rows} rows and {columns} columns."
         )
-    return rows, columns
+    return row * columns + column
 
 
-def shown(model: nn.Module, images: Float[Tensor, "b c y x"]) -> np.ndarray:
-    """The pixels that the model saw, back in 0..255; without a `preprocessing`, from least to largest."""
-    if (preprocessing := getattr(model, "preprocessing", None)) is None:
-        scaled = (images - images.min()) / (images.max() - images.min()).clamp_min(1e-12)
-    else:
-        mean, std = (
-            torch.tensor(value, device=images.device)[:, None, None]
-            for value in (preprocessing.mean, preprocessing.std)
-        )
-        scaled = images * std + mean
-    pixels = (scaled[:, :3].expand(-1, 3, -1, -1) * 255).round().clamp(0, 255).to(torch.uint8)
-    return rearrange(pixels, "b c y x -> b y x c").cpu().numpy()
+def reader(layer: Layer, query: Query) -> str:
+    """Who reads, in words."""
+    if isinstance(query, tuple):
+        return f"the patch in row {query[0]}, column {query[1]}"
+    if query is not None and layer.windows is None:
+        role = layer.roles[query]
+        return role.upper() if role == "cls" else f"token {query} ({role})"
+    if query is not None:
+        return f"patch {query}"
+    if not read_by_one(layer):
+        return "the mean of all tokens"
+    return "the pool's query" if layer.num_queries == 1 else "CLS"
+
+
+def times_uniform(patches: Float[Tensor, "*b g"]) -> Float[Tensor, "*b g"]:
+    """Shares of the patches as multiples of what each would get if all were alike; all zero where nothing was given."""
+    return patches * patches.shape[-1] / patches.sum(dim=-1, keepdim=True).clamp_min(1e-30)

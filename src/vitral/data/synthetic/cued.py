@@ -1,0 +1,185 @@
+"""`cued`: several shapes, one with a mark in its middle; the label is the marked one's class.
+
+The others are drawn by the same law, so that nothing but the mark says which is meant: only the marked shape can be
+right to look at, and a map that shows every shape alike is wrong on most of them. Each image can be drawn again without
+one of its shapes (`without`) or with the mark on another (`remarked`), everything else the same to the last pixel.
+
+Axes:  n images   k shapes of an image   y x pixels
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split
+from vitral.data.drawing import (
+    CHUNK,
+    REACH,
+    SHAPES,
+    check_knobs,
+    differing,
+    gradient,
+    in_chunks,
+    opacity_of,
+    own_axes,
+    paint,
+    to_bytes,
+)
+
+MARK = 0.036  # the radius of the white dot as a fraction of the image's side; its black rim is half as wide
+TRIES = 32  # places tried for a shape before its image begins anew
+
+Factors = Mapping[str, np.ndarray]
+
+
+def cued(
+    size: int = 48,
+    n: int = 50_000,
+    objects: int = 3,
+    smallest: float = 0.2,
+    largest: float = 0.25,
+    rotation: float = 15.0,
+    contrast: float = 0.5,
+    noise: float = 0.04,
+    seed: int = 0,
+) -> Dataset:
+    """`n` training images of `size` x `size` pixels, and 2,000 each to validate and to test.
+
+    The knobs: so many `objects` of different classes; the side of a square of a shape's area, as a fraction of the
+    image's, between `smallest` and `largest`; `rotation` up to so many degrees either way; `contrast`, the least
+    distance between the colours (RGB in 0..1) of a shape and the background; `noise`, its standard deviation.
+
+    `masks` marks the shape that counts, and `factors` holds what `without`, `remarked` and `objects_of` draw again.
+    Raises `ConfigError` for values that cannot be drawn.
+    """
+    knobs = dict(locals())
+    room = math.floor(100 * (0.5 - 2 / max(size, 16)) / REACH / (1 + math.sqrt(max(objects, 1)) / 2)) / 100
+    rules = {
+        "size >= 16": size >= 16,
+        "n >= 8": n >= len(SHAPES),
+        "2 <= objects <= 4": 2 <= objects <= 4,
+        "0 < smallest <= largest": 0 < smallest <= largest,
+        f"largest <= {room} for so many objects": largest <= room,
+        "0 <= rotation <= 180": 0 <= rotation <= 180,
+        "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
+        "0 <= noise <= 1": 0 <= noise <= 1,
+        "seed >= 0": seed >= 0,
+    }
+    check_knobs("cued", knobs, rules)
+
+    def chunk(rng: np.random.Generator) -> Split:
+        return drawn(scenes(rng, size, objects, (smallest, largest), rotation, contrast, noise), size)
+
+    return Dataset("cued", tuple(SHAPES), Preprocessing(size=(size, size)), partial(in_chunks, chunk, n, seed))
+
+
+def without(split: Split, which: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n y x 3"]:
+    """The images without one of their shapes (0 is the first drawn), and without the mark if it stood there."""
+    count, objects = split.factors["class"].shape
+    present = np.ones((count, objects), bool)
+    present[np.arange(count), which] = False
+    return render(split.factors, present, split.pixels.shape[1])[0]
+
+
+def remarked(split: Split, which: Int[np.ndarray, " n"]) -> Split:
+    """The same images with the mark on another of their shapes; labels and masks follow it."""
+    return drawn(dict(split.factors) | {"marked": np.asarray(which)}, split.pixels.shape[1])
+
+
+def objects_of(split: Split) -> Bool[np.ndarray, "n k y x"]:
+    """The mask of every shape."""
+    present = np.ones(split.factors["class"].shape, bool)
+    return render(split.factors, present, split.pixels.shape[1])[1]
+
+
+def scenes(
+    rng: np.random.Generator,
+    size: int,
+    objects: int,
+    sides: tuple[float, float],
+    rotation: float,
+    contrast: float,
+    noise: float,
+) -> Factors:
+    """What `CHUNK` images show; the classes of the marked shapes are shared out evenly."""
+    marked = rng.integers(0, objects, CHUNK)
+    label = rng.permutation(np.arange(CHUNK) % len(SHAPES))
+    steps = rng.random((CHUNK, len(SHAPES) - 1)).argsort(axis=1)[:, :objects] + 1
+    classes = (label[:, None] + steps) % len(SHAPES)  # all different from the label and from each other
+    classes[np.arange(CHUNK), marked] = label
+    side = rng.uniform(*sides, (CHUNK, objects)).astype(np.float32) * size
+    paper = rng.random((CHUNK, 3), dtype=np.float32)
+    return {
+        "class": classes,
+        "marked": marked,
+        "side": side,
+        "centre": places(rng, size, REACH * side + 1),
+        "rotation": rng.uniform(-rotation, rotation, (CHUNK, objects)).astype(np.float32),
+        "colour": np.stack([differing(rng, paper, contrast) for _ in range(objects)], axis=1),
+        "background": paper,
+        "heading": rng.uniform(0, 2 * np.pi, CHUNK).astype(np.float32),
+        "change": rng.uniform(-0.15, 0.15, (CHUNK, 3)).astype(np.float32),
+        "noise": np.full(CHUNK, noise, np.float32),
+        "noise seed": rng.integers(0, 2**63, CHUNK),
+    }
+
+
+def places(rng: np.random.Generator, size: int, reach: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k 2"]:
+    """Centres (x, y) of disks of these radii that neither overlap nor leave the image; uniform where there is room."""
+    count, objects = reach.shape
+    centre = np.full((count, objects, 2), np.nan, np.float32)
+    while (todo := np.flatnonzero(np.isnan(centre).any(axis=(1, 2)))).size:
+        centre[todo] = np.nan
+        for place in range(objects):
+            own = reach[todo, place, None, None]
+            tried = own + rng.random((len(todo), TRIES, 2), dtype=np.float32) * (size - 2 * own)
+            apart = np.linalg.norm(tried[:, :, None] - centre[todo, None, :place], axis=-1)
+            free = (apart >= own[..., 0, None] + reach[todo, None, :place]).all(axis=-1)
+            chosen = tried[np.arange(len(todo)), free.argmax(axis=1)]
+            centre[todo, place] = np.where(free.any(axis=1)[:, None], chosen, np.nan)
+    return centre
+
+
+def drawn(scene: Factors, size: int) -> Split:
+    """A split of what the factors say."""
+    count = len(scene["marked"])
+    rows = np.arange(count), scene["marked"]
+    pixels, masks = render(scene, np.ones(scene["class"].shape, bool), size)
+    return Split(pixels, scene["class"][rows], masks[rows], scene)
+
+
+def render(
+    scene: Factors, present: Bool[np.ndarray, "n k"], size: int
+) -> tuple[UInt8[np.ndarray, "n y x 3"], Bool[np.ndarray, "n k y x"]]:
+    """The images of a scene with the shapes that are `present`, and a mask of each of those."""
+    count, objects = present.shape
+    image = gradient(scene["background"], scene["heading"], scene["change"], size)
+    masks = np.zeros((count, objects, size, size), bool)
+    for place in range(objects):
+        for label, distance in enumerate(SHAPES.values()):
+            mine = np.flatnonzero((scene["class"][:, place] == label) & present[:, place])
+            side = scene["side"][mine, place]
+            angle = np.radians(scene["rotation"][mine, place])
+            u, v = own_axes(size, scene["centre"][mine, place].T, angle, side)
+            opacity = opacity_of(distance(u, v), side)
+            paint(image, mine, opacity, scene["colour"][mine, place])
+            masks[mine, place] = opacity > 0.5
+    mine = np.flatnonzero(present[np.arange(count), scene["marked"]])
+    add_mark(image, mine, scene["centre"][mine, scene["marked"][mine]], MARK * size)
+    for own, noise, seed in zip(image, scene["noise"], scene["noise seed"]):
+        own += np.random.default_rng(seed).standard_normal(own.shape, dtype=np.float32) * noise
+    return to_bytes(image), masks
+
+
+def add_mark(
+    image: Float[np.ndarray, "n y x 3"], which: Int[np.ndarray, " m"], centre: Float[np.ndarray, "m 2"], radius: float
+) -> None:
+    """A white dot with a black rim, in place."""
+    for colour, wide in ((0.0, 1.5 * radius), (1.0, radius)):
+        side = np.full(len(which), wide, np.float32)
+        u, v = own_axes(image.shape[1], centre.T, np.zeros_like(side), side)
+        paint(image, which, opacity_of(np.hypot(u, v) - 1, side), np.full((len(which), 3), colour, np.float32))

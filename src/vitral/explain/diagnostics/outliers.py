@@ -1,0 +1,33 @@
+"""`outliers`: the norm of each patch after each block, and which are far above the others (Darcet et al. 2024, "Vision
+Transformers Need Registers", §2.1: in large models such patches hold something of the whole image, not their own).
+
+Axes:  b images   l places in the stream   gy gx rows, columns of patches
+"""
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.modes import evaluating
+from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.outlying import outlying
+
+
+@torch.no_grad()
+def outliers(
+    model: nn.Module, images: Float[Tensor, "b c y x"]
+) -> tuple[Float[np.ndarray, "b l gy gx"], Float[np.ndarray, " l"]]:
+    """Norms of the patches where they enter each block and leave the last, and the share of outliers at each place.
+
+    An outlier is more than 4 standard deviations above its image's mean. Raises `WatchError` if nothing is seen.
+    """
+    with evaluating(model):
+        _, places, seen = tokens_and_maps(model, images)
+    norms, shares = [], []
+    for _, tokens, grid, prefix in places:
+        patches = patches_of(tokens, grid, prefix, seen)
+        norms.append(patches.norm(dim=1))
+        shares.append(outlying(rearrange(patches, "b d gy gx -> b (gy gx) d")).float().mean())
+    return torch.stack(norms, dim=1).float().cpu().numpy(), torch.stack(shares).cpu().numpy()

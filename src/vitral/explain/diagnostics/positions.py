@@ -1,0 +1,35 @@
+"""`positions`: how alike the learned position embeddings are (Dosovitskiy et al. 2021, §4.5, figure 7, centre).
+
+Axes:  g patches   gy gx rows, columns of patches   d width
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import WatchError
+from vitral.explain.features import grid_of
+
+
+@torch.no_grad()
+def positions(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndarray, "gy gx gy gx"]:
+    """The cosine similarity of each patch's embedding with each other's.
+
+    Raises `WatchError` for a model without a learned table (B, N, D) of positions.
+    """
+    rows, columns = grid_of(model, images)
+    tables = [
+        value for name, value in model.named_parameters() if "pos" in name.rpartition(".")[2] or "position" in name
+    ]
+    fitting = [
+        table for table in tables if table.ndim >= 2 and rows * columns <= table.shape[-2] <= rows * columns + 16
+    ]
+    if not fitting:
+        raise WatchError(
+            f"{type(model).__name__} has no learned table of positions for {rows} x {columns} patches: looked for a "
+            "parameter with 'pos' in its name. Rotary and relative positions are not in such a table."
+        )
+    table = fitting[0].reshape(-1, fitting[0].shape[-1])[-rows * columns :]
+    unit = torch.nn.functional.normalize(table.double(), dim=-1)
+    return (unit @ unit.T).reshape(rows, columns, rows, columns).cpu().numpy()

@@ -1,0 +1,34 @@
+"""`similarity`: how alike one patch's features are to all others' (Caron et al. 2021, "Emerging Properties", §4.2, and
+Siméoni et al. 2021, "LOST", §3, which find objects by it).
+
+Axes:  b images   gy gx rows, columns of patches
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import UsageError
+from vitral.base.modes import evaluating
+from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.subject import pick
+
+
+@torch.no_grad()
+def similarity(
+    model: nn.Module, images: Float[Tensor, "b c y x"], patch: tuple[int, int], place: int = -1
+) -> Float[np.ndarray, "b gy gx"]:
+    """The cosine of each patch's features with those of the patch at (row, column); in -1 to 1.
+
+    `place` counts in the stream: 0 enters the first block, -1 leaves the last. Raises `UsageError` for a patch or place
+    that does not exist, `WatchError` if there are no maps.
+    """
+    with evaluating(model):
+        _, places, seen = tokens_and_maps(model, images)
+    _, tokens, grid, prefix = places[pick([place], len(places), "place")[0]]
+    if not (0 <= patch[0] < grid[0] and 0 <= patch[1] < grid[1]):
+        raise UsageError(f"There is no patch at row {patch[0]}, column {patch[1]} of {grid[0]} x {grid[1]}.")
+    unit = F.normalize(patches_of(tokens, grid, prefix, seen).float(), dim=1)
+    return torch.einsum("bdyx,bd->byx", unit, unit[:, :, patch[0], patch[1]]).cpu().numpy()

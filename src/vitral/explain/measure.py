@@ -1,0 +1,108 @@
+"""What a metric of maps is: a function of the maps and of the case they are of, one number an image.
+
+Axes:  b images   gy gx rows, columns of patches   y x pixels   s sums
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vitral.base.errors import UsageError
+
+INSIDE = 0.25  # of a patch's pixels: a patch with this much of the object belongs to it
+
+
+@dataclass(frozen=True)
+class Case:
+    """The model, images and classes that maps explain; masks of what is right to look at, where that is known.
+
+    `explain(model, images, classes)` makes the maps again, for another model, class or image; `others` are the maps
+    that the other methods gave, by name.
+    """
+
+    model: nn.Module
+    images: Float[Tensor, "b c y x"]
+    classes: Int[np.ndarray, " b"]
+    known_masks: Bool[np.ndarray, "b y x"] | None
+    explain: Callable[[nn.Module, Tensor, list[int]], Float[np.ndarray, "b gy gx"]]
+    others: Mapping[str, Float[np.ndarray, "b gy gx"]] = field(default_factory=dict)
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "b y x"]:
+        """Raises `UsageError` where the data has none."""
+        if self.known_masks is None:
+            raise UsageError("This metric needs masks of what is right to look at, and the data has none.")
+        return self.known_masks
+
+
+Pool = Callable[[Float[np.ndarray, "b *s"]], float]
+
+
+def mean(values: Float[np.ndarray, " b"]) -> float:
+    """Of the images that have a value; not a number if none has."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else float("nan")
+
+
+def measure(
+    better: Literal["higher", "lower", "neither"], needs_masks: bool = False, pool: Pool = mean
+) -> Callable[[Callable[..., Any]], Any]:
+    """Say of a metric whether more is better, whether it needs masks, and how images make one number."""
+
+    def mark(function: Any) -> Any:
+        function.better, function.needs_masks, function.pool = better, needs_masks, pool
+        return function
+
+    return mark
+
+
+def share_of(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
+    """The share of each patch that the mask covers."""
+    return reduce(masks.astype(np.float64), "b (gy y) (gx x) -> b gy gx", "mean", gy=grid[0], gx=grid[1])
+
+
+def belongs(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Bool[np.ndarray, "b g"]:
+    """Which patches are of the object: those that it covers by a quarter, or the most covered if none is."""
+    share = share_of(masks, grid).reshape(len(masks), -1)
+    return (share >= INSIDE) | ((share == share.max(axis=1, keepdims=True)) & (share > 0))
+
+
+def flat(values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, "b g"]:
+    return values.reshape(len(values), -1).astype(np.float64)
+
+
+def constant(values: Float[np.ndarray, "b gy gx"]) -> Bool[np.ndarray, " b"]:
+    """Maps that tell nothing apart."""
+    return np.ptp(flat(values), axis=1) <= 1e-9 * np.abs(flat(values)).max(axis=1)
+
+
+def ranks(values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, "b g"]:
+    """From 1 for the lowest patch of each map; equal ones share the mean of their ranks."""
+    rows = flat(values)
+    ends = [[np.searchsorted(np.sort(row), row, side) for side in ("left", "right")] for row in rows]
+    return np.array([(left + right + 1) / 2 for left, right in ends])
+
+
+def rank_correlation(one: Float[np.ndarray, "b gy gx"], other: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, " b"]:
+    """Spearman's, image by image; not a number where a map is constant."""
+    centred = [ranks(values) - ranks(values).mean(axis=1, keepdims=True) for values in (one, other)]
+    lengths = [np.linalg.norm(own, axis=1) for own in centred]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (centred[0] * centred[1]).sum(axis=1) / (lengths[0] * lengths[1])
+    return np.where(constant(one) | constant(other), np.nan, found)
+
+
+@torch.no_grad()
+def probabilities_of(model: nn.Module, images: Tensor, classes: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+    """The probability of each image's class."""
+    from vitral.explain.subject import logits_of
+
+    logits = logits_of(model, images)
+    chosen = torch.as_tensor(classes, device=logits.device)[:, None]
+    return logits.softmax(dim=1).gather(1, chosen)[:, 0].double().cpu().numpy()

@@ -1,0 +1,54 @@
+"""`attention_gradient`: attention x gradient in the last layer that a gradient reaches (Chefer et al. 2021, "Generic
+Attention-model Explainability", eq. 5, one layer alone).
+
+    mean over heads of (∂y/∂A ∘ A)⁺ [CLS, patches]
+
+Where there is no CLS, every token's row is added up; attention within windows is put where the windows stand.
+
+Axes:  b images   h heads   r rows   m key tokens
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.modes import evaluating
+from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
+from vitral.explain.maps import Maps
+from vitral.explain.methods.attention import read_by_one
+from vitral.explain.one_map import one_map
+from vitral.explain.subject import Target
+
+
+def attention_gradient(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:
+    """What speaks for a class in the last layer's attention, as multiples of uniform.
+
+    `target` is by default the model's answer. Raises `UsageError` for a class that does not exist, `WatchError` if
+    nothing is seen or verified, or no gradient reaches the attention.
+    """
+    with evaluating(model):
+        seen, gradients, classes = watched_with_gradients(model, images, target)
+    last = max(gradients)
+    layer = seen.layers[last]
+    alone = read_by_one(layer)
+    row = torch.zeros(())
+    for _, weights, gradient in weights_and_gradients(layer, gradients[last]):
+        product = (weights * gradient).clamp_min(0).mean(dim=1)
+        row = row + (product[:, 0] if alone else product.sum(dim=1))
+        if alone:
+            break
+    if layer.windows is not None:
+        row = layer.windows.spread(row[:, None])[:, 0]
+    prefix = len(layer.tokens.prefix)
+    return one_map(
+        "attention_gradient",
+        f"Shown is what speaks for the class in the attention of {layer.name}, by its gradient.",
+        model,
+        images,
+        row[:, prefix:],
+        layer.tokens.grid,
+        layers=layer.name,
+        prefix_mass=row[:, :prefix].sum(dim=1) / row.sum(dim=1).clamp_min(1e-30),
+        residual=seen.residual,
+        targets=classes,
+    )

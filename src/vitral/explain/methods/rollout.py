@@ -1,0 +1,100 @@
+"""`rollout`: how much of each patch flows into CLS through all layers (Abnar & Zuidema 2020, §3).
+
+    M_l = ½ mean over heads of A_l + ½ I        R = M_L ··· M_1        map = R[CLS, patches]
+
+Only the row of CLS is wanted, and CLS · M_L ··· M_1 is a row times a matrix, layer by layer from the top: no matrix is
+ever multiplied by a matrix, and each layer's weights are formed a chunk of rows at a time. The half that stays is an
+assumption about the residual path, not a measurement; values, MLPs and norms are left out; it knows no class.
+
+Axes:  b images   h heads   r rows   n m tokens
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import UsageError
+from vitral.base.modes import evaluating
+from vitral.explain.maps import Maps
+from vitral.explain.methods.attention import read_by_one
+from vitral.explain.one_map import one_map
+from vitral.explain.seen import Layer, Seen
+from vitral.explain.subject import Target, answer_of, check_unchanged
+from vitral.explain.watch import TOLERANCE, watch
+
+
+@torch.no_grad()
+def rollout(
+    model: nn.Module,
+    images: Float[Tensor, "b c y x"],
+    target: Target = None,
+    *,
+    stays: float = 0.5,
+    first: int = 0,
+) -> Maps:
+    """The share of each patch in what CLS ends with, as multiples of uniform.
+
+    `stays` is the assumed share of the residual path, in 0 to 1; `first` the first layer that counts. A model without
+    CLS starts from the mean of its tokens; one with an attention pool from the pool's row. `target` is ignored.
+
+    Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches), `WatchError` if nothing is
+    seen or verified.
+    """
+    with evaluating(model):
+        plain = answer_of(model(images))
+        with watch(model, rows="all") as seen:
+            watched = answer_of(model(images))
+    check_unchanged(watched, plain, TOLERANCE[plain.dtype])
+    if not 0 <= stays <= 1:
+        raise UsageError(f"stays={stays} is no share: it takes 0 to 1.")
+    layers = same_tokens(seen, "rollout")
+    if not 0 <= first < len(layers):
+        raise UsageError(
+            f"There is no layer {first} to start from: the model has {len(layers)}, 0 to {len(layers) - 1}."
+        )
+    row = first_row(layers[-1])
+    for layer in reversed(layers[first:]):
+        flown = torch.stack([through(layer, row[:, queries], rows) for queries, rows in layer.chunks()]).sum(dim=0)
+        row = flown if layer.num_queries == 1 else stays * row + (1 - stays) * flown
+    tokens = layers[0].tokens
+    prefix, patches = row.split([len(tokens.prefix), row.shape[1] - len(tokens.prefix)], dim=1)
+    return one_map(
+        "rollout",
+        f"Shown is how attention flows from patches to the answer if {stays:.0%} of each token stays; "
+        "it is the same for every class.",
+        model,
+        images,
+        patches,
+        tokens.grid,
+        layers=f"{first} to {len(layers) - 1}" if first else "all",
+        prefix_mass=prefix.sum(dim=1),
+        residual=max(layer.residual for layer in layers),
+    )
+
+
+def through(layer: Layer, row: Float[Tensor, "b r"], weights: Float[Tensor, "b h r m"]) -> Float[Tensor, "b m"]:
+    """A row vector times the mean over heads of some rows of attention."""
+    heads = weights.shape[1]
+    return torch.einsum("br,bhrm->bm", row.to(weights.dtype), weights) / heads
+
+
+def first_row(layer: Layer) -> Float[Tensor, "b n"]:
+    """Where the answer is read from: all of it CLS, or the pool's query, or every token alike."""
+    row = layer.seen.new_zeros(len(layer.seen), layer.num_queries)
+    if read_by_one(layer):
+        row[:, 0] = 1
+    else:
+        row[:] = 1 / layer.num_queries
+    return row
+
+
+def same_tokens(seen: Seen, method: str) -> list[Layer]:
+    """The layers, if all hold the same tokens. Raises `UsageError` where a product of layers means nothing."""
+    layers = seen.layers
+    pools = [layer.num_queries for layer in layers[:-1] if layer.num_queries != layer.num_tokens]
+    if pools or any(layer.windows or layer.num_tokens != layers[0].num_tokens for layer in layers):
+        raise UsageError(
+            f"{method} multiplies attention through the layers, so all must hold the same tokens; this model attends "
+            "within windows or merges patches. Try attention_gradient or grad_cam."
+        )
+    return layers

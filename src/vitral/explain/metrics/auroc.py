@@ -1,0 +1,19 @@
+"""`auroc`: the chance that a patch of the object is higher than one beside it (Hanley & McNeil 1982).
+
+Axes:  b images   gy gx rows, columns of patches
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from vitral.explain.measure import Case, belongs, measure, ranks
+
+
+@measure(better="higher", needs_masks=True)
+def auroc(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
+    """0.5 is chance, ties counting half, so that a constant map has it. Not a number without both kinds of patches."""
+    inside = belongs(case.masks, maps.shape[1:])
+    ours, rest = inside.sum(axis=1), (~inside).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = ((ranks(maps) * inside).sum(axis=1) - ours * (ours + 1) / 2) / (ours * rest)
+    return np.where((ours == 0) | (rest == 0), np.nan, found)

@@ -1,0 +1,19 @@
+"""`mass_ratio`: the share of the map on the object, over the object's share of the image (Arras et al. 2022,
+"CLEVR-XAI", relevance mass accuracy, here as a multiple of what an even map gets).
+
+Axes:  b images   gy gx rows, columns of patches
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from vitral.explain.measure import Case, flat, measure, share_of
+
+
+@measure(better="higher", needs_masks=True)
+def mass_ratio(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
+    """1 is an even map. What is negative counts for nothing; without anything positive, or a mask, not a number."""
+    positive = flat(maps).clip(min=0)
+    share = flat(share_of(case.masks, maps.shape[1:]))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (positive * share).sum(axis=1) / positive.sum(axis=1) / share.mean(axis=1)

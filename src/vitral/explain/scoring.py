@@ -1,0 +1,196 @@
+"""Scores of methods with intervals, and of the controls that each must beat, in one table.
+
+Axes:  b images   gy gx rows, columns of patches
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import DataError, UsageError
+from vitral.base.lookup import find, names
+from vitral.base.modes import evaluating
+from vitral.data.dataset import Dataset, Split
+from vitral.data.preprocess import normalise
+from vitral.explain.measure import Case
+from vitral.explain.subject import logits_of
+
+BATCH = 50  # images explained at a time
+RESAMPLED = 1_000  # bootstrap draws of an interval
+Method = str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method by one metric: its mean over `n` images that have a value, and a 95 % interval over the images.
+
+    `beats_controls` says whether it is better than each control, image by image, with 97.5 % of the draws on its side;
+    None for a control, or where a metric has no better.
+    """
+
+    method: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    control: bool
+    better: str
+    beats_controls: bool | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All scores, in the order of methods and metrics; a notebook shows it."""
+
+    scores: tuple[Score, ...]
+    caption: str
+
+    def markdown(self) -> str:
+        """A row a method, controls last; `*` where a method does not beat all controls."""
+        metrics = list(dict.fromkeys(score.metric for score in self.scores))
+        methods = list(dict.fromkeys(score.method for score in self.scores))
+        arrows = {"higher": " ↑", "lower": " ↓", "neither": ""}
+        better = {score.metric: arrows[score.better] for score in self.scores}
+        found = {(score.method, score.metric): score for score in self.scores}
+        lines = ["| | " + " | ".join(f"{metric}{better[metric]}" for metric in metrics) + " |"]
+        lines.append("|---|" + "---|" * len(metrics))
+        for method in methods:
+            cells = [cell(found[method, metric]) for metric in metrics]
+            name = f"*{method}* (control)" if found[method, metrics[0]].control else method
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        return "\n".join([*lines, "", self.caption])
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [asdict(score) for score in self.scores]
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def cell(score: Score) -> str:
+    if np.isnan(score.value):
+        return "none"
+    mark = " \\*" if score.beats_controls is False else ""
+    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f}){mark}"
+
+
+def score(
+    methods: Sequence[Method],
+    metrics: Sequence[Method],
+    model: nn.Module,
+    data: Dataset,
+    *,
+    n: int = 200,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> Table:
+    """Every method and every control by every metric, on the first `n` test images that the model answers right.
+
+    Methods and metrics are names (`names("explain.methods")`, `names("explain.metrics")`) or functions like them.
+    `told(what, done, of)` hears of each step.
+
+    Raises `UnknownName` for a name that is not known, `UsageError` for a metric that needs masks the data has not,
+    `DataError` if the model answers nothing right.
+    """
+    chosen = resolved("explain.methods", methods, "method")
+    controls = resolved("explain.controls", names("explain.controls"), "control")
+    measures = resolved("explain.metrics", metrics, "metric")
+    with evaluating(model):
+        images, split, asked = answered_right(model, data, n)
+        if split.masks is None and (needing := [name for name, metric in measures.items() if metric.needs_masks]):
+            raise UsageError(
+                f"{', '.join(needing)} need the object's mask, which {data.name} does not have. "
+                "Take shapes or cued, or metrics without masks: deletion, insertion, stability."
+            )
+        every = chosen | controls
+        steps, done = len(every) * (1 + len(measures)), count()
+        maps = {}
+        for name, method in every.items():
+            told(f"maps of {name}", next(done), steps)
+            maps[name] = merged(method)(model, images, split.labels.tolist())
+        values: dict[str, dict[str, np.ndarray]] = {name: {} for name in every}
+        for name, method in every.items():
+            others = {other: maps[other] for other in chosen if other != name}
+            case = Case(model, images, split.labels, split.masks, merged(method), others)
+            for metric, measured in measures.items():
+                told(f"{metric} of {name}", next(done), steps)
+                values[name][metric] = measured(maps[name], case)
+    scores = [
+        scored(name, metric, measured, values, list(controls))
+        for name in every
+        for metric, measured in measures.items()
+    ]
+    caption = (
+        f"{len(split)} test images of {data.name} that the model answers right, of {asked}; 95 % intervals over the "
+        "images; \\* does not beat every control."
+    )
+    return Table(tuple(scores), caption)
+
+
+def resolved(folder: str, asked: Sequence[Method], kind: str) -> dict[str, Any]:
+    """Functions by name, in the order asked for."""
+    found = [find(folder, item, kind) if isinstance(item, str) else item for item in asked]
+    return {function.__name__: function for function in found}
+
+
+def merged(method: Callable[..., Any]) -> Callable[[nn.Module, Tensor, list[int]], Float[np.ndarray, "b gy gx"]]:
+    """A method's one map an image, made for `BATCH` images at a time."""
+
+    def explain(model: nn.Module, images: Tensor, classes: list[int]) -> Float[np.ndarray, "b gy gx"]:
+        starts = range(0, len(images), BATCH)
+        each = (method(model, images[at : at + BATCH], classes[at : at + BATCH]).merged for at in starts)
+        return np.concatenate(list(each))
+
+    return explain
+
+
+@torch.no_grad()
+def answered_right(model: nn.Module, data: Dataset, n: int) -> tuple[Tensor, Split, int]:
+    """The first `n` test images that the model answers right, as it takes them; their split; how many were asked."""
+    device = next(model.parameters()).device
+    kept: list[np.ndarray] = []
+    asked = 0
+    while asked < len(data.test) and sum(map(len, kept)) < n:
+        part = slice(asked, asked + BATCH)
+        pixels = torch.from_numpy(np.ascontiguousarray(data.test.pixels[part])).to(device)
+        answers = logits_of(model, normalise(pixels, data.preprocessing)).argmax(dim=1).cpu().numpy()
+        kept.append(asked + np.flatnonzero(answers == data.test.labels[part]))
+        asked += len(pixels)
+    chosen = np.concatenate(kept)[:n] if kept else np.array([], int)
+    if not len(chosen):
+        raise DataError(
+            f"The model answers none of {asked} test images of {data.name} right: there is nothing to explain."
+        )
+    split = data.test
+    ours = Split(split.pixels[chosen], split.labels[chosen], None if split.masks is None else split.masks[chosen])
+    return normalise(torch.from_numpy(ours.pixels).to(device), data.preprocessing), ours, asked
+
+
+def scored(
+    name: str, metric: str, measured: Any, values: dict[str, dict[str, np.ndarray]], controls: Sequence[str]
+) -> Score:
+    """The mean of one method by one metric, its interval, and whether it beats the controls."""
+    mine = values[name][metric]
+    draws = np.random.default_rng(0).integers(0, len(mine), (RESAMPLED, len(mine)))
+    pooled = np.array([measured.pool(mine[draw]) for draw in draws])
+    low, high = np.nanquantile(pooled, [0.025, 0.975]) if np.isfinite(pooled).any() else (np.nan, np.nan)
+    beats = None
+    if name not in controls and measured.better != "neither":
+        sign = 1 if measured.better == "higher" else -1
+        beats = all(better(sign, measured.pool, mine, values[control][metric], draws) for control in controls)
+    present = int((~np.isnan(mine.reshape(len(mine), -1)).any(axis=1)).sum())
+    return Score(
+        name, metric, measured.pool(mine), float(low), float(high), present, name in controls, measured.better, beats
+    )
+
+
+def better(sign: int, pool: Any, mine: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> bool:
+    """Whether mine is above theirs in 97.5 % of the draws of images; nothing is better than what has no value."""
+    apart = np.array([sign * (pool(mine[draw]) - pool(theirs[draw])) for draw in draws])
+    return bool((apart > 0).mean() >= 0.975)

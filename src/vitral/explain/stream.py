@@ -1,0 +1,79 @@
+"""The residual stream: what enters each block of a model, and what leaves the last.
+
+A block is found as the model runs: the innermost element of a list of modules that calls attention. In most models such
+an element gives the next one's input. Where it does not (attention and MLP are elements of their own, and the sum is
+formed outside), the input of the next is the stream all the same, and after the last it is what the next module reads.
+"""
+
+import threading
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Stream:
+    """Notes what enters and leaves the elements of a model's lists, in this thread, until it is removed."""
+
+    def __init__(self, model: nn.Module):
+        self.thread = threading.get_ident()
+        self.running: list[nn.Module] = []
+        self.units: list[nn.Module] = []
+        self.entered: dict[int, Tensor] = {}
+        self.left: dict[int, Tensor] = {}
+        self.after: Tensor | None = None
+        elements = [
+            child for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential) for child in part
+        ]
+        self.elements = {id(element) for element in elements}
+        self.hooks = [part.register_forward_pre_hook(self.enter, with_kwargs=True) for part in model.modules()]
+        self.hooks += [part.register_forward_hook(self.leave, always_call=True) for part in model.modules()]
+
+    def remove(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        given = first_tensor((*args, *kwargs.values()))
+        outside = not any(id(part) in self.elements for part in (*self.running, module))
+        if given is not None and self.units and self.after is None and outside:
+            self.after = given if given.shape == self.entered[id(self.units[-1])].shape else None
+        self.running.append(module)
+        if given is not None and id(module) in self.elements:
+            self.entered[id(module)] = given
+
+    def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        if self.running and self.running[-1] is module:
+            self.running.pop()
+        if id(module) in self.elements and (given := first_tensor(output)) is not None:
+            self.left[id(module)] = given
+
+    def attended(self) -> None:
+        """Attention was called: the innermost running element is a block."""
+        inside = [module for module in self.running if id(module) in self.elements and id(module) in self.entered]
+        if inside and inside[-1] not in self.units:
+            self.units.append(inside[-1])
+            self.after = None
+
+    @property
+    def tokens(self) -> list[Tensor]:
+        """What enters each block, then what leaves the last; (B, N, D), or a map for models that keep one."""
+        if not self.units:
+            return []
+        entered = [self.entered[id(unit)] for unit in self.units]
+        left = [self.left.get(id(unit)) for unit in self.units]
+        passed_on = any(given is read for given, read in zip(left, entered[1:])) or left[-1] is self.after
+        leaving = left[-1] if passed_on or self.after is None else self.after
+        return entered if leaving is None else [*entered, leaving]
+
+
+def first_tensor(values: Any) -> Tensor | None:
+    """The first tensor among a call's arguments or results."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, tuple | list):
+        return next((value for value in values if isinstance(value, Tensor)), None)
+    return None

@@ -1,0 +1,100 @@
+"""What each token of a model is: CLS, register, patch at row and column; known, deduced from what ran, or given.
+
+Deduced from the patch projection, if one was seen: a convolution whose kernel is its stride turns the image into
+`rows` x `columns` vectors, and whatever tokens the attention has more than that came before them. Else from the learned
+tokens among the model's parameters and the shape of the image.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from vitral.base.errors import UsageError
+
+MOST_PREFIX_TOKENS = 16
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens before the patches, by name, then `rows` x `columns` patches; `how` this is known, in words."""
+
+    prefix: tuple[str, ...]
+    grid: Grid
+    how: str
+
+    @property
+    def has_cls(self) -> bool:
+        return self.prefix[:1] == ("cls",)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """`cls`, `register 0`, ..., then `patch 0 0`, `patch 0 1`, ...: row and column."""
+        rows, columns = self.grid
+        return (*self.prefix, *(f"patch {row} {column}" for row in range(rows) for column in range(columns)))
+
+
+def tokens_of(model: nn.Module, n: int, projected: Grid | None, image: Grid | None, given: int | None) -> Tokens:
+    """What `n` tokens are.
+
+    `projected` is the grid that a patch projection gave, `image` the height and width of what it read (both None if
+    none was seen), `given` the number of tokens before the patches as the caller said it.
+    Raises `UsageError` if nothing tells.
+    """
+    said = getattr(model, "num_prefix_tokens", None) if given is None else given
+    own, how = getattr(model, "grid", None), "the model's own word"
+    if own is None and projected is not None:
+        own, how = projected, "the grid of the patch projection"
+    if said is None and own is not None and 0 <= n - own[0] * own[1] <= MOST_PREFIX_TOKENS:
+        said = n - own[0] * own[1]
+    learned = len(list(prefix_parameters(model)))
+    if said is None and learned:
+        said = learned
+    if said is None:
+        said = n - math.isqrt(n) ** 2
+        if said > MOST_PREFIX_TOKENS:
+            raise UsageError(
+                f"{n} tokens are no square grid with a few more before it. Say how many: num_prefix_tokens=..."
+            )
+    if said > n:
+        raise UsageError(f"num_prefix_tokens={said} is more than the {n} tokens that were seen.")
+    if own is None or own[0] * own[1] != n - said:
+        own, how = (
+            shaped(n - said, image),
+            f"{said} before the patches, and these in the grid nearest to the image's shape",
+        )
+    return Tokens(named(model, said), own, how if given is None else f"num_prefix_tokens={given} as given; {how}")
+
+
+def shaped(patches: int, image: Grid | None) -> Grid:
+    """Rows and columns whose product is the number of patches and whose ratio is the image's, or the nearest to it."""
+    ratio = image[0] / image[1] if image else 1.0
+    pairs = [(rows, patches // rows) for rows in range(1, patches + 1) if patches % rows == 0] or [(0, 0)]
+    return min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] / ratio)) if patches else 0)
+
+
+def named(model: nn.Module, count: int) -> tuple[str, ...]:
+    """Names for the tokens before the patches, from the model's parameters if these add up; CLS first."""
+    found = list(prefix_parameters(model))
+    if len(found) == count:
+        return tuple(found)
+    return ("cls", *(f"prefix {index}" for index in range(1, count)))[:count]
+
+
+def prefix_parameters(model: nn.Module) -> Iterator[str]:
+    """`cls`, `distillation`, `register 0`, ...: the learned tokens that a model has, in the order models put them."""
+    words = {"cls": ("cls_tok", "class_tok", "class_emb"), "distillation": ("dist",), "register": ("reg",)}
+    parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
+    for role, parts in words.items():
+        for name, value in parameters:
+            if any(name.startswith(part) for part in parts) and ("token" in name or "class_emb" in name):
+                count = counted(value)
+                yield from (role if role != "register" else f"{role} {index}" for index in range(count))
+                break
+
+
+def counted(value: Tensor) -> int:
+    """How many tokens a parameter of shape (D), (1, n, D) or (n, D) holds."""
+    return 1 if value.ndim == 1 else value.shape[-2]
