@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from safetensors.torch import load_file
 from torch import nn
 
 from vitral.base.errors import ConfigError, UnknownName
@@ -15,7 +16,10 @@ from vitral.data.named import named
 from vitral.nn.zoo import MODELS, create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
-from vitral.store.model import dress
+from vitral.store.foreign import foreign, is_foreign
+from vitral.store.model import dress, load
+from vitral.train.checkpoint import PREFIX
+from vitral.train.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
 from vitral.train.recipe import Recipe
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
@@ -27,6 +31,29 @@ def data_set(
     """Data by name or path; a folder's images are cut as `preprocessing` says."""
     found = named(spec)
     return folder(found, preprocessing, seed, on_bad_image, say) if isinstance(found, Path) else found
+
+
+def to_look_into(name: str, code: str | None) -> Classifier:
+    """A trained model to explain: a run, a checkpoint of one, `timm:NAME`, a Hugging Face folder, or `file.py:Name`.
+
+    A checkpoint's weights are those of its step; the rest is its run's. A model of `file.py:Name` is as its class makes
+    it, trained if that loads weights.
+    """
+    if is_foreign(name):
+        return foreign(name)
+    if is_code(name):
+        model = from_code(name, 1000, (224, 224))
+        say(f"{name} is as its class makes it; if it loads no weights, these are maps of an untrained model.")
+        side = getattr(model, "img_size", 224)
+        size = tuple(side) if isinstance(side, tuple | list) else (side, side)
+        classes = [f"class {index}" for index in range(getattr(model, "num_classes", 1000))]
+        return dress(model, classes, getattr(model, "preprocessing", Preprocessing(size=size)), {}).eval()
+    folder = Path(name)
+    if folder.name.startswith(PREFIX) and (folder / CHECKPOINT_WEIGHTS).is_file():
+        model = load(folder.parent.parent, code)
+        model.load_state_dict(load_file(folder / CHECKPOINT_WEIGHTS))
+        return model
+    return load(name, code)
 
 
 def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Module:

@@ -1,33 +1,54 @@
-"""See which patches the CLS token attends to, in every block and head, over your images.
+"""See which patches a model looks at in your images, how far to trust that, and how methods compare on a data set.
 
-Writes a PNG an image, with one colour scale for all its panels in units of uniform attention, and an .npz with the
-numbers.
+With images: a PNG a method and image, a page of all, and an .npz with the numbers. With --data and --score: a table of
+methods, controls and metrics with intervals.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
-
 from vitral.base.config import Option, check
-from vitral.base.files import free
-from vitral.cli import say
-from vitral.cli._images import read_images
-from vitral.data.preprocess import normalise
-from vitral.explain.methods.attention import attention
-from vitral.store.model import load
-from vitral.store.predict import probabilities
+from vitral.base.errors import ConfigError
+from vitral.base.lookup import check_name, names
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[str, Option("A run folder, such as runs/shapes-1.", positional=True)]
-    images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
-    layer: Annotated[tuple[int, ...], Option("Blocks to show, counted from 0; by default all.")] = ()
-    head: Annotated[tuple[int, ...], Option("Heads to show, counted from 0; by default all.")] = ()
-    query: Annotated[int, Option("The token whose attention is shown: 0 is CLS, 1 the first patch.", low=0)] = 0
+    model: Annotated[
+        str,
+        Option(
+            "A run folder, a checkpoint in it, timm:NAME, a Hugging Face folder, or file.py:Name.",
+            positional=True,
+        ),
+    ]
+    images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)] = ()
+    method: Annotated[tuple[str, ...], Option(f"How to explain; of {', '.join(names('explain.methods'))}.")] = (
+        "attention",
+    )
+    layer: Annotated[tuple[int, ...], Option("Of attention: blocks to show, counted from 0; by default all.")] = ()
+    head: Annotated[tuple[int, ...], Option("Of attention: heads to show, counted from 0; by default all.")] = ()
+    query: Annotated[
+        str | None,
+        Option(
+            "Of attention: who reads. A token's number, 0 being CLS, or a patch as ROW,COLUMN; "
+            "by default what the answer is read from."
+        ),
+    ] = None
+    target: Annotated[
+        str | None, Option("The class to explain, by name or number; by default the model's own answer.")
+    ] = None
+    data: Annotated[str | None, Option("With --score: the data to score on, named as for training.")] = None
+    score: Annotated[bool, Option("Score the methods and their controls on --data instead of explaining images.")] = (
+        False
+    )
+    metric: Annotated[
+        tuple[str, ...],
+        Option(
+            f"With --score: by what; of {', '.join(names('explain.metrics'))}. By default all that the data allows."
+        ),
+    ] = ()
+    n: Annotated[int, Option("With --score: so many images.", low=2, high=1_000_000)] = 200
     out: Annotated[Path, Option("The folder to write to.")] = Path("explained")
     on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read.")] = "fail"
     code: Annotated[str | None, Option("file.py:Name, if the model is your own and its file has moved or changed.")] = (
@@ -37,44 +58,24 @@ class Options:
 
     def __post_init__(self) -> None:
         check(self)
+        for method in self.method:
+            check_name(method, names("explain.methods"), "method")
+        for metric in self.metric:
+            check_name(metric, names("explain.metrics"), "metric")
+        if self.score and not self.data:
+            raise ConfigError("--score needs --data: shapes, cued, digits or a folder of class folders.")
+        if self.data and not self.score:
+            raise ConfigError("--data is what --score is done on: add --score, or name images.")
+        if self.score and self.images:
+            raise ConfigError("Name images to explain, or --data with --score; not both at once.")
+        if self.method != ("attention",) and (self.layer or self.head or self.query) and "attention" not in self.method:
+            raise ConfigError("--layer, --head and --query choose among attention maps; add --method attention.")
 
 
 def run(options: Options) -> dict[str, Any]:
-    model = load(options.model, options.code)
-    read = read_images(options.images, model.preprocessing, options.on_bad_image)
-    written = []
-    for path, image in read:
-        pixels = np.stack([image])
-        maps = attention(
-            model,
-            normalise(torch.from_numpy(pixels), model.preprocessing),
-            layers=options.layer or None,
-            heads=options.head or None,
-            query=options.query,
-        )
-        chances = probabilities(model, pixels)[0]
-        answer = int(chances.argmax())
-        picture = maps.save(free(options.out / f"{path.stem}.attention.png"))
-        numbers = maps.save(picture.with_suffix(".npz"))
-        own = float(maps.prefix_mass.mean())
-        layer, head, row, column = np.unravel_index(int(maps.values[0].argmax()), maps.values[0].shape)
-        peak = float(maps.values.max())
-        kept = f"CLS keeps {own:.0%} of its attention for itself" if options.query == 0 else f"{own:.0%} goes to CLS"
-        say(
-            f"{path}: {model.classes[answer]} ({chances[answer]:.1%}). {kept}; the most a patch gets is "
-            f"{peak:.1f} times uniform "
-            f"(row {row}, column {column}; {maps.layers[layer]}, head {maps.heads[head]}). "
-            f"Residual {maps.residual:.0e}.\n  {picture}"
-        )
-        written.append(
-            {
-                "image": str(path),
-                "class": model.classes[answer],
-                "picture": str(picture),
-                "numbers": str(numbers),
-                "prefix_mass": own,
-                "largest": peak,
-                "residual": maps.residual,
-            }
-        )
-    return {"explained": written}
+    from vitral.cli._explained import explained
+    from vitral.cli._open import to_look_into
+    from vitral.cli._scored import scored
+
+    model = to_look_into(options.model, options.code)
+    return scored(model, options) if options.score else explained(model, options)

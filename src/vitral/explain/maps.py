@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from vitral.base.errors import UsageError
 from vitral.base.files import write_file
 from vitral.report.attention import attention_figure
+from vitral.report.maps import Drawn, maps_figure
 from vitral.report.style import png
 
 if TYPE_CHECKING:
@@ -59,19 +60,36 @@ class Maps:
         return [image for image, values in enumerate(self.values) if np.ptp(values) <= 1e-9 * np.abs(values).max()]
 
     def figure(self, image: int = 0) -> "Figure":
-        """Every layer and head of one image, on one scale. Raises `UsageError` for an image that does not exist."""
+        """One image's maps: every layer and head on one scale, or the one map that the method gives.
+
+        Raises `UsageError` for an image that does not exist.
+        """
         if not 0 <= image < len(self.values):
             raise UsageError(
                 f"There is no image {image}: the maps are of {len(self.values)}, 0 to {len(self.values) - 1}."
             )
+        if self.values.shape[1:3] == (1, 1) and self.method != "attention":
+            drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
+            return maps_figure(self.pixels[image], [drawn], self.caption)
         return attention_figure(
             self.pixels[image], self.values[image], self.prefix_mass[image], self.layers, self.heads, self.caption
         )
 
     @property
     def caption(self) -> str:
-        """What is shown, in a sentence, and how it was checked."""
-        return f"{self.explained} Checked: rows · v is the model's own output, to {self.residual:.0e} of its largest."
+        """What is shown, in a sentence or two, and how it was checked."""
+        said = [self.explained]
+        if self.residual:
+            said.append(f"Checked: rows · v is the model's own output, to {self.residual:.0e} of its largest.")
+        if self.constant:
+            which = "The map is" if len(self.values) == 1 else f"The maps of images {self.constant} are"
+            said.append(f"{which} the same everywhere: nothing is told apart.")
+        return " ".join(said)
+
+    def below(self, image: int) -> str:
+        """What no place in the image shows."""
+        mass = float(self.prefix_mass[image, -1].mean())
+        return f"not on patches: {mass:.0%}" if mass > 0 else ""
 
     def show(self, image: int = 0) -> "Figure":
         """The figure of one image; a notebook displays it."""

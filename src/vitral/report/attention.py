@@ -61,12 +61,18 @@ def attention_figure(
     return figure
 
 
-def overlay(axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize):
+def overlay(
+    axes: Axes,
+    pixels: UInt8[np.ndarray, "y x 3"],
+    values: Float[np.ndarray, "gy gx"],
+    norm: Normalize,
+    colours: str = MAGNITUDE,
+):
     """A map over its image: the colour is the value, the lightness inside a patch is the image's own."""
     height, width = pixels.shape[:2]
     grey = pixels @ np.array([0.299, 0.587, 0.114])
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-    shown = axes.imshow(values, cmap=MAGNITUDE, norm=norm, alpha=0.72, extent=(0, width, height, 0))
+    shown = axes.imshow(values, cmap=colours, norm=norm, alpha=0.72, extent=(0, width, height, 0))
     bare(axes)
     return shown
 

@@ -73,7 +73,7 @@ class Recipe:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "shapes": {},
-    "cued": dict(epochs=8, augment="none"),
+    "cued": dict(epochs=10, augment="none"),
     "digits": dict(model="vit_nano_patch2_8", epochs=120, augment="affine", label_smoothing=0.1),
     "folder": dict(model="vit_micro_patch8_64", epochs=60, augment="photo", label_smoothing=0.1),
 }

@@ -1,8 +1,9 @@
-"""`cued`: several shapes, one with a mark in its middle; the label is the marked one's class.
+"""`cued`: several shapes, each with a dot in its middle; the label is the class of the one whose dot is white.
 
-The others are drawn by the same law, so that nothing but the mark says which is meant: only the marked shape can be
-right to look at, and a map that shows every shape alike is wrong on most of them. Each image can be drawn again without
-one of its shapes (`without`) or with the mark on another (`remarked`), everything else the same to the last pixel.
+All shapes are drawn by the same law, and the others' dots are the white one with black and white exchanged, so that no
+colour, size or edge is stronger on the shape that counts: only it can be right to look at, and a map that shows every
+shape alike is wrong on most of them. Each image can be drawn again without one of its shapes (`without`) or with the
+white dot on another (`remarked`), everything else the same to the last pixel.
 
 Axes:  n images   k shapes of an image   y x pixels
 """
@@ -30,7 +31,7 @@ from vitral.data.drawing import (
     to_bytes,
 )
 
-MARK = 0.036  # the radius of the white dot as a fraction of the image's side; its black rim is half as wide
+DOT = 0.036  # its radius as a fraction of the image's side; the rim around it is half as wide
 TRIES = 32  # places tried for a shape before its image begins anew
 
 Factors = Mapping[str, np.ndarray]
@@ -38,7 +39,7 @@ Factors = Mapping[str, np.ndarray]
 
 def cued(
     size: int = 48,
-    n: int = 50_000,
+    n: int = 100_000,
     objects: int = 3,
     smallest: float = 0.2,
     largest: float = 0.25,
@@ -78,7 +79,7 @@ def cued(
 
 
 def without(split: Split, which: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n y x 3"]:
-    """The images without one of their shapes (0 is the first drawn), and without the mark if it stood there."""
+    """The images without one of their shapes (0 is the first drawn) and its dot."""
     count, objects = split.factors["class"].shape
     present = np.ones((count, objects), bool)
     present[np.arange(count), which] = False
@@ -86,7 +87,7 @@ def without(split: Split, which: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 
 
 
 def remarked(split: Split, which: Int[np.ndarray, " n"]) -> Split:
-    """The same images with the mark on another of their shapes; labels and masks follow it."""
+    """The same images with the white dot on another of their shapes; labels and masks follow it."""
     return drawn(dict(split.factors) | {"marked": np.asarray(which)}, split.pixels.shape[1])
 
 
@@ -168,18 +169,23 @@ def render(
             opacity = opacity_of(distance(u, v), side)
             paint(image, mine, opacity, scene["colour"][mine, place])
             masks[mine, place] = opacity > 0.5
-    mine = np.flatnonzero(present[np.arange(count), scene["marked"]])
-    add_mark(image, mine, scene["centre"][mine, scene["marked"][mine]], MARK * size)
+        for white in (False, True):
+            mine = np.flatnonzero(present[:, place] & ((scene["marked"] == place) == white))
+            add_dot(image, mine, scene["centre"][mine, place], DOT * size, white)
     for own, noise, seed in zip(image, scene["noise"], scene["noise seed"]):
         own += np.random.default_rng(seed).standard_normal(own.shape, dtype=np.float32) * noise
     return to_bytes(image), masks
 
 
-def add_mark(
-    image: Float[np.ndarray, "n y x 3"], which: Int[np.ndarray, " m"], centre: Float[np.ndarray, "m 2"], radius: float
+def add_dot(
+    image: Float[np.ndarray, "n y x 3"],
+    which: Int[np.ndarray, " m"],
+    centre: Float[np.ndarray, "m 2"],
+    radius: float,
+    white: bool,
 ) -> None:
-    """A white dot with a black rim, in place."""
-    for colour, wide in ((0.0, 1.5 * radius), (1.0, radius)):
+    """A white dot with a black rim, or a black one with a white rim, in place."""
+    for colour, wide in ((float(not white), 1.5 * radius), (float(white), radius)):
         side = np.full(len(which), wide, np.float32)
         u, v = own_axes(image.shape[1], centre.T, np.zeros_like(side), side)
         paint(image, which, opacity_of(np.hypot(u, v) - 1, side), np.full((len(which), 3), colour, np.float32))
