@@ -45,11 +45,11 @@ def scored(model: Classifier, options: "Options") -> dict[str, Any]:
 
 def shown(table: Table) -> None:
     """For a person: a block a metric, best first."""
-    for metric in dict.fromkeys(score.metric for score in table.scores):
-        mine = [score for score in table.scores if score.metric == metric]
+    for metric in dict.fromkeys(one.metric for one in table.scores):
+        mine = [one for one in table.scores if one.metric == metric]
         sign = -1 if mine[0].better == "higher" else 1
         say(f"{metric} ({mine[0].better} is better)" if mine[0].better != "neither" else metric)
-        for one in sorted(mine, key=lambda score: (score.value != score.value, sign * score.value)):
+        for one in sorted(mine, key=lambda one: (one.value != one.value, sign * one.value)):
             mark = "control" if one.control else "does not beat every control" if one.beats_controls is False else ""
             say(f"  {one.method:<22}{one.value:7.3f}  ({one.low:.3f} to {one.high:.3f}, n = {one.n})  {mark}")
     say(table.caption.replace("\\*", "what 'does not beat every control' says: the interval of the difference;"))

@@ -1,7 +1,7 @@
 """Pictures of one map an image: over the image, side by side with other methods', or one for each patch that reads.
 
-Positive maps are in units of a uniform map and share one scale; signed ones are in logits, each on a scale of its own that
-is the same on both sides of zero, and says its end.
+Positive maps are in units of a uniform map and share one scale; signed ones are in logits, each on a scale of its own
+that is the same on both sides of zero, and says its end.
 
 Axes:  m maps   q queries   gy gx rows, columns of patches   y x pixels
 """
@@ -87,15 +87,15 @@ def queries_figure(
     panels = frame[0].subgridspec(rows, columns, wspace=0.05, hspace=0.05)
     norm = scale(values)
     tall, wide = height / values.shape[1], width / values.shape[2]
-    shown = None
+    panes = []
     for place, ((row, column), own) in enumerate(zip(queries, values)):
         axes = figure.add_subplot(panels[place // columns, place % columns])
-        shown = overlay(axes, pixels, own, norm)
+        panes.append(overlay(axes, pixels, own, norm))
         axes.add_patch(Rectangle((column * wide, row * tall), wide, tall, fill=False, edgecolor="white", linewidth=3))
         axes.add_patch(Rectangle((column * wide, row * tall), wide, tall, fill=False, edgecolor=SECOND, linewidth=1.5))
         axes.set_title(f"row {row}, column {column}", fontsize=7.5)
     bar = figure.colorbar(
-        shown, cax=figure.add_subplot(frame[1]), extend="min" if isinstance(norm, LogNorm) else "neither"
+        panes[-1], cax=figure.add_subplot(frame[1]), extend="min" if isinstance(norm, LogNorm) else "neither"
     )
     ticks_in_times(bar.ax, norm)
     figure.suptitle(caption, fontsize=8, color=INK, x=0.01, ha="left", wrap=True)
