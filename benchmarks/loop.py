@@ -22,7 +22,7 @@ STEPS = 300
 def run() -> dict[str, object]:
     """Images a second, in turns: bare steps, a whole `vitral train` with no options, bare steps again."""
     bare, whole = [], []
-    for turn in range(3):
+    for turn in range(7):
         (whole if turn % 2 else bare).append(whole_run() if turn % 2 else bare_steps())
         print(f"   bare {[round(x) for x in bare]}  whole {[round(x) for x in whole]} images/s", flush=True)
     pairs = [2 * rate / (before + after) for rate, before, after in zip(whole, bare, bare[1:])]

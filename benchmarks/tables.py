@@ -47,7 +47,9 @@ def accuracy(record: dict) -> str:
 def trained(name: str, record: dict) -> list[str]:
     data, what = ("shapes", "seed") if name == "demo" else ("digits", "split")
     rows = [f"| `vitral train --data {data}` | test accuracy | time |", "|---|---|---|"]
-    return rows + [f"| {what} {run['seed']} | {accuracy(run)} | {run['seconds']:.0f} s |" for run in record["runs"]]
+    rows += [f"| {what} {run['seed']} | {accuracy(run)} | {run['seconds']:.0f} s |" for run in record["runs"]]
+    mean = sum(run["test_accuracy"] for run in record["runs"]) / len(record["runs"])
+    return [*rows, f"| mean of {len(record['runs'])} | {share(mean)} | |"]
 
 
 def asked(name: str, record: dict) -> list[str]:

@@ -1,4 +1,4 @@
-"""What each choice of the demo is worth: one thing changed at a time, same steps, validation accuracy."""
+"""What each choice in the demo's model, recipe and data is worth: one changed at a time, same steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +28,11 @@ RECIPES = {
     "AdamW instead of Muon": dict(optimizer="adamw"),
     "no exchange of colours": dict(augment="none"),
 }
+DATA = {
+    "turned by any angle": dict(rotation=180.0),
+    "up to two blobs beside the shape": dict(distractors=2),
+    "colours as near as 0.3": dict(contrast=0.3),
+}
 
 
 @contextmanager
@@ -36,11 +41,12 @@ def silent(name: str, total: int) -> Iterator[Callable[[Step], None]]:
 
 
 def run() -> dict[str, object]:
-    recipe, results = Recipe(), []
-    data = shapes()
-    arms = [(name, recipe, parts) for name, parts in MODELS.items()]
-    arms += [(name, replace(recipe, **changed), {}) for name, changed in RECIPES.items()]
-    for name, settings, parts in arms:
+    recipe, easy = Recipe(), shapes()
+    arms = [(name, recipe, easy, parts) for name, parts in MODELS.items()]
+    arms += [(name, replace(recipe, **changed), easy, {}) for name, changed in RECIPES.items()]
+    arms += [(name, recipe, shapes(**knobs), {}) for name, knobs in DATA.items()]
+    results = []
+    for name, settings, data, parts in arms:
         numerics = choose(settings.precision, "never", 0, 0)
         model = train(name, data, settings, numerics, silent, shuffle=False, **parts)
         accuracy, n = accuracy_of(model, data.val, numerics), len(data.val)

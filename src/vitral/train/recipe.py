@@ -18,7 +18,7 @@ class Recipe:
     model: Annotated[str, Option("A name from `vitral models`, or file.py:Name for your own nn.Module.")] = (
         "vit_nano_patch8_48"
     )
-    epochs: Annotated[float, Option("Passes over the training images.", low=0.001, high=100_000)] = 2.75
+    epochs: Annotated[float, Option("Passes over the training images.", low=0.001, high=100_000)] = 2.2
     batch_size: Annotated[int, Option("Images a step.", low=1, high=65_536)] = 128
     optimizer: Annotated[
         Literal["muon", "adamw"],
