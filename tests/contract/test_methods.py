@@ -13,11 +13,13 @@ from vitral import Maps
 from vitral.base.lookup import find, names
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 
-every = pytest.mark.parametrize("method", names("explain.methods"))
+METHODS, CONTROLS = names("explain.methods"), names("explain.controls")
+PIXELS = {"input_gradient", "integrated_gradients", "occlusion"}  # ask nothing of a model but its answer
+every = pytest.mark.parametrize("method", METHODS + CONTROLS)
 
 
 def method_of(name):
-    return find("explain.methods", name, "method")
+    return find("explain.methods" if name in METHODS else "explain.controls", name, "method")
 
 
 def test_there_are_methods():
@@ -29,7 +31,7 @@ def test_a_file_holds_the_function_it_is_named_after_and_says_where_it_comes_fro
     function = method_of(method)
     module = inspect.getmodule(inspect.unwrap(function))
     assert function.__name__ == method
-    assert getattr(vitral.explain, method) is function
+    assert method in CONTROLS or getattr(vitral.explain, method) is function
     assert module.__doc__.startswith(f"`{method}`")
     assert re.search(r"\b(19|20)\d\d\b", module.__doc__)  # a source
     assert "Raises" in function.__doc__
@@ -100,7 +102,7 @@ def test_it_leaves_the_model_as_it_was(method, vit, images):
     assert torch.equal(images, given)
 
 
-@every
+@pytest.mark.parametrize("method", sorted({*METHODS, "untrained"} - PIXELS))
 def test_it_refuses_a_model_in_which_it_can_see_nothing(method, images):
     with pytest.raises(vitral.base.errors.VitralError):
         method_of(method)(tiny_vit(mixer=NoMixing), images)

@@ -81,7 +81,7 @@ def check(q, k, v, dtype=torch.float32, **how):
     heads, shared = (1, 1) if q.ndim <= 3 else (q.shape[-3], v.shape[-3])
     expected = expected.reshape(-1, heads, *expected.shape[-2:])
     values = v.double().reshape(-1, shared, *v.shape[-2:])
-    assert layer.num_tokens == q.shape[-2]
+    assert (layer.num_queries, layer.num_tokens) == (q.shape[-2], k.shape[-2])
     torch.testing.assert_close(layer.weights().double(), expected, rtol=0, atol=max(CLOSE[dtype], 1e-12) / 4)
     values = values.repeat_interleave(heads // shared, dim=1)
     torch.testing.assert_close(
@@ -165,7 +165,8 @@ def test_without_a_square_grid_of_tokens_no_prefix_is_invented():
     model.num_prefix_tokens = None
     with watch(model) as seen:
         model(q, q, q)
-    assert seen.layers[0].roles[:2] == ("cls", "patch 0")
+    assert seen.layers[0].roles[:2] == ("cls", "patch 0 0")
+    patches = q[:, :, 1:]
     with watch(model, rows=[0]) as seen:
-        model(q[:, :, 1:], q[:, :, 1:], q[:, :, 1:])
-    assert seen.layers[0].roles[:2] == ("patch 0", "patch 1")
+        model(patches, patches, patches)
+    assert seen.layers[0].roles[:2] == ("patch 0 0", "patch 0 1")

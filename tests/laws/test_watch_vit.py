@@ -93,8 +93,8 @@ def test_each_token_has_a_role(images):
     model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
     with watch(model) as seen:
         model(images)
-    patches = tuple(f"patch {place}" for place in range(6))
-    assert seen.layers[0].roles == ("cls", "prefix 1", "prefix 2", *patches)
+    patches = tuple(f"patch {row} {column}" for row in range(2) for column in range(3))
+    assert seen.layers[0].roles == ("cls", "register 0", "register 1", *patches)
     assert seen.layers[0].num_tokens == 9
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
+from vitral.base.errors import UsageError, WatchError
 
 MOST_PREFIX_TOKENS = 16
 Grid = tuple[int, int]
@@ -19,11 +19,25 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens before the patches, by name, then `rows` x `columns` patches; `how` this is known, in words."""
+    """The tokens before the patches, by name, then so many patches, in `found` rows and columns if that is known.
+
+    `how` this is known is said in words.
+    """
 
     prefix: tuple[str, ...]
-    grid: Grid
+    patches: int
+    found: Grid | None
     how: str
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns of patches. Raises `WatchError` if nothing tells."""
+        if self.found is None:
+            raise WatchError(
+                f"{self.patches} patches are no square grid, nor one of the image's shape. "
+                "Give the model a `grid` = (rows, columns) and `num_prefix_tokens`."
+            )
+        return self.found
 
     @property
     def has_cls(self) -> bool:
@@ -31,8 +45,10 @@ class Tokens:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """`cls`, `register 0`, ..., then `patch 0 0`, `patch 0 1`, ...: row and column."""
-        rows, columns = self.grid
+        """`cls`, `register 0`, ..., then `patch 0 0`, `patch 0 1`, ...: row and column, or a number without a grid."""
+        if self.found is None:
+            return (*self.prefix, *(f"patch {index}" for index in range(self.patches)))
+        rows, columns = self.found
         return (*self.prefix, *(f"patch {row} {column}" for row in range(rows) for column in range(columns)))
 
 
@@ -61,18 +77,18 @@ def tokens_of(model: nn.Module, n: int, projected: Grid | None, image: Grid | No
     if said > n:
         raise UsageError(f"num_prefix_tokens={said} is more than the {n} tokens that were seen.")
     if own is None or own[0] * own[1] != n - said:
-        own, how = (
-            shaped(n - said, image),
-            f"{said} before the patches, and these in the grid nearest to the image's shape",
-        )
-    return Tokens(named(model, said), own, how if given is None else f"num_prefix_tokens={given} as given; {how}")
+        own, how = shaped(n - said, image), f"{said} before the patches, and these in a grid of the image's shape"
+    return Tokens(
+        named(model, said), n - said, own, how if given is None else f"num_prefix_tokens={given} as given; {how}"
+    )
 
 
-def shaped(patches: int, image: Grid | None) -> Grid:
-    """Rows and columns whose product is the number of patches and whose ratio is the image's, or the nearest to it."""
-    ratio = image[0] / image[1] if image else 1.0
-    pairs = [(rows, patches // rows) for rows in range(1, patches + 1) if patches % rows == 0] or [(0, 0)]
-    return min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] / ratio)) if patches else 0)
+def shaped(patches: int, image: Grid | None) -> Grid | None:
+    """Rows and columns in the ratio of the image's sides, square if no image was seen; None if there are none such."""
+    height, width = image or (1, 1)
+    rows = math.isqrt(patches * height // width)
+    fits = rows > 0 and patches % rows == 0 and rows * width == patches // rows * height
+    return (rows, patches // rows) if fits else None
 
 
 def named(model: nn.Module, count: int) -> tuple[str, ...]:

@@ -155,8 +155,6 @@ class watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not self.batch and isinstance(result, Tensor) and args and isinstance(args[0], Tensor) and args[0].ndim == 4:
-            self.batch, self.image = len(args[0]), (args[0].shape[-2], args[0].shape[-1])
         call = None
         if func is F.scaled_dot_product_attention:
             call = from_sdpa(result, *args, **kwargs)
@@ -173,6 +171,9 @@ class watch(TorchFunctionMode):
             self.projection(args[0], result, args[1] if len(args) > 1 else kwargs["weight"])
         if call is not None:
             return self.note(call, result)
+        given = args[0] if args else None
+        if not self.batch and isinstance(result, Tensor) and isinstance(given, Tensor) and given.ndim == 4:
+            self.batch, self.image = len(given), (given.shape[-2], given.shape[-1])
         if self.batch:
             self.trail.note(func, args, kwargs, result, self.batch)
         if name := getattr(func, "__name__", ""):
@@ -195,7 +196,8 @@ class watch(TorchFunctionMode):
 
         def told() -> Tokens:
             if windows is not None:
-                return Tokens((), windows.grid, "the windows that were cut from a map of tokens")
+                rows, columns = windows.grid
+                return Tokens((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
             return tokens_of(self.model, call.num_keys, self.projected, self.image, self.num_prefix_tokens)
 
         wanted = self.queries(call, told)

@@ -1,0 +1,188 @@
+"""What every metric of maps promises; a new file in `explain/metrics` is enrolled by being there."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tiny import tiny_vit
+from vitral import explain
+from vitral.base.errors import UsageError
+from vitral.base.lookup import find, names
+from vitral.explain.measure import Case, belongs, rank_correlation, share_of
+
+ALL = names("explain.metrics")
+every = pytest.mark.parametrize("name", ALL)
+COUNT, GRID, SIZE = 6, (2, 3), (8, 18)
+RANDOM = np.random.default_rng(0)
+
+
+def metric(name):
+    return find("explain.metrics", name, "metric")
+
+
+@pytest.fixture(scope="module")
+def case():
+    model = tiny_vit()
+    images = torch.randn(COUNT, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    masks = np.zeros((COUNT, *SIZE), bool)
+    for image, mask in enumerate(masks):
+        mask[4 * (image % 2) : 4 * (image % 2) + 4, 6 * (image % 3) : 6 * (image % 3) + 6] = True
+
+    def explain_again(model, images, classes):
+        return explain.occlusion(model, images, classes).merged
+
+    with torch.no_grad():
+        classes = model(images).argmax(1).numpy()
+    others = {"chefer": explain.chefer(model, images).merged, "rollout": explain.rollout(model, images).merged}
+    return Case(model, images, classes, masks, explain_again, others)
+
+
+@pytest.fixture(scope="module")
+def maps(case):
+    return case.explain(case.model, case.images, case.classes.tolist())
+
+
+@every
+def test_a_file_holds_the_metric_it_is_named_after_and_says_where_it_comes_from(name):
+    function = metric(name)
+    module = inspect.getmodule(function)
+    assert function.__name__ == name
+    assert module.__doc__.startswith(f"`{name}`")
+    assert re.search(r"\b(19|20)\d\d\b", module.__doc__)
+    assert function.better in ("higher", "lower", "neither")
+    assert list(inspect.signature(function).parameters) == ["maps", "case"]
+
+
+@every
+def test_it_gives_a_number_an_image_and_the_same_each_time(name, case, maps):
+    maps = np.abs(maps)  # nothing positive has no mass to share
+    values = metric(name)(maps, case)
+    assert len(values) == COUNT
+    assert np.isfinite(values).all()
+    assert np.isfinite(metric(name).pool(values))
+    np.testing.assert_array_equal(metric(name)(maps, case), values)
+
+
+@every
+def test_a_constant_map_wins_nothing(name, case):
+    flat = np.full((COUNT, *GRID), 0.3, np.float32)
+    values = metric(name)(flat, case)
+    if name in ("auroc", "average_precision", "mass_ratio"):  # what chance would give
+        share = belongs(case.masks, GRID).mean(1)
+        chance = {"auroc": 0.5, "average_precision": share, "mass_ratio": 1.0}[name]
+        np.testing.assert_allclose(values, np.broadcast_to(chance, COUNT))
+    else:
+        assert np.isnan(values).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs_masks])
+def test_the_mask_itself_wins_and_its_opposite_loses(name, case):
+    right = share_of(case.masks, GRID).astype(np.float32)
+    function = metric(name)
+    best, worst = function.pool(function(right, case)), function.pool(function(1 - right, case))
+    assert best > worst
+    assert best == pytest.approx({"mass_ratio": 6.0}.get(name, best if name == "iou" else 1.0))
+    assert name == "iou" or worst == pytest.approx(0, abs=0.2)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs_masks])
+def test_without_masks_it_says_so(name, case, maps):
+    bare = Case(case.model, case.images, case.classes, None, case.explain)
+    with pytest.raises(UsageError, match="needs masks"):
+        metric(name)(maps, bare)
+
+
+def test_ranks_are_scikit_learns(case, maps):
+    coarse = np.round(maps * 2) / 2  # with ties
+    inside = belongs(case.masks, GRID)
+    for values in (maps, coarse):
+        for name, reference in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
+            expected = [reference(mine, own.ravel()) for mine, own in zip(inside, values)]
+            np.testing.assert_allclose(metric(name)(values, case), expected)
+
+
+def test_rank_correlation_is_scipys(maps):
+    other = np.round(RANDOM.random(maps.shape), 1)
+    expected = [spearmanr(one.ravel(), two.ravel()).statistic for one, two in zip(maps, other)]
+    np.testing.assert_allclose(rank_correlation(maps, other), expected)
+
+
+def test_the_pointing_game_counts_ties_by_their_share(case):
+    maps = np.zeros((COUNT, *GRID))
+    maps[:, 0, 0] = maps[:, 1, 2] = 1
+    hits = metric("pointing_game")(maps, case)
+    inside = belongs(case.masks, GRID).reshape(COUNT, *GRID)
+    np.testing.assert_array_equal(hits, (inside[:, 0, 0].astype(float) + inside[:, 1, 2]) / 2)
+
+
+def test_an_empty_mask_is_no_hit_and_no_miss(case, maps):
+    empty = Case(case.model, case.images, case.classes, np.zeros_like(case.masks), case.explain)
+    for name in ("pointing_game", "auroc", "average_precision", "mass_ratio"):
+        assert np.isnan(metric(name)(maps, empty)).all()
+
+
+def test_the_iou_is_the_published_protocols(case):
+    """Foreground above the map's own mean, sums over the images, mean over background and foreground."""
+    maps = np.repeat(np.repeat(RANDOM.random((COUNT, 8, 18)), 1, 1), 1, 2)
+    front = maps > maps.mean((1, 2), keepdims=True)
+    both = [(~front & ~case.masks).sum(), (front & case.masks).sum()]
+    either = [(~front | ~case.masks).sum(), (front | case.masks).sum()]
+    expected = (both[0] / either[0] + both[1] / either[1]) / 2
+    assert metric("iou").pool(metric("iou")(maps, case)) == pytest.approx(expected)
+
+
+def by_hand(case, maps, hidden):
+    """The area as patches go one by one from the highest on, image by image."""
+    areas = []
+    for image, values, label, other in zip(case.images, maps, case.classes, hidden):
+        order, current, curve = np.argsort(-values.ravel()), image.clone(), []
+        for step in range(7):
+            with torch.no_grad():
+                curve.append(float(case.model(current[None]).softmax(1)[0, label]))
+            if step < 6:
+                row, column = divmod(int(order[step]), 3)
+                part = (slice(None), slice(4 * row, 4 * row + 4), slice(6 * column, 6 * column + 6))
+                current[part] = other[part]
+        areas.append((sum(curve) - curve[0] / 2 - curve[-1] / 2) / 6)
+    return np.array(areas)
+
+
+def test_deletion_is_the_area_of_the_curve(case, maps):
+    np.testing.assert_allclose(
+        metric("deletion")(maps, case), by_hand(case, maps, torch.zeros_like(case.images)), rtol=1e-4
+    )
+
+
+def test_insertion_is_deletion_backwards_of_a_blurred_image(case, maps):
+    from kornia.filters import gaussian_blur2d
+
+    blurred = gaussian_blur2d(case.images, (7, 7), (1.0, 1.0))
+    forward = metric("insertion")(maps, case)
+    np.testing.assert_allclose(
+        forward, by_hand(Case(case.model, blurred, case.classes, None, case.explain), maps, case.images), rtol=1e-4
+    )
+
+
+def test_a_method_that_knows_no_class_is_not_class_specific(case):
+    def rollout(model, images, classes):
+        return explain.rollout(model, images, classes).merged
+
+    blind = Case(case.model, case.images, case.classes, None, rollout)
+    values = metric("class_specificity")(rollout(case.model, case.images, []), blind)
+    np.testing.assert_allclose(values, 0, atol=1e-12)
+
+
+def test_what_does_not_read_the_model_is_not_changed_by_randomising_it(case):
+    from vitral.explain.controls.edges import edges
+
+    def drawn(model, images, classes):
+        return edges(model, images, classes).merged
+
+    blind = Case(case.model, case.images, case.classes, None, drawn)
+    values = metric("randomisation")(drawn(case.model, case.images, []), blind)
+    np.testing.assert_allclose(values, 1)
