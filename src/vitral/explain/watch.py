@@ -101,8 +101,8 @@ class Seen:
 
     @property
     def residual(self) -> float:
-        """The largest residual of any layer."""
-        return max(layer.residual for layer in self.layers)
+        """The largest residual of any layer; not a number as long as none was seen."""
+        return max((layer.residual for layer in self.layers), default=float("nan"))
 
 
 class Eager:
