@@ -84,7 +84,7 @@ def test_an_interrupted_run_is_saved_says_how_to_go_on_and_is_resumed(terminal, 
 
 
 STOPPING = """
-import os, signal
+import signal
 from pathlib import Path
 
 
@@ -97,7 +97,7 @@ class Stopping(Quick):
         if self.training:
             Stopping.steps += 1
             if str(Stopping.steps) in Path("stops").read_text().split():
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
         return super().forward(F.dropout(images, 0.2, self.training))
 """
 
@@ -126,7 +126,7 @@ def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(vitral, photos
 def test_a_second_ctrl_c_ends_it_at_once_and_leaves_the_last_checkpoint(vitral, photos, quick, tmp_path):
     quick.write_text(
         quick.read_text()
-        + STOPPING.replace("os.kill(os.getpid(), signal.SIGINT)", "[os.kill(os.getpid(), signal.SIGINT) for _ in 'ab']")
+        + STOPPING.replace("signal.raise_signal(signal.SIGINT)", "[signal.raise_signal(signal.SIGINT) for _ in 'ab']")
     )
     (tmp_path / "stops").write_text("8")
     words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)

@@ -24,6 +24,11 @@ def test_any_image_fits_any_size(height, width, size, crop):
     assert fitted.dtype == np.uint8
 
 
+@pytest.mark.parametrize(("side", "size"), [(55, 100), (181, 300), (471, 336), (289, 100), (168, 300)])
+def test_rounding_never_cuts_beside_the_image(side, size):
+    assert fit(noise(side, side), Preprocessing(size=(size, size))).shape == (size, size, 3)
+
+
 @given(height=sides, width=sides)
 def test_an_image_of_the_right_size_stays_as_it_is(height, width):
     image = noise(height, width)

@@ -5,6 +5,7 @@ and prose go to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130
 """
 
 import ast
+import io
 import json
 import os
 import sys
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = "vitral"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show × shows ?
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             verbs = "\n".join(f"  {verb:<9}{sentence(verb)}" for verb in names("cli"))
@@ -51,9 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(f"{program}: interrupted.")
         return 130
+    except MemoryError:
+        say(f"{program}: there is not enough memory. Ask for fewer or smaller images, or a smaller batch.")
+        return 1
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed to a full disk
+        where = f" {error.filename}" if error.filename else ""
+        say(f"{program}: {error.strerror or error}{where}.")
+        return 1
 
 
 def run(verb: str, arguments: list[str]) -> int:
@@ -76,5 +88,10 @@ def sentence(verb: str) -> str:
 
 
 def say(text: str) -> None:
-    """Prose for a person, beside the results."""
-    print(text, file=sys.stderr, flush=True)
+    """Prose for a person, beside the results; work goes on when nobody reads it any more."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

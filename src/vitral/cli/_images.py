@@ -21,9 +21,12 @@ def read_images(
 
     Raises `UsageError` if there are none.
     """
-    files = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
-    if not files:
-        raise UsageError(f"There are no images in {', '.join(map(str, paths))}." if paths else "No images were named.")
+    found = {path: images_in(path) if path.is_dir() else [path] for path in paths}
+    files = [file for each in found.values() for file in each]
+    if not paths:
+        raise UsageError("No images were named.")
+    if empty := [str(path) for path, each in found.items() if not each]:
+        raise UsageError(f"There are no images in {', '.join(empty)}.")
     read, bad = [], []
     for file in files:
         try:

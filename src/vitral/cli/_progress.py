@@ -29,7 +29,9 @@ class Progress:
         self.evaluations: list[Evaluation] = []
         self.began = self.printed = time.monotonic()
         console = Console(stderr=True)
-        self.live = Live(console=console, refresh_per_second=4, transient=False) if sys.stderr.isatty() else None
+        self.live = (
+            Live(console=console, refresh_per_second=4, transient=False) if sys.stderr and sys.stderr.isatty() else None
+        )
 
     @property
     def seconds(self) -> float:

@@ -47,6 +47,7 @@ def write_report(
         write_file(run.folder / "film.webp", animation(pictures))
         frames = [(still(picture), f"step {step:,}") for picture, step in zip(pictures, film.steps)]
     origin = provenance()
+    run_name, data_name = shlex.quote(str(run.folder)), shlex.quote(recipe.data)
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=f"{test.accuracy:.1%} right",
@@ -67,7 +68,7 @@ def write_report(
             learning(records, data),
             Section(
                 "Which shapes are taken for which"
-                if recipe.data.startswith("shapes")
+                if recipe.data.partition(":")[0] == "shapes"
                 else "Which classes are taken for which",
                 "A row a true class, a column the model's answer; colours by the share of the row.",
                 [
@@ -81,10 +82,10 @@ def write_report(
         ],
         settings=asdict(recipe) | {"run": str(run.folder)} | flat(origin),
         commands=[
-            (f"vitral explain {run.folder} IMAGE", "which patches CLS looks at in a picture of yours"),
-            (f"vitral predict {run.folder} IMAGE", "class names and probabilities"),
-            (f"vitral eval {run.folder}", "the test split again, class by class"),
-            (f"vitral data {recipe.data}", "a contact sheet of the images"),
+            (f"vitral explain {run_name} IMAGE", "which patches CLS looks at in a picture of yours"),
+            (f"vitral predict {run_name} IMAGE", "class names and probabilities"),
+            (f"vitral eval {run_name}", "the test split again, class by class"),
+            (f"vitral data {data_name}", "a contact sheet of the images"),
         ],
         repeat=command(recipe),
         film=frames,

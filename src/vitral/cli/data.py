@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from vitral.base.config import Option, check
+from vitral.base.errors import ConfigError
 from vitral.base.files import free, write_file
 from vitral.base.numerics import choose
 from vitral.cli import say
@@ -38,6 +39,8 @@ class Options:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.out is not None and self.out.suffix.lower() != ".png":
+            raise ConfigError(f"--out {self.out} does not fit: a contact sheet is a .png.")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def run(options: Options) -> dict[str, Any]:
     for name, count in zip(data.classes, counts):
         say(f"  {name:<16} {count:,}")
     name = Path(options.data.partition(":")[0]).resolve().name
-    path = options.out or free(Path(f"{name}.png"))
+    path = free(options.out or Path(f"{name}.png"))
     write_file(
         path,
         png(contact_figure(split.pixels, split.labels, data.classes, split.masks, f"{options.data}, {options.split}")),

@@ -1,6 +1,7 @@
 """Judge a trained model on a split of its data, class by class."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
@@ -8,6 +9,7 @@ from vitral.base.errors import ConfigError, DataError
 from vitral.cli import say
 from vitral.cli._open import data_set
 from vitral.store.model import load
+from vitral.train.checkpoint import fingerprint
 from vitral.train.metrics import interval, predict_split
 
 
@@ -43,6 +45,13 @@ def run(options: Options) -> dict[str, Any]:
         raise DataError(
             f"{spec} has images of {data.preprocessing.size}; the model takes {height}x{width}. "
             f"Try {spec.partition(':')[0]}:size={height}."
+        )
+    known = model.provenance.get("data_sha256")
+    if options.data is None and Path(spec).is_dir() and known and known != fingerprint(data.train, data.val):
+        raise DataError(
+            f"The images in {spec} are not those it was trained on: some were added, removed or changed since, so the "
+            f"{options.split} split may hold some that it has learned. Put them back, or name images that it has not "
+            "seen: --data."
         )
     split = data.load(options.split)
     found = predict_split(model, split)

@@ -10,6 +10,8 @@ from vitral.base.errors import UnknownName
 from vitral.base.lookup import nearest
 from vitral.nn.zoo import create, list_models
 
+WIDE = 200  # columns, where there is no terminal that has some
+
 
 @dataclass(frozen=True)
 class Options:
@@ -52,7 +54,7 @@ def run(options: Options) -> dict[str, Any]:
         )
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("model", "parameters", "image", "patch", "tokens", "width", "blocks", "heads"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+        table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True, overflow="ignore")
     for row in rows:
         table.add_row(
             row["name"],
@@ -64,5 +66,6 @@ def run(options: Options) -> dict[str, Any]:
             str(row["depth"]),
             str(row["num_heads"]),
         )
-    Console(stderr=options.json, width=None).print(table)
+    console = Console(stderr=options.json)
+    console.print(table, width=None if console.is_terminal else WIDE, crop=False)
     return {"models": rows}

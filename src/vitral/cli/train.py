@@ -4,6 +4,7 @@ Everything goes into a run folder (runs/DATA-1, -2, ...) that is never overwritt
 checkpoint to go on from, and report.html. Defaults depend on the data; `vitral train --data digits --help` shows those.
 """
 
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -111,12 +112,11 @@ def run(options: Options) -> dict[str, Any]:
             else:
                 progress.stepped(event)
                 if film and event.number in frame_steps(total):
-                    film.shoot(model, event.number)
-                    film.save(folder.folder / "film.npz")
+                    film = filmed(film, folder, model, event.number)
                 if event.number % 20 == 0 or event.number == total:
                     folder.log(**progress.record())
     if stop():
-        say(f"Stopped and saved. Go on with: vitral train --resume {folder.folder}")
+        say(f"Stopped and saved. Go on with: vitral train --resume {shlex.quote(str(folder.folder))}")
         return {"run": str(folder.folder), "stopped": True, "exit_code": 130}
     if reached == total:
         say(f"{folder.folder} was finished already; its report is written again.")
@@ -137,7 +137,8 @@ def finish(folder: Run, recipe: Recipe, data: Dataset, film: Film | None, total:
     )
     report = write_report(folder, recipe, model, data, test, film)
     say(f"report: {report}")
-    say(f"next:   vitral explain {folder.folder} IMAGE     which patches CLS looks at in a picture of yours")
+    name = shlex.quote(str(folder.folder))
+    say(f"next:   vitral explain {name} IMAGE     which patches CLS looks at in a picture of yours")
     return {
         "run": str(folder.folder),
         "test_accuracy": test.accuracy,
@@ -161,13 +162,17 @@ def start_film(folder: Run, model: Classifier, pixels: Pixels, reached: int) -> 
     path = folder.folder / "film.npz"
     if reached:
         return Film.load(path, until=reached) if path.is_file() else None
-    film = Film(pixels)
+    return filmed(Film(pixels), folder, model, 0)
+
+
+def filmed(film: Film, folder: Run, model: Classifier, step: int) -> Film | None:
+    """The film with the frame of a step, or None from then on if the attention cannot be verified any more."""
     try:
-        film.shoot(model, 0)
+        film.shoot(model, step)
     except (WatchError, UsageError) as error:
         say(f"No training film: {error}")
         return None
-    film.save(path)
+    film.save(folder.folder / "film.npz")
     return film
 
 

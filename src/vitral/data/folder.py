@@ -130,11 +130,22 @@ def class_names(home: Path, report: Report, at_least: int = 2) -> tuple[str, ...
         raise DataError(
             f"{home} has one class only, {found[0]!r}: there is nothing to tell apart. Add a second class folder."
         )
+    if odd := [name for name in found if not name.isprintable() or not encodes(name)]:
+        raise DataError(f"{home} has a class folder whose name is no readable text: {odd[0]!r}. Rename it.")
     if empty:
         report(f"{home}: there are no images in {', '.join(empty)}, so there is no such class.")
     if stray := sum(is_image(path) for path in home.iterdir()):
         report(f"{home}: {stray} images are in no class folder and were left out.")
     return found
+
+
+def encodes(name: str) -> bool:
+    """Whether a name, as the file system gave it, is text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -149,7 +160,12 @@ def is_image(path: Path) -> bool:
 
 
 def images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if is_image(path))
+    """The images below a folder, but for what is hidden."""
+    return sorted(path for path in folder.rglob("*") if is_image(path) and not hidden(path, folder))
+
+
+def hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
@@ -158,9 +174,10 @@ def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
         found = images_in(home / name) if (home / name).is_dir() else []
         paths += found
         labels += [label] * len(found)
-    others = sum(
-        path.is_file() and not path.name.startswith(".") for name in classes for path in (home / name).rglob("*")
-    ) - len(paths)
+    within = [path for name in classes for path in (home / name).rglob("*") if not hidden(path, home / name)]
+    others = sum(path.is_file() for path in within) - len(paths)
+    if linked := [path for path in within if path.is_symlink() and path.is_dir()]:
+        report(f"{home}: {len(linked)} links to folders inside classes were not followed, such as {linked[0]}.")
     if others:
         report(f"{home}: {others} files are not images by their names ({', '.join(SUFFIXES)}) and were left out.")
     return Files(paths, labels)

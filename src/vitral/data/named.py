@@ -25,9 +25,9 @@ def named(spec: str) -> Dataset | Path:
     known = built_in()
     if name in known:
         return known[name](**options_of(name, known[name], settings))
-    if Path(spec).is_dir():
+    if spec and Path(spec).is_dir():
         return Path(spec)
-    if Path(spec).exists():
+    if spec and Path(spec).exists():
         raise UnknownName(f"{spec} is a file. Data is a folder of class folders, or one of: {', '.join(known)}.")
     raise UnknownName(f"There is no data set or folder {spec!r}.{nearest(name, known)} Built-in: {', '.join(known)}.")
 

@@ -21,7 +21,8 @@ def fit(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocessing) -> UInt
         return image
     scale = preprocessing.crop * min(height / target_height, width / target_width)
     half_height, half_width = target_height * scale / 2, target_width * scale / 2
-    window = (width / 2 - half_width, height / 2 - half_height, width / 2 + half_width, height / 2 + half_height)
+    left, top = max(0.0, width / 2 - half_width), max(0.0, height / 2 - half_height)  # rounding may give -1e-15
+    window = (left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height))
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     resized = Image.fromarray(image).resize((target_width, target_height), resampling, box=window)
     return np.asarray(resized)

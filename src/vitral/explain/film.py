@@ -6,11 +6,13 @@ Axes:  f frames   b images   l layers   gy gx rows, columns of patches
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from vitral.base.errors import StoreError
 from vitral.base.files import write_file
 from vitral.data.preprocess import normalise
 from vitral.explain.methods.attention import attention
@@ -57,6 +59,13 @@ class Film:
     @classmethod
     def load(cls, path: Path, until: int) -> "Film":
         """The frames up to a step, which a resumed run goes on from."""
+        try:
+            return cls.read(path, until)
+        except (ValueError, EOFError, OSError, KeyError, BadZipFile) as error:
+            raise StoreError(f"{path} is damaged: {error}. Remove it to go on without the film.") from error
+
+    @classmethod
+    def read(cls, path: Path, until: int) -> "Film":
         with np.load(path) as saved:
             kept = [index for index, step in enumerate(saved["steps"]) if step <= until]
             return cls(

@@ -107,8 +107,8 @@ class Seen:
 
     @property
     def residual(self) -> float:
-        """The largest residual of any layer."""
-        return max(layer.residual for layer in self.layers)
+        """The largest residual of any layer; not a number as long as none was seen."""
+        return max((layer.residual for layer in self.layers), default=float("nan"))
 
     def detach(self) -> None:
         """Let go of everything that holds the graph of the forward pass."""

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -42,8 +43,12 @@ P = ParamSpec("P")
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Matplotlib's defaults and the style, whatever the user's own settings."""
-    with rc_context():
+    """Matplotlib's defaults and the style, whatever the user's own settings.
+
+    A sign that the font lacks is drawn as a box, and a label too long for its place is cut: neither is worth a warning.
+    """
+    with rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing|constrained_layout not applied")
         rcdefaults()
         rcParams.update(STYLE)
         yield

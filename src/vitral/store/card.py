@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
@@ -46,6 +46,30 @@ class Card(Strict):
     preprocessing: Preprocessing
     weights: Weights
     provenance: dict[str, Any]
+
+    @field_validator("classes")
+    @classmethod
+    def apart(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have the same name")
+        return classes
+
+    @field_validator("preprocessing")
+    @classmethod
+    def possible(cls, value: Preprocessing) -> Preprocessing:
+        if not (min(value.size) >= 1 and 0 < value.crop <= 1):
+            raise ValueError("size must be at least 1 and crop in (0, 1]")
+        if not (len(value.mean) == len(value.std) == 3 and min(value.std) > 0):
+            raise ValueError("mean and std need three numbers each, and std above zero")
+        return value
+
+    @field_validator("provenance")
+    @classmethod
+    def typed(cls, value: dict[str, Any]) -> dict[str, Any]:
+        kinds = {"data": str, "seed": int, "data_sha256": str}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(value.get(name, kind()), kind)]:
+            raise ValueError(f"{wrong[0]} must be a value of type {kinds[wrong[0]].__name__}")
+        return value
 
 
 def read_card(folder: Path) -> Card:

@@ -49,6 +49,11 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
         raise ConfigError(f"{name} made a {type(model).__name__}, not a torch.nn.Module.")
     if not any(True for _ in model.parameters()):
         raise ConfigError(f"{name} has no parameters, so there is nothing to train.")
+    if taken := [word for word in ("code", "classes", "provenance") if hasattr(model, word)]:
+        raise ConfigError(
+            f"{name} has a `{taken[0]}` of its own, which is what Vitral calls something that it gives every model. "
+            "Call yours something else."
+        )
     cast(Classifier, model).code = {"file": str(path), "name": attribute, "sha256": sha256(path)}
     return model
 
@@ -65,10 +70,15 @@ def run(path: Path) -> ModuleType:
     module = ModuleType(f"vitral_code_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # as Python does for a script: it may import the files beside it
+    caching, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except Exception as error:  # whatever the reader's file raises
+    except (Exception, SystemExit) as error:  # whatever the reader's file raises
         raise UsageError(f"{path.name} does not run: {in_line(error, path)}") from error
+    finally:
+        sys.dont_write_bytecode = caching
     return module
 
 
@@ -92,7 +102,7 @@ def call(make: Callable[..., Any], name: str, path: Path, offered: dict[str, Any
         raise UsageError(f"{name}({arguments}) failed: {in_line(error, path)}") from error
 
 
-def in_line(error: Exception, path: Path) -> str:
+def in_line(error: BaseException, path: Path) -> str:
     """What went wrong, and in which line of the reader's file: "NameError in line 3: name 'x' is not defined."."""
     lines, trace = [], error.__traceback__
     while trace:

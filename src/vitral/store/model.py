@@ -85,6 +85,8 @@ def load(path: str | Path, code: str | None = None) -> Classifier:
 def rebuild(built_from: Architecture, num_classes: int, img_size: tuple[int, int], code: str | None) -> nn.Module:
     """The untrained model. Raises `UsageError` if the reader's own code is not as it was and none is given."""
     if built_from.vit is not None:
+        if code is not None:
+            raise ConfigError(f"it is one of Vitral's own models, so --code {code} has no part in it: leave it out.")
         model = build(built_from.vit)
         if (answers := model.config["num_classes"]) != num_classes:
             raise ConfigError(f"it gives {answers} answers, but {num_classes} classes are named.")

@@ -54,6 +54,8 @@ def save_checkpoint(
         }
         (new / WEIGHTS).write_bytes(save(weights))
         state = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "random": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            state["cuda"] = torch.cuda.get_rng_state_all()
         content = io.BytesIO()
         torch.save(state, content)  # to memory first: on a full disk its own writing fails without saying why
         (new / OPTIMIZERS).write_bytes(content.getbuffer())
@@ -68,7 +70,8 @@ def save_checkpoint(
 
 def checkpoints(home: Path) -> list[Path]:
     """The checkpoints in a run, oldest first."""
-    return sorted(home.glob(f"{PREFIX}*"), key=lambda folder: int(folder.name.removeprefix(PREFIX)))
+    found = [folder for folder in home.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix(PREFIX)))
 
 
 def read_progress(home: Path) -> tuple[Path, Progress]:
@@ -88,7 +91,9 @@ def read_progress(home: Path) -> tuple[Path, Progress]:
         files = record.pop("files")
         recent = tuple(Step(**step) for step in record["recent"])
         progress = Progress(**record | {"best": tuple(record["best"]), "recent": recent})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if folder.name != f"{PREFIX}{progress.step:06d}" or not isinstance(files, dict):
+            raise ValueError("it is not as it was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be continued from it.") from error
     for name, expected in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
@@ -109,3 +114,5 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizers: Sequence[torch.o
     except (RuntimeError, ValueError) as error:
         raise StoreError(f"{folder} belongs to another model: {str(error).strip().splitlines()[-1].strip()}") from error
     torch.set_rng_state(state["random"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

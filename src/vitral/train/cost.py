@@ -19,6 +19,10 @@ def operations(model: Classifier) -> float:
     where the kernel is known to the counter, which on a CPU it is not.
     Raises `ConfigError` if it does not, `UsageError` with the line if code of the reader's own fails.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            "Every parameter of the model is frozen (requires_grad is False), so there is nothing to train."
+        )
     height, width = model.preprocessing.size
     device = next(model.parameters()).device
     try:

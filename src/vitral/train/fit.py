@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
 
 from vitral.base.config import to_yaml
-from vitral.base.errors import StoreError, TrainingError
+from vitral.base.errors import StoreError, TrainingError, UsageError, VitralError
 from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
+from vitral.store.code import in_line
 from vitral.store.model import save_model
 from vitral.train.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
 from vitral.train.metrics import predict_split
@@ -106,6 +108,13 @@ def fit(
         except TrainingError as error:
             raise TrainingError(
                 f"{error} The checkpoint of step {kept} is kept in {run.folder}." if kept else str(error)
+            ) from error
+        except Exception as error:  # whatever the reader's own code raises
+            if isinstance(error, VitralError) or not code:
+                raise
+            reason = in_line(error, Path(code["file"]))
+            raise UsageError(
+                f"{code['file']}:{code['name']} failed in step {done + 1} of training: {reason}"
             ) from error
         done = step.number
         recent.append(step)

@@ -8,6 +8,9 @@ report.html         what came out
 """
 
 import json
+import shlex
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,11 @@ class Run:
         Raises `StoreError` if it is taken.
         """
         if folder is None:
-            folder = free(Path("runs"), Path(recipe.data.partition(":")[0]).name or "data")
+            folder = numbered(Path("runs"), Path(recipe.data.partition(":")[0]).name or "data")
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            name = shlex.quote(str(folder))
             raise StoreError(
-                f"{folder} is taken, and nothing is overwritten. Choose another --out, or go on with --resume {folder}."
+                f"{folder} is taken, and nothing is overwritten. Choose another --out, or go on with --resume {name}."
             )
         write_file(folder / CONFIG, to_yaml(recipe))
         return cls(folder)
@@ -58,13 +62,17 @@ class Run:
     def records(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line cut short by a crash is left out."""
         path = self.folder / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().splitlines() if path.is_file() else []
         found = []
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             try:
                 found.append(json.loads(line))
-            except ValueError:
-                break
+            except ValueError as error:
+                if number == len(lines):
+                    break
+                raise StoreError(f"{path} is damaged: its line {number} is no JSON.") from error
+            if not isinstance(found[-1], dict) or not isinstance(found[-1].get("step"), int):
+                raise StoreError(f"{path} is damaged: its line {number} is no record of a step.")
         return found
 
     def rewind(self, step: int) -> None:
@@ -73,9 +81,11 @@ class Run:
         write_file(self.folder / METRICS, "".join(line + "\n" for line in kept))
 
 
-def free(home: Path, name: str) -> Path:
-    """The first of `home/name-1`, `home/name-2`, ... that does not exist."""
-    number = 1
-    while (home / f"{name}-{number}").exists():
-        number += 1
-    return home / f"{name}-{number}"
+def numbered(home: Path, name: str) -> Path:
+    """Make the first of `home/name-1`, `home/name-2`, ... that does not exist, though others make theirs meanwhile."""
+    for number in count(1):
+        folder = home / f"{name}-{number}"
+        with writing(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError

@@ -48,8 +48,8 @@ def shapes(
     knobs = dict(locals())
     room = (0.5 - 1 / max(size, 8)) / REACH  # the largest side whose shape keeps a pixel away from every border
     rules = {
-        "size >= 8": size >= 8,
-        "n >= 8": n >= len(SHAPES),
+        "8 <= size <= 512": 8 <= size <= 512,
+        "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
         "0 < smallest <= largest <= 0.5": 0 < smallest <= largest <= 0.5,
         f"largest <= {math.floor(100 * room) / 100} at this size": largest <= room or largest > 0.5,
         "0 <= rotation <= 180": 0 <= rotation <= 180,
