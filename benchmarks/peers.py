@@ -1,7 +1,7 @@
 """timm and torchvision, importable on a CPU build of PyTorch.
 
-The compiled operators of torchvision, which timm imports, need CUDA libraries; declaring two operator schemas first lets
-its Python part import. Good enough for a peer in a comparison, never for the package.
+The compiled operators of torchvision, which timm imports, need CUDA libraries; declaring two operator schemas first
+lets its Python part import. Good enough for a peer in a comparison, never for the package.
 """
 
 import torch

@@ -80,7 +80,7 @@ MORE = {
     "no epochs": ((*SMALL, "--epochs", 0), "epochs=0.0 is out of range: it takes 0.001 to 100,000."),
     "a data option of the wrong type": (("data", "shapes:n=many"), "takes a value of type int, as in shapes:n="),
     "a data option out of range": (("data", "shapes:noise=3"), "noise=3.0", "0 <= noise <= 1"),
-    "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "size >= 8"),
+    "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
     "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
     "the size of a built-in set given twice": (
         (*SMALL, "--img-size", 32), "--img-size is for folders of images; say it with the data: shapes:size=32."),

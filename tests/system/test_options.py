@@ -8,6 +8,7 @@ import functools
 import inspect
 import json
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -410,14 +411,67 @@ def query_is_whose_attention_is_shown(explain):
     cls, said = explain("--layer", 0, "--query", 0)
     patch, said_of_patch = explain("--layer", 0, "--query", 2)
     assert (cls["values"] != patch["values"]).any()
-    assert "CLS" in str(cls["explained"]) and "atch 1" in str(patch["explained"])
+    assert "CLS" in str(cls["explained"]) and "patch 0 1" in str(patch["explained"])
+    placed, _ = explain("--layer", 0, "--query", "0,1")
+    assert (placed["values"] == patch["values"]).all()
     assert "CLS keeps" in said.told and "CLS keeps" not in said_of_patch.told
+
+
+@effect("explain", "method")
+def method_is_how_it_is_explained(vitral, trained, photos):
+    words = ("explain", trained.folder, photos / "dark" / "0.png", "--json", "--method")
+    found = vitral(*words, "chefer", "occlusion").done().json["explained"]
+    assert [each["method"] for each in found] == ["chefer", "occlusion"]
+    assert all(Path(each["picture"]).is_file() for each in found)
+
+
+@effect("explain", "target")
+def target_is_the_class_that_is_explained(vitral, trained, photos):
+    words = ("explain", trained.folder, photos / "dark" / "0.png", "--json", "--method", "occlusion", "--target")
+    values = []
+    for target in ("ring", 1, "plus"):
+        answer = vitral(*words, target).done()
+        with np.load(answer.json["explained"][0]["numbers"]) as numbers:
+            values.append(numbers["values"])
+            assert numbers["targets"] == (4 if target == "plus" else 1)
+    assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
+
+
+SCORED = ("--data", "shapes:n=8,size=16", "--score", "--n", 8, "--json")
+
+
+@pytest.fixture
+def score(vitral, trained):
+    def run(*words):
+        return vitral("explain", trained.folder, *SCORED, *words)
+
+    return run
+
+
+@effect("explain", "score")
+@effect("explain", "data")
+@effect("explain", "metric")
+def score_makes_a_table_on_the_data_by_the_metrics(score, vitral, trained):
+    answer = score("--method", "rollout", "--metric", "auroc", "deletion").done()
+    found = {(each["method"], each["metric"]) for each in answer.json["scores"]}
+    methods = ("rollout", "centre", "edges", "random", "untrained")
+    assert found == {(method, metric) for method in methods for metric in ("auroc", "deletion")}
+    assert "| rollout |" in Path(answer.json["table"]).read_text()
+    assert "does not beat every control" in answer.told
+    vitral("explain", trained.folder, "--score").refused(2, "--score needs --data")
+    vitral("explain", trained.folder, "--data", "digits").refused(2, "add --score")
+
+
+@effect("explain", "n")
+def n_is_how_many_images_are_scored(score):
+    answer = score("--method", "rollout", "--metric", "auroc", "--n", 3).done()
+    assert {each["n"] for each in answer.json["scores"]} == {3}
 
 
 @effect("explain", "out")
 def out_is_where_the_maps_go(explain, tmp_path):
     explain("--layer", 0, "--out", "deep/maps")
-    assert tree(tmp_path / "deep") == ["maps/0.attention.npz", "maps/0.attention.png"]
+    assert tree(tmp_path / "deep") == ["maps/0.attention.npz", "maps/0.attention.png", "maps/0.html"]
     assert not (tmp_path / "explained").exists()
 
 

@@ -99,7 +99,7 @@ def test_predict_names_classes_with_probabilities(terminal, trained, pictures):
 def test_explain_draws_a_map_and_keeps_its_numbers(terminal, trained, pictures):
     answer = terminal("explain", trained.folder, pictures / "0.png", "--json").done()
     (found,) = answer.json["explained"]
-    assert tree(terminal.folder / "explained") == ["0.attention.npz", "0.attention.png"]
+    assert tree(terminal.folder / "explained") == ["0.attention.npz", "0.attention.png", "0.html"]
     with np.load(terminal.folder / found["numbers"]) as numbers:
         values, mass = numbers["values"], numbers["prefix_mass"]
     model = package.load(trained.folder)

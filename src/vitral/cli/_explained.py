@@ -44,10 +44,10 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
             maps = find("explain.methods", method, "method")(model, images, target, **choices)
             tested = trust(model, images, maps)[0]
             picture = maps.save(free(options.out / f"{path.stem}.{method}.png"))
-            numbers = maps.save(picture.with_suffix(".npz"))
+            numbers = maps.save(free(picture.with_suffix(".npz")))
             found[method] = (maps, tested)
             pictures.append(Picture(picture.read_bytes(), f"{method} of {path.name}", tested.sentence))
-            say(f"{said}. {summary(maps, query)}\n  {maps.caption}\n  {tested.sentence}\n  {picture}")
+            say(f"{said}. {summary(maps)}\n  {maps.caption}\n  {tested.sentence}\n  {picture}")
             written.append(record(path, model.classes[answer], picture, numbers, maps, tested))
         if len(found) > 1:
             pictures.insert(0, side_by_side(found))
@@ -58,7 +58,7 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     return {"explained": written, "page": str(page)}
 
 
-def summary(maps: Maps, query: Query) -> str:
+def summary(maps: Maps) -> str:
     """The largest value and where it is, and what no place in the image shows."""
     layer, head, row, column = np.unravel_index(int(np.abs(maps.values[0]).argmax()), maps.values[0].shape)
     where = f"row {row}, column {column}"
@@ -66,8 +66,11 @@ def summary(maps: Maps, query: Query) -> str:
         where += f"; {maps.layers[layer]}, head {maps.heads[head]}"
     kept = ""
     if mass := float(maps.prefix_mass.mean()):
-        own = "CLS keeps {:.0%} of its attention for itself. " if query in (None, 0) else "{:.0%} goes to CLS. "
-        kept = own.format(mass) if maps.method == "attention" else f"{mass:.0%} is not on patches. "
+        own = f"CLS keeps {mass:.0%} of its attention for itself. "
+        alone = maps.reader == "CLS" and maps.prefix == "CLS"
+        kept = (
+            own if alone else f"{mass:.0%} goes to CLS. " if maps.prefix == "CLS" else f"{mass:.0%} is not on patches. "
+        )
     unit = "times uniform" if maps.unit == "times uniform" else maps.unit
     return f"{kept}The most a patch gets is {maps.values[0, layer, head, row, column]:.1f} {unit} ({where})."
 

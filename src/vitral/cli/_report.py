@@ -171,14 +171,20 @@ def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> l
             maps.layers,
             maps.heads,
             f"{verdict}, with probability {test.probabilities[index].max():.0%}",
+            maps.prefix,
         )
-        pictures.append(Picture(png(drawn, 110), f"attention of CLS in every block and head, {verdict}", ""))
+        alt = f"attention of {maps.reader} in every block and head, {verdict}"
+        pictures.append(Picture(png(drawn, 110), alt, ""))
+    kept = {"CLS": "Under each panel, the share that CLS keeps for itself. ", "": ""}
+    under = kept.get(
+        maps.prefix, "Under each panel, the share that goes to CLS and the other tokens before the patches. "
+    )
     text = (
-        "A row a block, a column a head, one scale for all panels of an image: 1× is uniform attention. Under each "
-        f"panel, the share that CLS keeps for itself. {maps.caption}"
+        "A row a block, a column a head, one scale for all panels of an image: 1× is uniform attention. "
+        f"{under}{maps.caption}"
     )
     return [
-        Section("What CLS attends to, block by block and head by head", text, pictures),
+        Section(f"What {maps.reader} attends to, block by block and head by head", text, pictures),
         *mistakes(data, test, wrong, worst.values if worst else None),
     ]
 

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ RESHAPED = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.bfloat16, Tensor.hal
 Queries = Sequence[int] | slice
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Computes the rows of some queries; `alone` is the same, holding no memory but what it needs."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vitral.base.errors import StoreError
+from vitral.base.errors import StoreError, UsageError
 from vitral.base.files import write_file
 from vitral.data.preprocess import normalise
 from vitral.explain.methods.attention import attention
@@ -36,11 +36,17 @@ class Film:
     prefix_mass: list[Float[np.ndarray, "b l"]] = field(default_factory=list)
 
     def shoot(self, model: Classifier, step: int) -> None:
-        """Add the frame of a step, unless the film has it."""
+        """Add the frame of a step, unless the film has it.
+
+        Raises `UsageError` for a model without CLS, or whose layers do not fit one picture; `WatchError` if its
+        attention cannot be verified.
+        """
         if self.steps and step <= self.steps[-1]:
             return
         device = next(model.parameters()).device
         maps = attention(model, normalise(torch.from_numpy(self.pixels).to(device), model.preprocessing))
+        if maps.reader != "CLS":
+            raise UsageError(f"the film shows what CLS attends to, and this model has no CLS ({maps.reader} reads).")
         self.steps.append(step)
         self.frames.append(maps.values.mean(axis=2))
         self.prefix_mass.append(maps.prefix_mass.mean(axis=2))

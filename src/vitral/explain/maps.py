@@ -28,7 +28,8 @@ class Maps:
     `values` are in `unit`; `prefix_mass` is the share of attention that stays on CLS and other tokens before the
     patches, which no place in the image can show; `residual` is how far the watched rows were from the model's own
     output. `targets` are the classes explained, one an image, of a method that knows classes; a method that gives one
-    map for the whole model has one layer and one head.
+    map for the whole model has one layer and one head. Of attention, `reader` is who reads, and `prefix` what to call
+    the tokens before the patches, if there are any.
     """
 
     method: str
@@ -42,6 +43,8 @@ class Maps:
     unit: str = "times uniform"
     sign: str = "positive"
     targets: tuple[int, ...] = ()
+    reader: str = ""
+    prefix: str = ""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -72,7 +75,13 @@ class Maps:
             drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
             return maps_figure(self.pixels[image], [drawn], self.caption)
         return attention_figure(
-            self.pixels[image], self.values[image], self.prefix_mass[image], self.layers, self.heads, self.caption
+            self.pixels[image],
+            self.values[image],
+            self.prefix_mass[image],
+            self.layers,
+            self.heads,
+            self.caption,
+            self.prefix,
         )
 
     @property

@@ -31,8 +31,12 @@ def attention_figure(
     layers: Sequence[str],
     heads: Sequence[int],
     caption: str,
+    prefix: str = "CLS",
 ) -> Figure:
-    """The image, then a row a layer and a column a head; under each panel, what stays on CLS itself."""
+    """The image, then a row a layer and a column a head; under each panel, what stays on the tokens before the patches.
+
+    `prefix` is what to call those, or nothing if there are none.
+    """
     depth, count = values.shape[:2]
     norm = scale(values)
     panel = 1.15 if count <= 6 else 0.95
@@ -48,7 +52,9 @@ def attention_figure(
         for head in range(count):
             axes = figure.add_subplot(panels[layer, head])
             shown = overlay(axes, pixels, values[layer, head], norm)
-            axes.set_xlabel(f"CLS {prefix_mass[layer, head]:.0%}", fontsize=6.5, labelpad=2, color=FAINT)
+            if prefix:
+                label = f"{prefix} {prefix_mass[layer, head]:.0%}"
+                axes.set_xlabel(label, fontsize=6.5, labelpad=2, color=FAINT)
             if layer == 0:
                 axes.set_title(f"head {heads[head]}", fontsize=8)
             if head == 0:

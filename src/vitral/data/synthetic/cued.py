@@ -32,6 +32,7 @@ from vitral.data.drawing import (
 )
 
 DOT = 0.036  # its radius as a fraction of the image's side; the rim around it is half as wide
+PACKED = {2: 0.285, 3: 0.245, 4: 0.24}  # radius of so many disks that fit a square of side 1 with a little room
 TRIES = 32  # places tried for a shape before its image begins anew
 
 Factors = Mapping[str, np.ndarray]
@@ -58,13 +59,13 @@ def cued(
     Raises `ConfigError` for values that cannot be drawn.
     """
     knobs = dict(locals())
-    room = math.floor(100 * (0.5 - 2 / max(size, 16)) / REACH / (1 + math.sqrt(max(objects, 1)) / 2)) / 100
+    room = math.floor(100 * (PACKED.get(objects, 0.245) - 1 / max(size, 16)) / REACH) / 100
     rules = {
-        "size >= 16": size >= 16,
-        "n >= 8": n >= len(SHAPES),
+        "16 <= size <= 512": 16 <= size <= 512,
+        "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
         "2 <= objects <= 4": 2 <= objects <= 4,
         "0 < smallest <= largest": 0 < smallest <= largest,
-        f"largest <= {room} for so many objects": largest <= room,
+        f"largest <= {room} for so many objects at this size": largest <= room,
         "0 <= rotation <= 180": 0 <= rotation <= 180,
         "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
         "0 <= noise <= 1": 0 <= noise <= 1,
@@ -80,7 +81,7 @@ def cued(
 
 def without(split: Split, which: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n y x 3"]:
     """The images without one of their shapes (0 is the first drawn) and its dot."""
-    count, objects = split.factors["class"].shape
+    count, objects = split.factors["each class"].shape
     present = np.ones((count, objects), bool)
     present[np.arange(count), which] = False
     return render(split.factors, present, split.pixels.shape[1])[0]
@@ -93,7 +94,7 @@ def remarked(split: Split, which: Int[np.ndarray, " n"]) -> Split:
 
 def objects_of(split: Split) -> Bool[np.ndarray, "n k y x"]:
     """The mask of every shape."""
-    present = np.ones(split.factors["class"].shape, bool)
+    present = np.ones(split.factors["each class"].shape, bool)
     return render(split.factors, present, split.pixels.shape[1])[1]
 
 
@@ -115,12 +116,12 @@ def scenes(
     side = rng.uniform(*sides, (CHUNK, objects)).astype(np.float32) * size
     paper = rng.random((CHUNK, 3), dtype=np.float32)
     return {
-        "class": classes,
+        "each class": classes,
         "marked": marked,
-        "side": side,
-        "centre": places(rng, size, REACH * side + 1),
-        "rotation": rng.uniform(-rotation, rotation, (CHUNK, objects)).astype(np.float32),
-        "colour": np.stack([differing(rng, paper, contrast) for _ in range(objects)], axis=1),
+        "each side": side,
+        "each centre": places(rng, size, REACH * side + 1),
+        "each rotation": rng.uniform(-rotation, rotation, (CHUNK, objects)).astype(np.float32),
+        "each colour": np.stack([differing(rng, paper, contrast) for _ in range(objects)], axis=1),
         "background": paper,
         "heading": rng.uniform(0, 2 * np.pi, CHUNK).astype(np.float32),
         "change": rng.uniform(-0.15, 0.15, (CHUNK, 3)).astype(np.float32),
@@ -146,11 +147,13 @@ def places(rng: np.random.Generator, size: int, reach: Float[np.ndarray, "n k"])
 
 
 def drawn(scene: Factors, size: int) -> Split:
-    """A split of what the factors say."""
+    """A split of what a scene says; the factors of the shape that counts are named as in `shapes`."""
     count = len(scene["marked"])
     rows = np.arange(count), scene["marked"]
-    pixels, masks = render(scene, np.ones(scene["class"].shape, bool), size)
-    return Split(pixels, scene["class"][rows], masks[rows], scene)
+    pixels, masks = render(scene, np.ones(scene["each class"].shape, bool), size)
+    own = {name: scene[f"each {name}"][rows] for name in ("side", "rotation", "colour")}
+    x, y = scene["each centre"][rows].T
+    return Split(pixels, scene["each class"][rows], masks[rows], dict(scene) | own | {"y": y, "x": x})
 
 
 def render(
@@ -162,16 +165,16 @@ def render(
     masks = np.zeros((count, objects, size, size), bool)
     for place in range(objects):
         for label, distance in enumerate(SHAPES.values()):
-            mine = np.flatnonzero((scene["class"][:, place] == label) & present[:, place])
-            side = scene["side"][mine, place]
-            angle = np.radians(scene["rotation"][mine, place])
-            u, v = own_axes(size, scene["centre"][mine, place].T, angle, side)
+            mine = np.flatnonzero((scene["each class"][:, place] == label) & present[:, place])
+            side = scene["each side"][mine, place]
+            angle = np.radians(scene["each rotation"][mine, place])
+            u, v = own_axes(size, scene["each centre"][mine, place].T, angle, side)
             opacity = opacity_of(distance(u, v), side)
-            paint(image, mine, opacity, scene["colour"][mine, place])
+            paint(image, mine, opacity, scene["each colour"][mine, place])
             masks[mine, place] = opacity > 0.5
         for white in (False, True):
             mine = np.flatnonzero(present[:, place] & ((scene["marked"] == place) == white))
-            add_dot(image, mine, scene["centre"][mine, place], DOT * size, white)
+            add_dot(image, mine, scene["each centre"][mine, place], DOT * size, white)
     for own, noise, seed in zip(image, scene["noise"], scene["noise seed"]):
         own += np.random.default_rng(seed).standard_normal(own.shape, dtype=np.float32) * noise
     return to_bytes(image), masks

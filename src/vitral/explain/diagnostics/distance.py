@@ -34,6 +34,8 @@ def distance(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nda
         prefix, apart = len(tokens.prefix), distances(tokens.grid).to(images.device)
         total = torch.zeros(())
         for queries, rows in layer.chunks():
+            if queries.stop <= prefix:
+                continue
             patches = rows[:, :, max(prefix - queries.start, 0) :, prefix:]
             places = slice(max(queries.start - prefix, 0), queries.stop - prefix)
             weighted = (patches * apart[places].to(rows.dtype)).sum(dim=-1) / patches.sum(dim=-1)

@@ -19,7 +19,8 @@ from vitral.explain.watch import watch
 def entropy(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndarray, "b l h"]:
     """The mean over all rows of H / ln N, all tokens counted. A sink makes it low too: see `attention_mass`.
 
-    Within windows, N is a window's tokens. Raises `WatchError` if nothing is seen.
+    Within windows, N is a window's tokens; where layers have different numbers of heads, the last are not a number.
+    Raises `WatchError` if nothing is seen.
     """
     with evaluating(model), watch(model, rows="all") as seen:
         answer_of(model(images))
@@ -28,4 +29,6 @@ def entropy(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndar
         total = torch.stack([torch.special.entr(rows).sum(dim=(2, 3)) for _, rows in layer.chunks()]).sum(dim=0)
         each = total / layer.num_queries / np.log(layer.num_tokens)
         found.append(each.reshape(len(images), -1, layer.num_heads).mean(dim=1).double().cpu().numpy())
-    return np.stack(found, axis=1)
+    most = max(each.shape[1] for each in found)
+    padded = [np.pad(each, ((0, 0), (0, most - each.shape[1])), constant_values=np.nan) for each in found]
+    return np.stack(padded, axis=1)

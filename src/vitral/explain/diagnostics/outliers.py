@@ -18,7 +18,7 @@ from vitral.explain.outlying import outlying
 @torch.no_grad()
 def outliers(
     model: nn.Module, images: Float[Tensor, "b c y x"]
-) -> tuple[Float[np.ndarray, "b l gy gx"], Float[np.ndarray, " l"]]:
+) -> tuple[list[Float[np.ndarray, "b gy gx"]], Float[np.ndarray, " l"]]:
     """Norms of the patches where they enter each block and leave the last, and the share of outliers at each place.
 
     An outlier is more than 4 standard deviations above its image's mean. Raises `WatchError` if nothing is seen.
@@ -28,6 +28,6 @@ def outliers(
     norms, shares = [], []
     for _, tokens, grid, prefix in places:
         patches = patches_of(tokens, grid, prefix, seen)
-        norms.append(patches.norm(dim=1))
+        norms.append(patches.norm(dim=1).float().cpu().numpy())
         shares.append(outlying(rearrange(patches, "b d gy gx -> b (gy gx) d")).float().mean())
-    return torch.stack(norms, dim=1).float().cpu().numpy(), torch.stack(shares).cpu().numpy()
+    return norms, torch.stack(shares).cpu().numpy()

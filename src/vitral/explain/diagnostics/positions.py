@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import WatchError
-from vitral.explain.features import grid_of
+from vitral.explain.features import tokens_and_maps
 
 
 @torch.no_grad()
@@ -18,7 +18,8 @@ def positions(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nd
 
     Raises `WatchError` for a model without a learned table (B, N, D) of positions.
     """
-    rows, columns = grid_of(model, images)
+    _, places, _ = tokens_and_maps(model, images[:1])
+    rows, columns = places[-1][2]
     tables = [
         value for name, value in model.named_parameters() if "pos" in name.rpartition(".")[2] or "position" in name
     ]

@@ -62,16 +62,18 @@ def attention(
     tokens = chosen[0].tokens
     weights = torch.stack([read(layer, query)[:, some_heads] for layer in chosen], dim=1).float()
     prefix, patches = weights.split([len(tokens.prefix), weights.shape[-1] - len(tokens.prefix)], dim=-1)
+    who = reader(chosen[0], query)
     return Maps(
         method="attention",
-        explained=f"Shown is where {reader(chosen[0], query)} reads, not what the answer depends on; "
-        "it is the same for every class.",
+        explained=f"Shown is where {who} reads, not what the answer depends on; it is the same for every class.",
         values=rearrange(times_uniform(patches), "b l h (gy gx) -> b l h gy gx", gy=tokens.grid[0]).cpu().numpy(),
         prefix_mass=prefix.sum(dim=-1).cpu().numpy(),
         pixels=pixels_of(model, images),
         layers=tuple(layer.name for layer in chosen),
         heads=tuple(some_heads),
         residual=max(layer.residual for layer in chosen),
+        reader=who,
+        prefix="CLS" if tokens.prefix == ("cls",) else "not on patches" if tokens.prefix else "",
     )
 
 
@@ -129,7 +131,7 @@ def reader(layer: Layer, query: Query) -> str:
         return f"the patch in row {query[0]}, column {query[1]}"
     if query is not None and layer.windows is None:
         role = layer.roles[query]
-        return role.upper() if role == "cls" else f"token {query} ({role})"
+        return "CLS" if role == "cls" else f"token {query} ({role})"
     if query is not None:
         return f"patch {query}"
     if not read_by_one(layer):

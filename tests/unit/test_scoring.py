@@ -1,0 +1,111 @@
+"""The table of scores: who is in it, what its intervals are, and when a method beats its controls."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import tiny_vit
+from vitral import explain
+from vitral.base.errors import DataError, UnknownName, UsageError
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split
+from vitral.explain.measure import measure
+from vitral.explain.one_map import one_map
+from vitral.store.model import dress
+
+SIZE = (8, 18)
+
+
+def data_for(model, masks=True, right=True, n=30):
+    """Images of noise whose labels are the model's own answers, or never those."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (n, *SIZE, 3), dtype=np.uint8)
+    from vitral.data.preprocess import normalise
+
+    with torch.no_grad():
+        answers = model(normalise(torch.from_numpy(pixels), model.preprocessing)).argmax(1).numpy()
+    labels = answers if right else (answers + 1) % 5
+    marked = np.zeros((n, *SIZE), bool)
+    marked[:, :4, :6] = True
+    split = Split(pixels, labels, marked if masks else None)
+    return Dataset("noise", tuple("abcde"), model.preprocessing, lambda name: split)
+
+
+@pytest.fixture
+def model():
+    return dress(tiny_vit(), list("abcde"), Preprocessing(size=SIZE), {})
+
+
+def oracle(model, images, target=None):
+    """Knows the mask."""
+    values = torch.zeros(len(images), 2, 3)
+    values[:, 0, 0] = 1
+    return one_map("oracle", "The mask.", model, images, values + 0.01 * torch.rand(2, 3), (2, 3))
+
+
+def test_every_control_is_in_every_table(model):
+    table = explain.score(["rollout"], ["auroc", "agreement"], model, data_for(model), n=10)
+    found = [(score.method, score.metric) for score in table.scores]
+    methods = ["rollout", "centre", "edges", "random", "untrained"]
+    assert found == [(method, metric) for method in methods for metric in ("auroc", "agreement")]
+    assert [score.control for score in table.scores] == [False] * 2 + [True] * 8
+    assert all(score.beats_controls is None for score in table.scores if score.control or score.metric == "agreement")
+
+
+def test_who_knows_the_mask_beats_the_controls_and_noise_does_not(model):
+    from vitral.explain.controls.random import random as noise
+
+    def again(model, images, target=None):
+        return noise(model, images, seed=7)
+
+    table = explain.score([oracle, again], ["auroc"], model, data_for(model), n=30)
+    by = {score.method: score for score in table.scores}
+    assert by["oracle"].beats_controls is True and by["oracle"].value == 1
+    assert by["again"].beats_controls is False
+    assert "| oracle | 1.000 (1.000 to 1.000) |" in table.markdown()
+    assert r"\* |" in table.markdown().splitlines()[3]
+
+
+def test_the_interval_is_the_bootstraps(model):
+    @measure(better="higher")
+    def image_number(maps, case):
+        return np.arange(len(maps), dtype=float)
+
+    table = explain.score([oracle], [image_number], model, data_for(model), n=30)
+    mine = next(score for score in table.scores if score.method == "oracle")
+    assert mine.value == pytest.approx(14.5) and mine.n == 30
+    spread = np.arange(30).std() / 30**0.5
+    assert mine.low == pytest.approx(14.5 - 1.96 * spread, abs=0.5)
+    assert mine.high == pytest.approx(14.5 + 1.96 * spread, abs=0.5)
+
+
+def test_only_images_that_are_answered_right_count(model):
+    with pytest.raises(DataError, match="answers none of 30 test images of noise right"):
+        explain.score(["rollout"], ["auroc"], model, data_for(model, right=False))
+    table = explain.score([oracle], ["auroc"], model, data_for(model), n=12)
+    assert all(score.n == 12 for score in table.scores)
+    assert table.caption.startswith("12 test images of noise that the model answers right, of ")
+
+
+def test_metrics_that_need_masks_are_refused_without(model):
+    with pytest.raises(UsageError, match="auroc need the object's mask"):
+        explain.score(["rollout"], ["auroc"], model, data_for(model, masks=False))
+    table = explain.score(["rollout"], ["deletion"], model, data_for(model, masks=False), n=4)
+    assert len(table.scores) == 5
+
+
+@pytest.mark.parametrize(
+    ("methods", "metrics", "message"),
+    [(["rolout"], ["auroc"], "Did you mean 'rollout'"), (["rollout"], ["aurok"], "Did you mean 'auroc'")],
+)
+def test_names_that_are_not_known(model, methods, metrics, message):
+    with pytest.raises(UnknownName, match=message):
+        explain.score(methods, metrics, model, data_for(model))
+
+
+def test_progress_is_told(model):
+    heard = []
+    explain.score(
+        ["rollout"], ["auroc"], model, data_for(model), n=4, told=lambda what, done, of: heard.append((done, of))
+    )
+    assert heard == [(step, 10) for step in range(10)]

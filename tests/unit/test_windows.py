@@ -1,0 +1,78 @@
+"""Where tokens of windows stand is found from what the model did, whatever the sizes, padding and shift."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from vitral import watch
+from vitral.base.errors import UsageError
+from vitral.explain.methods.attention import attention
+
+
+class Windowed(nn.Module):
+    """One layer of attention in windows of its own size, padded and rolled; its tokens are the patches' pixels."""
+
+    def __init__(self, side, shift, roll_first):
+        super().__init__()
+        self.side, self.shift, self.roll_first = side, shift, roll_first
+        self.project, self.qkv, self.head = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 18), nn.Linear(6, 4)
+
+    def forward(self, images):
+        x = self.project(images).permute(0, 2, 3, 1)
+        rows, columns = x.shape[1:3]
+
+        def roll(x, way):
+            return torch.roll(x, (way * self.shift,) * 2, (1, 2)) if self.shift else x
+
+        def pad(x):
+            return F.pad(x, (0, 0, 0, -columns % self.side, 0, -rows % self.side))
+
+        x = pad(roll(x, -1)) if self.roll_first else roll(pad(x), -1)
+        high, wide = x.shape[1:3]
+        cut = x.unflatten(1, (-1, self.side)).unflatten(3, (-1, self.side)).transpose(2, 3)
+        q, k, v = self.qkv(cut.flatten(0, 2).flatten(1, 2)).chunk(3, -1)
+        made = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        made = made.reshape(*cut.shape).transpose(2, 3).reshape(len(images), high, wide, 6)
+        return self.head(made.mean((1, 2)))
+
+
+@given(
+    rows=st.integers(3, 9),
+    columns=st.integers(3, 9),
+    side=st.integers(2, 3),
+    shift=st.integers(0, 1),
+    roll_first=st.booleans(),
+    batch=st.integers(1, 2),
+)
+def test_each_place_is_found_where_it_is(rows, columns, side, shift, roll_first, batch):
+    torch.manual_seed(0)
+    model = Windowed(side, shift, roll_first)
+    images = torch.randn(batch, 3, 2 * rows, 2 * columns)
+    if len(images) * -(-rows // side) * -(-columns // side) == batch:
+        return  # one window is the whole image
+    with torch.no_grad(), watch(model, rows="all") as seen:
+        model(images)
+    (layer,) = seen.layers
+    assert layer.windows is not None and layer.windows.grid == (rows, columns)
+    places = layer.windows.places
+    present = places[places >= 0]
+    assert sorted(present.tolist()) == list(range(rows * columns))
+    tokens = model.project(images).flatten(2)[0]
+    given_tokens = model.qkv(tokens.mT).chunk(3, -1)[0]
+    q = layer.compute.q[: len(places), 0]
+    torch.testing.assert_close(q[places >= 0], given_tokens[present])
+    spread = layer.windows.spread(torch.ones(batch * len(places), 1, side * side))
+    assert torch.equal(spread, torch.ones(batch, 1, rows * columns))
+
+
+def test_a_patch_reads_its_own_window_only():
+    model = Windowed(2, 0, True)
+    maps = attention(model, torch.randn(1, 3, 8, 12), query=(2, 3))
+    inside = maps.values[0, 0, 0] > 0
+    assert inside[2:4, 2:4].all() and inside.sum() == 4
+    assert maps.values.mean() == pytest.approx(1)
+    with pytest.raises(UsageError, match=r"no patch at row 4, column 0: .* has 4 rows and 6 columns"):
+        attention(model, torch.randn(1, 3, 8, 12), query=(4, 0))
