@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitral.base.provenance import provenance
 
-NAMES = ("speed", "loop", "start", "demo", "digits", "check", "trials")
+NAMES = ("speed", "loop", "start", "demo", "digits", "check", "trials", "watching", "rolling", "scores")
 RESULTS = Path(__file__).parent / "results"
 
 for name in sys.argv[1:] or NAMES:

@@ -1,0 +1,84 @@
+"""What it costs to watch CLS in every layer of a ViT-S on 4,097 tokens, against a plain forward and against eager models.
+
+Time: interleaved pairs in one process. Memory: the peak of a fresh process each, weights and libraries included.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.paired import paired
+from benchmarks.peers import timm
+from vitral import create, watch
+
+SIDE, ROUNDS = 1024, 9  # pixels: 64 x 64 patches of 16, and CLS
+
+
+def subject(kind: str) -> Callable[[], object]:
+    """One forward pass of a kind, to be run."""
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, SIDE, SIDE)
+    if kind.startswith("Hugging Face"):
+        import transformers
+
+        sizes = dict(hidden_size=384, num_attention_heads=6, intermediate_size=1536, image_size=SIDE)
+        config = transformers.ViTConfig(**sizes, attn_implementation="eager")
+        model = transformers.ViTModel(config).eval()
+        return lambda: model(images, output_attentions=True).attentions
+    if kind.startswith("timm"):
+        model = timm.create_model("vit_small_patch16_224", img_size=SIDE).eval()
+        kept: list[torch.Tensor] = []
+        for block in model.blocks:
+            block.attn.fused_attn = False
+            block.attn.attn_drop.register_forward_hook(lambda module, given, made: kept.append(made))
+
+        def run() -> list[torch.Tensor]:
+            kept.clear()
+            model(images)
+            return kept
+
+        return run
+    model = create("vit_small_patch16_224", img_size=SIDE).eval()
+    if kind == "plain forward":
+        return lambda: model(images)
+
+    def watched() -> object:
+        with watch(model) as seen:
+            model(images)
+        return [layer.rows([0]) for layer in seen.layers]
+
+    return watched
+
+
+KINDS = (
+    "plain forward",
+    "watched: CLS rows of all layers",
+    "Hugging Face, eager, output_attentions",
+    "timm, fused kernel off, weights kept",
+)
+
+
+def run() -> dict[str, object]:
+    memory = {kind: peak(kind) for kind in KINDS}
+    for kind, found in memory.items():
+        print(f"   {kind:<42} {found / 2**20:7.0f} MiB at most", flush=True)
+    with torch.no_grad():
+        time = paired(subject(KINDS[1]), subject(KINDS[0]), ROUNDS, warmup=1)
+    print(f"   plain / watched {time['ratio']}", flush=True)
+    return {"tokens": 4097, "memory_bytes": memory, "time": time, "plain_over_watched": time["ratio"]}
+
+
+def peak(kind: str) -> int:
+    """The largest resident memory of a process that runs it once, in bytes."""
+    command = [sys.executable, "-m", "benchmarks.watching", kind]
+    return int(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        result = subject(sys.argv[1])()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
