@@ -1,4 +1,4 @@
-"""Rollout of CLS on 4,097 tokens and 3 heads: row by row, against whole matrices, and the bound of forming the weights."""
+"""Rollout of CLS on 4,097 tokens, 3 heads: row by row, by whole matrices, and the bound of forming the weights."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""All methods and controls by all metrics on `cued`, three models: the table of docs/believe.md, and how long one takes.
+"""All methods and controls by all metrics on `cued`, three models; and how long a table of five metrics takes.
 
 Trains `vitral train --data cued --seed S` where `runs/cued-seed-S` is not there yet: a quarter of an hour each.
 """
@@ -44,7 +44,7 @@ def run() -> dict[str, object]:
 
 
 def over_seeds(same: Sequence[Score]) -> dict[str, object]:
-    """One method by one metric: the mean over the models, each model's own value, and how often it beat the controls."""
+    """One method by one metric: the mean over the models, each one's own value, how often it beat the controls."""
     values = np.array([one.value for one in same])
     spread = 4.303 * values.std(ddof=1) / len(values) ** 0.5  # Student's t with two degrees of freedom, 95 %
     first = same[0]

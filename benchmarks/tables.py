@@ -1,4 +1,4 @@
-"""The README's numbers, from `results/*.json`: `python -m benchmarks.tables` writes them between its two marks."""
+"""The numbers in the docs, from `results/*.json`: `python -m benchmarks.tables` writes them between two marks."""
 
 import json
 from pathlib import Path
@@ -74,13 +74,72 @@ def compared(name: str, record: dict) -> list[str]:
     return rows
 
 
-def with_numbers(readme: str) -> str:
-    """The README with its numbers as the results have them."""
-    before, rest = readme.split(START)
+def scored() -> str:
+    """Every method by every metric, best first by the chance of pointing right; and what watching and rollout cost."""
+    record = read("scores")
+    scores = record["scores"]
+    arrows = {"higher": " ↑", "lower": " ↓", "neither": ""}
+    metrics = {one["metric"]: one["better"] for one in scores}
+    found = {(one["method"], one["metric"]): one for one in scores}
+    names = dict.fromkeys(one["method"] for one in scores)
+    control = {one["method"]: one["control"] for one in scores}
+    order = sorted(names, key=lambda name: (control[name], -found[name, "auroc"]["mean"]))
+    head = ["| | " + " | ".join(f"{metric}{arrows[better]}" for metric, better in metrics.items()) + " |"]
+    lines = [*head, "|---|" + "---|" * len(metrics)]
+    for name in order:
+        cells = [cell(found[name, metric]) for metric in metrics]
+        lines.append(f"| {f'*{name}*' if control[name] else name} | " + " | ".join(cells) + " |")
+    judged = ", ".join(share(run["test_accuracy"]) for run in record["runs"])
+    timed = record["timed"]
+    words = (
+        f"Three models of `vitral train --data cued --seed S` ({judged} of {record['runs'][0]['n']:,} test images "
+        f"right), {record['images']} images each that they answer right; the mean over the models, ± half its 95 % "
+        "interval over them (Student's t, n = 3). *Italic* are the controls; † did not beat every control in every "
+        f"model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} metrics on {record['images']} images "
+        f"take {timed['seconds']:.0f} s on {record['machine']['cores']} cores."
+    )
+    return "\n\n".join([words, "\n".join(lines), cost()])
+
+
+def cell(one: dict) -> str:
+    mark = "†" if one["beats_controls"] is not None and one["beats_controls"] < len(one["values"]) else ""
+    return f"{one['mean']:.2f} ± {(one['high'] - one['low']) / 2:.2f}{mark}"
+
+
+def cost() -> str:
+    watching, rolling = read("watching"), read("rolling")
+    memory = watching["memory_bytes"]
+    plain = memory["plain forward"]
+    low, high = watching["time"]["interval"]
+    lines = ["| ViT-S, 4,097 tokens, one image | peak memory of the process | over a plain forward |", "|---|---|---|"]
+    lines += [f"| {kind} | {peak / 2**20:,.0f} MiB | {peak / plain:.2f}x |" for kind, peak in memory.items()]
+    seconds = rolling["seconds"]
+    mebi = {name: rolling[f"{name}_bytes"] / 2**20 for name in ("extra", "q_and_k", "chunk")}
+    watched = (
+        f"Watched, it takes {1 / watching['time']['ratio']:.2f} of a plain forward's time ({1 / high:.2f} to "
+        f"{1 / low:.2f}, {watching['time']['rounds']} interleaved pairs)."
+    )
+    rolled = (
+        f"Rollout of CLS on {rolling['tokens']:,} tokens and {rolling['heads']} heads: {seconds['rows']:.1f} s row by "
+        f"row, {seconds['whole matrices']:.1f} s by whole matrices ({rolling['speedup']:.1f} times), "
+        f"{seconds['forming the weights alone']:.1f} s to form the weights alone, which no exact rollout can save. It "
+        f"needs {mebi['extra']:.0f} MiB more than a plain forward; q and k of all layers are {mebi['q_and_k']:.0f} MiB, "
+        f"a chunk of weights {mebi['chunk']:.0f} MiB."
+    )
+    return "\n\n".join(["\n".join(lines), watched, rolled])
+
+
+PAGES = {"README.md": numbers, "docs/believe.md": scored}
+
+
+def with_numbers(page: str, made: str) -> str:
+    """A page with what was made between its two marks."""
+    before, rest = page.split(START)
     after = rest.split(END)[1]
-    return f"{before}{START}\n\n{numbers()}\n\n{END}{after}"
+    return f"{before}{START}\n\n{made}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(with_numbers(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, make in PAGES.items():
+        path = ROOT / name
+        path.write_text(with_numbers(path.read_text(encoding="utf-8"), make()), encoding="utf-8")

@@ -51,7 +51,8 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
             written.append(record(path, model.classes[answer], picture, numbers, maps, tested))
         if len(found) > 1:
             pictures.insert(0, side_by_side(found))
-        sections.append(Section(said, " ".join(maps.caption for maps, _ in found.values()), pictures))
+        text = "Above each map stands what it shows and how it was checked; below, how it fared against chance."
+        sections.append(Section(said, text, pictures))
     page = free(options.out / f"{read[0][0].stem}.html")
     write_file(page, page_of(options, sections, len(read)).html())
     say(f"page: {page}")
