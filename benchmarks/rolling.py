@@ -1,7 +1,6 @@
 """Rollout of CLS on 4,097 tokens, 3 heads: row by row, by whole matrices, and the bound of forming the weights."""
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.memory import peak
 from vitral import create, explain, watch
 from vitral.explain.seen import CHUNK
 
@@ -73,7 +73,7 @@ def run() -> dict[str, object]:
             f"   round {turn}: " + ", ".join(f"{name} {took[-1]:.1f} s" for name, took in seconds.items()), flush=True
         )
     medians = {name: sorted(took)[ROUNDS // 2] for name, took in seconds.items()}
-    memory = {work.__name__: peak(work) for work in (forward, by_rows)}
+    memory = {work.__name__: peak_of(work) for work in (forward, by_rows)}
     size = layers[0].num_tokens * 192 * len(layers) * 2 * 4
     return {
         "tokens": layers[0].num_tokens,
@@ -89,11 +89,11 @@ def run() -> dict[str, object]:
     }
 
 
-def peak(work: Callable[[], None]) -> int:
+def peak_of(work: Callable[[], None]) -> int:
     command = [sys.executable, "-m", "benchmarks.rolling", work.__name__]
     return int(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":
     {"forward": forward, "by_rows": by_rows}[sys.argv[1]]()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak())

@@ -95,8 +95,8 @@ def scored() -> str:
         f"Three models of `vitral train --data cued --seed S` ({judged} of {record['runs'][0]['n']:,} test images "
         f"right), {record['images']} images each that they answer right; the mean over the models, ± half its 95 % "
         "interval over them (Student's t, n = 3). *Italic* are the controls; † did not beat every control in every "
-        f"model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} metrics on {record['images']} images "
-        f"take {timed['seconds']:.0f} s on {record['machine']['cores']} cores."
+        f"model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} metrics on {record['images']} "
+        f"images take {timed['seconds']:.0f} s on {record['machine']['cores']} cores."
     )
     return "\n\n".join([words, "\n".join(lines), cost()])
 
@@ -123,8 +123,8 @@ def cost() -> str:
         f"Rollout of CLS on {rolling['tokens']:,} tokens and {rolling['heads']} heads: {seconds['rows']:.1f} s row by "
         f"row, {seconds['whole matrices']:.1f} s by whole matrices ({rolling['speedup']:.1f} times), "
         f"{seconds['forming the weights alone']:.1f} s to form the weights alone, which no exact rollout can save. It "
-        f"needs {mebi['extra']:.0f} MiB more than a plain forward; q and k of all layers are {mebi['q_and_k']:.0f} MiB, "
-        f"a chunk of weights {mebi['chunk']:.0f} MiB."
+        f"needs {mebi['extra']:.0f} MiB more than a plain forward; q and k of all layers are {mebi['q_and_k']:.0f} "
+        f"MiB, a chunk of weights {mebi['chunk']:.0f} MiB."
     )
     return "\n\n".join(["\n".join(lines), watched, rolled])
 

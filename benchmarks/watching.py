@@ -4,13 +4,13 @@ Time: interleaved pairs in one process. Memory: the peak of a fresh process each
 """
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.memory import peak
 from benchmarks.paired import paired
 from benchmarks.peers import timm
 from vitral import create, watch
@@ -63,7 +63,7 @@ KINDS = (
 
 
 def run() -> dict[str, object]:
-    memory = {kind: peak(kind) for kind in KINDS}
+    memory = {kind: peak_of(kind) for kind in KINDS}
     for kind, found in memory.items():
         print(f"   {kind:<42} {found / 2**20:7.0f} MiB at most", flush=True)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def run() -> dict[str, object]:
     return {"tokens": 4097, "memory_bytes": memory, "time": time, "plain_over_watched": time["ratio"]}
 
 
-def peak(kind: str) -> int:
+def peak_of(kind: str) -> int:
     """The largest resident memory of a process that runs it once, in bytes."""
     command = [sys.executable, "-m", "benchmarks.watching", kind]
     return int(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1]))
@@ -81,4 +81,4 @@ def peak(kind: str) -> int:
 if __name__ == "__main__":
     with torch.no_grad():
         result = subject(sys.argv[1])()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak())

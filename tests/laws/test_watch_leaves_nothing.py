@@ -1,5 +1,6 @@
 """After `watch`, the model and PyTorch are as they were."""
 
+import gc
 import threading
 
 import pytest
@@ -196,3 +197,30 @@ def test_threads_that_stop_watching_in_any_order_leave_nothing_switched_on(vit, 
     in_threads(first, second)
     assert still_on == ["force_eager"]  # who stays still sees compiled models through their eager modules
     assert modes() == ([], "default")
+
+
+@torch.no_grad()
+def test_rows_that_pass_keep_no_q_no_k_and_no_v(vit, images):
+    """What stays of a layer is its rows: one of 7 tokens each, not (2, 4, 7, 4) of queries, keys and values."""
+    gc.collect()
+    before = {id(thing) for thing in gc.get_objects() if type(thing) is torch.Tensor}
+    with watch(vit) as seen:
+        vit(images)
+    gc.collect()
+    kept = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and id(thing) not in before]
+    stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
+    assert sum(stored.values()) <= sum(layer.seen.untyped_storage().nbytes() for layer in seen.layers)
+    assert all(layer.roles for layer in seen.layers)
+
+
+@torch.no_grad()
+def test_rows_for_later_keep_q_and_k_and_no_more(vit, images):
+    gc.collect()
+    before = {id(thing) for thing in gc.get_objects() if type(thing) is torch.Tensor}
+    with watch(vit, rows="all") as seen:
+        vit(images)
+    gc.collect()
+    kept = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and id(thing) not in before]
+    stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
+    rows = sum(layer.seen.untyped_storage().nbytes() for layer in seen.layers)
+    assert sum(stored.values()) - rows <= 2 * 3 * (2 * 7 * 16) * 4  # 2 · layers · B·N·D numbers of 4 bytes

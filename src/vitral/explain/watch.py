@@ -192,13 +192,13 @@ class watch(TorchFunctionMode):
         name, number, graph = self.name_of_caller(), len(self.seen.layers), torch.is_grad_enabled()
         if self.stream is not None:
             self.stream.attended()
-        windows = self.windows_of(call)
+        windows, n = self.windows_of(call), call.num_keys
 
-        def told() -> Tokens:
+        def told() -> Tokens:  # holds no tensor: it is kept with the layer
             if windows is not None:
                 rows, columns = windows.grid
                 return Tokens((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
-            return tokens_of(self.model, call.num_keys, self.projected, self.image, self.num_prefix_tokens)
+            return tokens_of(self.model, n, self.projected, self.image, self.num_prefix_tokens)
 
         wanted = self.queries(call, told)
         rows = call.rows(wanted)
