@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.memory import peak
-from vitral import create, explain, watch
+from vitral import create, watch
+from vitral.explain.methods.rollout import first_row, rollout, through
 from vitral.explain.seen import CHUNK
 
 SIDE, ROUNDS = 1024, 3
@@ -26,7 +27,7 @@ def subject() -> tuple[torch.nn.Module, torch.Tensor]:
 
 def by_rows() -> None:
     model, images = subject()
-    explain.rollout(model, images)
+    rollout(model, images)
 
 
 @torch.no_grad()
@@ -37,8 +38,6 @@ def forward() -> None:
 
 @torch.no_grad()
 def run() -> dict[str, object]:
-    from vitral.explain.methods.rollout import first_row, through
-
     model, images = subject()
     with watch(model, rows="all") as seen:
         model(images)

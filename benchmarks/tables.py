@@ -110,14 +110,14 @@ def cost() -> str:
     watching, rolling = read("watching"), read("rolling")
     memory = watching["memory_bytes"]
     plain = memory["plain forward"]
-    low, high = watching["time"]["interval"]
+    low, high = watching["pairs"]["interval"]
     lines = ["| ViT-S, 4,097 tokens, one image | peak memory of the process | over a plain forward |", "|---|---|---|"]
     lines += [f"| {kind} | {peak / 2**20:,.0f} MiB | {peak / plain:.2f}x |" for kind, peak in memory.items()]
     seconds = rolling["seconds"]
     mebi = {name: rolling[f"{name}_bytes"] / 2**20 for name in ("extra", "q_and_k", "chunk")}
     watched = (
-        f"Watched, it takes {1 / watching['time']['ratio']:.2f} of a plain forward's time ({1 / high:.2f} to "
-        f"{1 / low:.2f}, {watching['time']['rounds']} interleaved pairs)."
+        f"Watched, it takes {1 / watching['pairs']['ratio']:.2f} of a plain forward's time ({1 / high:.2f} to "
+        f"{1 / low:.2f}, {watching['pairs']['rounds']} interleaved pairs)."
     )
     rolled = (
         f"Rollout of CLS on {rolling['tokens']:,} tokens and {rolling['heads']} heads: {seconds['rows']:.1f} s row by "

@@ -15,7 +15,7 @@ from vitral.explain.calls import Call, Queries
 from vitral.explain.tokens import Tokens
 from vitral.explain.windows import Windows
 
-CHUNK = 2**22  # weights that are formed at a time: 16 MB in single precision
+CHUNK = 2**20  # weights that are formed at a time: 4 MB in single precision, and as much again for each step to them
 
 
 @dataclass
