@@ -32,7 +32,7 @@ TYPED = {
     "unknown data set": (
         ("train", "--data", "shaeps"),
         "There is no data set or folder 'shaeps'. Did you mean 'shapes'?",
-        "Built-in: shapes, digits",
+        "Built-in: cued, shapes, digits",
     ),
     "unknown data option": (
         ("data", "shapes:nosie=0.1"),
@@ -273,7 +273,7 @@ def changed(path, **changes):
         (lambda run: (run.folder / "model.json").write_text("[]"), "is not the card of a Vitral model"),
         (lambda run: (run.folder / "model.json").write_text("\xff" * 3, "latin1"), "cannot be read"),
         (lambda run: changed(run.folder / "model.json", version=9), "is of version 9; this Vitral reads version 1"),
-        (lambda run: changed(run.folder / "model.json", classes=["a"] * 3), "do not fit"),
+        (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "do not fit"),
         (lambda run: changed(run.folder / "model.json", weights={}), "is not the card of a Vitral model"),
         (lambda run: changed(run.folder / "model.json", architecture={}), "model.json"),
         (lambda run: changed(run.folder / "model.json", architecture={"vit": {"embed_dim": 7}}), "model.json"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ShapeError, WatchError
 from vitral.explain.seen import Seen
 from vitral.explain.stream import first_tensor
-from vitral.explain.subject import answer_of
+from vitral.explain.subject import answered
 from vitral.explain.tokens import Grid
 from vitral.explain.watch import watch
 
@@ -30,12 +30,12 @@ def tokens_and_maps(
     """
     try:
         with watch(model, rows=[0], stream=True) as seen:
-            answer = answer_of(model(images))
+            answer = answered(model, images)
     except WatchError as error:
         if "No attention was seen" not in str(error):
             raise
         with feature_maps(model) as maps:
-            answer = answer_of(model(images))
+            answer = answered(model, images)
         if not maps:
             raise WatchError(
                 f"{type(model).__name__} makes no maps: no attention and no feature map (B, D, rows, columns) was seen."

@@ -13,7 +13,7 @@ from einops import reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
+from vitral.base.errors import ShapeError, UsageError
 
 INSIDE = 0.25  # of a patch's pixels: a patch with this much of the object belongs to it
 
@@ -63,7 +63,13 @@ def measure(
 
 
 def share_of(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
-    """The share of each patch that the mask covers."""
+    """The share of each patch that the mask covers. Raises `ShapeError` for masks that do not divide into patches."""
+    height, width = masks.shape[1:]
+    if height % grid[0] or width % grid[1]:
+        raise ShapeError(
+            f"Masks of {height} x {width} pixels do not divide into {grid[0]} x {grid[1]} patches: they must have the "
+            "size of the images that the model takes."
+        )
     return reduce(masks.astype(np.float64), "b (gy y) (gx x) -> b gy gx", "mean", gy=grid[0], gx=grid[1])
 
 

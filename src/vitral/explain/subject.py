@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from vitral.base.errors import ShapeError, UsageError, WatchError
+from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
 from vitral.explain.calls import relative
 
 Target = int | Sequence[int] | None
@@ -30,16 +30,21 @@ def answer_of(result: Any) -> Tensor:
     raise UsageError(f"The model gives a {type(result).__name__}, in which no tensor was found to explain.")
 
 
-def logits_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
-    """The model's answers. Raises `UsageError` if they score no classes, `ShapeError` if it refuses the images."""
+def answered(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Tensor:
+    """What the model gives for images. Raises `ShapeError` if it refuses them."""
     try:
-        logits = answer_of(model(images))
+        return answer_of(model(images))
     except (RuntimeError, ValueError, AssertionError) as error:
-        if isinstance(error, UsageError | WatchError | torch.OutOfMemoryError):
+        if isinstance(error, VitralError | torch.OutOfMemoryError):
             raise
         raise ShapeError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def logits_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
+    """The model's answers. Raises `UsageError` if they score no classes, `ShapeError` if it refuses the images."""
+    logits = answered(model, images)
     if logits.ndim != 2:
         raise UsageError(
             f"{type(model).__name__} gives {tuple(logits.shape)}, not a score for each class (B, K), so there is no "

@@ -57,23 +57,26 @@ RECENT = 4  # softmax results that may still be multiplied by values
 class Eager:
     """While anyone watches, compiled modules run as the eager modules inside them: a compiled graph cannot be seen.
 
-    PyTorch has one such switch for all threads, so the first watcher turns it and the last one turns it back.
+    PyTorch has one such switch for all threads, so the first watcher turns it and the last one turns it back. Where its
+    compiler was never loaded nothing is compiled, and loading it for the switch would take 70 MB.
     """
 
     def __init__(self) -> None:
         self.lock, self.watchers = threading.Lock(), 0
+        self.stance: Any = None
 
     def __enter__(self) -> None:
         with self.lock:
-            if not self.watchers:
+            if self.stance is None and "torch._dynamo" in sys.modules:
                 self.stance = torch.compiler.set_stance("force_eager")
             self.watchers += 1
 
     def __exit__(self, *error: Any) -> None:
         with self.lock:
             self.watchers -= 1
-            if not self.watchers:
+            if not self.watchers and self.stance is not None:
                 self.stance.__exit__(*error)
+                self.stance = None
 
 
 EAGER = Eager()

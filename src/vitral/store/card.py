@@ -87,6 +87,7 @@ def read_card(folder: Path) -> Card:
     except ValidationError as error:
         first = error.errors()[0]
         place = " -> ".join(map(str, first["loc"])) or "the whole"
-        raise StoreError(f"{path} is not the card of a Vitral model: {place}: {first['msg'].lower()}.") from error
+        reason = first["msg"].removeprefix("Value error, ").lower()
+        raise StoreError(f"{path} is not the card of a Vitral model: {place}: {reason}.") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read as JSON: {error}.") from error

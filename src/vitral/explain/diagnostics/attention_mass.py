@@ -13,7 +13,7 @@ from vitral.base.modes import evaluating
 from vitral.explain.measure import share_of
 from vitral.explain.outlying import outlying
 from vitral.explain.seen import Layer
-from vitral.explain.subject import answer_of
+from vitral.explain.subject import answered
 from vitral.explain.watch import watch
 
 
@@ -29,7 +29,7 @@ def attention_mass(
     nothing is seen, `UsageError` for attention within windows.
     """
     with evaluating(model), watch(model, rows="all", stream=True) as seen:
-        answer_of(model(images))
+        answered(model, images)
     found = [shares(layer, tokens, masks) for layer, tokens in zip(seen.layers, seen.stream)]
     return {name: np.stack([each[name] for each in found], axis=1) for name in found[0]}
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.subject import answer_of
+from vitral.explain.subject import answered
 from vitral.explain.watch import watch
 
 
@@ -25,7 +25,7 @@ def distance(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nda
     within windows.
     """
     with evaluating(model), watch(model, rows="all") as seen:
-        answer_of(model(images))
+        answered(model, images)
     found = []
     for layer in seen.layers:
         tokens = layer.whole_image("distance")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.subject import answer_of
+from vitral.explain.subject import answered
 from vitral.explain.watch import watch
 
 
@@ -23,7 +23,7 @@ def entropy(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndar
     Raises `WatchError` if nothing is seen.
     """
     with evaluating(model), watch(model, rows="all") as seen:
-        answer_of(model(images))
+        answered(model, images)
     found = []
     for layer in seen.layers:
         total = torch.stack([torch.special.entr(rows).sum(dim=(2, 3)) for _, rows in layer.chunks()]).sum(dim=0)

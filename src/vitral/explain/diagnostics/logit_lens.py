@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.subject import answer_of
+from vitral.explain.subject import answered
 from vitral.explain.watch import watch
 
 
@@ -29,5 +29,5 @@ def logit_lens(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tens
         )
     with evaluating(model):
         with watch(model, rows=[0], stream=True) as seen:
-            answer_of(model(images))
+            answered(model, images)
         return torch.stack([head(norm(tokens)) for tokens in seen.stream], dim=1)

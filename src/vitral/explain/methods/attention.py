@@ -17,7 +17,7 @@ from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
 from vitral.explain.seen import Layer, Seen
-from vitral.explain.subject import Target, answer_of, check_unchanged, pick, pixels_of
+from vitral.explain.subject import Target, answered, check_unchanged, pick, pixels_of
 from vitral.explain.watch import TOLERANCE, NoClassToken, watch
 
 Query = int | tuple[int, int] | None
@@ -43,7 +43,7 @@ def attention(
     seen cannot be verified.
     """
     with evaluating(model):
-        plain = answer_of(model(images))
+        plain = answered(model, images)
         watched, seen = watched_for(model, images, query)
     check_unchanged(watched, plain, TOLERANCE[plain.dtype])
 
@@ -81,11 +81,11 @@ def watched_for(model: nn.Module, images: Tensor, query: Query) -> tuple[Tensor,
     """The model's answer while it is watched, and what was seen: no more rows than the query needs."""
     if query is None:
         with suppress(NoClassToken), watch(model) as seen:
-            answer = answer_of(model(images))
+            answer = answered(model, images)
             if all(read_by_one(layer) for layer in seen.layers):
                 return answer, seen
     with watch(model, rows=[query] if isinstance(query, int) else "all") as seen:
-        return answer_of(model(images)), seen
+        return answered(model, images), seen
 
 
 def read(layer: Layer, query: Query) -> Float[Tensor, "b h n"]:

@@ -19,7 +19,7 @@ from vitral.explain.maps import Maps
 from vitral.explain.methods.attention import read_by_one
 from vitral.explain.one_map import one_map
 from vitral.explain.seen import Layer, Seen
-from vitral.explain.subject import Target, answer_of, check_unchanged
+from vitral.explain.subject import Target, answered, check_unchanged
 from vitral.explain.watch import TOLERANCE, watch
 
 
@@ -41,9 +41,9 @@ def rollout(
     seen or verified.
     """
     with evaluating(model):
-        plain = answer_of(model(images))
+        plain = answered(model, images)
         with watch(model, rows="all") as seen:
-            watched = answer_of(model(images))
+            watched = answered(model, images)
     check_unchanged(watched, plain, TOLERANCE[plain.dtype])
     if not 0 <= stays <= 1:
         raise UsageError(f"stays={stays} is no share: it takes 0 to 1.")
