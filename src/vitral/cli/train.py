@@ -184,7 +184,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: FrameType | None) -> None:
         say("\nstopping after this step (Ctrl-C again to stop at once) ...")
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had it ignored in the background
 
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, ask)
