@@ -9,18 +9,19 @@ import torch
 from vitral.base.errors import UnknownName, UsageError
 from vitral.base.files import free, write_file
 from vitral.base.lookup import find, nearest
+from vitral.base.modes import evaluating
 from vitral.base.provenance import provenance
 from vitral.cli import say
 from vitral.cli._images import read_images
 from vitral.data.preprocess import normalise
 from vitral.explain.maps import Maps
 from vitral.explain.methods.attention import Query
+from vitral.explain.subject import logits_of
 from vitral.explain.trust import Trust, trust
 from vitral.report.maps import Drawn, maps_figure
 from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
-from vitral.store.predict import probabilities
 
 if TYPE_CHECKING:
     from vitral.cli.explain import Options
@@ -33,7 +34,8 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     for path, image in read:
         pixels = np.stack([image])
         images = normalise(torch.from_numpy(pixels), model.preprocessing)
-        chances = probabilities(model, pixels)[0]
+        with evaluating(model), torch.no_grad():
+            chances = logits_of(model, images)[0].softmax(dim=0)
         answer = int(chances.argmax())
         said = f"{path.name}: {model.classes[answer]} ({chances[answer]:.1%})"
         pictures, found = [], {}

@@ -64,7 +64,7 @@ def from_hugging_face(folder: Path) -> Classifier:
     transformers = imported("transformers")
     try:
         model: nn.Module = transformers.AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever the library raises for a folder it cannot read
         raise StoreError(
             f"{folder} is no image classifier that transformers can read: {str(error).splitlines()[0]}"
         ) from error
