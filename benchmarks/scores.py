@@ -1,6 +1,7 @@
 """All methods and controls by all metrics on `cued`, three models; and how long a table of five metrics takes.
 
-Trains `vitral train --data cued --seed S` where `runs/cued-seed-S` is not there yet: 22 minutes each on one thread, beside other work.
+Trains `vitral train --data cued --seed S` where `runs/cued-seed-S` is not there yet: 22 minutes each
+on one thread, beside other work.
 """
 
 import time
