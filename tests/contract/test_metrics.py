@@ -1,5 +1,6 @@
 """What every metric of maps promises; a new file in `explain/metrics` is enrolled by being there."""
 
+import dataclasses
 import inspect
 import re
 
@@ -13,7 +14,10 @@ from tiny import tiny_vit
 from vitral import explain
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
-from vitral.explain.measure import Case, belongs, rank_correlation, share_of
+from vitral.data.preprocess import normalise
+from vitral.data.synthetic.cued import cued, objects_of, remarked, without
+from vitral.explain.controls.edges import edges as explain_by_edges
+from vitral.explain.measure import Case, Scene, belongs, rank_correlation, share_of
 
 ALL = names("explain.metrics")
 every = pytest.mark.parametrize("name", ALL)
@@ -25,6 +29,10 @@ def metric(name):
     return find("explain.metrics", name, "metric")
 
 
+def explain_again(model, images, classes):
+    return explain.occlusion(model, images, classes).merged
+
+
 @pytest.fixture(scope="module")
 def case():
     model = tiny_vit()
@@ -32,19 +40,56 @@ def case():
     masks = np.zeros((COUNT, *SIZE), bool)
     for image, mask in enumerate(masks):
         mask[4 * (image % 2) : 4 * (image % 2) + 4, 6 * (image % 3) : 6 * (image % 3) + 6] = True
-
-    def explain_again(model, images, classes):
-        return explain.occlusion(model, images, classes).merged
-
     with torch.no_grad():
         classes = model(images).argmax(1).numpy()
     others = {"chefer": explain.chefer(model, images).merged, "rollout": explain.rollout(model, images).merged}
     return Case(model, images, classes, masks, explain_again, others)
 
 
+class Knows(torch.nn.Module):
+    """Gives the class of images it was told, and nothing of others."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.told = {image.numpy().tobytes(): label for images, labels in told for image, label in zip(images, labels)}
+
+    def forward(self, images):
+        logits = torch.zeros(len(images), 8)
+        for own, image in zip(logits, images):
+            if (label := self.told.get(image.numpy().tobytes())) is not None:
+                own[label] = 4
+        return logits
+
+
+@pytest.fixture(scope="module")
+def drawn_case():
+    """Images of three objects and a model that answers them right, also when the dot has moved."""
+    data = cued(n=8)
+    split = data.test.only(np.arange(COUNT))
+    moved = [remarked(split, (split.factors["marked"] + step) % 3) for step in range(3)]
+
+    def prepare(pixels):
+        return normalise(torch.from_numpy(pixels), data.preprocessing)
+
+    def edges(model, images, classes):
+        return explain_by_edges(model, images, grid=(3, 4)).merged
+
+    model = Knows([(prepare(one.pixels), one.labels) for one in moved])
+    return Case(model, prepare(split.pixels), split.labels, split.masks, edges, {}, Scene(split, prepare))
+
+
+@pytest.fixture(scope="module")
+def case_of(case, drawn_case):
+    return lambda name: drawn_case if metric(name).needs == "scene" else case
+
+
+def maps_of(case):
+    return case.explain(case.model, case.images, case.classes.tolist())
+
+
 @pytest.fixture(scope="module")
 def maps(case):
-    return case.explain(case.model, case.images, case.classes.tolist())
+    return maps_of(case)
 
 
 @every
@@ -59,8 +104,9 @@ def test_a_file_holds_the_metric_it_is_named_after_and_says_where_it_comes_from(
 
 
 @every
-def test_it_gives_a_number_an_image_and_the_same_each_time(name, case, maps):
-    maps = np.abs(maps)  # nothing positive has no mass to share
+def test_it_gives_a_number_an_image_and_the_same_each_time(name, case_of):
+    case = case_of(name)
+    maps = np.abs(maps_of(case))  # nothing positive has no mass to share
     values = metric(name)(maps, case)
     assert len(values) == COUNT
     assert np.isfinite(values).all()
@@ -69,8 +115,9 @@ def test_it_gives_a_number_an_image_and_the_same_each_time(name, case, maps):
 
 
 @every
-def test_a_constant_map_wins_nothing(name, case):
-    flat = np.full((COUNT, *GRID), 0.3, np.float32)
+def test_a_constant_map_wins_nothing(name, case_of):
+    case = case_of(name)
+    flat = np.full_like(maps_of(case), 0.3)
     values = metric(name)(flat, case)
     if name in ("auroc", "average_precision", "mass_ratio"):  # what chance would give
         share = belongs(case.masks, GRID).mean(1)
@@ -80,7 +127,7 @@ def test_a_constant_map_wins_nothing(name, case):
         assert np.isnan(values).all()
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs_masks])
+@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "masks"])
 def test_the_mask_itself_wins_and_its_opposite_loses(name, case):
     right = share_of(case.masks, GRID).astype(np.float32)
     function = metric(name)
@@ -90,11 +137,55 @@ def test_the_mask_itself_wins_and_its_opposite_loses(name, case):
     assert name == "iou" or worst == pytest.approx(0, abs=0.2)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs_masks])
+@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "masks"])
 def test_without_masks_it_says_so(name, case, maps):
     bare = Case(case.model, case.images, case.classes, None, case.explain)
     with pytest.raises(UsageError, match="needs masks"):
         metric(name)(maps, bare)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "scene"])
+def test_where_nothing_can_be_drawn_again_it_says_so(name, case, maps):
+    with pytest.raises(UsageError, match="only cued can"):
+        metric(name)(maps, case)
+
+
+def on_object(split, which):
+    """A map that is the object's own mask."""
+    masks = objects_of(split)[np.arange(COUNT), which]
+    return share_of(masks, (3, 4)).astype(np.float32) + 1e-3 * RANDOM.random((COUNT, 3, 4), dtype=np.float32)
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_exact_deletion_is_the_fall_of_the_probability_without_the_object(drawn_case, step):
+    split = drawn_case.scene.split
+    which = (split.factors["marked"] + step) % 3
+    right = np.exp(4) / (np.exp(4) + 7)  # of a model that knows the image, and 1/8 of one that does not
+    found = metric("exact_deletion")(on_object(split, which), drawn_case)
+    np.testing.assert_allclose(found, right - 1 / 8, rtol=1e-5)
+    told = drawn_case.scene.prepare(without(split, which))
+    knowing = Knows([(drawn_case.images, split.labels), (told, split.labels)])
+    same = dataclasses.replace(drawn_case, model=knowing)
+    np.testing.assert_allclose(metric("exact_deletion")(on_object(split, which), same), 0, atol=1e-6)
+
+
+def test_a_map_that_follows_the_dot_wins_the_counterfactual_and_one_that_stays_does_not(drawn_case):
+    split = drawn_case.scene.split
+    before = on_object(split, split.factors["marked"])
+    other = (split.factors["marked"] + 1) % 3
+
+    def following(model, images, classes):
+        return on_object(split, other)
+
+    counterfactual = metric("counterfactual")
+    assert (
+        counterfactual(before, dataclasses.replace(drawn_case, explain=following)).min() > 0.8
+    )  # patches hold parts of two
+    staying = dataclasses.replace(drawn_case, explain=lambda model, images, classes: before)
+    np.testing.assert_allclose(counterfactual(before, staying), 0, atol=1e-6)
+    ignorant = dataclasses.replace(drawn_case, model=Knows([]))
+    followed = remarked(split, other).labels == 0  # which is what it answers, knowing nothing
+    np.testing.assert_array_equal(np.isnan(counterfactual(before, ignorant)), ~followed)
 
 
 def test_ranks_are_scikit_learns(case, maps):

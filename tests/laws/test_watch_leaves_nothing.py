@@ -1,7 +1,9 @@
 """After `watch`, the model and PyTorch are as they were."""
 
 import gc
+import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError
+from vitral.explain.calls import apart
 from vitral.explain.methods.attention import attention
 
 
@@ -224,3 +227,21 @@ def test_rows_for_later_keep_q_and_k_and_no_more(vit, images):
     stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
     rows = sum(layer.seen.untyped_storage().nbytes() for layer in seen.layers)
     assert sum(stored.values()) - rows <= 2 * 3 * (2 * 7 * 16) * 4  # 2 · layers · B·N·D numbers of 4 bytes
+
+
+@pytest.mark.parametrize("count", [3, 2**20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_has_memory_of_its_own_and_gives_it_back(count, dtype):
+    whole = torch.randn(2, count, 3, dtype=dtype, requires_grad=True)
+    part = whole[:, :, :2].mT
+    kept = apart(part)
+    assert torch.equal(kept, part) and kept.dtype == dtype and not kept.requires_grad
+    assert kept.untyped_storage().nbytes() == part.nbytes
+    before = resident()
+    del kept
+    assert before - resident() > 0.9 * part.nbytes or count == 3
+
+
+def resident():
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -415,6 +415,12 @@ def query_is_whose_attention_is_shown(explain):
     placed, _ = explain("--layer", 0, "--query", "0,1")
     assert (placed["values"] == patch["values"]).all()
     assert "CLS keeps" in said.told and "CLS keeps" not in said_of_patch.told
+    _, answer = explain("--query", "grid", "--layer", 0, 2, "--head", 1)
+    grids = answer.json["explained"][1:]
+    assert len(grids) == 2 and all(Path(grid["picture"]).is_file() for grid in grids)
+    with np.load(grids[0]["numbers"]) as held:
+        place = held["queries"].tolist().index([0, 1])
+        np.testing.assert_allclose(held["values"][:, place], patch["values"][:, 0, 1], rtol=1e-5)
 
 
 @effect("explain", "method")

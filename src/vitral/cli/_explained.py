@@ -1,5 +1,6 @@
 """`vitral explain MODEL IMAGES`: pictures, numbers and a page."""
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from vitral.cli._images import read_images
 from vitral.data.preprocess import normalise
 from vitral.explain.maps import Maps
 from vitral.explain.methods.attention import Query
+from vitral.explain.queries import query_grid
 from vitral.explain.subject import logits_of
 from vitral.explain.trust import Trust, trust
 from vitral.report.maps import Drawn, maps_figure
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 
 def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     read = read_images(options.images, model.preprocessing, options.on_bad_image)
-    query, target = query_of(options.query), class_of(options.target, model)
+    by_patches = options.query == "grid"
+    query, target = None if by_patches else query_of(options.query), class_of(options.target, model)
     written, sections = [], []
     for path, image in read:
         pixels = np.stack([image])
@@ -51,6 +54,10 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
             pictures.append(Picture(picture.read_bytes(), f"{method} of {path.name}", tested.sentence))
             say(f"{said}. {summary(maps)}\n  {maps.caption}\n  {tested.sentence}\n  {picture}")
             written.append(record(path, model.classes[answer], picture, numbers, maps, tested))
+        if by_patches:
+            grids = queries_of(model, images, path, options)
+            pictures += [Picture(one.read_bytes(), f"what patches of {path.name} read", "") for one, _ in grids]
+            written += [{"image": str(path), "picture": str(one), "numbers": str(numbers)} for one, numbers in grids]
         if len(found) > 1:
             pictures.insert(0, side_by_side(found))
         text = "Above each map stands what it shows and how it was checked; below, how it fared against chance."
@@ -59,6 +66,17 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     write_file(page, page_of(options, sections, len(read)).html())
     say(f"page: {page}")
     return {"explained": written, "page": str(page)}
+
+
+def queries_of(model: Classifier, images: torch.Tensor, path: Path, options: "Options") -> list[tuple[Path, Path]]:
+    """What patches all over the image read, in each layer and head asked for: the picture and its numbers."""
+    written = []
+    for layer, head in product(options.layer or (-1,), options.head or (None,)):
+        grid = query_grid(model, images, layer=layer, head=head)
+        picture = grid.save(free(options.out / f"{path.stem}.queries.png"))
+        written.append((picture, grid.save(free(picture.with_suffix(".npz")))))
+        say(f"{path.name}. {grid.caption}\n  {picture}")
+    return written
 
 
 def summary(maps: Maps) -> str:
@@ -139,7 +157,8 @@ def query_of(text: str | None) -> Query:
     if len(numbers) == 2:
         return numbers[0], numbers[1]
     raise UsageError(
-        f"--query {text!r} is neither a token's number, as in 0 for CLS, nor a patch's row and column, as 3,4."
+        f"--query {text!r} is neither a token's number, as in 0 for CLS, nor a patch's row and column, as 3,4, "
+        "nor grid."
     )
 
 

@@ -11,6 +11,7 @@ from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
 from vitral.cli import say
 from vitral.cli._open import data_set
+from vitral.explain.measure import offers
 from vitral.explain.scoring import Table, score
 from vitral.store.classifier import Classifier
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 def scored(model: Classifier, options: "Options") -> dict[str, Any]:
     assert options.data is not None
     data = data_set(options.data, model.preprocessing, on_bad_image=options.on_bad_image)
-    masked = data.test.masks is not None
-    known = [
-        name for name in names("explain.metrics") if masked or not find("explain.metrics", name, "metric").needs_masks
-    ]
+    offered = offers(data.test)
+    known = [name for name in names("explain.metrics") if find("explain.metrics", name, "metric").needs in offered]
     methods = options.method if options.method != ("attention",) else tuple(names("explain.methods"))
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

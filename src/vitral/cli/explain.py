@@ -31,8 +31,8 @@ class Options:
     query: Annotated[
         str | None,
         Option(
-            "Of attention: who reads. A token's number, 0 being CLS, or a patch as ROW,COLUMN; "
-            "by default what the answer is read from."
+            "Of attention: who reads. A token's number, 0 being CLS, a patch as ROW,COLUMN, or grid for patches all "
+            "over the image; by default what the answer is read from."
         ),
     ] = None
     target: Annotated[

@@ -33,6 +33,16 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def only(self, which: Int[np.ndarray, " m"]) -> "Split":
+        """Some of its images, in the order asked for."""
+        return Split(
+            self.pixels[which],
+            self.labels[which],
+            None if self.masks is None else self.masks[which],
+            {name: values[which] for name, values in self.factors.items()},
+            tuple(self.files[index] for index in which) if self.files else (),
+        )
+
 
 @dataclass(frozen=True)
 class Dataset:

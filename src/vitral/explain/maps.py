@@ -4,9 +4,10 @@ Axes:  b images   l layers   h heads   gy gx rows, columns of patches   y x pixe
 """
 
 import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -67,10 +68,7 @@ class Maps:
 
         Raises `UsageError` for an image that does not exist.
         """
-        if not 0 <= image < len(self.values):
-            raise UsageError(
-                f"There is no image {image}: the maps are of {len(self.values)}, 0 to {len(self.values) - 1}."
-            )
+        check_image(image, len(self.values))
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
             drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
             return maps_figure(self.pixels[image], [drawn], self.caption)
@@ -109,14 +107,24 @@ class Maps:
 
     def save(self, path: str | Path, image: int = 0) -> Path:
         """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
-        path = Path(path)
-        match path.suffix:
-            case ".png":
-                write_file(path, png(self.figure(image)))
-            case ".npz":
-                content = io.BytesIO()
-                np.savez_compressed(content, **vars(self))
-                write_file(path, content.getvalue())
-            case other:
-                raise UsageError(f"{path.name}: maps are saved as .png or .npz, not {other or 'without a suffix'}.")
-        return path
+        return saved(Path(path), lambda: self.figure(image), vars(self))
+
+
+def check_image(image: int, count: int) -> None:
+    """Raise `UsageError` for an image that does not exist."""
+    if not 0 <= image < count:
+        raise UsageError(f"There is no image {image}: the maps are of {count}, 0 to {count - 1}.")
+
+
+def saved(path: Path, figure: Callable[[], "Figure"], numbers: Mapping[str, Any]) -> Path:
+    """Write a figure (`.png`) or numbers (`.npz`). Raises `UsageError` for another suffix."""
+    match path.suffix:
+        case ".png":
+            write_file(path, png(figure()))
+        case ".npz":
+            content = io.BytesIO()
+            np.savez_compressed(content, **{name: value for name, value in numbers.items() if value is not None})
+            write_file(path, content.getvalue())
+        case other:
+            raise UsageError(f"{path.name}: maps are saved as .png or .npz, not {other or 'without a suffix'}.")
+    return path

@@ -10,12 +10,24 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from einops import reduce
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError, UsageError
+from vitral.data.dataset import Split
 
 INSIDE = 0.25  # of a patch's pixels: a patch with this much of the object belongs to it
+
+
+Needs = Literal["nothing", "masks", "scene"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What images were drawn from, so that they can be drawn again otherwise, and how the model takes pixels."""
+
+    split: Split
+    prepare: Callable[[UInt8[np.ndarray, "b y x 3"]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class Case:
     """The model, images and classes that maps explain; masks of what is right to look at, where that is known.
 
     `explain(model, images, classes)` makes the maps again, for another model, class or image; `others` are the maps
-    that the other methods gave, by name.
+    that the other methods gave, by name; `known_scene` is of images of several objects that can be drawn again.
     """
 
     model: nn.Module
@@ -32,6 +44,7 @@ class Case:
     known_masks: Bool[np.ndarray, "b y x"] | None
     explain: Callable[[nn.Module, Tensor, list[int]], Float[np.ndarray, "b gy gx"]]
     others: Mapping[str, Float[np.ndarray, "b gy gx"]] = field(default_factory=dict)
+    known_scene: Scene | None = None
 
     @property
     def masks(self) -> Bool[np.ndarray, "b y x"]:
@@ -39,6 +52,19 @@ class Case:
         if self.known_masks is None:
             raise UsageError("This metric needs masks of what is right to look at, and the data has none.")
         return self.known_masks
+
+    @property
+    def scene(self) -> Scene:
+        """Raises `UsageError` where the data cannot be drawn again object by object."""
+        if self.known_scene is None:
+            raise UsageError("This metric draws the images again without one of their objects, which only cued can.")
+        return self.known_scene
+
+
+def offers(split: Split) -> tuple[Needs, ...]:
+    """What a split has of the things that metrics need."""
+    masks: tuple[Needs, ...] = ("masks",) if split.masks is not None else ()
+    return "nothing", *masks, *(("scene",) if "each class" in split.factors else ())
 
 
 Pool = Callable[[Float[np.ndarray, "b *s"]], float]
@@ -51,12 +77,12 @@ def mean(values: Float[np.ndarray, " b"]) -> float:
 
 
 def measure(
-    better: Literal["higher", "lower", "neither"], needs_masks: bool = False, pool: Pool = mean
+    better: Literal["higher", "lower", "neither"], needs: Needs = "nothing", pool: Pool = mean
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Say of a metric whether more is better, whether it needs masks, and how images make one number."""
+    """Say of a metric whether more is better, what it needs of the data, and how images make one number."""
 
     def mark(function: Any) -> Any:
-        function.better, function.needs_masks, function.pool = better, needs_masks, pool
+        function.better, function.needs, function.pool = better, needs, pool
         return function
 
     return mark

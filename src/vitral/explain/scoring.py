@@ -3,22 +3,24 @@
 Axes:  b images   gy gx rows, columns of patches
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitral.base.errors import DataError, UsageError
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
+from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
-from vitral.explain.measure import Case
+from vitral.explain.measure import Case, Scene, offers
 from vitral.explain.subject import logits_of
 
 BATCH = 50  # images explained at a time
@@ -103,11 +105,8 @@ def score(
     measures = resolved("explain.metrics", metrics, "metric")
     with evaluating(model):
         images, split, asked = answered_right(model, data, n)
-        if split.masks is None and (needing := [name for name, metric in measures.items() if metric.needs_masks]):
-            raise UsageError(
-                f"{', '.join(needing)} need the object's mask, which {data.name} does not have. "
-                "Take shapes or cued, or metrics without masks: deletion, insertion, stability."
-            )
+        check_needs(measures, split, data.name)
+        scene = Scene(split, partial(prepared, data.preprocessing, images.device)) if "scene" in offers(split) else None
         every = chosen | controls
         steps, done = len(every) * (1 + len(measures)), count()
         maps = {}
@@ -117,7 +116,7 @@ def score(
         values: dict[str, dict[str, np.ndarray]] = {name: {} for name in every}
         for name, method in every.items():
             others = {other: maps[other] for other in chosen if other != name}
-            case = Case(model, images, split.labels, split.masks, merged(method), others)
+            case = Case(model, images, split.labels, split.masks, merged(method), others, scene)
             for metric, measured in measures.items():
                 told(f"{metric} of {name}", next(done), steps)
                 values[name][metric] = measured(maps[name], case)
@@ -158,18 +157,37 @@ def answered_right(model: nn.Module, data: Dataset, n: int) -> tuple[Tensor, Spl
     asked = 0
     while asked < len(data.test) and sum(map(len, kept)) < n:
         part = slice(asked, asked + BATCH)
-        pixels = torch.from_numpy(np.ascontiguousarray(data.test.pixels[part])).to(device)
-        answers = logits_of(model, normalise(pixels, data.preprocessing)).argmax(dim=1).cpu().numpy()
+        images = prepared(data.preprocessing, device, data.test.pixels[part])
+        answers = logits_of(model, images).argmax(dim=1).cpu().numpy()
         kept.append(asked + np.flatnonzero(answers == data.test.labels[part]))
-        asked += len(pixels)
+        asked += len(images)
     chosen = np.concatenate(kept)[:n] if kept else np.array([], int)
     if not len(chosen):
         raise DataError(
             f"The model answers none of {asked} test images of {data.name} right: there is nothing to explain."
         )
-    split = data.test
-    ours = Split(split.pixels[chosen], split.labels[chosen], None if split.masks is None else split.masks[chosen])
-    return normalise(torch.from_numpy(ours.pixels).to(device), data.preprocessing), ours, asked
+    ours = data.test.only(chosen)
+    return prepared(data.preprocessing, device, ours.pixels), ours, asked
+
+
+def prepared(preprocessing: Preprocessing, device: torch.device, pixels: UInt8[np.ndarray, "b y x 3"]) -> Tensor:
+    """Pixels as the model takes them."""
+    return normalise(torch.from_numpy(np.ascontiguousarray(pixels)).to(device), preprocessing)
+
+
+def check_needs(measures: Mapping[str, Any], split: Split, data: str) -> None:
+    """Raise `UsageError` for metrics that need what the data does not have."""
+    kinds = {
+        "masks": "need the object's mask, which {} does not have. Take shapes or cued",
+        "scene": "draw the images again without one of their objects, which {} cannot. Take cued",
+    }
+    free = [name for name in names("explain.metrics") if find("explain.metrics", name, "metric").needs == "nothing"]
+    for kind, reason in kinds.items():
+        needing = [name for name, metric in measures.items() if metric.needs == kind]
+        if needing and kind not in offers(split):
+            raise UsageError(
+                f"{', '.join(needing)} {reason.format(data)}, or metrics that need nothing: {', '.join(free)}."
+            )
 
 
 def scored(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from vitral.explain.measure import Case, belongs, measure, ranks
 
 
-@measure(better="higher", needs_masks=True)
+@measure(better="higher", needs="masks")
 def auroc(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """0.5 is chance, ties counting half, so that a constant map has it. Not a number without both kinds of patches."""
     inside = belongs(case.masks, maps.shape[1:])

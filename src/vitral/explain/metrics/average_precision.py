@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from vitral.explain.measure import Case, belongs, flat, measure
 
 
-@measure(better="higher", needs_masks=True)
+@measure(better="higher", needs="masks")
 def average_precision(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 if all patches of the object come first; a constant map gets the object's share of the patches.
 

@@ -20,7 +20,7 @@ def of_all(sums: Float[np.ndarray, "b 4"]) -> float:
         return float((one / over_one + two / over_two) / 2)
 
 
-@measure(better="higher", needs_masks=True, pool=of_all)
+@measure(better="higher", needs="masks", pool=of_all)
 def iou(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, "b 4"]:
     """For each image the pixels in the intersection, and in the union, of background and of object.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from vitral.explain.measure import Case, flat, measure, share_of
 
 
-@measure(better="higher", needs_masks=True)
+@measure(better="higher", needs="masks")
 def mass_ratio(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 is an even map. What is negative counts for nothing; without anything positive, or a mask, not a number."""
     positive = flat(maps).clip(min=0)

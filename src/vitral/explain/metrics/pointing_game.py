@@ -9,7 +9,7 @@ from jaxtyping import Float
 from vitral.explain.measure import Case, belongs, constant, flat, measure
 
 
-@measure(better="higher", needs_masks=True)
+@measure(better="higher", needs="masks")
 def pointing_game(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 for a hit, 0 for a miss; several highest patches give the share of them that hit.
 

@@ -1,0 +1,104 @@
+"""What each of some patches reads: their rows of attention, side by side (as Carion et al. 2020, "DETR", Fig. 3).
+
+Axes:  b images   q queries   h heads   gy gx rows, columns of patches   y x pixels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from vitral.base.errors import UsageError
+from vitral.base.modes import evaluating
+from vitral.explain.maps import check_image, saved
+from vitral.explain.methods.attention import read, times_uniform
+from vitral.explain.subject import answered, check_unchanged, pick, pixels_of
+from vitral.explain.tokens import Grid
+from vitral.explain.watch import TOLERANCE, watch
+from vitral.report.maps import queries_figure
+from vitral.report.style import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS, COLUMNS = 3, 5  # of queries, where none are asked for
+
+
+@dataclass(frozen=True)
+class QueryGrid:
+    """A map for each query, in times uniform; `queries` are rows and columns of patches, `head` is None for the mean.
+
+    `residual` is how far the watched rows were from the model's own output.
+    """
+
+    values: Float[np.ndarray, "b q gy gx"]
+    queries: tuple[tuple[int, int], ...]
+    pixels: UInt8[np.ndarray, "b y x 3"]
+    layer: str
+    head: int | None
+    residual: float
+
+    @property
+    def caption(self) -> str:
+        """What is shown, and how it was checked."""
+        heads = "heads averaged" if self.head is None else f"head {self.head}"
+        return (
+            f"What the outlined patch reads, in {self.layer}, {heads}. "
+            f"Checked: rows · v is the model's own output, to {self.residual:.0e} of its largest."
+        )
+
+    def figure(self, image: int = 0) -> "Figure":
+        """One image's maps on one scale. Raises `UsageError` for an image that does not exist."""
+        check_image(image, len(self.values))
+        return queries_figure(self.pixels[image], self.values[image], self.queries, self.caption)
+
+    def _repr_png_(self) -> bytes:
+        return png(self.figure())
+
+    def save(self, path: str | Path, image: int = 0) -> Path:
+        """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
+        return saved(Path(path), lambda: self.figure(image), vars(self))
+
+
+@torch.no_grad()
+def query_grid(
+    model: nn.Module,
+    images: Float[Tensor, "b c y x"],
+    *,
+    queries: Sequence[tuple[int, int]] = (),
+    layer: int = -1,
+    head: int | None = None,
+) -> QueryGrid:
+    """G · A[query, patch] / Σ over patches of A[query, ·] for patches by row and column, by default spread evenly.
+
+    Raises `UsageError` for a layer, head or patch that does not exist, `WatchError` if no attention is seen or what is
+    seen cannot be verified.
+    """
+    with evaluating(model):
+        plain = answered(model, images)
+        with watch(model, rows="all") as seen:
+            watched = answered(model, images)
+    check_unchanged(watched, plain, TOLERANCE[plain.dtype])
+    chosen = seen.layers[pick([layer], len(seen.layers), "layer")[0]]
+    if chosen.num_queries == 1:
+        raise UsageError(f"{chosen.name} has one learned query and no patches that read. Choose another layer.")
+    grid, prefix = chosen.tokens.grid, len(chosen.tokens.prefix)
+    asked = tuple(queries) or spread(grid)
+    heads = slice(None) if head is None else pick([head], chosen.num_heads, "head")
+    rows = torch.stack([read(chosen, query)[:, heads].mean(dim=1) for query in asked], dim=1)
+    values = rearrange(times_uniform(rows[..., prefix:].float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
+    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), chosen.name, head, chosen.residual)
+
+
+def spread(grid: Grid) -> tuple[tuple[int, int], ...]:
+    """Patches at the middles of `ROWS` x `COLUMNS` equal parts of the grid, or all of a smaller one."""
+    rows, columns = (
+        sorted({int((part + 0.5) * n / parts) for part in range(parts)}) for n, parts in zip(grid, (ROWS, COLUMNS))
+    )
+    return tuple((row, column) for row in rows for column in columns)

@@ -1,0 +1,68 @@
+"""`explain.query_grid`: each panel is one patch's row of attention."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import tiny_vit
+from vitral import explain, watch
+from vitral.base.errors import UsageError, WatchError
+from vitral.nn.family.pool import MeanPool
+from vitral.nn.head import CLSPool
+
+
+@pytest.mark.parametrize("tokens", [{"cls_token": 1, "reg_token": 2}, {}], ids=["cls and registers", "none"])
+@pytest.mark.parametrize(("layer", "head"), [(-1, None), (0, 2)])
+def test_a_panel_is_the_patchs_row_in_times_uniform(tokens, layer, head, images):
+    model = tiny_vit(tokens=tokens, pool=CLSPool if tokens else MeanPool)
+    with torch.no_grad(), watch(model, rows="all") as seen:
+        model(images)
+    whole = seen.layers[layer].weights().double()
+    whole = whole.mean(1) if head is None else whole[:, head]
+    grid = explain.query_grid(model, images, queries=[(0, 1), (1, 2)], layer=layer, head=head)
+    prefix = model.num_prefix_tokens
+    assert grid.values.shape == (2, 2, 2, 3)
+    for place, patch in enumerate((1, 5)):
+        row = whole[:, prefix + patch, prefix:]
+        expected = (6 * row / row.sum(1, keepdim=True)).reshape(2, 2, 3)
+        np.testing.assert_allclose(grid.values[:, place], expected, rtol=1e-5)
+    assert grid.layer == seen.layers[layer].name
+    assert 0 < grid.residual < 1e-5
+
+
+def test_by_default_the_patches_are_spread_over_the_image(vit, images):
+    assert explain.query_grid(vit, images).queries == tuple((row, column) for row in range(2) for column in range(3))
+    wide = tiny_vit(img_size=(28, 66))
+    queries = explain.query_grid(wide, torch.randn(1, 3, 28, 66)).queries
+    assert queries == tuple((row, column) for row in (1, 3, 5) for column in (1, 3, 5, 7, 9))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (dict(layer=3), "no layer 3: the model has 3, 0 to 2"),
+        (dict(head=4), "no head 4: the model has 4, 0 to 3"),
+        (dict(queries=[(0, 3)]), "no patch at row 0, column 3: .* 2 rows and 3 columns"),
+    ],
+    ids=str,
+)
+def test_what_the_model_does_not_have_is_refused(vit, images, asked, message):
+    with pytest.raises(UsageError, match=message):
+        explain.query_grid(vit, images, **asked)
+
+
+def test_a_model_without_attention_is_refused():
+    with pytest.raises(WatchError, match="No attention was seen"):
+        explain.query_grid(torch.nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8))
+
+
+def test_it_is_saved_as_a_picture_and_as_numbers(vit, images, tmp_path):
+    grid = explain.query_grid(vit, images)
+    assert grid.save(tmp_path / "a.png", image=1).read_bytes().startswith(b"\x89PNG")
+    with np.load(grid.save(tmp_path / "a.npz")) as held:
+        np.testing.assert_array_equal(held["values"], grid.values)
+        assert "head" not in held.files and held["layer"] == grid.layer
+    with pytest.raises(UsageError, match="no image 2: the maps are of 2, 0 to 1"):
+        grid.figure(2)
+    with pytest.raises(UsageError, match=r"saved as .png or .npz"):
+        grid.save(tmp_path / "a.gif")
