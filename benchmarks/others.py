@@ -18,20 +18,6 @@ def swin(num_classes: int, img_size: int) -> nn.Module:
     )
 
 
-def resnet(num_classes: int) -> nn.Module:
-    """timm's ResNet, 8 convolutions: 12 x 12 places, then 6 x 6, then 3 x 3."""
-    blocks = timm.models.resnet.BasicBlock
-    return timm.models.resnet.ResNet(
-        blocks,
-        (1, 1, 1),
-        num_classes=num_classes,
-        channels=(48, 96, 192),
-        stem_width=32,
-        stem_type="",
-        output_stride=32,
-    )
-
-
 def registers(num_classes: int) -> nn.Module:
     """timm's ViT with 12 blocks, CLS and 4 registers, 6 x 6 patches."""
     return timm.models.vision_transformer.VisionTransformer(

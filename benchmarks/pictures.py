@@ -1,9 +1,9 @@
 """The pictures in the docs: `python -m benchmarks.pictures` draws them again, of models that it trains if need be.
 
 `methods.png`: eight methods on an image of `cued`, of the model that `benchmarks scores` trained with seed 0.
-`samples.png`: three other libraries' models, trained on `shapes` as `vitral train --model benchmarks/others.py:NAME`
-(a few minutes each), on test images; and a large one with registers on a photograph that is not square, whose weights
-are random, since none are shipped.
+`samples.png`: a ViT with registers and a Swin, timm's, and a ResNet, trained on `shapes` (up to ten minutes each), on
+test images; and a large one with registers on a photograph that is not square, whose weights are random, since none are
+shipped.
 """
 
 import io
@@ -37,7 +37,7 @@ RUNS = Path("runs")
 OTHERS = {
     "registers": "timm's ViT, 12 blocks, CLS and 4 registers, 6 x 6 patches",
     "swin": "timm's Swin, windows of 6 x 6 put back where they stood, 12 x 12 patches",
-    "resnet": "timm's ResNet, which has no attention: its last feature map, 3 x 3 places",
+    "resnet": "Vitral's small ResNet, which has no attention: its last feature map, 6 x 6 places",
 }
 METHODS = ("attention", "attention_gradient", "grad_cam", "integrated_gradients", "occlusion")
 
@@ -80,7 +80,8 @@ def methods_picture() -> Image.Image:
 def samples_picture() -> Image.Image:
     data, rows = shapes(n=8), []
     for name, told in OTHERS.items():
-        model = trained(f"shapes-{name}", "--data", "shapes", "--model", f"benchmarks/others.py:{name}")
+        own = "resnet_nano_48" if name == "resnet" else f"benchmarks/others.py:{name}"
+        model = trained(f"shapes-{name}", "--data", "shapes", "--model", own)
         accuracy = vitral("eval", str(RUNS / f"shapes-{name}"), "--data", "shapes:n=8")["accuracy"]
         methods = METHODS[2:] if name == "resnet" else METHODS
         caption = f"{told}. Trained on shapes: {accuracy:.1%} of 2,000 test images."

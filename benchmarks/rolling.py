@@ -44,7 +44,7 @@ def run() -> dict[str, object]:
     layers = seen.layers
 
     def rows() -> torch.Tensor:
-        row = first_row(layers[-1])
+        row = first_row(layers[-1], (0,))
         for layer in reversed(layers):
             row = row / 2 + sum(through(layer, row[:, part], weights) for part, weights in layer.chunks()) / 2
         return row

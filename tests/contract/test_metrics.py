@@ -119,9 +119,9 @@ def test_a_constant_map_wins_nothing(name, case_of):
     case = case_of(name)
     flat = np.full_like(maps_of(case), 0.3)
     values = metric(name)(flat, case)
-    if name in ("auroc", "average_precision", "mass_ratio"):  # what chance would give
+    if name in ("auroc", "average_precision", "mass_ratio", "pointing_game"):  # what chance would give, or nothing
         share = belongs(case.masks, GRID).mean(1)
-        chance = {"auroc": 0.5, "average_precision": share, "mass_ratio": 1.0}[name]
+        chance = {"auroc": 0.5, "average_precision": share, "mass_ratio": 1.0, "pointing_game": 0.0}[name]
         np.testing.assert_allclose(values, np.broadcast_to(chance, COUNT))
     else:
         assert np.isnan(values).all()

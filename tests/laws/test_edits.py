@@ -114,3 +114,23 @@ def test_an_edited_model_still_learns(vit, images):
     with watch(vit, edit=without_token(4)):
         vit(images).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in vit.parameters())
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (without_head(99, 0), "no layer 99 to leave out: there are 3, 0 to 2"),
+        (without_head(-1, 0), "no layer -1"),
+        (without_head(0, 9), "no head 9 to leave out: there are 4, 0 to 3"),
+        (without_token(1, [99]), "no layer 99"),
+        (without_token(9), "no token 9 to leave out: there are 7, 0 to 6"),
+        (without_edge(99, 0, 1), "no layer 99"),
+        (without_edge(0, 999, 1), "no token 999"),
+        (without_edge(0, 1, 999), "no token 999"),
+    ],
+    ids=range(8),
+)
+@torch.no_grad()
+def test_what_does_not_exist_cannot_be_left_out(vit, images, edit, message):
+    with pytest.raises(UsageError, match=message), watch(vit, rows="all", edit=edit):
+        vit(images)

@@ -75,7 +75,7 @@ def test_rollout_of_a_long_sequence_is_exact():
     with torch.no_grad(), watch(model, rows="all") as seen:
         model(images)
     assert seen.layers[0].num_tokens == 197
-    row = first_row(seen.layers[-1])
+    row = first_row(seen.layers[-1], (0,))
     for layer in reversed(seen.layers):
         row = row / 2 + sum(through(layer, row[:, part], rows) for part, rows in layer.chunks()) / 2
     whole = torch.eye(197, dtype=torch.float64)

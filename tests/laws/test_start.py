@@ -19,7 +19,7 @@ def test_the_small_presets_are_found():
 @pytest.mark.parametrize("name", SMALL)
 def test_the_first_loss_is_log_of_the_number_of_classes(name):
     model = create(name, num_classes=7)
-    logits = model(torch.randn(2, 3, *model.patch_embed.img_size))
+    logits = model(torch.randn(2, 3, *model.preprocessing.size))
     assert F.cross_entropy(logits, torch.tensor([2, 6])).item() == pytest.approx(math.log(7), rel=0.05)
 
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,19 @@ def test_what_is_kept_has_memory_of_its_own_and_gives_it_back(count, dtype):
 def resident():
     """Bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@torch.no_grad()
+def test_what_was_seen_goes_with_its_last_reference(vit, images):
+    """At once, not when Python next looks for cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        with watch(vit, rows="all") as seen:
+            vit(images)
+        kept = [weakref.ref(layer.compute.q) for layer in seen.layers]
+        assert all(one() is not None for one in kept)
+        del seen
+        assert all(one() is None for one in kept)
+    finally:
+        gc.enable()

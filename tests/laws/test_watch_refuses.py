@@ -137,7 +137,7 @@ def test_rows_that_were_not_kept_or_do_not_exist_are_refused(vit, images):
     with pytest.raises(UsageError, match="were not kept"):
         layer.weights()
     for missing in (7, -1):
-        with pytest.raises(UsageError, match=r"do not exist in blocks\.1\.attn: it has 7, 0 to 6"):
+        with pytest.raises(UsageError, match=r"do not exist: blocks\.1\.attn has 7 tokens, 0 to 6"):
             layer.rows([missing])
 
 

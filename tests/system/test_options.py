@@ -5,8 +5,10 @@ An option that has no effect here has no test, and fails: a new one is enrolled 
 
 import dataclasses
 import functools
+import hashlib
 import inspect
 import json
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from shell import Trained, paint, tree
+from tiny import tiny_vit
 from vitral.base.lookup import names
 from vitral.train.recipe import PRESETS
 
@@ -259,6 +263,7 @@ class Once(Quick):
 @effect("predict", "json")
 @effect("explain", "json")
 @effect("models", "json")
+@effect("convert", "json")
 @effect("data", "json")
 def json_is_the_last_line_and_only_if_asked_for(verb, vitral, photos, quick, trained):
     image = photos / "dark" / "0.png"
@@ -268,9 +273,13 @@ def json_is_the_last_line_and_only_if_asked_for(verb, vitral, photos, quick, tra
         "predict": (trained.folder, image),
         "explain": (trained.folder, image, "--layer", 0, "--head", 0),
         "models": ("vit_nano*",),
+        "convert": (trained.folder, "out"),
         "data": ("shapes:n=8,size=16",),
     }[verb]
-    with_json, without = vitral(verb, *words, "--json").done(), vitral(verb, *words).done()
+    with_json = vitral(verb, *words, "--json").done()
+    if verb == "convert":
+        shutil.rmtree("out")
+    without = vitral(verb, *words).done()
     assert isinstance(json.loads(with_json.out), dict) and len(with_json.out.splitlines()) == 1
     assert "{" not in without.out
 
@@ -488,14 +497,93 @@ def out_is_where_the_maps_go(explain, tmp_path):
 def pattern_is_which_models_are_listed(vitral):
     listed = [row["name"] for row in vitral("models", "vit_*_patch32_*", "--json").done().json["models"]]
     assert listed and all("_patch32_" in name for name in listed)
-    assert len(vitral("models", "vit_base_patch16_224", "--json").done().json["models"]) == 1
+    one = vitral("models", "vit_base_patch16_224", "--json").done().json
+    assert (one["name"], one["parameters"]) == ("vit_base_patch16_224", 86_567_656)
+
+
+@effect("models", "img_size")
+def img_size_is_what_the_cost_is_counted_for(vitral):
+    answer = vitral("models", "vit_base_patch16_224", "--img-size", 1024, "--json").done()
+    block = answer.json["blocks"][0]
+    assert (block["tokens"], block["entries"]) == (4097, 4097**2)
+    assert "4,097" in answer.told and "768.4 MiB" in answer.told  # 12 heads of 64 MiB
+    wide = vitral("models", "swin_tiny_patch4_window7_224", "--img-size", 224, 448, "--json").done().json
+    assert wide["img_size"] == [224, 448] and wide["blocks"][0]["tokens"] == 56 * 112
 
 
 @effect("models", "num_classes")
 def num_classes_is_what_the_head_is_counted_for(vitral):
     words = ("models", "vit_base_patch16_224", "--json", "--num-classes")
-    count = {number: vitral(*words, number).done().json["models"][0]["parameters"] for number in (0, 10)}
+    count = {number: vitral(*words, number).done().json["parameters"] for number in (0, 10)}
     assert count[10] - count[0] == 768 * 10 + 10
+
+
+# convert
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A file of tensors in timm's names, and nothing beside it; its grid is not square."""
+    path = tmp_path / "bare" / "model.safetensors"
+    path.parent.mkdir()
+    save_file(tiny_vit().state_dict(), path)
+    return path
+
+
+def written(folder):
+    return load_file(folder / "model.safetensors")
+
+
+@effect("convert", "model")
+def model_is_what_is_converted(vitral, trained, train, tmp_path):
+    other = train(model="vit_nano_patch4_32", img_size=16)
+    for number, run in enumerate((trained.folder, other.folder)):
+        vitral("convert", run, tmp_path / f"out{number}").done()
+        own = load_file(run / "model.safetensors")
+        assert all((written(tmp_path / f"out{number}")[name] == tensor).all() for name, tensor in own.items())
+
+
+@effect("convert", "out")
+def out_is_where_it_is_written_and_must_be_empty(vitral, trained, tmp_path):
+    answer = vitral("convert", trained.folder, tmp_path / "there", "--json").done()
+    assert answer.json["files"] == [str(tmp_path / "there" / name) for name in ("model.safetensors", "config.json")]
+    vitral("convert", trained.folder, tmp_path / "there").refused(2, "not empty")
+
+
+@effect("convert", "to")
+def to_is_whose_format_it_is(vitral, trained, tmp_path):
+    vitral("convert", trained.folder, tmp_path / "timm", "--to", "timm").done()
+    assert "blocks.0.attn.qkv.weight" in written(tmp_path / "timm")
+    answer = vitral("convert", trained.folder, tmp_path / "hf", "--to", "hf")
+    answer.refused(2, "hf has no place for blocks.0.attn.q_norm", "What can hold it: timm")
+
+
+@effect("convert", "source")
+def source_is_whose_it_is(vitral, bare, tmp_path):
+    words = ("convert", bare, tmp_path / "out", "--num-heads", 4, "--trained-at", 8, 18)
+    vitral(*words).refused(1, "fits the names of deit, timm", "--source")
+    answer = vitral(*words, "--source", "deit", "--json").done()
+    assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
+
+
+@effect("convert", "num_heads")
+@effect("convert", "trained_at")
+def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):
+    words = ("convert", bare, tmp_path / "out", "--to", "npz", "--source", "timm")
+    vitral(*words).refused(1, "number of heads is not in the weights")
+    vitral(*words, "--num-heads", 2).refused(1, "trained_at=(height, width)")
+    vitral(*words, "--num-heads", 2, "--trained-at", 8, 18).done()
+    with np.load(tmp_path / "out" / "model.npz") as held:
+        kernel = held["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"]
+    assert kernel.shape == (16, 2, 8)
+
+
+@effect("convert", "sha256")
+def sha256_is_what_the_hash_must_be(vitral, bare, tmp_path):
+    words = ("convert", bare, tmp_path / "out", "--source", "timm", "--num-heads", 4, "--trained-at", 8, 18, "--sha256")
+    vitral(*words, "0" * 64).refused(1, "damaged, or another file")
+    assert not (tmp_path / "out").exists()
+    vitral(*words, hashlib.sha256(bare.read_bytes()).hexdigest()).done()
 
 
 # data

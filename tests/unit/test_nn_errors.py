@@ -103,7 +103,7 @@ def test_an_unknown_setting_names_the_nearest_one():
 
 @pytest.mark.parametrize(
     "config",
-    [dict(wings=2), dict(parts={"wing": "nn.family.pool:MeanPool"}), dict(parts={"pool": "nn.mlp:MLP"})],
+    [dict(wings=2), dict(parts={"wing": "nn.family.pool:MeanPool"}), dict(parts={"position": "nn.mlp:MLP"})],
     ids=str,
 )
 def test_a_config_that_is_none_is_refused(vit, config):

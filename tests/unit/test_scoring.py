@@ -88,7 +88,7 @@ def test_only_images_that_are_answered_right_count(model):
 
 
 def test_metrics_that_need_masks_are_refused_without(model):
-    with pytest.raises(UsageError, match="auroc need the object's mask"):
+    with pytest.raises(UsageError, match="auroc cannot be measured without the object's mask"):
         explain.score(["rollout"], ["auroc"], model, data_for(model, masks=False))
     table = explain.score(["rollout"], ["deletion"], model, data_for(model, masks=False), n=4)
     assert len(table.scores) == 5
@@ -109,3 +109,54 @@ def test_progress_is_told(model):
         ["rollout"], ["auroc"], model, data_for(model), n=4, told=lambda what, done, of: heard.append((done, of))
     )
     assert heard == [(step, 10) for step in range(10)]
+
+
+def mostly_blank(model, images, target=None):
+    """A hot patch on the mask for some images, nothing for the rest."""
+    values = torch.ones(len(images), 2, 3)
+    values[::4, 0, 0] = 5
+    return one_map("mostly_blank", "Now and then.", model, images, values, (2, 3))
+
+
+def test_a_method_that_mostly_says_nothing_beats_nobody(model):
+    table = explain.score([mostly_blank], ["pointing_game", "deletion"], model, data_for(model), n=30)
+    found = {score.metric: score for score in table.scores if score.method == "mostly_blank"}
+    assert found["pointing_game"].value == pytest.approx(8 / 30)  # a blank map is a miss
+    assert found["deletion"].n == 8 and not found["deletion"].beats_controls
+    assert ", n = 8" in table.markdown()
+
+
+def test_a_method_that_cannot_explain_the_model_is_left_out_with_its_reason(model):
+    def never(model, images, target=None):
+        raise UsageError("it only knows CNNs.")
+
+    table = explain.score(["rollout", never], ["deletion"], model, data_for(model), n=4)
+    assert table.refused == {"never": "it only knows CNNs."}
+    assert "never was left out: it only knows CNNs." in table.caption
+    assert "never" not in {score.method for score in table.scores}
+    with pytest.raises(UsageError, match=r"No method can explain the model\. it only knows CNNs\."):
+        explain.score([never], ["deletion"], model, data_for(model), n=4)
+
+
+def edges(model, images, target=None):
+    return oracle(model, images)
+
+
+@pytest.mark.parametrize(
+    ("methods", "metrics", "n", "message"),
+    [
+        ([edges], ["auroc"], 4, "controls have these names already"),
+        ([oracle, oracle], ["auroc"], 4, "Two of the methods are called 'oracle'"),
+        ("attention", ["auroc"], 4, "No method was chosen: give a list"),
+        (["rollout"], [], 4, "No metric was chosen"),
+        ([], ["auroc"], 4, "No method was chosen"),
+        (["rollout"], [edges], 4, "mark it with @measure"),
+        (["rollout"], [3], 4, "3 is no metric"),
+        (["rollout"], ["auroc"], 0, "n=0: at least one image"),
+        (["rollout"], ["auroc"], -3, "n=-3: at least one image"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_scored_is_refused(model, methods, metrics, n, message):
+    with pytest.raises(UsageError, match=message):
+        explain.score(methods, metrics, model, data_for(model), n=n)

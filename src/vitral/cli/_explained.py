@@ -1,5 +1,6 @@
 """`vitral explain MODEL IMAGES`: pictures, numbers and a page."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,11 @@ from vitral.base.provenance import provenance
 from vitral.cli import say
 from vitral.cli._images import read_images
 from vitral.data.preprocess import normalise
-from vitral.explain.maps import Maps
+from vitral.explain.maps import Maps, side_by_side
 from vitral.explain.methods.attention import Query
 from vitral.explain.queries import query_grid
 from vitral.explain.subject import logits_of
 from vitral.explain.trust import Trust, trust
-from vitral.report.maps import Drawn, maps_figure
 from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     read = read_images(options.images, model.preprocessing, options.on_bad_image)
+    methods = options.method or ("attention",)
     by_patches = options.query == "grid"
     query, target = None if by_patches else query_of(options.query), class_of(options.target, model)
     written, sections = [], []
@@ -41,17 +42,18 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
             chances = logits_of(model, images)[0].softmax(dim=0)
         answer = int(chances.argmax())
         said = f"{path.name}: {model.classes[answer]} ({chances[answer]:.1%})"
-        pictures, found = [], {}
-        for method in options.method:
+        pictures, found = [], []
+        for method in methods:
             choices: dict[str, Any] = {}
             if method == "attention":
                 choices = {"layers": options.layer or None, "heads": options.head or None, "query": query}
             maps = find("explain.methods", method, "method")(model, images, target, **choices)
             tested = trust(model, images, maps)[0]
+            maps = replace(maps, tested=(tested.sentence,))
             picture = maps.save(free(options.out / f"{path.stem}.{method}.png"))
             numbers = maps.save(free(picture.with_suffix(".npz")))
-            found[method] = (maps, tested)
-            pictures.append(Picture(picture.read_bytes(), f"{method} of {path.name}", tested.sentence))
+            found.append(maps)
+            pictures.append(Picture(picture.read_bytes(), f"{method} of {path.name}", ""))
             say(f"{said}. {summary(maps)}\n  {maps.caption}\n  {tested.sentence}\n  {picture}")
             written.append(record(path, model.classes[answer], picture, numbers, maps, tested))
         if by_patches:
@@ -59,8 +61,11 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
             pictures += [Picture(one.read_bytes(), f"what patches of {path.name} read", "") for one, _ in grids]
             written += [{"image": str(path), "picture": str(one), "numbers": str(numbers)} for one, numbers in grids]
         if len(found) > 1:
-            pictures.insert(0, side_by_side(found))
-        text = "Above each map stands what it shows and how it was checked; below, how it fared against chance."
+            beside = free(options.out / f"{path.stem}.methods.png")
+            write_file(beside, png(side_by_side(found)))
+            say(f"  {beside}")
+            pictures.insert(0, Picture(beside.read_bytes(), "the methods side by side", ""))
+        text = "Above each map stands what it shows, how it was checked, and how it fared against chance."
         sections.append(Section(said, text, pictures))
     page = free(options.out / f"{read[0][0].stem}.html")
     write_file(page, page_of(options, sections, len(read)).html())
@@ -113,34 +118,21 @@ def record(path: Path, answer: str, picture: Path, numbers: Path, maps: Maps, te
     }
 
 
-def side_by_side(found: dict[str, tuple[Maps, Trust]]) -> Picture:
-    """Every method's one map of an image."""
-    drawn = [
-        Drawn(
-            method, maps.merged[0], maps.sign == "signed", "" if tested.better_than_chance else "no better than chance"
-        )
-        for method, (maps, tested) in found.items()
-    ]
-    pixels = next(iter(found.values()))[0].pixels[0]
-    figure = maps_figure(pixels, drawn, "Of attention, the last layer with its heads averaged.")
-    return Picture(png(figure), "the methods side by side", "")
-
-
 def page_of(options: "Options", sections: list[Section], count: int) -> Page:
-    words = " ".join(f"--method {' '.join(options.method)}".split())
+    words = f"--method {' '.join(options.method)}" if options.method else ""
     origin = provenance()
     return Page(
         title=f"vitral explain {options.model}",
         headline="Where it looks" if count == 1 else f"Where it looks, in {count} images",
         detail="Each map was checked against the model, and tested against chance.",
-        facts={"methods": ", ".join(options.method), "images": str(count)},
+        facts={"methods": ", ".join(options.method) or "attention", "images": str(count)},
         sections=sections,
         settings={"model": options.model, "target": options.target or "the model's answer"} | origin["versions"],
         commands=[
             (f"vitral explain {options.model} IMAGE --method attention chefer occlusion", "methods side by side"),
             (f"vitral explain {options.model} --data cued --score", "all methods against their controls"),
         ],
-        repeat=f"vitral explain {options.model} {' '.join(map(str, options.images))} {words}",
+        repeat=f"vitral explain {options.model} {' '.join(map(str, options.images))} {words}".strip(),
     )
 
 
@@ -166,7 +158,7 @@ def class_of(text: str | None, model: Classifier) -> int | None:
     """A class by name or number. Raises `UnknownName`."""
     if text is None or text in model.classes:
         return None if text is None else model.classes.index(text)
-    if text.isdigit() and int(text) < len(model.classes):
+    if text.isascii() and text.isdigit() and int(text) < len(model.classes):
         return int(text)
     raise UnknownName(
         f"There is no class {text!r}.{nearest(text, model.classes)} The model has {len(model.classes)}: "

@@ -77,7 +77,7 @@ def data_of(recipe: Recipe) -> Dataset:
             "--img-size is for folders of images; say it with the data: "
             f"{recipe.data.partition(':')[0]}:size={recipe.img_size}."
         )
-    side = recipe.img_size or (MODELS[recipe.model][2] if recipe.model in MODELS else PHOTO)
+    side = recipe.img_size or (MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO)
     return data_set(recipe.data, Preprocessing(size=(side, side)), recipe.seed, recipe.on_bad_image)
 
 

@@ -24,7 +24,7 @@ def scored(model: Classifier, options: "Options") -> dict[str, Any]:
     data = data_set(options.data, model.preprocessing, on_bad_image=options.on_bad_image)
     offered = offers(data.test)
     known = [name for name in names("explain.metrics") if find("explain.metrics", name, "metric").needs in offered]
-    methods = options.method if options.method != ("attention",) else tuple(names("explain.methods"))
+    methods = options.method or tuple(names("explain.methods"))
     columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
@@ -51,4 +51,4 @@ def shown(table: Table) -> None:
         for one in sorted(mine, key=lambda one: (one.value != one.value, sign * one.value)):
             mark = "control" if one.control else "does not beat every control" if one.beats_controls is False else ""
             say(f"  {one.method:<22}{one.value:7.3f}  ({one.low:.3f} to {one.high:.3f}, n = {one.n})  {mark}")
-    say(table.caption.replace("\\*", "what 'does not beat every control' says: the interval of the difference;"))
+    say(table.caption.replace("; \\* does not beat every control", ""))

@@ -23,9 +23,12 @@ class Options:
         ),
     ]
     images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)] = ()
-    method: Annotated[tuple[str, ...], Option(f"How to explain; of {', '.join(names('explain.methods'))}.")] = (
-        "attention",
-    )
+    method: Annotated[
+        tuple[str, ...],
+        Option(
+            f"How to explain; of {', '.join(names('explain.methods'))}. By default attention, and with --score all."
+        ),
+    ] = ()
     layer: Annotated[tuple[int, ...], Option("Of attention: blocks to show, counted from 0; by default all.")] = ()
     head: Annotated[tuple[int, ...], Option("Of attention: heads to show, counted from 0; by default all.")] = ()
     query: Annotated[
@@ -68,7 +71,9 @@ class Options:
             raise ConfigError("--data is what --score is done on: add --score, or name images.")
         if self.score and self.images:
             raise ConfigError("Name images to explain, or --data with --score; not both at once.")
-        if self.method != ("attention",) and (self.layer or self.head or self.query) and "attention" not in self.method:
+        if self.score and (self.layer or self.head or self.query or self.target):
+            raise ConfigError("--layer, --head, --query and --target are for images: leave them out of --score.")
+        if self.method and (self.layer or self.head or self.query) and "attention" not in self.method:
             raise ConfigError("--layer, --head and --query choose among attention maps; add --method attention.")
 
 

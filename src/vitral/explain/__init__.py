@@ -9,7 +9,7 @@ from typing import Any
 from vitral.base.lookup import find, names
 
 FOLDERS = {"explain.methods": "method", "explain.diagnostics": "diagnostic"}
-OTHERS = {"score": "scoring", "query_grid": "queries"}
+OTHERS = {"score": "scoring", "query_grid": "queries", "side_by_side": "maps", "tested": "trust"}
 
 
 def __getattr__(name: str) -> Any:

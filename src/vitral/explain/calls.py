@@ -23,7 +23,7 @@ PRODUCT = (torch.matmul, torch.bmm, torch.einsum, Tensor.matmul, Tensor.bmm, Ten
 
 RESHAPED = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.bfloat16, Tensor.half, Tensor.contiguous, F.dropout)
 
-PAGES = 2**20  # bytes from which a tensor that is kept gets memory of its own
+PAGES = 2**16  # bytes from which a tensor that is kept gets memory of its own
 
 Queries = Sequence[int] | slice
 
@@ -81,6 +81,25 @@ class Call:
     product: Callable[[Float[Tensor, "b h r m"]], Tensor]
     view: Callable[[Tensor], Tensor]
     axis: int
+    flat: bool = False  # its tensors had no axis of heads
+
+    def unfolded(self, batch: int) -> "Call":
+        """The same with the heads that stood in the batch, each image's one after the other, on their own axis."""
+
+        def apart_again(x: Tensor) -> Tensor:
+            return rearrange(x, "(b h) 1 n e -> b h n e", b=batch)
+
+        rows = self.rows
+        if isinstance(rows, Scores):
+            bias = rows.bias if rows.bias is None or rows.bias.ndim < 4 else apart_again(rows.bias)
+            rows = replace(rows, q=apart_again(rows.q), k=apart_again(rows.k), bias=bias)
+        elif isinstance(rows, Written):
+            rows = Written(apart_again(rows.weights))
+
+        def product(own: Float[Tensor, "b h r m"]) -> Tensor:
+            return apart_again(self.product(rearrange(own, "b h r m -> (b h) 1 r m")))
+
+        return replace(self, rows=rows, product=product, view=lambda x: apart_again(self.view(x)), flat=False)
 
     def made(self, queries: Queries, like: Tensor | None = None) -> Tensor:
         """What the call returned for these queries, or their part of another tensor of its shape."""
@@ -94,7 +113,7 @@ class Call:
 
     def weight_gradients(self, out_gradient: Tensor, queries: Queries) -> Float[Tensor, "b h r m"]:
         """∂y/∂A of these rows, from ∂y/∂out: rows · v is linear in the rows, so ∂y/∂A = ∂y/∂(A v) · vᵀ."""
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             rows = self.rows(queries).detach().requires_grad_()
             return torch.autograd.grad(self.product(rows), rows, self.made(queries, out_gradient))[0]
 
@@ -102,8 +121,8 @@ class Call:
 def apart(x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
     """A copy that needs no more memory than its own.
 
-    A large one on the CPU gets pages of its own: left on the heap, among all that the model makes and frees, it would
-    keep holes open that nothing fits (20 MB beside 72 in 12 layers of 4,097 tokens).
+    On the CPU it gets pages of its own, if it fills some: left on the heap, among all that the model makes and frees,
+    it would keep holes open that nothing fits (30 MB beside 72 in 12 layers of 4,097 tokens).
     """
     if x.device.type != "cpu" or x.nbytes < PAGES:
         return x.detach().clone(memory_format=torch.contiguous_format)
@@ -155,9 +174,9 @@ def from_sdpa(
     if is_causal:
         bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     scaled = q.shape[-1] ** -0.5 if scale is None else scale
-    return Call(
-        out, q.shape[-2], k.shape[-2], Scores(q, k, bias, scaled), lambda rows: rows @ v.to(rows.dtype), with_heads, -2
-    )
+    scores = Scores(q, k, bias, scaled)
+    flat = query.ndim == 3
+    return Call(out, q.shape[-2], k.shape[-2], scores, lambda rows: rows @ v.to(rows.dtype), with_heads, -2, flat)
 
 
 def from_softmax(weights: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
@@ -177,7 +196,8 @@ def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor])
     if v.shape[:-1] != (*weights.shape[:-2], weights.shape[-1]) or with_heads(out).shape[:-1] != weights.shape[:-1]:
         return None
     n, m = weights.shape[-2:]
-    return Call(out, n, m, Written(weights), lambda rows: rows @ v.to(rows.dtype), with_heads, -2)
+    flat = tensors[0].ndim == 3
+    return Call(out, n, m, Written(weights), lambda rows: rows @ v.to(rows.dtype), with_heads, -2, flat)
 
 
 def from_multi_head_attention(

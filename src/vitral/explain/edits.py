@@ -29,7 +29,7 @@ def without_head(layer: int, head: int) -> Edit:
         kept[existing(head, rows.shape[1], "head")] = 0
         return rows * kept
 
-    return edit
+    return of_layers(edit, [layer])
 
 
 def without_token(token: int, layers: Sequence[int] | None = None) -> Edit:
@@ -42,13 +42,15 @@ def without_token(token: int, layers: Sequence[int] | None = None) -> Edit:
         kept[existing(token, rows.shape[-1], "token")] = 0
         return shared_out(rows * kept)
 
-    return edit
+    return of_layers(edit, layers or [])
 
 
 def without_edge(layer: int, query: int, key: int, head: int | None = None) -> Edit:
     """One token no longer attends to one other, in one head or all; what that got is shared out among the others."""
 
     def edit(current: int, rows: Weights, queries: Sequence[int]) -> Weights:
+        if current == layer:
+            existing(query, rows.shape[-1], "token")
         if current != layer or query not in queries:
             return rows
         kept = torch.ones_like(rows)
@@ -56,7 +58,19 @@ def without_edge(layer: int, query: int, key: int, head: int | None = None) -> E
         kept[:, heads, list(queries).index(query), existing(key, rows.shape[-1], "token")] = 0
         return shared_out(rows * kept)
 
+    return of_layers(edit, [layer])
+
+
+def of_layers(edit: Edit, layers: Sequence[int]) -> Edit:
+    """Note which layers an edit names, so that one which does not exist is refused."""
+    edit.layers = layers  # type: ignore[attr-defined]
     return edit
+
+
+def check_edit(edit: Edit, count: int) -> None:
+    """Raise `UsageError` for an edit of a layer that did not run."""
+    for layer in getattr(edit, "layers", ()):
+        existing(layer, count, "layer")
 
 
 def shared_out(rows: Weights) -> Weights:

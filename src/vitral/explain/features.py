@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import ShapeError, WatchError
+from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.explain.seen import Seen
 from vitral.explain.stream import first_tensor
 from vitral.explain.subject import answered
@@ -80,18 +80,29 @@ def patches_of(tokens: Tensor, grid: Grid, prefix: int, seen: Seen | None) -> Fl
     return rearrange(tokens[:, prefix:], "b (gy gx) d -> b d gy gx", gy=grid[0])
 
 
-@torch.no_grad()
-def grid_of(model: nn.Module, images: Tensor) -> Grid:
-    """Rows and columns on which a model is explained: those of its last attention, or of its last feature map.
+def check_patch(patch: tuple[int, int], grid: Grid) -> tuple[int, int]:
+    """The patch's row and column. Raises `UsageError` if there is none."""
+    if not isinstance(patch, tuple | list) or len(patch) != 2 or not all(isinstance(place, int) for place in patch):
+        raise UsageError(f"{patch!r} is no patch: it takes (row, column).")
+    if not (0 <= patch[0] < grid[0] and 0 <= patch[1] < grid[1]):
+        raise UsageError(f"There is no patch at row {patch[0]}, column {patch[1]} of {grid[0]} x {grid[1]}.")
+    return patch[0], patch[1]
 
-    Raises `ShapeError` if the images do not divide into them.
+
+@torch.no_grad()
+def grid_of(model: nn.Module, images: Tensor, asked: Grid | None = None) -> Grid:
+    """Rows and columns on which a model is explained: those asked for, or of its last attention or feature map.
+
+    Raises `ShapeError` if the images do not divide into them, `UsageError` for what is no grid.
     """
-    own = getattr(model, "grid", None)
+    own = getattr(model, "grid", None) if asked is None else asked
     grid = own if own is not None else tokens_and_maps(model, images[:1])[1][-1][2]
+    if len(grid) != 2 or not all(isinstance(side, int) and side > 0 for side in grid):
+        raise UsageError(f"grid={grid} is no grid: it takes (rows, columns), each at least 1.")
     height, width = images.shape[-2:]
     if height % grid[0] or width % grid[1]:
         raise ShapeError(
-            f"Images of {height} x {width} pixels do not divide into the model's {grid[0]} x {grid[1]} places. "
+            f"Images of {height} x {width} pixels do not divide into {grid[0]} x {grid[1]} places. "
             "Say a grid that does: grid=(rows, columns)."
         )
     return grid[0], grid[1]

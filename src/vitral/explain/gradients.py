@@ -7,6 +7,7 @@ Axes:  b images   h heads   r rows   m key tokens
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,13 @@ def differentiable(images: Tensor) -> Tensor:
     return images.detach().clone().requires_grad_()
 
 
+@contextmanager
+def recording() -> Iterator[None]:
+    """Gradients are recorded inside the block, also where the caller turned that off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def watched_with_gradients(
     model: nn.Module, images: Float[Tensor, "b c y x"], target: Target
 ) -> tuple[Seen, dict[int, Tensor], list[int]]:
@@ -32,7 +40,7 @@ def watched_with_gradients(
     """
     with torch.no_grad():
         plain = logits_of(model, images)
-    with torch.enable_grad():
+    with recording():
         with watch(model, rows="all") as seen:
             logits = logits_of(model, differentiable(images))
         check_unchanged(logits, plain, TOLERANCE[plain.dtype])
@@ -43,7 +51,7 @@ def watched_with_gradients(
                 "No gradient is recorded where the model attends (it runs under no_grad, or detaches its tokens), "
                 "so a method that needs gradients has nothing to show. Try attention or rollout."
             )
-        score = logits.gather(1, classes[:, None]).sum()
+        score = logits.gather(1, classes.clone()[:, None]).sum()
         found = torch.autograd.grad(score, list(layers.values()), allow_unused=True)
     gradients = {number: gradient for number, gradient in zip(layers, found) if gradient is not None}
     if not gradients:

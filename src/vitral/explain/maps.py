@@ -4,7 +4,7 @@ Axes:  b images   l layers   h heads   gy gx rows, columns of patches   y x pixe
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+NO_BETTER = "NO better than chance"  # what a test says of a map that it does not trust
+
+
 @dataclass(frozen=True)
 class Maps:
     """A value for each patch, per image, layer and head, and how far to trust it.
@@ -30,7 +33,8 @@ class Maps:
     patches, which no place in the image can show; `residual` is how far the watched rows were from the model's own
     output. `targets` are the classes explained, one an image, of a method that knows classes; a method that gives one
     map for the whole model has one layer and one head. Of attention, `reader` is who reads, and `prefix` what to call
-    the tokens before the patches, if there are any.
+    the tokens before the patches, if there are any. `tested` says of each image's map how far to trust it, once
+    `explain.tested` was asked.
     """
 
     method: str
@@ -46,6 +50,7 @@ class Maps:
     targets: tuple[int, ...] = ()
     reader: str = ""
     prefix: str = ""
+    tested: tuple[str, ...] = ()
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -61,7 +66,7 @@ class Maps:
     @property
     def constant(self) -> list[int]:
         """The images whose map is the same everywhere: it tells nothing apart."""
-        return [image for image, values in enumerate(self.values) if np.ptp(values) <= 1e-9 * np.abs(values).max()]
+        return [image for image, values in enumerate(self.values) if np.ptp(values) <= 1e-5 * np.abs(values).max()]
 
     def figure(self, image: int = 0) -> "Figure":
         """One image's maps: every layer and head on one scale, or the one map that the method gives.
@@ -71,14 +76,14 @@ class Maps:
         check_image(image, len(self.values))
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
             drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
-            return maps_figure(self.pixels[image], [drawn], self.caption)
+            return maps_figure(self.pixels[image], [drawn], self.said_of(image))
         return attention_figure(
             self.pixels[image],
             self.values[image],
             self.prefix_mass[image],
             self.layers,
             self.heads,
-            self.caption,
+            self.said_of(image),
             self.prefix,
         )
 
@@ -92,6 +97,10 @@ class Maps:
             which = "The map is" if len(self.values) == 1 else f"The maps of images {self.constant} are"
             said.append(f"{which} the same everywhere: nothing is told apart.")
         return " ".join(said)
+
+    def said_of(self, image: int) -> str:
+        """The caption, and how far to trust one image's map if that was tested."""
+        return f"{self.caption} {self.tested[image]}" if self.tested else self.caption
 
     def below(self, image: int) -> str:
         """What no place in the image shows."""
@@ -108,6 +117,20 @@ class Maps:
     def save(self, path: str | Path, image: int = 0) -> Path:
         """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
         return saved(Path(path), lambda: self.figure(image), vars(self))
+
+
+def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
+    """Several methods' one map of an image, the positive ones on one scale; see `Maps.merged`.
+
+    Raises `UsageError` for an image that does not exist.
+    """
+    drawn = []
+    for maps in found:
+        check_image(image, len(maps.values))
+        failed = bool(maps.tested) and NO_BETTER in maps.tested[image]
+        below = "no better than chance" if failed else ""
+        drawn.append(Drawn(maps.method, maps.merged[image], maps.sign == "signed", below))
+    return maps_figure(found[0].pixels[image], drawn, "Of attention, the last layer with its heads averaged.")
 
 
 def check_image(image: int, count: int) -> None:

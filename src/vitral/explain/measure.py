@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ShapeError, UsageError
 from vitral.data.dataset import Split
 
+ROUNDING = 1e-5  # of a map's largest value: differences below it are those of single precision
 INSIDE = 0.25  # of a patch's pixels: a patch with this much of the object belongs to it
 
 
@@ -51,6 +52,7 @@ class Case:
         """Raises `UsageError` where the data has none."""
         if self.known_masks is None:
             raise UsageError("This metric needs masks of what is right to look at, and the data has none.")
+        check_masks(self.known_masks, self.images)
         return self.known_masks
 
     @property
@@ -110,8 +112,19 @@ def flat(values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, "b g"]:
 
 
 def constant(values: Float[np.ndarray, "b gy gx"]) -> Bool[np.ndarray, " b"]:
-    """Maps that tell nothing apart."""
-    return np.ptp(flat(values), axis=1) <= 1e-9 * np.abs(flat(values)).max(axis=1)
+    """Maps that tell nothing apart: what differs is below what single precision rounds."""
+    return np.ptp(flat(values), axis=1) <= ROUNDING * np.abs(flat(values)).max(axis=1)
+
+
+def check_masks(masks: object, images: Tensor) -> None:
+    """Raise `ShapeError` for masks that are not one an image, of its size."""
+    wanted = (len(images), *images.shape[-2:])
+    if getattr(masks, "shape", None) != wanted:
+        found = getattr(masks, "shape", type(masks).__name__)
+        raise ShapeError(
+            f"Masks of shape {found} were given for images of {tuple(images.shape)}: give one an image, of its height "
+            f"and width, {wanted}."
+        )
 
 
 def ranks(values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, "b g"]:

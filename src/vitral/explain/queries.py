@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
+from vitral.explain.features import check_patch
 from vitral.explain.maps import check_image, saved
 from vitral.explain.methods.attention import read, times_uniform
 from vitral.explain.subject import answered, check_unchanged, pick, pixels_of
@@ -49,7 +50,7 @@ class QueryGrid:
         """What is shown, and how it was checked."""
         heads = "heads averaged" if self.head is None else f"head {self.head}"
         return (
-            f"What the outlined patch reads, in {self.layer}, {heads}. "
+            f"What the outlined patch reads, in {self.layer}, {heads}; shares of what goes to patches. "
             f"Checked: rows · v is the model's own output, to {self.residual:.0e} of its largest."
         )
 
@@ -89,7 +90,7 @@ def query_grid(
     if chosen.num_queries == 1:
         raise UsageError(f"{chosen.name} has one learned query and no patches that read. Choose another layer.")
     grid, prefix = chosen.tokens.grid, len(chosen.tokens.prefix)
-    asked = tuple(queries) or spread(grid)
+    asked = tuple(check_patch(query, grid) for query in queries) or spread(grid)
     heads = slice(None) if head is None else pick([head], chosen.num_heads, "head")
     rows = torch.stack([read(chosen, query)[:, heads].mean(dim=1) for query in asked], dim=1)
     values = rearrange(times_uniform(rows[..., prefix:].float()), "b q (gy gx) -> b q gy gx", gy=grid[0])

@@ -4,7 +4,7 @@ Axes:  b images   gy gx rows, columns of patches
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.base.errors import DataError, UsageError
+from vitral.base.errors import DataError, UsageError, WatchError
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
@@ -25,6 +25,7 @@ from vitral.explain.subject import logits_of
 
 BATCH = 50  # images explained at a time
 RESAMPLED = 1_000  # bootstrap draws of an interval
+COVERED = 0.9  # of the images must have a value, for a method to be said to beat its controls
 Method = str | Callable[..., Any]
 
 
@@ -32,8 +33,9 @@ Method = str | Callable[..., Any]
 class Score:
     """One method by one metric: its mean over `n` images that have a value, and a 95 % interval over the images.
 
-    `beats_controls` says whether it is better than each control, image by image, with 97.5 % of the draws on its side;
-    None for a control, or where a metric has no better.
+    `beats_controls` says whether it is better than each control with 97.5 % of the draws of images on its side, over
+    the images for which both have a value, and has one for `COVERED` of them at least; None for a control, or where a
+    metric has no better.
     """
 
     method: str
@@ -49,10 +51,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Table:
-    """All scores, in the order of methods and metrics; a notebook shows it."""
+    """All scores, in the order of methods and metrics; a notebook shows it.
+
+    `refused` are the methods that cannot explain the model, each with its reason.
+    """
 
     scores: tuple[Score, ...]
     caption: str
+    images: int
+    refused: dict[str, str] = field(default_factory=dict)
 
     def markdown(self) -> str:
         """A row a method, controls last; `*` where a method does not beat all controls."""
@@ -64,7 +71,7 @@ class Table:
         lines = ["| | " + " | ".join(f"{metric}{better[metric]}" for metric in metrics) + " |"]
         lines.append("|---|" + "---|" * len(metrics))
         for method in methods:
-            cells = [cell(found[method, metric]) for metric in metrics]
+            cells = [cell(found[method, metric], self.images) for metric in metrics]
             name = f"*{method}* (control)" if found[method, metrics[0]].control else method
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         return "\n".join([*lines, "", self.caption])
@@ -76,11 +83,12 @@ class Table:
         return self.markdown()
 
 
-def cell(score: Score) -> str:
+def cell(score: Score, images: int) -> str:
     if np.isnan(score.value):
         return "none"
     mark = " \\*" if score.beats_controls is False else ""
-    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f}){mark}"
+    some = f", n = {score.n}" if score.n < images else ""
+    return f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f}{some}){mark}"
 
 
 def score(
@@ -94,48 +102,69 @@ def score(
 ) -> Table:
     """Every method and every control by every metric, on the first `n` test images that the model answers right.
 
+    A method that cannot explain the model is left out of the table, with its reason in `refused`.
+
     Methods and metrics are names (`names("explain.methods")`, `names("explain.metrics")`) or functions like them.
     `told(what, done, of)` hears of each step.
 
     Raises `UnknownName` for a name that is not known, `UsageError` for a metric that needs masks the data has not,
     `DataError` if the model answers nothing right.
     """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UsageError(f"n={n!r}: at least one image must be scored.")
     chosen = resolved("explain.methods", methods, "method")
     controls = resolved("explain.controls", names("explain.controls"), "control")
     measures = resolved("explain.metrics", metrics, "metric")
+    if taken := [name for name in chosen if name in controls]:
+        raise UsageError(f"{', '.join(taken)}: controls have these names already. Call your function something else.")
     with evaluating(model):
         images, split, asked = answered_right(model, data, n)
         check_needs(measures, split, data.name)
         scene = Scene(split, partial(prepared, data.preprocessing, images.device)) if "scene" in offers(split) else None
         every = chosen | controls
         steps, done = len(every) * (1 + len(measures)), count()
-        maps = {}
+        maps, refused = {}, {}
         for name, method in every.items():
             told(f"maps of {name}", next(done), steps)
-            maps[name] = merged(method)(model, images, split.labels.tolist())
-        values: dict[str, dict[str, np.ndarray]] = {name: {} for name in every}
-        for name, method in every.items():
-            others = {other: maps[other] for other in chosen if other != name}
-            case = Case(model, images, split.labels, split.masks, merged(method), others, scene)
+            try:
+                maps[name] = merged(method)(model, images, split.labels.tolist())
+            except (WatchError, UsageError) as error:
+                refused[name] = str(error)
+        if not any(name in maps for name in chosen):
+            raise UsageError("No method can explain the model. " + " ".join(refused.values()))
+        values: dict[str, dict[str, np.ndarray]] = {name: {} for name in maps}
+        for name in maps:
+            others = {other: maps[other] for other in maps if other in chosen and other != name}
+            case = Case(model, images, split.labels, split.masks, merged(every[name]), others, scene)
             for metric, measured in measures.items():
                 told(f"{metric} of {name}", next(done), steps)
                 values[name][metric] = measured(maps[name], case)
     scores = [
-        scored(name, metric, measured, values, list(controls))
-        for name in every
+        scored(name, metric, measured, values, [control for control in controls if control in maps])
+        for name in maps
         for metric, measured in measures.items()
     ]
     caption = (
         f"{len(split)} test images of {data.name} that the model answers right, of {asked}; 95 % intervals over the "
         "images; \\* does not beat every control."
+        + "".join(f" {name} was left out: {reason}" for name, reason in refused.items())
     )
-    return Table(tuple(scores), caption)
+    return Table(tuple(scores), caption, len(split), refused)
 
 
 def resolved(folder: str, asked: Sequence[Method], kind: str) -> dict[str, Any]:
-    """Functions by name, in the order asked for."""
+    """Functions by name, in the order asked for. Raises `UsageError` for none, two of one name, or what is none."""
+    if isinstance(asked, str) or not len(asked):
+        raise UsageError(f"No {kind} was chosen: give a list of names, of {', '.join(names(folder))}.")
     found = [find(folder, item, kind) if isinstance(item, str) else item for item in asked]
-    return {function.__name__: function for function in found}
+    named = [getattr(function, "__name__", "") for function in found]
+    if unnamed := [item for item, name in zip(asked, named) if not name or (not callable(item) and item != name)]:
+        raise UsageError(f"{unnamed[0]!r} is no {kind}: give a name, or a function with one.")
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise UsageError(f"Two of the {kind}s are called {twice[0]!r}: give each function a name of its own.")
+    if kind == "metric" and (plain := [name for name, one in zip(named, found) if not hasattr(one, "needs")]):
+        raise UsageError(f"{plain[0]} does not say what it needs: mark it with @measure of vitral.explain.measure.")
+    return dict(zip(named, found))
 
 
 def merged(method: Callable[..., Any]) -> Callable[[nn.Module, Tensor, list[int]], Float[np.ndarray, "b gy gx"]]:
@@ -178,8 +207,8 @@ def prepared(preprocessing: Preprocessing, device: torch.device, pixels: UInt8[n
 def check_needs(measures: Mapping[str, Any], split: Split, data: str) -> None:
     """Raise `UsageError` for metrics that need what the data does not have."""
     kinds = {
-        "masks": "need the object's mask, which {} does not have. Take shapes or cued",
-        "scene": "draw the images again without one of their objects, which {} cannot. Take cued",
+        "masks": "cannot be measured without the object's mask, which {} does not have. Take shapes or cued",
+        "scene": "cannot be measured where images are not drawn again object by object, as {} cannot. Take cued",
     }
     free = [name for name in names("explain.metrics") if find("explain.metrics", name, "metric").needs == "nothing"]
     for kind, reason in kinds.items():
@@ -209,6 +238,14 @@ def scored(
 
 
 def better(sign: int, pool: Any, mine: np.ndarray, theirs: np.ndarray, draws: np.ndarray) -> bool:
-    """Whether mine is above theirs in 97.5 % of the draws of images; nothing is better than what has no value."""
+    """Whether mine is above theirs in 97.5 % of the draws of images, over those for which both have a value.
+
+    Nothing is better than what has no value at all; and what has none for many images is not better.
+    """
+    present, known = (~np.isnan(own.reshape(len(own), -1)).any(axis=1) for own in (mine, theirs))
+    if present.mean() < COVERED or not known.any():
+        return False
+    both = np.where(present & known, True, False).reshape(-1, *[1] * (mine.ndim - 1))
+    mine, theirs = np.where(both, mine, np.nan), np.where(both, theirs, np.nan)
     apart = np.array([sign * (pool(mine[draw]) - pool(theirs[draw])) for draw in draws])
     return bool((apart > 0).mean() >= 0.975)

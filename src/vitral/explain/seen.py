@@ -3,7 +3,7 @@
 Axes:  b batch   w windows   h heads   n m query, key tokens   r wanted rows   gy gx rows, columns of patches
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -68,7 +68,7 @@ class Layer:
         """
         if wrong := [query for query in queries if not 0 <= query < self.num_queries]:
             raise UsageError(
-                f"Tokens {wrong} do not exist in {self.name}: it has {self.num_queries}, 0 to {self.num_queries - 1}."
+                f"Tokens {wrong} do not exist: {self.name} has {self.num_queries} tokens, 0 to {self.num_queries - 1}."
             )
         if self.compute is not None:
             return self.compute(list(queries))
@@ -96,6 +96,18 @@ def chunked(n: int, weights_each: int) -> Iterator[slice]:
     """Slices that share out n queries so that each has at most `CHUNK` weights, and at least one query."""
     step = max(1, CHUNK // max(1, weights_each))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of what each chunk gave, added up in place.
+
+    A list of small results, each made while a chunk's memory was just free, would leave holes that no chunk fits.
+    """
+    each = iter(parts)
+    whole = next(each).clone()
+    for part in each:
+        whole += part
+    return whole
 
 
 @dataclass

@@ -31,12 +31,24 @@ def answer_of(result: Any) -> Tensor:
 
 
 def answered(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Tensor:
-    """What the model gives for images. Raises `ShapeError` if it refuses them."""
+    """The tensor that the model gives for images. Raises `ShapeError` if it refuses them."""
+    return answer_of(run(model, images))
+
+
+def run(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
+    """What the model gives for images. Raises `ShapeError` if it refuses them, `UsageError` if there are none."""
+    if not len(images):
+        raise UsageError("There are no images: the batch is empty.")
     try:
-        return answer_of(model(images))
+        return model(images)
     except (RuntimeError, ValueError, AssertionError) as error:
         if isinstance(error, VitralError | torch.OutOfMemoryError):
             raise
+        if "nference" in str(error):  # what PyTorch says of tensors made in inference mode
+            raise UsageError(
+                f"{type(model).__name__} or the images were made in torch.inference_mode(), where no gradient can be "
+                "recorded. Make them outside of it, or take a method without gradients: attention, rollout, occlusion."
+            ) from error
         raise ShapeError(
             f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {str(error).splitlines()[0]}"
         ) from error
@@ -44,8 +56,10 @@ def answered(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Tensor:
 
 def logits_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
     """The model's answers. Raises `UsageError` if they score no classes, `ShapeError` if it refuses the images."""
-    logits = answered(model, images)
-    if logits.ndim != 2:
+    result = run(model, images)
+    logits = answer_of(result)
+    bare = not isinstance(result, Tensor | tuple | list) and getattr(result, "logits", None) is None
+    if logits.ndim != 2 or bare or headless(model):
         raise UsageError(
             f"{type(model).__name__} gives {tuple(logits.shape)}, not a score for each class (B, K), so there is no "
             "class to explain. Methods that need no class, such as attention and rollout, still work."
@@ -53,12 +67,24 @@ def logits_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tenso
     return logits
 
 
+def headless(model: nn.Module) -> bool:
+    """Whether a model says of itself that it has no classes."""
+    config = getattr(model, "config", None)
+    return getattr(model, "num_classes", config.get("num_classes") if isinstance(config, dict) else None) == 0
+
+
 def classes_to_explain(logits: Float[Tensor, "b k"], target: Target) -> Int[Tensor, " b"]:
     """For each image the class asked for, or the one the model gives. Raises `UsageError` if it does not exist."""
     count, classes = logits.shape
     if target is None:
         return logits.argmax(dim=1)
-    asked = torch.as_tensor([target] * count if isinstance(target, int) else list(target), device=logits.device)
+    try:
+        asked = torch.as_tensor(target, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"target={target!r} is no class: give its number, or one for each image.") from error
+    if asked.is_floating_point() or asked.is_complex() or asked.dtype == torch.bool or asked.ndim > 1:
+        raise UsageError(f"target={target!r} is no class: give its number, or one for each image.")
+    asked = asked.expand(count) if asked.ndim == 0 else asked
     if len(asked) != count:
         raise UsageError(f"target names {len(asked)} classes for {count} images: give one for each, or one for all.")
     if wrong := [int(index) for index in asked if not 0 <= index < classes]:
@@ -83,6 +109,8 @@ def check_unchanged(watched: Tensor, plain: Tensor, tolerance: float) -> None:
 def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
     """The indices asked for, or all; negative ones count from the end."""
     wanted = range(count) if chosen is None else chosen
+    if not isinstance(wanted, Sequence | range) or not all(isinstance(index, int) for index in wanted):
+        raise UsageError(f"{what}s={chosen!r} is no list of numbers, as in {what}s=[0].")
     if not len(wanted):
         raise UsageError(f"No {what} was chosen: the model has {count}, 0 to {count - 1}.")
     if wrong := [index for index in wanted if not -count <= index < count]:
@@ -90,15 +118,18 @@ def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
     return [index % count for index in wanted]
 
 
+@torch.no_grad()
 def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.ndarray, "b y x 3"]:
     """The pixels that the model saw, back in 0..255; without a `preprocessing`, from least to largest."""
     if (preprocessing := getattr(model, "preprocessing", None)) is None:
-        scaled = (images - images.min()) / (images.max() - images.min()).clamp_min(1e-12)
+        least = images.min()
+        span = (images.max() - least).clamp_min(1e-12)
+        pixels = (images[:, :3] - least).div_(span)
     else:
         mean, std = (
             torch.tensor(value, device=images.device)[:, None, None]
             for value in (preprocessing.mean, preprocessing.std)
         )
-        scaled = images * std + mean
-    pixels = (scaled[:, :3].expand(-1, 3, -1, -1) * 255).round().clamp(0, 255).to(torch.uint8)
-    return rearrange(pixels, "b c y x -> b y x c").cpu().numpy()
+        pixels = (images * std).add_(mean)[:, :3]
+    pixels = pixels.mul_(255).round_().clamp_(0, 255).to(torch.uint8)  # in place: images may be large
+    return rearrange(pixels.expand(-1, 3, -1, -1), "b c y x -> b y x c").cpu().numpy()

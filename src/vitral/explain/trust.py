@@ -4,7 +4,7 @@ of it lies on outlier tokens?
 Axes:  b images   gy gx rows, columns of patches
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
 from vitral.explain.features import patches_of, tokens_and_maps
-from vitral.explain.maps import Maps
+from vitral.explain.maps import NO_BETTER, Maps
 from vitral.explain.measure import Case
-from vitral.explain.metrics.deletion import deletion
+from vitral.explain.metrics.deletion import FILL, area
 from vitral.explain.outlying import outlying
 from vitral.explain.subject import logits_of
 
-ORDERS = 8  # random orders that a map's own is held against
+ORDERS = 20  # random orders that a map's own is held against: noise is below them all once in 21 times
+STEPS = 12  # in which patches are covered
+LEAST = 0.01  # of probability by which a map must be below the best of them
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Trust:
 
     @property
     def better_than_chance(self) -> bool:
-        """Below every random order."""
-        return bool(self.area < min(self.by_chance))
+        """Below every random order, by `LEAST` at least."""
+        return bool(self.area < min(self.by_chance) - LEAST)
 
     @property
     def sentence(self) -> str:
@@ -43,7 +45,7 @@ class Trust:
         verdict = (
             "it finds what the answer depends on better than chance"
             if self.better_than_chance
-            else "it is NO better than chance at finding what the answer depends on"
+            else f"it is {NO_BETTER} at finding what the answer depends on"
         )
         outlying = (
             f" {self.on_outliers:.0%} of it lies on patches of unusually large norm, which may hold something else "
@@ -62,17 +64,26 @@ class Trust:
 def trust(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps) -> list[Trust]:
     """One `Trust` an image, of `maps.merged`, for the class explained or the model's own answer.
 
-    Costs up to 37 forward passes an image, for the map and for each of `ORDERS` random orders.
+    Costs up to `STEPS` + 1 forward passes an image, for the map and for each of `ORDERS` random orders.
     """
     values = maps.merged
     with evaluating(model):
         classes = np.array(maps.targets) if maps.targets else logits_of(model, images).argmax(dim=1).cpu().numpy()
         case = Case(model, images, classes, None, lambda model, images, classes: values)
-        area = deletion(values, case)
-        draws = np.random.default_rng(0)
-        chance = np.stack([deletion(draws.random(values.shape), case) for _ in range(ORDERS)])
+        empty = torch.full_like(images, FILL)
+
+        def left(order: np.ndarray) -> np.ndarray:
+            return area(order, case, lambda covered: torch.where(covered, empty, images), STEPS)
+
+        own, draws = left(values), np.random.default_rng(0)
+        chance = np.stack([left(draws.random(values.shape)) for _ in range(ORDERS)])
         share = on_outliers(model, images, values)
-    return [Trust(float(a), tuple(map(float, c)), float(s)) for a, c, s in zip(area, chance.T, share)]
+    return [Trust(float(a), tuple(map(float, c)), float(s)) for a, c, s in zip(own, chance.T, share)]
+
+
+def tested(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps) -> Maps:
+    """The same maps, whose captions say how far to trust each; as costly as `trust`."""
+    return replace(maps, tested=tuple(one.sentence for one in trust(model, images, maps)))
 
 
 def on_outliers(model: nn.Module, images: Tensor, values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, " b"]:

@@ -11,14 +11,27 @@ TOKEN = 0.02  # deviation of what no module draws itself: class tokens, position
 
 
 def untrained_twin(model: M, seed: int = 0) -> M:
-    """A copy whose modules have reset their parameters as PyTorch draws them; the rest is normal of deviation 0.02."""
+    """A copy whose modules have reset their parameters as PyTorch draws them.
+
+    What no module resets is normal of deviation 0.02; of vectors, scales (`weight`) are one and biases zero.
+    """
     twin = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for module in twin.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
+            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+            if callable(reset):
                 reset()
             else:
-                for parameter in module.parameters(recurse=False):
-                    nn.init.normal_(parameter, std=TOKEN) if parameter.ndim > 1 else None
+                for name, parameter in module.named_parameters(recurse=False):
+                    start(name, parameter)
     return twin
+
+
+def start(name: str, parameter: nn.Parameter) -> None:
+    if parameter.ndim == 1 and name == "weight":
+        parameter.fill_(1)
+    elif parameter.ndim == 1 and name.endswith("bias"):
+        parameter.zero_()
+    else:
+        nn.init.normal_(parameter, std=TOKEN)

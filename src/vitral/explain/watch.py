@@ -18,7 +18,8 @@ Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any, Literal
 
@@ -34,16 +35,17 @@ from vitral.explain.calls import (
     SOFTMAX,
     Call,
     Queries,
+    apart,
     from_multi_head_attention,
     from_product,
     from_sdpa,
     from_softmax,
     relative,
 )
-from vitral.explain.edits import Edit
+from vitral.explain.edits import Edit, check_edit
 from vitral.explain.seen import Layer, Seen, chunked
 from vitral.explain.stream import Stream
-from vitral.explain.tokens import Grid, Tokens, tokens_of
+from vitral.explain.tokens import MOST_PREFIX_TOKENS, Grid, Tokens, tokens_of
 from vitral.explain.windows import Trail, Windows
 
 Rows = Literal["prefix", "all"] | Sequence[int]
@@ -82,13 +84,24 @@ class Eager:
 EAGER = Eager()
 
 
+def groups(name: str, count: int, batch: int) -> Tokens:
+    """Raises `UsageError`: nothing tells where in the image the tokens of these calls stand."""
+    raise UsageError(
+        f"{name} attends over {count} sequences for a batch of {batch} images, and they are no windows that were cut "
+        "from a map in front of it. What its tokens are is not known, so it has no map."
+    )
+
+
 def eager_name(name: str) -> str:
     """A module's name without the wrappers of `torch.compile`."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
-class NoClassToken(UsageError):
-    """The rows of CLS were asked for in a model that has none."""
+def whole_numbers(values: object) -> bool:
+    """Whether these are some whole numbers."""
+    if not isinstance(values, Sequence | range) or not values:
+        return False
+    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
 
 
 class watch(TorchFunctionMode):
@@ -115,8 +128,12 @@ class watch(TorchFunctionMode):
         edit: Edit | None = None,
     ):
         super().__init__()
-        if rows not in ("prefix", "all") if isinstance(rows, str) else isinstance(rows, int) or not len(rows):
+        if not (rows in ("prefix", "all") if isinstance(rows, str) else whole_numbers(rows)):
             raise UsageError(f'rows={rows!r} is not known: it takes "prefix", "all" or a list of token indices.')
+        if not isinstance(model, nn.Module):
+            raise UsageError(f"watch takes a torch.nn.Module, not a {type(model).__name__}.")
+        if num_prefix_tokens is not None and num_prefix_tokens < 0:
+            raise UsageError(f"num_prefix_tokens={num_prefix_tokens} must be at least 0.")
         self.model, self.wanted, self.edit, self.num_prefix_tokens = model, rows, edit, num_prefix_tokens
         self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.seen = Seen()
@@ -134,6 +151,8 @@ class watch(TorchFunctionMode):
             raise UsageError(
                 "A model is being watched already in this thread. Leave that block first, or use what it sees."
             )
+        if self.seen.layers:
+            raise UsageError("This watch has seen a model already. Make a new one: with vitral.watch(model) as seen.")
         super().__enter__()
         EAGER.__enter__()
         if self.keeps_stream:
@@ -148,6 +167,8 @@ class watch(TorchFunctionMode):
         super().__exit__(kind, error, trace)
         self.softmaxes.clear()
         self.trail.clear()
+        if kind is None and self.edit is not None and self.seen.layers:
+            check_edit(self.edit, len(self.seen.layers))
         if kind is None and not self.seen.layers:
             raise WatchError(
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
@@ -188,21 +209,16 @@ class watch(TorchFunctionMode):
         height, width = weight.shape[-2:]
         patches = (images.shape[-2] // height, images.shape[-1] // width)
         if not self.seen.layers and height > 1 and tuple(result.shape[-2:]) == patches:
-            self.projected = patches
+            self.projected, self.batch, self.image = patches, len(images), (images.shape[-2], images.shape[-1])
 
     def note(self, call: Call, result: Any) -> Any:
         """Compute the wanted rows of a call, check them against its output, and keep them; gives what it returns."""
         name, number, graph = self.name_of_caller(), len(self.seen.layers), torch.is_grad_enabled()
+        call = self.with_its_heads(call)
         if self.stream is not None:
             self.stream.attended()
-        windows, n = self.windows_of(call), call.num_keys
-
-        def told() -> Tokens:  # holds no tensor: it is kept with the layer
-            if windows is not None:
-                rows, columns = windows.grid
-                return Tokens((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
-            return tokens_of(self.model, n, self.projected, self.image, self.num_prefix_tokens)
-
+        windows = self.windows_of(call)
+        told = self.teller(windows, call, name)
         wanted = self.queries(call, told)
         rows = call.rows(wanted)
         residual = relative(call.product(rows), call.made(wanted))
@@ -214,11 +230,36 @@ class watch(TorchFunctionMode):
         if self.edit is not None:
             result, rows, compute = self.edited(call, result, number, rows, wanted, compute)
         kept = call if graph and call.out.requires_grad and self.edit is None else None
+        rows = rows if graph and rows.requires_grad else apart(rows)
         self.seen.layers.append(
             Layer(name, call.num_queries, call.num_keys, residual, wanted, rows, told, compute, kept, windows)
         )
         self.trail.clear()
         return result
+
+    def with_its_heads(self, call: Call) -> Call:
+        """A call whose heads stand in the batch, as three-dimensional ones of all tokens have them, with both apart."""
+        n = self.projected[0] * self.projected[1] if self.projected else 0
+        whole = n <= call.num_keys <= n + MOST_PREFIX_TOKENS and call.num_queries == call.num_keys
+        count = self.count(call)
+        folded = call.flat and self.batch and count != self.batch and count % self.batch == 0
+        return call.unfolded(self.batch) if folded and whole else call
+
+    def count(self, call: Call) -> int:
+        """The items of the call's batch."""
+        seen = call.view(call.out)
+        return seen.shape[1] if call.axis == 0 else len(seen)
+
+    def teller(self, windows: Windows | None, call: Call, name: str) -> Callable[[], Tokens]:
+        """Tells what each token is. It is kept with the layer, so it holds no tensor, and not what holds the layer."""
+        count = self.count(call)
+        if windows is None and self.batch and count != self.batch:
+            return partial(groups, name, count, self.batch)
+        if windows is not None:
+            rows, columns = windows.grid
+            cut = Tokens((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
+            return lambda: cut
+        return partial(tokens_of, self.model, call.num_keys, self.projected, self.image, self.num_prefix_tokens)
 
     def unverified(self, name: str, residual: float, dtype: torch.dtype) -> str:
         dropping = "The model is in training mode, where attention may be dropped at random: call model.eval(). "
@@ -254,7 +295,7 @@ class watch(TorchFunctionMode):
 
     def windows_of(self, call: Call) -> Windows | None:
         """Where the tokens stand, if the call attends within windows: its batch is then a multiple of the model's."""
-        count = len(call.view(call.out)) if call.axis else self.batch
+        count = self.count(call)
         if not self.batch or count == self.batch or count % self.batch or call.num_queries != call.num_keys:
             return None
         return self.trail.windows(self.batch, count, call.num_keys)
@@ -269,7 +310,7 @@ class watch(TorchFunctionMode):
                 return (0,)  # one learned query that pools the tokens
             tokens = told()
             if not tokens.prefix:
-                raise NoClassToken(
+                raise UsageError(
                     f"The model has no CLS token (its {n} tokens are all patches: {tokens.how}), so there is no row of "
                     'CLS. Say which tokens: rows=[...], or rows="all".'
                 )

@@ -43,10 +43,13 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=self.patch_size, stride=self.patch_size)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
-        expected = (self.proj.in_channels, *self.img_size)
+        self.check(images, self.proj.in_channels)
+        return rearrange(self.proj(images), "b d gy gx -> b (gy gx) d")
+
+    def check(self, images: Float[Tensor, "b c y x"], in_channels: int) -> None:
+        expected = (in_channels, *self.img_size)
         if images.shape[1:] != expected:
             raise ShapeError(
                 f"The model takes images of (channels, height, width) = {expected}, but was given "
                 f"{tuple(images.shape[1:])}. Resize them, or create the model with img_size= and in_channels= to fit."
             )
-        return rearrange(self.proj(images), "b d gy gx -> b (gy gx) d")

@@ -29,6 +29,7 @@ DEFAULTS = dict(
     mixer=Attention,
     mlp=MLP,
     norm=LayerNorm,
+    block=Block,
     pool=CLSPool,
     head=nn.Linear,
 )
@@ -45,8 +46,12 @@ class VisionTransformer(nn.Module):
         mixer(embed_dim, num_heads)                                 where tokens meet
         mlp(embed_dim, hidden_dim)                                  where each thinks for itself
         norm(embed_dim)
-        pool()                                                      tokens, num_prefix_tokens -> (B, D)
+        block(attn, mlp, embed_dim, norm)                           how a mixer and an MLP make a layer
+        pool(embed_dim, num_heads)                                  tokens, num_prefix_tokens -> (B, D)
         head(embed_dim, num_classes)
+
+    A part that must know where the tokens stand has a method `place(grid, num_prefix_tokens)`; one that draws its own
+    weights has `init_weights()`; a pool with `norms = True` reads the tokens before the final norm.
 
     Raises `ConfigError` for sizes that do not fit together.
     """
@@ -71,6 +76,7 @@ class VisionTransformer(nn.Module):
         mixer=Attention,
         mlp=MLP,
         norm=LayerNorm,
+        block=Block,
         pool=CLSPool,
         head=nn.Linear,
     ):
@@ -96,15 +102,17 @@ class VisionTransformer(nn.Module):
         table = self.position.table(self.num_prefix_tokens, self.grid, embed_dim)
         self.pos_embed = None if table is None else nn.Parameter(table)
         self.blocks = nn.ModuleList(
-            Block(mixer(embed_dim, num_heads), mlp(embed_dim, hidden_dim), embed_dim, norm) for _ in range(depth)
+            block(mixer(embed_dim, num_heads), mlp(embed_dim, hidden_dim), embed_dim, norm) for _ in range(depth)
         )
-        self.norm = norm(embed_dim)
-        self.pool = pool()
+        self.pool = pool(embed_dim, num_heads)
+        self.norm = nn.Identity() if getattr(pool, "norms", False) else norm(embed_dim)
         self.head = head(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.each_part_with("place", self.grid, self.num_prefix_tokens)
         self.init_weights()
 
         self.preprocessing = Preprocessing(size=self.patch_embed.img_size)
-        parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp, norm=norm, pool=pool, head=head)
+        parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp)
+        parts |= dict(norm=norm, block=block, pool=pool, head=head)
         self.config = sizes | {
             "img_size": self.patch_embed.img_size,
             "patch_size": self.patch_embed.patch_size,
@@ -135,6 +143,13 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(linear[-1].weight)
         for name in self.token_names:
             nn.init.trunc_normal_(getattr(self, name), std=0.02)
+        self.each_part_with("init_weights")
+
+    def each_part_with(self, method: str, *arguments: Any) -> None:
+        """Call a method of all the parts that have it."""
+        for part in self.modules():
+            if part is not self and hasattr(part, method):
+                getattr(part, method)(*arguments)
 
     def embed(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
         """The sequence that enters the first block: prefix tokens, then patches, positions added."""

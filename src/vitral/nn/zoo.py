@@ -1,96 +1,219 @@
-"""One table of names and sizes. Names follow timm: `vit_SIZE_patchPATCH_IMAGE`."""
+"""One table of names and sizes. Names follow timm: `vit_SIZE_patchPATCH_IMAGE`, `swin_SIZE_patch4_windowW_IMAGE`.
+
+Sizes: Dosovitskiy et al. 2021, table 1; Zhai et al. 2022, table 2; Liu et al. 2021, §3.3; the papers in `VARIANTS`.
+"""
 
 import inspect
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any
 
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import at_path, check_name, nearest
-from vitral.nn.family.mixer import QKNormAttention
-from vitral.nn.family.position import SinCosStart
+from vitral.nn.family.block import LayerNorm5, ScaledBlock, stochastic_depth
+from vitral.nn.family.cnn import ResNet
+from vitral.nn.family.head import DistilledHead
+from vitral.nn.family.mixer import (
+    CircularMixing,
+    DepthwiseMixing,
+    DepthwiseMixing5,
+    DepthwiseMixing7,
+    NoMixing,
+    QKNormAttention,
+    WindowMixing,
+)
+from vitral.nn.family.mlp import SwiGLU, TanhMLP
+from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool
+from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition, SinCosStart
+from vitral.nn.family.rope import RotaryAttention
+from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.vit import VisionTransformer
+
+Settings = dict[str, Any]
+Model = VisionTransformer | SwinTransformer | ResNet
+FAMILIES: dict[str, type[Model]] = {"vit": VisionTransformer, "swin": SwinTransformer, "resnet": ResNet}
 
 
 @dataclass(frozen=True)
-class Width:
-    """The sizes that a name's second word stands for, and the parts, if any, that differ from the lecture's."""
+class Entry:
+    """What a name stands for: a family and its settings."""
 
-    embed_dim: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float = 4.0
-    parts: dict[str, Any] = field(default_factory=dict)
+    family: str
+    settings: Settings
 
 
-# Made to be trained from nothing in minutes: see docs/decisions/ for what each part is worth there.
-SMALL = dict(mixer=QKNormAttention, position=SinCosStart)
-
-WIDTHS = {
-    "nano": Width(64, 4, 4, 2.0, SMALL),
-    "micro": Width(128, 6, 4, 2.0, SMALL),
-    "tiny": Width(192, 12, 3),
-    "small": Width(384, 12, 6),
-    "base": Width(768, 12, 12),
-    "large": Width(1024, 24, 16),
-    "huge": Width(1280, 32, 16),
+# width, blocks, heads, hidden width of the MLP over width
+SIZES: dict[str, tuple[int, int, int, float]] = {
+    "nano": (64, 4, 4, 2.0),
+    "micro": (128, 6, 4, 2.0),
+    "mu": (32, 1, 2, 4.0),
+    "tiny": (192, 12, 3, 4.0),
+    "small": (384, 12, 6, 4.0),
+    "medium": (512, 12, 8, 4.0),
+    "base": (768, 12, 12, 4.0),
+    "large": (1024, 24, 16, 4.0),
+    "so400m": (1152, 27, 16, 4304 / 1152),
+    "huge": (1280, 32, 16, 4.0),
+    "giant": (1408, 40, 16, 48 / 11),
+    "gigantic": (1664, 48, 16, 64 / 13),
 }
 
-PATCHES_AND_IMAGES = {
+PLAIN = {
     "nano": ((2, 8), (4, 32), (8, 48), (8, 64)),
     "micro": ((4, 32), (8, 64), (16, 128)),
+    "mu": ((16, 224),),
     "tiny": ((16, 224), (16, 384)),
-    "small": ((16, 224), (16, 384), (32, 224), (32, 384)),
+    "small": ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384)),
+    "medium": ((16, 224),),
     "base": ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384)),
-    "large": ((14, 224), (16, 224), (16, 384), (32, 224), (32, 384)),
-    "huge": ((14, 224),),
+    "large": ((14, 224), (16, 224), (16, 384), (16, 512), (32, 224), (32, 384)),
+    "so400m": ((14, 224),),
+    "huge": ((14, 224), (14, 518)),
+    "giant": ((14, 224),),
+    "gigantic": ((14, 224),),
 }
 
-MODELS = {
-    f"vit_{width}_patch{patch}_{image}": (WIDTHS[width], patch, image)
-    for width, pairs in PATCHES_AND_IMAGES.items()
-    for patch, image in pairs
+# Made to be trained from nothing in minutes: see docs/decisions/ for what each part is worth there.
+SMALL: Settings = dict(mixer=QKNormAttention, position=SinCosStart)
+
+REGISTERS: Settings = dict(tokens={"cls_token": 1, "reg_token": 4})
+SCALED: Settings = dict(block=ScaledBlock)
+NO_TOKENS: Settings = dict(tokens={})
+DISTILLED: Settings = dict(tokens={"cls_token": 1, "dist_token": 1}, pool=FirstTwo, head=DistilledHead)
+GIANT2: Settings = dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=4096 / 1536, mlp=SwiGLU)
+DINOV3: Settings = REGISTERS | SCALED | dict(mixer=RotaryAttention, position=NoPosition, norm=LayerNorm5)
+SIGLIP: Settings = NO_TOKENS | dict(position=PatchPosition, pool=AttentionPool, mlp=TanhMLP)
+SIMPLE: Settings = NO_TOKENS | dict(position=SinCosPosition, pool=MeanPool)
+
+# name with the size left open, the sizes there are, patch, image, parts
+VARIANTS: tuple[tuple[str, tuple[str, ...], int, int, Settings], ...] = (
+    ("deit_{}_patch16_224", ("tiny", "small", "base"), 16, 224, {}),  # Touvron et al. 2021
+    ("deit_{}_patch16_384", ("base",), 16, 384, {}),
+    ("deit_{}_distilled_patch16_224", ("tiny", "small", "base"), 16, 224, DISTILLED),
+    ("deit_{}_distilled_patch16_384", ("base",), 16, 384, DISTILLED),
+    ("deit3_{}_patch16_224", ("small", "medium", "base", "large"), 16, 224, SCALED | dict(position=PatchPosition)),
+    ("deit3_{}_patch14_224", ("huge",), 14, 224, SCALED | dict(position=PatchPosition)),
+    ("vit_{}_patch14_dinov2", ("small", "base", "large"), 14, 518, SCALED),  # Oquab et al. 2023
+    (
+        "vit_{}_patch14_reg4_dinov2",
+        ("small", "base", "large"),
+        14,
+        518,
+        REGISTERS | SCALED | dict(position=PatchPosition),
+    ),
+    ("vit_{}_patch14_dinov2", ("giant",), 14, 518, SCALED | GIANT2),
+    ("vit_{}_patch14_reg4_dinov2", ("giant",), 14, 518, REGISTERS | SCALED | GIANT2 | dict(position=PatchPosition)),
+    ("vit_{}_patch16_dinov3", ("small", "base", "large"), 16, 256, DINOV3),  # Siméoni et al. 2025
+    ("vit_{}_patch16_siglip_224", ("base",), 16, 224, SIGLIP),  # Zhai et al. 2023
+    ("vit_{}_patch16_siglip_256", ("large",), 16, 256, SIGLIP),
+    ("vit_{}_patch14_siglip_224", ("so400m",), 14, 224, SIGLIP),
+    ("simplevit_{}_patch16_224", ("tiny", "small", "base", "large"), 16, 224, SIMPLE),  # Beyer et al. 2022
+)
+
+# One token mixer each, everything else shared: for comparisons of nothing but how tokens meet.
+MIXERS: dict[str, Settings] = {
+    "attention": dict(mixer=QKNormAttention),
+    "dwconv3": dict(mixer=DepthwiseMixing),
+    "dwconv5": dict(mixer=DepthwiseMixing5),
+    "dwconv7": dict(mixer=DepthwiseMixing7),
+    "circular3": dict(mixer=CircularMixing),
+    "window3": dict(mixer=WindowMixing),
+    "nothing": dict(mixer=NoMixing),
 }
+
+# size, width, blocks of the third stage, heads of the first, window, image
+SWINS = (
+    ("tiny", 96, 6, 3, 7, 224),
+    ("small", 96, 18, 3, 7, 224),
+    ("base", 128, 18, 4, 7, 224),
+    ("base", 128, 18, 4, 12, 384),
+    ("large", 192, 18, 6, 7, 224),
+    ("large", 192, 18, 6, 12, 384),
+)
+
+
+def entries() -> Iterator[tuple[str, Entry]]:
+    """Every name and what it stands for."""
+    for size, pairs in PLAIN.items():
+        for patch, image in pairs:
+            small = SMALL if size in ("nano", "micro") else {}
+            yield f"vit_{size}_patch{patch}_{image}", Entry("vit", sized(size, patch, image) | small)
+    for name, sizes, patch, image, parts in VARIANTS:
+        for size in sizes:
+            yield name.format(size), Entry("vit", sized(size, patch, image) | parts)
+    for mixer, parts in MIXERS.items():
+        shared = sized("nano", 8, 48) | NO_TOKENS | dict(position=SinCosStart, pool=MeanPool)
+        yield f"iso_{mixer}_nano_patch8_48", Entry("vit", shared | parts)
+    for size, width, third, heads, window, image in SWINS:
+        stages = dict(depths=(2, 2, third, 2), num_heads=tuple(heads << stage for stage in range(4)))
+        settings = dict(img_size=image, embed_dim=width, window_size=window) | stages
+        yield f"swin_{size}_patch4_window{window}_{image}", Entry("swin", settings)
+    nano = dict(patch_size=2, embed_dim=48, depths=(2, 2), num_heads=(2, 4), window_size=6)
+    yield "swin_nano_patch2_window6_48", Entry("swin", dict(img_size=48) | nano)
+    yield "resnet_nano_48", Entry("resnet", dict(img_size=48, embed_dim=32, depths=(1, 1, 1)))
+    yield "resnet_micro_64", Entry("resnet", dict(img_size=64, embed_dim=64, depths=(2, 2, 2)))
+
+
+def sized(size: str, patch: int, image: int) -> Settings:
+    width, depth, heads, ratio = SIZES.get(size, SIZES["base"])
+    return dict(img_size=image, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=ratio)
+
+
+MODELS = dict(entries())
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that `create` knows, smallest first; `pattern` as in a shell: `vit_*_patch16_224`."""
+    """The names that `create` knows; `pattern` as in a shell: `vit_*_patch16_224`."""
     return [name for name in MODELS if fnmatch(name, pattern)]
 
 
-def create(name: str, **overrides: Any) -> VisionTransformer:
-    """An untrained model by name; any argument of `VisionTransformer` can be given instead of the name's own.
+def create(name: str, **overrides: Any) -> Model:
+    """An untrained model by name; any argument of its class can be given instead of the name's own.
 
-    Raises `UnknownName` with the nearest name, `ConfigError` for sizes that do not fit together.
+    `drop_path_rate` (0 to below 1) is the stochastic depth of the last block while training. Raises `UnknownName` with
+    the nearest name, `ConfigError` for sizes that do not fit together.
     """
     check_name(name, MODELS, "model")
-    width, patch, image = MODELS[name]
-    known = inspect.signature(VisionTransformer).parameters
+    entry = MODELS[name]
+    known = [*inspect.signature(FAMILIES[entry.family]).parameters]
+    known += ["drop_path_rate"] if entry.family == "vit" else []
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
-    sizes = dict(
-        img_size=image,
-        patch_size=patch,
-        embed_dim=width.embed_dim,
-        depth=width.depth,
-        num_heads=width.num_heads,
-        mlp_ratio=width.mlp_ratio,
-    )
-    return VisionTransformer(**(sizes | width.parts | overrides))
+    return made(entry.family, **(entry.settings | overrides))
 
 
-def build(config: dict[str, Any]) -> VisionTransformer:
+def made(family: str, **settings: Any) -> Model:
+    """A model of a family; of a ViT, with stochastic depth, which is no part of the lecture's."""
+    rate = settings.get("drop_path_rate", 0.0)
+    if not 0 <= rate < 1:
+        raise ConfigError(f"drop_path_rate={rate} is no share of blocks to leave out: it takes 0 to below 1.")
+    if family != "vit":
+        return FAMILIES[family](**settings)
+    model = VisionTransformer(**{key: value for key, value in settings.items() if key != "drop_path_rate"})
+    if rate:
+        stochastic_depth([*model.blocks], rate)
+        model.config["drop_path_rate"] = rate
+    return model
+
+
+def build(config: dict[str, Any]) -> Model:
     """The untrained model that a `model.config` describes, as it comes back from JSON.
 
     Raises `UnknownName` if it has a part that is not Vitral's own, `ConfigError` if it is no such config.
     """
-    sizes: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "parts"
+    settings: Settings = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in config.items()
+        if key not in ("parts", "family")
     }
+    family = config.get("family", "vit")
+    if family not in FAMILIES:
+        raise ConfigError(f"There is no family of models {family!r}.{nearest(str(family), FAMILIES)}")
     try:
         parts = {slot: at_path(path, within="nn") for slot, path in config.get("parts", {}).items()}
-        return VisionTransformer(**sizes, **parts)
+        return made(family, **settings, **parts)
     except UsageError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"This is no config of a VisionTransformer: {error}.") from error
+        raise ConfigError(f"This is no config of a {FAMILIES[family].__name__}: {error}.") from error

@@ -19,6 +19,8 @@ from matplotlib.patches import Rectangle
 from vitral.report.attention import bare, overlay, scale, ticks_in_times
 from vitral.report.style import FAINT, INK, SECOND, SIGNED, sheet, styled
 
+LEAST = 0.1  # logits at the end of a signed scale: a map of less is drawn as faint as it is
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -65,9 +67,10 @@ def maps_figure(pixels: UInt8[np.ndarray, "y x 3"], maps: Sequence[Drawn], capti
 
 def signed_overlay(axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], drawn: Drawn) -> None:
     """Red speaks for the class, blue against it; white is nothing."""
-    end = float(np.abs(drawn.values).max()) or 1.0
+    end = max(float(np.abs(drawn.values).max()), LEAST)
     overlay(axes, pixels, drawn.values, Normalize(-end, end), SIGNED)
-    axes.set_xlabel(f"red +{end:.2g}, blue −{end:.2g} logits", fontsize=6.5, labelpad=2, color=FAINT)
+    below = f"red +{end:.2g}, blue −{end:.2g} logits" + (f"\n{drawn.below}" if drawn.below else "")
+    axes.set_xlabel(below, fontsize=6.5, labelpad=2, color=FAINT)
 
 
 @styled

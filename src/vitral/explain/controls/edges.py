@@ -24,7 +24,7 @@ def edges(
     Raises `WatchError` if the model makes no maps whose grid it could take.
     """
     with evaluating(model):
-        grid = grid or grid_of(model, images)
+        grid = grid_of(model, images, grid)
     down = F.pad(images.diff(dim=2), (0, 0, 0, 1)) ** 2
     right = F.pad(images.diff(dim=3), (0, 1, 0, 0)) ** 2
     values = per_patch(down + right, grid)

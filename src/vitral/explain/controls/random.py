@@ -31,7 +31,7 @@ def random(
     Raises `WatchError` if the model makes no maps whose grid it could take.
     """
     with evaluating(model):
-        grid = grid or grid_of(model, images)
+        grid = grid_of(model, images, grid)
     drawn = []
     for image in images.detach().cpu().float().numpy():
         digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()

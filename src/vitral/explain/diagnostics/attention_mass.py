@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.measure import share_of
+from vitral.explain.measure import check_masks, share_of
 from vitral.explain.outlying import outlying
 from vitral.explain.seen import Layer
 from vitral.explain.subject import answered
@@ -23,11 +23,13 @@ def attention_mass(
 ) -> dict[str, Float[np.ndarray, "b l h"]]:
     """Shares of attention, the mean over all tokens that read: `cls`, `prefix` (the other tokens before the patches),
     `patches`, which add up to 1; and of that, `itself`, `outliers` (patches whose norm is far above the others') and,
-    if masks are given, `object`.
+    if masks are given, `object`. The query of a pool is none of the tokens, so its `itself` is not a number.
 
     `cls reads object` and the like are the same for the row of CLS alone, where there is one. Raises `WatchError` if
     nothing is seen, `UsageError` for attention within windows.
     """
+    if masks is not None:
+        check_masks(masks, images)
     with evaluating(model), watch(model, rows="all", stream=True) as seen:
         answered(model, images)
     found = [shares(layer, tokens, masks) for layer, tokens in zip(seen.layers, seen.stream)]
@@ -55,6 +57,7 @@ def shares(layer: Layer, tokens: Tensor, masks: np.ndarray | None) -> dict[str, 
             totals[name] = totals[name] + read.sum(dim=-1)
             if queries.start == 0 and kinds.has_cls:
                 first[f"cls reads {name}"] = read[:, :, 0]
-        totals["itself"] = totals["itself"] + rows[..., queries].diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+        own = rows[..., queries].diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+        totals["itself"] = totals["itself"] + (own if layer.num_queries == n else torch.nan)
     means = {name: total / layer.num_queries for name, total in totals.items()}
     return {name: value.double().cpu().numpy() for name, value in (means | first).items()}

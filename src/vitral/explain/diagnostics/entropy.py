@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
+from vitral.explain.seen import total
 from vitral.explain.subject import answered
 from vitral.explain.watch import watch
 
@@ -26,8 +27,8 @@ def entropy(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndar
         answered(model, images)
     found = []
     for layer in seen.layers:
-        total = torch.stack([torch.special.entr(rows).sum(dim=(2, 3)) for _, rows in layer.chunks()]).sum(dim=0)
-        each = total / layer.num_queries / np.log(layer.num_tokens)
+        summed = total(torch.special.entr(rows).sum(dim=(2, 3)) for _, rows in layer.chunks())
+        each = summed / layer.num_queries / np.log(layer.num_tokens)
         found.append(each.reshape(len(images), -1, layer.num_heads).mean(dim=1).double().cpu().numpy())
     most = max(each.shape[1] for each in found)
     padded = [np.pad(each, ((0, 0), (0, most - each.shape[1])), constant_values=np.nan) for each in found]

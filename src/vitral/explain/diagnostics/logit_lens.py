@@ -5,29 +5,36 @@ Axes:  b images   l places in the stream   n tokens   k classes
 """
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.subject import answered
-from vitral.explain.watch import watch
+from vitral.explain.reading import Tail
+
+TOGETHER = 512  # tokens whose answers are computed at a time
 
 
 @torch.no_grad()
 def logit_lens(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b l n k"]:
-    """The final norm and the head applied to every token where it enters each block and leaves the last.
+    """What the model would answer if every token that leaves its last block were this one: for every token, where it
+    enters each block and where it leaves the last.
 
-    Token 0 at the last place is the model's own answer, for a model that reads CLS. The head was trained for that place
-    only: what it says of others is a projection, not a belief. Raises `UsageError` for a model without `norm` and
-    `head` (those of Vitral and timm have them), `WatchError` if nothing is seen.
+    What comes after the blocks is the model's own, run as it is: norms, pool, head. Token 0 at the last place is the
+    model's answer, for a model that reads it alone. The head was trained for that place only: what it says of others is
+    a projection, not a belief. Raises `UsageError` for a model whose blocks or answers cannot be told, `WatchError` if
+    nothing is seen.
     """
-    norm, head = getattr(model, "norm", None), getattr(model, "head", None)
-    if not isinstance(norm, nn.Module) or not isinstance(head, nn.Module):
-        raise UsageError(
-            f"{type(model).__name__} has no `norm` and `head` to apply after each block; Vitral's and timm's ViTs have."
-        )
     with evaluating(model):
-        with watch(model, rows=[0], stream=True) as seen:
-            answered(model, images)
-        return torch.stack([head(norm(tokens)) for tokens in seen.stream], dim=1)
+        tail = Tail(model, images)
+        if not tail.whole or tail.answer.ndim != 2:
+            raise UsageError(
+                f"{type(model).__name__} has no blocks that pass their tokens on to a head with an answer (B, K), so "
+                "no head could be applied after each."
+            )
+        stream = torch.stack(tail.seen.stream, dim=1)
+        n = stream.shape[2]
+        each = rearrange(stream, "b l n d -> (b l n) 1 d")
+        answers = torch.cat([tail(some.expand(-1, n, -1)) for some in each.split(TOGETHER)])
+    return rearrange(answers, "(b l n) k -> b l n k", b=len(images), n=n)

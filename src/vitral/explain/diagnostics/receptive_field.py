@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.features import check_patch, patches_of, tokens_and_maps
 from vitral.explain.gradients import differentiable
 
 
@@ -32,9 +31,7 @@ def receptive_field(
         _, places, seen = tokens_and_maps(model, given)
         found = []
         for _, tokens, grid, prefix in places:
-            row, column = patch or (grid[0] // 2, grid[1] // 2)
-            if not (0 <= row < grid[0] and 0 <= column < grid[1]):
-                raise UsageError(f"There is no patch at row {row}, column {column} of {grid[0]} x {grid[1]}.")
+            row, column = check_patch(patch or (grid[0] // 2, grid[1] // 2), grid)
             features = patches_of(tokens, grid, prefix, seen)[:, :, row, column]
             signs = torch.randint(0, 2, features.shape, generator=generator).to(features) * 2 - 1
             slope = torch.autograd.grad((features * signs).sum(), given, retain_graph=True)[0]

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.features import check_patch, patches_of, tokens_and_maps
 from vitral.explain.subject import pick
 
 
@@ -28,7 +27,6 @@ def similarity(
     with evaluating(model):
         _, places, seen = tokens_and_maps(model, images)
     _, tokens, grid, prefix = places[pick([place], len(places), "place")[0]]
-    if not (0 <= patch[0] < grid[0] and 0 <= patch[1] < grid[1]):
-        raise UsageError(f"There is no patch at row {patch[0]}, column {patch[1]} of {grid[0]} x {grid[1]}.")
+    check_patch(patch, grid)
     unit = F.normalize(patches_of(tokens, grid, prefix, seen).float(), dim=1)
     return torch.einsum("bdyx,bd->byx", unit, unit[:, :, patch[0], patch[1]]).cpu().numpy()

@@ -3,7 +3,8 @@ Attention-model Explainability", eq. 5, one layer alone).
 
     mean over heads of (∂y/∂A ∘ A)⁺ [CLS, patches]
 
-Where there is no CLS, every token's row is added up; attention within windows is put where the windows stand.
+Where the answer is read from more tokens than CLS, their rows are added up; attention within windows is put where the
+windows stand.
 
 Axes:  b images   h heads   r rows   m key tokens
 """
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from vitral.base.modes import evaluating
 from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
 from vitral.explain.maps import Maps
-from vitral.explain.methods.attention import read_by_one
 from vitral.explain.one_map import one_map
+from vitral.explain.reading import tokens_read
+from vitral.explain.seen import total
 from vitral.explain.subject import Target
 
 
@@ -27,16 +29,16 @@ def attention_gradient(model: nn.Module, images: Float[Tensor, "b c y x"], targe
     nothing is seen or verified, or no gradient reaches the attention.
     """
     with evaluating(model):
+        readers = tokens_read(model, images)
         seen, gradients, classes = watched_with_gradients(model, images, target)
     last = max(gradients)
     layer = seen.layers[last]
-    alone = read_by_one(layer)
-    row = torch.zeros(())
-    for _, weights, gradient in weights_and_gradients(layer, gradients[last]):
-        product = (weights * gradient).clamp_min(0).mean(dim=1)
-        row = row + (product[:, 0] if alone else product.sum(dim=1))
-        if alone:
-            break
+    some = torch.zeros(layer.num_queries, device=images.device)
+    some[list(readers) if readers and layer.windows is None and layer.num_queries > 1 else slice(None)] = 1
+    row = total(
+        ((weights * gradient).clamp_min(0).mean(dim=1).mT @ some[queries].to(weights.dtype))
+        for queries, weights, gradient in weights_and_gradients(layer, gradients[last])
+    )
     if layer.windows is not None:
         row = layer.windows.spread(row[:, None])[:, 0]
     prefix = len(layer.tokens.prefix)

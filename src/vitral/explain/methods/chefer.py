@@ -9,7 +9,6 @@ only the row of CLS is carried, from the top, and one chunk of a layer's weights
 Axes:  b images   h heads   r rows   n m tokens
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,28 +17,30 @@ from vitral.explain.gradients import watched_with_gradients, weights_and_gradien
 from vitral.explain.maps import Maps
 from vitral.explain.methods.rollout import first_row, same_tokens, through
 from vitral.explain.one_map import one_map
+from vitral.explain.reading import tokens_read
+from vitral.explain.seen import total
 from vitral.explain.subject import Target
 
 
 def chefer(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:
     """Each patch's relevance to a class's logit, as multiples of uniform. `target` is by default the model's answer.
 
-    A model without CLS starts from the mean of its tokens. Raises `UsageError` for a class that does not exist, or for
-    layers that do not hold the same tokens; `WatchError` if nothing is seen or verified, or no gradient reaches the
-    attention.
+    It starts from what the answer is read from (`explain.reading`): CLS, or the mean of the patches. Raises
+    `UsageError` for a class that does not exist, or for layers that do not hold the same tokens; `WatchError` if
+    nothing is seen or verified, or no gradient reaches the attention.
     """
     with evaluating(model):
+        readers = tokens_read(model, images)
         seen, gradients, classes = watched_with_gradients(model, images, target)
     layers = same_tokens(seen, "chefer")
-    row = first_row(layers[-1])
+    row = first_row(layers[-1], readers)
     for number, layer in reversed(list(enumerate(layers))):
         if number not in gradients:
             continue
-        parts = [
+        flown = total(
             through(layer, row[:, queries], (rows * gradient).clamp_min(0))
             for queries, rows, gradient in weights_and_gradients(layer, gradients[number])
-        ]
-        flown = torch.stack(parts).sum(dim=0)
+        )
         row = flown if layer.num_queries == 1 else row + flown
     tokens = layers[0].tokens
     prefix, patches = row.detach().split([len(tokens.prefix), row.shape[1] - len(tokens.prefix)], dim=1)

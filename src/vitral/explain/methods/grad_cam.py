@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vitral.base.errors import WatchError
 from vitral.base.modes import evaluating
 from vitral.explain.features import patches_of, tokens_and_maps
-from vitral.explain.gradients import differentiable
+from vitral.explain.gradients import differentiable, recording
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
 from vitral.explain.subject import Target, classes_to_explain, logits_of
@@ -29,10 +29,11 @@ def grad_cam(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target 
     model makes no maps or no gradient reaches them.
     """
     with evaluating(model):
-        classes = classes_to_explain(logits_of(model, images).detach(), target)
-        with torch.enable_grad():
+        with torch.no_grad():
+            classes = classes_to_explain(logits_of(model, images), target)
+        with recording():
             logits, places, seen = tokens_and_maps(model, differentiable(images))
-            score = logits.gather(1, classes[:, None]).sum()
+            score = logits.gather(1, classes.clone()[:, None]).sum()
             reached = [place for place in places if place[1].requires_grad]
             gradients = (
                 torch.autograd.grad(score, [place[1] for place in reached], allow_unused=True) if reached else ()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
 from vitral.explain.features import grid_of
-from vitral.explain.gradients import differentiable
+from vitral.explain.gradients import differentiable, recording
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
 from vitral.explain.subject import Target, classes_to_explain, logits_of
@@ -36,7 +36,7 @@ def input_gradient(
     exist, `ShapeError` for a grid that does not divide the image.
     """
     with evaluating(model):
-        grid = grid or grid_of(model, images)
+        grid = grid_of(model, images, grid)
         with torch.no_grad():
             classes = classes_to_explain(logits_of(model, images), target)
         values = (images - baseline) * slope(model, images, classes)
@@ -56,9 +56,9 @@ def input_gradient(
 
 def slope(model: nn.Module, images: Float[Tensor, "b c y x"], classes: Tensor) -> Float[Tensor, "b c y x"]:
     """∂y/∂x of each image's class."""
-    with torch.enable_grad():
+    with recording():
         images = differentiable(images)
-        score = logits_of(model, images).gather(1, classes[:, None]).sum()
+        score = logits_of(model, images).gather(1, classes.clone()[:, None]).sum()
         return torch.autograd.grad(score, images)[0]
 
 

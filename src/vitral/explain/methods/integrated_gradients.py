@@ -40,7 +40,7 @@ def integrated_gradients(
     if steps < 1:
         raise UsageError(f"steps={steps}: integrated gradients need at least one step.")
     with evaluating(model):
-        grid = grid or grid_of(model, images)
+        grid = grid_of(model, images, grid)
         with torch.no_grad():
             logits = logits_of(model, images)
             classes = classes_to_explain(logits, target)

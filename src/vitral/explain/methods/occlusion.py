@@ -38,7 +38,7 @@ def occlusion(
     does not divide the image.
     """
     with evaluating(model):
-        grid = grid or grid_of(model, images)
+        grid = grid_of(model, images, grid)
         logits = logits_of(model, images)
         classes = classes_to_explain(logits, target)
         places = rearrange(torch.eye(grid[0] * grid[1], device=images.device), "g (gy gx) -> g 1 gy gx", gy=grid[0])

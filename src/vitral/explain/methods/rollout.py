@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
-from vitral.explain.methods.attention import read_by_one
 from vitral.explain.one_map import one_map
-from vitral.explain.seen import Layer, Seen
+from vitral.explain.reading import tokens_read
+from vitral.explain.seen import Layer, Seen, total
 from vitral.explain.subject import Target, answered, check_unchanged
 from vitral.explain.watch import TOLERANCE, watch
 
@@ -34,14 +34,16 @@ def rollout(
 ) -> Maps:
     """The share of each patch in what CLS ends with, as multiples of uniform.
 
-    `stays` is the assumed share of the residual path, in 0 to 1; `first` the first layer that counts. A model without
-    CLS starts from the mean of its tokens; one with an attention pool from the pool's row. `target` is ignored.
+    `stays` is the assumed share of the residual path, in 0 to 1; `first` the first layer that counts. It starts from
+    what the answer is read from (`explain.reading`): CLS, the mean of the patches, or a pool's row. `target` is
+    ignored.
 
     Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches), `WatchError` if nothing is
     seen or verified.
     """
     with evaluating(model):
         plain = answered(model, images)
+        readers = tokens_read(model, images)
         with watch(model, rows="all") as seen:
             watched = answered(model, images)
     check_unchanged(watched, plain, TOLERANCE[plain.dtype])
@@ -52,9 +54,9 @@ def rollout(
         raise UsageError(
             f"There is no layer {first} to start from: the model has {len(layers)}, 0 to {len(layers) - 1}."
         )
-    row = first_row(layers[-1])
+    row = first_row(layers[-1], readers)
     for layer in reversed(layers[first:]):
-        flown = torch.stack([through(layer, row[:, queries], rows) for queries, rows in layer.chunks()]).sum(dim=0)
+        flown = total(through(layer, row[:, queries], rows) for queries, rows in layer.chunks())
         row = flown if layer.num_queries == 1 else stays * row + (1 - stays) * flown
     tokens = layers[0].tokens
     prefix, patches = row.split([len(tokens.prefix), row.shape[1] - len(tokens.prefix)], dim=1)
@@ -78,13 +80,11 @@ def through(layer: Layer, row: Float[Tensor, "b r"], weights: Float[Tensor, "b h
     return each[:, :, 0].mean(dim=1)
 
 
-def first_row(layer: Layer) -> Float[Tensor, "b n"]:
-    """Where the answer is read from: all of it CLS, or the pool's query, or every token alike."""
+def first_row(layer: Layer, readers: tuple[int, ...]) -> Float[Tensor, "b n"]:
+    """Where the answer is read from: CLS, the mean of the patches or of all tokens, or the pool's query."""
     row = layer.seen.new_zeros(len(layer.seen), layer.num_queries)
-    if read_by_one(layer):
-        row[:, 0] = 1
-    else:
-        row[:] = 1 / layer.num_queries
+    some = list(readers) if layer.num_queries > 1 and readers else list(range(layer.num_queries))
+    row[:, some] = 1 / len(some)
     return row
 
 

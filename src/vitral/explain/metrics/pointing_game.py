@@ -13,11 +13,11 @@ from vitral.explain.measure import Case, belongs, constant, flat, measure
 def pointing_game(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 for a hit, 0 for a miss; several highest patches give the share of them that hit.
 
-    A patch is on the object if the object covers a quarter of it. A constant map points nowhere and an empty mask can
-    not be hit: both are not a number.
+    A patch is on the object if the object covers a quarter of it. A constant map points nowhere, which is a miss; an
+    empty mask can not be hit: not a number.
     """
     inside = belongs(case.masks, maps.shape[1:])
     values = flat(maps)
     peaks = values == values.max(axis=1, keepdims=True)
     hits = (peaks & inside).sum(axis=1) / peaks.sum(axis=1)
-    return np.where(constant(maps) | ~inside.any(axis=1), np.nan, hits)
+    return np.where(~inside.any(axis=1), np.nan, np.where(constant(maps), 0, hits))

@@ -1,11 +1,67 @@
-"""Other ways to read the tokens."""
+"""Other ways to read the tokens.
 
+Axes:  b batch   n tokens   d width   h heads   e width of one head
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.nn.block import LayerNorm
+from vitral.nn.head import CLSPool
+from vitral.nn.mlp import MLP
 
-class MeanPool(nn.Module):
+
+class MeanPool(CLSPool):
     """The mean of the patch tokens; prefix tokens are left out (Beyer et al. 2022, "Better plain ViT baselines")."""
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
         return x[:, num_prefix_tokens:].mean(dim=1)
+
+
+class NormedMeanPool(MeanPool):
+    """First the mean, then the final norm, as masked autoencoders are fine-tuned (He et al. 2022, appendix A.1)."""
+
+    norms = True
+
+    def __init__(self, embed_dim: int, num_heads: int):
+        super().__init__(embed_dim, num_heads)
+        self.norm = LayerNorm(embed_dim)
+
+    def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
+        return self.norm(super().forward(x, num_prefix_tokens))
+
+
+class FirstTwo(CLSPool):
+    """The class and the distillation token, one beside the other, for `DistilledHead` (Touvron et al. 2021, §4)."""
+
+    def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b two d"]:
+        return x[:, :2]
+
+
+class AttentionPool(nn.Module):
+    """One learned query asks all tokens, then thinks (Lee et al. 2019, "Set Transformer", §3.2; Zhai et al. 2022)."""
+
+    mlp_part: type[nn.Module] = MLP
+
+    def __init__(self, embed_dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.latent = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.q = nn.Linear(embed_dim, embed_dim)
+        self.kv = nn.Linear(embed_dim, 2 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        self.norm = LayerNorm(embed_dim)
+        self.mlp = self.mlp_part(embed_dim, 4 * embed_dim)
+
+    def init_weights(self) -> None:
+        nn.init.trunc_normal_(self.latent, std=self.latent.shape[-1] ** -0.5)
+
+    def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
+        q = rearrange(self.q(self.latent.expand(len(x), -1, -1)), "b n (h e) -> b h n e", h=self.num_heads)
+        k, v = rearrange(self.kv(x), "b n (two h e) -> two b h n e", two=2, h=self.num_heads)
+        x = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n e -> b n (h e)")
+        x = self.proj(x)
+        return (x + self.mlp(self.norm(x)))[:, 0]

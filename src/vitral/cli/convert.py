@@ -1,0 +1,58 @@
+"""Write a model in another library's format: a published checkpoint or a run, as timm, transformers, torchvision or
+Google's code would have saved it.
+
+What was assumed of a published checkpoint, and what of it was left out and why, is printed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from vitral.base.config import Option, check
+from vitral.base.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    model: Annotated[
+        str, Option("A run folder, or a published checkpoint: a file, or a folder with one.", positional=True)
+    ]
+    out: Annotated[Path, Option("The folder to write to; it must be new or empty.", positional=True)]
+    to: Annotated[Literal["timm", "hf", "torchvision", "npz"], Option("Whose format to write.")] = "timm"
+    source: Annotated[str | None, Option("Whose format the checkpoint is in, where its names fit several.")] = None
+    num_heads: Annotated[int | None, Option("Heads of its attention, where nothing says it.", low=1, high=1024)] = None
+    trained_at: Annotated[
+        tuple[int, ...], Option("Height and width that it was trained at, where nothing says it.")
+    ] = ()
+    sha256: Annotated[str | None, Option("What the checkpoint's hash must be.")] = None
+    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(self.trained_at) not in (0, 2):
+            raise UsageError("--trained-at takes two numbers: height and width.")
+
+
+def run(options: Options) -> dict[str, Any]:
+    from vitral.cli import say
+    from vitral.store.model import load
+    from vitral.weights.convert import write
+    from vitral.weights.load import is_published, published
+
+    if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [options.out]):
+        raise UsageError(f"{options.out} is there already and not empty: name another folder.")
+    if is_published(options.model):
+        said: dict[str, Any] = {"num_heads": options.num_heads} if options.num_heads else {}
+        size = (options.trained_at[0], options.trained_at[1]) if options.trained_at else None
+        model = published(options.model, source=options.source, sha256=options.sha256, trained_at=size, **said)
+        say(f"read as of {model.provenance['source']}")
+        for line in model.provenance["assumed"]:
+            say(f"  assumed: {line}")
+        for name, reason in model.provenance["dropped"].items():
+            say(f"  left out: {name}, {reason}")
+    else:
+        model = load(options.model)
+    files = write(model, options.out, options.to)
+    for file in files:
+        say(f"wrote {file}")
+    return {"files": [str(file) for file in files], "provenance": model.provenance}

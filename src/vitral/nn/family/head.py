@@ -1,0 +1,30 @@
+"""Other things to say about what was read.
+
+Axes:  b batch   d width   k classes
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class DistilledHead(nn.Module):
+    """One head for the class token and one for the distillation token; at test time their mean.
+
+    Touvron et al. 2021, "DeiT", §4. The two answers apart, to be taught by labels and by a teacher, are `both`.
+    """
+
+    def __init__(self, embed_dim: int, num_classes: int):
+        super().__init__()
+        self.head = nn.Linear(embed_dim, num_classes)
+        self.head_dist = nn.Linear(embed_dim, num_classes)
+
+    def init_weights(self) -> None:
+        for linear in (self.head, self.head_dist):
+            nn.init.zeros_(linear.weight)
+
+    def both(self, x: Float[Tensor, "b two d"]) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+        return self.head(x[:, 0]), self.head_dist(x[:, 1])
+
+    def forward(self, x: Float[Tensor, "b two d"]) -> Float[Tensor, "b k"]:
+        labelled, taught = self.both(x)
+        return (labelled + taught) / 2

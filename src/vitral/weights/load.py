@@ -1,0 +1,219 @@
+"""A published checkpoint as a model of ours, with every tensor accounted for and every assumption said.
+
+What the tensors do not say comes, in this order, from the user's own settings, the config beside the file, the table of
+published sizes, and the source. Two readings that both fit are not chosen between.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitral.base.errors import ConfigError, StoreError
+from vitral.base.lookup import check_name, find, names
+from vitral.nn.family.resample import resampled
+from vitral.nn.patch import Size, pair
+from vitral.nn.zoo import made
+from vitral.store.classifier import Classifier
+from vitral.store.model import dress
+from vitral.weights.architecture import Known, preprocessing_of
+from vitral.weights.reading import Contents, read
+from vitral.weights.rules import inward, matched
+from vitral.weights.source import Source
+
+FREE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # what may differ from the checkpoint
+PIXELS = ("mean", "std", "crop", "interpolation")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A checkpoint read as one source's: our tensors, settings, and what was said, assumed and left out."""
+
+    source: Source
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any]
+    known: Known
+    dropped: dict[str, str]
+
+
+def sources() -> list[Source]:
+    return [find("weights.sources", name, "source") for name in names("weights.sources")]
+
+
+def published(
+    path: str | Path,
+    *,
+    source: str | None = None,
+    sha256: str | None = None,
+    resampling: str | None = None,
+    trained_at: Size | None = None,
+    **overrides: Any,
+) -> Classifier:
+    """The model in a published file or folder, in eval mode, with classes, preprocessing and provenance.
+
+    `img_size` makes its positions fit another size than the one it was `trained_at`, by `resampling` or the source's
+    own way; `num_classes` gives it a new head, or none with 0; `in_channels` folds or spreads its first kernel. Other
+    settings must be the checkpoint's own, where the tensors or a config say it. `mean`, `std`, `crop` and
+    `interpolation` say how its pixels were prepared.
+
+    Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, no checkpoint, or could be read in two
+    ways, `ConfigError` for settings that contradict it.
+    """
+    contents = read(Path(path), sha256)
+    own = {key: value for key, value in overrides.items() if key not in (*PIXELS, *FREE)}
+    own |= {} if trained_at is None else {"img_size": pair(trained_at)}
+    reading = only_reading(contents, source, own)
+    settings = dict(reading.settings)
+    wanted = {key: value for key, value in overrides.items() if key not in PIXELS}
+    contradicted(settings, wanted)
+    how = resampling or reading.known.resampling
+    tensors, changes = fitted(reading, wanted, how)
+    model = made(reading.source.family, **(settings | wanted))
+    filled(model, tensors, reading)
+    said = reading.known.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
+    preprocessing = preprocessing_of(pair(model.config["img_size"]), said)
+    count = model.config["num_classes"]
+    classes = reading.known.classes if len(reading.known.classes) == count else [f"class {k}" for k in range(count)]
+    provenance = {
+        "source": reading.source.name,
+        "file": contents.path.name,
+        "sha256": contents.sha256,
+        "assumed": [*reading.known.assumed, *changes],
+        "dropped": reading.dropped,
+    }
+    return dress(model, list(classes), preprocessing, provenance).eval()
+
+
+def only_reading(contents: Contents, source: str | None, overrides: Mapping[str, Any]) -> Reading:
+    """The checkpoint as the one source that it fits. Raises `StoreError` if it is none's, or several'."""
+    if source is not None:
+        check_name(source, names("weights.sources"), "source")
+        candidates = [find("weights.sources", source, "source")]
+    else:
+        candidates = [one for one in sources() if one.recognises(contents)]
+    if not candidates:
+        some = ", ".join(sorted(contents.tensors)[:5])
+        raise StoreError(
+            f"{contents.path} is no checkpoint of a ViT that Vitral knows (of {', '.join(names('weights.sources'))}). "
+            f"Its first tensors: {some}."
+        )
+    if len(candidates) > 1:
+        raise StoreError(
+            f"{contents.path} fits the names of {', '.join(one.name for one in candidates)}, which differ in how "
+            f"pixels are prepared. Say whose it is: --source {candidates[0].name}, or source=... in Python."
+        )
+    return as_of(contents, candidates[0], overrides)
+
+
+def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> Reading:
+    """A checkpoint in the names of one source. Raises `StoreError` for tensors that have no place."""
+    theirs = source.prepare(contents.tensors)
+    ours, used = inward(source.rules(theirs), theirs)
+    left = [name for name in theirs if name not in used]
+    dropped = {
+        name: reason for name in left for template, reason in source.dropped.items() if matched(template, [name])
+    }
+    if unknown := [name for name in left if name not in dropped]:
+        raise StoreError(
+            f"{contents.path}, read as of {source.name}, has tensors that have no place in the model: "
+            f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
+        )
+    known = source.known(contents)
+    contradicted(known.settings, overrides)
+    return Reading(source, ours, source.settings(ours, known.settings | dict(overrides)), known, dropped)
+
+
+def contradicted(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a setting that the checkpoint contradicts, with both values."""
+    for name, value in wanted.items():
+        found = settings.get(name)
+        if name not in FREE and found is not None and found != value:
+            raise ConfigError(f"{name}={value} was asked for, but the checkpoint is of {name}={found}.")
+
+
+def fitted(reading: Reading, wanted: Mapping[str, Any], how: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Our tensors for the image size, classes and channels asked for, and what was done to them in words."""
+    tensors, done = dict(reading.tensors), []
+    old, new = pair(reading.settings["img_size"]), pair(wanted.get("img_size", reading.settings["img_size"]))
+    if old != new and "pos_embed" in tensors:
+        patch = pair(reading.settings["patch_size"])
+        grids = [(size[0] // patch[0], size[1] // patch[1]) for size in (old, new)]
+        tensors["pos_embed"] = resampled(tensors["pos_embed"], grids[0], grids[1], how)
+        done.append(
+            f"positions of {grids[0][0]} x {grids[0][1]} patches resampled to {grids[1][0]} x {grids[1][1]} by {how}"
+        )
+    classes = wanted.get("num_classes", reading.settings["num_classes"])
+    if classes != reading.settings["num_classes"]:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
+        done.append(f"a new head for {classes} classes, untrained" if classes else "the head left out")
+    channels, kernel = wanted.get("in_channels", reading.settings["in_channels"]), tensors["patch_embed.proj.weight"]
+    if channels != kernel.shape[1]:
+        tensors["patch_embed.proj.weight"] = spread(kernel, channels)
+        done.append(f"the first kernel's {kernel.shape[1]} channels made {channels}: {SPREADING}")
+    return tensors, done
+
+
+SPREADING = "summed for one channel, else repeated and scaled so that equal channels give the same"
+
+
+def spread(kernel: Tensor, channels: int) -> Tensor:
+    """A kernel for other channels: summed for one (a grey image as three equal channels), else repeated in turn."""
+    if channels == 1:
+        return kernel.sum(dim=1, keepdim=True)
+    repeated = kernel[:, [channel % kernel.shape[1] for channel in range(channels)]]
+    return repeated * (kernel.shape[1] / channels)
+
+
+@torch.no_grad()
+def filled(model: nn.Module, tensors: Mapping[str, Tensor], reading: Reading) -> None:
+    """Put the tensors into the model, all of them and into every place but a new head's.
+
+    Raises `StoreError` for what is missing, has another shape, or was not used.
+    """
+    own = model.state_dict()
+    biases = {name for name in own if name.endswith("attn.qkv.bias") and name not in tensors}
+    new_head = {
+        name for name in own if name.startswith("head.") and not any(key.startswith("head.") for key in tensors)
+    }
+    missing = [name for name in own if name not in tensors and name not in biases | new_head]
+    extra = [name for name in tensors if name not in own]
+    wrong = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if missing or extra:
+        raise StoreError(
+            f"Read as of {reading.source.name}, the checkpoint "
+            + " and ".join(
+                f"{word} {', '.join(some[:4])}{', ...' if len(some) > 4 else ''}"
+                for word, some in (("lacks", missing), ("has no use for", extra))
+                if some
+            )
+            + "."
+        )
+    if wrong:
+        first = wrong[0]
+        raise StoreError(
+            f"{first} has shape {tuple(tensors[first].shape)} in the checkpoint, where the model it seems to be of has "
+            f"{tuple(own[first].shape)}."
+        )
+    for name in biases:
+        own[name].zero_()
+    try:
+        model.load_state_dict({**own, **tensors}, strict=True)
+    except RuntimeError as error:
+        raise StoreError(f"The checkpoint does not fit its own model: {str(error).splitlines()[-1].strip()}") from error
+
+
+def is_published(path: str | Path) -> bool:
+    """Whether a path is a file or folder that holds no run of Vitral's but may hold a checkpoint."""
+    own = Path(path)
+    if own.is_dir():
+        files = (
+            "model.safetensors",
+            "pytorch_model.bin",
+            "model.safetensors.index.json",
+            "pytorch_model.bin.index.json",
+        )
+        return not (own / "model.json").is_file() and any((own / name).is_file() for name in files)
+    return own.is_file() and not (own.parent / "model.json").is_file()

@@ -1,0 +1,183 @@
+"""Read a checkpoint's tensors without running anything that is in it.
+
+safetensors, whole or in shards with an index; PyTorch's files with `weights_only=True`; NumPy's `.npz` without pickles.
+What a file is, its first bytes say, not its name.
+"""
+
+import argparse
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vitral.base.errors import StoreError, UnknownName
+from vitral.base.files import sha256
+
+WHOLE = ("model.safetensors", "pytorch_model.bin")  # of a folder, in the order they are looked for
+SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+INSIDE = ("state_dict", "model", "model_state_dict", "teacher", "module")  # where training scripts put the weights
+LARGEST = 2**36  # bytes: what a header may declare
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A checkpoint's tensors by name, what its `config.json` says, if there is one, and its hash."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    sha256: str
+
+    def beside(self, name: str) -> dict[str, Any]:
+        """What another JSON file in the checkpoint's folder says; nothing if there is none."""
+        return read_config((self.path if self.path.is_dir() else self.path.parent) / name)
+
+
+def read(path: Path, expected: str | None = None) -> Contents:
+    """A file, or a folder with one. Raises `StoreError` that says what is wrong with it, `UnknownName` if it is not.
+
+    `expected` is the file's SHA-256, where its publisher tells it.
+    """
+    if not path.exists():
+        raise UnknownName(f"There is no file or folder {path}.")
+    files, beside = ([path], path.parent) if path.is_file() else (files_in(path), path)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= tensors_of(file)
+    if not tensors:
+        raise StoreError(f"{path} holds no tensors.")
+    if broken := [name for name, tensor in tensors.items() if tensor.is_floating_point() and not finite(tensor)]:
+        raise StoreError(f"{path} holds values that are no numbers, in {', '.join(broken[:3])}: it is damaged.")
+    found = sha256(files[0])
+    if expected is not None and found != expected.lower():
+        raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged, or another file.")
+    return Contents(path, tensors, read_config(beside / "config.json"), found)
+
+
+def finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The checkpoint in a folder: one file, or the shards that an index names."""
+    for name in WHOLE:
+        if (folder / name).is_file():
+            return [folder / name]
+    for name in SHARDED:
+        if (folder / name).is_file():
+            listed = read_config(folder / name).get("weight_map")
+            if not isinstance(listed, dict) or not all(isinstance(value, str) for value in listed.values()):
+                raise StoreError(f"{folder / name} is no index of shards: it has no weight_map.")
+            shards = [folder / shard for shard in sorted(set(listed.values()))]
+            if outside := [shard for shard in shards if shard.parent != folder or shard.is_symlink()]:
+                raise StoreError(f"{folder / name} names {outside[0]}, which is not in its folder.")
+            if missing := [str(shard) for shard in shards if not shard.is_file()]:
+                raise StoreError(f"{folder / name} names shards that are not there: {', '.join(missing)}.")
+            return shards
+    raise StoreError(f"{folder} holds no checkpoint: looked for {', '.join((*WHOLE, *SHARDED))}.")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing if there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} is no object of JSON.")
+    return content
+
+
+def tensors_of(file: Path) -> dict[str, Tensor]:
+    """The tensors in one file."""
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    if start.startswith(b"version https://git-lfs"):
+        raise StoreError(f"{file} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`.")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise StoreError(f"{file} is a web page: the address it came from did not give the file.")
+    if len(start) < 8:
+        raise StoreError(f"{file} has {len(start)} bytes: it is no checkpoint.")
+    if zipfile.is_zipfile(file) or start.startswith(b"PK"):
+        return from_zip(file)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LARGEST:
+        return from_safetensors(file)
+    return from_torch(file)
+
+
+def from_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise StoreError(f"{file} is damaged, or only the beginning of a file: {error}") from error
+
+
+def from_zip(file: Path) -> dict[str, Tensor]:
+    """PyTorch's or NumPy's archive, each member checked against its checksum first."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            size = file.stat().st_size
+            if large := [m.filename for m in members if m.file_size > LARGEST or m.file_size > 1100 * size]:
+                raise StoreError(f"{file} declares {large[0]} to be larger than it can be.")
+            if (damaged := archive.testzip()) is not None:
+                raise StoreError(f"{file} is damaged: {damaged} does not have its checksum.")
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{file} is damaged, or only the beginning of a file: {error}.") from error
+    return from_npz(file) if all(member.filename.endswith(".npy") for member in members) else from_torch(file)
+
+
+def from_npz(file: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name.replace("\\", "/"): archive[name] for name in archive.files}
+    except Exception as error:  # NumPy raises many kinds for a header that is not what it should be
+        raise StoreError(f"{file} is no archive of plain arrays: {error}.") from error
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
+    if wrong:
+        raise StoreError(f"{file} holds {wrong[0]} of type {arrays[wrong[0]].dtype}, which is no number.")
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def from_torch(file: Path) -> dict[str, Tensor]:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StoreError(
+            f"{file} cannot be read as a checkpoint of PyTorch without running code from it: {reason}"
+        ) from error
+    return {name: tensor.detach() for name, tensor in unwrapped(content, file).items()}
+
+
+def unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
+    """The weights among what a training script saved."""
+    for _ in range(4):
+        if not isinstance(content, Mapping):
+            break
+        inside = next((content[key] for key in INSIDE if isinstance(content.get(key), Mapping)), None)
+        if inside is None:
+            break
+        content = inside
+    if not isinstance(content, Mapping):
+        raise StoreError(f"{file} holds a {type(content).__name__}, not tensors by name.")
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    shared = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in tensors.items()}
+    if not tensors:
+        raise StoreError(
+            f"{file} holds no tensors by name; it has {', '.join(map(str, list(content)[:5])) or 'nothing'}."
+        )
+    return shared

@@ -1,0 +1,76 @@
+"""DINOv2 as its authors wrote it, with and without registers (Oquab et al. 2023; Darcet et al. 2024).
+
+timm's names but for registers and the gated MLP; training checkpoints number their blocks within chunks. CLS has a
+position of its own and registers have none: with registers, CLS and its position are kept as one vector.
+"""
+
+import re
+
+from vitral.weights.architecture import IMAGENET, Known
+from vitral.weights.reading import Contents
+from vitral.weights.rules import Rule, rule
+from vitral.weights.source import Source, Tensors
+from vitral.weights.sources.timm import rules as of_timm
+
+
+def recognises(contents: Contents) -> bool:
+    names = contents.tensors
+    return not contents.config and "mask_token" in names and any(name.endswith("ls1.gamma") for name in names)
+
+
+def unchunked(theirs: Tensors) -> Tensors:
+    """`blocks.2.7.norm1.weight` is block 7, in chunk 2."""
+    return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in theirs.items()}
+
+
+def prepare(theirs: Tensors) -> Tensors:
+    theirs = dict(unchunked(theirs))
+    if "register_tokens" in theirs and "pos_embed" in theirs and "cls_token" in theirs:
+        first, rest = theirs["pos_embed"][:, :1], theirs["pos_embed"][:, 1:]
+        theirs |= {"cls_token": theirs["cls_token"] + first, "pos_embed": rest}
+    return theirs
+
+
+def finish(theirs: Tensors) -> Tensors:
+    if "register_tokens" not in theirs:
+        return theirs
+    table = theirs["pos_embed"]
+    return {
+        **theirs,
+        "pos_embed": table.new_zeros(1, 1 + table.shape[1], table.shape[2]).index_copy(
+            1, table.new_tensor(range(1, 1 + table.shape[1])).long(), table
+        ),
+    }
+
+
+def rules(tensors: Tensors) -> list[Rule]:
+    own = [rule("reg_token", "register_tokens")]
+    gated = "blocks.0.mlp.w12.weight" in tensors or (
+        "blocks.0.mlp.fc1.weight" in tensors
+        and tensors["blocks.0.mlp.fc1.weight"].shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
+    )
+    if gated:
+        own += [
+            rule("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.w12.{p}"),
+            rule("blocks.{i}.mlp.fc2.{p}", "blocks.{i}.mlp.w3.{p}"),
+        ]
+    return own + [one for one in of_timm(tensors) if one.ours != "reg_token"]
+
+
+def known(contents: Contents) -> Known:
+    return Known(
+        preprocessing=IMAGENET,
+        assumed=("pixels of ImageNet's mean and deviation, as DINOv2's code",),
+        resampling="dinov2" if "register_tokens" not in contents.tensors else "timm",
+    )
+
+
+dinov2 = Source(
+    "dinov2",
+    recognises,
+    rules,
+    known,
+    dropped={"mask_token": "it stands for hidden patches while pre-training only"},
+    prepare=prepare,
+    finish=finish,
+)

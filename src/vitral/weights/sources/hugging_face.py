@@ -1,0 +1,249 @@
+"""Hugging Face's ViT, DeiT, DINOv2 (with registers too) and SigLIP's image tower.
+
+Their files spell names as transformers 4 did, also when version 5 writes them; version 5 spells them otherwise in
+memory. Both are read, the first is written. The `config.json` beside the weights says what the weights do not.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitral.base.errors import ConfigError
+from vitral.nn.block import LayerNorm
+from vitral.nn.family.block import LayerNorm5, LayerNorm12
+from vitral.nn.family.mlp import TanhMLP
+from vitral.nn.mlp import MLP
+from vitral.weights.architecture import Known
+from vitral.weights.reading import Contents
+from vitral.weights.rules import Rule, rule
+from vitral.weights.source import Source, Tensors
+
+PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
+NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
+ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
+PIXELS: dict[int, Any] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+
+
+def prefix_of(names: Mapping[str, Any]) -> str:
+    """What stands before `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing."""
+    return next((name.removesuffix(end) for name in names for end in PATCHES if name.endswith(end)), "")
+
+
+def recognises(contents: Contents) -> bool:
+    return any(name.endswith(PATCHES) for name in contents.tensors) and not any(
+        ".layers.0.blocks." in name or "rope" in name for name in contents.tensors
+    )
+
+
+def rules(tensors: Tensors) -> list[Rule]:
+    if "patch_embed.proj.weight" in tensors:
+        return spelled(written_prefix(tensors), kind_of(tensors))
+    return [one for kind in ("siglip", "dinov2", "vit") for one in spelled(prefix_of(tensors), kind)]
+
+
+def kind_of(ours: Tensors) -> str:
+    """Which of their classes holds a model with these tensors."""
+    if "pool.latent" in ours:
+        return "siglip"
+    return "dinov2" if "blocks.0.ls1.gamma" in ours else "vit"
+
+
+def written_prefix(ours: Tensors) -> str:
+    if kind_of(ours) == "siglip":
+        return "vision_model."
+    names = {"dinov2": "dinov2_with_registers." if "reg_token" in ours else "dinov2.", "vit": "vit."}
+    distilled = "dist_token" in ours
+    return ("deit." if distilled else names[kind_of(ours)]) if any(name.startswith("head.") for name in ours) else ""
+
+
+def spelled(m: str, kind: str) -> list[Rule]:
+    """The names of one of their classes below the prefix m, version 4 first."""
+    if kind == "siglip":
+        layer = f"{m}encoder.layers.{{i}}."
+        return [
+            rule("patch_embed.proj.{p}", f"{m}embeddings.patch_embedding.{{p}}"),
+            rule("pos_embed", f"{m}embeddings.position_embedding.weight"),
+            rule("norm.{p}", f"{m}post_layernorm.{{p}}"),
+            rule("head.{p}", "classifier.{p}"),
+            rule("blocks.{i}.norm1.{p}", f"{layer}layer_norm1.{{p}}"),
+            rule("blocks.{i}.norm2.{p}", f"{layer}layer_norm2.{{p}}"),
+            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}self_attn.{part}_proj.{{p}}" for part in "qkv")),
+            rule("blocks.{i}.attn.proj.{p}", f"{layer}self_attn.out_proj.{{p}}"),
+            *(rule(f"blocks.{{i}}.mlp.{part}.{{p}}", f"{layer}mlp.{part}.{{p}}") for part in ("fc1", "fc2")),
+            rule("pool.latent", f"{m}head.probe"),
+            rule("pool.q.{p}", f"{m}head.attention.q.{{p}}"),
+            rule("pool.kv.{p}", f"{m}head.attention.kv.{{p}}"),
+            rule("pool.proj.{p}", f"{m}head.attention.out_proj.{{p}}"),
+            rule("pool.norm.{p}", f"{m}head.layernorm.{{p}}"),
+            *(rule(f"pool.mlp.{part}.{{p}}", f"{m}head.mlp.{part}.{{p}}") for part in ("fc1", "fc2")),
+        ]
+    found = [
+        rule("cls_token", f"{m}embeddings.cls_token"),
+        rule("dist_token", f"{m}embeddings.distillation_token"),
+        rule("reg_token", f"{m}embeddings.register_tokens"),
+        rule("pos_embed", f"{m}embeddings.position_embeddings"),
+        rule("patch_embed.proj.{p}", f"{m}embeddings.patch_embeddings.projection.{{p}}"),
+        rule("norm.{p}", f"{m}layernorm.{{p}}"),
+        rule("head.head.{p}", "cls_classifier.{p}"),
+        rule("head.head_dist.{p}", "distillation_classifier.{p}"),
+        rule("head.{p}", "classifier.{p}"),
+    ]
+    for layer in (f"{m}encoder.layer.{{i}}.", f"{m}layers.{{i}}."):
+        first, second = ("norm1", "norm2") if kind == "dinov2" else ("layernorm_before", "layernorm_after")
+        inner, outer = ("mlp.fc1", "mlp.fc2") if kind == "dinov2" else ("intermediate.dense", "output.dense")
+        old, new = [f"attention.attention.{part}" for part in ("query", "key", "value")], ["q_proj", "k_proj", "v_proj"]
+        found += [
+            rule("blocks.{i}.norm1.{p}", f"{layer}{first}.{{p}}"),
+            rule("blocks.{i}.norm2.{p}", f"{layer}{second}.{{p}}"),
+            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}{part}.{{p}}" for part in old)),
+            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}attention.{part}.{{p}}" for part in new)),
+            rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.output.dense.{{p}}"),
+            rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.o_proj.{{p}}"),
+            rule("blocks.{i}.ls1.gamma", f"{layer}layer_scale1.lambda1"),
+            rule("blocks.{i}.ls2.gamma", f"{layer}layer_scale2.lambda1"),
+            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}{inner}.{{p}}"),
+            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}{outer}.{{p}}"),
+            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}mlp.fc1.{{p}}"),
+            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.fc2.{{p}}"),
+            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}mlp.weights_in.{{p}}"),
+            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.weights_out.{{p}}"),
+            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}mlp.gate_proj.{{p}}", f"{layer}mlp.up_proj.{{p}}"),
+            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.down_proj.{{p}}"),
+        ]
+    return found
+
+
+def prepare(theirs: Tensors) -> Tensors:
+    """The pool's projection apart, SigLIP's table as ours, and CLS's position into CLS where registers have none."""
+    found, m = dict(theirs), prefix_of(theirs)
+    for kind in ("weight", "bias"):
+        if (fused := found.pop(f"{m}head.attention.in_proj_{kind}", None)) is not None:
+            third = len(fused) // 3
+            found[f"{m}head.attention.q.{kind}"], found[f"{m}head.attention.kv.{kind}"] = fused[:third], fused[third:]
+    table = f"{m}embeddings.position_embedding.weight"
+    if table in found:
+        found[table] = found[table][None]
+    places, cls = f"{m}embeddings.position_embeddings", f"{m}embeddings.cls_token"
+    if f"{m}embeddings.register_tokens" in found and places in found:
+        found |= {cls: found[cls] + found[places][:, :1], places: found[places][:, 1:]}
+    return found
+
+
+def finish(theirs: Tensors) -> Tensors:
+    """`prepare` undone; CLS's position, which ours keeps in CLS, is zero."""
+    found, m = dict(theirs), prefix_of(theirs)
+    for kind in ("weight", "bias"):
+        parts = [found.pop(f"{m}head.attention.{part}.{kind}", None) for part in ("q", "kv")]
+        if parts[0] is not None and parts[1] is not None:
+            found[f"{m}head.attention.in_proj_{kind}"] = torch.cat([parts[0], parts[1]])
+    table, places = f"{m}embeddings.position_embedding.weight", f"{m}embeddings.position_embeddings"
+    if table in found:
+        found[table] = found[table][0]
+    if f"{m}embeddings.register_tokens" in found:
+        rows: Tensor = found[places]
+        found[places] = torch.cat([torch.zeros_like(rows[:, :1]), rows], dim=1)
+    return found
+
+
+def known(contents: Contents) -> Known:
+    """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what Vitral has no part for."""
+    said = contents.config
+    said = said.get("vision_config", said) if "hidden_size" not in said else said
+    if not said:
+        return Known(
+            assumed=("LayerNorm's epsilon 1e-12 and exact GELU, as transformers' ViT",), settings=dict(norm=LayerNorm12)
+        )
+    eps, activation = said.get("layer_norm_eps", 1e-12), said.get("hidden_act", "gelu")
+    if eps not in NORMS or (activation not in ACTIVATIONS and not said.get("use_swiglu_ffn")):
+        raise ConfigError(
+            f"config.json asks for layer_norm_eps={eps} and hidden_act={activation!r}; Vitral has "
+            f"{', '.join(map(str, NORMS))} and {', '.join(ACTIVATIONS)}."
+        )
+    size = said.get("image_size")
+    settings: dict[str, Any] = dict(norm=NORMS[eps], mlp=ACTIVATIONS.get(activation, MLP))
+    settings |= {"num_heads": said["num_attention_heads"]} if "num_attention_heads" in said else {}
+    settings |= {"img_size": (size, size) if isinstance(size, int) else tuple(size)} if size else {}
+    labels = contents.config.get("id2label", {})
+    return Known(
+        settings=settings,
+        preprocessing=pixels(contents.beside("preprocessor_config.json")),
+        classes=tuple(labels[key] for key in sorted(labels, key=int)),
+        resampling="hugging_face",
+    )
+
+
+def pixels(said: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
+        if theirs in said:
+            found[ours] = tuple(said[theirs])
+    if said.get("resample") in PIXELS:
+        found["interpolation"] = PIXELS[said["resample"]]
+    return found
+
+
+def writes(model: Any) -> dict[str, str]:
+    """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
+    ours, config = model.state_dict(), model.config
+    kind = kind_of(ours)
+    norm = next(eps for eps, part in NORMS.items() if eps == model.blocks[0].norm1.eps)
+    hidden = ours["blocks.0.mlp.fc2.weight"].shape[1]
+    said: dict[str, Any] = {
+        "hidden_size": config["embed_dim"],
+        "num_hidden_layers": config["depth"],
+        "num_attention_heads": config["num_heads"],
+        "intermediate_size": hidden,
+        "image_size": config["img_size"][0],
+        "patch_size": config["patch_size"][0],
+        "num_channels": config["in_channels"],
+        "layer_norm_eps": norm,
+        "hidden_act": "gelu_pytorch_tanh" if isinstance(model.blocks[0].mlp, TanhMLP) else "gelu",
+        "qkv_bias": True,
+    }
+    labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
+    names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
+    if kind == "siglip":
+        top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | said
+    elif kind == "dinov2":
+        gated = ours["blocks.0.mlp.fc1.weight"].shape[0] == 2 * hidden
+        own = {"mlp_ratio": config["mlp_ratio"], "use_swiglu_ffn": gated}
+        own |= {"num_register_tokens": config["tokens"]["reg_token"]} if "reg_token" in ours else {}
+        name, model_type = (
+            ("Dinov2WithRegisters", "dinov2_with_registers") if "reg_token" in ours else ("Dinov2", "dinov2")
+        )
+        top = {"model_type": model_type, "architectures": [f"{name}Model"]} | said | own
+    else:
+        name = "DeiT" if "dist_token" in ours else "ViT"
+        end = "ForImageClassificationWithTeacher" if "dist_token" in ours else "ForImageClassification"
+        top = {"model_type": name.lower(), "architectures": [name + (end if labels else "Model")]} | said
+    seen = model.preprocessing
+    read = {
+        "image_mean": list(seen.mean),
+        "image_std": list(seen.std),
+        "size": {"height": seen.size[0], "width": seen.size[1]},
+        "resample": next(number for number, name in PIXELS.items() if name == seen.interpolation),
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+    }
+    files = {"config.json": top | names, "preprocessor_config.json": read}
+    return {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
+
+
+hugging_face = Source(
+    "hugging_face",
+    recognises,
+    rules,
+    known,
+    dropped={
+        "{m}embeddings.mask_token": "it stands for hidden patches while pre-training only",
+        "{m}pooler.dense.{p}": "a layer of pre-training's, which their classifiers leave out too",
+        "{m}embeddings.position_ids": "a count",
+    },
+    prepare=prepare,
+    finish=finish,
+    writes=writes,
+)

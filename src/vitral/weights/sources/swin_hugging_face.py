@@ -1,0 +1,110 @@
+"""Hugging Face's Swin, in the names of transformers 4 (also in its files today) and of version 5 in memory."""
+
+import json
+import re
+from typing import Any
+
+from vitral.weights.architecture import Known
+from vitral.weights.reading import Contents
+from vitral.weights.rules import Rule, rule
+from vitral.weights.source import Source, Tensors
+from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of
+from vitral.weights.sources.swin_timm import BUFFER
+from vitral.weights.swin import TABLE, moved, swin_of, whole_tables
+
+MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
+END = "relative_position_bias_table"
+
+
+def recognises(contents: Contents) -> bool:
+    return any(name.endswith(PATCHES) for name in contents.tensors) and any(
+        name.endswith(END) for name in contents.tensors
+    )
+
+
+def prepare(theirs: Tensors) -> Tensors:
+    """Mergings at the start of the next stage; tables by the name that ours have, so that they can be made whole."""
+    found = {
+        re.sub(rf"attention\.(?:self|relative_position_bias)\.{END}$", TABLE, name): t for name, t in theirs.items()
+    }
+    return whole_tables(moved(found, MERGING, 1))
+
+
+def finish(theirs: Tensors) -> Tensors:
+    found = moved(theirs, MERGING, -1)
+    return {re.sub(rf"{re.escape(TABLE)}$", f"attention.self.{END}", name): tensor for name, tensor in found.items()}
+
+
+def rules(tensors: Tensors) -> list[Rule]:
+    m = prefix_of(tensors) if "patch_embed.proj.weight" not in tensors else "swin." if "head.weight" in tensors else ""
+    ours, layer = "layers.{s}.blocks.{i}.", f"{m}encoder.layers.{{s}}.blocks.{{i}}."
+    old, new = [f"attention.self.{part}" for part in ("query", "key", "value")], ["q_proj", "k_proj", "v_proj"]
+    return [
+        rule("patch_embed.proj.{p}", f"{m}embeddings.patch_embeddings.projection.{{p}}"),
+        rule("patch_embed.norm.{p}", f"{m}embeddings.norm.{{p}}"),
+        rule(f"{ours}norm1.{{p}}", f"{layer}layernorm_before.{{p}}"),
+        rule(f"{ours}norm2.{{p}}", f"{layer}layernorm_after.{{p}}"),
+        rule(f"{ours}attn.qkv.{{p}}", *(f"{layer}{part}.{{p}}" for part in old)),
+        rule(f"{ours}attn.qkv.{{p}}", *(f"{layer}attention.{part}.{{p}}" for part in new)),
+        rule(f"{ours}attn.proj.{{p}}", f"{layer}attention.output.dense.{{p}}"),
+        rule(f"{ours}attn.proj.{{p}}", f"{layer}attention.o_proj.{{p}}"),
+        rule(f"{ours}{TABLE}", f"{layer}{TABLE}"),
+        rule(f"{ours}mlp.fc1.{{p}}", f"{layer}intermediate.dense.{{p}}"),
+        rule(f"{ours}mlp.fc2.{{p}}", f"{layer}output.dense.{{p}}"),
+        rule(f"{ours}mlp.fc1.{{p}}", f"{layer}mlp.fc1.{{p}}"),
+        rule(f"{ours}mlp.fc2.{{p}}", f"{layer}mlp.fc2.{{p}}"),
+        rule("layers.{s}.downsample.norm.{p}", f"{m}encoder.layers.{{s}}.downsample.norm.{{p}}"),
+        rule("layers.{s}.downsample.reduction.{p}", f"{m}encoder.layers.{{s}}.downsample.reduction.{{p}}"),
+        rule("norm.{p}", f"{m}layernorm.{{p}}"),
+        rule("head.{p}", "classifier.{p}"),
+    ]
+
+
+def known(contents: Contents) -> Known:
+    said = contents.config
+    size, labels = said.get("image_size"), said.get("id2label", {})
+    return Known(
+        settings=dict(img_size=(size, size) if isinstance(size, int) else tuple(size)) if size else {},
+        preprocessing=pixels(contents.beside("preprocessor_config.json")),
+        classes=tuple(labels[key] for key in sorted(labels, key=int)),
+    )
+
+
+def writes(model: Any) -> dict[str, str]:
+    """`config.json`, from which transformers builds the model."""
+    config = model.config
+    labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
+    said = {
+        "model_type": "swin",
+        "architectures": ["SwinForImageClassification" if labels else "SwinModel"],
+        "image_size": config["img_size"][0],
+        "patch_size": config["patch_size"][0],
+        "num_channels": config["in_channels"],
+        "embed_dim": config["embed_dim"],
+        "depths": list(config["depths"]),
+        "num_heads": list(config["num_heads"]),
+        "window_size": config["window_size"],
+        "mlp_ratio": config["mlp_ratio"],
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "qkv_bias": True,
+    }
+    names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
+    return {"config.json": json.dumps(said | names, indent=2) + "\n"}
+
+
+swin_hugging_face = Source(
+    "swin_hugging_face",
+    recognises,
+    rules,
+    known,
+    family="swin",
+    dropped={
+        "{m}encoder.layers.{s}.blocks.{i}.attention.self.relative_position_index": BUFFER,
+        "{m}embeddings.mask_token": "it stands for hidden patches while pre-training only",
+    },
+    prepare=prepare,
+    finish=finish,
+    settings=swin_of,
+    writes=writes,
+)

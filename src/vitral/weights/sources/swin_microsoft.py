@@ -1,0 +1,54 @@
+"""Swin as its authors wrote it: patches are merged at the end of a stage, and tables of places are stored (Liu et al.
+2021)."""
+
+import re
+
+from vitral.weights.architecture import IMAGENET, Known
+from vitral.weights.reading import Contents
+from vitral.weights.rules import Rule
+from vitral.weights.source import Source, Tensors
+from vitral.weights.sources.swin_timm import BUFFER
+from vitral.weights.swin import moved, swin_of, whole_tables
+from vitral.weights.swin import rules as shared
+
+MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
+
+
+def recognises(contents: Contents) -> bool:
+    names = contents.tensors
+    return "layers.0.blocks.0.attn.qkv.weight" in names and "layers.0.downsample.reduction.weight" in names
+
+
+def rules(tensors: Tensors) -> list[Rule]:
+    return shared("head")
+
+
+def prepare(theirs: Tensors) -> Tensors:
+    return whole_tables(moved(theirs, MERGING, 1))
+
+
+def finish(theirs: Tensors) -> Tensors:
+    return moved(theirs, MERGING, -1)
+
+
+def known(contents: Contents) -> Known:
+    return Known(
+        preprocessing=IMAGENET | dict(crop=0.9),
+        assumed=("pixels of ImageNet's mean and deviation, the middle 0.9",),
+    )
+
+
+swin_microsoft = Source(
+    "swin_microsoft",
+    recognises,
+    rules,
+    known,
+    family="swin",
+    dropped={
+        "layers.{s}.blocks.{i}.attn.relative_position_index": BUFFER,
+        "layers.{s}.blocks.{i}.attn_mask": BUFFER,
+    },
+    prepare=prepare,
+    finish=finish,
+    settings=swin_of,
+)

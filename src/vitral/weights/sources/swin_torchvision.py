@@ -1,0 +1,75 @@
+"""torchvision's Swin: one list of stages and mergings, `features`, and an MLP that is a sequence."""
+
+import re
+
+from vitral.weights.architecture import IMAGENET, Known
+from vitral.weights.reading import Contents
+from vitral.weights.rules import Rule, rule
+from vitral.weights.source import Source, Tensors
+from vitral.weights.sources.swin_timm import BUFFER
+from vitral.weights.swin import TABLE, swin_of, whole_tables
+
+BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
+MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
+OURS = re.compile(r"(blocks|merging)\.(\d+)\.(.*)")
+
+
+def recognises(contents: Contents) -> bool:
+    return "features.1.0.attn.relative_position_bias_table" in contents.tensors
+
+
+def prepare(theirs: Tensors) -> Tensors:
+    """`features.5.2.attn...` is in stage 2, block 2; `features.4.norm` merges before it."""
+    found = {}
+    for name, tensor in theirs.items():
+        if block := BLOCK.fullmatch(name):
+            name = f"blocks.{int(block[1]) // 2}.{block[2]}"
+        elif (merge := MERGE.fullmatch(name)) and merge[1] != "0":
+            name = f"merging.{int(merge[1]) // 2}.{merge[2]}"
+        found[name] = tensor
+    return whole_tables(found)
+
+
+def finish(theirs: Tensors) -> Tensors:
+    places = {"blocks": 1, "merging": 0}
+    found = {}
+    for name, tensor in theirs.items():
+        if own := OURS.fullmatch(name):
+            name = f"features.{2 * int(own[2]) + places[own[1]]}.{own[3]}"
+        found[name] = tensor
+    return found
+
+
+def rules(tensors: Tensors) -> list[Rule]:
+    same = [f"{part}.{{p}}" for part in ("norm1", "norm2", "attn.qkv", "attn.proj")] + [TABLE]
+    return [
+        rule("patch_embed.proj.{p}", "features.0.0.{p}"),
+        rule("patch_embed.norm.{p}", "features.0.2.{p}"),
+        *(rule(f"layers.{{s}}.blocks.{{i}}.{name}", f"blocks.{{s}}.{{i}}.{name}") for name in same),
+        rule("layers.{s}.blocks.{i}.mlp.fc1.{p}", "blocks.{s}.{i}.mlp.0.{p}"),
+        rule("layers.{s}.blocks.{i}.mlp.fc2.{p}", "blocks.{s}.{i}.mlp.3.{p}"),
+        rule("layers.{s}.downsample.norm.{p}", "merging.{s}.norm.{p}"),
+        rule("layers.{s}.downsample.reduction.{p}", "merging.{s}.reduction.{p}"),
+        rule("norm.{p}"),
+        rule("head.{p}"),
+    ]
+
+
+def known(contents: Contents) -> Known:
+    return Known(
+        preprocessing=IMAGENET | dict(crop=0.9),
+        assumed=("pixels of ImageNet's mean and deviation, bicubic, the middle 0.9, as torchvision's weights",),
+    )
+
+
+swin_torchvision = Source(
+    "swin_torchvision",
+    recognises,
+    rules,
+    known,
+    family="swin",
+    dropped={"blocks.{s}.{i}.attn.relative_position_index": BUFFER},
+    prepare=prepare,
+    finish=finish,
+    settings=swin_of,
+)

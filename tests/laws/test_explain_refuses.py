@@ -1,0 +1,155 @@
+"""What cannot be explained is refused in a sentence: targets, grids, layers, patches, masks, batches, answers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tiny import tiny_vit
+from vitral import explain, watch
+from vitral.base.errors import ShapeError, UsageError
+from vitral.explain.trust import trust
+from vitral.explain.untrained import untrained_twin
+
+GRADIENTS = ("input_gradient", "integrated_gradients", "grad_cam", "chefer", "attention_gradient")
+
+
+@pytest.mark.parametrize("target", ["disk", 1.5, True, [0.5, 1.0], [[0], [1]], [None, 1]], ids=str)
+def test_a_target_that_is_no_class(vit, images, target):
+    with pytest.raises(UsageError, match="is no class: give its number"):
+        explain.occlusion(vit, images, target)
+
+
+@pytest.mark.parametrize("target", [3, np.int64(3), torch.tensor(3), [3, 3], np.array([3, 3]), torch.tensor([3, 3])])
+def test_targets_in_any_form(vit, images, target):
+    assert explain.input_gradient(vit, images, target).targets == (3, 3)
+
+
+@pytest.mark.parametrize(("grid", "error"), [((5, 5), ShapeError), ((0, 3), UsageError), ((2, 3, 1), UsageError)])
+@pytest.mark.parametrize("method", ["occlusion", "input_gradient", "integrated_gradients"])
+def test_a_grid_that_is_none(vit, images, method, grid, error):
+    with pytest.raises(error, match="grid"):
+        getattr(explain, method)(vit, images, grid=grid)
+
+
+@pytest.mark.parametrize("query", [[1, 2], 1.5, "grid", (1, 2, 3), True], ids=str)
+def test_a_query_that_is_none(vit, images, query):
+    with pytest.raises(UsageError, match="neither a token's index nor"):
+        explain.attention(vit, images, query=query)
+
+
+@pytest.mark.parametrize("chosen", [dict(layers=3), dict(layers=["a"]), dict(heads=1.5)], ids=str)
+def test_layers_and_heads_that_are_no_list(vit, images, chosen):
+    with pytest.raises(UsageError, match="is no list of numbers"):
+        explain.attention(vit, images, **chosen)
+
+
+@pytest.mark.parametrize("patch", [5, (0, 3), (1, 2, 3), "a"], ids=str)
+@pytest.mark.parametrize("name", ["similarity", "receptive_field"])
+def test_a_patch_that_is_none(vit, images, name, patch):
+    with pytest.raises(UsageError, match="no patch"):
+        getattr(explain, name)(vit, images, patch)
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (None, dict(rows=None), "rows=None is not known"),
+        (None, dict(rows=["a"]), "is not known"),
+        (None, dict(rows=[0.5]), "is not known"),
+        (None, dict(num_prefix_tokens=-1), "must be at least 0"),
+        (3, {}, "takes a torch.nn.Module, not a int"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_watched(vit, model, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        watch(vit if model is None else model, **arguments)
+
+
+def test_a_watch_sees_once(vit, images):
+    once = watch(vit)
+    with once:
+        vit(images)
+    with pytest.raises(UsageError, match="has seen a model already"), once:
+        vit(images)
+
+
+@pytest.mark.parametrize("method", ["attention", "occlusion", "chefer", "rollout"])
+def test_an_empty_batch(vit, images, method):
+    with pytest.raises(UsageError, match="the batch is empty"):
+        getattr(explain, method)(vit, images[:0])
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [np.zeros((2, 18, 8), bool), np.zeros((2, 16, 36), bool), np.zeros((1, 8, 18), bool), np.zeros((3, 8, 18), bool)],
+    ids=["turned", "twice as large", "one for two", "three for two"],
+)
+def test_masks_of_another_size(vit, images, masks):
+    with pytest.raises(ShapeError, match="give one an image"):
+        explain.attention_mass(vit, images, masks)
+
+
+def test_features_are_no_classes(images):
+    with pytest.raises(UsageError, match="not a score for each class"):
+        explain.chefer(tiny_vit(num_classes=0), images)
+
+
+@pytest.mark.parametrize("method", GRADIENTS)
+def test_gradients_are_recorded_also_in_inference_mode(vit, images, method):
+    expected = getattr(explain, method)(vit, images).values
+    with torch.inference_mode():
+        inside = images.clone()
+        np.testing.assert_allclose(getattr(explain, method)(vit, inside).values, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(getattr(explain, method)(vit, inside).values, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", GRADIENTS)
+def test_a_model_made_in_inference_mode_has_no_gradients(images, method):
+    with torch.inference_mode():
+        model = tiny_vit()
+    with pytest.raises(UsageError, match="inference_mode"):
+        getattr(explain, method)(model, images)
+
+
+def test_rounding_is_no_map(vit, images):
+    """With queries of zero all is uniform, but for what single precision rounds."""
+    for block in vit.blocks:
+        nn.init.zeros_(block.attn.qkv.weight)
+        nn.init.zeros_(block.attn.qkv.bias)
+    maps = explain.rollout(vit, images)
+    assert maps.constant == [0, 1]
+    assert all(one.sentence == "The map ranks nothing, so it cannot be tested." for one in trust(vit, images, maps))
+
+
+def test_noise_is_seldom_better_than_chance(vit):
+    from vitral.explain.controls.random import random
+
+    images = torch.randn(60, 3, 8, 18, generator=torch.Generator().manual_seed(0))
+    verdicts = [one.better_than_chance for one in trust(vit, images, random(vit, images))]
+    assert sum(verdicts) <= 9  # 1 in 21 is 3 of 60; 10 or more of 60 happen once in a thousand
+
+
+def test_an_image_that_does_not_divide_into_the_map_is_tested_all_the_same():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=3), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=3), nn.Flatten(), nn.Linear(8 * 12, 5)
+    )
+    images = torch.randn(1, 3, 32, 41)
+    maps = explain.tested(model, images, explain.grad_cam(model, images))
+    assert maps.grid == (3, 4) and maps.tested[0].startswith(("Tested", "The map ranks nothing"))
+    assert maps.tested[0] in maps.said_of(0)
+
+
+def test_nothing_of_what_was_learned_is_left_in_the_untrained_twin():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.class_embedding = nn.Parameter(torch.full((4,), 7.0))
+            self.inner = nn.MultiheadAttention(4, 2)
+
+    odd = Odd()
+    with torch.no_grad():
+        for parameter in odd.parameters():
+            parameter.fill_(7.0)
+    assert not any((parameter == 7).any() for parameter in untrained_twin(odd).parameters())

@@ -1,0 +1,152 @@
+"""What a model's answer is read from is found by asking it, and methods start there."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from peers import shaken, timm
+from tiny import redraw, tiny_vit
+from vitral import explain, watch
+from vitral.base.errors import UsageError, WatchError
+from vitral.explain.reading import Tail, tokens_read
+from vitral.nn.family.head import DistilledHead
+from vitral.nn.family.pool import FirstTwo, MeanPool
+
+REGISTERS = {"cls_token": 1, "reg_token": 2}
+
+
+@pytest.mark.parametrize(
+    ("parts", "read"),
+    [
+        ({}, (0,)),
+        (dict(pool=MeanPool), tuple(range(1, 7))),
+        (dict(tokens=REGISTERS, pool=MeanPool), tuple(range(3, 9))),
+        (dict(tokens={}, pool=MeanPool), tuple(range(6))),
+        (dict(tokens={"cls_token": 1, "dist_token": 1}, pool=FirstTwo, head=DistilledHead), (0, 1)),
+    ],
+    ids=["CLS", "patches, though there is CLS", "patches, with registers", "all", "CLS and distillation"],
+)
+def test_the_tokens_that_the_answer_depends_on(parts, read, images):
+    model = tiny_vit(**parts)
+    assert tokens_read(model, images) == read
+    modes = [(part.training, len(part._forward_hooks)) for part in model.modules()]
+    with torch.inference_mode():
+        assert tokens_read(model, images) == read
+    assert [(part.training, len(part._forward_hooks)) for part in model.modules()] == modes
+
+
+def test_a_model_that_says_all_classes_alike_is_taken_to_read_cls(images):
+    model = tiny_vit()
+    nn.init.zeros_(model.head.weight)
+    assert tokens_read(model, images) == (0,)
+
+
+def peer(**changes):
+    sizes = dict(img_size=(16, 32), patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
+    return shaken(timm.models.vision_transformer.VisionTransformer(**(sizes | changes)))
+
+
+PEERS = {
+    "timm, mean pool beside CLS": lambda: peer(global_pool="avg"),
+    "timm, mean pool, registers": lambda: peer(global_pool="avg", reg_tokens=2),
+    "timm EVA-02": lambda: shaken(
+        timm.models.eva.Eva(img_size=(16, 32), patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
+    ),
+}
+
+
+@pytest.mark.parametrize("make", PEERS.values(), ids=PEERS)
+def test_methods_start_from_the_patches_where_those_are_read(make):
+    model, images = make(), torch.randn(2, 3, 16, 32)
+    with torch.no_grad(), watch(model, rows="all") as seen:
+        model(images)
+    prefix = len(seen.layers[0].tokens.prefix)
+    assert prefix
+    weights = [layer.weights().mean(1) for layer in seen.layers]
+    n = weights[0].shape[-1]
+    row = torch.zeros(2, n)
+    row[:, prefix:] = 1 / (n - prefix)
+    rolled = row[:, None]
+    for own in reversed(weights):
+        rolled = rolled / 2 + rolled @ own / 2
+    expected = rolled[:, 0, prefix:]
+    expected = expected * expected.shape[1] / expected.sum(1, keepdim=True)
+    maps = explain.rollout(model, images)
+    np.testing.assert_allclose(maps.merged.reshape(2, -1), expected, rtol=1e-4)
+    raw = explain.attention(model, images)
+    assert raw.reader == "the mean of all patches"
+    last = seen.layers[-1].weights()[:, :, prefix:, prefix:].mean(2)
+    last = last * last.shape[-1] / last.sum(-1, keepdim=True)
+    np.testing.assert_allclose(raw.values[:, -1].reshape(*last.shape), last, rtol=1e-4)
+    assert not explain.attention_gradient(model, images).constant
+
+
+def test_the_tail_is_the_model_after_its_blocks(vit, images):
+    tail = Tail(vit, images)
+    tokens = torch.randn(5, 7, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(tail(tokens), vit.head(vit.norm(tokens)[:, 0]))
+        torch.testing.assert_close(tail.answer, vit(images))
+    assert tail.whole
+
+
+@pytest.mark.parametrize("make", PEERS.values(), ids=PEERS)
+def test_the_logit_lens_ends_with_the_models_own_answer(make):
+    """Of a token that all others are equal to, the head says what the model would."""
+    model, images = make(), torch.randn(2, 3, 16, 32)
+    lens = explain.logit_lens(model, images)
+    tail = Tail(model, images)
+    with torch.no_grad():
+        alike = tail.seen.stream[-1][:, 3:4].expand_as(tail.seen.stream[-1])
+        torch.testing.assert_close(lens[:, -1, 3], tail(alike))
+
+
+class Folded(nn.Module):
+    """Attention whose heads stand in the batch: written out with `bmm`, or three-dimensional SDPA."""
+
+    num_prefix_tokens, grid = 1, (2, 4)
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.patch = how, nn.Conv2d(3, 16, 4, 4)
+        self.cls, self.qkv, self.head = nn.Parameter(torch.zeros(1, 1, 16)), nn.Linear(16, 48), nn.Linear(16, 5)
+        redraw(self)
+
+    def forward(self, images):
+        x = self.patch(images).flatten(2).mT
+        x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
+        q, k, v = self.qkv(x).reshape(len(x), 9, 3, 4, 4).permute(2, 0, 3, 1, 4)
+        if self.how != "apart":
+            q, k, v = (part.flatten(0, 1) for part in (q, k, v))
+        if self.how == "bmm":
+            out = torch.bmm(torch.softmax(q @ k.mT / 2, dim=-1), v)
+        else:
+            out = nn.functional.scaled_dot_product_attention(q, k, v)
+        out = out.reshape(len(x), 4, 9, 4).transpose(1, 2).flatten(2)
+        return self.head((x + out)[:, 0])
+
+
+@pytest.mark.parametrize("how", ["bmm", "sdpa"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_heads_that_stand_in_the_batch_are_taken_for_heads(how, count):
+    images = torch.randn(count, 3, 8, 16)
+    plain, folded = Folded("apart"), Folded(how)
+    for method in (explain.attention, explain.rollout, explain.chefer, explain.attention_gradient):
+        expected, found = method(plain, images), method(folded, images)
+        assert found.values.shape == expected.values.shape
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-3, atol=1e-4)
+
+
+def test_groups_of_unknown_tokens_have_no_map():
+    """Attention over every other patch of a row, folded into the batch: such groups are not recognised."""
+
+    class Dilated(Folded):
+        def forward(self, images):
+            x = self.patch(images).permute(0, 2, 3, 1).unflatten(2, (2, 2)).transpose(2, 3).reshape(-1, 2, 16)
+            q, k, v = self.qkv(x).reshape(len(x), 2, 3, 4, 4).permute(2, 0, 3, 1, 4)
+            out = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+            return self.head((x + out).reshape(len(images), -1, 16).mean(1))
+
+    with pytest.raises((UsageError, WatchError), match=r"attends over [48] sequences for a batch of [12] images"):
+        explain.attention(Dilated("apart"), torch.randn(2, 3, 8, 16))
