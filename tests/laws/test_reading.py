@@ -150,3 +150,36 @@ def test_groups_of_unknown_tokens_have_no_map():
 
     with pytest.raises((UsageError, WatchError), match=r"attends over [48] sequences for a batch of [12] images"):
         explain.attention(Dilated("apart"), torch.randn(2, 3, 8, 16))
+
+
+def test_attention_in_a_form_that_is_not_known_is_counted():
+    """Heads that are mixed between softmax and values ("talking heads") are not seen, and that is said."""
+
+    class Talking(Folded):
+        def forward(self, images):
+            x = self.patch(images).flatten(2).mT
+            x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
+            q, k, v = self.qkv(x).reshape(len(x), 9, 3, 4, 4).permute(2, 0, 3, 1, 4)
+            mixed = torch.softmax(q @ k.mT / 2, dim=-1).flip(1) * 0.5
+            x = x + (mixed @ v).transpose(1, 2).flatten(2)
+            return self.head((x + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0])
+
+    maps = explain.attention(Talking("apart"), torch.randn(2, 3, 8, 16))
+    assert len(maps.layers) == 1
+    assert "1 more softmaxes over tokens were formed" in maps.caption
+
+
+def test_channels_are_not_taken_for_patches():
+    """32 sequences of channels where 2 x 4 patches were projected."""
+
+    class Channels(Folded):
+        num_prefix_tokens = grid = None
+
+        def forward(self, images):
+            x = self.patch(images).flatten(2)  # (b, 16 channels, 8 patches)
+            x = torch.cat([x, x], 1)[:, :15]
+            x = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
+            return self.head(torch.cat([x, x[:, :1]], 1).mean(2))
+
+    with pytest.raises((UsageError, WatchError), match="15 patches are no square grid"):
+        explain.attention(Channels("apart"), torch.randn(2, 3, 8, 16))

@@ -112,9 +112,14 @@ def total(parts: Iterable[Tensor]) -> Tensor:
 
 @dataclass
 class Seen:
-    """What a watched model did. `stream` (with `stream=True`) is what entered each block, then what left the last."""
+    """What a watched model did. `stream` (with `stream=True`) is what entered each block, then what left the last.
+
+    `missed` counts softmaxes over tokens that were not seen to be multiplied by values: attention, perhaps, in a form
+    that is not known.
+    """
 
     layers: list[Layer] = field(default_factory=list)
+    missed: int = 0
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
 
     @property

@@ -69,7 +69,7 @@ def tokens_of(model: nn.Module, n: int, projected: Grid | None, image: Grid | No
     if said is None and learned:
         said = learned
     if said is None:
-        said = n - math.isqrt(n) ** 2
+        said = 0 if projected is not None else n - math.isqrt(n) ** 2
         if said > MOST_PREFIX_TOKENS:
             raise UsageError(
                 f"{n} tokens are no square grid with a few more before it. Say how many: num_prefix_tokens=..."

@@ -187,8 +187,10 @@ class watch(TorchFunctionMode):
         elif func in SOFTMAX:
             if (weights := from_softmax(result, args, kwargs)) is not None:
                 self.softmaxes.append(weights)
+                self.seen.missed += 1
         elif func in PRODUCT:
             call = from_product(result, args, self.softmaxes)
+            self.seen.missed -= call is not None
         elif func in RESHAPED and any(args[0] is weights for weights in self.softmaxes):
             self.softmaxes.append(result)
         elif func is F.conv2d or func is torch.conv2d:

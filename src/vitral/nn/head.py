@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class CLSPool(nn.Module):
     """Read the first token: the class token, which has gathered what it needs (Dosovitskiy et al. 2021, equation 4)."""
 
-    def __init__(self, embed_dim: int, num_heads: int):
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int):
         super().__init__()
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:

@@ -47,7 +47,7 @@ class VisionTransformer(nn.Module):
         mlp(embed_dim, hidden_dim)                                  where each thinks for itself
         norm(embed_dim)
         block(attn, mlp, embed_dim, norm)                           how a mixer and an MLP make a layer
-        pool(embed_dim, num_heads)                                  tokens, num_prefix_tokens -> (B, D)
+        pool(embed_dim, num_heads, hidden_dim)                      tokens, num_prefix_tokens -> (B, D)
         head(embed_dim, num_classes)
 
     A part that must know where the tokens stand has a method `place(grid, num_prefix_tokens)`; one that draws its own
@@ -104,7 +104,7 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             block(mixer(embed_dim, num_heads), mlp(embed_dim, hidden_dim), embed_dim, norm) for _ in range(depth)
         )
-        self.pool = pool(embed_dim, num_heads)
+        self.pool = pool(embed_dim, num_heads, hidden_dim)
         self.norm = nn.Identity() if getattr(pool, "norms", False) else norm(embed_dim)
         self.head = head(embed_dim, num_classes) if num_classes else nn.Identity()
         self.each_part_with("place", self.grid, self.num_prefix_tokens)

@@ -24,7 +24,7 @@ from vitral.nn.family.mixer import (
     WindowMixing,
 )
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool
+from vitral.nn.family.pool import FirstTwo, MeanPool, TanhAttentionPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition, SinCosStart
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
@@ -83,7 +83,7 @@ NO_TOKENS: Settings = dict(tokens={})
 DISTILLED: Settings = dict(tokens={"cls_token": 1, "dist_token": 1}, pool=FirstTwo, head=DistilledHead)
 GIANT2: Settings = dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=4096 / 1536, mlp=SwiGLU)
 DINOV3: Settings = REGISTERS | SCALED | dict(mixer=RotaryAttention, position=NoPosition, norm=LayerNorm5)
-SIGLIP: Settings = NO_TOKENS | dict(position=PatchPosition, pool=AttentionPool, mlp=TanhMLP)
+SIGLIP: Settings = NO_TOKENS | dict(position=PatchPosition, pool=TanhAttentionPool, mlp=TanhMLP)
 SIMPLE: Settings = NO_TOKENS | dict(position=SinCosPosition, pool=MeanPool)
 
 # name with the size left open, the sizes there are, patch, image, parts

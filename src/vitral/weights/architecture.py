@@ -17,8 +17,8 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.mixer import QKNormAttention
-from vitral.nn.family.mlp import SwiGLU
-from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool
+from vitral.nn.family.mlp import SwiGLU, TanhMLP
+from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
 from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.position import LearnedPosition
@@ -69,7 +69,7 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         mlp_ratio=ratio(embed_dim, hidden),
         tokens=tokens,
         **head_of(tensors),
-        **pool_of(tensors, tokens),
+        **pool_of(tensors, tokens, known),
     )
     if gated:
         found["mlp"] = SwiGLU
@@ -103,9 +103,9 @@ def head_of(tensors: Tensors) -> dict[str, Any]:
     return dict(num_classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0, head=nn.Linear)
 
 
-def pool_of(tensors: Tensors, tokens: Mapping[str, int]) -> dict[str, Any]:
+def pool_of(tensors: Tensors, tokens: Mapping[str, int], known: Mapping[str, Any]) -> dict[str, Any]:
     if "pool.latent" in tensors:
-        return dict(pool=AttentionPool)
+        return dict(pool=TanhAttentionPool if known.get("mlp") is TanhMLP else AttentionPool)
     if "pool.norm.weight" in tensors:
         return dict(pool=NormedMeanPool)
     if "head.head_dist.weight" in tensors:

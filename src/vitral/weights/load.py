@@ -199,6 +199,8 @@ def filled(model: nn.Module, tensors: Mapping[str, Tensor], reading: Reading) ->
         )
     for name in biases:
         own[name].zero_()
+    if all(tensor.dtype == torch.float64 for tensor in tensors.values() if tensor.is_floating_point()):
+        model.double()
     try:
         model.load_state_dict({**own, **tensors}, strict=True)
     except RuntimeError as error:

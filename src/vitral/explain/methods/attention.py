@@ -70,6 +70,8 @@ def attention(
         alike = next(place for place in range(len(kinds)) if len(set(kinds[place:])) == 1)
         chosen = seen.layers[alike:]
         left_out = f" Layers 0 to {alike - 1} have other grids or heads and are not shown."
+    if seen.missed:
+        left_out += f" {seen.missed} more softmaxes over tokens were formed whose products with values are not known."
     some_heads = pick(heads, chosen[0].num_heads, "head")
     tokens = chosen[0].tokens
     weights = torch.stack([read(layer, query, readers)[:, some_heads] for layer in chosen], dim=1).float()

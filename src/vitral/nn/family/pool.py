@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.nn.block import LayerNorm
+from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.head import CLSPool
 from vitral.nn.mlp import MLP
 
@@ -26,8 +27,8 @@ class NormedMeanPool(MeanPool):
 
     norms = True
 
-    def __init__(self, embed_dim: int, num_heads: int):
-        super().__init__(embed_dim, num_heads)
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int):
+        super().__init__(embed_dim, num_heads, hidden_dim)
         self.norm = LayerNorm(embed_dim)
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
@@ -46,7 +47,7 @@ class AttentionPool(nn.Module):
 
     mlp_part: type[nn.Module] = MLP
 
-    def __init__(self, embed_dim: int, num_heads: int):
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int):
         super().__init__()
         self.num_heads = num_heads
         self.latent = nn.Parameter(torch.empty(1, 1, embed_dim))
@@ -54,7 +55,7 @@ class AttentionPool(nn.Module):
         self.kv = nn.Linear(embed_dim, 2 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
         self.norm = LayerNorm(embed_dim)
-        self.mlp = self.mlp_part(embed_dim, 4 * embed_dim)
+        self.mlp = self.mlp_part(embed_dim, hidden_dim)
 
     def init_weights(self) -> None:
         nn.init.trunc_normal_(self.latent, std=self.latent.shape[-1] ** -0.5)
@@ -65,3 +66,9 @@ class AttentionPool(nn.Module):
         x = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n e -> b n (h e)")
         x = self.proj(x)
         return (x + self.mlp(self.norm(x)))[:, 0]
+
+
+class TanhAttentionPool(AttentionPool):
+    """With GELU by its tanh approximation, as SigLIP has it."""
+
+    mlp_part = TanhMLP

@@ -69,17 +69,22 @@ def rules(tensors: Tensors) -> list[Rule]:
         rule("pool.latent", f"{pool}probe"),
     ]
     inner = f"{pool}MultiHeadDotProductAttention_0"
-    found += [
-        rule("pool.q.weight", f"{inner}/query/kernel", layout=INTO_HEADS),
-        rule("pool.q.bias", f"{inner}/query/bias", layout=HEAD_BIASES),
-        rule("pool.kv.weight", f"{inner}/key/kernel", f"{inner}/value/kernel", layout=INTO_HEADS),
-        rule("pool.kv.bias", f"{inner}/key/bias", f"{inner}/value/bias", layout=HEAD_BIASES),
-        rule("pool.proj.weight", f"{inner}/out/kernel", layout=OUT_OF_HEADS),
-        rule("pool.proj.bias", f"{inner}/out/bias"),
-        *norm("pool.norm", f"{pool}LayerNorm_0"),
-        *dense("pool.mlp.fc1", f"{pool}MlpBlock_0/Dense_0"),
-        *dense("pool.mlp.fc2", f"{pool}MlpBlock_0/Dense_1"),
-    ]
+    asks = {f"{pool}probe", "pool.latent"} & set(tensors)
+    found += (
+        []
+        if not asks
+        else [
+            rule("pool.q.weight", f"{inner}/query/kernel", layout=INTO_HEADS),
+            rule("pool.q.bias", f"{inner}/query/bias", layout=HEAD_BIASES),
+            rule("pool.kv.weight", f"{inner}/key/kernel", f"{inner}/value/kernel", layout=INTO_HEADS),
+            rule("pool.kv.bias", f"{inner}/key/bias", f"{inner}/value/bias", layout=HEAD_BIASES),
+            rule("pool.proj.weight", f"{inner}/out/kernel", layout=OUT_OF_HEADS),
+            rule("pool.proj.bias", f"{inner}/out/bias"),
+            *norm("pool.norm", f"{pool}LayerNorm_0"),
+            *dense("pool.mlp.fc1", f"{pool}MlpBlock_0/Dense_0"),
+            *dense("pool.mlp.fc2", f"{pool}MlpBlock_0/Dense_1"),
+        ]
+    )
     if f"{root}pre_logits/kernel" in tensors or "head.2.weight" in tensors:
         return [*found, *dense("head.0", f"{root}pre_logits"), *dense("head.2", f"{root}head")]
     return [*found, *dense("head", f"{root}head")]

@@ -40,7 +40,9 @@ def recognises(contents: Contents) -> bool:
 
 def rules(tensors: Tensors) -> list[Rule]:
     if "patch_embed.proj.weight" in tensors:
-        return spelled(written_prefix(tensors), kind_of(tensors))
+        found = spelled(written_prefix(tensors), kind_of(tensors))
+        gated = tensors["blocks.0.mlp.fc1.weight"].shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
+        return sorted(found, key=lambda one: not (gated and "mlp.weights_" in one.theirs[0]))
     return [one for kind in ("siglip", "dinov2", "vit") for one in spelled(prefix_of(tensors), kind)]
 
 
@@ -185,6 +187,17 @@ def pixels(said: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def whole_ratio(width: int, hidden: int, gated: bool) -> int:
+    """Their DINOv2's `mlp_ratio`, a whole number. Raises `ConfigError` if none gives this hidden width."""
+    for ratio in range(1, 65):
+        if hidden == ((int(width * ratio * 2 / 3) + 7) // 8 * 8 if gated else width * ratio):
+            return ratio
+    raise ConfigError(
+        f"hf cannot hold an MLP of {hidden} hidden numbers for {width} in a model with LayerScale: its DINOv2 takes "
+        "whole multiples. What can hold it: timm."
+    )
+
+
 def writes(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     ours, config = model.state_dict(), model.config
@@ -209,7 +222,7 @@ def writes(model: Any) -> dict[str, str]:
         top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | said
     elif kind == "dinov2":
         gated = ours["blocks.0.mlp.fc1.weight"].shape[0] == 2 * hidden
-        own = {"mlp_ratio": config["mlp_ratio"], "use_swiglu_ffn": gated}
+        own: dict[str, Any] = {"mlp_ratio": whole_ratio(config["embed_dim"], hidden, gated), "use_swiglu_ffn": gated}
         own |= {"num_register_tokens": config["tokens"]["reg_token"]} if "reg_token" in ours else {}
         name, model_type = (
             ("Dinov2WithRegisters", "dinov2_with_registers") if "reg_token" in ours else ("Dinov2", "dinov2")

@@ -23,12 +23,15 @@ POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc1.{p}", "mlp
 def rules(tensors: Tensors) -> list[Rule]:
     distilled = {"head_dist.weight", "head.head_dist.weight"} & set(tensors)
     heads = [("head.head", "head"), ("head.head_dist", "head_dist")] if distilled else [("head", "head")]
+    asks = {"attn_pool.latent", "pool.latent"} & set(tensors)
+    pool = (
+        [rule(f"pool.{part}", f"attn_pool.{part}") for part in POOL] if asks else [rule("pool.norm.{p}", "fc_norm.{p}")]
+    )
     return [
         *(rule(name) for name in ("cls_token", "dist_token", "reg_token", "pos_embed", "patch_embed.proj.{p}")),
         *(rule(f"blocks.{{i}}.{name}") for name in LAYER),
         rule("norm.{p}"),
-        rule("pool.norm.{p}", "fc_norm.{p}"),
-        *(rule(f"pool.{part}", f"attn_pool.{part}") for part in POOL),
+        *pool,
         *(rule(f"{ours}.{{p}}", f"{theirs}.{{p}}") for ours, theirs in heads),
     ]
 

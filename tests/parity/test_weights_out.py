@@ -1,0 +1,162 @@
+"""What Vitral writes, other libraries load with strict checking, and answer the same; and what they read comes back.
+
+Google's `.npz` has no reader here but timm's, which is independent of ours.
+"""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_weights_in import CLASSES, agree, hf_answer, images_of
+
+from tiny import redraw
+from vitral.base.errors import ConfigError
+from vitral.nn.family.block import LayerNorm12, ScaledBlock
+from vitral.nn.family.head import DistilledHead
+from vitral.nn.family.mixer import QKNormAttention
+from vitral.nn.family.mlp import SwiGLU, TanhMLP
+from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
+from vitral.nn.family.position import PatchPosition
+from vitral.nn.family.swin import SwinTransformer
+from vitral.nn.vit import VisionTransformer
+from vitral.store.model import dress
+from vitral.weights.convert import write
+from vitral.weights.load import published
+
+timm = pytest.importorskip("benchmarks.peers").timm
+torchvision = pytest.importorskip("benchmarks.peers").torchvision
+transformers = pytest.importorskip("transformers")
+
+SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES)
+NAMES = [f"name {index}" for index in range(CLASSES)]
+REGISTERS = dict(tokens={"cls_token": 1, "reg_token": 3})
+DISTILLED = dict(tokens={"cls_token": 1, "dist_token": 1}, pool=FirstTwo, head=DistilledHead)
+
+
+def ours(**parts):
+    model = redraw(VisionTransformer(**(SIZES | parts)))
+    return dress(model, NAMES if model.config["num_classes"] else [], model.preprocessing, {}).double()
+
+
+TO_TIMM = {
+    "plain": ({}, {}),
+    "registers": (REGISTERS, dict(reg_tokens=3)),
+    "registers without positions": (REGISTERS | dict(position=PatchPosition), dict(reg_tokens=3, no_embed_class=True)),
+    "LayerScale": (dict(block=ScaledBlock), dict(init_values=0.1)),
+    "query-key norm": (dict(mixer=QKNormAttention), dict(qk_norm=True)),
+    "mean pool": (dict(tokens={}, pool=MeanPool), dict(class_token=False, global_pool="avg", fc_norm=False)),
+    "mean pool, then norm": (dict(pool=NormedMeanPool), dict(global_pool="avg")),
+    "attention pool": (dict(tokens={}, pool=AttentionPool), dict(class_token=False, global_pool="map")),
+    "SwiGLU": (dict(mlp=SwiGLU), dict(mlp_layer=timm.layers.SwiGLUPacked, mlp_ratio=4.0, act_layer="silu")),
+}
+
+
+@pytest.mark.parametrize(("parts", "theirs"), TO_TIMM.values(), ids=TO_TIMM)
+def test_timm_loads_what_is_written(parts, theirs, tmp_path):
+    model = ours(**parts)
+    write(model, tmp_path, "timm")
+    sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES)
+    peer = timm.models.vision_transformer.VisionTransformer(**(sizes | theirs)).eval().double()
+    peer.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    back = published(tmp_path, num_heads=4)
+    assert {name: tensor.shape for name, tensor in back.state_dict().items()} == {
+        name: tensor.shape for name, tensor in model.state_dict().items()
+    }
+    assert all(
+        torch.equal(tensor, model.state_dict()[name].float()) or torch.equal(tensor, model.state_dict()[name])
+        for name, tensor in back.double().state_dict().items()
+    )
+    assert back.classes == tuple(NAMES)
+    agree(peer, model, images_of((32, 32)))
+
+
+TO_HF = {
+    "ViT": (dict(norm=LayerNorm12), "AutoModelForImageClassification"),
+    "ViT, tanh": (dict(mlp=TanhMLP), "AutoModelForImageClassification"),
+    "DeiT distilled": (DISTILLED, "DeiTForImageClassificationWithTeacher"),
+    "DINOv2": (dict(block=ScaledBlock, num_classes=0), "AutoModel"),
+    "DINOv2, SwiGLU": (dict(block=ScaledBlock, num_classes=0, mlp=SwiGLU, mlp_ratio=1.5), "AutoModel"),
+    "DINOv2 with registers": (REGISTERS | dict(block=ScaledBlock, num_classes=0, position=PatchPosition), "AutoModel"),
+    "SigLIP": (
+        dict(tokens={}, position=PatchPosition, pool=TanhAttentionPool, mlp=TanhMLP, num_classes=0, mlp_ratio=4.0),
+        "SiglipVisionModel",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parts", "kind"), TO_HF.values(), ids=TO_HF)
+def test_transformers_loads_what_is_written(parts, kind, tmp_path):
+    model = ours(**parts)
+    write(model, tmp_path, "hf")
+    peer, report = getattr(transformers, kind).from_pretrained(
+        tmp_path, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
+    )
+    lacking = {name for name in report["missing_keys"] if "mask_token" not in name}
+    assert not lacking and not report["unexpected_keys"] and not report["mismatched_keys"]
+    agree(peer.eval(), model, images_of((32, 32)), hf_answer)
+
+
+@pytest.mark.parametrize("parts", [{}, dict(head=None)], ids=["linear head", "hidden head"])
+def test_torchvision_loads_what_is_written(parts, tmp_path):
+    from vitral.nn.head import MLPHead
+
+    model = ours(**({"head": MLPHead} if parts else {}))
+    write(model, tmp_path, "torchvision")
+    peer = torchvision.models.VisionTransformer(
+        32, 8, 2, 4, 32, 64, num_classes=CLASSES, representation_size=32 if parts else None
+    )
+    peer.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    agree(peer.eval().double(), model, images_of((32, 32)))
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, dict(tokens={}, pool=TanhAttentionPool, position=PatchPosition)], ids=["CLS", "MAP"]
+)
+def test_timm_reads_the_npz_that_is_written(parts, tmp_path):
+    model = ours(mlp=TanhMLP, **(parts | dict(mlp_ratio=4.0))).float()
+    write(model, tmp_path, "npz")
+    theirs = dict(class_token=False, global_pool="map") if parts else {}
+    sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
+    peer = timm.models.vision_transformer.VisionTransformer(**sizes, **theirs, act_layer="gelu_tanh").eval()
+    peer.load_pretrained(str(tmp_path / "model.npz"))
+    with torch.no_grad():
+        torch.testing.assert_close(peer(images_of((32, 32)).float()), model(images_of((32, 32)).float()))
+    agree(peer.double(), published(tmp_path / "model.npz"), images_of((32, 32)))
+
+
+SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES, window_size=4)
+
+
+@pytest.mark.parametrize("format", ["timm", "hf", "torchvision"])
+def test_each_loads_the_swin_that_is_written(format, tmp_path):
+    model = redraw(SwinTransformer(img_size=32, **SWIN)).double()
+    dress(model, NAMES, model.preprocessing, {})
+    write(model, tmp_path, format)
+    if format == "hf":
+        peer, report = transformers.AutoModelForImageClassification.from_pretrained(
+            tmp_path, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
+        )
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+        return agree(peer.eval(), model, images_of((32, 32)), hf_answer)
+    if format == "timm":
+        peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, **SWIN)
+    else:
+        peer = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=CLASSES)
+    state = load_file(tmp_path / "model.safetensors")
+    buffers = {name: tensor for name, tensor in peer.state_dict().items() if name.endswith("relative_position_index")}
+    peer.load_state_dict(state | buffers, strict=True)
+    return agree(peer.eval().double(), model, images_of((32, 32)))
+
+
+@pytest.mark.parametrize(
+    ("parts", "format", "message"),
+    [
+        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*What can hold it: timm, hf"),
+        (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*What can hold it: timm"),
+        (dict(pool=NormedMeanPool), "npz", "npz has no place for pool.norm"),
+    ],
+    ids=str,
+)
+def test_what_a_format_cannot_hold_is_refused_with_what_can(parts, format, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        write(ours(**parts), tmp_path / "out", format)
+    assert not (tmp_path / "out").exists()
