@@ -56,7 +56,13 @@ def prepared(data: Dataset, which: int) -> tuple[np.ndarray, Tensor]:
 
 
 def row(
-    model: nn.Module, pixels: np.ndarray, images: Tensor, methods: Sequence[str], caption: str, tested: bool = True
+    model: nn.Module,
+    pixels: np.ndarray,
+    images: Tensor,
+    methods: Sequence[str],
+    caption: str,
+    tested: bool = True,
+    columns: int = 6,
 ) -> bytes:
     """One image by several methods, with a word below a map that is no better than chance."""
     drawn = []
@@ -66,7 +72,7 @@ def row(
         if tested and not trust(model, images, maps)[0].better_than_chance:
             below = "no better than chance"
         drawn.append(Drawn(method, maps.merged[0], maps.sign == "signed", below))
-    return png(maps_figure(pixels[0], drawn, caption))
+    return png(maps_figure(pixels[0], drawn, caption, columns))
 
 
 def methods_picture() -> Image.Image:
@@ -74,7 +80,7 @@ def methods_picture() -> Image.Image:
     which = first_right(model, data)
     shown = data.classes[data.test.labels[which]]
     caption = f"Three shapes; the one with the white dot, here the {shown}, is the answer."
-    return opened(row(model, *prepared(data, which), names("explain.methods"), caption))
+    return opened(row(model, *prepared(data, which), names("explain.methods"), caption, columns=5))
 
 
 def samples_picture() -> Image.Image:

@@ -115,6 +115,7 @@ def cost() -> str:
     lines += [f"| {kind} | {peak / 2**20:,.0f} MiB | {peak / plain:.2f}x |" for kind, peak in memory.items()]
     seconds = rolling["seconds"]
     mebi = {name: rolling[f"{name}_bytes"] / 2**20 for name in ("extra", "q_and_k", "chunk")}
+    paged = rolling["extra_bytes_paged"] / 2**20
     watched = (
         f"Watched, it takes {1 / watching['pairs']['ratio']:.2f} of a plain forward's time ({1 / high:.2f} to "
         f"{1 / low:.2f}, {watching['pairs']['rounds']} interleaved pairs)."
@@ -123,8 +124,9 @@ def cost() -> str:
         f"Rollout of CLS on {rolling['tokens']:,} tokens and {rolling['heads']} heads: {seconds['rows']:.1f} s row by "
         f"row, {seconds['whole matrices']:.1f} s by whole matrices ({rolling['speedup']:.1f} times), "
         f"{seconds['forming the weights alone']:.1f} s to form the weights alone, which no exact rollout can save. It "
-        f"needs {mebi['extra']:.0f} MiB more than a plain forward; q and k of all layers are {mebi['q_and_k']:.0f} "
-        f"MiB, a chunk of weights {mebi['chunk']:.0f} MiB."
+        f"keeps q and k of all layers, {mebi['q_and_k']:.0f} MiB, and a chunk of weights, {mebi['chunk']:.0f} MiB; "
+        f"the process's peak is {mebi['extra']:.0f} MiB above a plain forward's with glibc's default allocator, which "
+        f"counts the holes it keeps, and {paged:.0f} MiB where every tensor has pages of its own."
     )
     return "\n\n".join(["\n".join(lines), watched, rolled])
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vitral.nn.patch import PatchEmbedding
     from vitral.nn.vit import VisionTransformer
     from vitral.nn.zoo import create, list_models
-    from vitral.store.model import load
     from vitral.store.predict import predict
+    from vitral.weights.load import load
 
 HOMES = {
     "Attention": "nn.attention",
@@ -29,7 +29,7 @@ HOMES = {
     "VisionTransformer": "nn.vit",
     "create": "nn.zoo",
     "list_models": "nn.zoo",
-    "load": "store.model",
+    "load": "weights.load",
     "load_image": "data.image",
     "predict": "store.predict",
     "watch": "explain.watch",

@@ -17,10 +17,11 @@ from vitral.nn.zoo import MODELS, create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
 from vitral.store.foreign import foreign, is_foreign
-from vitral.store.model import dress, load
+from vitral.store.model import dress
 from vitral.train.checkpoint import PREFIX
 from vitral.train.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
 from vitral.train.recipe import Recipe
+from vitral.weights.load import load
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
 

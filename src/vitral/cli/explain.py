@@ -18,7 +18,8 @@ class Options:
     model: Annotated[
         str,
         Option(
-            "A run folder, a checkpoint in it, timm:NAME, a Hugging Face folder, or file.py:Name.",
+            "A run folder, a checkpoint in it, a published checkpoint, timm:NAME, a Hugging Face folder, or "
+            "file.py:Name.",
             positional=True,
         ),
     ]

@@ -9,13 +9,13 @@ import numpy as np
 from vitral.base.config import Option, check
 from vitral.cli import say
 from vitral.cli._images import read_images
-from vitral.store.model import load
 from vitral.store.predict import probabilities
+from vitral.weights.load import load
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[str, Option("A run folder, such as runs/shapes-1.", positional=True)]
+    model: Annotated[str, Option("A run folder, such as runs/shapes-1, or a published checkpoint.", positional=True)]
     images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
     top: Annotated[int, Option("How many classes to name for each image.", low=1, high=1000)] = 3
     on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read.")] = "fail"

@@ -31,61 +31,70 @@ class Tail:
         observer = watch(model, rows=[0], stream=True)
         with torch.no_grad(), observer as self.seen:
             self.answer = answered(model, images)
-        self.model, self.images, stream = model, images, observer.stream
-        assert stream is not None
-        self.block = stream.units[-1] if stream.units else None
-        self.leaving = None if self.block is None else stream.left.get(id(self.block))
-        if self.leaving is None or self.leaving.ndim != 3:
-            raise UsageError(f"{type(model).__name__} has no blocks whose tokens (B, N, D) could be read.")
-
-    @property
-    def whole(self) -> bool:
-        """Whether what the last block's module gives is the stream itself, not a branch that is added to it."""
-        return self.seen.stream[-1] is self.leaving
+        self.model, self.images, self.block = model, images, last_block(observer)
+        leaving = self.seen.stream[-1] if self.seen.stream else None
+        assert observer.stream is not None
+        if self.block is None or leaving is None or observer.stream.left.get(id(self.block)) is not leaving:
+            raise UsageError(f"{type(model).__name__} has no last block that gives the tokens that are read.")
 
     def __call__(self, tokens: Float[Tensor, "b n d"]) -> Tensor:
-        """Gradients are recorded from the tokens on, if they are where this is called."""
-        recording = torch.is_grad_enabled()
-
-        def exchange(module: nn.Module, args: tuple, output: Any) -> Any:
-            torch.set_grad_enabled(recording)
-            if isinstance(output, Tensor):
-                return tokens
-            return type(output)(tokens if part is first_tensor(output) else part for part in output)
-
+        """Of tokens of any batch."""
         assert self.block is not None
-        hook = self.block.register_forward_hook(exchange)
+        hook = self.block.register_forward_hook(lambda module, args, output: exchanged(output, tokens))
         try:
-            with torch.no_grad():
-                return answered(self.model, self.images)
+            return answered(self.model, self.images)
         finally:
             hook.remove()
+
+
+def last_block(observer: watch) -> nn.Module | None:
+    """The module that a watched model's last block is."""
+    return observer.stream.units[-1] if observer.stream is not None and observer.stream.units else None
+
+
+def exchanged(output: Any, tokens: Tensor) -> Any:
+    """What a block gives, with other tokens."""
+    if isinstance(output, Tensor):
+        return tokens
+    return type(output)(tokens if part is first_tensor(output) else part for part in output)
 
 
 def tokens_read(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[int, ...]:
     """The tokens of the last block that the answer depends on; none if there are no such tokens, as with windows.
 
-    Where a model's blocks cannot be told, or its answer depends on none yet: CLS if it has one, else all.
+    Where a model's blocks cannot be told, or its answer depends on none yet: CLS if it has one, else all. Two forward
+    passes of one image, the second recording from the last block on.
     """
-    first = images[:1]
-    try:
-        tail = Tail(model, first)
-    except UsageError:
-        with torch.no_grad(), watch(model, rows=[0]) as seen:
+    with torch.inference_mode(False), torch.no_grad():
+        first = images[:1].clone()
+        observer = watch(model, rows=[0], stream="blocks")
+        with observer as seen:
             answered(model, first)
+        block = last_block(observer)
+        if block is None or seen.layers[-1].windows is not None:
+            return without_asking(seen)
+        left: list[Tensor] = []
+
+        def record(module: nn.Module, args: tuple, output: Any) -> Any:
+            torch.set_grad_enabled(True)
+            tokens = first_tensor(output)
+            if tokens is None or not tokens.is_floating_point():
+                return output
+            left.append(tokens.detach().clone().requires_grad_())
+            return exchanged(output, left[-1])
+
+        hook = block.register_forward_hook(record)
+        try:
+            answer = answered(model, first)
+        finally:
+            hook.remove()
+    if not left or left[-1].ndim != 3 or not answer.requires_grad or answer.ndim != 2:
         return without_asking(seen)
-    if tail.seen.layers[-1].windows is not None:
-        return ()
-    assert tail.leaving is not None
     with torch.inference_mode(False), torch.enable_grad():
-        tokens = tail.leaving.detach().clone().requires_grad_()
-        answer = tail(tokens)
-        if not answer.requires_grad or answer.ndim != 2:
-            return without_asking(tail.seen)
         signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
-        slope = torch.autograd.grad((answer * signs).sum(), tokens)[0]
-    found = (slope.abs().sum(dim=(0, 2)) > 0).nonzero()[:, 0].tolist()
-    return tuple(found) or without_asking(tail.seen)
+        slope = torch.autograd.grad((answer * signs).sum(), left[-1], allow_unused=True)[0]
+    found = () if slope is None else (slope.abs().sum(dim=(0, 2)) > 0).nonzero()[:, 0].tolist()
+    return tuple(found) or without_asking(seen)
 
 
 def without_asking(seen: Seen) -> tuple[int, ...]:

@@ -12,9 +12,13 @@ from torch import Tensor, nn
 
 
 class Stream:
-    """Notes what enters and leaves the elements of a model's lists, in this thread, until it is removed."""
+    """Notes what enters and leaves the elements of a model's lists, in this thread, until it is removed.
 
-    def __init__(self, model: nn.Module):
+    `keeps=False` notes which of them are blocks, and none of their tensors.
+    """
+
+    def __init__(self, model: nn.Module, keeps: bool = True):
+        self.keeps = keeps
         self.thread = threading.get_ident()
         self.running: list[nn.Module] = []
         self.units: list[nn.Module] = []
@@ -37,7 +41,9 @@ class Stream:
             return
         given = first_tensor((*args, *kwargs.values()))
         outside = not any(id(part) in self.elements for part in (*self.running, module))
-        if given is not None and self.units and self.after is None and outside:
+        if given is not None and not self.keeps:
+            given = given.new_empty(0)
+        if given is not None and self.keeps and self.units and self.after is None and outside:
             self.after = given if given.shape == self.entered[id(self.units[-1])].shape else None
         self.running.append(module)
         if given is not None and id(module) in self.elements:
@@ -48,7 +54,7 @@ class Stream:
             return
         if self.running and self.running[-1] is module:
             self.running.pop()
-        if id(module) in self.elements and (given := first_tensor(output)) is not None:
+        if self.keeps and id(module) in self.elements and (given := first_tensor(output)) is not None:
             self.left[id(module)] = given
 
     def attended(self) -> None:

@@ -110,8 +110,8 @@ class watch(TorchFunctionMode):
     `rows`: `"prefix"` computes the rows of CLS and the other tokens before the patches as they pass; a list of token
     indices computes those; `"all"` keeps q and k (2·layers·B·N·D values), so that rows can be chosen afterwards.
     `num_prefix_tokens` is the model's own, or deduced (see `explain.tokens`), unless given. `stream=True` also keeps
-    what enters each block and what leaves the last. `edit` changes the weights before they meet the values (see
-    `explain.edits`); the rows seen are then the changed ones.
+    what enters each block and what leaves the last; `"blocks"` finds the blocks and keeps nothing. `edit` changes the
+    weights before they meet the values (see `explain.edits`); the rows seen are then the changed ones.
 
     Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 
@@ -124,7 +124,7 @@ class watch(TorchFunctionMode):
         rows: Rows = "prefix",
         num_prefix_tokens: int | None = None,
         *,
-        stream: bool = False,
+        stream: bool | Literal["blocks"] = False,
         edit: Edit | None = None,
     ):
         super().__init__()
@@ -156,13 +156,13 @@ class watch(TorchFunctionMode):
         super().__enter__()
         EAGER.__enter__()
         if self.keeps_stream:
-            self.stream = Stream(self.model)
+            self.stream = Stream(self.model, keeps=self.keeps_stream != "blocks")
         return self.seen
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.stream is not None:
             self.stream.remove()
-            self.seen.stream = self.stream.tokens
+            self.seen.stream = self.stream.tokens if self.stream.keeps else []
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.softmaxes.clear()

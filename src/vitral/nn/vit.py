@@ -154,7 +154,7 @@ class VisionTransformer(nn.Module):
     def embed(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
         """The sequence that enters the first block: prefix tokens, then patches, positions added."""
         patches = self.patch_embed(images)
-        prefix = [getattr(self, name).expand(len(images), -1, -1) for name in self.token_names]
+        prefix = [getattr(self, name).expand(images.shape[0], -1, -1) for name in self.token_names]
         return self.position(torch.cat([*prefix, patches], dim=1), self.pos_embed)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:

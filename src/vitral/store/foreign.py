@@ -22,7 +22,16 @@ CONFIG = "config.json"  # of a Hugging Face folder
 
 def is_foreign(name: str) -> bool:
     """Whether a model's name is `timm:NAME` or a Hugging Face folder."""
-    return name.startswith(TIMM) or (Path(name) / CONFIG).is_file()
+    return name.startswith(TIMM) or "model_type" in config_of(Path(name))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """What a folder's `config.json` says; nothing if there is none that can be read. timm's has no `model_type`."""
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def foreign(name: str) -> Classifier:

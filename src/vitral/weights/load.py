@@ -19,12 +19,14 @@ from vitral.nn.patch import Size, pair
 from vitral.nn.zoo import made
 from vitral.store.classifier import Classifier
 from vitral.store.model import dress
+from vitral.store.model import load as load_run
 from vitral.weights.architecture import Known, preprocessing_of
 from vitral.weights.reading import Contents, read
 from vitral.weights.rules import inward, matched
 from vitral.weights.source import Source
 
 FREE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # what may differ from the checkpoint
+UNSEEN = ("num_heads", "img_size", "position")  # what no tensor says, and without which sizes cannot be read
 PIXELS = ("mean", "std", "crop", "interpolation")
 
 
@@ -37,6 +39,20 @@ class Reading:
     settings: dict[str, Any]
     known: Known
     dropped: dict[str, str]
+
+
+def load(path: str | Path, code: str | None = None, **overrides: Any) -> Classifier:
+    """A run folder or a checkpoint in it as it is, or a published checkpoint as `published` reads it, in eval mode.
+
+    Raises what `store.model.load` and `published` raise, and `ConfigError` for overrides of a run.
+    """
+    if is_published(path):
+        return published(path, **overrides)
+    if overrides:
+        raise ConfigError(
+            f"{path} is a run of Vitral's, which is loaded as it was trained: {', '.join(overrides)} cannot be changed."
+        )
+    return load_run(path, code)
 
 
 def sources() -> list[Source]:
@@ -122,15 +138,17 @@ def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> R
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
         )
     known = source.known(contents)
+    said = known.settings | dict(overrides)
     contradicted(known.settings, overrides)
-    return Reading(source, ours, source.settings(ours, known.settings | dict(overrides)), known, dropped)
+    contradicted(source.settings(ours, {key: said[key] for key in UNSEEN if key in said}), overrides)
+    return Reading(source, ours, source.settings(ours, said), known, dropped)
 
 
 def contradicted(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for a setting that the checkpoint contradicts, with both values."""
     for name, value in wanted.items():
         found = settings.get(name)
-        if name not in FREE and found is not None and found != value:
+        if name not in FREE and found is not None and found != value and not isinstance(found, type):
             raise ConfigError(f"{name}={value} was asked for, but the checkpoint is of {name}={found}.")
 
 

@@ -145,9 +145,10 @@ def from_npz(file: Path) -> dict[str, Tensor]:
             arrays = {name.replace("\\", "/"): archive[name] for name in archive.files}
     except Exception as error:  # NumPy raises many kinds for a header that is not what it should be
         raise StoreError(f"{file} is no archive of plain arrays: {error}.") from error
-    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
-    if wrong:
-        raise StoreError(f"{file} holds {wrong[0]} of type {arrays[wrong[0]].dtype}, which is no number.")
+    if wrong := [
+        name for name, array in arrays.items() if getattr(array, "dtype", np.dtype(object)).kind not in "fiub"
+    ]:
+        raise StoreError(f"{file} holds {wrong[0]}, which is no array of numbers.")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 

@@ -28,11 +28,12 @@ def logit_lens(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tens
     """
     with evaluating(model):
         tail = Tail(model, images)
-        if not tail.whole or tail.answer.ndim != 2:
+        if tail.answer.ndim != 2:
             raise UsageError(
-                f"{type(model).__name__} has no blocks that pass their tokens on to a head with an answer (B, K), so "
-                "no head could be applied after each."
+                f"{type(model).__name__} answers {tuple(tail.answer.shape)}, not (B, K): it has no head to apply."
             )
+        if any(tokens.ndim != 3 for tokens in tail.seen.stream):
+            raise UsageError(f"The blocks of {type(model).__name__} pass on maps, not tokens (B, N, D).")
         stream = torch.stack(tail.seen.stream, dim=1)
         n = stream.shape[2]
         each = rearrange(stream, "b l n d -> (b l n) 1 d")

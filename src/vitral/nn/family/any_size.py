@@ -40,7 +40,7 @@ class AnySizeViT(VisionTransformer):
         below, right = (-side % patch for side, patch in zip(images.shape[2:], self.patch_embed.patch_size))
         maps = self.patch_embed.proj(F.pad(images, (0, right, 0, below)))
         grid = maps.shape[2], maps.shape[3]
-        prefix = [getattr(self, name).expand(len(images), -1, -1) for name in self.token_names]
+        prefix = [getattr(self, name).expand(images.shape[0], -1, -1) for name in self.token_names]
         tokens = torch.cat([*prefix, rearrange(maps, "b d gy gx -> b (gy gx) d")], dim=1)
         assert self.pos_embed is not None
         return self.position(tokens, resampled(self.pos_embed, self.grid, grid, self.resampling, always=True))

@@ -65,5 +65,5 @@ def stochastic_depth(blocks: Sequence[nn.Module], rate: float) -> None:
 def drop(share: float, module: nn.Module, args: tuple, out: Tensor) -> Tensor:
     if not (module.training and share):
         return out
-    stays = torch.rand(len(out), *[1] * (out.ndim - 1), device=out.device, dtype=out.dtype) >= share
+    stays = torch.rand(out.shape[0], *[1] * (out.ndim - 1), device=out.device, dtype=out.dtype) >= share
     return out * stays / (1 - share)

@@ -61,7 +61,7 @@ class AttentionPool(nn.Module):
         nn.init.trunc_normal_(self.latent, std=self.latent.shape[-1] ** -0.5)
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
-        q = rearrange(self.q(self.latent.expand(len(x), -1, -1)), "b n (h e) -> b h n e", h=self.num_heads)
+        q = rearrange(self.q(self.latent.expand(x.shape[0], -1, -1)), "b n (h e) -> b h n e", h=self.num_heads)
         k, v = rearrange(self.kv(x), "b n (two h e) -> two b h n e", two=2, h=self.num_heads)
         x = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n e -> b n (h e)")
         x = self.proj(x)

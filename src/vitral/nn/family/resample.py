@@ -54,7 +54,7 @@ def resampled(
     prefix = table.shape[1] - old[0] * old[1]
     if prefix < 0:
         raise ConfigError(f"A table of {table.shape[1]} positions is too small for a grid of {old[0]} x {old[1]}.")
-    if old == new and not always:
+    if not always and old == new:
         return table
     before, patches = table[:, :prefix], table[:, prefix:]
     exact = torch.promote_types(table.dtype, torch.float32)

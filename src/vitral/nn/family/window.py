@@ -68,7 +68,7 @@ class WindowAttention(Attention):
         bias = self.bias(window).to(q.dtype)
         if seen is not None:
             hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, HIDDEN)
-            bias = (bias + hidden[:, None]).repeat(len(x) // len(seen), 1, 1, 1)
+            bias = (bias + hidden[:, None]).repeat(x.shape[0] // seen.shape[0], 1, 1, 1)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(rearrange(x, "b h n e -> b n (h e)"))
 

@@ -1,0 +1,269 @@
+"""Damaged, foreign and hostile files are refused in a sentence: nothing crashes, runs code, or is read in part."""
+
+import argparse
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save, save_file
+
+from tiny import tiny_vit
+from vitral.base.errors import ConfigError, StoreError, UnknownName
+from vitral.store.model import dress
+from vitral.weights.convert import write
+from vitral.weights.load import load, published
+from vitral.weights.reading import read
+
+SAID = dict(source="timm", num_heads=4, trained_at=(8, 18))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return tiny_vit().state_dict()
+
+
+def in_torch(state):
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
+
+
+def in_old_torch(state):
+    content = io.BytesIO()
+    torch.save(state, content, _use_new_zipfile_serialization=False)
+    return content.getvalue()
+
+
+def in_npz(state, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("npz")
+    model = tiny_vit()
+    write(dress(model, list("abcde"), model.preprocessing, {}), folder, "npz")
+    return (folder / "model.npz").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def files(state, tmp_path_factory):
+    return {
+        "safetensors": save(state),
+        "torch": in_torch(state),
+        "torch before 1.6": in_old_torch(state),
+        "npz": in_npz(state, tmp_path_factory),
+    }
+
+
+KINDS = ("safetensors", "torch", "torch before 1.6", "npz")
+damaged = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_files_are_read(files, kind, tmp_path, state):
+    path = tmp_path / "file"
+    path.write_bytes(files[kind])
+    model = published(path, **(SAID if kind != "npz" else {"trained_at": (8, 18)}))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@damaged
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_the_beginning_of_a_file_is_refused(files, kind, tmp_path, share):
+    path = tmp_path / "file"
+    path.write_bytes(files[kind][: int(share * len(files[kind]))])
+    with pytest.raises(StoreError):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@damaged
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), start=st.booleans())
+def test_a_flipped_bit_is_refused_or_changes_a_number(files, kind, tmp_path, place, bit, start):
+    """safetensors and old torch files carry no checksum: there only what is structure can be found out."""
+    content = bytearray(files[kind])
+    content[int(place * (400 if start else len(content)))] ^= 1 << bit
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    try:
+        tensors = read(path).tensors
+    except StoreError:
+        return
+    assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
+
+
+class Runs:
+    def __reduce__(self):
+        return (exec, ("import pathlib; pathlib.Path('ran').touch()",))
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch", "npz"])
+def test_no_code_of_a_file_is_run(how, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "file"
+    if how == "torch":
+        torch.save({"blocks": Runs()}, path)
+    elif how == "pickle":
+        path.write_bytes(pickle.dumps({"blocks": Runs()}))
+    else:
+        with path.open("wb") as file:
+            np.savez(file, kernel=np.array([Runs()], dtype=object))
+    with pytest.raises(StoreError):
+        read(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "pointer of Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page"),
+        (b"\n  <html><head></head></html>        ", "is a web page"),
+        (b"", "has 0 bytes"),
+        (b"hello, world, this is text", "cannot be read as a checkpoint"),
+        (save({}), "holds no tensors"),
+        (save({"a": torch.tensor([1.0, float("nan")])}), "no numbers, in a: it is damaged"),
+        (in_torch([torch.zeros(3)]), "holds a list, not tensors by name"),
+        (in_torch({"epoch": 3}), "holds no tensors by name; it has epoch"),
+        (save({"weight": torch.zeros(3)}), "no checkpoint of a ViT that Vitral knows"),
+    ],
+    ids=range(10),
+)
+def test_what_is_no_checkpoint_is_named(content, message, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=message):
+        published(path)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("kernel.npy", bytes(200_000_000))
+    with pytest.raises(StoreError):
+        read(path)
+
+
+def test_training_scripts_wrap_the_weights(state, tmp_path):
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": wrapped, "args": argparse.Namespace(lr=1.0), "epoch": 3}, tmp_path / "checkpoint.pth")
+    torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
+
+
+@pytest.fixture
+def sharded(state, tmp_path):
+    names = sorted(state)
+    shards = {f"model-{number}.safetensors": names[number::2] for number in range(2)}
+    for file, own in shards.items():
+        save_file({name: state[name].contiguous() for name in own}, tmp_path / file)
+    index = {"weight_map": {name: file for file, own in shards.items() for name in own}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+def test_shards_are_read_together(sharded, state):
+    torch.testing.assert_close(dict(published(sharded, **SAID).state_dict()), dict(state))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "model-1.safetensors").unlink(), "names shards that are not there"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "has no weight_map"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "cannot be read as JSON"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"a": "../../secret.safetensors"}}'
+            ),
+            "not in its folder",
+        ),
+    ],
+    ids=range(4),
+)
+def test_an_index_that_is_wrong(sharded, change, message):
+    change(sharded)
+    with pytest.raises(StoreError, match=message):
+        read(sharded)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("norm.weight"), "lacks norm.weight"),
+        (lambda state: state.update(extra=torch.zeros(2)), "have no place in the model: extra"),
+        (lambda state: state.update({"norm.weight": torch.zeros(3)}), r"norm.weight has shape \(3,\)"),
+        (
+            lambda state: state.update({"blocks.1.mlp.fc1.weight": torch.zeros(3, 16)}),
+            "blocks.1.mlp.fc1.weight has shape",
+        ),
+        (lambda state: state.pop("blocks.1.attn.proj.bias"), "lacks blocks.1.attn.proj.bias"),
+        (lambda state: state.pop("patch_embed.proj.weight"), "nothing that is patch_embed.proj.weight"),
+    ],
+    ids=range(6),
+)
+def test_every_tensor_is_accounted_for(state, change, message, tmp_path):
+    changed = dict(state)
+    change(changed)
+    save_file(changed, tmp_path / "file")
+    with pytest.raises(StoreError, match=message):
+        published(tmp_path / "file", **SAID)
+
+
+@pytest.fixture
+def file(state, tmp_path):
+    save_file(state, tmp_path / "file")
+    return tmp_path / "file"
+
+
+def test_two_readings_that_both_fit_are_not_chosen_between(file):
+    with pytest.raises(StoreError, match=r"fits the names of deit, timm.*--source deit"):
+        published(file, num_heads=4, trained_at=(8, 18))
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        (dict(source="tim"), UnknownName, "no source 'tim'.*Did you mean 'timm'"),
+        (dict(source="timm"), StoreError, "number of heads is not in the weights"),
+        (dict(source="timm", num_heads=4), StoreError, "7 positions and 1 tokens.*trained_at"),
+        (dict(source="timm", num_heads=4, trained_at=(8, 12)), StoreError, "4 patches, but the checkpoint has 7"),
+        (dict(SAID, embed_dim=32), ConfigError, "embed_dim=32 was asked for, but the checkpoint is of embed_dim=16"),
+        (dict(SAID, img_size=(12, 12), resampling="tim"), ConfigError, "Did you mean 'timm'"),
+    ],
+    ids=range(6),
+)
+def test_what_must_be_said_and_what_contradicts(file, said, error, message):
+    with pytest.raises(error, match=message):
+        published(file, **said)
+
+
+def test_what_was_assumed_and_done_travels_with_the_model(file):
+    model = published(file, **SAID, img_size=(12, 12), num_classes=3, in_channels=1, std=(0.2, 0.2, 0.2))
+    assert model.provenance["source"] == "timm" and len(model.provenance["sha256"]) == 64
+    said = " ".join(model.provenance["assumed"])
+    for part in (
+        "mean and deviation 0.5",
+        "resampled to 3 x 2 by timm",
+        "a new head for 3 classes",
+        "3 channels made 1",
+    ):
+        assert part in said
+    assert model.preprocessing.std == (0.2, 0.2, 0.2) and model.preprocessing.size == (12, 12)
+    assert model(torch.randn(2, 1, 12, 12)).shape == (2, 3)
+
+
+def test_a_grey_image_is_what_three_equal_channels_are(file, state):
+    grey, colour = published(file, **SAID, in_channels=1), published(file, **SAID)
+    images = torch.randn(2, 1, 8, 18)
+    with torch.no_grad():
+        torch.testing.assert_close(grey(images), colour(images.expand(-1, 3, -1, -1)))
+
+
+def test_a_run_cannot_be_loaded_otherwise(tmp_path):
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ConfigError, match="loaded as it was trained: img_size cannot be changed"):
+        load(tmp_path, img_size=32)
