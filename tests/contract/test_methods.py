@@ -6,12 +6,15 @@ import re
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 
 import vitral.explain
 from tiny import tiny_vit
 from vitral import Maps
 from vitral.base.lookup import find, names
+from vitral.explain.measure import rank_correlation
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
+from vitral.nn.family.position import NoPosition
 
 METHODS, CONTROLS = names("explain.methods"), names("explain.controls")
 PIXELS = {"input_gradient", "integrated_gradients", "occlusion"}  # ask nothing of a model but its answer
@@ -81,6 +84,32 @@ def test_it_is_the_same_each_time_and_for_each_image_alone(method, vit, images):
         np.testing.assert_allclose(
             explain(vit, images[[place]]).values[0], together.values[place], rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_another_map_than_noise(method):
+    """Two draws of noise have nothing in common; a method's maps of two models of the same weights are the same."""
+    model, again = tiny_vit(), tiny_vit()
+    images = torch.randn(8, 3, 8, 18, generator=torch.Generator().manual_seed(0))
+    maps = method_of(method)(model, images).merged
+    noise = method_of("random")(model, images).merged
+    assert np.median(rank_correlation(maps, method_of(method)(again, images).merged)) > 0.999
+    assert abs(np.median(rank_correlation(maps, noise))) < 0.5
+
+
+@pytest.mark.parametrize("method", [*METHODS, "untrained"])
+@pytest.mark.parametrize("tokens", [{"cls_token": 1, "reg_token": 2}, {"cls_token": 1}], ids=["registers", "cls"])
+def test_a_value_stands_where_its_patch_does(method, tokens):
+    """Without positions a model sees a bag of patches: exchange some, and their values are exchanged, on any grid."""
+    model = tiny_vit(img_size=(8, 30), tokens=tokens, position=NoPosition)
+    images = torch.randn(2, 3, 8, 30, generator=torch.Generator().manual_seed(0))
+    target = model(images).argmax(1).tolist()
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+    patches = rearrange(images, "b c (gy y) (gx x) -> b (gy gx) c y x", gy=2, gx=5)[:, order]
+    moved = rearrange(patches, "b (gy gx) c y x -> b c (gy y) (gx x)", gy=2)
+    maps = method_of(method)(model, images, target).values.reshape(2, -1, 10)
+    again = method_of(method)(model, moved, target).values.reshape(2, -1, 10)
+    np.testing.assert_allclose(again, maps[:, :, order.numpy()], rtol=2e-3, atol=2e-3 * np.abs(maps).max())
 
 
 @every
