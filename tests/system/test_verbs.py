@@ -194,6 +194,7 @@ def test_with_json_standard_output_is_json_alone(vitral, trained, pictures):
         "predict": (trained.folder, pictures),
         "explain": (trained.folder, pictures / "0.png", "--layer", 0),
         "models": ("vit_nano*",),
+        "convert": (trained.folder, "out"),
         "data": ("shapes:n=8,size=16",),
     }
     assert {*commands, "train"} == set(names("cli"))

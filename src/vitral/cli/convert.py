@@ -1,7 +1,6 @@
-"""Write a model in another library's format: a published checkpoint or a run, as timm, transformers, torchvision or
-Google's code would have saved it.
+"""Write a run or a published checkpoint in another library's format.
 
-What was assumed of a published checkpoint, and what of it was left out and why, is printed.
+As timm, transformers, torchvision or Google's code would have saved it. What was assumed of a published checkpoint, and what of it was left out and why, is printed.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from vitral.base.errors import UsageError
 from vitral.explain.seen import Layer, Seen
 from vitral.explain.stream import first_tensor
 from vitral.explain.subject import answered
-from vitral.explain.watch import watch
+from vitral.explain.watch import EAGER, watch
 
 
 class Tail:
@@ -42,7 +42,8 @@ class Tail:
         assert self.block is not None
         hook = self.block.register_forward_hook(lambda module, args, output: exchanged(output, tokens))
         try:
-            return answered(self.model, self.images)
+            with EAGER:
+                return answered(self.model, self.images)
         finally:
             hook.remove()
 
@@ -85,7 +86,8 @@ def tokens_read(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[int
 
         hook = block.register_forward_hook(record)
         try:
-            answer = answered(model, first)
+            with EAGER:
+                answer = answered(model, first)
         finally:
             hook.remove()
     if not left or left[-1].ndim != 3 or not answer.requires_grad or answer.ndim != 2:
