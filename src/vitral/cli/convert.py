@@ -1,6 +1,7 @@
 """Write a run or a published checkpoint in another library's format.
 
-As timm, transformers, torchvision or Google's code would have saved it. What was assumed of a published checkpoint, and what of it was left out and why, is printed.
+As timm, transformers, torchvision or Google's code would have saved it. What was assumed of a published checkpoint, and
+what of it was left out and why, is printed.
 """
 
 from dataclasses import dataclass

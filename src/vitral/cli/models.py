@@ -15,7 +15,7 @@ from vitral.nn.cost import BlockCost, cost
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.zoo import MODELS, Model, create, list_models
 
-WIDE = 200  # columns, where there is no terminal that has some
+WIDE = 130  # columns that a table may need
 SINGLE = 4  # bytes of a number in single precision
 
 
@@ -42,6 +42,7 @@ def run(options: Options) -> dict[str, Any]:
     from rich.console import Console
 
     console = Console(stderr=options.json)
+    console.width = max(console.width, WIDE)  # a line that is cut short says less than one that a terminal wraps
     if options.pattern in MODELS:
         return one(options, console)
     found = list_models(options.pattern)
@@ -54,8 +55,8 @@ def run(options: Options) -> dict[str, Any]:
     table = tabled("model", "parameters", "image", "patch", "tokens", "width", "blocks", "heads")
     for row in rows:
         sizes = ("parameters", "img_size", "patch_size", "tokens", "embed_dim", "depth", "num_heads")
-        table.add_row(row["name"], *(shown(row[size]) for size in sizes))
-    console.print(table, width=None if console.is_terminal else WIDE, crop=False)
+        table.add_row(row["name"], *(shown(row[size], "×" if size.endswith("size") else "-") for size in sizes))
+    console.print(table, crop=False)
     return {"models": rows}
 
 
@@ -83,9 +84,9 @@ def listed_or_one(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, between: str) -> str:
     if isinstance(value, list):
-        return "×".join(map(str, value)) if len(value) == 2 else "-".join(map(str, value)) or "none"
+        return between.join(map(str, value)) or "none"
     return f"{value:,}" if value > 9_999 else str(value)
 
 
@@ -120,7 +121,7 @@ def one(options: Options, console: Any) -> dict[str, Any]:
     weights = sum(block.weights for block in found.blocks) * SINGLE
     sums = f"{found.parameters:,} parameters, {giga(found.macs)} MACs"
     console.print(f"{options.pattern}, one image of {height}×{width}: {sums}")
-    console.print(table, width=None if console.is_terminal else WIDE, crop=False)
+    console.print(table, crop=False)
     console.print(f"training keeps {memory(kept)} an image, {memory(kept + weights)} where no fused kernel is used")
     first = found.blocks[0]
     even = even_at(first)
