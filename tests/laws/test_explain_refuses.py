@@ -8,6 +8,7 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import explain, watch
 from vitral.base.errors import ShapeError, UsageError
+from vitral.explain.scoring import resolved
 from vitral.explain.trust import trust
 from vitral.explain.untrained import untrained_twin
 
@@ -65,6 +66,16 @@ def test_a_patch_that_is_none(vit, images, name, patch):
 def test_what_cannot_be_watched(vit, model, arguments, message):
     with pytest.raises(UsageError, match=message):
         watch(vit if model is None else model, **arguments)
+
+
+def test_a_query_of_a_grid_that_is_none(vit, images):
+    with pytest.raises(UsageError, match="5 is no patch"):
+        explain.query_grid(vit, images, queries=[5])
+
+
+def test_a_metric_that_is_none(vit):
+    with pytest.raises(UsageError, match="3 is no metric"):
+        resolved("explain.metrics", [3], "metric")
 
 
 def test_a_watch_sees_once(vit, images):

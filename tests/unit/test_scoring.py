@@ -151,7 +151,6 @@ def edges(model, images, target=None):
         (["rollout"], [], 4, "No metric was chosen"),
         ([], ["auroc"], 4, "No method was chosen"),
         (["rollout"], [edges], 4, "mark it with @measure"),
-        (["rollout"], [3], 4, "3 is no metric"),
         (["rollout"], ["auroc"], 0, "n=0: at least one image"),
         (["rollout"], ["auroc"], -3, "n=-3: at least one image"),
     ],

@@ -25,6 +25,6 @@ class Block(nn.Module):
         self.norm2 = norm(embed_dim)
         self.mlp = mlp
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))

@@ -13,7 +13,7 @@ from vitral.nn.mlp import MLP
 class TanhMLP(MLP):
     """GELU by its tanh approximation, as JAX computes it: Google's own checkpoints and SigLIP."""
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
@@ -28,6 +28,6 @@ class SwiGLU(nn.Module):
         self.fc1 = nn.Linear(embed_dim, 2 * hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
         gate, value = self.fc1(x).chunk(2, dim=-1)
         return self.fc2(F.silu(gate) * value)
