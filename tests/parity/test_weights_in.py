@@ -1,6 +1,7 @@
 """Tiny random models of other libraries, saved as those save them, give the same answers when Vitral reads them."""
 
 import argparse
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from tiny import redraw
+from vitral.base.errors import StoreError
+from vitral.nn.family.pool import MeanPool
 from vitral.weights.load import published
 
 timm = pytest.importorskip("benchmarks.peers").timm
@@ -189,6 +192,114 @@ def test_dinov2_as_its_authors_wrote_it(tmp_path):
         assert ours.provenance["source"] == "dinov2" and "mask_token" in ours.provenance["dropped"]
         agree(peer, ours, images_of((32, 32)), row=("DINOv2", "registers, blocks in chunks" if number else "registers"))
         peer.double()
+
+
+def in_double(peer):
+    """timm's frequencies in double precision: in single, as it keeps them, they are 1e-7 apart from any others.
+
+    It also forms places in single precision, which is exact only where a side is a power of two.
+    """
+    count = len(peer.rope.periods)
+    peer.rope.periods = 100.0 ** (torch.arange(count, dtype=torch.float64) / count)
+    return peer
+
+
+def in_single(peer):
+    """Hugging Face's angles stay as they are in single precision: in double they would be half single, half double."""
+    frequencies = peer.rope_embeddings.inv_freq.clone()
+    del peer.rope_embeddings.inv_freq
+    peer.rope_embeddings.inv_freq = frequencies  # no buffer, so that `.double()` leaves it
+    return peer
+
+
+TIMM_DINOV3 = {
+    "plain": {},
+    "no bias": dict(qkv_bias=False),
+    "SwiGLU": dict(swiglu_mlp=True, swiglu_align_to=8),
+    "mean pool": dict(global_pool="avg", num_classes=CLASSES),
+}
+
+
+@contextlib.contextmanager
+def double():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def hf_dinov3(**changes):
+    return hf("DINOv3ViT", image_size=32, num_register_tokens=2, layerscale_value=0.1, **changes)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 64)], ids=["square", "not square"])
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("spelling", ["on disk", "in memory"])
+def test_hugging_faces_dinov3(gated, spelling, size, tmp_path):
+    changes = dict(use_gated_mlp=True, hidden_act="silu") if gated else {}
+    peer = in_single(hf_model("DINOv3ViTModel", hf_dinov3(**changes))).double()
+    peer.save_pretrained(tmp_path)
+    if spelling == "in memory":
+        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    ours = published(tmp_path, img_size=size)
+    assert ours.provenance["source"] == "dinov3_hugging_face"
+    row = (f"Hugging Face, {spelling}", "DINOv3, SwiGLU" if gated else "DINOv3")
+    agree(peer, ours, images_of(size), hf_answer, row)
+
+
+def timm_dinov3(**changes):
+    sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=0, global_pool="token")
+    return redraw(timm.create_model("vit_small_patch16_dinov3_qkvb", **(sizes | changes)))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (16, 64)], ids=["square", "not square"])
+@pytest.mark.parametrize("changes", TIMM_DINOV3.values(), ids=TIMM_DINOV3)
+def test_timms_dinov3(changes, size, tmp_path):
+    peer = in_double(timm_dinov3(**changes).double())
+    save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    pool = dict(pool=MeanPool) if "global_pool" in changes else {}
+    with double():
+        ours = published(tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
+    assert ours.provenance["source"] == "dinov3_timm"
+    agree(peer, ours, images_of(size), row=("timm DINOv3", named(TIMM_DINOV3, changes)))
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["plain", "gated"])
+def test_dinov3_as_its_authors_wrote_it(gated, tmp_path):
+    peer = in_double(timm_dinov3(**(dict(swiglu_mlp=True, swiglu_align_to=8) if gated else {})).double())
+    state = authors_dinov3(peer.state_dict())
+    torch.save(state, tmp_path / "dinov3.pth")
+    with double():
+        ours = published(tmp_path / "dinov3.pth", num_heads=4, img_size=32)
+    assert ours.provenance["source"] == "dinov3" and "rope_embed.periods" in ours.provenance["dropped"]
+    agree(peer, ours, images_of((32, 32)), row=("DINOv3", "SwiGLU" if gated else "plain"))
+    torch.save(state | {"rope_embed.periods": state["rope_embed.periods"] * 2}, tmp_path / "other.pth")
+    with pytest.raises(StoreError, match="are not those of DINOv3"):
+        published(tmp_path / "other.pth", num_heads=4)
+
+
+def authors_dinov3(state):
+    """timm's tensors under the authors' names, with a bias of keys that their mask takes away."""
+    renamed = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
+    renamed |= (
+        {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2", "mlp.fc2": "mlp.w3"}
+        if "blocks.0.mlp.fc1_g.weight" in state
+        else {}
+    )
+    found = {"mask_token": torch.zeros(1, 32), "rope_embed.periods": 100.0 ** (torch.arange(2) / 2)}
+    for name, tensor in state.items():
+        for old, new in renamed.items():
+            name = name.replace(old, new)
+        if not name.endswith(("q_bias", "v_bias")):
+            found[name] = tensor
+    for block in range(2):
+        q, v = (state[f"blocks.{block}.attn.{part}_bias"] for part in "qv")
+        found[f"blocks.{block}.attn.qkv.bias"] = torch.cat([q, torch.ones_like(q), v])
+        found[f"blocks.{block}.attn.qkv.bias_mask"] = torch.cat(
+            [torch.ones_like(q), torch.zeros_like(q), torch.ones_like(q)]
+        )
+    return found
 
 
 def test_deit_3_as_its_authors_wrote_it(tmp_path):

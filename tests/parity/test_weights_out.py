@@ -10,12 +10,13 @@ from test_weights_in import CLASSES, agree, hf_answer, images_of
 
 from tiny import redraw
 from vitral.base.errors import ConfigError
-from vitral.nn.family.block import LayerNorm12, ScaledBlock
+from vitral.nn.family.block import LayerNorm5, LayerNorm12, ScaledBlock
 from vitral.nn.family.head import DistilledHead
-from vitral.nn.family.mixer import QKNormAttention
+from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
-from vitral.nn.family.position import PatchPosition
+from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition
+from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import dress
@@ -57,7 +58,10 @@ def test_timm_loads_what_is_written(parts, theirs, tmp_path):
     sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES)
     peer = timm.models.vision_transformer.VisionTransformer(**(sizes | theirs)).eval().double()
     peer.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
-    back = published(tmp_path, num_heads=4)
+    named = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double()  # from the config beside it
+    assert all(torch.equal(tensor.double(), named.state_dict()[name]) for name, tensor in peer.state_dict().items())
+    agree(named, model, images_of((32, 32)))
+    back = published(tmp_path)
     assert {name: tensor.shape for name, tensor in back.state_dict().items()} == {
         name: tensor.shape for name, tensor in model.state_dict().items()
     }
@@ -67,6 +71,54 @@ def test_timm_loads_what_is_written(parts, theirs, tmp_path):
     )
     assert back.classes == tuple(NAMES)
     agree(peer, model, images_of((32, 32)))
+
+
+@pytest.mark.parametrize(
+    "parts", [DISTILLED, dict(mlp=TanhMLP), dict(position=SinCosPosition, tokens={}, pool=MeanPool)]
+)
+def test_timm_builds_from_the_config_that_is_written(parts, tmp_path):
+    model = ours(**parts)
+    write(model, tmp_path, "timm")
+    agree(timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double(), model, images_of((32, 32)))
+
+
+ROTARY = REGISTERS | dict(block=ScaledBlock, mixer=RotaryAttention, position=NoPosition, norm=LayerNorm5, num_classes=0)
+GATED = dict(mlp=SwiGLU, mlp_ratio=2.5)
+
+
+def rotary(**parts):
+    """Ours, with the bias of keys that DINOv3 has: none."""
+    model = ours(**(ROTARY | parts))
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.qkv.bias[32:64] = 0
+    return model
+
+
+@pytest.mark.parametrize("parts", [{}, GATED, dict(num_classes=CLASSES)], ids=["plain", "gated", "head"])
+def test_timm_loads_the_dinov3_that_is_written(parts, tmp_path):
+    model = rotary(**parts)
+    write(model, tmp_path, "timm")
+    peer = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    peer.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(peer(images_of((32, 32)).float()), model.float()(images_of((32, 32)).float()))
+
+
+@pytest.mark.parametrize("parts", [{}, GATED], ids=["plain", "gated"])
+def test_transformers_loads_the_dinov3_that_is_written(parts, tmp_path):
+    model = rotary(**parts)
+    write(model, tmp_path, "hf")
+    peer, report = transformers.AutoModel.from_pretrained(
+        tmp_path, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
+    )
+    assert {name for name in report["missing_keys"] if "mask_token" not in name} == set()
+    assert not report["unexpected_keys"] and not report["mismatched_keys"]
+    model = model.float()  # where both form the angles in single precision
+    with torch.no_grad():
+        torch.testing.assert_close(
+            hf_answer(peer.float().eval()(images_of((32, 32)).float())), model(images_of((32, 32)).float())
+        )
 
 
 TO_HF = {
@@ -153,6 +205,15 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
         (REGISTERS, "torchvision", "torchvision has no place for reg_token.*What can hold it: timm, hf"),
         (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*What can hold it: timm"),
         (dict(pool=NormedMeanPool), "npz", "npz has no place for pool.norm"),
+        (dict(pool=MeanPool), "hf", "hf cannot hold pool=MeanPool: it is read back as CLSPool.*can hold it: timm"),
+        (dict(mixer=NoMixing), "timm", "timm cannot hold this model. .* lacks blocks.0.attn.qkv.weight"),
+        (
+            dict(position=NoPosition),
+            "torchvision",
+            "torchvision's models always have pos_embed.*What can hold it: timm",
+        ),
+        (ROTARY, "torchvision", "torchvision cannot hold a ViT with rotary positions. No other"),
+        (ROTARY, "timm", "timm has no bias of keys .* 2 of this one are not zero"),
     ],
     ids=str,
 )

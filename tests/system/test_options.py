@@ -546,7 +546,7 @@ def model_is_what_is_converted(vitral, trained, train, tmp_path):
 @effect("convert", "out")
 def out_is_where_it_is_written_and_must_be_empty(vitral, trained, tmp_path):
     answer = vitral("convert", trained.folder, tmp_path / "there", "--json").done()
-    assert answer.json["files"] == [str(tmp_path / "there" / name) for name in ("model.safetensors", "config.json")]
+    assert answer.json["files"] == [str(tmp_path / "there" / name) for name in ("config.json", "model.safetensors")]
     vitral("convert", trained.folder, tmp_path / "there").refused(2, "not empty")
 
 

@@ -39,8 +39,6 @@ def run(options: Options) -> dict[str, Any]:
     from vitral.weights.convert import write
     from vitral.weights.load import is_published, published
 
-    if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [options.out]):
-        raise UsageError(f"{options.out} is there already and not empty: name another folder.")
     if is_published(options.model):
         said: dict[str, Any] = {"num_heads": options.num_heads} if options.num_heads else {}
         size = (options.trained_at[0], options.trained_at[1]) if options.trained_at else None
@@ -52,7 +50,10 @@ def run(options: Options) -> dict[str, Any]:
             say(f"  left out: {name}, {reason}")
     else:
         model = load(options.model)
-    files = write(model, options.out, options.to)
+    files, told = write(model, options.out, options.to)
     for file in files:
         say(f"wrote {file}")
-    return {"files": [str(file) for file in files], "provenance": model.provenance}
+    for line in told:
+        say(f"  note: {line}")
+    say("read back: the same answers")
+    return {"files": [str(file) for file in files], "told": told, "provenance": model.provenance}

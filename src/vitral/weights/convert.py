@@ -1,7 +1,9 @@
 """Write a model in another library's format: names, layouts, and the config that it builds the model from."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -9,73 +11,99 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vitral.base.errors import ConfigError
-from vitral.base.files import write_file
+from vitral.base.files import write_file, write_folder
 from vitral.base.lookup import find
+from vitral.nn.family.position import SinCosPosition
+from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.zoo import FAMILIES
 from vitral.store.classifier import Classifier
+from vitral.weights.compared import compared, heads_of
 from vitral.weights.rules import outward
 from vitral.weights.source import Source
 
 FORMATS = {
-    "timm": {"vit": "timm", "swin": "swin_timm"},
-    "hf": {"vit": "hugging_face", "swin": "swin_hugging_face"},
+    "timm": {"vit": "timm", "swin": "swin_timm", "rotary": "dinov3_timm"},
+    "hf": {"vit": "hugging_face", "swin": "swin_hugging_face", "rotary": "dinov3_hugging_face"},
     "torchvision": {"vit": "torchvision", "swin": "swin_torchvision"},
     "npz": {"vit": "google"},
 }
 
 
-def converted(model: Classifier, format: str) -> tuple[Source, dict[str, Tensor]]:
-    """Their source, and their tensors of one of our models.
-
-    Raises `ConfigError` if the format cannot hold the model: which part, and what could.
-    """
+def kind_of(model: Classifier) -> str:
+    """A plain ViT, one with rotary positions, or a Swin. Raises `ConfigError` for a model that no format knows."""
     kind = next((name for name, made in FAMILIES.items() if type(model) is made), None)
     if kind is None:
         raise ConfigError(f"{type(model).__name__} is none of Vitral's models, so no format has its names.")
+    rotary = kind == "vit" and any(isinstance(part, RotaryAttention) for part in model.modules())
+    return "rotary" if rotary else kind
+
+
+def named(model: Classifier, format: str) -> tuple[Source, dict[str, Tensor]]:
+    """Their source, and their tensors of one of our models.
+
+    Raises `ConfigError` if the format has no names for the model or a part of it.
+    """
+    kind = kind_of(model)
     if kind not in FORMATS[format]:
-        able = [name for name, held in FORMATS.items() if kind in held]
-        raise ConfigError(
-            f"{format} cannot hold a {type(model).__name__}. What can: {', '.join(able) or 'nothing yet'}."
-        )
+        words = "ViT with rotary positions" if kind == "rotary" else type(model).__name__
+        raise ConfigError(f"{format} cannot hold a {words}.")
     source: Source = find("weights.sources", FORMATS[format][kind], "source")
-    ours = model.state_dict()
+    ours = tensors_of(model)
     theirs, used = outward(source.rules(ours), ours, heads_of(model))
     if left := [name for name in ours if name not in used]:
-        raise ConfigError(
-            f"{format} has no place for {', '.join(left[:4])}{', ...' if len(left) > 4 else ''}. "
-            f"{able_to_hold(model, kind, format)}"
-        )
+        raise ConfigError(f"{format} has no place for {', '.join(left[:4])}{', ...' if len(left) > 4 else ''}.")
+    if lacking := [name for name in source.always(ours) if name not in ours]:
+        raise ConfigError(f"{format}'s models always have {lacking[0]}, and this one has none.")
     return source, {name: tensor.contiguous() for name, tensor in source.finish(theirs).items()}
 
 
-def heads_of(model: Any) -> int:
-    """The heads of a plain ViT, whose number Google's layout needs."""
-    heads = model.config.get("num_heads", 0)
-    return heads if isinstance(heads, int) else 0
+def tensors_of(model: Classifier) -> dict[str, Tensor]:
+    """What is saved; positions that stay as they are, as the table that they are."""
+    ours = model.state_dict()
+    position = getattr(model, "position", None)
+    if isinstance(position, SinCosPosition):
+        ours["pos_embed"] = position.fixed[None].to(ours["norm.weight"])
+    return ours
 
 
-def able_to_hold(model: Classifier, kind: str, but: str) -> str:
-    """Which formats have names for everything in the model."""
+def write(model: Classifier, folder: Path, format: str) -> tuple[list[Path], list[str]]:
+    """The weights, and the config beside them where the format has one; and what these files do not say, in words.
+
+    The files are read back first: nothing is put into the folder unless the model that they are of answers the same.
+    Raises `ConfigError` if the format cannot hold the model: which part, and what can; or if the folder is not empty.
+    """
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise ConfigError(f"{folder} is there already and not empty: name another folder.")
+    with write_folder(folder) as trial:
+        try:
+            told = written(model, trial, format)
+        except ConfigError as error:
+            raise ConfigError(f"{error} {able_to_hold(model, format)}") from error
+    return sorted(folder.iterdir()), told
+
+
+def able_to_hold(model: Classifier, but: str) -> str:
+    """Which formats hold everything in the model: those that it can be read back from."""
     able = []
-    for name, held in FORMATS.items():
-        if name != but and kind in held:
-            rules = find("weights.sources", held[kind], "source").rules(model.state_dict())
-            if set(model.state_dict()) <= outward(rules, model.state_dict(), heads_of(model))[1]:
+    for name in FORMATS:
+        if name != but:
+            with suppress(ConfigError), TemporaryDirectory() as folder:
+                written(model, Path(folder), name)
                 able.append(name)
     return f"What can hold it: {', '.join(able)}." if able else "No other format can hold it either."
 
 
-def write(model: Classifier, folder: Path, format: str) -> list[Path]:
-    """The weights, and the config beside them where the format has one; each file whole or not at all."""
-    source, tensors = converted(model, format)
+def written(model: Classifier, folder: Path, format: str) -> list[str]:
+    """Write the files, and compare what is read from them with the model."""
+    source, tensors = named(model, format)
     if format == "npz":
         content = io.BytesIO()
         arrays: dict[str, Any] = {name: tensor.float().numpy() for name, tensor in tensors.items()}
         np.savez(content, **arrays)
-        files: dict[str, bytes | str] = {"model.npz": content.getvalue()}
+        weights, data = folder / "model.npz", content.getvalue()
     else:
-        files = {"model.safetensors": save(tensors, metadata={"format": "pt"})}
-    files |= source.writes(model) if source.writes is not None else {}
-    for name, content_of in files.items():
-        write_file(folder / name, content_of)
-    return [folder / name for name in files]
+        weights, data = folder / "model.safetensors", save(tensors, metadata={"format": "pt"})
+    write_file(weights, data)
+    for name, text in (source.writes(model) if source.writes is not None else {}).items():
+        write_file(folder / name, text)
+    return compared(model, weights, source, format)

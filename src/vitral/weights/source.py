@@ -21,7 +21,7 @@ class Source:
     when reading and ours when writing; `known` is what the format or the config beside it tells and tensors do not.
     `dropped` are templates of theirs that a model does not need, each with the reason. `prepare` changes theirs before
     the rules and `finish` after them when writing, where names alone do not say it all. `settings` reads the
-    architecture from our tensors and what is known.
+    architecture from our tensors and what is known. `always` names those of our tensors that each of its models has.
     """
 
     name: str
@@ -33,4 +33,5 @@ class Source:
     prepare: Callable[[Tensors], Tensors] = lambda theirs: theirs
     finish: Callable[[Tensors], Tensors] = lambda theirs: theirs
     settings: Callable[[Tensors, Mapping[str, Any]], dict[str, Any]] = vit_of
+    always: Callable[[Tensors], tuple[str, ...]] = lambda ours: ()
     writes: Callable[[Any], dict[str, str]] | None = None  # a model -> the text of files beside the weights

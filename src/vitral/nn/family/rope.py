@@ -19,8 +19,8 @@ from vitral.nn.attention import Attention
 
 def angles(grid: tuple[int, int], head_dim: int, base: float) -> Float[Tensor, "g e"]:
     """2π · place · base^-(4i/e): rows, then columns, places from -1 to 1 at the patches' centres; then again."""
-    frequency = base ** -torch.arange(0, 1, 4 / head_dim)
-    centres = [2 * (torch.arange(side) + 0.5) / side - 1 for side in grid]
+    frequency = 1 / base ** torch.arange(0, 1, 4 / head_dim)
+    centres = [2 * torch.arange(0.5, side) / side - 1 for side in grid]
     places = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).flatten(0, 1)
     return (2 * math.pi * places[:, :, None] * frequency).flatten(1).tile(2)
 

@@ -15,7 +15,8 @@ from vitral.weights.sources.timm import rules as of_timm
 
 def recognises(contents: Contents) -> bool:
     names = contents.tensors
-    return not contents.config and "mask_token" in names and any(name.endswith("ls1.gamma") for name in names)
+    own = {"mask_token", "pos_embed"} <= set(names)
+    return not contents.config and own and any(name.endswith("ls1.gamma") for name in names)
 
 
 def unchunked(theirs: Tensors) -> Tensors:

@@ -136,4 +136,5 @@ google = Source(
     known,
     dropped={"{m}opt/state/step": "a count of training's"},
     prepare=prepare,
+    always=lambda ours: ("pos_embed",),
 )

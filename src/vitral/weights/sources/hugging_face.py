@@ -159,7 +159,8 @@ def known(contents: Contents) -> Known:
             assumed=("LayerNorm's epsilon 1e-12 and exact GELU, as transformers' ViT",), settings=dict(norm=LayerNorm12)
         )
     eps, activation = said.get("layer_norm_eps", 1e-12), said.get("hidden_act", "gelu")
-    if eps not in NORMS or (activation not in ACTIVATIONS and not said.get("use_swiglu_ffn")):
+    gated = said.get("use_swiglu_ffn") or (said.get("use_gated_mlp") and activation == "silu")
+    if eps not in NORMS or (activation not in ACTIVATIONS and not gated):
         raise ConfigError(
             f"config.json asks for layer_norm_eps={eps} and hidden_act={activation!r}; Vitral has "
             f"{', '.join(map(str, NORMS))} and {', '.join(ACTIVATIONS)}."
@@ -198,29 +199,54 @@ def whole_ratio(width: int, hidden: int, gated: bool) -> int:
     )
 
 
+def sizes(model: Any) -> dict[str, Any]:
+    """What all their ViTs' configs say in the same words."""
+    config = model.config
+    first = model.blocks[0]
+    return {
+        "hidden_size": config["embed_dim"],
+        "num_hidden_layers": config["depth"],
+        "num_attention_heads": config["num_heads"],
+        "intermediate_size": first.mlp.fc2.in_features,
+        "image_size": square(config["img_size"]),
+        "patch_size": square(config["patch_size"]),
+        "num_channels": config["in_channels"],
+        "layer_norm_eps": next(eps for eps in NORMS if eps == first.norm1.eps),
+        "hidden_act": "gelu_pytorch_tanh" if isinstance(first.mlp, TanhMLP) else "gelu",
+    }
+
+
+def square(size: tuple[int, int]) -> int | list[int]:
+    """One number where both sides are the same."""
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def preprocessor(model: Any) -> dict[str, str]:
+    """`preprocessor_config.json`: how pixels are prepared."""
+    seen = model.preprocessing
+    said = {
+        "image_mean": list(seen.mean),
+        "image_std": list(seen.std),
+        "size": {"height": seen.size[0], "width": seen.size[1]},
+        "resample": next(number for number, name in PIXELS.items() if name == seen.interpolation),
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+    }
+    return {"preprocessor_config.json": json.dumps(said, indent=2) + "\n"}
+
+
 def writes(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     ours, config = model.state_dict(), model.config
     kind = kind_of(ours)
-    norm = next(eps for eps, part in NORMS.items() if eps == model.blocks[0].norm1.eps)
-    hidden = ours["blocks.0.mlp.fc2.weight"].shape[1]
-    said: dict[str, Any] = {
-        "hidden_size": config["embed_dim"],
-        "num_hidden_layers": config["depth"],
-        "num_attention_heads": config["num_heads"],
-        "intermediate_size": hidden,
-        "image_size": config["img_size"][0],
-        "patch_size": config["patch_size"][0],
-        "num_channels": config["in_channels"],
-        "layer_norm_eps": norm,
-        "hidden_act": "gelu_pytorch_tanh" if isinstance(model.blocks[0].mlp, TanhMLP) else "gelu",
-        "qkv_bias": True,
-    }
+    said = sizes(model) | {"qkv_bias": True}
     labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
     names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
     if kind == "siglip":
         top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | said
     elif kind == "dinov2":
+        hidden = said["intermediate_size"]
         gated = ours["blocks.0.mlp.fc1.weight"].shape[0] == 2 * hidden
         own: dict[str, Any] = {"mlp_ratio": whole_ratio(config["embed_dim"], hidden, gated), "use_swiglu_ffn": gated}
         own |= {"num_register_tokens": config["tokens"]["reg_token"]} if "reg_token" in ours else {}
@@ -232,18 +258,7 @@ def writes(model: Any) -> dict[str, str]:
         name = "DeiT" if "dist_token" in ours else "ViT"
         end = "ForImageClassificationWithTeacher" if "dist_token" in ours else "ForImageClassification"
         top = {"model_type": name.lower(), "architectures": [name + (end if labels else "Model")]} | said
-    seen = model.preprocessing
-    read = {
-        "image_mean": list(seen.mean),
-        "image_std": list(seen.std),
-        "size": {"height": seen.size[0], "width": seen.size[1]},
-        "resample": next(number for number, name in PIXELS.items() if name == seen.interpolation),
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-    }
-    files = {"config.json": top | names, "preprocessor_config.json": read}
-    return {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
+    return {"config.json": json.dumps(top | names, indent=2) + "\n"} | preprocessor(model)
 
 
 hugging_face = Source(
@@ -259,4 +274,5 @@ hugging_face = Source(
     prepare=prepare,
     finish=finish,
     writes=writes,
+    always=lambda ours: ("pos_embed",) if "pool.latent" in ours else ("pos_embed", "cls_token"),
 )

@@ -8,7 +8,7 @@ from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
-from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of
+from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of, preprocessor, square
 from vitral.weights.sources.swin_timm import BUFFER
 from vitral.weights.swin import TABLE, moved, swin_of, whole_tables
 
@@ -71,14 +71,14 @@ def known(contents: Contents) -> Known:
 
 
 def writes(model: Any) -> dict[str, str]:
-    """`config.json`, from which transformers builds the model."""
+    """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     config = model.config
     labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
     said = {
         "model_type": "swin",
         "architectures": ["SwinForImageClassification" if labels else "SwinModel"],
-        "image_size": config["img_size"][0],
-        "patch_size": config["patch_size"][0],
+        "image_size": square(config["img_size"]),
+        "patch_size": square(config["patch_size"]),
         "num_channels": config["in_channels"],
         "embed_dim": config["embed_dim"],
         "depths": list(config["depths"]),
@@ -90,7 +90,7 @@ def writes(model: Any) -> dict[str, str]:
         "qkv_bias": True,
     }
     names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
-    return {"config.json": json.dumps(said | names, indent=2) + "\n"}
+    return {"config.json": json.dumps(said | names, indent=2) + "\n"} | preprocessor(model)
 
 
 swin_hugging_face = Source(

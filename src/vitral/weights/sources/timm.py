@@ -6,7 +6,9 @@ The names do not tell whose a file is, and the function is the same; but the pix
 import json
 from typing import Any
 
-from vitral.weights.architecture import Known
+from vitral.nn.family.mlp import SwiGLU, TanhMLP
+from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
+from vitral.weights.architecture import HALVES, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
@@ -48,42 +50,111 @@ def bare(contents: Contents) -> bool:
 
 
 def recognises(contents: Contents) -> bool:
-    return bare(contents) or (plain(contents) and "pretrained_cfg" in contents.config)
+    rotary = "pos_embed" not in contents.tensors and "blocks.0.gamma_1" in contents.tensors
+    return bare(contents) or (plain(contents) and "pretrained_cfg" in contents.config and not rotary)
 
 
-def known(contents: Contents) -> Known:
-    """From timm's own `config.json`, which carries `pretrained_cfg`."""
+def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
+    """Pixels, classes and image size of timm's own `config.json`; without one, those of bare files, in words."""
     said = contents.config.get("pretrained_cfg", {})
     size, crop = said.get("input_size"), said.get("crop_pct")
-    pixels: dict[str, Any] = {name: tuple(said[name]) for name in ("mean", "std") if name in said}
+    found: dict[str, Any] = {name: tuple(said[name]) for name in ("mean", "std") if name in said}
     if said.get("interpolation") in ("nearest", "bilinear", "bicubic"):
-        pixels["interpolation"] = said["interpolation"]
+        found["interpolation"] = said["interpolation"]
     if crop is not None:
-        pixels["crop"] = min(crop, 1.0)
+        found["crop"] = min(crop, 1.0)
     return Known(
         settings=dict(img_size=tuple(size[1:])) if size else {},
-        preprocessing=pixels,
-        classes=tuple(contents.config.get("label_names", ())),
-        assumed=() if pixels else ("pixels of mean and deviation 0.5, as timm's AugReg checkpoints",),
+        preprocessing=found or bare,
+        classes=tuple(contents.config.get("label_names") or ()),
+        assumed=() if found else (words,),
     )
 
 
-def writes(model: Any) -> dict[str, str]:
-    """timm's `config.json`."""
+def known(contents: Contents) -> Known:
+    """From timm's `config.json`, with the arguments that it builds the model from."""
+    found = pixels(contents, HALVES, "pixels of mean and deviation 0.5, as timm's AugReg checkpoints")
+    arguments = contents.config.get("model_args", {})
+    settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
+    if arguments.get("act_layer") == "gelu_tanh":
+        settings["mlp"] = TanhMLP
+    if contents.config.get("global_pool") == "avg" and "fc_norm.weight" not in contents.tensors:
+        settings["pool"] = MeanPool
+    return Known(settings, found.preprocessing, found.classes, found.assumed)
+
+
+def arguments(model: Any) -> dict[str, Any]:
+    """What timm's `VisionTransformer` is built from."""
+    config, parts = model.config, model.config["parts"]
+    first, tokens = model.blocks[0], config["tokens"]
+    said = {
+        "img_size": list(config["img_size"]),
+        "patch_size": config["patch_size"][0] if len({*config["patch_size"]}) == 1 else list(config["patch_size"]),
+        "embed_dim": config["embed_dim"],
+        "depth": config["depth"],
+        "num_heads": config["num_heads"],
+        "mlp_ratio": config["mlp_ratio"],
+    }
+    if config["in_channels"] != 3:
+        said["in_chans"] = config["in_channels"]
+    if isinstance(first.mlp, SwiGLU):
+        said["mlp_ratio"] *= 2  # timm counts both halves
+    if isinstance(first.mlp, TanhMLP):
+        said["act_layer"] = "gelu_tanh"
+    if "dist_token" not in tokens:
+        said |= {"class_token": "cls_token" in tokens, "reg_tokens": tokens.get("reg_token", 0)}
+        said |= {"no_embed_class": "PatchPosition" in parts.get("position", ""), "global_pool": pool_of(model)}
+        said |= {
+            "pos_embed": "none" if model.pos_embed is None and "SinCos" not in parts.get("position", "") else "learn"
+        }
+        said |= {"qk_norm": hasattr(first.attn, "q_norm"), "fc_norm": isinstance(model.pool, NormedMeanPool)}
+        said |= {"init_values": 1e-5 if hasattr(first, "ls1") else 0}
+    return said
+
+
+def pool_of(model: Any) -> str:
+    """timm's word for how the tokens are read."""
+    words = {MeanPool: "avg", AttentionPool: "map"}
+    return next((word for pool, word in words.items() if isinstance(model.pool, pool)), "token")
+
+
+def architecture(model: Any) -> str:
+    """A name of timm's whose class has these parts; the sizes are in the arguments."""
+    if "dist_token" in model.config["tokens"]:
+        return "deit_base_distilled_patch16_224"
+    return "vit_giant_patch14_dinov2" if isinstance(model.blocks[0].mlp, SwiGLU) else "vit_base_patch16_224"
+
+
+def config_of(
+    model: Any, architecture: str, arguments: dict[str, Any], classifier: str | list[str] = "head"
+) -> dict[str, str]:
+    """timm's `config.json`, from which `timm.create_model("local-dir:FOLDER")` builds the model."""
     seen = model.preprocessing
     config = {
-        "architecture": getattr(model, "provenance", {}).get("architecture", "vitral"),
+        "architecture": architecture,
         "num_classes": model.config["num_classes"],
+        "num_features": arguments["embed_dim"],
         "label_names": list(model.classes),
+        **({"global_pool": arguments["global_pool"]} if "global_pool" in arguments else {}),
+        "model_args": arguments,
         "pretrained_cfg": {
             "input_size": [model.config["in_channels"], *seen.size],
             "mean": list(seen.mean),
             "std": list(seen.std),
             "crop_pct": seen.crop,
             "interpolation": seen.interpolation,
+            "num_classes": model.config["num_classes"],
+            "fixed_input_size": True,
+            "first_conv": "patch_embed.proj",
+            "classifier": classifier,
         },
     }
     return {"config.json": json.dumps(config, indent=2) + "\n"}
+
+
+def writes(model: Any) -> dict[str, str]:
+    classifier: str | list[str] = ["head", "head_dist"] if "dist_token" in model.config["tokens"] else "head"
+    return config_of(model, architecture(model), arguments(model), classifier)
 
 
 timm = Source("timm", recognises, rules, known, writes=writes)

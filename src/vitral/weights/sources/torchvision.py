@@ -47,4 +47,4 @@ def known(contents: Contents) -> Known:
     )
 
 
-torchvision = Source("torchvision", recognises, rules, known)
+torchvision = Source("torchvision", recognises, rules, known, always=lambda ours: ("pos_embed", "cls_token"))
