@@ -115,6 +115,33 @@ def batch_size_is_the_images_of_a_step(train):
     assert "12 steps of 4 images" in runs[4].answer.told and "3 steps of 16 images" in runs[1000].answer.told
 
 
+@effect("train", "init")
+def init_is_what_is_started_from(train, vitral, photos):
+    """Its body and preprocessing, at another size; a head by a linear probe; and the run goes on like any other."""
+    first = train(model="vit_nano_patch8_48", img_size=None, epochs=1)
+    head = train(model=None, init=first.folder, img_size=24, epochs=0)
+    assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.told
+    assert all((head.weights[name] == first.weights[name]).all() for name in first.weights if name.startswith("blocks"))
+    again = train(
+        model=None, init=first.folder, img_size=24, epochs=0, data=paint(photos.parent / "others", {"red": 9, "x": 250})
+    )
+    assert "linear probe: 100.0%" in again.answer.told and again.card["classes"] == ["red", "x"]
+    whole = train(model=None, init=first.folder, img_size=24, epochs=1)
+    assert not same(whole, head) and whole.card["provenance"]["init"] == str(first.folder)
+    vitral("train", "--init", first.folder, "--model", "vit_nano_patch8_48").refused(2, "leave out --model")
+
+
+@effect("train", "layer_decay")
+def layer_decay_slows_the_first_blocks(train):
+    """How far the patch projection moves, against the head."""
+    moved = {}
+    for decay in (1, 0.1):
+        still, run = (train(model="vit_nano_patch8_48", lr=lr, layer_decay=decay, weight_decay=0) for lr in (0, 1e-3))
+        moved[decay] = {name: float(np.abs(run.weights[name] - still.weights[name]).sum()) for name in run.weights}
+    assert moved[0.1]["patch_embed.proj.weight"] < 1e-3 * moved[1]["patch_embed.proj.weight"]
+    assert moved[0.1]["head.weight"] > 0.1 * moved[1]["head.weight"]
+
+
 @effect("train", "optimizer")
 def optimizer_is_what_moves_the_weights(train):
     muon, adamw = train(optimizer="muon"), train(optimizer="adamw")

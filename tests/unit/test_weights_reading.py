@@ -17,7 +17,7 @@ from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
 from vitral.store.model import dress
 from vitral.weights.convert import write
-from vitral.weights.load import load, published
+from vitral.weights.load import load, published, told
 from vitral.weights.reading import read
 
 SAID = dict(source="timm", num_heads=4, trained_at=(8, 18))
@@ -220,7 +220,7 @@ def file(state, tmp_path):
 
 
 def test_two_readings_that_both_fit_are_not_chosen_between(file):
-    with pytest.raises(StoreError, match=r"fits the names of deit, timm.*--source deit"):
+    with pytest.raises(StoreError, match=r"fits the names of deit, timm.*file,source=deit"):
         published(file, num_heads=4, trained_at=(8, 18))
 
 
@@ -267,3 +267,53 @@ def test_a_run_cannot_be_loaded_otherwise(tmp_path):
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(ConfigError, match="loaded as it was trained: img_size cannot be changed"):
         load(tmp_path, img_size=32)
+
+
+def test_a_head_of_a_thousand_is_imagenets(tmp_path):
+    model = tiny_vit(num_classes=1000)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    found = published(tmp_path / "model.safetensors", **SAID)
+    assert len(set(found.classes)) == 1000
+    assert (found.classes[0], found.classes[1], found.classes[281], found.classes[999]) == (
+        "tench",
+        "goldfish",
+        "tabby",
+        "toilet tissue",
+    )
+    assert any("ImageNet-1k" in line for line in found.provenance["assumed"])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("source=timm,num_heads=4,trained_at=8x18", dict(source="timm", num_heads=4, trained_at=(8, 18))),
+        ("trained_at=224", dict(trained_at=(224, 224))),
+    ],
+)
+def test_what_a_file_does_not_say_is_said_behind_its_path(said, expected, tmp_path):
+    assert told(f"{tmp_path}/model.pth,{said}") == (tmp_path / "model.pth", expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("sorce=timm", "'sorce=timm' says nothing about a checkpoint. Did you mean 'source'"),
+        ("num_heads=many", "num_heads='many' is not understood: as in num_heads=12"),
+        ("trained_at=8x", "trained_at='8x' is not understood|8x"),
+    ],
+)
+def test_what_cannot_be_said_behind_a_path(said, message):
+    with pytest.raises(ConfigError, match=message):
+        told(f"model.pth,{said}")
+
+
+def test_a_path_with_a_comma_is_a_path(tmp_path):
+    path = tmp_path / "a,b.pth"
+    path.touch()
+    assert told(path) == (path, {})
+
+
+def test_the_command_line_loads_by_what_is_said(state, tmp_path):
+    save_file(state, tmp_path / "model.safetensors")
+    model = load(f"{tmp_path / 'model.safetensors'},source=timm,num_heads=4,trained_at=8x18")
+    assert model.config["num_heads"] == 4

@@ -1,5 +1,6 @@
 """What a verb's MODEL and DATA mean."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from vitral.train.checkpoint import PREFIX
 from vitral.train.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
 from vitral.train.recipe import Recipe
 from vitral.weights.load import load
+from vitral.weights.start import started
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
 
@@ -70,20 +72,38 @@ def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     return create(name, num_classes=num_classes, img_size=img_size)
 
 
-def data_of(recipe: Recipe) -> Dataset:
-    """The data that a recipe names, at the size that its model takes where the data leaves it open."""
+def data_of(recipe: Recipe, preprocessing: Preprocessing | None = None) -> Dataset:
+    """The data that a recipe names; where that leaves it open, prepared so, or at the size that the model takes."""
+    if preprocessing is None:
+        side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO
+        preprocessing = Preprocessing(size=(side, side))
     built_in = not isinstance(named(recipe.data), Path)
     if built_in and recipe.img_size:
         raise ConfigError(
             "--img-size is for folders of images; say it with the data: "
             f"{recipe.data.partition(':')[0]}:size={recipe.img_size}."
         )
-    side = recipe.img_size or (MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO)
-    return data_set(recipe.data, Preprocessing(size=(side, side)), recipe.seed, recipe.on_bad_image)
+    size = (recipe.img_size, recipe.img_size) if recipe.img_size else preprocessing.size
+    return data_set(recipe.data, replace(preprocessing, size=size), recipe.seed, recipe.on_bad_image)
 
 
 def model_and_data(recipe: Recipe) -> tuple[Classifier, Dataset]:
-    """Both as a recipe names them, made to fit each other."""
+    """Both as a recipe names them, made to fit each other: a new model, or one that starts from a trained one."""
+    if recipe.init:
+        trained = load(recipe.init)
+        data = data_of(recipe, trained.preprocessing)
+        model, done = started(trained, data.classes, data.preprocessing.size)
+        for line in (*trained.provenance.get("assumed", ()), *done):
+            say(f"  {line}")
+        return model, data
     data = data_of(recipe)
-    model = untrained(recipe.model, len(data.classes), data.preprocessing.size)
-    return dress(model, list(data.classes), data.preprocessing, {}), data
+    new = untrained(recipe.model, len(data.classes), data.preprocessing.size)
+    return dress(new, list(data.classes), data.preprocessing, {}), data
+
+
+def resumed(recipe: Recipe, folder: Path) -> tuple[Classifier, Dataset]:
+    """Both of a run that goes on; a model that started from a trained one is in the run's folder by then."""
+    if not recipe.init:
+        return model_and_data(recipe)
+    model = load(folder)
+    return model, data_of(recipe, model.preprocessing)

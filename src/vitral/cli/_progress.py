@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -103,3 +103,18 @@ class Progress:
         rows.add_row(bar)
         rows.add_row(Text(self.line() if self.recent else ""))
         return Group(table, rows)
+
+
+def counting(name: str) -> Callable[[int, int], None]:
+    """Says every few seconds how many of so many are done, and how long the rest takes."""
+    began = printed = time.monotonic()
+
+    def counted(done: int, total: int) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed > QUIET:
+            printed = now
+            left = int((total - done) * (now - began) / done)
+            say(f"{name}: {done:,}/{total:,} images   left {left // 60}:{left % 60:02d}")
+
+    return counted

@@ -29,6 +29,7 @@ from vitral.store.classifier import Classifier
 from vitral.train.metrics import Predictions, interval
 from vitral.train.recipe import Recipe, preset
 from vitral.train.run import Run
+from vitral.weights.load import is_published, told
 
 WORST = 7
 
@@ -97,10 +98,12 @@ def write_report(
 
 def command(recipe: Recipe) -> str:
     """The shortest command that gives the same settings."""
-    start = asdict(Recipe(**preset(recipe.data)))
+    init = recipe.init
+    start = asdict(Recipe(**preset(recipe.data, init, init is not None and is_published(told(init)[0]))))
     given = {name: value for name, value in asdict(recipe).items() if value != start[name]}
-    data = [] if recipe.data == "shapes" else ["--data", recipe.data]
-    words = [*data, *(word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value)))]
+    first = [] if recipe.data == "shapes" else ["--data", recipe.data]
+    first += [] if init is None else ["--init", init]
+    words = [*first, *(word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value)))]
     return shlex.join(["vitral", "train", *words])
 
 
@@ -141,6 +144,8 @@ def learning(records: list[dict[str, float]], data: Dataset) -> Section:
     waits = [record["waiting"] for record in records if "waiting" in record]
     text = (
         f"{np.median(rates):,.0f} images a second (median), {np.median(waits):.0%} of the time spent waiting for data."
+        if rates
+        else "Only the head was fitted, by a linear probe."
     )
     return Section(
         "How it learned",

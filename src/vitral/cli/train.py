@@ -22,25 +22,28 @@ from vitral.base.config import Option, read_settings
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.numerics import choose
 from vitral.cli import say
-from vitral.cli._open import model_and_data
+from vitral.cli._open import model_and_data, resumed
 from vitral.cli._parse import value_of
-from vitral.cli._progress import Progress
+from vitral.cli._progress import Progress, counting
 from vitral.cli._report import write_report
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
-from vitral.store.model import load
-from vitral.train.checkpoint import read_progress
+from vitral.store.model import load, save_model
+from vitral.train.checkpoint import fingerprint, read_progress
 from vitral.train.cost import operations, width
-from vitral.train.fit import Evaluation, fit
+from vitral.train.fit import Evaluation, fit, origin
 from vitral.train.metrics import interval, predict_split
+from vitral.train.probe import probed
 from vitral.train.recipe import Recipe, preset
 from vitral.train.run import Run
+from vitral.weights.load import is_published, told
 
 Pixels = UInt8[np.ndarray, "b y x 3"]
 
 FILMED = 6
+UNTRAINED = (-1.0, 0.0)  # a validation accuracy that any model beats
 ALONGSIDE = ("--resume", "--json", "--help")
 
 
@@ -71,7 +74,10 @@ def defaults(arguments: Sequence[str]) -> dict[str, Any]:
     file = value_of(arguments, "--config")
     given = read_settings(Path(file), Recipe) if file else {}
     data = value_of(arguments, "--data") or given.get("data", "shapes")
-    return preset(data) | given
+    init = value_of(arguments, "--init") or given.get("init")
+    if init and value_of(arguments, "--model"):
+        raise UsageError("--init brings its own model: leave out --model.")
+    return preset(data, init, init is not None and is_published(told(init)[0])) | given
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -81,11 +87,12 @@ def run(options: Options) -> dict[str, Any]:
         recipe = options.recipe
     say(f"getting {recipe.data} ready ...")
     torch.manual_seed(recipe.seed)
-    model, data = model_and_data(recipe)
+    model, data = resumed(recipe, options.resume) if options.resume else model_and_data(recipe)
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     planned = operations(model) * min(recipe.batch_size, len(data.train)) * total
     numerics = choose(recipe.precision, recipe.compile, width(model), planned)
     model.to(numerics.device)
+    best = UNTRAINED
     if not options.resume:
         folder = Run.new(options.out, recipe)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -100,12 +107,14 @@ def run(options: Options) -> dict[str, Any]:
     say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
     say(f"run: {folder.folder}")
 
+    if recipe.init and not options.resume:
+        best = begun(model, data, recipe, folder)
     stood = read_progress(folder.checkpoints)[1] if options.resume else None
     reached, before = (stood.step, stood.recent) if stood else (0, ())
     spent = max([record.get("seconds", 0.0) for record in folder.records() if record["step"] <= reached], default=0.0)
     film = start_film(folder, model, data.val.pixels[:FILMED], reached)
     with interruptible() as stop, Progress(total, spent, before) as progress:
-        for event in fit(model, data, recipe, numerics, folder, options.resume is not None, stop):
+        for event in fit(model, data, recipe, numerics, folder, options.resume is not None, stop, best):
             if isinstance(event, Evaluation):
                 folder.log(**asdict(event))
                 progress.evaluated(event)
@@ -118,10 +127,21 @@ def run(options: Options) -> dict[str, Any]:
     if stop():
         say(f"Stopped and saved. Go on with: vitral train --resume {shlex.quote(str(folder.folder))}")
         return {"run": str(folder.folder), "stopped": True, "exit_code": 130}
-    if reached == total:
+    if reached == total and options.resume:
         say(f"{folder.folder} was finished already; its report is written again.")
         return finish(folder, recipe, data, film, total, spent)
     return finish(folder, recipe, data, film, total, progress.seconds)
+
+
+def begun(model: Classifier, data: Dataset, recipe: Recipe, folder: Run) -> tuple[float, float]:
+    """Fit a new head by a linear probe, save the model, and judge it: what training has to beat."""
+    if isinstance(model.head, torch.nn.Linear) and not model.head.weight.any():
+        probe = probed(model, data, counting("linear probe"))
+        say(f"linear probe: {probe.accuracy:.1%} of the validation images (penalty {probe.penalty:g})")
+    held_out = predict_split(model, data.val)
+    save_model(model, folder.folder, origin(recipe, fingerprint(data.train, data.val), 0))
+    folder.log(step=0, loss=held_out.loss, accuracy=held_out.accuracy, best=True)
+    return held_out.score
 
 
 def finish(folder: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float) -> dict[str, Any]:

@@ -44,5 +44,5 @@ def batches(
 
 
 def steps_in(split: Split, batch_size: int, epochs: float) -> int:
-    """How many batches make so many epochs; at least one."""
-    return max(1, round(epochs * (len(split) // min(batch_size, len(split)))))
+    """How many batches make so many epochs; at least one, but for none."""
+    return max(1, round(epochs * (len(split) // min(batch_size, len(split))))) if epochs else 0

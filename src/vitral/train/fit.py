@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -43,6 +43,12 @@ class Evaluation:
     best: bool
 
 
+def origin(recipe: Recipe, data_sha256: str, step: int) -> dict[str, Any]:
+    """What is written into a model about where it comes from."""
+    start = {"init": recipe.init} if recipe.init else {}
+    return provenance() | {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step} | start
+
+
 def fit(
     model: Classifier,
     data: Dataset,
@@ -51,19 +57,21 @@ def fit(
     run: Run,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    best: tuple[float, float] = (-1.0, 0.0),
 ) -> Iterator[Step | Evaluation]:
     """Train `model` by `recipe`, yielding each step and each evaluation; the best model and a checkpoint are in `run`.
 
-    When `stop()` turns true, a checkpoint is written after the step under way and the generator ends. With `resume` it
-    goes on from the last checkpoint as if it had never stopped. Raises `StoreError` if that belongs to other data or
-    settings, `TrainingError` if a loss or a gradient is not a number.
+    `best` is the validation accuracy and minus the loss to beat, of a model that is in `run` already. When `stop()`
+    turns true, a checkpoint is written after the step under way and the generator ends. With `resume` it goes on from
+    the last checkpoint as if it had never stopped. Raises `StoreError` if that belongs to other data or settings,
+    `TrainingError` if a loss or a gradient is not a number.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
     movers = optimizers(model, recipe)
     settings, content = sha256(to_yaml(recipe).encode()).hexdigest(), fingerprint(data.train, data.val)
     code = getattr(model, "code", {})
-    done, best, kept = 0, (-1.0, 0.0), 0
+    done, kept = 0, 0
     recent: deque[Step] = deque(maxlen=RECENT)
     if resume:
         folder, progress = read_progress(run.checkpoints)
@@ -125,11 +133,7 @@ def fit(
             evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.score > best)
             if evaluation.best:
                 best = held_out.score
-                save_model(
-                    model,
-                    run.folder,
-                    provenance() | {"data": recipe.data, "seed": recipe.seed, "data_sha256": content, "step": done},
-                )
+                save_model(model, run.folder, origin(recipe, content, done))
             yield evaluation
         if stopping or done % every == 0 or done == total or time.monotonic() - saved > SAVE_EVERY:
             checkpoint(done)

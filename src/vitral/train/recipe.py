@@ -1,9 +1,11 @@
 """What a run is asked to do: one frozen dataclass, the same on the command line and in `config.yaml`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
+from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
 
 
@@ -18,13 +20,28 @@ class Recipe:
     model: Annotated[str, Option("A name from `vitral models`, or file.py:Name for your own nn.Module.")] = (
         "vit_nano_patch8_48"
     )
-    epochs: Annotated[float, Option("Passes over the training images.", low=0.001, high=100_000)] = 2.2
+    init: Annotated[
+        str | None,
+        Option("A run or a published checkpoint to start from: its head by a linear probe, then all of it."),
+    ] = None
+    epochs: Annotated[
+        float,
+        Option("Passes over the training images; 0, with --init, for the linear probe alone.", low=0, high=100_000),
+    ] = 2.2
     batch_size: Annotated[int, Option("Images a step.", low=1, high=65_536)] = 128
     optimizer: Annotated[
         Literal["muon", "adamw"],
         Option("muon: Muon for the blocks' matrices and AdamW for the rest; adamw: AdamW for all."),
     ] = "muon"
     lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times as much.", low=0, high=10)] = 2e-3
+    layer_decay: Annotated[
+        float,
+        Option(
+            "The learning rate of a block, over that of the block above; below 1 to start from a trained model.",
+            low=0.01,
+            high=1,
+        ),
+    ] = 1.0
     weight_decay: Annotated[
         float, Option("Decay of weight matrices; never of biases, norms, positions and learned tokens.", low=0, high=10)
     ] = 0.2
@@ -69,6 +86,8 @@ class Recipe:
     def __post_init__(self) -> None:
         check(self)
         check_name(self.augment, names("data.augmentation"), "augmentation")
+        if not self.epochs and not self.init:
+            raise ConfigError("--epochs 0 trains nothing: it is for --init, which fits a linear probe first.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -79,6 +98,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(data: str) -> dict[str, Any]:
-    """The settings that data of this name starts from."""
-    return {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS["folder"])
+# A trained model moves little, and its first blocks least (see `optim.layer_fractions`). One of ours goes on as it was
+# trained; a published one was trained by AdamW, and is fine-tuned as BEiT and MAE are (Bao et al. 2022, appendix H).
+STARTED: dict[str, Any] = dict(layer_decay=0.75, warmup=0.1)
+PUBLISHED: dict[str, Any] = STARTED | dict(optimizer="adamw", lr=5e-4, weight_decay=0.05, epochs=20)
+
+
+def preset(data: str, init: str | None = None, published: bool = False) -> dict[str, Any]:
+    """The settings that data of this name starts from; or a trained model on it, `published` or a run's."""
+    own = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS["folder"])
+    if init is None:
+        return own
+    return own | {"init": init, "model": Path(init).name} | (PUBLISHED if published else STARTED)

@@ -34,7 +34,7 @@ def compared(model: Any, weights: Path, source: Source, format: str) -> list[str
             raise ConfigError(
                 f"{format} cannot hold {slot}={part.__name__}: it is read back as {found[slot].__name__}."
             )
-    unsaid = {slot: own[slot] for slot in TOLD if slot in own and own[slot] is not found[slot]}
+    unsaid: dict[str, Any] = {slot: own[slot] for slot in TOLD if slot in own and own[slot] is not found[slot]}
     if unsaid:
         back = published(weights, **said, **unsaid)
     if (apart := difference(model, back)) > 1e-5:

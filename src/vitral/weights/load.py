@@ -4,7 +4,7 @@ What the tensors do not say comes, in this order, from the user's own settings, 
 published sizes, and the source. Two readings that both fit are not chosen between.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, StoreError
-from vitral.base.lookup import check_name, find, names
+from vitral.base.lookup import check_name, find, names, nearest
 from vitral.nn.family.resample import resampled
 from vitral.nn.patch import Size, pair
 from vitral.nn.zoo import made
@@ -21,6 +21,8 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import dress
 from vitral.store.model import load as load_run
 from vitral.weights.architecture import Known, preprocessing_of
+from vitral.weights.hub import fetched, is_hub
+from vitral.weights.imagenet import ASSUMED, COUNT, imagenet
 from vitral.weights.reading import Contents, read
 from vitral.weights.rules import inward, matched
 from vitral.weights.source import Source
@@ -44,8 +46,16 @@ class Reading:
 def load(path: str | Path, code: str | None = None, **overrides: Any) -> Classifier:
     """A run folder or a checkpoint in it as it is, or a published checkpoint as `published` reads it, in eval mode.
 
-    Raises what `store.model.load` and `published` raise, and `ConfigError` for overrides of a run.
+    `hf:OWNER/NAME@REVISION` is one on the hub. What a published file does not say can be said behind its path:
+    `deit.pth,source=deit,trained_at=224`. Raises what `store.model.load`, `fetched` and `published` raise, and
+    `ConfigError` for overrides of a run.
     """
+    path, said = told(path)
+    overrides = said | overrides
+    if is_hub(str(path)):
+        model = published(fetched(str(path)), **overrides)
+        model.provenance["file"] = str(path)
+        return model
     if is_published(path):
         return published(path, **overrides)
     if overrides:
@@ -53,6 +63,41 @@ def load(path: str | Path, code: str | None = None, **overrides: Any) -> Classif
             f"{path} is a run of Vitral's, which is loaded as it was trained: {', '.join(overrides)} cannot be changed."
         )
     return load_run(path, code)
+
+
+def told(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """A path, and what is said after it: `PATH,source=NAME,num_heads=N,trained_at=HEIGHTxWIDTH`.
+
+    Raises `ConfigError` for what cannot be said so.
+    """
+    text = str(path)
+    name, *rest = text.split(",")
+    if not rest or Path(text).exists():
+        return Path(path), {}
+    said: dict[str, Any] = {}
+    for item in rest:
+        key, _, value = item.partition("=")
+        if key not in SAID:
+            raise ConfigError(
+                f"{item!r} says nothing about a checkpoint.{nearest(key, SAID)} Known: {', '.join(SAID)}."
+            )
+        try:
+            said[key] = SAID[key](value)
+        except ValueError as error:
+            raise ConfigError(f"{key}={value!r} is not understood: as in {EXAMPLES[key]}.") from error
+    return Path(name), said
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """`224`, or `224x320`: height and width."""
+    height, across, width = text.partition("x")
+    return int(height), int(width) if across else int(height)
+
+
+SAID: dict[str, Callable[[str], Any]] = dict(
+    source=str, num_heads=int, trained_at=size_of, img_size=size_of, resampling=str, sha256=str
+)
+EXAMPLES = dict(num_heads="num_heads=12", trained_at="trained_at=224x320", img_size="img_size=384")
 
 
 def sources() -> list[Source]:
@@ -86,21 +131,32 @@ def published(
     wanted = {key: value for key, value in overrides.items() if key not in PIXELS}
     contradicted(settings, wanted)
     how = resampling or reading.known.resampling
-    tensors, changes = fitted(reading, wanted, how)
+    tensors, changes = fitted(reading.tensors, settings, wanted, how)
     model = made(reading.source.family, **(settings | wanted))
     filled(model, tensors, reading)
     said = reading.known.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
     preprocessing = preprocessing_of(pair(model.config["img_size"]), said)
     count = model.config["num_classes"]
-    classes = reading.known.classes if len(reading.known.classes) == count else [f"class {k}" for k in range(count)]
+    classes, assumed = classes_of(reading, count)
     provenance = {
         "source": reading.source.name,
         "file": contents.path.name,
         "sha256": contents.sha256,
-        "assumed": [*reading.known.assumed, *changes],
+        "resampling": how,
+        "assumed": [*reading.known.assumed, *assumed, *changes],
         "dropped": reading.dropped,
     }
-    return dress(model, list(classes), preprocessing, provenance).eval()
+    return dress(model, classes, preprocessing, provenance).eval()
+
+
+def classes_of(reading: Reading, count: int) -> tuple[list[str], list[str]]:
+    """What the answers are called: as a config says, as of ImageNet, or by number; and what was assumed."""
+    said = list(reading.known.classes)
+    if len(said) == count and said != [f"LABEL_{k}" for k in range(count)]:
+        return said, []
+    if count == COUNT == reading.settings["num_classes"]:
+        return list(imagenet()), [ASSUMED]
+    return [f"class {k}" for k in range(count)], []
 
 
 def only_reading(contents: Contents, source: str | None, overrides: Mapping[str, Any]) -> Reading:
@@ -119,7 +175,8 @@ def only_reading(contents: Contents, source: str | None, overrides: Mapping[str,
     if len(candidates) > 1:
         raise StoreError(
             f"{contents.path} fits the names of {', '.join(one.name for one in candidates)}, which differ in how "
-            f"pixels are prepared. Say whose it is: --source {candidates[0].name}, or source=... in Python."
+            f"pixels are prepared. Say whose it is: {contents.path.name},source={candidates[0].name} on the command "
+            f"line, source={candidates[0].name!r} in Python."
         )
     return as_of(contents, candidates[0], overrides)
 
@@ -152,22 +209,24 @@ def contradicted(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
             raise ConfigError(f"{name}={value} was asked for, but the checkpoint is of {name}={found}.")
 
 
-def fitted(reading: Reading, wanted: Mapping[str, Any], how: str) -> tuple[dict[str, Tensor], list[str]]:
+def fitted(
+    ours: Mapping[str, Tensor], settings: Mapping[str, Any], wanted: Mapping[str, Any], how: str
+) -> tuple[dict[str, Tensor], list[str]]:
     """Our tensors for the image size, classes and channels asked for, and what was done to them in words."""
-    tensors, done = dict(reading.tensors), []
-    old, new = pair(reading.settings["img_size"]), pair(wanted.get("img_size", reading.settings["img_size"]))
+    tensors, done = dict(ours), []
+    old, new = pair(settings["img_size"]), pair(wanted.get("img_size", settings["img_size"]))
     if old != new and "pos_embed" in tensors:
-        patch = pair(reading.settings["patch_size"])
+        patch = pair(settings["patch_size"])
         grids = [(size[0] // patch[0], size[1] // patch[1]) for size in (old, new)]
         tensors["pos_embed"] = resampled(tensors["pos_embed"], grids[0], grids[1], how)
         done.append(
             f"positions of {grids[0][0]} x {grids[0][1]} patches resampled to {grids[1][0]} x {grids[1][1]} by {how}"
         )
-    classes = wanted.get("num_classes", reading.settings["num_classes"])
-    if classes != reading.settings["num_classes"]:
+    classes = wanted.get("num_classes", settings["num_classes"])
+    if classes != settings["num_classes"]:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
         done.append(f"a new head for {classes} classes, untrained" if classes else "the head left out")
-    channels, kernel = wanted.get("in_channels", reading.settings["in_channels"]), tensors["patch_embed.proj.weight"]
+    channels, kernel = wanted.get("in_channels", settings["in_channels"]), tensors["patch_embed.proj.weight"]
     if channels != kernel.shape[1]:
         tensors["patch_embed.proj.weight"] = spread(kernel, channels)
         done.append(f"the first kernel's {kernel.shape[1]} channels made {channels}: {SPREADING}")
@@ -226,8 +285,10 @@ def filled(model: nn.Module, tensors: Mapping[str, Tensor], reading: Reading) ->
 
 
 def is_published(path: str | Path) -> bool:
-    """Whether a path is a file or folder that holds no run of Vitral's but may hold a checkpoint."""
+    """Whether a path is a file or folder that holds no run of Vitral's but may hold a checkpoint, or one on the hub."""
     own = Path(path)
+    if is_hub(str(path)):
+        return True
     if own.is_dir():
         files = (
             "model.safetensors",

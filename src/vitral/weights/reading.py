@@ -77,7 +77,7 @@ def files_in(folder: Path) -> list[Path]:
             if not isinstance(listed, dict) or not all(isinstance(value, str) for value in listed.values()):
                 raise StoreError(f"{folder / name} is no index of shards: it has no weight_map.")
             shards = [folder / shard for shard in sorted(set(listed.values()))]
-            if outside := [shard for shard in shards if shard.parent != folder or shard.is_symlink()]:
+            if outside := [shard for shard in shards if shard.parent != folder]:
                 raise StoreError(f"{folder / name} names {outside[0]}, which is not in its folder.")
             if missing := [str(shard) for shard in shards if not shard.is_file()]:
                 raise StoreError(f"{folder / name} names shards that are not there: {', '.join(missing)}.")

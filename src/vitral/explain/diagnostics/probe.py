@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
+from vitral.base.logistic import logistic
 from vitral.base.modes import evaluating
 from vitral.explain.features import patches_of, tokens_and_maps
 
@@ -37,8 +37,8 @@ def probe(
             f"{len(images)} images have {len(labels)} labels, and {len(test_images)} test images {len(test_labels)}."
         )
     learned, tested = features(model, images), features(model, test_images)
-    answers = [fitted(x, torch.as_tensor(labels), other) for x, other in zip(learned, tested)]
-    return np.array([float((answer == torch.as_tensor(test_labels)).double().mean()) for answer in answers])
+    given = [answers(x, torch.as_tensor(labels), other) for x, other in zip(learned, tested)]
+    return np.array([float((answer == torch.as_tensor(test_labels)).double().mean()) for answer in given])
 
 
 @torch.no_grad()
@@ -57,20 +57,7 @@ def features(model: nn.Module, images: Tensor) -> list[Float[Tensor, "n d"]]:
     return [torch.cat(place).float().cpu() for place in zip(*parts)]
 
 
-def fitted(x: Float[Tensor, "n d"], y: Int[Tensor, " n"], other: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
+def answers(x: Float[Tensor, "n d"], y: Int[Tensor, " n"], other: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
     """The classes that a regression fitted on x gives to others."""
-    mean, std = x.mean(dim=0), x.std(dim=0) + 1e-6
-    weight = torch.zeros(x.shape[1] + 1, int(y.max()) + 1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
-
-    def scores(given: Tensor) -> Tensor:
-        return (given - mean) / std @ weight[1:] + weight[0]
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(scores(x), y) + PENALTY * weight[1:].square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return scores(other).detach().argmax(dim=1)
+    weight, bias = logistic(x, y, int(y.max()) + 1, PENALTY)
+    return (other @ weight.T + bias).argmax(dim=1)
