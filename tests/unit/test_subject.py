@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tiny import tiny_vit
@@ -29,9 +30,18 @@ def test_features_are_no_classes(method):
         )
 
 
-def test_masks_of_another_size():
-    with pytest.raises(ShapeError, match="Masks of 9 x 18 pixels do not divide into 2 x 3 patches"):
-        share_of(np.zeros((1, 9, 18), bool), (2, 3))
+def test_masks_of_fewer_pixels_than_patches():
+    with pytest.raises(ShapeError, match="2 pixels cannot be shared out to 3 patches"):
+        share_of(np.zeros((1, 9, 2), bool), (2, 3))
+
+
+def test_a_pixel_counts_for_the_patch_nearest_to_it():
+    """Also where a mask does not divide into patches; as PyTorch's nearest-exact puts them."""
+    masks = np.random.default_rng(0).random((4, 80, 50)) < 0.3
+    places = torch.arange(12.0).reshape(1, 1, 3, 4)
+    owner = F.interpolate(places, size=(80, 50), mode="nearest-exact")[0, 0].numpy()
+    expected = np.stack([masks[:, owner == place].mean(axis=1) for place in range(12)], axis=1).reshape(4, 3, 4)
+    np.testing.assert_allclose(share_of(masks, (3, 4)), expected)
 
 
 def test_an_answer_without_a_tensor():
