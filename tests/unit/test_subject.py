@@ -90,8 +90,8 @@ class Raises(nn.Module):
 @pytest.mark.parametrize("method", ["attention", "chefer", "occlusion"])
 def test_what_a_model_raises_is_said_with_its_place(method, error, images):
     line = Raises.forward.__code__.co_firstlineno + 2
-    said = rf"Raises raised {type(error).__name__} in .*test_subject.py, line {line}, for images of shape \([12], 3, 8, 18\)"
-    with pytest.raises(ModelError, match=said) as caught:
+    where = rf"in .*test_subject\.py, line {line}, for images of shape \([12], 3, 8, 18\)"
+    with pytest.raises(ModelError, match=f"Raises raised {type(error).__name__} {where}") as caught:
         getattr(explain, method)(Raises(error), images)
     assert str(caught.value).endswith(f": {error}" if str(error) else "18)")
     assert caught.value.__cause__ is error

@@ -134,7 +134,7 @@ def constant(values: Float[np.ndarray, "b *places"]) -> Bool[np.ndarray, " b"]:
 
 
 def check_masks(masks: object, images: Tensor) -> None:
-    """Raise `ShapeError` for masks that are not one an image, of its size; `UsageError` for what is not true or false."""
+    """Raise `ShapeError` for masks that are not one an image, of its size, `UsageError` for what is not bool."""
     wanted = (len(images), *images.shape[-2:])
     if getattr(masks, "shape", None) != wanted:
         found = getattr(masks, "shape", type(masks).__name__)

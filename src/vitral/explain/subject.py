@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
 from vitral.base.preprocessing import Preprocessing
 from vitral.explain.calls import relative
+from vitral.store.classifier import numbered
 
 Target = int | Sequence[int] | None
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])  # whose lines are not the model's own
@@ -191,6 +192,14 @@ def preprocessing_of(model: nn.Module) -> Preprocessing | None:
     """What a model says of how it takes images; None if it does not say, or calls something else by that name."""
     said = getattr(model, "preprocessing", None)
     return said if isinstance(said, Preprocessing) else None
+
+
+def classes_of(model: nn.Module) -> tuple[str, ...] | None:
+    """What a model calls its classes; None if nobody has named them."""
+    said = getattr(model, "classes", None)
+    if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
+        return None
+    return None if list(said) == numbered(len(said)) else tuple(said)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import nn
 from vitral.base.errors import ConfigError, StoreError, UnknownName
 from vitral.base.lookup import nearest
 from vitral.base.preprocessing import Preprocessing
-from vitral.store.classifier import Classifier
+from vitral.store.classifier import Classifier, numbered
 from vitral.store.model import dress
 
 TIMM = "timm:"
@@ -66,7 +66,7 @@ def from_timm(spec: str) -> Classifier:
         mean=tuple(given["mean"]),
         std=tuple(given["std"]),
     )
-    return dress(model, [f"class {index}" for index in range(model.num_classes)], preprocessing, {"timm": name}).eval()
+    return dress(model, numbered(model.num_classes), preprocessing, {"timm": name}).eval()
 
 
 def from_hugging_face(folder: Path) -> Classifier:
