@@ -19,7 +19,12 @@ from tiny import redraw, tiny_vit
 
 # A hooked forward breaks graph capture, and a signature refuses a wrong type before Vitral can say what is wrong with
 # it: these are tested in the plain run only.
-PLAIN_ONLY = ["laws/test_compiled.py", "laws/test_exported.py", "laws/test_explain_refuses.py"]
+PLAIN_ONLY = [
+    "laws/test_compiled.py",
+    "laws/test_exported.py",
+    "laws/test_explain_refuses.py",
+    "laws/test_wrong_kinds.py",
+]
 collect_ignore = PLAIN_ONLY if os.environ.get("VITRAL_TYPED") else []
 
 settings.register_profile("vitral", max_examples=20, deadline=None, derandomize=True, database=None)

@@ -17,7 +17,7 @@ from vitral.base.lookup import find, names
 from vitral.data.preprocess import normalise
 from vitral.data.synthetic.cued import cued, objects_of, remarked, without
 from vitral.explain.controls.edges import edges as explain_by_edges
-from vitral.explain.measure import Case, Scene, belongs, rank_correlation, share_of
+from vitral.explain.measure import Case, Scene, belongs, measure, rank_correlation, share_of
 
 ALL = names("explain.metrics")
 every = pytest.mark.parametrize("name", ALL)
@@ -142,6 +142,31 @@ def test_without_masks_it_says_so(name, case, maps):
     bare = Case(case.model, case.images, case.classes, None, case.explain)
     with pytest.raises(UsageError, match="needs masks"):
         metric(name)(maps, bare)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "masks"])
+@pytest.mark.parametrize(
+    ("convert", "kind"),
+    [
+        (lambda masks: masks.astype(np.uint8), "uint8"),
+        (lambda masks: masks.astype(int) * 255, "int64"),
+        (lambda masks: masks.astype(float), "float64"),
+        (torch.from_numpy, "torch.bool"),
+    ],
+    ids=["0 and 1", "0 and 255", "shares", "tensor"],
+)
+def test_masks_that_are_not_true_or_false_are_refused(name, case, maps, convert, kind):
+    """~1 is -2: what is beside the object would be counted wrong."""
+    other = object.__new__(Case)  # as the plain run lets anyone do, and the typed one does not
+    vars(other).update(vars(case) | {"known_masks": convert(case.known_masks)})
+    with pytest.raises(UsageError, match=f"Masks of {kind} were given: give a NumPy array of bool"):
+        metric(name)(maps, other)
+
+
+@pytest.mark.parametrize("wrong", [dict(better="up"), dict(better=None), dict(better="lower", needs="mask")], ids=str)
+def test_a_measure_says_what_it_is_in_known_words(wrong):
+    with pytest.raises(UsageError, match=r"@measure takes (better|needs)= one of \w+, .*, not "):
+        inspect.unwrap(measure)(**wrong)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "scene"])

@@ -30,6 +30,22 @@ def test_a_damaged_folder_of_transformers(vitral, saved, photos):
     )
 
 
+def test_a_folder_without_a_classifier_answers_nothing(vitral, photos, tmp_path):
+    """transformers would draw one at random, and its answer would look like any other."""
+    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
+    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=32, patch_size=8)).save_pretrained(
+        tmp_path / "bare"
+    )
+    vitral("explain", tmp_path / "bare", photos / "dark" / "0.png").refused(
+        FAILURE, "has no weights for classifier.bias, classifier.weight", "saved from a ViTModel"
+    )
+
+
+def test_images_that_cannot_be_prepared_as_the_folder_says(vitral, saved, photos):
+    (saved / "preprocessor_config.json").write_text('{"size": 32, "do_flip_channel_order": true}')
+    vitral("explain", saved, photos / "dark" / "0.png").refused(FAILURE, "says do_flip_channel_order=True")
+
+
 def test_a_model_of_timm(vitral, photos):
     name = "timm:test_vit,pretrained=false"
     answer = vitral("explain", name, photos / "dark" / "0.png", "--method", "rollout", "--json").done()

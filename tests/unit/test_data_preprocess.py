@@ -61,6 +61,19 @@ def test_the_largest_centred_window_of_the_target_shape_is_resized(shape, size, 
     assert np.abs(fitted.astype(int) - expected)[8:-8, 8:-8].max() <= 1
 
 
+@given(height=sides, width=sides, size=st.tuples(sides, sides))
+def test_a_squashed_image_is_all_there(height, width, size):
+    image = noise(height, width)
+    whole = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+    assert (fit(image, Preprocessing(size=size, crop_mode="squash")) == np.asarray(whole)).all()
+
+
+def test_of_a_squashed_image_the_middle_of_both_sides_is_kept():
+    image = noise(40, 80)
+    expected = Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC, box=(20, 10, 60, 30))
+    assert (fit(image, Preprocessing(size=(20, 20), crop=0.5, crop_mode="squash")) == np.asarray(expected)).all()
+
+
 @given(height=sides, width=sides, size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
 def test_a_mirrored_image_gives_the_mirrored_window(height, width, size):
     image, preprocessing = noise(height, width), Preprocessing(size=size)

@@ -1,16 +1,22 @@
 """The table of scores: who is in it, what its intervals are, and when a method beats its controls."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tiny import tiny_vit
 from vitral import explain
 from vitral.base.errors import DataError, UnknownName, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
+from vitral.data.fits import check_fits
+from vitral.data.named import named
 from vitral.explain.measure import measure
 from vitral.explain.one_map import one_map
+from vitral.store.classifier import numbered
 from vitral.store.model import dress
 
 SIZE = (8, 18)
@@ -159,3 +165,102 @@ def edges(model, images, target=None):
 def test_what_cannot_be_scored_is_refused(model, methods, metrics, n, message):
     with pytest.raises(UsageError, match=message):
         explain.score(methods, metrics, model, data_for(model), n=n)
+
+
+class Wrapped(nn.Module):
+    """A model that takes pixels in 0..1, and normalises them itself; it says so, or not."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.grid = model, model.grid
+
+    def forward(self, images):
+        return self.model(images * 2 - 1)
+
+
+def test_images_are_prepared_as_the_model_says(model):
+    """The data's own words are for models that say nothing."""
+    data = data_for(model)
+    wrapped = Wrapped(model)
+    wrapped.preprocessing = Preprocessing(SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    for one in (model, wrapped, Bare(model)):
+        table = explain.score(["occlusion"], ["auroc"], one, data)
+        assert table.images == 30 and "answers right, of 30;" in table.caption
+
+
+class Bare(nn.Module):
+    """Says nothing of itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images)
+
+
+def test_classes_of_other_names_are_refused(model):
+    with pytest.raises(DataError, match="noise has the classes cat, dog, a, b, c; the model knows a, b, c, d, e"):
+        explain.score(
+            ["rollout"], ["deletion"], model, dataclasses.replace(data_for(model), classes=("cat", "dog", *"abc"))
+        )
+
+
+@pytest.mark.parametrize("classes", [numbered(5), None, 5], ids=str)
+def test_a_model_whose_classes_nobody_named_must_have_as_many(model, classes):
+    data = data_for(model)
+    model.classes = classes
+    assert explain.score(["rollout"], ["deletion"], model, data, n=4).images == 4
+    with pytest.raises(DataError, match="noise has 4 classes; the model answers with 5"):
+        explain.score(["rollout"], ["deletion"], model, dataclasses.replace(data, classes=tuple("abcd")), n=4)
+
+
+def test_images_of_another_size_are_refused(model):
+    data = dataclasses.replace(data_for(model), preprocessing=Preprocessing((8, 8)))
+    with pytest.raises(DataError, match=r"noise has images of 8x8; the model takes 8x18\.$"):
+        explain.score(["rollout"], ["deletion"], model, data)
+    with pytest.raises(DataError, match=r"digits has images of 8x8; the model takes 16x16\.$"):
+        check_fits(named("digits"), None, (16, 16))
+    with pytest.raises(DataError, match=r"shapes has images of 64x64; the model takes 16x16\. Try shapes:size=16\.$"):
+        check_fits(named("shapes:n=8,size=64"), None, (16, 16))
+
+
+def test_a_map_that_does_not_divide_the_image_is_scored_against_its_controls():
+    """A CNN's map of 3 x 3 on 20 x 26 pixels: the controls take its grid, and what must divide is left out."""
+    torch.manual_seed(0)
+    cnn = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    ).eval()
+    cnn.preprocessing = Preprocessing((20, 26))
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 26, 3), dtype=np.uint8)
+    labels = cnn((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).argmax(1).numpy()
+    masks = np.zeros((12, 20, 26), bool)
+    masks[:, :7, :9] = True
+    data = Dataset("noise", tuple("abcde"), cnn.preprocessing, lambda name: Split(pixels, labels, masks))
+    metrics = ["auroc", "pointing_game", "mass_ratio", "iou", "deletion"]
+    table = explain.score(["grad_cam", "occlusion"], metrics, cnn, data)
+    assert {one.method for one in table.scores} == {"grad_cam", "centre", "edges", "random", "untrained"}
+    assert "do not divide into 3 x 3 places" in table.refused["occlusion"]
+    assert all(np.isfinite(one.value) for one in table.scores if one.method in ("centre", "edges", "random"))
+
+
+def test_a_method_under_which_the_model_fails_is_left_out(model):
+    class Fragile(Bare):
+        def forward(self, images):
+            if images.requires_grad:
+                raise KeyError("no gradients here")
+            return super().forward(images)
+
+    table = explain.score(["rollout", "input_gradient"], ["deletion"], Fragile(model), data_for(model), n=4)
+    assert "Fragile raised KeyError" in table.refused["input_gradient"]
+
+
+def test_what_the_star_means_stands_below_the_table_only(model):
+    table = explain.score(["rollout"], ["deletion"], model, data_for(model), n=4)
+    assert table.markdown().endswith(r"over the images. \* does not beat every control.")
+    assert "\\" not in table.caption and table.caption.endswith("intervals over the images.")

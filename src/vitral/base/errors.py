@@ -6,6 +6,7 @@ VitralError
 │   └── UnknownName     no such model, data set, method, ...; names the nearest known one
 └── Failure             the request was right, but it could not be done                             (exit code 1)
     ├── ShapeError      a tensor or an image of a size the model does not take
+    ├── ModelError      a model that raises an error of its own while it runs
     ├── ImageError      a file that is not an image, or only the beginning of one
     ├── DataError       a data set that cannot be learned from
     ├── StoreError      a model file or run folder that is missing, damaged or of another kind
@@ -40,6 +41,10 @@ class Failure(VitralError, RuntimeError):
 
 class ShapeError(Failure):
     """A tensor or an image of a size the model does not take."""
+
+
+class ModelError(Failure):
+    """A model that raises an error of its own while it runs."""
 
 
 class ImageError(Failure):

@@ -4,13 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vitral.base.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import nn
 
 
 @contextmanager
 def evaluating(model: "nn.Module") -> Iterator[None]:
-    """Eval mode inside the block; afterwards each part of the model is in the mode it was in."""
+    """Eval mode inside the block; afterwards each part of the model is in the mode it was in.
+
+    Raises `UsageError` for what is no model.
+    """
+    if not callable(getattr(model, "modules", None)):
+        raise UsageError(
+            f"A model is a torch.nn.Module, and a {type(model).__name__} was given. Load one: vitral.load(PATH)."
+        )
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -3,16 +3,21 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+CropMode = Literal["center", "squash"]
+
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Resize so that `crop` of the image fills `size`, cut out the centre, then (pixel / 255 - mean) / std per channel.
 
-    `size` is (height, width) in pixels; `crop` is the fraction of the shorter side that is kept, in (0, 1].
+    `size` is (height, width) in pixels; `crop` is the fraction of the shorter side that is kept, in (0, 1]. With a
+    `crop_mode` of "squash" it is the fraction of both sides, and the image does not keep its shape.
     """
 
     size: tuple[int, int] = (224, 224)
     crop: float = 1.0
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    crop_mode: CropMode = "center"

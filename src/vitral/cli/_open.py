@@ -15,7 +15,7 @@ from vitral.data.dataset import Dataset
 from vitral.data.folder import folder
 from vitral.data.named import named
 from vitral.nn.zoo import MODELS, create
-from vitral.store.classifier import Classifier
+from vitral.store.classifier import Classifier, numbered
 from vitral.store.code import from_code, is_code
 from vitral.store.foreign import foreign, is_foreign
 from vitral.store.model import dress
@@ -49,7 +49,7 @@ def to_look_into(name: str, code: str | None) -> Classifier:
         say(f"{name} is as its class makes it; if it loads no weights, these are maps of an untrained model.")
         side = getattr(model, "img_size", 224)
         size = tuple(side) if isinstance(side, tuple | list) else (side, side)
-        classes = [f"class {index}" for index in range(getattr(model, "num_classes", 1000))]
+        classes = numbered(getattr(model, "num_classes", 1000))
         return dress(model, classes, getattr(model, "preprocessing", Preprocessing(size=size)), {}).eval()
     folder = Path(name)
     if folder.name.startswith(PREFIX) and (folder / CHECKPOINT_WEIGHTS).is_file():

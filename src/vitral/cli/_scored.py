@@ -51,4 +51,4 @@ def shown(table: Table) -> None:
         for one in sorted(mine, key=lambda one: (one.value != one.value, sign * one.value)):
             mark = "control" if one.control else "does not beat every control" if one.beats_controls is False else ""
             say(f"  {one.method:<22}{one.value:7.3f}  ({one.low:.3f} to {one.high:.3f}, n = {one.n})  {mark}")
-    say(table.caption.replace("; \\* does not beat every control", ""))
+    say(table.caption)

@@ -8,6 +8,7 @@ from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError, DataError
 from vitral.cli import say
 from vitral.cli._open import data_set
+from vitral.data.fits import check_fits
 from vitral.store.model import load
 from vitral.train.checkpoint import fingerprint
 from vitral.train.metrics import interval, predict_split
@@ -36,16 +37,7 @@ def run(options: Options) -> dict[str, Any]:
     if spec is None:
         raise ConfigError(f"{options.model} does not say what it was trained on. Name the data: --data.")
     data = data_set(spec, model.preprocessing, model.provenance.get("seed", 0), options.on_bad_image)
-    if data.classes != model.classes:
-        raise DataError(
-            f"{spec} has the classes {', '.join(data.classes)}; the model knows {', '.join(model.classes)}."
-        )
-    if data.preprocessing.size != model.preprocessing.size:
-        height, width = model.preprocessing.size
-        raise DataError(
-            f"{spec} has images of {data.preprocessing.size}; the model takes {height}x{width}. "
-            f"Try {spec.partition(':')[0]}:size={height}."
-        )
+    check_fits(data, model.classes, model.preprocessing.size)
     known = model.provenance.get("data_sha256")
     if options.data is None and Path(spec).is_dir() and known and known != fingerprint(data.train, data.val):
         raise DataError(

@@ -14,13 +14,20 @@ from vitral.base.preprocessing import Preprocessing
 
 
 def fit(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w 3"]:
-    """Cut the centred window with the shape of `size`, `crop` of the largest there is, and resize it to `size`."""
+    """Cut the centred window with the shape of `size`, `crop` of the largest there is, and resize it to `size`.
+
+    With a `crop_mode` of "squash" the window has the shape of the image.
+    """
     height, width = image.shape[:2]
     target_height, target_width = preprocessing.size
     if (height, width) == preprocessing.size and preprocessing.crop == 1:
         return image
-    scale = preprocessing.crop * min(height / target_height, width / target_width)
-    half_height, half_width = target_height * scale / 2, target_width * scale / 2
+    scales = height / target_height, width / target_width
+    down, across = scales if preprocessing.crop_mode == "squash" else (min(scales),) * 2
+    half_height, half_width = (
+        preprocessing.crop * target_height * down / 2,
+        preprocessing.crop * target_width * across / 2,
+    )
     left, top = max(0.0, width / 2 - half_width), max(0.0, height / 2 - half_height)  # rounding may give -1e-15
     window = (left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height))
     resampling = Image.Resampling[preprocessing.interpolation.upper()]

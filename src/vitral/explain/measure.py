@@ -5,11 +5,10 @@ Axes:  b images   gy gx rows, columns of patches   y x pixels   s sums
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from einops import reduce
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ INSIDE = 0.25  # of a patch's pixels: a patch with this much of the object belon
 
 
 Needs = Literal["nothing", "masks", "scene"]
+Better = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,16 @@ def mean(values: Float[np.ndarray, " b"]) -> float:
     return float(present.mean()) if len(present) else float("nan")
 
 
-def measure(
-    better: Literal["higher", "lower", "neither"], needs: Needs = "nothing", pool: Pool = mean
-) -> Callable[[Callable[..., Any]], Any]:
-    """Say of a metric whether more is better, what it needs of the data, and how images make one number."""
+def measure(better: Better, needs: Needs = "nothing", pool: Pool = mean) -> Callable[[Callable[..., Any]], Any]:
+    """Say of a metric whether more is better, what it needs of the data, and how images make one number.
+
+    Raises `UsageError` for another word.
+    """
+    for word, found, known in (("better", better, get_args(Better)), ("needs", needs, get_args(Needs))):
+        if found not in known:
+            raise UsageError(
+                f'@measure takes {word}= one of {", ".join(known)}, as in {word}="{known[0]}", not {found!r}.'
+            )
 
     def mark(function: Any) -> Any:
         function.better, function.needs, function.pool = better, needs, pool
@@ -91,14 +97,25 @@ def measure(
 
 
 def share_of(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
-    """The share of each patch that the mask covers. Raises `ShapeError` for masks that do not divide into patches."""
-    height, width = masks.shape[1:]
-    if height % grid[0] or width % grid[1]:
-        raise ShapeError(
-            f"Masks of {height} x {width} pixels do not divide into {grid[0]} x {grid[1]} patches: they must have the "
-            "size of the images that the model takes."
-        )
-    return reduce(masks.astype(np.float64), "b (gy y) (gx x) -> b gy gx", "mean", gy=grid[0], gx=grid[1])
+    """The share of each patch that the mask covers. Raises `ShapeError` for masks of fewer pixels than patches."""
+    return averaged(masks.astype(np.float64), grid)
+
+
+def averaged(values: Float[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
+    """The mean over each patch. Raises `ShapeError` for fewer pixels than patches."""
+    rows, columns = (nearest(pixels, patches) for pixels, patches in zip(values.shape[1:], grid))
+    return rows @ values @ columns.T
+
+
+def nearest(pixels: int, patches: int) -> Float[np.ndarray, "g y"]:
+    """How much each pixel of a side counts for each patch: its even share of the patch nearest to it, else nothing.
+
+    Where pixels do not divide into patches, as in some CNNs, some patches have a pixel more than others.
+    """
+    if pixels < patches:
+        raise ShapeError(f"{pixels} pixels cannot be shared out to {patches} patches: give larger masks.")
+    own = (2 * np.arange(pixels) + 1) * patches // (2 * pixels) == np.arange(patches)[:, None]
+    return own / own.sum(axis=1, keepdims=True)
 
 
 def belongs(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Bool[np.ndarray, "b g"]:
@@ -107,23 +124,28 @@ def belongs(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Bool[np.
     return (share >= INSIDE) | ((share == share.max(axis=1, keepdims=True)) & (share > 0))
 
 
-def flat(values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, "b g"]:
+def flat(values: Float[np.ndarray, "b *places"]) -> Float[np.ndarray, "b g"]:
     return values.reshape(len(values), -1).astype(np.float64)
 
 
-def constant(values: Float[np.ndarray, "b gy gx"]) -> Bool[np.ndarray, " b"]:
+def constant(values: Float[np.ndarray, "b *places"]) -> Bool[np.ndarray, " b"]:
     """Maps that tell nothing apart: what differs is below what single precision rounds."""
     return np.ptp(flat(values), axis=1) <= ROUNDING * np.abs(flat(values)).max(axis=1)
 
 
 def check_masks(masks: object, images: Tensor) -> None:
-    """Raise `ShapeError` for masks that are not one an image, of its size."""
+    """Raise `ShapeError` for masks that are not one an image, of its size, `UsageError` for what is not bool."""
     wanted = (len(images), *images.shape[-2:])
     if getattr(masks, "shape", None) != wanted:
         found = getattr(masks, "shape", type(masks).__name__)
         raise ShapeError(
             f"Masks of shape {found} were given for images of {tuple(images.shape)}: give one an image, of its height "
             f"and width, {wanted}."
+        )
+    if not isinstance(masks, np.ndarray) or masks.dtype != bool:
+        raise UsageError(
+            f"Masks of {getattr(masks, 'dtype', type(masks).__name__)} were given: give a NumPy array of bool, True on "
+            "the object, as masks > 0 is of numbers that are 0 beside it."
         )
 
 

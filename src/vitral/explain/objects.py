@@ -4,18 +4,19 @@ Axes:  b images   k objects   gy gx rows, columns of patches
 """
 
 import numpy as np
-from einops import reduce
+from einops import rearrange
 from jaxtyping import Float
 
 from vitral.data.dataset import Split
 from vitral.data.synthetic.cued import objects_of
-from vitral.explain.measure import constant
+from vitral.explain.measure import constant, share_of
 
 
 def covered(split: Split, grid: tuple[int, int]) -> Float[np.ndarray, "b k gy gx"]:
     """The share of each patch that each object covers."""
-    masks = objects_of(split).astype(np.float64)
-    return reduce(masks, "b k (gy y) (gx x) -> b k gy gx", "mean", gy=grid[0], gx=grid[1])
+    masks = objects_of(split)
+    shares = share_of(rearrange(masks, "b k y x -> (b k) y x"), grid)
+    return rearrange(shares, "(b k) gy gx -> b k gy gx", b=len(masks))
 
 
 def height_on_objects(maps: Float[np.ndarray, "b gy gx"], split: Split) -> Float[np.ndarray, "b k"]:

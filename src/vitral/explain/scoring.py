@@ -3,6 +3,8 @@
 Axes:  b images   gy gx rows, columns of patches
 """
 
+import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,19 +16,24 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.base.errors import DataError, UsageError, WatchError
+from vitral.base.errors import DataError, ModelError, ShapeError, UsageError, WatchError
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
+from vitral.data.fits import check_fits
 from vitral.data.preprocess import normalise
-from vitral.explain.measure import Case, Scene, offers
-from vitral.explain.subject import logits_of
+from vitral.explain.measure import Case, Scene, mean, offers
+from vitral.explain.subject import classes_of, logits_of, preprocessing_of
+from vitral.explain.tokens import Grid
 
 BATCH = 50  # images explained at a time
 RESAMPLED = 1_000  # bootstrap draws of an interval
 COVERED = 0.9  # of the images must have a value, for a method to be said to beat its controls
+CANNOT = (WatchError, UsageError, ShapeError, ModelError)  # what a method raises that cannot explain a model
+LEGEND = "\\* does not beat every control."
 Method = str | Callable[..., Any]
+Explain = Callable[[nn.Module, Tensor, list[int]], Float[np.ndarray, "b gy gx"]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Table:
             cells = [cell(found[method, metric], self.images) for metric in metrics]
             name = f"*{method}* (control)" if found[method, metrics[0]].control else method
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        return "\n".join([*lines, "", self.caption])
+        return "\n".join([*lines, "", f"{self.caption} {LEGEND}"])
 
     def rows(self) -> list[dict[str, Any]]:
         return [asdict(score) for score in self.scores]
@@ -102,14 +109,20 @@ def score(
 ) -> Table:
     """Every method and every control by every metric, on the first `n` test images that the model answers right.
 
-    A method that cannot explain the model is left out of the table, with its reason in `refused`.
+    Images are prepared as the model says; where it does not, as the data does. A method that cannot explain the model
+    is left out of the table, with its reason in `refused`. The controls are on the grid of most methods' maps.
 
     Methods and metrics are names (`names("explain.methods")`, `names("explain.metrics")`) or functions like them.
     `told(what, done, of)` hears of each step.
 
     Raises `UnknownName` for a name that is not known, `UsageError` for a metric that needs masks the data has not,
-    `DataError` if the model answers nothing right.
+    `DataError` if the model answers nothing right, or knows other classes or sizes than the data's.
     """
+    if not isinstance(data, Dataset):
+        raise UsageError(
+            f"score takes a data set with its classes, and a {type(data).__name__} was given. By name: "
+            'vitral.data.named.named("cued").'
+        )
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UsageError(f"n={n!r}: at least one image must be scored.")
     chosen = resolved("explain.methods", methods, "method")
@@ -118,27 +131,38 @@ def score(
     if taken := [name for name in chosen if name in controls]:
         raise UsageError(f"{', '.join(taken)}: controls have these names already. Call your function something else.")
     with evaluating(model):
-        images, split, asked = answered_right(model, data, n)
+        preprocessing = preprocessing_of(model) or data.preprocessing
+        check_fits(data, classes_of(model), preprocessing.size)
+        images, split, asked = answered_right(model, data, preprocessing, n)
         check_needs(measures, split, data.name)
-        scene = Scene(split, partial(prepared, data.preprocessing, images.device)) if "scene" in offers(split) else None
-        every = chosen | controls
-        steps, done = len(every) * (1 + len(measures)), count()
-        maps, refused = {}, {}
-        for name, method in every.items():
-            told(f"maps of {name}", next(done), steps)
-            try:
-                maps[name] = merged(method)(model, images, split.labels.tolist())
-            except (WatchError, UsageError) as error:
-                refused[name] = str(error)
-        if not any(name in maps for name in chosen):
+        scene = Scene(split, partial(prepared, preprocessing, images.device)) if "scene" in offers(split) else None
+        steps, done = (len(chosen) + len(controls)) * (1 + len(measures)), count()
+        maps: dict[str, np.ndarray] = {}
+        refused: dict[str, str] = {}
+
+        def explained(methods: Mapping[str, Any]) -> None:
+            for name, method in methods.items():
+                told(f"maps of {name}", next(done), steps)
+                try:
+                    parts = in_parts(method, model, images, split.labels.tolist())
+                except CANNOT as error:
+                    refused[name] = str(error)
+                else:
+                    maps[name] = joined(name, parts, len(images))
+
+        explained(chosen)
+        if not maps:
             raise UsageError("No method can explain the model. " + " ".join(refused.values()))
+        placed = on_grid(controls, Counter(one.shape[1:] for one in maps.values()).most_common(1)[0][0])
+        explained(placed)
         values: dict[str, dict[str, np.ndarray]] = {name: {} for name in maps}
         for name in maps:
             others = {other: maps[other] for other in maps if other in chosen and other != name}
-            case = Case(model, images, split.labels, split.masks, merged(every[name]), others, scene)
+            explain = merged(name, (chosen | placed)[name])
+            case = Case(model, images, split.labels, split.masks, explain, others, scene)
             for metric, measured in measures.items():
                 told(f"{metric} of {name}", next(done), steps)
-                values[name][metric] = measured(maps[name], case)
+                values[name][metric] = one_an_image(metric, measured(maps[name], case), len(images), measured.pool)
     scores = [
         scored(name, metric, measured, values, [control for control in controls if control in maps])
         for name in maps
@@ -146,15 +170,14 @@ def score(
     ]
     caption = (
         f"{len(split)} test images of {data.name} that the model answers right, of {asked}; 95 % intervals over the "
-        "images; \\* does not beat every control."
-        + "".join(f" {name} was left out: {reason}" for name, reason in refused.items())
+        "images." + "".join(f" {name} was left out: {reason}" for name, reason in refused.items())
     )
     return Table(tuple(scores), caption, len(split), refused)
 
 
 def resolved(folder: str, asked: Sequence[Method], kind: str) -> dict[str, Any]:
     """Functions by name, in the order asked for. Raises `UsageError` for none, two of one name, or what is none."""
-    if isinstance(asked, str) or not len(asked):
+    if isinstance(asked, str) or not isinstance(asked, Sequence) or not len(asked):
         raise UsageError(f"No {kind} was chosen: give a list of names, of {', '.join(names(folder))}.")
     found = [find(folder, item, kind) if isinstance(item, str) else item for item in asked]
     named = [getattr(function, "__name__", "") for function in found]
@@ -167,27 +190,71 @@ def resolved(folder: str, asked: Sequence[Method], kind: str) -> dict[str, Any]:
     return dict(zip(named, found))
 
 
-def merged(method: Callable[..., Any]) -> Callable[[nn.Module, Tensor, list[int]], Float[np.ndarray, "b gy gx"]]:
+def on_grid(controls: Mapping[str, Any], grid: Grid) -> dict[str, Any]:
+    """Controls that give their maps on this grid, where it is theirs to choose."""
+    free = {name for name, control in controls.items() if "grid" in inspect.signature(control).parameters}
+    return {name: partial(one, grid=grid) if name in free else one for name, one in controls.items()}
+
+
+def merged(name: str, method: Callable[..., Any]) -> Explain:
     """A method's one map an image, made for `BATCH` images at a time."""
 
     def explain(model: nn.Module, images: Tensor, classes: list[int]) -> Float[np.ndarray, "b gy gx"]:
-        starts = range(0, len(images), BATCH)
-        each = (method(model, images[at : at + BATCH], classes[at : at + BATCH]).merged for at in starts)
-        return np.concatenate(list(each))
+        return joined(name, in_parts(method, model, images, classes), len(images))
 
     return explain
 
 
+def in_parts(method: Callable[..., Any], model: nn.Module, images: Tensor, classes: list[int]) -> list[Any]:
+    """What a method gives as one map an image, for `BATCH` images at a time."""
+    starts = range(0, len(images), BATCH)
+    given = (method(model, images[at : at + BATCH], classes[at : at + BATCH]) for at in starts)
+    return [getattr(part, "merged", type(part)) for part in given]
+
+
+def joined(name: str, parts: Sequence[Any], count: int) -> Float[np.ndarray, "b gy gx"]:
+    """The maps of all images. Raises `UsageError` if what a method gave is not one map an image, all of one grid."""
+    sizes = [min(BATCH, count - at) for at in range(0, count, BATCH)]
+    for part, size in zip(parts, sizes):
+        if (
+            not isinstance(part, np.ndarray)
+            or part.ndim != 3
+            or len(part) != size
+            or part.shape[1:] != parts[0].shape[1:]
+        ):
+            found = f"maps of {part.shape}" if isinstance(part, np.ndarray) else getattr(part, "__name__", repr(part))
+            raise UsageError(
+                f"{name} gave {found} for {size} images: a method gives Maps, with one map an image in `merged`, "
+                f"({size}, rows, columns)."
+            )
+    return np.concatenate(parts)
+
+
+def one_an_image(metric: str, values: Any, count: int, pool: Any) -> Float[np.ndarray, "b *s"]:
+    """What a metric gave. Raises `UsageError` unless it is a number an image, or several that its own `pool` takes."""
+    try:
+        found = np.asarray(values, float)
+    except (TypeError, ValueError):
+        found = np.empty(())
+    if found.ndim == 0 or len(found) != count or (pool is mean and found.ndim > 1):
+        said = f"values of {found.shape}" if found.ndim else f"a {type(values).__name__}"
+        raise UsageError(f"{metric} gave {said} for the maps of {count} images: a metric gives a number for each.")
+    return found
+
+
 @torch.no_grad()
-def answered_right(model: nn.Module, data: Dataset, n: int) -> tuple[Tensor, Split, int]:
+def answered_right(model: nn.Module, data: Dataset, preprocessing: Preprocessing, n: int) -> tuple[Tensor, Split, int]:
     """The first `n` test images that the model answers right, as it takes them; their split; how many were asked."""
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device
     kept: list[np.ndarray] = []
     asked = 0
     while asked < len(data.test) and sum(map(len, kept)) < n:
         part = slice(asked, asked + BATCH)
-        images = prepared(data.preprocessing, device, data.test.pixels[part])
-        answers = logits_of(model, images).argmax(dim=1).cpu().numpy()
+        images = prepared(preprocessing, device, data.test.pixels[part])
+        logits = logits_of(model, images)
+        if logits.shape[1] != len(data.classes):
+            raise DataError(f"{data.name} has {len(data.classes)} classes; the model answers with {logits.shape[1]}.")
+        answers = logits.argmax(dim=1).cpu().numpy()
         kept.append(asked + np.flatnonzero(answers == data.test.labels[part]))
         asked += len(images)
     chosen = np.concatenate(kept)[:n] if kept else np.array([], int)
@@ -196,7 +263,7 @@ def answered_right(model: nn.Module, data: Dataset, n: int) -> tuple[Tensor, Spl
             f"The model answers none of {asked} test images of {data.name} right: there is nothing to explain."
         )
     ours = data.test.only(chosen)
-    return prepared(data.preprocessing, device, ours.pixels), ours, asked
+    return prepared(preprocessing, device, ours.pixels), ours, asked
 
 
 def prepared(preprocessing: Preprocessing, device: torch.device, pixels: UInt8[np.ndarray, "b y x 3"]) -> Tensor:

@@ -3,7 +3,10 @@
 Axes:  b images   k classes   c channels   y x pixels
 """
 
-from collections.abc import Sequence
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,53 +15,115 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
+from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
+from vitral.base.preprocessing import Preprocessing
 from vitral.explain.calls import relative
+from vitral.store.classifier import numbered
 
 Target = int | Sequence[int] | None
+LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])  # whose lines are not the model's own
+SIZES = re.compile("size|shape|dimension|channel|height|width|resolution|divi|mat1", re.IGNORECASE)
 
 
 def answer_of(result: Any) -> Tensor:
-    """The tensor that a model gives: itself, or an output object's `logits`, or the first tensor in it."""
+    """The tensor that a model gives: itself, or an output object's or dict's `logits`, or the first tensor in it."""
     if isinstance(result, Tensor):
         return result
     for name in ("logits", "pooler_output", "last_hidden_state"):
-        if isinstance(found := getattr(result, name, None), Tensor):
+        if isinstance(found := part_of(result, name), Tensor):
             return found
     if isinstance(result, tuple | list) and result:
         return answer_of(result[0])
     raise UsageError(f"The model gives a {type(result).__name__}, in which no tensor was found to explain.")
 
 
+def part_of(result: Any, name: str) -> Any:
+    """What an output object or a dict holds under a name; None if it holds nothing."""
+    return result.get(name) if isinstance(result, Mapping) else getattr(result, name, None)
+
+
 def answered(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Tensor:
-    """The tensor that the model gives for images. Raises `ShapeError` if it refuses them."""
-    return answer_of(run(model, images))
+    """The tensor that the model gives for images. Raises what `run` raises, and `UsageError` for whole numbers."""
+    return real(model, answer_of(run(model, images)))
+
+
+def real(model: nn.Module, answer: Tensor) -> Tensor:
+    """An answer in real numbers. Raises `UsageError` for one that is not: a class's number, say."""
+    if not answer.is_floating_point():
+        raise UsageError(
+            f"{type(model).__name__} gives {answer.dtype}, and what is explained is a real number: let it give its "
+            "scores, from before they are rounded or the largest is taken."
+        )
+    return answer
 
 
 def run(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
-    """What the model gives for images. Raises `ShapeError` if it refuses them, `UsageError` if there are none."""
-    if not len(images):
-        raise UsageError("There are no images: the batch is empty.")
+    """What the model gives for images.
+
+    Raises `UsageError` if there are none, or if they or the model were made in inference mode where gradients are
+    recorded; `ShapeError` if it refuses their shape; `ModelError` for any other error that it raises, with its place.
+    """
+    check_images(images)
     try:
         return model(images)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        if isinstance(error, VitralError | torch.OutOfMemoryError):
-            raise
-        if "nference" in str(error):  # what PyTorch says of tensors made in inference mode
-            raise UsageError(
-                f"{type(model).__name__} or the images were made in torch.inference_mode(), where no gradient can be "
-                "recorded. Make them outside of it, or take a method without gradients: attention, rollout, occlusion."
-            ) from error
+    except (VitralError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise refusal(model, images, error) from error
+
+
+def check_images(images: object) -> None:
+    """Raise `UsageError` for what is no batch of images, `ShapeError` for a tensor that is no (B, C, H, W)."""
+    if not isinstance(images, Tensor):
+        raise UsageError(
+            f"Images are a tensor (B, C, H, W), as the model takes them, and a {type(images).__name__} was given. "
+            "From loaded pictures: vitral.data.preprocess.batch_of(pictures, model.preprocessing)."
+        )
+    if images.ndim != 4:
         raise ShapeError(
-            f"{type(model).__name__} does not take images of shape {tuple(images.shape)}: {str(error).splitlines()[0]}"
-        ) from error
+            f"Images of shape {tuple(images.shape)} were given, and a batch is (B, C, H, W): one image is images[None]."
+        )
+    if not len(images):
+        raise UsageError("There are no images: the batch is empty.")
+
+
+def refusal(model: nn.Module, images: Tensor, error: Exception) -> VitralError:
+    """What to say when a model raises an error."""
+    name, shape = type(model).__name__, tuple(images.shape)
+    said = next(iter(str(error).splitlines()), "")
+    if isinstance(error, RuntimeError | ValueError | AssertionError) and SIZES.search(said):
+        return ShapeError(f"{name} does not take images of shape {shape}: {said}")
+    if isinstance(error, RuntimeError) and made_in_inference_mode(model, images):
+        return UsageError(
+            f"{name} or the images were made in torch.inference_mode(), where no gradient can be recorded. Make them "
+            "outside of it, or take a method without gradients: attention, rollout, occlusion."
+        )
+    return ModelError(
+        f"{name} raised {type(error).__name__}{place_of(error)} for images of shape {shape}{said and f': {said}'}"
+    )
+
+
+def made_in_inference_mode(model: nn.Module, images: Tensor) -> bool:
+    """Whether something made in inference mode is used outside of it."""
+    made = [images, *model.parameters(), *model.buffers()]
+    return not torch.is_inference_mode_enabled() and any(tensor.is_inference() for tensor in made)
+
+
+def place_of(error: Exception) -> str:
+    """The innermost line of the model's own code that an error went through."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(Path(frame.filename).is_relative_to(home) for home in LIBRARIES)
+    ]
+    return f" in {frames[-1].filename}, line {frames[-1].lineno}," if frames else ""
 
 
 def logits_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
-    """The model's answers. Raises `UsageError` if they score no classes, `ShapeError` if it refuses the images."""
+    """The model's answers. Raises what `run` raises, and `UsageError` if they score no classes."""
     result = run(model, images)
-    logits = answer_of(result)
-    bare = not isinstance(result, Tensor | tuple | list) and getattr(result, "logits", None) is None
+    logits = real(model, answer_of(result))
+    bare = not isinstance(result, Tensor | tuple | list) and part_of(result, "logits") is None
     if logits.ndim != 2 or bare or headless(model):
         raise UsageError(
             f"{type(model).__name__} gives {tuple(logits.shape)}, not a score for each class (B, K), so there is no "
@@ -82,9 +147,14 @@ def classes_to_explain(logits: Float[Tensor, "b k"], target: Target) -> Int[Tens
         asked = torch.as_tensor(target, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"target={target!r} is no class: give its number, or one for each image.") from error
-    if asked.is_floating_point() or asked.is_complex() or asked.dtype == torch.bool or asked.ndim > 1:
+    if (
+        (asked.numel() and asked.is_floating_point())
+        or asked.is_complex()
+        or asked.dtype == torch.bool
+        or asked.ndim > 1
+    ):
         raise UsageError(f"target={target!r} is no class: give its number, or one for each image.")
-    asked = asked.expand(count) if asked.ndim == 0 else asked
+    asked = asked.long().expand(count) if asked.ndim == 0 else asked.long()
     if len(asked) != count:
         raise UsageError(f"target names {len(asked)} classes for {count} images: give one for each, or one for all.")
     if wrong := [int(index) for index in asked if not 0 <= index < classes]:
@@ -118,10 +188,24 @@ def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
     return [index % count for index in wanted]
 
 
+def preprocessing_of(model: nn.Module) -> Preprocessing | None:
+    """What a model says of how it takes images; None if it does not say, or calls something else by that name."""
+    said = getattr(model, "preprocessing", None)
+    return said if isinstance(said, Preprocessing) else None
+
+
+def classes_of(model: nn.Module) -> tuple[str, ...] | None:
+    """What a model calls its classes; None if nobody has named them."""
+    said = getattr(model, "classes", None)
+    if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
+        return None
+    return None if list(said) == numbered(len(said)) else tuple(said)
+
+
 @torch.no_grad()
 def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.ndarray, "b y x 3"]:
     """The pixels that the model saw, back in 0..255; without a `preprocessing`, from least to largest."""
-    if (preprocessing := getattr(model, "preprocessing", None)) is None:
+    if (preprocessing := preprocessing_of(model)) is None:
         least = images.min()
         span = (images.max() - least).clamp_min(1e-12)
         pixels = (images[:, :3] - least).div_(span)

@@ -17,3 +17,8 @@ if TYPE_CHECKING:
         code: dict[str, str]  # of a model of the reader's own only: file, name and hash
 else:
     Classifier = nn.Module  # `dress` gives attributes to any module; it does not change its class
+
+
+def numbered(count: int) -> list[str]:
+    """What classes are called that nobody has named."""
+    return [f"class {index}" for index in range(count)]

@@ -4,20 +4,20 @@ Neither library is needed for anything else; a message says what to install when
 """
 
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import Any, get_args
 
 from vitral.base.errors import ConfigError, StoreError, UnknownName
 from vitral.base.lookup import nearest
-from vitral.base.preprocessing import Preprocessing
-from vitral.store.classifier import Classifier
+from vitral.base.preprocessing import CropMode, Interpolation, Preprocessing
+from vitral.store.classifier import Classifier, numbered
+from vitral.store.image_processor import as_transformers_says
 from vitral.store.model import dress
 
 TIMM = "timm:"
-CONFIG = "config.json"  # of a Hugging Face folder
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"  # of a Hugging Face folder
 
 
 def is_foreign(name: str) -> bool:
@@ -28,10 +28,25 @@ def is_foreign(name: str) -> bool:
 def config_of(folder: Path) -> dict[str, Any]:
     """What a folder's `config.json` says; nothing if there is none that can be read. timm's has no `model_type`."""
     try:
-        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read(folder / CONFIG)
+    except StoreError:
         return {}
-    return said if isinstance(said, dict) else {}
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Raises `StoreError` for a file that cannot be read, or holds something else."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file} cannot be read: {error}.") from error
+    if not isinstance(said, dict):
+        raise StoreError(f"{file} holds a {type(said).__name__}, not settings by their names.")
+    return said
+
+
+def architecture(folder: Path) -> str:
+    """The class that a Hugging Face folder says it was saved from."""
+    return ", ".join(config_of(folder).get("architectures") or ["model of another kind"])
 
 
 def foreign(name: str) -> Classifier:
@@ -57,36 +72,51 @@ def from_timm(spec: str) -> Classifier:
             f"timm could not get the weights of {name}: {str(error).splitlines()[0]} "
             f"To look at it without any: timm:{name},pretrained=false."
         ) from error
-    given = timm.data.resolve_model_data_config(model)
-    known = {"nearest", "bilinear", "bicubic"}
-    preprocessing = Preprocessing(
-        size=tuple(given["input_size"][1:]),
-        crop=given["crop_pct"] if given["crop_pct"] <= 1 else 1.0,
-        interpolation=given["interpolation"] if given["interpolation"] in known else "bicubic",
-        mean=tuple(given["mean"]),
-        std=tuple(given["std"]),
-    )
-    return dress(model, [f"class {index}" for index in range(model.num_classes)], preprocessing, {"timm": name}).eval()
+    preprocessing = as_timm_says(name, timm.data.resolve_model_data_config(model))
+    return dress(model, numbered(model.num_classes), preprocessing, {"timm": name}).eval()
+
+
+def as_timm_says(name: str, given: Mapping[str, Any]) -> Preprocessing:
+    """How timm prepares a model's images. Raises `StoreError` for what `Preprocessing` cannot say."""
+    kept, mode, interpolation = given["crop_pct"], given["crop_mode"], given["interpolation"]
+    for word, found, can, known in (
+        ("crop_pct", kept, 0 < kept <= 1, "at most 1"),
+        ("crop_mode", mode, mode in get_args(CropMode), "center or squash"),
+        ("interpolation", interpolation, interpolation in get_args(Interpolation), "nearest, bilinear or bicubic"),
+    ):
+        if not can:
+            raise StoreError(f"timm prepares the images of {name} with {word}={found}; Vitral can do {known}.")
+    mean, std = tuple(given["mean"]), tuple(given["std"])
+    return Preprocessing(tuple(given["input_size"][1:]), kept, interpolation, mean, std, mode)
 
 
 def from_hugging_face(folder: Path) -> Classifier:
+    """Raises `StoreError` for a folder that cannot be read, that lacks weights, or whose images cannot be prepared."""
     transformers = imported("transformers")
     try:
-        model: nn.Module = transformers.AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
+        model, loaded = transformers.AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
     except Exception as error:  # whatever the library raises for a folder it cannot read
         raise StoreError(
             f"{folder} is no image classifier that transformers can read: {str(error).splitlines()[0]}"
         ) from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise StoreError(
+            f"{folder} has no weights for {', '.join(missing[:6])}{' ...' if len(missing) > 6 else ''}, so "
+            "transformers drew them at random, and the answers would be chance. What it holds was saved from a "
+            f"{architecture(folder)}: save a model with its classifier, a ...ForImageClassification."
+        )
     config: Any = model.config
-    side = config.image_size if isinstance(config.image_size, int) else tuple(config.image_size)
-    given: dict[str, Any] = {}
-    if (card := folder / "preprocessor_config.json").is_file():
-        given = json.loads(card.read_text(encoding="utf-8"))
-    preprocessing = Preprocessing(
-        size=(side, side) if isinstance(side, int) else side,
-        mean=tuple(given.get("image_mean", (0.5, 0.5, 0.5))),
-        std=tuple(given.get("image_std", (0.5, 0.5, 0.5))),
-    )
+    said = getattr(config, "image_size", None)
+    side = (said, said) if isinstance(said, int) else None if said is None else (said[0], said[1])
+    card = folder / PROCESSOR
+    if card.is_file():
+        preprocessing = as_transformers_says(read(card), side)
+    elif side is not None:
+        preprocessing = Preprocessing(size=side)
+    else:
+        raise StoreError(f"{folder} does not say the size of the model's images: {PROCESSOR} is missing.")
     names = [config.id2label[index] for index in range(config.num_labels)]
     return dress(model, names, preprocessing, {"folder": str(folder)}).eval()
 

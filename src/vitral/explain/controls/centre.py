@@ -20,10 +20,10 @@ def centre(
 ) -> Maps:
     """A Gaussian of a quarter of each side around the middle, the same for every image.
 
-    Raises `WatchError` if the model makes no maps whose grid it could take.
+    Raises `WatchError` if no `grid` is given and the model makes no maps whose grid it could take.
     """
     with evaluating(model):
-        grid = grid_of(model, images, grid)
+        grid = grid or grid_of(model, images)
     y, x = (((torch.arange(n) + 0.5) / n - 0.5) * 4 for n in grid)
     values = torch.exp(-(y[:, None] ** 2 + x**2) / 2).expand(len(images), *grid)
     return one_map("centre", "Shown is the middle of the image.", model, images, values, grid, layers="none")

@@ -28,10 +28,10 @@ def random(
 ) -> Maps:
     """Uniform noise, drawn from the image and the seed, so that an image has the same map in any batch.
 
-    Raises `WatchError` if the model makes no maps whose grid it could take.
+    Raises `WatchError` if no `grid` is given and the model makes no maps whose grid it could take.
     """
     with evaluating(model):
-        grid = grid_of(model, images, grid)
+        grid = grid or grid_of(model, images)
     drawn = []
     for image in images.detach().cpu().float().numpy():
         digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()

@@ -1,0 +1,165 @@
+"""What is no model, no batch of images, no data set or no map is refused in a sentence."""
+
+import numpy as np
+import pytest
+import torch
+
+from tiny import tiny_vit
+from vitral import explain
+from vitral.base.errors import ShapeError, UsageError
+from vitral.base.lookup import names
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split
+from vitral.explain.measure import measure
+from vitral.explain.subject import answered, logits_of
+
+METHODS = sorted(names("explain.methods"))
+every = pytest.mark.parametrize("method", METHODS)
+
+
+@every
+@pytest.mark.parametrize("model", ["runs/shapes-1", None], ids=str)
+def test_a_model_that_is_none(method, model, images):
+    with pytest.raises(UsageError, match=rf"a {type(model).__name__} was given\. Load one"):
+        getattr(explain, method)(model, images)
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {"chefer", "attention_gradient"}))
+def test_images_that_are_still_an_array(method, vit, images):
+    with pytest.raises(UsageError, match=r"Images are a tensor \(B, C, H, W\).* a ndarray was given"):
+        getattr(explain, method)(vit, images.numpy())
+
+
+@pytest.mark.parametrize("asks", [answered, logits_of])
+def test_images_that_are_nothing(asks, vit):
+    with pytest.raises(UsageError, match="a NoneType was given"):
+        asks(vit, None)
+
+
+@every
+def test_one_image_is_no_batch(method, vit, images):
+    with pytest.raises(ShapeError, match=r"one image is images\[None\]"):
+        getattr(explain, method)(vit, images[0])
+
+
+@every
+def test_a_model_that_gives_whole_numbers(method, images):
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vit = tiny_vit()
+
+        def forward(self, images):
+            return self.vit(images).round().long()
+
+    with pytest.raises(UsageError, match=r"Whole gives torch\.int64, and what is explained is a real number"):
+        getattr(explain, method)(Whole(), images)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint32])
+def test_a_target_of_any_whole_numbers(kind, vit, images):
+    expected = explain.input_gradient(vit, images, [3, 1]).values
+    np.testing.assert_array_equal(explain.input_gradient(vit, images, np.array([3, 1], kind)).values, expected)
+    assert explain.grad_cam(vit, images, torch.tensor([3, 1], dtype=torch.int16)).targets == (3, 1)
+
+
+def test_a_target_of_no_classes(vit, images):
+    with pytest.raises(UsageError, match="target names 0 classes for 2 images"):
+        explain.occlusion(vit, images, [])
+
+
+SIX = Split(np.random.default_rng(0).integers(0, 256, (6, 8, 18, 3), dtype=np.uint8), np.zeros(6, int))
+NOISE = Dataset("noise", tuple("abcde"), Preprocessing((8, 18)), lambda name: SIX)
+
+
+class Always(torch.nn.Module):
+    """A ViT whose answer is always the first class, so that all six images are explained."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = tiny_vit()
+
+    def forward(self, images):
+        return self.vit(images) + torch.eye(5)[0] * 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(data="cued"), r"takes a data set with its classes, and a str was given\. By name: .*named"),
+        (dict(data=SIX), "takes a data set with its classes, and a Split was given"),
+        (dict(metrics=None), "No metric was chosen: give a list of names, of agreement"),
+        (dict(methods=None), "No method was chosen: give a list of names, of attention"),
+        (dict(methods=(name for name in ["rollout"])), "No method was chosen: give a list"),
+        (dict(model="runs/shapes-1"), "A model is a torch.nn.Module, and a str was given"),
+    ],
+    ids=["data by name", "a split", "no metrics", "no methods", "a generator", "a model by name"],
+)
+def test_what_cannot_be_scored(changes, message):
+    asked = dict(methods=["rollout"], metrics=["deletion"], model=Always(), data=NOISE) | changes
+    with pytest.raises(UsageError, match=message):
+        explain.score(**asked)
+
+
+def nothing(model, images, target=None):
+    return None
+
+
+def array(model, images, target=None):
+    return np.ones((len(images), 2, 3))
+
+
+def one_for_all(model, images, target=None):
+    return explain.rollout(model, images[:1])
+
+
+@pytest.mark.parametrize(
+    ("method", "found"), [(nothing, "NoneType"), (array, "ndarray"), (one_for_all, r"maps of \(1, 2, 3\)")]
+)
+def test_a_method_that_does_not_give_one_map_an_image(method, found):
+    with pytest.raises(UsageError, match=rf"{method.__name__} gave {found} for 6 images: a method gives Maps"):
+        explain.score(["rollout", method], ["deletion"], Always(), NOISE)
+
+
+def only_with_all(model, images, target=None):
+    """Gives too few once it is asked again."""
+    only_with_all.asked += 1
+    return explain.rollout(model, images if only_with_all.asked == 1 else images[:2])
+
+
+def test_a_method_that_gives_fewer_maps_when_it_is_asked_again():
+    only_with_all.asked = 0
+    with pytest.raises(UsageError, match=r"only_with_all gave maps of \(2, 2, 3\) for 6 images"):
+        explain.score([only_with_all], ["stability"], Always(), NOISE)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros(2), r"values of \(2,\)"),
+        (np.zeros((6, 2)), r"values of \(6, 2\)"),
+        ([0.0] * 5, r"values of \(5,\)"),
+        (0.5, "a float"),
+        (None, "a NoneType"),
+        ({"a": 1}, "a dict"),
+        ([[1, 2], [3]], "a list"),
+    ],
+    ids=str,
+)
+def test_a_metric_that_does_not_give_a_number_an_image(given, said):
+    @measure(better="higher")
+    def mine(maps, case):
+        return given
+
+    with pytest.raises(UsageError, match=rf"mine gave {said} for the maps of 6 images: a metric gives a number"):
+        explain.score(["rollout"], [mine], Always(), NOISE)
+
+
+@pytest.mark.parametrize("given", [[0.5] * 6, (1,) * 6, np.ones(6, bool), torch.ones(6)], ids=str)
+def test_numbers_of_any_kind_are_numbers(given):
+    @measure(better="higher")
+    def mine(maps, case):
+        return given
+
+    table = explain.score(["rollout"], [mine], Always(), NOISE)
+    assert table.scores[0].n == 6 and table.scores[0].value == float(given[0])

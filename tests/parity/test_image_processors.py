@@ -1,0 +1,130 @@
+"""Images are prepared as transformers and timm prepare them, for what their cards say; or the card is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import peers
+from peers import timm, transformers
+from vitral.base.errors import StoreError
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.preprocess import batch_of
+from vitral.store.foreign import as_timm_says, foreign
+from vitral.store.image_processor import as_transformers_says
+
+CARDS = {
+    "ViT": ("ViTImageProcessor", dict(size={"height": 40, "width": 40})),
+    "ViT, not square": ("ViTImageProcessor", dict(size={"height": 48, "width": 32})),
+    "ViT, pixels as they are": ("ViTImageProcessor", dict(size={"height": 40, "width": 40}, do_normalize=False)),
+    "ViT, not rescaled": (
+        "ViTImageProcessor",
+        dict(do_rescale=False, image_mean=[120, 110, 100], image_std=[60, 61, 62], size={"height": 40, "width": 40}),
+    ),
+    "ViT, rescaled to -1..1": ("ViTImageProcessor", dict(rescale_factor=1 / 127.5, size={"height": 40, "width": 40})),
+    "DeiT": ("DeiTImageProcessor", dict(size={"height": 48, "width": 48}, crop_size={"height": 40, "width": 40})),
+    "CLIP": ("CLIPImageProcessor", dict(size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40})),
+    "DINOv2": ("BitImageProcessor", dict(size={"shortest_edge": 48}, crop_size={"height": 40, "width": 40})),
+    "ConvNeXt": ("ConvNextImageProcessor", dict(size={"shortest_edge": 40}, crop_pct=0.875)),
+    "ConvNeXt, large": ("ConvNextImageProcessor", dict(size={"shortest_edge": 384})),
+}
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """Smooth, so that half a pixel makes little difference, and of another shape than any model's images."""
+    y, x = np.mgrid[0:96, 0:160]
+    waves = [np.sin(x / 23 + phase) + np.cos(y / 17 - phase) for phase in (0.0, 1.0, 2.0)]
+    return np.stack([(127 + 60 * wave).clip(0, 255).astype(np.uint8) for wave in waves], axis=2)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_images_are_as_transformers_prepares_them(name, photo, tmp_path):
+    kind, settings = CARDS[name]
+    processor = getattr(transformers, kind)(**settings)
+    processor.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    theirs = processor(Image.fromarray(photo), return_tensors="pt")["pixel_values"]
+    check_same(photo, as_transformers_says(said, None), theirs)
+
+
+def check_same(photo, preprocessing, theirs):
+    """Up to the whole pixels at which they cut; the other `crop_mode` is far from it."""
+    other = dataclasses.replace(
+        preprocessing, crop_mode={"center": "squash", "squash": "center"}[preprocessing.crop_mode]
+    )
+    step = (theirs.amax() - theirs.amin()) / 255  # of a pixel's values
+    assert (batch_of([photo], preprocessing) - theirs).abs().mean() < 4 * step
+    assert (batch_of([photo], other) - theirs).abs().mean() > 8 * step
+
+
+def test_what_one_number_means_depends_on_the_kind():
+    old = dict(feature_extractor_type="DeiTFeatureExtractor", size=48, do_center_crop=True, crop_size=40)
+    found = as_transformers_says(old, None)
+    assert (found.size, found.crop, found.crop_mode) == ((40, 40), 40 / 48, "squash")
+    found = as_transformers_says(old | dict(feature_extractor_type="CLIPFeatureExtractor"), None)
+    assert (found.size, found.crop, found.crop_mode) == ((40, 40), 40 / 48, "center")
+    assert as_transformers_says({}, (24, 32)).size == (24, 32)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (dict(image_processor_type="LevitImageProcessor"), "image_processor_type=Levit"),
+        (dict(do_flip_channel_order=True), "do_flip_channel_order=True"),
+        (dict(rescale_offset=True), "rescale_offset=True"),
+        (dict(do_pad=True), "do_pad=True"),
+        (dict(do_resize=False), "do_resize=False"),
+        (dict(resample=1), "resample=1, .* it takes of 0, 2, 3"),
+        (dict(size={"longest_edge": 40}), "size={'longest_edge': 40}"),
+        (dict(size={"shortest_edge": 40}), "do_center_crop=False"),
+        (dict(size=40, do_center_crop=True, crop_size=48), "crop_size=48"),
+        (dict(size=40, do_center_crop=True, crop_size={"height": 20, "width": 30}), "crop_size="),
+        (dict(image_mean=[0.5]), "image_mean=.*three numbers"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_to_images_is_refused(said, message):
+    with pytest.raises(StoreError, match=f"says {message}"):
+        as_transformers_says(dict(size=40) | said, (40, 40))
+
+
+GIVEN = dict(input_size=(3, 40, 40), crop_pct=0.9, crop_mode="center", interpolation="bicubic", mean=(0.5,) * 3)
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_images_are_as_timm_prepares_them(mode, photo):
+    given = GIVEN | dict(crop_mode=mode, std=(0.5,) * 3)
+    theirs = timm.data.create_transform(**given)(Image.fromarray(photo))[None]
+    check_same(photo, as_timm_says("a model", given), theirs)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(crop_mode="border"), dict(crop_pct=1.1), dict(interpolation="lanczos")], ids=str
+)
+def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
+    with pytest.raises(StoreError, match=f"timm prepares the images of a model with {next(iter(wrong))}="):
+        as_timm_says("a model", GIVEN | dict(std=(0.5,) * 3) | wrong)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "settings"),
+    [("ViTModel", "ViTConfig", peers.HF), ("Dinov2Model", "Dinov2Config", peers.DINO)],
+)
+def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, tmp_path):
+    getattr(transformers, model)(getattr(transformers, config)(**settings)).save_pretrained(tmp_path)
+    with pytest.raises(
+        StoreError, match=rf"no weights for classifier.bias, classifier.weight, .* saved from a {model}:"
+    ):
+        foreign(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_a_card_that_cannot_be_read(text, tmp_path):
+    transformers.ViTForImageClassification(transformers.ViTConfig(**peers.HF)).save_pretrained(tmp_path)
+    assert foreign(str(tmp_path)).preprocessing == Preprocessing((32, 32))
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(StoreError, match=r"preprocessor_config\.json (cannot be read|holds a list)"):
+        foreign(str(tmp_path))
