@@ -7,7 +7,20 @@ from pathlib import Path
 
 from vitral.base.provenance import provenance
 
-NAMES = ("speed", "loop", "start", "demo", "digits", "check", "trials", "watching", "rolling", "scores")
+NAMES = (
+    "speed",
+    "loop",
+    "start",
+    "demo",
+    "digits",
+    "check",
+    "trials",
+    "watching",
+    "rolling",
+    "scores",
+    "small",
+    "family",
+)
 RESULTS = Path(__file__).parent / "results"
 
 for name in sys.argv[1:] or NAMES:

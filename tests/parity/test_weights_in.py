@@ -99,6 +99,16 @@ HF = {
     "DeiT": ("DeiTForImageClassification", "DeiT", dict(image_size=32, num_labels=CLASSES)),
     "DeiT distilled": ("DeiTForImageClassificationWithTeacher", "DeiT", dict(image_size=32, num_labels=CLASSES)),
     "DINOv2": ("Dinov2Model", "Dinov2", dict(image_size=32, mlp_ratio=2)),
+    "DINOv2 with a head": (
+        "Dinov2ForImageClassification",
+        "Dinov2",
+        dict(image_size=32, mlp_ratio=2, num_labels=CLASSES),
+    ),
+    "DINOv2 with registers and a head": (
+        "Dinov2WithRegistersForImageClassification",
+        "Dinov2WithRegisters",
+        dict(image_size=32, mlp_ratio=2, num_register_tokens=3, num_labels=CLASSES),
+    ),
     "DINOv2, SwiGLU": ("Dinov2Model", "Dinov2", dict(image_size=32, mlp_ratio=2, use_swiglu_ffn=True)),
     "DINOv2 with registers": (
         "Dinov2WithRegistersModel",

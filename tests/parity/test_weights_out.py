@@ -11,10 +11,10 @@ from test_weights_in import CLASSES, agree, hf_answer, images_of
 from tiny import redraw
 from vitral.base.errors import ConfigError
 from vitral.nn.family.block import LayerNorm5, LayerNorm12, ScaledBlock
-from vitral.nn.family.head import DistilledHead
+from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
@@ -126,6 +126,10 @@ TO_HF = {
     "ViT, tanh": (dict(mlp=TanhMLP), "AutoModelForImageClassification"),
     "DeiT distilled": (DISTILLED, "DeiTForImageClassificationWithTeacher"),
     "DINOv2": (dict(block=ScaledBlock, num_classes=0), "AutoModel"),
+    "DINOv2 with a head": (
+        dict(block=ScaledBlock, pool=CLSAndMeanPool, head=WideHead),
+        "AutoModelForImageClassification",
+    ),
     "DINOv2, SwiGLU": (dict(block=ScaledBlock, num_classes=0, mlp=SwiGLU, mlp_ratio=1.5), "AutoModel"),
     "DINOv2 with registers": (REGISTERS | dict(block=ScaledBlock, num_classes=0, position=PatchPosition), "AutoModel"),
     "SigLIP": (
@@ -212,6 +216,7 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
             "torchvision",
             "torchvision's models always have pos_embed.*What can hold it: timm",
         ),
+        (dict(block=ScaledBlock), "hf", "hf's DINOv2 classifies CLS beside the mean .*What can hold it: timm"),
         (ROTARY, "torchvision", "torchvision cannot hold a ViT with rotary positions. No other"),
         (ROTARY, "timm", "timm has no bias of keys .* 2 of this one are not zero"),
     ],

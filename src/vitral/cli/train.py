@@ -28,11 +28,13 @@ from vitral.cli._progress import Progress, counting
 from vitral.cli._report import write_report
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
+from vitral.data.named import named
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
 from vitral.store.model import load, save_model
 from vitral.train.checkpoint import fingerprint, read_progress
 from vitral.train.cost import operations, width
+from vitral.train.expected import expected
 from vitral.train.fit import Evaluation, fit, origin
 from vitral.train.metrics import interval, predict_split
 from vitral.train.probe import probed
@@ -106,6 +108,8 @@ def run(options: Options) -> dict[str, Any]:
     )
     say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
     say(f"run: {folder.folder}")
+    if not recipe.init and isinstance(named(recipe.data), Path) and (said := expected(data)):
+        say(said)
 
     if recipe.init and not options.resume:
         best = begun(model, data, recipe, folder)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.block import ScaledBlock
-from vitral.nn.family.head import DistilledHead
+from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
 from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.position import LearnedPosition
@@ -68,9 +68,8 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         num_heads=heads,
         mlp_ratio=ratio(embed_dim, hidden),
         tokens=tokens,
-        **head_of(tensors),
-        **pool_of(tensors, tokens, known),
     )
+    found |= head_of(tensors) | pool_of(tensors, tokens, known)
     if gated:
         found["mlp"] = SwiGLU
     if "blocks.0.ls1.gamma" in tensors:
@@ -110,6 +109,8 @@ def pool_of(tensors: Tensors, tokens: Mapping[str, int], known: Mapping[str, Any
         return dict(pool=NormedMeanPool)
     if "head.head_dist.weight" in tensors:
         return dict(pool=FirstTwo)
+    if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * tensors["norm.weight"].shape[0]:
+        return dict(pool=CLSAndMeanPool, head=WideHead)
     return dict(pool=CLSPool if "cls_token" in tokens else MeanPool)
 
 

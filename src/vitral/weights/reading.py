@@ -142,7 +142,7 @@ def from_zip(file: Path) -> dict[str, Tensor]:
 def from_npz(file: Path) -> dict[str, Tensor]:
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {name.replace("\\", "/"): archive[name] for name in archive.files}
+            arrays = {name.replace("\\", "/"): from_bfloat16(archive[name]) for name in archive.files}
     except Exception as error:  # NumPy raises many kinds for a header that is not what it should be
         raise StoreError(f"{file} is no archive of plain arrays: {error}.") from error
     if wrong := [
@@ -150,6 +150,13 @@ def from_npz(file: Path) -> dict[str, Tensor]:
     ]:
         raise StoreError(f"{file} holds {wrong[0]}, which is no array of numbers.")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def from_bfloat16(array: np.ndarray) -> np.ndarray:
+    """Single precision of what JAX saves as two bytes that NumPy does not know: the upper half of a float32."""
+    if array.dtype != np.dtype("V2"):
+        return array
+    return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def from_torch(file: Path) -> dict[str, Tensor]:

@@ -28,3 +28,10 @@ class DistilledHead(nn.Module):
     def forward(self, x: Float[Tensor, "b two d"]) -> Float[Tensor, "b k"]:
         labelled, taught = self.both(x)
         return (labelled + taught) / 2
+
+
+class WideHead(nn.Linear):
+    """A line on twice the width, for `CLSAndMeanPool`."""
+
+    def __init__(self, embed_dim: int, num_classes: int):
+        super().__init__(2 * embed_dim, num_classes)

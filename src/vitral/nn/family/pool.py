@@ -35,6 +35,13 @@ class NormedMeanPool(MeanPool):
         return self.norm(super().forward(x, num_prefix_tokens))
 
 
+class CLSAndMeanPool(MeanPool):
+    """CLS beside the mean of the patches, for `WideHead` (Oquab et al. 2023, "DINOv2", appendix B.3)."""
+
+    def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b e"]:
+        return torch.cat([x[:, 0], super().forward(x, num_prefix_tokens)], dim=-1)
+
+
 class FirstTwo(CLSPool):
     """The class and the distillation token, one beside the other, for `DistilledHead` (Touvron et al. 2021, §4)."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from vitral.base.errors import ConfigError
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.block import LayerNorm5, LayerNorm12
+from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.weights.architecture import Known
@@ -253,7 +254,10 @@ def writes(model: Any) -> dict[str, str]:
         name, model_type = (
             ("Dinov2WithRegisters", "dinov2_with_registers") if "reg_token" in ours else ("Dinov2", "dinov2")
         )
-        top = {"model_type": model_type, "architectures": [f"{name}Model"]} | said | own
+        if labels and not isinstance(model.head, WideHead):
+            raise ConfigError("hf's DINOv2 classifies CLS beside the mean of the patches, and this one another way.")
+        end = "ForImageClassification" if labels else "Model"
+        top = {"model_type": model_type, "architectures": [name + end]} | said | own
     else:
         name = "DeiT" if "dist_token" in ours else "ViT"
         end = "ForImageClassificationWithTeacher" if "dist_token" in ours else "ForImageClassification"

@@ -1,0 +1,126 @@
+"""Google's `.npz` in each of its ages, as timm's own loader, which is independent of ours, reads them."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from test_weights_in import CLASSES, agree, images_of
+
+from tiny import redraw
+from vitral.base.errors import StoreError
+from vitral.nn.family.mlp import TanhMLP
+from vitral.nn.family.pool import MeanPool, TanhAttentionPool
+from vitral.nn.family.position import PatchPosition
+from vitral.nn.vit import VisionTransformer
+from vitral.store.model import dress
+from vitral.weights.convert import write
+from vitral.weights.load import published
+
+timm = pytest.importorskip("benchmarks.peers").timm
+
+SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
+NO_TOKENS = dict(tokens={})
+LATER = {"MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0", "MlpBlock_3": "MlpBlock_0"}
+MADE = {  # parts of ours; timm's; how the oldest age's arrays become this one's
+    "before linen": ({}, {}, lambda arrays: arrays),
+    "before linen, as an optimiser's target": ({}, {}, lambda arrays: prefixed(arrays, "opt/target/")),
+    "big_vision, mean of patches": (
+        NO_TOKENS | dict(pool=MeanPool),
+        dict(class_token=False, global_pool="avg", fc_norm=False),
+        lambda arrays: prefixed(own_positions(linen(arrays)), "params/"),
+    ),
+    "big_vision, CLS without a position": (
+        dict(position=PatchPosition),
+        dict(no_embed_class=True),
+        lambda arrays: prefixed(own_positions(linen(arrays)), "params/"),
+    ),
+    "big_vision, attention pool, image tower": (
+        NO_TOKENS | dict(pool=TanhAttentionPool, mlp_ratio=4.0),
+        dict(class_token=False, global_pool="map"),
+        lambda arrays: prefixed(own_positions(linen(arrays)), "params/img/"),
+    ),
+    "big_vision, scanned": (
+        NO_TOKENS | dict(pool=MeanPool),
+        dict(class_token=False, global_pool="avg", fc_norm=False),
+        lambda arrays: prefixed(scanned(own_positions(linen(arrays))), "params/"),
+    ),
+}
+
+
+def prefixed(arrays, root):
+    return {root + name: array for name, array in arrays.items()}
+
+
+def linen(arrays):
+    """Later names; the second norm is counted without the attention and the MLP."""
+    found = {}
+    for name, array in arrays.items():
+        for old, new in LATER.items():
+            name = name.replace(old, new) if "encoderblock" in name else name
+        found[name.replace("LayerNorm_2", "LayerNorm_1") if "encoderblock" in name else name] = array
+    return found
+
+
+def own_positions(arrays):
+    """Positions of the patches alone, beside the encoder instead of in it."""
+    return {
+        "pos_embedding" if name.endswith("posembed_input/pos_embedding") else name: array
+        for name, array in arrays.items()
+    }
+
+
+def scanned(arrays):
+    """All blocks' arrays in one."""
+    found, stacked = {}, {}
+    for name, array in arrays.items():
+        if block := re.fullmatch(r"Transformer/encoderblock_(\d+)/(.*)", name):
+            stacked.setdefault(block[2], {})[int(block[1])] = array
+        else:
+            found[name] = array
+    return found | {
+        f"Transformer/encoderblock/{name}": np.stack([blocks[index] for index in sorted(blocks)])
+        for name, blocks in stacked.items()
+    }
+
+
+@pytest.fixture(params=MADE, ids=MADE)
+def aged(request, tmp_path):
+    """A file of this age, and timm's model of it."""
+    parts, theirs, changed = MADE[request.param]
+    model = redraw(VisionTransformer(**(SIZES | dict(mlp=TanhMLP) | parts)))
+    write(dress(model, [f"name {k}" for k in range(CLASSES)], model.preprocessing, {}), tmp_path / "old", "npz")
+    with np.load(tmp_path / "old" / "model.npz") as old:
+        arrays = changed(dict(old))
+    np.savez(tmp_path / "model.npz", **arrays)
+    peer = timm.models.vision_transformer.VisionTransformer(**SIZES, **theirs, act_layer="gelu_tanh").eval()
+    peer.load_pretrained(str(tmp_path / "model.npz"))
+    return request.param, tmp_path / "model.npz", peer
+
+
+def test_each_age_is_read_as_timm_reads_it(aged):
+    name, path, peer = aged
+    parts = dict(pool=MeanPool) if "mean of patches" in name else {}
+    ours = published(path, **parts)
+    assert ours.provenance["source"] == "google" and ours.config["num_heads"] == 4
+    agree(peer.double(), ours.double(), images_of((32, 32)), row=("Google npz", name))
+
+
+def test_bfloat16_which_numpy_does_not_know_is_read(aged, tmp_path):
+    """It is saved as two bytes of nothing: the upper half of a float32."""
+    _, path, _ = aged
+    with np.load(path) as found:
+        whole = dict(found)
+    halves = {name: np.ascontiguousarray(array.view(np.uint16)[..., 1::2]).view("V2") for name, array in whole.items()}
+    np.savez(tmp_path / "half.npz", **halves)
+    cut = {name: (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, array in whole.items()}
+    np.savez(tmp_path / "cut.npz", **cut)
+    ours, expected = published(tmp_path / "half.npz"), published(tmp_path / "cut.npz")
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor)
+
+
+def test_other_bytes_of_nothing_are_refused(tmp_path):
+    np.savez(tmp_path / "model.npz", kernel=np.zeros(4, "V3"))
+    with pytest.raises(StoreError, match="holds kernel, which is no array of numbers"):
+        published(tmp_path / "model.npz")
