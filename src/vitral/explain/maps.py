@@ -147,7 +147,7 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
         check_image(image, len(maps.values))
         if not np.array_equal(maps.pixels[image], found[0].pixels[image]):
             raise UsageError(
-                f"The maps of {found[0].method} and {maps.method} are of different images, so they cannot stand side by "
+                f"The maps of {found[0].method} and {maps.method} are of different images, which cannot stand side by "
                 "side: explain the same images by both."
             )
     drawn = [
@@ -160,7 +160,7 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
 def said_beside(found: Sequence[Maps], image: int) -> str:
     """What several maps of an image show, of which classes, and how they were checked."""
     classes = {maps.method: maps.class_names[image] for maps in found if maps.class_names}
-    said = named(list(classes.values()))
+    said = named(list(classes.values()), "" if len(classes) == len(found) else f" ({', '.join(classes)})")
     if len(set(classes.values())) > 1:
         said = ["Classes: " + ", ".join(f"{method} of {name}" for method, name in classes.items()) + "."]
     said += [f"Of {maps.method}: {maps.which}." for maps in found if maps.which]
@@ -172,11 +172,11 @@ def said_beside(found: Sequence[Maps], image: int) -> str:
     return " ".join(said)
 
 
-def named(classes: Sequence[str]) -> list[str]:
+def named(classes: Sequence[str], by: str = "") -> list[str]:
     """A sentence that names the classes explained, if there are any."""
     names = list(dict.fromkeys(classes))
     if len(names) < 2:
-        return [f"The class is {name}." for name in names]
+        return [f"The class is {name}{by}." for name in names]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return [f"The classes are {', '.join(names[:NAMED])}{more}."]
 

@@ -98,10 +98,11 @@ def query_grid(
         raise UsageError(f"{chosen.name} has one learned query and no patches that read. Choose another layer.")
     grid, prefix = chosen.tokens.grid, len(chosen.tokens.prefix)
     asked = tuple(check_patch(query, grid) for query in queries) or spread(grid)
-    heads = slice(None) if head is None else pick([head], chosen.num_heads, "head")
+    one = None if head is None else pick([head], chosen.num_heads, "head")[0]
+    heads = slice(None) if one is None else [one]
     rows = torch.stack([read(chosen, query)[:, heads].mean(dim=1) for query in asked], dim=1)
     values = rearrange(times_uniform(rows[..., prefix:].float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
-    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), chosen.name, head, chosen.residual)
+    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), chosen.name, one, chosen.residual)
 
 
 def spread(grid: Grid) -> tuple[tuple[int, int], ...]:
