@@ -44,6 +44,7 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
         trials = Trials(model, images)
         answer, said = answered(model, trials)
         said = f"{path.name}: {said}"
+        say(f"{path.name}: testing {len(found)} map{'s' * (len(found) > 1)} against random orders of its patches")
         pictures, shown = [], []
         for plain in found:
             (trust,) = trials.trust(plain)

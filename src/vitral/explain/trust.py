@@ -126,11 +126,10 @@ class Trials:
     def __init__(self, model: nn.Module, images: Float[Tensor, "b c y x"]):
         self.model, self.images = model, images
         self.chance: dict[tuple[int, Grid], Float[np.ndarray, "o k"]] = {}
-        with evaluating(model), torch.no_grad():
+        with evaluating(model):
             self.chances = probabilities(model, images)
             self.outlying = outlying_patches(model, images)
 
-    @torch.no_grad()
     def trust(self, maps: Maps) -> list[Trust]:
         """One `Trust` an image, of `maps.merged`, for the class explained or the model's own answer.
 
@@ -221,6 +220,7 @@ def untested(share: float, label: str, why: str) -> Trust:
     return Trust(float("nan"), (), share, label, untested=why)
 
 
+@torch.no_grad()
 def probabilities(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndarray, "b k"] | None:
     """Of every class; None if the model scores no classes."""
     try:
@@ -236,6 +236,7 @@ def drawn(image: Float[Tensor, "c y x"], count: int, patches: int) -> Float[np.n
     return np.random.default_rng([*digest[:8]]).random((count, patches))
 
 
+@torch.no_grad()
 def outlying_patches(model: nn.Module, images: Tensor) -> Bool[np.ndarray, "b gy gx"] | None:
     """Which tokens that leave the last block are outliers; None in a model without tokens."""
     try:
