@@ -26,7 +26,7 @@ from vitral.data.preprocess import fit, normalise
 from vitral.data.synthetic.cued import cued
 from vitral.data.synthetic.shapes import shapes
 from vitral.explain.maps import Maps
-from vitral.explain.trust import trust
+from vitral.explain.trust import Trials
 from vitral.report.maps import Drawn, maps_figure
 from vitral.report.style import png
 from vitral.store.model import dress
@@ -64,13 +64,13 @@ def row(
     tested: bool = True,
     columns: int = 6,
 ) -> bytes:
-    """One image by several methods, with a word below a map that is no better than chance."""
-    drawn = []
+    """One image by several methods, with a word below a map that one image does not tell from chance."""
+    drawn, trials = [], Trials(model, images)
     for method in methods:
         maps: Maps = getattr(explain, method)(model, images, **({"layers": [-1]} if method == "attention" else {}))
         below = maps.below(0)
-        if tested and not trust(model, images, maps)[0].better_than_chance:
-            below = "no better than chance"
+        if tested and not (trust := trials.trust(maps)[0]).better_than_chance:
+            below = trust.verdict
         drawn.append(Drawn(method, maps.merged[0], maps.sign == "signed", below))
     return png(maps_figure(pixels[0], drawn, caption, columns))
 

@@ -1,5 +1,7 @@
 """`explain.query_grid`: each panel is one patch's row of attention."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,30 @@ def test_by_default_the_patches_are_spread_over_the_image(vit, images):
 def test_what_the_model_does_not_have_is_refused(vit, images, asked, message):
     with pytest.raises(UsageError, match=message):
         explain.query_grid(vit, images, **asked)
+
+
+def test_uniform_rows_are_said_to_tell_nothing_apart(vit, images):
+    torch.nn.init.zeros_(vit.blocks[0].attn.qkv.weight)
+    torch.nn.init.zeros_(vit.blocks[0].attn.qkv.bias)
+    flat = explain.query_grid(vit, images, layer=0)
+    assert "All maps are the same everywhere: nothing is told apart." in flat.said_of(1)
+    assert flat.figure(1).get_suptitle() == flat.said_of(1)
+    told = explain.query_grid(vit, images, layer=1)
+    assert told.said_of(0) == told.caption
+    some = dataclasses.replace(told, values=told.values.copy())
+    some.values[0, 1] = 1
+    assert "The maps of the patches in row, column 0, 1 are the same everywhere" in some.said_of(0)
+    assert some.said_of(1) == some.caption
+
+
+def test_a_check_without_any_error_says_so(vit, images):
+    exact = dataclasses.replace(explain.query_grid(vit, images), residual=0.0)
+    assert exact.caption.endswith("Checked: rows · v is the model's own output, exactly.")
+
+
+def test_layers_and_heads_counted_from_the_end_are_named_as_they_are(vit, images):
+    grid = explain.query_grid(vit, images, layer=-1, head=-1)
+    assert (grid.layer, grid.head) == ("blocks.2.attn", 3)
 
 
 def test_a_model_without_attention_is_refused():

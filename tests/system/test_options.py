@@ -453,7 +453,12 @@ def query_is_whose_attention_is_shown(explain):
     assert "CLS keeps" in said.told and "CLS keeps" not in said_of_patch.told
     _, answer = explain("--query", "grid", "--layer", 0, 2, "--head", 1)
     grids = answer.json["explained"][1:]
-    assert len(grids) == 2 and all(Path(grid["picture"]).is_file() for grid in grids)
+    assert [Path(grid["picture"]).name for grid in grids] == [
+        "0.queries.blocks.0.attn.head-1.png",
+        "0.queries.blocks.2.attn.head-1.png",
+    ]
+    assert all(Path(grid["picture"]).is_file() for grid in grids)
+    assert [(grid["layer"], grid["head"]) for grid in grids] == [("blocks.0.attn", 1), ("blocks.2.attn", 1)]
     with np.load(grids[0]["numbers"]) as held:
         place = held["queries"].tolist().index([0, 1])
         np.testing.assert_allclose(held["values"][:, place], patch["values"][:, 0, 1], rtol=1e-5)
@@ -476,6 +481,8 @@ def target_is_the_class_that_is_explained(vitral, trained, photos):
         with np.load(answer.json["explained"][0]["numbers"]) as numbers:
             values.append(numbers["values"])
             assert numbers["targets"] == (4 if target == "plus" else 1)
+        name = "plus" if target == "plus" else "ring"
+        assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.told
     assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
 
 

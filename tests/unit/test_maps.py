@@ -1,7 +1,7 @@
 """`Maps`: numbers first, a figure from them, a file from the figure."""
 
 import io
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from PIL import Image
 
 from vitral import Maps
 from vitral.base.errors import UsageError
+from vitral.explain.maps import side_by_side
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -100,3 +101,63 @@ def test_another_suffix_is_refused_and_writes_nothing(maps, tmp_path, name, said
 def test_maps_do_not_change(maps):
     with pytest.raises(FrozenInstanceError):
         maps.residual = 0.0
+
+
+def one(maps, method, **changes):
+    """One map an image, of a method that knows classes."""
+    plain = dict(method=method, values=maps.values[:, :1, :1], prefix_mass=maps.prefix_mass[:, :1, :1])
+    known = dict(layers=("all",), heads=(0,), residual=None, targets=(1, 2), class_names=("disk", "ring"))
+    return replace(maps, **(plain | known | changes))
+
+
+def test_a_caption_names_the_class_of_its_image(maps):
+    named = one(maps, "occlusion")
+    assert named.said_of(0) == "What CLS attends to. The class is disk."
+    assert named.said_of(1) == "What CLS attends to. The class is ring."
+    assert named.caption == "What CLS attends to. The classes are disk, ring."
+
+
+def test_what_is_the_same_everywhere_is_said_of_the_image_it_is_true_of(maps):
+    flat = replace(maps, values=maps.values.copy())
+    flat.values[0] = 1
+    assert flat.said_of(0).endswith("The map is the same everywhere: nothing is told apart.")
+    assert flat.said_of(1) == maps.said_of(1)
+    assert flat.caption.endswith("The maps of images [0] are the same everywhere: nothing is told apart.")
+
+
+def test_a_check_without_any_error_is_a_check(maps):
+    exact = replace(maps, residual=0.0)
+    assert exact.caption == "What CLS attends to. Checked: rows · v is the model's own output, exactly."
+    assert "Checked" not in replace(maps, residual=None).caption
+
+
+def test_one_of_several_maps_is_named(maps):
+    assert maps.which == "blocks.2.attn, its 4 heads averaged"
+    single = replace(maps, values=maps.values[:, :, 2:3], prefix_mass=maps.prefix_mass[:, :, 2:3], heads=(2,))
+    assert single.which == "blocks.2.attn, head 2"
+    assert one(maps, "occlusion").which == ""
+
+
+def test_methods_beside_each_other_are_captioned_by_what_they_are(maps):
+    cam, occlusion = one(maps, "grad_cam", residual=2e-7), one(maps, "occlusion", sign="signed")
+    both = side_by_side([cam, occlusion], 1).get_suptitle()
+    assert both == "The class is ring. Checked (grad_cam): rows · v is the model's own output, to 2e-07 of its largest."
+    three = side_by_side([maps, cam], 0).get_suptitle()
+    assert "The class is disk (grad_cam). Of attention: blocks.2.attn, its 4 heads averaged. Checked: rows" in three
+    other = one(maps, "chefer", class_names=("disk", "plus"))
+    assert "Classes: grad_cam of ring, chefer of plus." in side_by_side([cam, other], 1).get_suptitle()
+
+
+def test_a_verdict_stands_below_its_map(maps):
+    judged = one(maps, "occlusion", verdicts=("better than chance", "one image cannot tell"))
+    figure = side_by_side([judged, one(maps, "grad_cam")], 1)
+    assert [axes.get_xlabel() for axes in figure.axes[1:3]] == ["one image cannot tell", ""]
+
+
+def test_only_maps_of_the_same_image_stand_beside_each_other(maps):
+    with pytest.raises(UsageError, match="attention and occlusion are of different images"):
+        side_by_side([maps, one(maps, "occlusion", pixels=255 - maps.pixels)])
+    with pytest.raises(UsageError, match="no maps to put side by side"):
+        side_by_side([])
+    with pytest.raises(UsageError, match="no image 2"):
+        side_by_side([maps], 2)

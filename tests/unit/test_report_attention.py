@@ -1,5 +1,7 @@
 """Attention figures: the values as they are, every panel on one scale."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,10 +88,17 @@ def test_a_scale_is_logarithmic_where_one_panel_would_blank_the_others():
 
 
 def test_the_ticks_are_values_in_times_uniform():
-    assert times(Normalize(0, 3.7)) == ([0, 1, 2, 3], ["0×", "1×", "2×", "3×"])
-    ticks, words = times(LogNorm(FLOOR, 9.0, clip=True))
-    assert ticks == [0.125, 0.25, 0.5, 1, 2, 4, 8]
-    assert words == ["1/8×", "1/4×", "1/2×", "1×", "2×", "4×", "8×"]
+    assert times(Normalize(0, 3.7)) == ([0, 1, 2, 3, 3.7], ["0×", "1×", "2×", "3×", "3.7×"])
+    ticks, words = times(LogNorm(FLOOR, 13.0, clip=True))
+    assert ticks == [0.125, 0.25, 0.5, 1, 2, 4, 8, 13]
+    assert words == ["1/8×", "1/4×", "1/2×", "1×", "2×", "4×", "8×", "13×"]
+
+
+@pytest.mark.parametrize(("end", "word"), [(1.0, "1×"), (1.6, "1.6×"), (3.05, "3.05×"), (200.0, "200×")])
+def test_the_end_of_a_scale_is_labelled_and_has_its_place_to_itself(end, word):
+    ticks, words = times(scale(np.array([0.0, end])))
+    assert (ticks[-1], words[-1]) == (end, word)
+    assert all(float(scale(np.array([0.0, end]))(tick)) < 0.91 for tick in ticks[:-1])
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
@@ -107,6 +116,20 @@ def test_a_figure_of_any_depth_and_number_of_heads_is_drawn(pixels, shape, sharp
     values = np.random.default_rng(0).random(shape)
     values.flat[0] = 200.0 if sharp else 1.0
     assert png(draw(pixels, values), dpi=40).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (48, 144), (96, 48)])
+def test_panels_have_the_images_shape_and_leave_little_of_the_figure_empty(height, width):
+    pixels, values = np.zeros((height, width, 3), np.uint8), np.random.default_rng(0).random((12, 3, 4, 6))
+    figure = draw(pixels, values, "A caption of two lines. " * 8)
+    figure.draw_without_rendering()
+    shown = panels(figure)
+    for axes in shown:
+        box = axes.get_window_extent()
+        assert box.height / box.width == pytest.approx(height / width, rel=0.02)
+    rows = [axes.get_window_extent() for axes in shown[::3]]
+    gaps = [above.y0 - below.y1 for above, below in pairwise(rows)]
+    assert max(gaps) < 0.4 * figure.dpi  # inches: for a line of small print
 
 
 def test_mistakes_are_shown_with_their_maps_on_one_scale(pixels):

@@ -4,16 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vitral.base.errors import ConfigError, UnknownName
+from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
 from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
 from vitral.data.dataset import Dataset
 from vitral.data.folder import folder
 from vitral.data.named import named
+from vitral.explain.subject import logits_of
 from vitral.nn.zoo import MODELS, create
 from vitral.store.classifier import Classifier, numbered
 from vitral.store.code import from_code, is_code
@@ -49,14 +51,26 @@ def to_look_into(name: str, code: str | None) -> Classifier:
         say(f"{name} is as its class makes it; if it loads no weights, these are maps of an untrained model.")
         side = getattr(model, "img_size", 224)
         size = tuple(side) if isinstance(side, tuple | list) else (side, side)
-        classes = numbered(getattr(model, "num_classes", 1000))
-        return dress(model, classes, getattr(model, "preprocessing", Preprocessing(size=size)), {}).eval()
+        preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
+        return dress(model, numbered(outputs(model.eval(), preprocessing.size)), preprocessing, {}).eval()
     folder = Path(name)
     if folder.name.startswith(PREFIX) and (folder / CHECKPOINT_WEIGHTS).is_file():
         model = load(folder.parent.parent, code)
         model.load_state_dict(load_file(folder / CHECKPOINT_WEIGHTS))
         return model
     return load(name, code)
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, size: tuple[int, int]) -> int:
+    """How many classes a model of `file.py:Name` scores, as it answers an empty image; none if it scores no classes.
+
+    Raises `ShapeError` if it does not take images of this size.
+    """
+    try:
+        return logits_of(model, torch.zeros(1, 3, *size, device=next(model.parameters()).device)).shape[1]
+    except UsageError:
+        return 0
 
 
 def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Module:

@@ -1,7 +1,7 @@
 """See which patches a model looks at in your images, how far to trust that, and how methods compare on a data set.
 
-With images: a PNG a method and image, a page of all, and an .npz with the numbers. With --data and --score: a table of
-methods, controls and metrics with intervals.
+With images: a PNG a method and image, each map tested against random orders, a page of all, and an .npz with the
+numbers. With --data and --score: a table of methods, controls and metrics with intervals.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,14 @@ class Options:
             f"How to explain; of {', '.join(names('explain.methods'))}. By default attention, and with --score all."
         ),
     ] = ()
-    layer: Annotated[tuple[int, ...], Option("Of attention: blocks to show, counted from 0; by default all.")] = ()
-    head: Annotated[tuple[int, ...], Option("Of attention: heads to show, counted from 0; by default all.")] = ()
+    layer: Annotated[
+        tuple[int, ...],
+        Option("Of attention: blocks to show, counted from 0, or from the end, -1 being the last; by default all."),
+    ] = ()
+    head: Annotated[
+        tuple[int, ...],
+        Option("Of attention: heads to show, counted from 0, or from the end, -1 being the last; by default all."),
+    ] = ()
     query: Annotated[
         str | None,
         Option(

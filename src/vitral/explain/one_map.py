@@ -27,7 +27,7 @@ def one_map(
     *,
     layers: str = "all",
     prefix_mass: Float[Tensor, " b"] | None = None,
-    residual: float = 0.0,
+    residual: float | None = None,
     unit: str = "times uniform",
     sign: Literal["positive", "signed"] = "positive",
     targets: Sequence[int] = (),
@@ -48,4 +48,11 @@ def one_map(
         unit=unit,
         sign=sign,
         targets=tuple(targets),
+        class_names=tuple(class_name(model, index) for index in targets),
     )
+
+
+def class_name(model: nn.Module, index: int) -> str:
+    """What the model calls a class, or its number."""
+    names = getattr(model, "classes", ())
+    return str(names[index]) if isinstance(names, tuple | list) and index < len(names) else f"class {index}"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.features import check_patch
-from vitral.explain.maps import check_image, saved
+from vitral.explain.maps import check_image, checked, same_everywhere, saved
 from vitral.explain.methods.attention import read, times_uniform
 from vitral.explain.subject import answered, check_unchanged, pick, pixels_of
 from vitral.explain.tokens import Grid
@@ -49,15 +49,22 @@ class QueryGrid:
     def caption(self) -> str:
         """What is shown, and how it was checked."""
         heads = "heads averaged" if self.head is None else f"head {self.head}"
-        return (
-            f"What the outlined patch reads, in {self.layer}, {heads}; shares of what goes to patches. "
-            f"Checked: rows · v is the model's own output, to {self.residual:.0e} of its largest."
-        )
+        shown = f"What the outlined patch reads, in {self.layer}, {heads}; shares of what goes to patches."
+        return " ".join([shown, *checked(self.residual)])
+
+    def said_of(self, image: int) -> str:
+        """The caption, and whose maps of an image tell nothing apart."""
+        rows = list(zip(self.queries, self.values[image]))
+        same = [f"{row}, {column}" for (row, column), values in rows if same_everywhere(values)]
+        if not same:
+            return self.caption
+        whose = "All maps" if len(same) == len(rows) else f"The maps of the patches in row, column {'; '.join(same)}"
+        return f"{self.caption} {whose} are the same everywhere: nothing is told apart."
 
     def figure(self, image: int = 0) -> "Figure":
         """One image's maps on one scale. Raises `UsageError` for an image that does not exist."""
         check_image(image, len(self.values))
-        return queries_figure(self.pixels[image], self.values[image], self.queries, self.caption)
+        return queries_figure(self.pixels[image], self.values[image], self.queries, self.said_of(image))
 
     def _repr_png_(self) -> bytes:
         return png(self.figure())
@@ -91,10 +98,11 @@ def query_grid(
         raise UsageError(f"{chosen.name} has one learned query and no patches that read. Choose another layer.")
     grid, prefix = chosen.tokens.grid, len(chosen.tokens.prefix)
     asked = tuple(check_patch(query, grid) for query in queries) or spread(grid)
-    heads = slice(None) if head is None else pick([head], chosen.num_heads, "head")
+    one = None if head is None else pick([head], chosen.num_heads, "head")[0]
+    heads = slice(None) if one is None else [one]
     rows = torch.stack([read(chosen, query)[:, heads].mean(dim=1) for query in asked], dim=1)
     values = rearrange(times_uniform(rows[..., prefix:].float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
-    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), chosen.name, head, chosen.residual)
+    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), chosen.name, one, chosen.residual)
 
 
 def spread(grid: Grid) -> tuple[tuple[int, int], ...]:

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from vitral.report.style import FAINT, INK, MAGNITUDE, sheet, styled
+from vitral.report.style import FAINT, INK, MAGNITUDE, caption_height, sheet, styled
 
 SHARP = 8.0  # times uniform; where a patch gets more, a linear scale would leave no colours for the other panels
 FLOOR = 1 / 8  # on a logarithmic scale, less than this is shown as this
+APART = 0.1  # of a colour bar: a label nearer to that of its end leaves it the place
 
 
 def scale(values: Float[np.ndarray, "..."]) -> Normalize:
@@ -39,9 +40,11 @@ def attention_figure(
     """
     depth, count = values.shape[:2]
     norm = scale(values)
-    panel = 1.15 if count <= 6 else 0.95
-    left = max(1.7, panel)
-    figure = sheet(left + panel * count + 0.9, max((panel + 0.16) * depth, 1.9) + 0.6)
+    height, width = pixels.shape[:2]
+    panel = (1.15 if count <= 6 else 0.95) * min(1.0, width / height * 1.5)
+    tall, left = panel * height / width, 1.7
+    wide = left + panel * count + 0.9
+    figure = sheet(wide, max((tall + 0.18) * depth, left * height / width, 1.3) + 0.45 + caption_height(caption, wide))
     frame = figure.add_gridspec(1, 3, width_ratios=[left, panel * count, 0.14])
     picture = figure.add_subplot(frame[0])
     picture.imshow(pixels)
@@ -91,13 +94,16 @@ def bare(axes: Axes) -> None:
 
 
 def times(norm: Normalize) -> tuple[list[float], list[str]]:
-    """Round values on a scale, in times uniform, and what to call them."""
+    """Round values on a scale, in times uniform, and its end; and what to call them."""
     assert norm.vmax is not None
     if isinstance(norm, LogNorm):
         ticks = [2.0**power for power in range(round(np.log2(FLOOR)), int(np.log2(norm.vmax)) + 1)]
     else:
         ticks = [float(tick) for tick in range(int(norm.vmax) + 1)]
-    return ticks, [f"{tick:g}×" if tick >= 1 or not tick else f"1/{1 / tick:g}×" for tick in ticks]
+    end = float(norm.vmax)
+    free = [tick for tick in ticks if float(norm(end)) - float(norm(tick)) > APART]
+    words = [f"{tick:g}×" if tick >= 1 or not tick else f"1/{1 / tick:g}×" for tick in free]
+    return [*free, end], [*words, f"{end:.3g}×"]
 
 
 def ticks_in_times(axes: Axes, norm: Normalize) -> None:

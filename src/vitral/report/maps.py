@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from vitral.report.attention import bare, overlay, scale, ticks_in_times
-from vitral.report.style import FAINT, INK, SECOND, SIGNED, sheet, styled
+from vitral.report.style import FAINT, INK, SECOND, SIGNED, caption_height, sheet, styled
 
 LEAST = 0.1  # logits at the end of a signed scale: a map of less is drawn as faint as it is
 
@@ -40,7 +40,8 @@ def maps_figure(pixels: UInt8[np.ndarray, "y x 3"], maps: Sequence[Drawn], capti
     height, width = pixels.shape[:2]
     panel = 1.75
     tall = panel * height / width
-    figure = sheet(panel * columns + 0.9, (tall + 0.42) * rows + 0.55)
+    wide = panel * columns + 0.9
+    figure = sheet(wide, (tall + 0.42) * rows + 0.35 + caption_height(caption, wide))
     frame = figure.add_gridspec(1, 2, width_ratios=[panel * columns, 0.16])
     panels = frame[0].subgridspec(rows, columns, wspace=0.05, hspace=0.05)
     places = [figure.add_subplot(panels[place // columns, place % columns]) for place in range(len(maps) + 1)]
@@ -81,21 +82,24 @@ def queries_figure(
     caption: str,
 ) -> Figure:
     """What each of some patches reads: a panel a query, the query outlined, one scale for all."""
-    columns = min(6, len(queries))
+    columns = min(6, len({column for _, column in queries}))
     rows = -(-len(queries) // columns)
     height, width = pixels.shape[:2]
     panel = 1.6
-    figure = sheet(panel * columns + 0.9, (panel * height / width + 0.3) * rows + 0.55)
+    wide = panel * columns + 0.9
+    figure = sheet(wide, (panel * height / width + 0.27) * rows + 0.35 + caption_height(caption, wide))
     frame = figure.add_gridspec(1, 2, width_ratios=[panel * columns, 0.16])
     panels = frame[0].subgridspec(rows, columns, wspace=0.05, hspace=0.05)
     norm = scale(values)
-    tall, wide = height / values.shape[1], width / values.shape[2]
+    high, broad = height / values.shape[1], width / values.shape[2]
     panes = []
     for place, ((row, column), own) in enumerate(zip(queries, values)):
         axes = figure.add_subplot(panels[place // columns, place % columns])
         panes.append(overlay(axes, pixels, own, norm))
-        axes.add_patch(Rectangle((column * wide, row * tall), wide, tall, fill=False, edgecolor="white", linewidth=3))
-        axes.add_patch(Rectangle((column * wide, row * tall), wide, tall, fill=False, edgecolor=SECOND, linewidth=1.5))
+        axes.add_patch(Rectangle((column * broad, row * high), broad, high, fill=False, edgecolor="white", linewidth=3))
+        axes.add_patch(
+            Rectangle((column * broad, row * high), broad, high, fill=False, edgecolor=SECOND, linewidth=1.5)
+        )
         axes.set_title(f"row {row}, column {column}", fontsize=7.5)
     bar = figure.colorbar(
         panes[-1], cax=figure.add_subplot(frame[1]), extend="min" if isinstance(norm, LogNorm) else "neither"

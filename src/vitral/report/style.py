@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,11 @@ def sheet(width: int | float, height: int | float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def caption_height(caption: str, width: float) -> float:
+    """Inches that a caption of 8 points takes above a figure of so many inches' width."""
+    return 0.16 * math.ceil(len(caption) * 0.058 / width)
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:

@@ -12,6 +12,7 @@ from torch import nn
 from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.files import sha256
 from vitral.base.lookup import nearest
+from vitral.base.preprocessing import Preprocessing
 from vitral.store.classifier import Classifier
 
 
@@ -53,6 +54,12 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
         raise ConfigError(
             f"{name} has a `{taken[0]}` of its own, which is what Vitral calls something that it gives every model. "
             "Call yours something else."
+        )
+    own = getattr(model, "preprocessing", None)
+    if own is not None and not isinstance(own, Preprocessing):
+        raise ConfigError(
+            f"{name} has a `preprocessing` of type {type(own).__name__}, where Vitral looks for how images are cut "
+            "and scaled: a vitral.base.preprocessing.Preprocessing. Make it one, or call yours something else."
         )
     cast(Classifier, model).code = {"file": str(path), "name": attribute, "sha256": sha256(path)}
     return model

@@ -88,6 +88,7 @@ def attention(
         heads=tuple(some_heads),
         residual=max(layer.residual for layer in chosen),
         reader=who,
+        of_answer=query is None or who == "CLS",
         prefix="CLS" if tokens.prefix == ("cls",) else "not on patches" if tokens.prefix else "",
     )
 

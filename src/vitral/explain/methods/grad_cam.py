@@ -53,7 +53,7 @@ def grad_cam(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target 
                 values,
                 grid,
                 layers=name,
-                residual=seen.residual if seen else 0.0,
+                residual=seen.residual if seen else None,
                 targets=classes.tolist(),
             )
     raise WatchError("No gradient of the class reaches any map of patches, so there is nothing to show.")
