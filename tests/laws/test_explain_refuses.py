@@ -164,3 +164,30 @@ def test_nothing_of_what_was_learned_is_left_in_the_untrained_twin():
         for parameter in odd.parameters():
             parameter.fill_(7.0)
     assert not any((parameter == 7).any() for parameter in untrained_twin(odd).parameters())
+
+
+class Keeping(nn.Module):
+    """A model that keeps its last attention, as many do to show it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.kept = tiny_vit(), {}
+
+    def forward(self, images):
+        answer = self.inner(images)
+        self.kept = {"answers": [answer, answer], "cut off": answer.detach()}
+        return answer
+
+
+def test_a_model_that_keeps_what_it_computed_has_an_untrained_twin_after_any_pass(images):
+    from vitral.explain.controls.untrained import untrained
+
+    model = Keeping()
+    before = untrained(model, images).values
+    explain.chefer(model, images)
+    assert model.kept["answers"][0].grad_fn is not None
+    np.testing.assert_array_equal(untrained(model, images).values, before)
+    twin = untrained_twin(model)
+    first, second = twin.kept["answers"]
+    assert first is second and first.grad_fn is None and torch.equal(first, model.kept["answers"][0])
+    assert model.kept["answers"][0].grad_fn is not None
