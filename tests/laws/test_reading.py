@@ -180,5 +180,5 @@ def test_channels_are_not_taken_for_patches():
             x = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
             return self.head(nn.functional.pad(x.mean(2), (0, 10)))
 
-    with pytest.raises((UsageError, WatchError), match="6 patches are no square grid"):
+    with pytest.raises((UsageError, WatchError), match="6 tokens are not the 2 x 4 patches known by"):
         explain.attention(Channels("apart"), torch.randn(2, 3, 8, 16))

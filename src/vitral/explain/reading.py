@@ -40,7 +40,7 @@ class Tail:
     def __call__(self, tokens: Float[Tensor, "b n d"]) -> Tensor:
         """Of tokens of any batch."""
         assert self.block is not None
-        hook = self.block.register_forward_hook(lambda module, args, output: exchanged(output, tokens))
+        hook = self.block.register_forward_hook(lambda module, args, output: exchanged(output, tokens.clone()))
         try:
             with EAGER:
                 return answered(self.model, self.images)
@@ -63,17 +63,22 @@ def exchanged(output: Any, tokens: Tensor) -> Any:
 def tokens_read(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[int, ...]:
     """The tokens of the last block that the answer depends on; none if there are no such tokens, as with windows.
 
-    Where a model's blocks cannot be told, or its answer depends on none yet: CLS if it has one, else all. Two forward
-    passes of one image, the second recording from the last block on.
+    The answer may be of any shape: a segmenter's depends on its patches. Where a model's blocks cannot be told, or its
+    answer depends on none yet: CLS if it has one, else all. Two forward passes of one image, the second recording from
+    the last block on.
     """
+    return asked(model, images)[0]
+
+
+def asked(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[tuple[int, ...], Seen]:
+    """What `tokens_read` gives, and what was seen of the first image."""
     with torch.inference_mode(False), torch.no_grad():
-        first = images[:1].clone()
         observer = watch(model, rows=[0], stream="blocks")
         with observer as seen:
-            answered(model, first)
+            answered(model, images[:1].clone())
         block = last_block(observer)
         if block is None or seen.layers[-1].windows is not None:
-            return without_asking(seen)
+            return without_asking(seen), seen
         left: list[Tensor] = []
 
         def record(module: nn.Module, args: tuple, output: Any) -> Any:
@@ -82,21 +87,21 @@ def tokens_read(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[int
             if tokens is None or not tokens.is_floating_point():
                 return output
             left.append(tokens.detach().clone().requires_grad_())
-            return exchanged(output, left[-1])
+            return exchanged(output, left[-1].clone())  # not itself: a model may change its tokens in place
 
         hook = block.register_forward_hook(record)
         try:
             with EAGER:
-                answer = answered(model, first)
+                answer = answered(model, images[:1].clone())
         finally:
             hook.remove()
-    if not left or left[-1].ndim != 3 or not answer.requires_grad or answer.ndim != 2:
-        return without_asking(seen)
+    if not left or left[-1].ndim != 3 or not answer.requires_grad:
+        return without_asking(seen), seen
     with torch.inference_mode(False), torch.enable_grad():
         signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
         slope = torch.autograd.grad((answer * signs).sum(), left[-1], allow_unused=True)[0]
     found = () if slope is None else (slope.abs().sum(dim=(0, 2)) > 0).nonzero()[:, 0].tolist()
-    return tuple(found) or without_asking(seen)
+    return tuple(found) or without_asking(seen), seen
 
 
 def without_asking(seen: Seen) -> tuple[int, ...]:
@@ -104,14 +109,17 @@ def without_asking(seen: Seen) -> tuple[int, ...]:
     layer = whole_layer(seen)
     if layer is None:
         return ()
-    return (0,) if layer.tokens.has_cls else tuple(range(layer.num_tokens))
+    try:
+        has_cls = layer.tokens.has_cls
+    except UsageError:
+        return tuple(range(layer.num_tokens))  # nothing tells what they are
+    return (0,) if has_cls else tuple(range(layer.num_tokens))
 
 
 def whole_layer(seen: Seen) -> Layer | None:
     """The last layer in which tokens of the whole image read each other."""
     return next(
-        (layer for layer in reversed(seen.layers) if layer.windows is None and layer.num_queries == layer.num_tokens),
-        None,
+        (layer for layer in reversed(seen.layers) if layer.windows is None and layer.among_themselves), None
     )
 
 
@@ -119,6 +127,8 @@ def named_reader(layer: Layer, readers: tuple[int, ...]) -> str:
     """Who reads, in words."""
     if layer.num_queries == 1:
         return "the pool's query"
+    if not layer.among_themselves:
+        return f"the mean of all {layer.num_queries} queries"
     if layer.windows is not None or not readers:
         return "the mean of all tokens"
     roles, prefix = layer.roles, layer.num_prefix_tokens

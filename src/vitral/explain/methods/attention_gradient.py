@@ -34,7 +34,8 @@ def attention_gradient(model: nn.Module, images: Float[Tensor, "b c y x"], targe
     last = max(gradients)
     layer = seen.layers[last]
     some = torch.zeros(layer.num_queries, device=images.device)
-    some[list(readers) if readers and layer.windows is None and layer.num_queries > 1 else slice(None)] = 1
+    from_readers = readers and layer.windows is None and layer.among_themselves
+    some[list(readers) if from_readers else slice(None)] = 1
     row = total(
         ((weights * gradient).clamp_min(0).mean(dim=1).mT @ some[queries].to(weights.dtype))
         for queries, weights, gradient in weights_and_gradients(layer, gradients[last])

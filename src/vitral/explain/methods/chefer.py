@@ -41,7 +41,7 @@ def chefer(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = 
             through(layer, row[:, queries], (rows * gradient).clamp_min(0))
             for queries, rows, gradient in weights_and_gradients(layer, gradients[number])
         )
-        row = flown if layer.num_queries == 1 else row + flown
+        row = row + flown if layer.among_themselves else flown
     tokens = layers[0].tokens
     prefix, patches = row.detach().split([len(tokens.prefix), row.shape[1] - len(tokens.prefix)], dim=1)
     return one_map(
