@@ -69,10 +69,12 @@ class Trail:
     def windows(self, batch: int, count: int, n: int) -> Windows | None:
         """How `count` items of attention over `n` tokens were cut from maps of `batch` images, if they were.
 
-        One window an image is none where its tokens are the map's, in their order: it attends over the whole image.
+        One window an image is one only of a map that was padded or rolled: else it is attention over the whole image.
         """
+        moved = [made for made, *_ in reversed(self.moved.values())]
+        sources = moved if count == batch else [*reversed(self.maps), *moved]
         for tokens in (read for read in reversed(self.inputs) if read.shape[:2] == (count, n)):
-            for source in (seen for seen in reversed(self.maps) if seen.numel() == tokens.numel()):
+            for source in (seen for seen in sources if seen.numel() == tokens.numel()):
                 for height, width in sides(n, *source.shape[1:3]):
                     if torch.equal(cut(source, height, width), tokens):
                         origin, places = self.places(source)
