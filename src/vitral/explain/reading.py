@@ -123,6 +123,17 @@ def whole_layer(seen: Seen) -> Layer | None:
     )
 
 
+def readers_of(layer: Layer, seen: Seen, readers: tuple[int, ...]) -> tuple[int, ...]:
+    """The readers among a layer's tokens; none, which stands for all, of a pool, of windows, or where the layer has
+    other patches than the last. Raises `UsageError` if nothing tells what its tokens are."""
+    last, prefix = whole_layer(seen), layer.num_prefix_tokens
+    others = last is not None and last.num_tokens != layer.num_tokens and any(reader >= prefix for reader in readers)
+    beyond = any(reader >= layer.num_queries for reader in readers)
+    if layer.windows is not None or not layer.among_themselves or others or beyond:
+        return ()
+    return readers
+
+
 def named_reader(layer: Layer, readers: tuple[int, ...]) -> str:
     """Who reads, in words."""
     if layer.num_queries == 1:

@@ -5,7 +5,7 @@ It shows where a token reads, not what the model's answer depends on: it is the 
 Axes:  b images   l layers   h heads   n tokens   g patches   gy gx rows, columns of patches
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
 from vitral.explain.places import check_patch, chosen, is_pair, is_whole
-from vitral.explain.reading import asked, named_reader
+from vitral.explain.reading import asked, named_reader, readers_of
 from vitral.explain.seen import Layer, Seen, total
 from vitral.explain.subject import Target, answered, check_unchanged, pixels_of
 from vitral.explain.tokens import MOST_PREFIX_TOKENS, Grid, Tokens
@@ -60,10 +60,10 @@ def attention(
     if seen.missed:
         left_out += f" {seen.missed} more softmaxes over tokens were formed whose products with values are not known."
     some_heads = chosen(heads, shown[0].num_heads, "head")
-    tokens = shown[0].tokens
-    weights = torch.stack([read(layer, query, readers)[:, some_heads] for layer in shown], dim=1).float()
+    tokens, own = shown[0].tokens, {id(layer): readers_of(layer, seen, readers) for layer in shown}
+    weights = torch.stack([read(layer, query, own[id(layer)])[:, some_heads] for layer in shown], dim=1).float()
     prefix, patches = weights.split([len(tokens.prefix), weights.shape[-1] - len(tokens.prefix)], dim=-1)
-    who = reader(shown, query, readers)
+    who = reader(shown, query, own)
     return Maps(
         method="attention",
         explained=f"Shown is where {who} reads, not what the answer depends on; it is the same for every class."
@@ -93,11 +93,13 @@ def checked_query(query: Any) -> Query:
 def asked_rows(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[tuple[int, ...], Rows]:
     """The tokens that the answer is read from, and which rows to watch for them: a few, if each layer has these."""
     readers, seen = asked(model, images)
-    few = 0 < len(readers) <= MOST_PREFIX_TOKENS and all(
-        layer.windows is None and (layer.among_themselves or readers == (0,) and layer.num_queries == 1)
+    sizes = {layer.num_tokens for layer in seen.layers if layer.num_queries > 1}
+    each = all(
+        layer.windows is None and max(readers, default=0) < layer.num_queries in (1, layer.num_tokens)
         for layer in seen.layers
     )
-    return readers, list(readers) if few and all(layer.num_queries > max(readers) for layer in seen.layers) else "all"
+    few = 0 < len(readers) <= MOST_PREFIX_TOKENS and each and len(sizes) <= 1
+    return readers, list(readers) if few else "all"
 
 
 def alike(seen: Seen, layers: Sequence[int] | None) -> tuple[list[Layer], str]:
@@ -157,7 +159,7 @@ def read(layer: Layer, query: Query, readers: tuple[int, ...] = ()) -> Float[Ten
         ours = torch.arange(len(rows), device=rows.device) % len(layer.windows.places) == window
         return layer.windows.spread(torch.where(ours[:, None, None], rows, 0))
     if query is None:
-        return mean_row(layer, readers if layer.among_themselves else ())
+        return mean_row(layer, readers)
     return layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
 
 
@@ -199,8 +201,8 @@ def place_of(layer: Layer, query: int | Grid) -> int:
     return row * columns + column
 
 
-def reader(layers: Sequence[Layer], query: Query, readers: tuple[int, ...]) -> str:
-    """Who reads, in words."""
+def reader(layers: Sequence[Layer], query: Query, readers: Mapping[int, tuple[int, ...]]) -> str:
+    """Who reads, in words; `readers` are each layer's, by its id."""
     layer = layers[0]
     if isinstance(query, tuple):
         return f"the patch in row {query[0]}, column {query[1]}"
@@ -211,7 +213,7 @@ def reader(layers: Sequence[Layer], query: Query, readers: tuple[int, ...]) -> s
         return "CLS" if role == "cls" else f"token {query} ({role})"
     if query is not None:
         return f"patch {query}"
-    who = list(dict.fromkeys(named_reader(layer, readers) for layer in layers))
+    who = list(dict.fromkeys(named_reader(layer, readers[id(layer)]) for layer in layers))
     return who[0] if len(who) == 1 else f"{who[0]} (in the last layer {who[-1]})"
 
 

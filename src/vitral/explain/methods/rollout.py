@@ -17,7 +17,7 @@ from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import tokens_read
+from vitral.explain.reading import readers_of, tokens_read
 from vitral.explain.seen import Layer, Seen, total
 from vitral.explain.subject import Target, answered, check_unchanged
 from vitral.explain.watch import TOLERANCE, watch
@@ -54,7 +54,7 @@ def rollout(
         raise UsageError(
             f"There is no layer {first} to start from: the model has {len(layers)}, 0 to {len(layers) - 1}."
         )
-    row = first_row(layers[-1], readers)
+    row = first_row(layers[-1], readers_of(layers[-1], seen, readers))
     for layer in reversed(layers[first:]):
         flown = total(through(layer, row[:, queries], rows) for queries, rows in layer.chunks())
         row = flown if not layer.among_themselves else stays * row + (1 - stays) * flown
@@ -83,7 +83,7 @@ def through(layer: Layer, row: Float[Tensor, "b r"], weights: Float[Tensor, "b h
 def first_row(layer: Layer, readers: tuple[int, ...]) -> Float[Tensor, "b n"]:
     """Where the answer is read from: CLS, the mean of the patches or of all tokens, or the pool's queries."""
     row = layer.seen.new_zeros(len(layer.seen), layer.num_queries)
-    some = list(readers) if layer.among_themselves and readers else list(range(layer.num_queries))
+    some = list(readers) or list(range(layer.num_queries))
     row[:, some] = 1 / len(some)
     return row
 
