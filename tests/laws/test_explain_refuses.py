@@ -33,13 +33,17 @@ def test_a_grid_that_is_none(vit, images, method, grid, error):
         getattr(explain, method)(vit, images, grid=grid)
 
 
-@pytest.mark.parametrize("query", [[1], 1.5, "grid", (1, 2, 3), True, (True, 0), (0.5, 1), [[0, 1]], np.float64(1)], ids=str)
+@pytest.mark.parametrize(
+    "query", [[1], 1.5, "grid", (1, 2, 3), True, (True, 0), (0.5, 1), [[0, 1]], np.float64(1)], ids=str
+)
 def test_a_query_that_is_none(vit, images, query):
     with pytest.raises(UsageError, match="neither a token's index nor"):
         explain.attention(vit, images, query=query)
 
 
-@pytest.mark.parametrize("chosen", [dict(layers=3), dict(layers=["a"]), dict(heads=1.5), dict(heads=[True]), dict(layers="0")], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [dict(layers=3), dict(layers=["a"]), dict(heads=1.5), dict(heads=[True]), dict(layers="0")], ids=str
+)
 def test_layers_and_heads_that_are_no_list(vit, images, chosen):
     with pytest.raises(UsageError, match="is no list of numbers"):
         explain.attention(vit, images, **chosen)

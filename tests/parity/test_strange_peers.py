@@ -62,13 +62,15 @@ def test_maxvits_last_layers_are_shown_though_the_first_are_not_known(count):
             method(model, images)
     with pytest.raises(UsageError, match="no windows that were cut"):
         explain.attention(model, images, layers=[0])
-    with pytest.raises(UsageError, match="attends over|different numbers"):
+    with pytest.raises(UsageError, match=r"attends over|different numbers"):
         explain.attention(model, images, layers=[0, -1])
     assert explain.grad_cam(model, images).grid == grid_of(model, images) == (2, 2)
 
 
 def test_a_pyramids_patch_is_no_query_of_its_reduced_keys():
-    model = of_timm("pvt_v2_b0", embed_dims=(32, 64), depths=(1, 1), num_heads=(1, 2), sr_ratios=(8, 1), mlp_ratios=(2, 2))
+    model = of_timm(
+        "pvt_v2_b0", embed_dims=(32, 64), depths=(1, 1), num_heads=(1, 2), sr_ratios=(8, 1), mlp_ratios=(2, 2)
+    )
     images = torch.randn(1, 3, 64, 64)
     for ask in (
         lambda: explain.query_grid(model, images, layer=0, queries=[(1, 1)]),

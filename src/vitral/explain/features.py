@@ -20,7 +20,6 @@ from vitral.explain.subject import answered
 from vitral.explain.tokens import Grid
 from vitral.explain.watch import NothingSeen, watch
 
-
 Place = tuple[str, Tensor, Grid, int]  # its name, the tensor, its grid, and its number of tokens before the patches
 
 

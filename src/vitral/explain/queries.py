@@ -14,7 +14,6 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import check_image, saved
 from vitral.explain.methods.attention import read, times_uniform

@@ -118,9 +118,7 @@ def without_asking(seen: Seen) -> tuple[int, ...]:
 
 def whole_layer(seen: Seen) -> Layer | None:
     """The last layer in which tokens of the whole image read each other."""
-    return next(
-        (layer for layer in reversed(seen.layers) if layer.windows is None and layer.among_themselves), None
-    )
+    return next((layer for layer in reversed(seen.layers) if layer.windows is None and layer.among_themselves), None)
 
 
 def readers_of(layer: Layer, seen: Seen, readers: tuple[int, ...]) -> tuple[int, ...]:

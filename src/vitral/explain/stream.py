@@ -1,8 +1,9 @@
 """The residual stream: what enters each block of a model, and what leaves the last.
 
 A block is found as the model runs: the innermost element of a list of modules that calls attention, or, in a model
-without such lists, the outermost module that does so once. In most models a block gives the next one's input. Where it does not (attention and MLP are elements of their own, and the sum is
-formed outside), the input of the next is the stream all the same, and after the last it is what the next module reads.
+without such lists, the outermost module that does so once. In most models a block gives the next one's input. Where it
+does not (attention and MLP are elements of their own, and the sum is formed outside), the input of the next is the
+stream all the same, and after the last it is what the next module reads.
 """
 
 import threading
@@ -67,7 +68,7 @@ class Stream:
         return module is not self.model and next(module.children(), None) is not None
 
     def attended(self, number: int, among_themselves: bool) -> None:
-        """The layer of this number called attention, of tokens among themselves or not: what is running may be a block."""
+        """The layer of this number called attention, of tokens among themselves or not: what runs may be a block."""
         for module in self.running:
             self.calls.setdefault(id(module), []).append(number)
         entered = [module for module in self.running if id(module) in self.entered]
@@ -89,7 +90,7 @@ class Stream:
 
     @property
     def before(self) -> list[int]:
-        """The numbers of the layers that each of the `tokens` comes before; after the last, how many layers there are."""
+        """The numbers of the layers that each of the `tokens` comes before; for the last, perhaps that of none."""
         units = self.units
         if not units:
             return []

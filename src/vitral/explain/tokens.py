@@ -85,10 +85,12 @@ def tokens_of(model: nn.Module, n: int, projected: Grid | None, image: Grid | No
 def nowhere(n: int, own: Grid | None, how: str, image: Grid | None) -> str:
     """Why `n` tokens have no place in the image."""
     shape = f"a grid of the shape of an image of {image[0]} x {image[1]}" if image else "a square grid"
-    fitting = f"the {own[0]} x {own[1]} patches known by {how}, nor {shape}" if own else f"{shape}, nor one more than it"
+    fitting = (
+        f"the {own[0]} x {own[1]} patches known by {how}, nor {shape}" if own else f"{shape}, nor one more than it"
+    )
     return (
-        f"{n} tokens are not {fitting}. They may be channels, or patches in an order that is not known, so they have no "
-        "map. If other tokens come before the patches, say how many: num_prefix_tokens=..."
+        f"{n} tokens are not {fitting}. They may be channels, or patches in an order that is not known, so they have "
+        "no map. If other tokens come before the patches, say how many: num_prefix_tokens=..."
     )
 
 

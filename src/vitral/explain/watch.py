@@ -126,8 +126,8 @@ class watch(TorchFunctionMode):
 
     Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 
-    Raises `NothingSeen`, a `WatchError`, if nothing was seen, or `WatchError` if what was seen does not give the model's
-    own output.
+    Raises `NothingSeen`, a `WatchError`, if nothing was seen, or `WatchError` if what was seen does not give the
+    model's own output.
     """
 
     def __init__(
@@ -174,7 +174,9 @@ class watch(TorchFunctionMode):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.stream is not None:
             self.stream.remove()
-            self.seen.stream, self.seen.before = (self.stream.tokens, self.stream.before) if self.stream.keeps else ([], [])
+            self.seen.stream, self.seen.before = (
+                (self.stream.tokens, self.stream.before) if self.stream.keeps else ([], [])
+            )
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.softmaxes.clear()

@@ -120,7 +120,9 @@ def alike(seen: Seen, layers: Sequence[int] | None) -> tuple[list[Layer], str]:
     first = first_like(seen.layers, kind)
     if first:  # a pool is shown beside the tokens that it reads only where all layers are
         first = first_like(seen.layers, lambda layer: (kind(layer), layer.num_queries))
-    return seen.layers[first:], f" Layers 0 to {first - 1} have other grids or heads and are not shown." if first else ""
+    return seen.layers[
+        first:
+    ], f" Layers 0 to {first - 1} have other grids or heads and are not shown." if first else ""
 
 
 def kind(layer: Layer) -> tuple[int, Tokens]:
