@@ -360,3 +360,39 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
         assert maps.grid == (side, side) and maps.reader == "the mean of all tokens"
         expected = side**2 * layer.weights().mean((1, 2))
         np.testing.assert_allclose(maps.merged.reshape(2, -1), expected, rtol=1e-4)
+
+
+def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
+    """What left the last block is gone: asked about it again, the model would add its step twice."""
+    with pytest.raises(UsageError, match="does not answer the tokens that left its last block as it did before"):
+        explain.logit_lens(made(Added), pictures)
+    assert explain.logit_lens(made(Plain), pictures).shape == (2, 3, 7, 5)
+
+
+class Named(Plain):
+    """Its learned token is called `cls`, or a name that says nothing."""
+
+    word = "cls"
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        setattr(self, self.word, self.cls_token)
+        del self.cls_token
+
+    def embedded(self, images):
+        x = self.patch(images).flatten(2).mT
+        return torch.cat([getattr(self, self.word).expand(len(x), -1, -1), x], 1) + self.place
+
+
+class Unnamed(Named):
+    word = "start"
+
+
+@pytest.mark.parametrize(("kind", "reader"), [(Named, "CLS"), (Unnamed, "prefix 0")])
+def test_a_token_is_called_cls_only_where_the_model_does(kind, reader, pictures):
+    model = made(kind)
+    maps = explain.attention(model, pictures)
+    assert maps.reader == reader and maps.grid == (2, 3)
+    with torch.no_grad(), watch(model) as seen:
+        model(pictures)
+    np.testing.assert_allclose(maps.prefix_mass[:, 0], seen.layers[0].rows([0])[:, :, 0, 0], rtol=1e-5)

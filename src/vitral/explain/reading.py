@@ -14,17 +14,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
+from vitral.explain.calls import relative
 from vitral.explain.seen import Layer, Seen
 from vitral.explain.stream import first_tensor
 from vitral.explain.subject import answered
-from vitral.explain.watch import EAGER, watch
+from vitral.explain.watch import EAGER, TOLERANCE, watch
 
 
 class Tail:
     """A model after its last block: tokens (B, N, D) -> what it answers.
 
     `seen` is what was seen of it for `images`, with the stream. Raises `UsageError` if the tokens that leave the last
-    block are not what a module of the model gives.
+    block are not what a module of the model gives, or its answer does not follow from them.
     """
 
     def __init__(self, model: nn.Module, images: Float[Tensor, "b c y x"]):
@@ -36,6 +37,13 @@ class Tail:
         assert observer.stream is not None
         if self.block is None or leaving is None or observer.stream.left.get(id(self.block)) is not leaving:
             raise UsageError(f"{type(model).__name__} has no last block that gives the tokens that are read.")
+        with torch.no_grad():
+            again = self(leaving)
+        if not relative(again, self.answer) <= TOLERANCE.get(self.answer.dtype, 0.0):
+            raise UsageError(
+                f"{type(model).__name__} does not answer the tokens that left its last block as it did before, so it "
+                "cannot be asked about others: it changes them in place afterwards, or answers at random."
+            )
 
     def __call__(self, tokens: Float[Tensor, "b n d"]) -> Tensor:
         """Of tokens of any batch."""

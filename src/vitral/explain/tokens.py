@@ -118,7 +118,8 @@ def prefix_parameters(model: nn.Module) -> Iterator[str]:
     parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
     for role, parts in words.items():
         for name, value in parameters:
-            if any(name.startswith(part) for part in parts) and ("token" in name or "class_emb" in name):
+            token = "token" in name or "class_emb" in name
+            if name == role or (token and any(name.startswith(part) for part in parts)):
                 count = counted(value)
                 yield from (role if role != "register" else f"{role} {index}" for index in range(count))
                 break
