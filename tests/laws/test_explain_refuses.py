@@ -33,16 +33,42 @@ def test_a_grid_that_is_none(vit, images, method, grid, error):
         getattr(explain, method)(vit, images, grid=grid)
 
 
-@pytest.mark.parametrize("query", [[1, 2], 1.5, "grid", (1, 2, 3), True], ids=str)
+@pytest.mark.parametrize(
+    "query", [[1], 1.5, "grid", (1, 2, 3), True, (True, 0), (0.5, 1), [[0, 1]], np.float64(1)], ids=str
+)
 def test_a_query_that_is_none(vit, images, query):
     with pytest.raises(UsageError, match="neither a token's index nor"):
         explain.attention(vit, images, query=query)
 
 
-@pytest.mark.parametrize("chosen", [dict(layers=3), dict(layers=["a"]), dict(heads=1.5)], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [dict(layers=3), dict(layers=["a"]), dict(heads=1.5), dict(heads=[True]), dict(layers="0")], ids=str
+)
 def test_layers_and_heads_that_are_no_list(vit, images, chosen):
     with pytest.raises(UsageError, match="is no list of numbers"):
         explain.attention(vit, images, **chosen)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        dict(query=np.int64(2), layers=[np.int64(0)], heads=np.array([1, 3])),
+        dict(query=[0, 1], layers=np.array([0]), heads=range(1, 4, 2)),
+        dict(query=(np.int32(0), np.int64(1)), layers=(0,), heads=(1, 3)),
+        dict(query=np.array([0, 1]), layers=[0], heads=[np.uint8(1), 3]),
+    ],
+    ids=str,
+)
+def test_numbers_of_numpy_are_numbers(vit, images, asked):
+    expected = explain.attention(vit, images, query=2, layers=[0], heads=[1, 3])
+    maps = explain.attention(vit, images, **asked)
+    np.testing.assert_array_equal(maps.values, expected.values)
+    assert maps.heads == (1, 3) and all(type(head) is int for head in maps.heads)
+    grid = explain.query_grid(vit, images, queries=np.array([[0, 1]]), layer=np.int64(0), head=np.int64(3))
+    np.testing.assert_array_equal(grid.values[:, 0], expected.values[:, 0, 1])
+    with watch(vit, rows=[np.int64(1)]) as seen:
+        vit(images)
+    assert seen.layers[0].rows([1]).shape == (2, 4, 1, 7)
 
 
 @pytest.mark.parametrize("patch", [5, (0, 3), (1, 2, 3), "a"], ids=str)
@@ -156,3 +182,30 @@ def test_nothing_of_what_was_learned_is_left_in_the_untrained_twin():
         for parameter in odd.parameters():
             parameter.fill_(7.0)
     assert not any((parameter == 7).any() for parameter in untrained_twin(odd).parameters())
+
+
+class Keeping(nn.Module):
+    """A model that keeps its last attention, as many do to show it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.kept = tiny_vit(), {}
+
+    def forward(self, images):
+        answer = self.inner(images)
+        self.kept = {"answers": [answer, answer], "cut off": answer.detach()}
+        return answer
+
+
+def test_a_model_that_keeps_what_it_computed_has_an_untrained_twin_after_any_pass(images):
+    from vitral.explain.controls.untrained import untrained
+
+    model = Keeping()
+    before = untrained(model, images).values
+    explain.chefer(model, images)
+    assert model.kept["answers"][0].grad_fn is not None
+    np.testing.assert_array_equal(untrained(model, images).values, before)
+    twin = untrained_twin(model)
+    first, second = twin.kept["answers"]
+    assert first is second and first.grad_fn is None and torch.equal(first, model.kept["answers"][0])
+    assert model.kept["answers"][0].grad_fn is not None

@@ -169,7 +169,7 @@ def test_attention_in_a_form_that_is_not_known_is_counted():
 
 
 def test_channels_are_not_taken_for_patches():
-    """6 channels that read each other, where 2 x 4 patches were projected."""
+    """6 channels that read each other, where 2 x 4 patches were projected, in a model that has CLS."""
 
     class Channels(Folded):
         num_prefix_tokens = grid = None
@@ -180,5 +180,5 @@ def test_channels_are_not_taken_for_patches():
             x = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
             return self.head(nn.functional.pad(x.mean(2), (0, 10)))
 
-    with pytest.raises((UsageError, WatchError), match="6 patches are no square grid"):
+    with pytest.raises((UsageError, WatchError), match="5 patches are no square grid, nor one of the image"):
         explain.attention(Channels("apart"), torch.randn(2, 3, 8, 16))

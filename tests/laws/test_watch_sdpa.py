@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitral import watch
+from vitral.base.errors import UsageError
 
 BATCH, HEADS, TOKENS, KEYS, WIDTH = 2, 4, 10, 7, 6
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 4e-2}
@@ -159,14 +160,26 @@ def test_arguments_given_by_place_or_by_name():
 
 
 def test_without_a_square_grid_of_tokens_no_prefix_is_invented():
-    """17 tokens are CLS and 4 x 4 patches; 16 are patches only."""
+    """17 tokens are one and 4 x 4 patches, and it is CLS if the model says that it has one; 16 are patches only."""
     q = torch.randn(1, 1, 17, 4)
     model = Calls()
-    model.num_prefix_tokens = None
-    with watch(model) as seen:
-        model(q, q, q)
-    assert seen.layers[0].roles[:2] == ("cls", "patch 0 0")
+    for said, role in ((1, "cls"), (None, "prefix 0")):
+        model.num_prefix_tokens = said
+        with watch(model) as seen:
+            model(q, q, q)
+        assert seen.layers[0].roles[:2] == (role, "patch 0 0")
     patches = q[:, :, 1:]
     with watch(model, rows=[0]) as seen:
         model(patches, patches, patches)
     assert seen.layers[0].roles[:2] == ("patch 0 0", "patch 0 1")
+
+
+@pytest.mark.parametrize("n", [18, 23, 32], ids=str)
+def test_tokens_that_are_no_grid_are_not_made_one_by_calling_the_rest_a_prefix(n):
+    q = torch.randn(1, 1, n, 4)
+    model = Calls()
+    model.num_prefix_tokens = None
+    with watch(model, rows=[0]) as seen:
+        model(q, q, q)
+    with pytest.raises(UsageError, match=f"{n} tokens are not .*They may be channels"):
+        _ = seen.layers[0].roles

@@ -1,5 +1,6 @@
 """Where tokens of windows stand is found from what the model did, whatever the sizes, padding and shift."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import nn
 from vitral import watch
 from vitral.base.errors import UsageError
 from vitral.explain.methods.attention import attention
+from vitral.explain.methods.attention_gradient import attention_gradient
+from vitral.explain.queries import query_grid
 
 
 class Windowed(nn.Module):
@@ -40,9 +43,9 @@ class Windowed(nn.Module):
 
 
 @given(
-    rows=st.integers(3, 9),
-    columns=st.integers(3, 9),
-    side=st.integers(2, 3),
+    rows=st.integers(2, 9),
+    columns=st.integers(2, 9),
+    side=st.integers(2, 4),
     shift=st.integers(0, 1),
     roll_first=st.booleans(),
     batch=st.integers(1, 2),
@@ -51,11 +54,12 @@ def test_each_place_is_found_where_it_is(rows, columns, side, shift, roll_first,
     torch.manual_seed(0)
     model = Windowed(side, shift, roll_first)
     images = torch.randn(batch, 3, 2 * rows, 2 * columns)
-    if len(images) * -(-rows // side) * -(-columns // side) == batch:
-        return  # one window is the whole image
     with torch.no_grad(), watch(model, rows="all") as seen:
         model(images)
     (layer,) = seen.layers
+    if rows == columns == side and not shift:
+        assert layer.windows is None and layer.tokens.grid == (side, side)  # one window is the whole image
+        return
     assert layer.windows is not None and layer.windows.grid == (rows, columns)
     places = layer.windows.places
     present = places[places >= 0]
@@ -68,11 +72,33 @@ def test_each_place_is_found_where_it_is(rows, columns, side, shift, roll_first,
     assert torch.equal(spread, torch.ones(batch, 1, rows * columns))
 
 
+@pytest.mark.parametrize("written_out", [False, True], ids=["fused", "written out"])
+@pytest.mark.parametrize(("rows", "columns"), [(5, 5), (2, 2), (5, 7), (7, 7)])
+def test_padding_of_one_window_is_not_shown(rows, columns, written_out, monkeypatch):
+    """A window of 7 x 7 over fewer tokens, as in the last stage of a Swin whose image is small."""
+    if written_out:
+        monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: (q @ k.mT / 6**0.5).softmax(-1) @ v)
+    model = Windowed(7, 0, True)
+    for images in (torch.randn(count, 3, 2 * rows, 2 * columns) for count in (1, 2)):
+        with torch.no_grad(), watch(model, rows="all") as seen:
+            model(images)
+        whole = seen.layers[0].weights()[:, 0].unflatten(2, (7, 7)).unflatten(1, (7, 7))
+        real = whole[:, :rows, :columns, :rows, :columns]
+        assert (seen.layers[0].windows is None) == (rows == columns == 7)
+        maps = attention(model, images)
+        expected = real.mean((1, 2))
+        np.testing.assert_allclose(maps.merged, expected / expected.mean((1, 2), keepdim=True), rtol=1e-4)
+        expected = real[:, 1, 0]
+        grid = query_grid(model, images, queries=[(1, 0)])
+        np.testing.assert_allclose(grid.values[:, 0], expected / expected.mean((1, 2), keepdim=True), rtol=1e-4)
+        assert attention_gradient(model, images).grid == (rows, columns)
+
+
 def test_a_patch_reads_its_own_window_only():
     model = Windowed(2, 0, True)
     maps = attention(model, torch.randn(1, 3, 8, 12), query=(2, 3))
     inside = maps.values[0, 0, 0] > 0
     assert inside[2:4, 2:4].all() and inside.sum() == 4
     assert maps.values.mean() == pytest.approx(1)
-    with pytest.raises(UsageError, match=r"no patch at row 4, column 0: .* has 4 rows and 6 columns"):
+    with pytest.raises(UsageError, match=r"no patch at row 4, column 0 of 4 x 6: Windowed has rows 0 to 3"):
         attention(model, torch.randn(1, 3, 8, 12), query=(4, 0))

@@ -14,12 +14,11 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.features import check_patch
 from vitral.explain.maps import check_image, checked, same_everywhere, saved
 from vitral.explain.methods.attention import read, times_uniform
-from vitral.explain.subject import answered, check_unchanged, pick, pixels_of
+from vitral.explain.places import check_patch, chosen
+from vitral.explain.subject import answered, check_unchanged, pixels_of
 from vitral.explain.tokens import Grid
 from vitral.explain.watch import TOLERANCE, watch
 from vitral.report.maps import queries_figure
@@ -93,16 +92,14 @@ def query_grid(
         with watch(model, rows="all") as seen:
             watched = answered(model, images)
     check_unchanged(watched, plain, TOLERANCE[plain.dtype])
-    chosen = seen.layers[pick([layer], len(seen.layers), "layer")[0]]
-    if chosen.num_queries == 1:
-        raise UsageError(f"{chosen.name} has one learned query and no patches that read. Choose another layer.")
-    grid, prefix = chosen.tokens.grid, len(chosen.tokens.prefix)
-    asked = tuple(check_patch(query, grid) for query in queries) or spread(grid)
-    one = None if head is None else pick([head], chosen.num_heads, "head")[0]
-    heads = slice(None) if one is None else [one]
-    rows = torch.stack([read(chosen, query)[:, heads].mean(dim=1) for query in asked], dim=1)
+    shown = seen.layers[chosen([layer], len(seen.layers), "layer")[0]]
+    grid, prefix = shown.tokens.grid, len(shown.tokens.prefix)
+    asked = tuple(check_patch(query, grid, shown.name) for query in queries) or spread(grid)
+    heads = slice(None) if head is None else chosen([head], shown.num_heads, "head")
+    rows = torch.stack([read(shown, query)[:, heads].mean(dim=1) for query in asked], dim=1)
     values = rearrange(times_uniform(rows[..., prefix:].float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
-    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), chosen.name, one, chosen.residual)
+    number = heads[0] if isinstance(heads, list) else None
+    return QueryGrid(values.cpu().numpy(), asked, pixels_of(model, images), shown.name, number, shown.residual)
 
 
 def spread(grid: Grid) -> tuple[tuple[int, int], ...]:

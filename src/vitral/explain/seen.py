@@ -42,6 +42,11 @@ class Layer:
         return self.seen.shape[1]
 
     @property
+    def among_themselves(self) -> bool:
+        """Whether the tokens read each other: not where a few learned queries pool them, or keys are fewer."""
+        return self.num_queries == self.num_tokens
+
+    @property
     def tokens(self) -> Tokens:
         """What each token is. Raises `UsageError` if nothing tells."""
         return self.told()
@@ -112,7 +117,8 @@ def total(parts: Iterable[Tensor]) -> Tensor:
 
 @dataclass
 class Seen:
-    """What a watched model did. `stream` (with `stream=True`) is what entered each block, then what left the last.
+    """What a watched model did. `stream` (with `stream=True`) is what entered each block, then what left the last, and
+    `before` the number of the layer that comes after each of these.
 
     `missed` counts softmaxes over tokens that were not seen to be multiplied by values: attention, perhaps, in a form
     that is not known.
@@ -121,6 +127,7 @@ class Seen:
     layers: list[Layer] = field(default_factory=list)
     missed: int = 0
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
+    before: list[int] = field(default_factory=list)
 
     @property
     def residual(self) -> float:

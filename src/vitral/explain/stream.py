@@ -1,11 +1,13 @@
 """The residual stream: what enters each block of a model, and what leaves the last.
 
-A block is found as the model runs: the innermost element of a list of modules that calls attention. In most models such
-an element gives the next one's input. Where it does not (attention and MLP are elements of their own, and the sum is
-formed outside), the input of the next is the stream all the same, and after the last it is what the next module reads.
+A block is found as the model runs: the innermost element of a list of modules that calls attention, or, in a model
+without such lists, the outermost module that does so once. In most models a block gives the next one's input. Where it
+does not (attention and MLP are elements of their own, and the sum is formed outside), the input of the next is the
+stream all the same, and after the last it is what the next module reads.
 """
 
 import threading
+from collections import Counter
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,9 +21,12 @@ class Stream:
 
     def __init__(self, model: nn.Module, keeps: bool = True):
         self.keeps = keeps
+        self.model = model
         self.thread = threading.get_ident()
         self.running: list[nn.Module] = []
-        self.units: list[nn.Module] = []
+        self.listed: list[nn.Module] = []
+        self.chains: list[list[nn.Module]] = []
+        self.calls: dict[int, list[int]] = {}
         self.entered: dict[int, Tensor] = {}
         self.left: dict[int, Tensor] = {}
         self.after: Tensor | None = None
@@ -41,12 +46,13 @@ class Stream:
             return
         given = first_tensor((*args, *kwargs.values()))
         outside = not any(id(part) in self.elements for part in (*self.running, module))
+        kept = id(module) in self.elements or (outside and self.composed(module))
         if given is not None and not self.keeps:
             given = given.new_empty(0)
-        if given is not None and self.keeps and self.units and self.after is None and outside:
-            self.after = given if given.shape == self.entered[id(self.units[-1])].shape else None
+        if given is not None and self.keeps and self.listed and self.after is None and outside:
+            self.after = given if given.shape == self.entered[id(self.listed[-1])].shape else None
         self.running.append(module)
-        if given is not None and id(module) in self.elements:
+        if given is not None and kept:
             self.entered[id(module)] = given
 
     def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -54,23 +60,50 @@ class Stream:
             return
         if self.running and self.running[-1] is module:
             self.running.pop()
-        if self.keeps and id(module) in self.elements and (given := first_tensor(output)) is not None:
+        if self.keeps and id(module) in self.entered and (given := first_tensor(output)) is not None:
             self.left[id(module)] = given
 
-    def attended(self) -> None:
-        """Attention was called: the innermost running element is a block."""
-        inside = [module for module in self.running if id(module) in self.elements and id(module) in self.entered]
-        if inside and inside[-1] not in self.units:
-            self.units.append(inside[-1])
+    def composed(self, module: nn.Module) -> bool:
+        """Whether it is a part of the model, with parts of its own."""
+        return module is not self.model and next(module.children(), None) is not None
+
+    def attended(self, number: int, among_themselves: bool) -> None:
+        """The layer of this number called attention, of tokens among themselves or not: what runs may be a block."""
+        for module in self.running:
+            self.calls.setdefault(id(module), []).append(number)
+        entered = [module for module in self.running if id(module) in self.entered]
+        inside = [module for module in entered if id(module) in self.elements]
+        if inside and inside[-1] not in self.listed:
+            self.listed.append(inside[-1])
             self.after = None
+        if among_themselves and not inside:
+            self.chains.append(entered)
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """The blocks, in the order in which they called attention."""
+        if self.listed:
+            return self.listed
+        once = Counter(id(module) for chain in self.chains for module in chain)
+        alone = ((module for module in chain if once[id(module)] == 1) for chain in self.chains)
+        return [block for block in (next(modules, None) for modules in alone) if block is not None]
+
+    @property
+    def before(self) -> list[int]:
+        """The numbers of the layers that each of the `tokens` comes before; for the last, perhaps that of none."""
+        units = self.units
+        if not units:
+            return []
+        return [*(self.calls[id(unit)][0] for unit in units), self.calls[id(units[-1])][-1] + 1]
 
     @property
     def tokens(self) -> list[Tensor]:
         """What enters each block, then what leaves the last; (B, N, D), or a map for models that keep one."""
-        if not self.units:
+        units = self.units
+        if not units:
             return []
-        entered = [self.entered[id(unit)] for unit in self.units]
-        left = [self.left.get(id(unit)) for unit in self.units]
+        entered = [self.entered[id(unit)] for unit in units]
+        left = [self.left.get(id(unit)) for unit in units]
         passed_on = any(given is read for given, read in zip(left, entered[1:])) or left[-1] is self.after
         leaving = left[-1] if passed_on or self.after is None else self.after
         return entered if leaving is None else [*entered, leaving]

@@ -2,7 +2,8 @@
 
 Deduced from the patch projection, if one was seen: a convolution whose kernel is its stride turns the image into
 `rows` x `columns` vectors, and whatever tokens the attention has more than that came before them. Else from the learned
-tokens among the model's parameters and the shape of the image.
+tokens among the model's parameters and the shape of the image. A token is called CLS only by the model's own word: a
+learned token of such a name, or its `num_prefix_tokens`.
 """
 
 import math
@@ -69,17 +70,27 @@ def tokens_of(model: nn.Module, n: int, projected: Grid | None, image: Grid | No
     if said is None and learned:
         said = learned
     if said is None:
-        said = 0 if projected is not None else n - math.isqrt(n) ** 2
-        if said > MOST_PREFIX_TOKENS:
-            raise UsageError(
-                f"{n} tokens are no square grid with a few more before it. Say how many: num_prefix_tokens=..."
-            )
+        said = next((count for count in ((0, 1) if own is None else (0,)) if shaped(n - count, image or own)), None)
+    if said is None:
+        raise UsageError(nowhere(n, own, how, image))
     if said > n:
         raise UsageError(f"num_prefix_tokens={said} is more than the {n} tokens that were seen.")
     if own is None or own[0] * own[1] != n - said:
         own, how = shaped(n - said, image), f"{said} before the patches, and these in a grid of the image's shape"
     return Tokens(
         named(model, said), n - said, own, how if given is None else f"num_prefix_tokens={given} as given; {how}"
+    )
+
+
+def nowhere(n: int, own: Grid | None, how: str, image: Grid | None) -> str:
+    """Why `n` tokens have no place in the image."""
+    shape = f"a grid of the shape of an image of {image[0]} x {image[1]}" if image else "a square grid"
+    fitting = (
+        f"the {own[0]} x {own[1]} patches known by {how}, nor {shape}" if own else f"{shape}, nor one more than it"
+    )
+    return (
+        f"{n} tokens are not {fitting}. They may be channels, or patches in an order that is not known, so they have "
+        "no map. If other tokens come before the patches, say how many: num_prefix_tokens=..."
     )
 
 
@@ -92,11 +103,13 @@ def shaped(patches: int, image: Grid | None) -> Grid | None:
 
 
 def named(model: nn.Module, count: int) -> tuple[str, ...]:
-    """Names for the tokens before the patches, from the model's parameters if these add up; CLS first."""
+    """Names for the tokens before the patches: its parameters' if these add up, else numbers, the first being CLS if
+    the model says that it has so many tokens there."""
     found = list(prefix_parameters(model))
     if len(found) == count:
         return tuple(found)
-    return ("cls", *(f"prefix {index}" for index in range(1, count)))[:count]
+    numbered = tuple(f"prefix {index}" for index in range(count))
+    return ("cls", *numbered[1:]) if count and getattr(model, "num_prefix_tokens", None) == count else numbered
 
 
 def prefix_parameters(model: nn.Module) -> Iterator[str]:
@@ -105,7 +118,8 @@ def prefix_parameters(model: nn.Module) -> Iterator[str]:
     parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
     for role, parts in words.items():
         for name, value in parameters:
-            if any(name.startswith(part) for part in parts) and ("token" in name or "class_emb" in name):
+            token = "token" in name or "class_emb" in name
+            if name == role or (token and any(name.startswith(part) for part in parts)):
                 count = counted(value)
                 yield from (role if role != "register" else f"{role} {index}" for index in range(count))
                 break

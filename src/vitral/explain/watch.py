@@ -43,6 +43,7 @@ from vitral.explain.calls import (
     relative,
 )
 from vitral.explain.edits import Edit, check_edit
+from vitral.explain.places import is_whole
 from vitral.explain.seen import Layer, Seen, chunked
 from vitral.explain.stream import Stream
 from vitral.explain.tokens import MOST_PREFIX_TOKENS, Grid, Tokens, tokens_of
@@ -92,6 +93,14 @@ def groups(name: str, count: int, batch: int) -> Tokens:
     )
 
 
+def channels(name: str, n: int, tokens: int) -> Tokens:
+    """Raises `UsageError`: the layer attends over channels (Ding et al. 2022, "DaViT", §3.2), which stand nowhere."""
+    raise UsageError(
+        f"{name} attends over the {n} channels of each head, not over its {tokens} tokens, so it has no map. "
+        "Choose other layers: layers=[...]."
+    )
+
+
 def eager_name(name: str) -> str:
     """A module's name without the wrappers of `torch.compile`."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
@@ -99,9 +108,11 @@ def eager_name(name: str) -> str:
 
 def whole_numbers(values: object) -> bool:
     """Whether these are some whole numbers."""
-    if not isinstance(values, Sequence | range) or not values:
-        return False
-    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return isinstance(values, Sequence) and bool(values) and all(map(is_whole, values))
+
+
+class NothingSeen(WatchError):
+    """No attention was seen."""
 
 
 class watch(TorchFunctionMode):
@@ -115,7 +126,8 @@ class watch(TorchFunctionMode):
 
     Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 
-    Raises `WatchError` if nothing was seen, or if what was seen does not give the model's own output.
+    Raises `NothingSeen`, a `WatchError`, if nothing was seen, or `WatchError` if what was seen does not give the
+    model's own output.
     """
 
     def __init__(
@@ -162,7 +174,9 @@ class watch(TorchFunctionMode):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.stream is not None:
             self.stream.remove()
-            self.seen.stream = self.stream.tokens if self.stream.keeps else []
+            self.seen.stream, self.seen.before = (
+                (self.stream.tokens, self.stream.before) if self.stream.keeps else ([], [])
+            )
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.softmaxes.clear()
@@ -170,7 +184,7 @@ class watch(TorchFunctionMode):
         if kind is None and self.edit is not None and self.seen.layers:
             check_edit(self.edit, len(self.seen.layers))
         if kind is None and not self.seen.layers:
-            raise WatchError(
+            raise NothingSeen(
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
                 f"whose result multiplies values; {type(self.model).__name__} called: "
                 f"{', '.join(sorted(self.called)) or 'nothing'}."
@@ -218,7 +232,7 @@ class watch(TorchFunctionMode):
         name, number, graph = self.name_of_caller(), len(self.seen.layers), torch.is_grad_enabled()
         call = self.with_its_heads(call)
         if self.stream is not None:
-            self.stream.attended()
+            self.stream.attended(number, call.num_queries == call.num_keys)
         windows = self.windows_of(call)
         told = self.teller(windows, call, name)
         wanted = self.queries(call, told)
@@ -254,9 +268,11 @@ class watch(TorchFunctionMode):
 
     def teller(self, windows: Windows | None, call: Call, name: str) -> Callable[[], Tokens]:
         """Tells what each token is. It is kept with the layer, so it holds no tensor, and not what holds the layer."""
-        count = self.count(call)
+        count, read = self.count(call), self.trail.read
         if windows is None and self.batch and count != self.batch:
             return partial(groups, name, count, self.batch)
+        if call.axis != 0 and call.num_queries == call.num_keys != read == call.view(call.out).shape[-1]:
+            return partial(channels, name, call.num_keys, int(read))
         if windows is not None:
             rows, columns = windows.grid
             cut = Tokens((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
@@ -296,9 +312,9 @@ class watch(TorchFunctionMode):
         return result, edit(number, rows, wanted), later
 
     def windows_of(self, call: Call) -> Windows | None:
-        """Where the tokens stand, if the call attends within windows: its batch is then a multiple of the model's."""
+        """Where the tokens stand, if the call attends within windows: its batch is a multiple of the model's."""
         count = self.count(call)
-        if not self.batch or count == self.batch or count % self.batch or call.num_queries != call.num_keys:
+        if not self.batch or count % self.batch or call.num_queries != call.num_keys:
             return None
         return self.trail.windows(self.batch, count, call.num_keys)
 

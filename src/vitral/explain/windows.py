@@ -48,6 +48,7 @@ class Trail:
         self.maps: deque[Tensor] = deque(maxlen=RECENT)
         self.moved: dict[int, tuple[Tensor, Tensor, Callable[..., Tensor], tuple, dict]] = {}
         self.inputs: deque[Tensor] = deque(maxlen=RECENT)
+        self.read = 0.0  # tokens an image, in what a linear map read last
 
     def clear(self) -> None:
         self.maps.clear()
@@ -56,21 +57,30 @@ class Trail:
 
     def note(self, func: Any, args: tuple, kwargs: dict, result: Any, batch: int) -> None:
         """Remember a map of tokens, how it was moved, or the windows that a linear map read."""
-        if func is F.linear and args[0].ndim == 3 and args[0].shape[0] > batch:
-            self.inputs.append(args[0])
+        if func is F.linear:
+            self.read = args[0].numel() / args[0].shape[-1] / batch
+            if args[0].ndim == 3 and (args[0].shape[0] > batch or (self.moved and args[0].shape[0] == batch)):
+                self.inputs.append(args[0])
         elif isinstance(result, Tensor) and result.ndim == 4 and result.shape[0] == batch:
             if func in MOVES and isinstance(args[0], Tensor) and args[0].ndim == 4:
                 self.moved[id(result)] = (result, args[0], func, args[1:], kwargs)
             self.maps.append(result)
 
     def windows(self, batch: int, count: int, n: int) -> Windows | None:
-        """How `count` items of attention over `n` tokens were cut from maps of `batch` images, if they were."""
+        """How `count` items of attention over `n` tokens were cut from maps of `batch` images, if they were.
+
+        One window an image is one only of a map that was padded or rolled: else it is attention over the whole image.
+        """
+        moved = [made for made, *_ in reversed(self.moved.values())]
+        sources = moved if count == batch else [*reversed(self.maps), *moved]
         for tokens in (read for read in reversed(self.inputs) if read.shape[:2] == (count, n)):
-            for source in (seen for seen in reversed(self.maps) if seen.numel() == tokens.numel()):
+            for source in (seen for seen in sources if seen.numel() == tokens.numel()):
                 for height, width in sides(n, *source.shape[1:3]):
                     if torch.equal(cut(source, height, width), tokens):
                         origin, places = self.places(source)
-                        return Windows(origin, cut(places, height, width)[..., 0])
+                        found = Windows(origin, cut(places, height, width)[..., 0])
+                        whole = torch.arange(origin[0] * origin[1], device=source.device)[None]
+                        return None if count == batch and torch.equal(found.places, whole) else found
         return None
 
     def places(self, source: Tensor) -> tuple[tuple[int, int], Int[Tensor, "1 y x 1"]]:

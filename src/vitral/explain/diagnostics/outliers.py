@@ -21,7 +21,7 @@ def outliers(
 ) -> tuple[list[Float[np.ndarray, "b gy gx"]], Float[np.ndarray, " l"]]:
     """Norms of the patches where they enter each block and leave the last, and the share of outliers at each place.
 
-    An outlier is more than 4 standard deviations above its image's mean. Raises `WatchError` if nothing is seen.
+    What an outlier is says `explain.outlying`. Raises `WatchError` if nothing is seen.
     """
     with evaluating(model):
         _, places, seen = tokens_and_maps(model, images)

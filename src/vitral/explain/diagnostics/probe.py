@@ -47,10 +47,11 @@ def features(model: nn.Module, images: Tensor) -> list[Float[Tensor, "n d"]]:
     with evaluating(model):
         for batch in images.split(BATCH):
             _, places, seen = tokens_and_maps(model, batch)
-            has_cls = seen is not None and seen.layers[-1].tokens.has_cls
             parts.append(
                 [
-                    tokens[:, 0] if has_cls else patches_of(tokens, grid, prefix, seen).mean(dim=(2, 3))
+                    tokens[:, 0]
+                    if seen is not None and prefix and seen.layers[-1].tokens.has_cls
+                    else patches_of(tokens, grid, prefix, seen).mean(dim=(2, 3))
                     for _, tokens, grid, prefix in places
                 ]
             )

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import check_patch, patches_of, tokens_and_maps
+from vitral.explain.features import patches_of, tokens_and_maps
 from vitral.explain.gradients import differentiable
+from vitral.explain.places import check_patch
 
 
 def receptive_field(
@@ -28,10 +29,10 @@ def receptive_field(
     generator = torch.Generator().manual_seed(seed)
     with evaluating(model), torch.enable_grad():
         given = differentiable(images)
-        _, places, seen = tokens_and_maps(model, given)
+        _, places, seen = tokens_and_maps(model, given.clone())
         found = []
         for _, tokens, grid, prefix in places:
-            row, column = check_patch(patch or (grid[0] // 2, grid[1] // 2), grid)
+            row, column = check_patch((grid[0] // 2, grid[1] // 2) if patch is None else patch, grid)
             features = patches_of(tokens, grid, prefix, seen)[:, :, row, column]
             signs = torch.randint(0, 2, features.shape, generator=generator).to(features) * 2 - 1
             slope = torch.autograd.grad((features * signs).sum(), given, retain_graph=True)[0]

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import check_patch, patches_of, tokens_and_maps
+from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.places import check_patch
 from vitral.explain.subject import pick
 
 
@@ -27,6 +28,6 @@ def similarity(
     with evaluating(model):
         _, places, seen = tokens_and_maps(model, images)
     _, tokens, grid, prefix = places[pick([place], len(places), "place")[0]]
-    check_patch(patch, grid)
+    row, column = check_patch(patch, grid)
     unit = F.normalize(patches_of(tokens, grid, prefix, seen).float(), dim=1)
-    return torch.einsum("bdyx,bd->byx", unit, unit[:, :, patch[0], patch[1]]).cpu().numpy()
+    return torch.einsum("bdyx,bd->byx", unit, unit[:, :, row, column]).cpu().numpy()

@@ -17,7 +17,7 @@ from vitral.base.modes import evaluating
 from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import tokens_read
+from vitral.explain.reading import readers_of, tokens_read
 from vitral.explain.seen import total
 from vitral.explain.subject import Target
 
@@ -34,7 +34,7 @@ def attention_gradient(model: nn.Module, images: Float[Tensor, "b c y x"], targe
     last = max(gradients)
     layer = seen.layers[last]
     some = torch.zeros(layer.num_queries, device=images.device)
-    some[list(readers) if readers and layer.windows is None and layer.num_queries > 1 else slice(None)] = 1
+    some[list(readers_of(layer, seen, readers)) or slice(None)] = 1
     row = total(
         ((weights * gradient).clamp_min(0).mean(dim=1).mT @ some[queries].to(weights.dtype))
         for queries, weights, gradient in weights_and_gradients(layer, gradients[last])

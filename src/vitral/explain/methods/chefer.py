@@ -17,7 +17,7 @@ from vitral.explain.gradients import watched_with_gradients, weights_and_gradien
 from vitral.explain.maps import Maps
 from vitral.explain.methods.rollout import first_row, same_tokens, through
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import tokens_read
+from vitral.explain.reading import readers_of, tokens_read
 from vitral.explain.seen import total
 from vitral.explain.subject import Target
 
@@ -33,7 +33,7 @@ def chefer(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = 
         readers = tokens_read(model, images)
         seen, gradients, classes = watched_with_gradients(model, images, target)
     layers = same_tokens(seen, "chefer")
-    row = first_row(layers[-1], readers)
+    row = first_row(layers[-1], readers_of(layers[-1], seen, readers))
     for number, layer in reversed(list(enumerate(layers))):
         if number not in gradients:
             continue
@@ -41,7 +41,7 @@ def chefer(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = 
             through(layer, row[:, queries], (rows * gradient).clamp_min(0))
             for queries, rows, gradient in weights_and_gradients(layer, gradients[number])
         )
-        row = flown if layer.num_queries == 1 else row + flown
+        row = row + flown if layer.among_themselves else flown
     tokens = layers[0].tokens
     prefix, patches = row.detach().split([len(tokens.prefix), row.shape[1] - len(tokens.prefix)], dim=1)
     return one_map(

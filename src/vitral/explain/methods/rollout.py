@@ -17,7 +17,7 @@ from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import tokens_read
+from vitral.explain.reading import readers_of, tokens_read
 from vitral.explain.seen import Layer, Seen, total
 from vitral.explain.subject import Target, answered, check_unchanged
 from vitral.explain.watch import TOLERANCE, watch
@@ -54,10 +54,10 @@ def rollout(
         raise UsageError(
             f"There is no layer {first} to start from: the model has {len(layers)}, 0 to {len(layers) - 1}."
         )
-    row = first_row(layers[-1], readers)
+    row = first_row(layers[-1], readers_of(layers[-1], seen, readers))
     for layer in reversed(layers[first:]):
         flown = total(through(layer, row[:, queries], rows) for queries, rows in layer.chunks())
-        row = flown if layer.num_queries == 1 else stays * row + (1 - stays) * flown
+        row = flown if not layer.among_themselves else stays * row + (1 - stays) * flown
     tokens = layers[0].tokens
     prefix, patches = row.split([len(tokens.prefix), row.shape[1] - len(tokens.prefix)], dim=1)
     return one_map(
@@ -81,9 +81,9 @@ def through(layer: Layer, row: Float[Tensor, "b r"], weights: Float[Tensor, "b h
 
 
 def first_row(layer: Layer, readers: tuple[int, ...]) -> Float[Tensor, "b n"]:
-    """Where the answer is read from: CLS, the mean of the patches or of all tokens, or the pool's query."""
+    """Where the answer is read from: CLS, the mean of the patches or of all tokens, or the pool's queries."""
     row = layer.seen.new_zeros(len(layer.seen), layer.num_queries)
-    some = list(readers) if layer.num_queries > 1 and readers else list(range(layer.num_queries))
+    some = list(readers) or list(range(layer.num_queries))
     row[:, some] = 1 / len(some)
     return row
 
@@ -91,10 +91,11 @@ def first_row(layer: Layer, readers: tuple[int, ...]) -> Float[Tensor, "b n"]:
 def same_tokens(seen: Seen, method: str) -> list[Layer]:
     """The layers, if all hold the same tokens. Raises `UsageError` where a product of layers means nothing."""
     layers = seen.layers
-    pools = [layer.num_queries for layer in layers[:-1] if layer.num_queries != layer.num_tokens]
-    if pools or any(layer.windows or layer.num_tokens != layers[0].num_tokens for layer in layers):
+    pools = [layer for layer in layers[:-1] if not layer.among_themselves]
+    sizes = {(layer.num_tokens, len(layer.seen)) for layer in layers}
+    if pools or len(sizes) > 1 or any(layer.windows for layer in layers):
         raise UsageError(
             f"{method} multiplies attention through the layers, so all must hold the same tokens; this model attends "
-            "within windows or merges patches. Try attention_gradient or grad_cam."
+            "within windows or groups, or merges patches. Try attention_gradient or grad_cam."
         )
     return layers
