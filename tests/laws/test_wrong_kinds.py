@@ -24,10 +24,28 @@ def test_a_model_that_is_none(method, model, images):
         getattr(explain, method)(model, images)
 
 
-@pytest.mark.parametrize("method", sorted({*METHODS} - {"chefer", "attention_gradient"}))
+@every
 def test_images_that_are_still_an_array(method, vit, images):
     with pytest.raises(UsageError, match=r"Images are a tensor \(B, C, H, W\).* a ndarray was given"):
         getattr(explain, method)(vit, images.numpy())
+
+
+class InPlace(torch.nn.Module):
+    """A model that prepares its input where it stands."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = tiny_vit()
+
+    def forward(self, images):
+        return self.vit(images.sub_(0.5))
+
+
+@every
+def test_images_that_a_model_changes_are_as_they_were(method, images):
+    before = images.clone()
+    getattr(explain, method)(InPlace(), images)
+    assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize("asks", [answered, logits_of])

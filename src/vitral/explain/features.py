@@ -16,7 +16,7 @@ from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.explain.places import is_pair
 from vitral.explain.seen import Seen
 from vitral.explain.stream import first_tensor
-from vitral.explain.subject import answered
+from vitral.explain.subject import answered, check_images
 from vitral.explain.tokens import Grid
 from vitral.explain.watch import NothingSeen, watch
 
@@ -98,6 +98,7 @@ def grid_of(model: nn.Module, images: Tensor, asked: Grid | None = None) -> Grid
 
     Raises `ShapeError` if the images do not divide into them, `UsageError` for what is no grid.
     """
+    check_images(images)
     own = getattr(model, "grid", None) if asked is None else asked
     grid = own if own is not None else tokens_and_maps(model, images[:1])[1][-1][2]
     if not is_pair(grid) or min(grid) < 1:

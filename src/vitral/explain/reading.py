@@ -17,7 +17,7 @@ from vitral.base.errors import UsageError
 from vitral.explain.calls import relative
 from vitral.explain.seen import Layer, Seen
 from vitral.explain.stream import first_tensor
-from vitral.explain.subject import answered
+from vitral.explain.subject import answered, check_images
 from vitral.explain.watch import EAGER, TOLERANCE, watch
 
 
@@ -80,6 +80,7 @@ def tokens_read(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[int
 
 def asked(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[tuple[int, ...], Seen]:
     """What `tokens_read` gives, and what was seen of the first image."""
+    check_images(images)
     with torch.inference_mode(False), torch.no_grad():
         observer = watch(model, rows=[0], stream="blocks")
         with observer as seen:

@@ -65,7 +65,7 @@ def run(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
     """
     check_images(images)
     try:
-        return model(images)
+        return model(images.clone())  # a model may change its input
     except (VitralError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

@@ -109,7 +109,7 @@ def pool_of(tensors: Tensors, tokens: Mapping[str, int], known: Mapping[str, Any
         return dict(pool=NormedMeanPool)
     if "head.head_dist.weight" in tensors:
         return dict(pool=FirstTwo)
-    if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * tensors["norm.weight"].shape[0]:
+    if "head.weight" in tensors and tensors["head.weight"].shape[1] == 2 * len(tensors["patch_embed.proj.weight"]):
         return dict(pool=CLSAndMeanPool, head=WideHead)
     return dict(pool=CLSPool if "cls_token" in tokens else MeanPool)
 
