@@ -2,9 +2,6 @@
 
 import argparse
 import contextlib
-import math
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -62,7 +59,6 @@ def test_timms_vit(changes, size, tmp_path):
 
 
 ROWS: dict[tuple[str, str, str], tuple[float, float]] = {}
-TABLE = Path(__file__).parents[2] / "docs" / "weights.md"
 
 
 def agree(peer, ours, images, answer=lambda out: getattr(out, "logits", out), row=None):
@@ -349,29 +345,3 @@ def test_swin_as_its_authors_wrote_it(tmp_path):
     ours = published(tmp_path / "swin.pth")
     assert ours.provenance["source"] == "swin_microsoft"
     agree(peer, ours, images_of((32, 32)), row=("Microsoft Swin", "windows of 4"))
-
-
-def test_the_table_in_the_docs_is_this_tests():
-    if len(ROWS) < 50:
-        pytest.skip("some families were not run")
-    head = [
-        "# Whose checkpoints Vitral reads, and how exactly",
-        "",
-        "Made by `VITRAL_WRITE_PARITY=1 pytest tests/parity/test_weights_in.py`: small models with random weights,",
-        "saved as their library saves them, read by `vitral.load`. *Apart* is the largest difference of any logit or",
-        "feature over the largest, below the bound given.",
-        "",
-        "| source | model | image | apart, double | apart, single |",
-        "|---|---|---|---|---|",
-    ]
-    rows = [f"| {' | '.join(key)} | {bound(double)} | {bound(single)} |" for key, (double, single) in ROWS.items()]
-    text = "\n".join([*head, *rows, ""])
-    if os.environ.get("VITRAL_WRITE_PARITY"):
-        TABLE.write_text(text, encoding="utf-8")
-    written = TABLE.read_text(encoding="utf-8").splitlines()
-    assert [line.split("|")[1:4] for line in written[8:]] == [line.split("|")[1:4] for line in text.splitlines()[8:]]
-
-
-def bound(apart):
-    """The power of ten above."""
-    return "0" if apart == 0 else f"1e{math.floor(math.log10(apart)) + 1}"

@@ -110,4 +110,4 @@ def test_everything_that_is_imported_is_required(wheel):
     )
     needed = {belongs[name][0].lower().replace("_", "-") for name in used}
     assert needed <= required.keys()
-    assert {name for name, extra in required.items() if not extra} == needed - {"scikit-learn"}
+    assert {name for name, extra in required.items() if not extra} == needed - {"scikit-learn", "huggingface-hub"}

@@ -595,7 +595,7 @@ def to_is_whose_format_it_is(vitral, trained, tmp_path):
 @effect("convert", "source")
 def source_is_whose_it_is(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", "--num-heads", 4, "--trained-at", 8, 18)
-    vitral(*words).refused(1, "fits the names of deit, timm", "--source")
+    vitral(*words).refused(1, "fits the names of deit, timm", "model.safetensors,source=deit")
     answer = vitral(*words, "--source", "deit", "--json").done()
     assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
 

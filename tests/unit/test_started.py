@@ -151,4 +151,4 @@ def test_a_head_that_is_no_line_is_refused():
 
 def test_no_epochs_are_for_a_trained_model_only():
     with pytest.raises(ConfigError, match="--epochs 0 trains nothing"):
-        Recipe(epochs=0)
+        Recipe(epochs=0.0)
