@@ -14,7 +14,7 @@ from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.family.block import LayerNorm5, LayerNorm12, ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
-from vitral.nn.family.head import DistilledHead
+from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import (
     CircularMixing,
     DepthwiseMixing,
@@ -25,7 +25,7 @@ from vitral.nn.family.mixer import (
     WindowMixing,
 )
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool, NormedMeanPool
+from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition, SinCosStart
 from vitral.nn.family.relative import RelativeBiasAttention
 from vitral.nn.family.rope import RotaryAttention
@@ -40,6 +40,7 @@ from vitral.nn.zoo import build
 GLOBAL = (Attention, QKNormAttention, RotaryAttention, RelativeBiasAttention, NoMixing)
 LOCAL = (DepthwiseMixing, DepthwiseMixing5, DepthwiseMixing7, CircularMixing, WindowMixing)
 POSITIONS = (LearnedPosition, SinCosStart, PatchPosition, SinCosPosition, NoPosition)
+HEADS = {FirstTwo: DistilledHead, CLSAndMeanPool: WideHead}  # of pools that give more than one token's width
 UNORDERED = (Attention, QKNormAttention, NoMixing)  # mixers that do not know where a token stands
 
 
@@ -48,7 +49,7 @@ def architectures(draw, **fixed):
     """Arguments of a small `VisionTransformer` whose parts fit each other."""
     tokens = draw(st.sampled_from([{}, {"cls_token": 1}, {"cls_token": 1, "reg_token": 3}, DISTILLED]))
     pools = [MeanPool, NormedMeanPool, AttentionPool]
-    pools += [CLSPool] if tokens else []
+    pools += [CLSPool, CLSAndMeanPool] if tokens else []
     pool = FirstTwo if tokens is DISTILLED and draw(st.booleans()) else draw(st.sampled_from(pools))
     chosen = dict(
         img_size=draw(st.sampled_from([(8, 16), (16, 8), (12, 12)])),
@@ -66,7 +67,7 @@ def architectures(draw, **fixed):
         mlp=draw(st.sampled_from([MLP, TanhMLP, SwiGLU])),
         norm=draw(st.sampled_from([LayerNorm, LayerNorm5, LayerNorm12])),
         block=draw(st.sampled_from([Block, ScaledBlock])),
-        head=DistilledHead if pool is FirstTwo else draw(st.sampled_from([nn.Linear, MLPHead])),
+        head=HEADS[pool] if pool in HEADS else draw(st.sampled_from([nn.Linear, MLPHead])),
     )
     chosen["patch_embed"] = (
         draw(st.sampled_from([PatchEmbedding, ConvStem])) if chosen["patch_size"] == 4 else PatchEmbedding

@@ -9,11 +9,14 @@ from PIL import Image
 
 import peers
 from peers import timm, transformers
+from tiny import tiny_vit
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.preprocess import batch_of
 from vitral.store.foreign import as_timm_says, foreign
 from vitral.store.image_processor import as_transformers_says
+from vitral.store.model import dress
+from vitral.weights.convert import write
 
 CARDS = {
     "ViT": ("ViTImageProcessor", dict(size={"height": 40, "width": 40})),
@@ -128,3 +131,36 @@ def test_a_card_that_cannot_be_read(text, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(StoreError, match=r"preprocessor_config\.json (cannot be read|holds a list)"):
         foreign(str(tmp_path))
+
+
+WRITTEN = {
+    "whole shorter side": Preprocessing((40, 40)),
+    "middle, bilinear": Preprocessing((40, 40), 40 / 48, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "squashed": Preprocessing((40, 40), crop_mode="squash"),
+    "not square, squashed": Preprocessing((48, 32), crop_mode="squash"),
+}
+
+
+@pytest.mark.parametrize("preprocessing", WRITTEN.values(), ids=WRITTEN)
+def test_transformers_prepares_images_as_the_card_that_is_written_says(preprocessing, photo, tmp_path):
+    model = tiny_vit(img_size=preprocessing.size, patch_size=8)
+    _, told = write(dress(model, list("abcde"), preprocessing, {}), tmp_path / "hf", "hf")
+    assert not any("pixels" in line for line in told)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
+    check_same(photo, preprocessing, processor(Image.fromarray(photo), return_tensors="pt")["pixel_values"])
+
+
+def test_timms_config_says_how_images_are_prepared(photo, tmp_path):
+    preprocessing = WRITTEN["middle, bilinear"]
+    _, told = write(
+        dress(tiny_vit(img_size=40, patch_size=8), list("abcde"), preprocessing, {}), tmp_path / "t", "timm"
+    )
+    assert told == []
+    built = timm.create_model(f"local-dir:{tmp_path / 't'}", pretrained=True)
+    assert as_timm_says(timm.data.resolve_model_data_config(built)) == preprocessing
+
+
+def test_what_a_format_does_not_say_of_pixels_is_told(tmp_path):
+    model = dress(tiny_vit(img_size=40, patch_size=8), list("abcde"), Preprocessing((40, 40), crop=0.5), {})
+    _, told = write(model, tmp_path / "tv", "torchvision")
+    assert any("torchvision's files do not say how pixels are prepared" in line and "crop 0.5" in line for line in told)

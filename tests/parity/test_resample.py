@@ -10,7 +10,8 @@ from test_weights_in import CLASSES, HF, agree, hf, hf_answer, hf_model, images_
 
 from tiny import redraw
 from vitral.nn.family.resample import resampled
-from vitral.weights.load import published
+from vitral.store.model import save_model
+from vitral.weights.load import load, published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -118,6 +119,19 @@ def test_timms_at_another_size(changes, size, tmp_path):
     peer.set_input_size(size)
     with torch.no_grad():
         torch.testing.assert_close(ours(images_of(size).float()), peer(images_of(size).float()), rtol=1e-5, atol=1e-5)
+
+
+def test_one_model_for_images_of_every_size(tmp_path):
+    """As Hugging Face's, which resamples for each image too; and it is built again from its own file."""
+    peer = hf_model("Dinov2Model", hf("Dinov2", image_size=32, mlp_ratio=2))
+    peer.save_pretrained(tmp_path)
+    ours = published(tmp_path, any_size=True)
+    save_model(ours, tmp_path / "own", {})
+    for size in ((32, 32), (24, 56), (40, 40)):
+        with torch.no_grad():
+            expected = hf_answer(peer(images_of(size).float()))
+            for model in (ours, load(tmp_path / "own")):
+                torch.testing.assert_close(model(images_of(size).float()), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_torchvisions_at_another_size(tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,12 @@ def test_the_lecture_is_printed_in_reading_order():
     assert places == sorted(places)
     assert len(READING_ORDER) == 7
     assert len(done.stdout.splitlines()) <= 450
+
+
+def test_the_family_stays_small():
+    """What the literature added: files that are read in one sitting."""
+    sizes = {
+        path.name: len(path.read_text().splitlines())
+        for path in (Path(vitral.__file__).parent / "nn" / "family").glob("*.py")
+    }
+    assert max(sizes.values()) <= 130 and sum(sizes.values()) <= 1_200, sizes

@@ -11,6 +11,7 @@ from typing import Any
 
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import at_path, check_name, nearest
+from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import LayerNorm5, ScaledBlock, stochastic_depth
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.head import DistilledHead
@@ -32,7 +33,13 @@ from vitral.nn.vit import VisionTransformer
 
 Settings = dict[str, Any]
 Model = VisionTransformer | SwinTransformer | ResNet
-FAMILIES: dict[str, type[Model]] = {"vit": VisionTransformer, "swin": SwinTransformer, "resnet": ResNet}
+FAMILIES: dict[str, type[Model]] = {
+    "vit": VisionTransformer,
+    "any_size": AnySizeViT,
+    "swin": SwinTransformer,
+    "resnet": ResNet,
+}
+VITS = ("vit", "any_size")
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ def create(name: str, **overrides: Any) -> Model:
     check_name(name, MODELS, "model")
     entry = MODELS[name]
     known = [*inspect.signature(FAMILIES[entry.family]).parameters]
-    known += ["drop_path_rate"] if entry.family == "vit" else []
+    known += ["drop_path_rate"] if entry.family in VITS else []
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
     return made(entry.family, **(entry.settings | overrides))
@@ -188,9 +195,9 @@ def made(family: str, **settings: Any) -> Model:
     rate = settings.get("drop_path_rate", 0.0)
     if not 0 <= rate < 1:
         raise ConfigError(f"drop_path_rate={rate} is no share of blocks to leave out: it takes 0 to below 1.")
-    if family != "vit":
+    if family not in VITS:
         return FAMILIES[family](**settings)
-    model = VisionTransformer(**{key: value for key, value in settings.items() if key != "drop_path_rate"})
+    model: Any = FAMILIES[family](**{key: value for key, value in settings.items() if key != "drop_path_rate"})
     if rate:
         stochastic_depth([*model.blocks], rate)
         model.config["drop_path_rate"] = rate

@@ -1,12 +1,14 @@
 """Is what was written the model? It is read back, and asked."""
 
 from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vitral.base.errors import ConfigError, StoreError
+from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
@@ -18,6 +20,11 @@ TOLD = {
     "mlp": "give its activation to whoever builds the model",
     "norm": "give its epsilon to whoever builds the model",
 }
+
+PIXELS = (
+    "{format}'s files do not say how pixels are prepared: mean {mean}, deviation {std}, {interpolation}, crop {crop} "
+    "({crop_mode}); tell whoever uses the model"
+)
 
 
 def compared(model: Any, weights: Path, source: Source, format: str) -> list[str]:
@@ -39,10 +46,20 @@ def compared(model: Any, weights: Path, source: Source, format: str) -> list[str
         back = published(weights, **said, **unsaid)
     if (apart := difference(model, back)) > 1e-5:
         raise ConfigError(f"{format} cannot hold this model: what is read back answers otherwise, by {apart:.0e}.")
-    told = [f"{format}'s files do not say {slot}={part.__name__}: {TOLD[slot]}" for slot, part in unsaid.items()]
+    told = (
+        []
+        if near(model.preprocessing, back.preprocessing)
+        else [PIXELS.format(format=format, **asdict(model.preprocessing))]
+    )
+    told += [f"{format}'s files do not say {slot}={part.__name__}: {TOLD[slot]}" for slot, part in unsaid.items()]
     if own.get("position") is SinCosPosition:
         told.append("positions that stay as they are were written as a table of learned ones")
     return told
+
+
+def near(own: Preprocessing, other: Preprocessing) -> bool:
+    """Whether images are prepared alike; a crop may be a pixel's rounding apart."""
+    return replace(own, crop=1.0) == replace(other, crop=1.0) and abs(own.crop - other.crop) < 0.005
 
 
 def heads_of(model: Any) -> int:

@@ -15,7 +15,7 @@ from vitral.base.files import write_file, write_folder
 from vitral.base.lookup import find
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
-from vitral.nn.zoo import FAMILIES
+from vitral.nn.zoo import FAMILIES, VITS
 from vitral.store.classifier import Classifier
 from vitral.weights.compared import compared, heads_of
 from vitral.weights.rules import outward
@@ -34,6 +34,7 @@ def kind_of(model: Classifier) -> str:
     kind = next((name for name, made in FAMILIES.items() if type(model) is made), None)
     if kind is None:
         raise ConfigError(f"{type(model).__name__} is none of Vitral's models, so no format has its names.")
+    kind = "vit" if kind in VITS else kind
     rotary = kind == "vit" and any(isinstance(part, RotaryAttention) for part in model.modules())
     return "rotary" if rotary else kind
 

@@ -29,7 +29,7 @@ from vitral.weights.source import Source
 
 FREE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # what may differ from the checkpoint
 UNSEEN = ("num_heads", "img_size", "position")  # what no tensor says, and without which sizes cannot be read
-PIXELS = ("mean", "std", "crop", "interpolation")
+PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,15 @@ def published(
     sha256: str | None = None,
     resampling: str | None = None,
     trained_at: Size | None = None,
+    any_size: bool = False,
     **overrides: Any,
 ) -> Classifier:
     """The model in a published file or folder, in eval mode, with classes, preprocessing and provenance.
 
     `img_size` makes its positions fit another size than the one it was `trained_at`, by `resampling` or the source's
-    own way; `num_classes` gives it a new head, or none with 0; `in_channels` folds or spreads its first kernel. Other
-    settings must be the checkpoint's own, where the tensors or a config say it. `mean`, `std`, `crop` and
-    `interpolation` say how its pixels were prepared.
+    own way; with `any_size` that is done for every image as it comes. `num_classes` gives it a new head, or none with
+    0; `in_channels` folds or spreads its first kernel. Other settings must be the checkpoint's own, where the tensors
+    or a config say it. `mean`, `std`, `crop`, `crop_mode` and `interpolation` say how its pixels were prepared.
 
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, no checkpoint, or could be read in two
     ways, `ConfigError` for settings that contradict it.
@@ -132,7 +133,8 @@ def published(
     contradicted(settings, wanted)
     how = resampling or reading.known.resampling
     tensors, changes = fitted(reading.tensors, settings, wanted, how)
-    model = made(reading.source.family, **(settings | wanted))
+    as_they_come: dict[str, Any] = dict(resampling=how) if any_size and reading.source.family == "vit" else {}
+    model = made("any_size" if as_they_come else reading.source.family, **(settings | wanted | as_they_come))
     filled(model, tensors, reading)
     said = reading.known.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
     preprocessing = preprocessing_of(pair(model.config["img_size"]), said)

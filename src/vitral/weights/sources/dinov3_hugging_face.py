@@ -57,7 +57,9 @@ def known(contents: Contents) -> Known:
     if not said:
         return Known(preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation", ANY_SIZE))
     found = hugging_face.known(contents)
-    return Known(found.settings, IMAGENET | found.preprocessing, found.classes, found.assumed)
+    if not found.preprocessing:
+        return Known(found.settings, IMAGENET, found.classes, ("pixels of ImageNet's mean and deviation",))
+    return Known(found.settings, found.preprocessing, found.classes, found.assumed)
 
 
 def writes(model: Any) -> dict[str, str]:

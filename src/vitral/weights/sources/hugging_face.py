@@ -6,17 +6,20 @@ memory. Both are read, the first is written. The `config.json` beside the weight
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitral.base.errors import ConfigError
+from vitral.base.preprocessing import Preprocessing
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.block import LayerNorm5, LayerNorm12
 from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.mlp import MLP
+from vitral.store.image_processor import RESAMPLE, as_transformers_says
 from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
@@ -25,7 +28,6 @@ from vitral.weights.source import Source, Tensors
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
-PIXELS: dict[int, Any] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
@@ -166,27 +168,32 @@ def known(contents: Contents) -> Known:
             f"config.json asks for layer_norm_eps={eps} and hidden_act={activation!r}; Vitral has "
             f"{', '.join(map(str, NORMS))} and {', '.join(ACTIVATIONS)}."
         )
-    size = said.get("image_size")
+    size = size_in(said)
     settings: dict[str, Any] = dict(norm=NORMS[eps], mlp=ACTIVATIONS.get(activation, MLP))
     settings |= {"num_heads": said["num_attention_heads"]} if "num_attention_heads" in said else {}
-    settings |= {"img_size": (size, size) if isinstance(size, int) else tuple(size)} if size else {}
+    settings |= {"img_size": size} if size else {}
     labels = contents.config.get("id2label", {})
-    return Known(
-        settings=settings,
-        preprocessing=pixels(contents.beside("preprocessor_config.json")),
-        classes=tuple(labels[key] for key in sorted(labels, key=int)),
-        resampling="hugging_face",
-    )
+    prepared, assumed = pixels(contents, size)
+    classes = tuple(labels[key] for key in sorted(labels, key=int))
+    return Known(settings, prepared, classes, assumed, resampling="hugging_face")
 
 
-def pixels(said: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-        if theirs in said:
-            found[ours] = tuple(said[theirs])
-    if said.get("resample") in PIXELS:
-        found["interpolation"] = PIXELS[said["resample"]]
-    return found
+def size_in(said: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The image size of a config: height and width."""
+    size = said.get("image_size")
+    return size and ((size, size) if isinstance(size, int) else tuple(size))
+
+
+def pixels(contents: Contents, size: tuple[int, int] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What `preprocessor_config.json` says, but for the size, which is the model's; and what is assumed without one.
+
+    Raises `StoreError` for steps that `Preprocessing` cannot say.
+    """
+    said = contents.beside("preprocessor_config.json")
+    if not said:
+        return {}, ("pixels of mean and deviation 0.5, bicubic, since there is no preprocessor_config.json",)
+    found = asdict(as_transformers_says(said, size))
+    return {key: value for key, value in found.items() if key != "size"}, ()
 
 
 def whole_ratio(width: int, hidden: int, gated: bool) -> int:
@@ -223,17 +230,27 @@ def square(size: tuple[int, int]) -> int | list[int]:
 
 
 def preprocessor(model: Any) -> dict[str, str]:
-    """`preprocessor_config.json`: how pixels are prepared."""
-    seen = model.preprocessing
-    said = {
+    """`preprocessor_config.json`: how pixels are prepared.
+
+    An image that keeps its shape is resized by its shorter side, as transformers' `BitImageProcessor` does for squares;
+    one that does not, to the height and width, as its `ViTImageProcessor`.
+    """
+    seen: Preprocessing = model.preprocessing
+    height, width = seen.size
+    said: dict[str, Any] = {
         "image_mean": list(seen.mean),
         "image_std": list(seen.std),
-        "size": {"height": seen.size[0], "width": seen.size[1]},
-        "resample": next(number for number, name in PIXELS.items() if name == seen.interpolation),
+        "resample": next(number for number, name in RESAMPLE.items() if name == seen.interpolation),
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
     }
+    if seen.crop_mode == "squash" or height != width:
+        said |= {"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width}}
+    else:
+        shorter = round(min(height, width) / seen.crop)
+        said |= {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": shorter}}
+        said |= {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
     return {"preprocessor_config.json": json.dumps(said, indent=2) + "\n"}
 
 

@@ -8,7 +8,7 @@ from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
-from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of, preprocessor, square
+from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of, preprocessor, size_in, square
 from vitral.weights.sources.swin_timm import BUFFER
 from vitral.weights.swin import TABLE, moved, swin_of, whole_tables
 
@@ -61,13 +61,10 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def known(contents: Contents) -> Known:
-    said = contents.config
-    size, labels = said.get("image_size"), said.get("id2label", {})
-    return Known(
-        settings=dict(img_size=(size, size) if isinstance(size, int) else tuple(size)) if size else {},
-        preprocessing=pixels(contents.beside("preprocessor_config.json")),
-        classes=tuple(labels[key] for key in sorted(labels, key=int)),
-    )
+    size, labels = size_in(contents.config), contents.config.get("id2label", {})
+    prepared, assumed = pixels(contents, size)
+    classes = tuple(labels[key] for key in sorted(labels, key=int))
+    return Known(dict(img_size=size) if size else {}, prepared, classes, assumed)
 
 
 def writes(model: Any) -> dict[str, str]:

@@ -63,6 +63,8 @@ def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
         found["interpolation"] = said["interpolation"]
     if crop is not None:
         found["crop"] = min(crop, 1.0)
+    if said.get("crop_mode") in ("center", "squash"):
+        found["crop_mode"] = said["crop_mode"]
     return Known(
         settings=dict(img_size=tuple(size[1:])) if size else {},
         preprocessing=found or bare,
@@ -142,6 +144,7 @@ def config_of(
             "mean": list(seen.mean),
             "std": list(seen.std),
             "crop_pct": seen.crop,
+            "crop_mode": seen.crop_mode,
             "interpolation": seen.interpolation,
             "num_classes": model.config["num_classes"],
             "fixed_input_size": True,
