@@ -43,7 +43,8 @@ def peers() -> dict[str, tuple[nn.Module, Callable]]:
     """Without stochastic depth, which each library draws otherwise."""
     torch.manual_seed(0)
     found: dict[str, tuple[nn.Module, Callable]] = {}
-    found["torchvision"] = torchvision.models.swin_t(stochastic_depth_prob=0.0), lambda out: out
+    stages: dict = dict(depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=[7, 7], stochastic_depth_prob=0.0)
+    found["torchvision"] = torchvision.models.SwinTransformer([4, 4], 96, **stages), lambda out: out
     for fused in (False, True):
         timm.layers.set_fused_attn(True, experimental=fused)
         model = timm.create_model("swin_tiny_patch4_window7_224", drop_path_rate=0.0)

@@ -157,7 +157,7 @@ def test_timms_config_says_how_images_are_prepared(photo, tmp_path):
     )
     assert told == []
     built = timm.create_model(f"local-dir:{tmp_path / 't'}", pretrained=True)
-    assert as_timm_says(timm.data.resolve_model_data_config(built)) == preprocessing
+    assert as_timm_says("local", timm.data.resolve_model_data_config(built)) == preprocessing
 
 
 def test_what_a_format_does_not_say_of_pixels_is_told(tmp_path):

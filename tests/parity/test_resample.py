@@ -123,7 +123,7 @@ def test_timms_at_another_size(changes, size, tmp_path):
 
 def test_one_model_for_images_of_every_size(tmp_path):
     """As Hugging Face's, which resamples for each image too; and it is built again from its own file."""
-    peer = hf_model("Dinov2Model", hf("Dinov2", image_size=32, mlp_ratio=2))
+    peer = hf_model("Dinov2ForImageClassification", hf("Dinov2", image_size=32, mlp_ratio=2, num_labels=CLASSES))
     peer.save_pretrained(tmp_path)
     ours = published(tmp_path, any_size=True)
     save_model(ours, tmp_path / "own", {})

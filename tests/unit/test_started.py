@@ -15,6 +15,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.nn.family.resample import resampled
 from vitral.nn.family.swin import SwinTransformer
+from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import dress
 from vitral.train.optim import layer_fractions, optimizers
@@ -47,6 +48,13 @@ def test_other_classes_get_a_head_that_answers_nothing_yet():
 
 def test_as_many_classes_of_other_names_get_a_new_head():
     assert not started(trained(), list("vwxyz"), None)[0].head.weight.any()
+
+
+def test_a_hidden_head_can_be_learned_from_its_start():
+    """Were both its maps zero, no gradient would reach either."""
+    model, _ = started(trained(head=MLPHead), ["x", "y"], None)
+    model(torch.randn(2, 3, 8, 18)).square().sum().backward()
+    assert model.head[0].weight.any() and not model.head[2].weight.any()
 
 
 def test_another_size_resamples_positions_as_the_checkpoints_library_does():

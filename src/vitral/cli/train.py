@@ -139,7 +139,10 @@ def run(options: Options) -> dict[str, Any]:
 
 def begun(model: Classifier, data: Dataset, recipe: Recipe, folder: Run) -> tuple[float, float]:
     """Fit a new head by a linear probe, save the model, and judge it: what training has to beat."""
-    if isinstance(model.head, torch.nn.Linear) and not model.head.weight.any():
+    head = model.head
+    if not isinstance(head, torch.nn.Linear) and recipe.epochs:
+        say("no linear probe: its head is more than one linear map")
+    elif not isinstance(head, torch.nn.Linear) or not head.weight.any():
         probe = probed(model, data, counting("linear probe"))
         say(f"linear probe: {probe.accuracy:.1%} of the validation images (penalty {probe.penalty:g})")
     held_out = predict_split(model, data.val)

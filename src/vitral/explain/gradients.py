@@ -20,10 +20,7 @@ from vitral.explain.watch import TOLERANCE, watch
 
 
 def differentiable(images: Tensor) -> Tensor:
-    """A copy of the images that records gradients, also of images made in inference mode.
-
-    Models are given a clone of it, since they may change what they are given in place.
-    """
+    """A copy of the images that records gradients, also of images made in inference mode."""
     return images.detach().clone().requires_grad_()
 
 
@@ -45,7 +42,7 @@ def watched_with_gradients(
         plain = logits_of(model, images)
     with recording():
         with watch(model, rows="all") as seen:
-            logits = logits_of(model, differentiable(images).clone())
+            logits = logits_of(model, differentiable(images))
         check_unchanged(logits, plain, TOLERANCE[plain.dtype])
         classes = classes_to_explain(plain, target)
         layers = {number: layer.call.out for number, layer in enumerate(seen.layers) if layer.call is not None}

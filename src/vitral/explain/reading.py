@@ -84,7 +84,7 @@ def asked(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[tuple[int
     with torch.inference_mode(False), torch.no_grad():
         observer = watch(model, rows=[0], stream="blocks")
         with observer as seen:
-            answered(model, images[:1].clone())
+            answered(model, images[:1])
         block = last_block(observer)
         if block is None or seen.layers[-1].windows is not None:
             return without_asking(seen), seen
@@ -101,7 +101,7 @@ def asked(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[tuple[int
         hook = block.register_forward_hook(record)
         try:
             with EAGER:
-                answer = answered(model, images[:1].clone())
+                answer = answered(model, images[:1])
         finally:
             hook.remove()
     if not left or left[-1].ndim != 3 or not answer.requires_grad:

@@ -65,11 +65,19 @@ def run(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
     """
     check_images(images)
     try:
-        return model(images.clone())  # a model may change its input
+        return model(untouched(images))
     except (VitralError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         raise refusal(model, images, error) from error
+
+
+def untouched(images: Tensor) -> Tensor:
+    """A copy that a model may change; it takes no memory until the model does, but for memory that is NumPy's."""
+    try:
+        return torch._lazy_clone(images)
+    except RuntimeError:
+        return images.clone()
 
 
 def check_images(images: object) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from vitral.base.errors import ConfigError
 from vitral.nn.zoo import build
@@ -23,9 +22,8 @@ def started(
 ) -> tuple[Classifier, list[str]]:
     """A model with the weights of `trained`, for these classes and images of this size; and what was done, in words.
 
-    Positions are resampled as the checkpoint's own library does. The head is kept if the classes are the same, and
-    otherwise answers nothing yet: it is zero. Raises `ConfigError` for a model that is not Vitral's, and for sizes that
-    do not fit it.
+    Positions are resampled as the checkpoint's own library does. The head is kept if the classes are the same; else it
+    is new, its last linear map zero. Raises `ConfigError` for a model that is not Vitral's, and sizes that do not fit.
     """
     config: dict[str, Any] = getattr(trained, "config", {})
     if not config:
@@ -43,10 +41,5 @@ def started(
     left = model.load_state_dict(tensors, strict=False)
     if wrong := [name for name in left.missing_keys if not name.startswith("head.")] + left.unexpected_keys:
         raise ConfigError(f"The checkpoint's {wrong[0]} has no place in the model for images of {size[0]}x{size[1]}.")
-    if not same:
-        for linear in model.head.modules():
-            if isinstance(linear, nn.Linear):
-                linear.weight.zero_()
-                linear.bias.zero_()
     preprocessing = replace(trained.preprocessing, size=size)
     return dress(model, list(classes), preprocessing, {}), done

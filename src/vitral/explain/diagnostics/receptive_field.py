@@ -29,7 +29,7 @@ def receptive_field(
     generator = torch.Generator().manual_seed(seed)
     with evaluating(model), torch.enable_grad():
         given = differentiable(images)
-        _, places, seen = tokens_and_maps(model, given.clone())
+        _, places, seen = tokens_and_maps(model, given)
         found = []
         for _, tokens, grid, prefix in places:
             row, column = check_patch((grid[0] // 2, grid[1] // 2) if patch is None else patch, grid)

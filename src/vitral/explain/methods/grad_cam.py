@@ -32,7 +32,7 @@ def grad_cam(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target 
         with torch.no_grad():
             classes = classes_to_explain(logits_of(model, images), target)
         with recording():
-            logits, places, seen = tokens_and_maps(model, differentiable(images).clone())
+            logits, places, seen = tokens_and_maps(model, differentiable(images))
             score = logits.gather(1, classes.clone()[:, None]).sum()
             reached = [place for place in places if place[1].requires_grad]
             gradients = (

@@ -58,7 +58,7 @@ def slope(model: nn.Module, images: Float[Tensor, "b c y x"], classes: Tensor) -
     """∂y/∂x of each image's class."""
     with recording():
         images = differentiable(images)
-        score = logits_of(model, images.clone()).gather(1, classes.clone()[:, None]).sum()
+        score = logits_of(model, images).gather(1, classes.clone()[:, None]).sum()
         return torch.autograd.grad(score, images)[0]
 
 

@@ -42,5 +42,5 @@ class RelativeBiasAttention(Attention):
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias().to(q.dtype))
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias().to(q.dtype)[None])
         return self.proj(rearrange(x, "b h n e -> b n (h e)"))

@@ -65,7 +65,7 @@ class WindowAttention(Attention):
         self, x: Float[Tensor, "bw n d"], window: Side, seen: Bool[Tensor, "w n n"] | None = None
     ) -> Float[Tensor, "bw n d"]:
         q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
-        bias = self.bias(window).to(q.dtype)
+        bias = self.bias(window).to(q.dtype)[None]  # four axes: of three, PyTorch's fused kernel takes no bias
         if seen is not None:
             hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, HIDDEN)
             bias = (bias + hidden[:, None]).repeat(x.shape[0] // seen.shape[0], 1, 1, 1)
