@@ -20,6 +20,7 @@ def share(value: float) -> str:
 def numbers() -> str:
     """Markdown tables of what was measured, with n and the machine."""
     tables = {"demo": trained, "digits": trained, "check": asked, "trials": tried, "speed": compared}
+    tables |= {"family": swins, "small": few}
     found = {name: table for name, table in tables.items() if (RESULTS / f"{name}.json").is_file()}
     origin = read(next(iter(found)))
     machine = f"{origin['machine']['cpu']}, {origin['machine']['cores']} cores, PyTorch {origin['versions']['torch']}"
@@ -71,6 +72,28 @@ def compared(name: str, record: dict) -> list[str]:
         low, high = pair["interval"]
         ratio = f"{pair['ratio']:.2f} ({low:.2f} to {high:.2f})"
         rows.append(f"| {pair['shape']}, batch {pair['batch']}, {pair['what']} | {ratio} | {pair['rounds']} |")
+    return rows
+
+
+def swins(name: str, record: dict) -> list[str]:
+    share_of = f"linear maps are {record['linear_share']:.0%} of our forward pass"
+    rows = [
+        f"| Swin-T, batch {record['results'][0]['batch']}; {share_of} | their time / ours | rounds |",
+        "|---|---|---|",
+    ]
+    for pair in record["results"]:
+        low, high = pair["interval"]
+        ratio = f"{pair['ratio']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append(f"| {pair['peer']}, {pair['what']} | {ratio} | {pair['rounds']} |")
+    return rows
+
+
+def few(name: str, record: dict) -> list[str]:
+    arms = list(dict.fromkeys(one["arm"] for one in record["results"]))
+    rows = ["| ten digits, so many images a class (3 seeds) | " + " | ".join(arms) + " |", "|---|" + "---|" * len(arms)]
+    for count in record["counts"]:
+        found = {one["arm"]: one for one in record["results"] if one["per_class"] == count}
+        rows.append(f"| {count} | " + " | ".join(share(found[arm]["accuracy"]) for arm in arms) + " |")
     return rows
 
 

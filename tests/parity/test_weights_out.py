@@ -206,7 +206,7 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
 @pytest.mark.parametrize(
     ("parts", "format", "message"),
     [
-        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*What can hold it: timm, hf"),
+        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*What can hold it: timm"),
         (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*What can hold it: timm"),
         (dict(pool=NormedMeanPool), "npz", "npz has no place for pool.norm"),
         (dict(pool=MeanPool), "hf", "hf cannot hold pool=MeanPool: it is read back as CLSPool.*can hold it: timm"),

@@ -79,6 +79,7 @@ MORE = {
     "a batch of nothing": ((*SMALL, "--batch-size", 0), "batch_size=0 is out of range: it takes 1 to 65,536."),
     "no epochs": ((*SMALL, "--epochs", -1), "epochs=-1.0 is out of range: it takes 0 to 100,000."),
     "nothing to train": ((*SMALL, "--epochs", 0), "--epochs 0 trains nothing: it is for --init"),
+    "a checkpoint that is not there": (("convert", "none.pth,source=deit", "out"), "There is no file none.pth"),
     "a start that is not there": (("train", "--init", "runs/none"), "There is no run 'runs/none'"),
     "a start and a model": (("train", "--init", "x", "--model", "vit_nano_patch8_48"), "leave out --model"),
     "a data option of the wrong type": (("data", "shapes:n=many"), "takes a value of type int, as in shapes:n="),

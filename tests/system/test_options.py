@@ -121,6 +121,7 @@ def init_is_what_is_started_from(train, vitral, photos):
     first = train(model="vit_nano_patch8_48", img_size=None, epochs=1)
     head = train(model=None, init=first.folder, img_size=24, epochs=0)
     assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.told
+    assert "linear probe" in head.answer.told and head.card["provenance"]["resampling"] == "timm"
     assert all((head.weights[name] == first.weights[name]).all() for name in first.weights if name.startswith("blocks"))
     again = train(
         model=None, init=first.folder, img_size=24, epochs=0, data=paint(photos.parent / "others", {"red": 9, "x": 250})
@@ -596,6 +597,7 @@ def to_is_whose_format_it_is(vitral, trained, tmp_path):
 def source_is_whose_it_is(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", "--num-heads", 4, "--trained-at", 8, 18)
     vitral(*words).refused(1, "fits the names of deit, timm", "model.safetensors,source=deit")
+    vitral("convert", f"{bare},source=deit,num_heads=4,trained_at=8x18", tmp_path / "said").done()
     answer = vitral(*words, "--source", "deit", "--json").done()
     assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
 

@@ -35,21 +35,18 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     from vitral.cli import say
-    from vitral.store.model import load
     from vitral.weights.convert import write
-    from vitral.weights.load import is_published, published
+    from vitral.weights.load import load
 
-    if is_published(options.model):
-        said: dict[str, Any] = {"num_heads": options.num_heads} if options.num_heads else {}
-        size = (options.trained_at[0], options.trained_at[1]) if options.trained_at else None
-        model = published(options.model, source=options.source, sha256=options.sha256, trained_at=size, **said)
+    given: dict[str, Any] = {"source": options.source, "num_heads": options.num_heads, "sha256": options.sha256 or None}
+    given |= {"trained_at": (options.trained_at[0], options.trained_at[1])} if options.trained_at else {}
+    model = load(options.model, **{name: value for name, value in given.items() if value is not None})
+    if "source" in model.provenance:
         say(f"read as of {model.provenance['source']}")
-        for line in model.provenance["assumed"]:
-            say(f"  assumed: {line}")
-        for name, reason in model.provenance["dropped"].items():
-            say(f"  left out: {name}, {reason}")
-    else:
-        model = load(options.model)
+    for line in model.provenance.get("assumed", ()):
+        say(f"  assumed: {line}")
+    for name, reason in model.provenance.get("dropped", {}).items():
+        say(f"  left out: {name}, {reason}")
     files, told = write(model, options.out, options.to)
     for file in files:
         say(f"wrote {file}")

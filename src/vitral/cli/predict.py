@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from vitral.base.config import Option, check
+from vitral.base.errors import UsageError
 from vitral.cli import say
 from vitral.cli._images import read_images
 from vitral.store.predict import probabilities
@@ -30,6 +31,8 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     model = load(options.model, options.code)
+    if not model.classes:
+        raise UsageError(f"{options.model} has no classes to name: it gives features. To look into it: vitral explain.")
     read = read_images(options.images, model.preprocessing, options.on_bad_image)
     found = probabilities(model, np.stack([image for _, image in read]))
     results = []

@@ -90,6 +90,8 @@ def run(options: Options) -> dict[str, Any]:
     say(f"getting {recipe.data} ready ...")
     torch.manual_seed(recipe.seed)
     model, data = resumed(recipe, options.resume) if options.resume else model_and_data(recipe)
+    if not recipe.epochs and not isinstance(model.head, torch.nn.Linear):
+        raise UsageError(f"--epochs 0 fits a linear head, and this model's is a {type(model.head).__name__}.")
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     planned = operations(model) * min(recipe.batch_size, len(data.train)) * total
     numerics = choose(recipe.precision, recipe.compile, width(model), planned)
@@ -142,11 +144,11 @@ def begun(model: Classifier, data: Dataset, recipe: Recipe, folder: Run) -> tupl
     head = model.head
     if not isinstance(head, torch.nn.Linear) and recipe.epochs:
         say("no linear probe: its head is more than one linear map")
-    elif not isinstance(head, torch.nn.Linear) or not head.weight.any():
+    elif not isinstance(head, torch.nn.Linear) or not recipe.epochs or not head.weight.any():
         probe = probed(model, data, counting("linear probe"))
         say(f"linear probe: {probe.accuracy:.1%} of the validation images (penalty {probe.penalty:g})")
     held_out = predict_split(model, data.val)
-    save_model(model, folder.folder, origin(recipe, fingerprint(data.train, data.val), 0))
+    save_model(model, folder.folder, origin(model, recipe, fingerprint(data.train, data.val), 0))
     folder.log(step=0, loss=held_out.loss, accuracy=held_out.accuracy, best=True)
     return held_out.score
 

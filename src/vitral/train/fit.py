@@ -30,6 +30,7 @@ from vitral.train.run import Run
 from vitral.train.steps import RECENT, Step, steps
 
 EVALUATIONS = 8  # at least so many a run, and one each epoch
+MACHINE = ("command", "time", "versions", "machine")  # of this run, not of a model it started from
 SAVE_EVERY = 60.0  # seconds
 
 
@@ -43,10 +44,11 @@ class Evaluation:
     best: bool
 
 
-def origin(recipe: Recipe, data_sha256: str, step: int) -> dict[str, Any]:
-    """What is written into a model about where it comes from."""
-    start = {"init": recipe.init} if recipe.init else {}
-    return provenance() | {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step} | start
+def origin(model: Classifier, recipe: Recipe, data_sha256: str, step: int) -> dict[str, Any]:
+    """What is written into a model about where it comes from; of one that was started from another, from where."""
+    known = {key: value for key, value in model.provenance.items() if key not in MACHINE}
+    start = known | {"init": recipe.init} if recipe.init else {}
+    return provenance() | start | {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step}
 
 
 def fit(
@@ -133,7 +135,7 @@ def fit(
             evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.score > best)
             if evaluation.best:
                 best = held_out.score
-                save_model(model, run.folder, origin(recipe, content, done))
+                save_model(model, run.folder, origin(model, recipe, content, done))
             yield evaluation
         if stopping or done % every == 0 or done == total or time.monotonic() - saved > SAVE_EVERY:
             checkpoint(done)

@@ -150,5 +150,10 @@ HALVES: dict[str, Any] = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def preprocessing_of(size: tuple[int, int], said: Mapping[str, Any]) -> Preprocessing:
+    """Raises `StoreError` for a mean or deviation that no pixels have."""
+    for name in ("mean", "std"):
+        values = said.get(name, (0.5,))
+        if not all(isinstance(value, int | float) for value in values) or (name == "std" and min(values) <= 0):
+            raise StoreError(f"{name}={values} is of no pixels.")
     known = {key: value for key, value in said.items() if value is not None}
     return Preprocessing(**({"size": size} | known))

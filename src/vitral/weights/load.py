@@ -5,14 +5,14 @@ published sizes, and the source. Two readings that both fit are not chosen betwe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitral.base.errors import ConfigError, StoreError
+from vitral.base.errors import ConfigError, StoreError, UnknownName, VitralError
 from vitral.base.lookup import check_name, find, names, nearest
 from vitral.nn.family.resample import resampled
 from vitral.nn.patch import Size, pair
@@ -27,8 +27,14 @@ from vitral.weights.reading import Contents, read
 from vitral.weights.rules import inward, matched
 from vitral.weights.source import Source
 
+# What is taken from the tensors' shapes where nothing says it, and could have been otherwise.
+DEDUCED = {
+    "num_heads": "{} heads, as the published model of this width and depth",
+    "img_size": "images of {}, for a square grid of patches",
+}
 FREE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # what may differ from the checkpoint
 UNSEEN = ("num_heads", "img_size", "position")  # what no tensor says, and without which sizes cannot be read
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")  # of checkpoints, by which a missing one is told from a run
 PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
 
 
@@ -58,6 +64,8 @@ def load(path: str | Path, code: str | None = None, **overrides: Any) -> Classif
         return model
     if is_published(path):
         return published(path, **overrides)
+    if not Path(path).exists() and Path(path).suffix in SUFFIXES:
+        raise UnknownName(f"There is no file {path}.")
     if overrides:
         raise ConfigError(
             f"{path} is a run of Vitral's, which is loaded as it was trained: {', '.join(overrides)} cannot be changed."
@@ -196,11 +204,24 @@ def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> R
             f"{contents.path}, read as of {source.name}, has tensors that have no place in the model: "
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
         )
-    known = source.known(contents)
+    known = known_of(source, contents)
     said = known.settings | dict(overrides)
     contradicted(known.settings, overrides)
     contradicted(source.settings(ours, {key: said[key] for key in UNSEEN if key in said}), overrides)
-    return Reading(source, ours, source.settings(ours, said), known, dropped)
+    settings = source.settings(ours, said)
+    deduced = [words.format(settings[key]) for key, words in DEDUCED.items() if key not in said and key in settings]
+    deduced = deduced if source.family == "vit" else []
+    return Reading(source, ours, settings, replace(known, assumed=(*known.assumed, *deduced)), dropped)
+
+
+def known_of(source: Source, contents: Contents) -> Known:
+    """What a source tells. Raises `StoreError` for a config in which it finds other kinds of things than it takes."""
+    try:
+        return source.known(contents)
+    except VitralError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        raise StoreError(f"The config beside {contents.path} is not as {source.name} writes it: {error}.") from error
 
 
 def contradicted(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -219,6 +240,8 @@ def fitted(
     old, new = pair(settings["img_size"]), pair(wanted.get("img_size", settings["img_size"]))
     if old != new and "pos_embed" in tensors:
         patch = pair(settings["patch_size"])
+        if any(side < 1 or side % own for side, own in zip(new, patch)):
+            raise ConfigError(f"Images of {new[0]} x {new[1]} cannot be cut into patches of {patch[0]} x {patch[1]}.")
         grids = [(size[0] // patch[0], size[1] // patch[1]) for size in (old, new)]
         tensors["pos_embed"] = resampled(tensors["pos_embed"], grids[0], grids[1], how)
         done.append(
@@ -260,6 +283,8 @@ def filled(model: nn.Module, tensors: Mapping[str, Tensor], reading: Reading) ->
     missing = [name for name in own if name not in tensors and name not in biases | new_head]
     extra = [name for name in tensors if name not in own]
     wrong = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if odd := [name for name in tensors if not tensors[name].is_floating_point()]:
+        raise StoreError(f"{odd[0]} is of {tensors[odd[0]].dtype}, and weights are real numbers: it is quantised.")
     if missing or extra:
         raise StoreError(
             f"Read as of {reading.source.name}, the checkpoint "

@@ -24,6 +24,8 @@ from vitral.base.files import sha256
 WHOLE = ("model.safetensors", "pytorch_model.bin")  # of a folder, in the order they are looked for
 SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 INSIDE = ("state_dict", "model", "model_state_dict", "teacher", "module")  # where training scripts put the weights
+HALF = (torch.float16, torch.bfloat16)  # made single precision before anything is computed with them
+REAL = (*HALF, torch.float32, torch.float64)
 LARGEST = 2**36  # bytes: what a header may declare
 
 
@@ -54,12 +56,15 @@ def read(path: Path, expected: str | None = None) -> Contents:
         tensors |= tensors_of(file)
     if not tensors:
         raise StoreError(f"{path} holds no tensors.")
+    if odd := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype not in REAL]:
+        raise StoreError(f"{path} holds {odd[0]} as {tensors[odd[0]].dtype}, which Vitral does not read: of {REAL}.")
     if broken := [name for name, tensor in tensors.items() if tensor.is_floating_point() and not finite(tensor)]:
         raise StoreError(f"{path} holds values that are no numbers, in {', '.join(broken[:3])}: it is damaged.")
     found = sha256(files[0])
     if expected is not None and found != expected.lower():
         raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged, or another file.")
-    return Contents(path, tensors, read_config(beside / "config.json"), found)
+    whole = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
+    return Contents(path, whole, read_config(beside / "config.json"), found)
 
 
 def finite(tensor: Tensor) -> bool:
@@ -164,9 +169,9 @@ def from_torch(file: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreError(
-            f"{file} cannot be read as a checkpoint of PyTorch without running code from it: {reason}"
+            f"{file} is neither safetensors nor NumPy's, and cannot be read as a checkpoint of PyTorch without running "
+            f"code from it ({type(error).__name__}): it is damaged, another kind of file, or not to be trusted."
         ) from error
     return {name: tensor.detach() for name, tensor in unwrapped(content, file).items()}
 

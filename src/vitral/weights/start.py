@@ -15,6 +15,8 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import dress
 from vitral.weights.load import fitted
 
+KEPT = ("source", "file", "sha256", "assumed", "dropped")  # of a checkpoint's provenance
+
 
 @torch.no_grad()
 def started(
@@ -42,4 +44,5 @@ def started(
     if wrong := [name for name in left.missing_keys if not name.startswith("head.")] + left.unexpected_keys:
         raise ConfigError(f"The checkpoint's {wrong[0]} has no place in the model for images of {size[0]}x{size[1]}.")
     preprocessing = replace(trained.preprocessing, size=size)
-    return dress(model, list(classes), preprocessing, {}), done
+    kept = {key: trained.provenance[key] for key in KEPT if key in trained.provenance}
+    return dress(model, list(classes), preprocessing, kept | {"resampling": how}), done

@@ -55,6 +55,19 @@ def side_of(table: Tensor) -> int:
     return (side + 1) // 2
 
 
+def check_windows(tensors: Tensors, size: tuple[int, int]) -> None:
+    """Raise `StoreError` if a stage's windows are smaller than others' for another reason than its small map."""
+    sides: dict[int, int] = {}
+    for name, table in tensors.items():
+        if (found := re.match(rf"layers\.(\d+)\..*{re.escape(TABLE)}$", name)) is not None:
+            sides[int(found[1])] = side_of(table)
+    patch = tensors["patch_embed.proj.weight"].shape[2:]
+    for stage, side in sides.items():
+        rows, columns = (-(-length // (own << stage)) for length, own in zip(size, patch))
+        if side != max(sides.values()) and side not in (rows, columns):
+            raise StoreError(f"Stage {stage} has windows of {side}, others of {max(sides.values())}: not read.")
+
+
 def whole_tables(ours: Tensors) -> Tensors:
     """Tables of windows that were cut to a small grid, put in the middle of whole ones: what is new is never used."""
     tables = {name: tensor for name, tensor in ours.items() if name.endswith(TABLE)}

@@ -50,7 +50,7 @@ class FirstTwo(CLSPool):
 
 
 class AttentionPool(nn.Module):
-    """One learned query asks all tokens, then thinks (Lee et al. 2019, "Set Transformer", §3.2; Zhai et al. 2022)."""
+    """One learned query asks the patches, then thinks (Lee et al. 2019, "Set Transformer", §3.2; Zhai et al. 2022)."""
 
     mlp_part: type[nn.Module] = MLP
 
@@ -69,7 +69,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
         q = rearrange(self.q(self.latent.expand(x.shape[0], -1, -1)), "b n (h e) -> b h n e", h=self.num_heads)
-        k, v = rearrange(self.kv(x), "b n (two h e) -> two b h n e", two=2, h=self.num_heads)
+        k, v = rearrange(self.kv(x[:, num_prefix_tokens:]), "b n (two h e) -> two b h n e", two=2, h=self.num_heads)
         x = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n e -> b n (h e)")
         x = self.proj(x)
         return (x + self.mlp(self.norm(x)))[:, 0]

@@ -32,16 +32,15 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Biases as they are used: those of keys are zero. Raises `StoreError` for periods that are not 100's powers."""
+    """Biases as they are used, those of keys masked. Raises `StoreError` for periods that are not 100's powers."""
     if (periods := theirs.get(PERIODS)) is not None:
         published = RotaryAttention.base ** (torch.arange(len(periods)) / len(periods))
         if not torch.allclose(periods.to(published), published, rtol=0.01):  # they were saved in bfloat16
             raise StoreError(f"{PERIODS} are not those of DINOv3, 1 to 100: Vitral has no such positions.")
     found = dict(theirs)
     for name, bias in theirs.items():
-        if name.endswith("attn.qkv.bias"):
-            q, k, v = bias.chunk(3)
-            found[name] = torch.cat([q, torch.zeros_like(k), v])
+        if name.endswith("attn.qkv.bias") and (mask := theirs.get(f"{name}_mask")) is not None:
+            found[name] = bias * mask.nan_to_num()
     return found
 
 

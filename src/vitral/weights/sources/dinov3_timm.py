@@ -19,7 +19,9 @@ POOLS = {"token": CLSPool, "avg": MeanPool}
 
 def recognises(contents: Contents) -> bool:
     names = contents.tensors
-    return timm.plain(contents) and "blocks.0.gamma_1" in names and not {"pos_embed", "storage_tokens"} & set(names)
+    own = "dinov3" in str(contents.config.get("architecture")) if contents.config else "reg_token" in names
+    rotary = "blocks.0.gamma_1" in names and not {"pos_embed", "storage_tokens"} & set(names)
+    return timm.plain(contents) and rotary and own
 
 
 def rules(tensors: Tensors) -> list[Rule]:
@@ -39,7 +41,8 @@ def known(contents: Contents) -> Known:
     words = "pixels of ImageNet's mean and deviation; the class token is read, as by its authors; " + ANY_SIZE
     found = timm.pixels(contents, IMAGENET, words)
     heads = {key: value for key, value in contents.config.get("model_args", {}).items() if key == "num_heads"}
-    pool = POOLS.get(contents.config.get("global_pool", "token"), CLSPool)
+    timm.check_arguments(contents)
+    pool = POOLS[contents.config.get("global_pool") or "token"]
     return Known(found.settings | heads | dict(pool=pool), found.preprocessing, found.classes, found.assumed)
 
 

@@ -17,7 +17,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.block import LayerNorm5, LayerNorm12
 from vitral.nn.family.head import WideHead
-from vitral.nn.family.mlp import TanhMLP
+from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.store.image_processor import RESAMPLE, as_transformers_says
 from vitral.weights.architecture import Known
@@ -28,6 +28,10 @@ from vitral.weights.source import Source, Tensors
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
+
+
+# What transformers' own configs say where a file's does not: epsilon and activation.
+DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
@@ -153,17 +157,28 @@ def finish(theirs: Tensors) -> Tensors:
     return found
 
 
+def theirs_of(names: Mapping[str, Any]) -> str:
+    """Whose names they are: SigLIP's, DINOv2's, or those of ViT and DeiT."""
+    if any(name.endswith("embeddings.position_embedding.weight") for name in names):
+        return "siglip"
+    return "dinov2" if any(name.endswith("layer_scale1.lambda1") for name in names) else "vit"
+
+
 def known(contents: Contents) -> Known:
     """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what Vitral has no part for."""
     said = contents.config
     said = said.get("vision_config", said) if "hidden_size" not in said else said
-    if not said:
-        return Known(
-            assumed=("LayerNorm's epsilon 1e-12 and exact GELU, as transformers' ViT",), settings=dict(norm=LayerNorm12)
+    if "classifier.weight" in contents.tensors and any(name.endswith("head.probe") for name in contents.tensors):
+        raise ConfigError(
+            "SiglipForImageClassification reads the mean of the patches beside a pool: it is not read yet."
         )
-    eps, activation = said.get("layer_norm_eps", 1e-12), said.get("hidden_act", "gelu")
+    eps, activation = DEFAULTS[theirs_of(contents.tensors)]
+    if not said:
+        words = f"LayerNorm's epsilon {eps} and {activation}, as transformers' {theirs_of(contents.tensors)}"
+        return Known(dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,))
+    eps, activation = said.get("layer_norm_eps", eps), said.get("hidden_act", activation)
     gated = said.get("use_swiglu_ffn") or (said.get("use_gated_mlp") and activation == "silu")
-    if eps not in NORMS or (activation not in ACTIVATIONS and not gated):
+    if eps not in NORMS or ((activation not in ACTIVATIONS or said.get("use_gated_mlp")) and not gated):
         raise ConfigError(
             f"config.json asks for layer_norm_eps={eps} and hidden_act={activation!r}; Vitral has "
             f"{', '.join(map(str, NORMS))} and {', '.join(ACTIVATIONS)}."
@@ -254,6 +269,21 @@ def preprocessor(model: Any) -> dict[str, str]:
     return {"preprocessor_config.json": json.dumps(said, indent=2) + "\n"}
 
 
+def check_place(model: Any, kind: str) -> None:
+    """Raise `ConfigError` for what none of their classes of this kind holds, though it has names for its parts."""
+    ours, config = model.state_dict(), model.config
+    registers = "reg_token" in ours
+    gated = isinstance(model.blocks[0].mlp, SwiGLU)
+    patches, rows = model.grid[0] * model.grid[1], ours["pos_embed"].shape[1] if "pos_embed" in ours else None
+    expected = patches if kind == "siglip" or registers else patches + model.num_prefix_tokens
+    if kind == "siglip" and config["num_classes"]:
+        raise ConfigError("hf's SigLIP has no head behind its attention pool.")
+    if kind == "vit" and (registers or gated):
+        raise ConfigError(f"hf's ViT has no {'register tokens' if registers else 'gated MLP'} without LayerScale.")
+    if rows is not None and rows != expected:
+        raise ConfigError(f"hf has {expected} positions where this model has {rows}: its tokens count otherwise.")
+
+
 def writes(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     ours, config = model.state_dict(), model.config
@@ -261,6 +291,7 @@ def writes(model: Any) -> dict[str, str]:
     said = sizes(model) | {"qkv_bias": True}
     labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
     names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
+    check_place(model, kind)
     if kind == "siglip":
         top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | said
     elif kind == "dinov2":

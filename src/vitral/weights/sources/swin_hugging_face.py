@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from vitral.base.errors import ConfigError
 from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
@@ -61,6 +62,9 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def known(contents: Contents) -> Known:
+    for key, able in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
+        if (found := contents.config.get(key, able)) != able:
+            raise ConfigError(f"config.json says {key}={found!r}; Vitral's Swin has {able}.")
     size, labels = size_in(contents.config), contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))

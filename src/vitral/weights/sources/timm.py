@@ -6,6 +6,7 @@ The names do not tell whose a file is, and the function is the same; but the pix
 import json
 from typing import Any
 
+from vitral.base.errors import ConfigError
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.weights.architecture import HALVES, Known
@@ -78,11 +79,30 @@ def known(contents: Contents) -> Known:
     found = pixels(contents, HALVES, "pixels of mean and deviation 0.5, as timm's AugReg checkpoints")
     arguments = contents.config.get("model_args", {})
     settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
+    check_arguments(contents)
     if arguments.get("act_layer") == "gelu_tanh":
         settings["mlp"] = TanhMLP
     if contents.config.get("global_pool") == "avg" and "fc_norm.weight" not in contents.tensors:
         settings["pool"] = MeanPool
     return Known(settings, found.preprocessing, found.classes, found.assumed)
+
+
+def check_arguments(contents: Contents) -> None:
+    """Raise `ConfigError` for what timm can be told to compute and Vitral has no part for."""
+    said, names = contents.config.get("model_args", {}), contents.tensors
+    pool, normed = contents.config.get("global_pool"), "fc_norm.weight" in names
+    reads = {None: True, "token": not normed, "avg": True, "map": "attn_pool.latent" in names}
+    if not reads.get(pool, False):
+        raise ConfigError(
+            f"config.json says global_pool={pool!r}{' and fc_norm' if normed else ''}; Vitral reads the class token "
+            "('token'), the mean of the patches ('avg') or attention over them ('map')."
+        )
+    known = {"act_layer": (None, "gelu", "gelu_tanh"), "norm_layer": (None,), "pool_include_prefix": (None, False)}
+    for key, able in known.items():
+        if said.get(key) not in able:
+            raise ConfigError(f"config.json says {key}={said[key]!r}, which Vitral has no part for.")
+    if "dist_token" in names and "head_dist.weight" not in names:
+        raise ConfigError("A distilled model without its heads is read as the mean of two tokens, which is not done.")
 
 
 def arguments(model: Any) -> dict[str, Any]:

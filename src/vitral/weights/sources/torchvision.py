@@ -3,6 +3,10 @@
 Files written before 2022 call the MLP's maps `linear_1` and `linear_2`.
 """
 
+from typing import Any
+
+from vitral.base.errors import ConfigError
+from vitral.nn.family.mlp import SwiGLU
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
@@ -47,4 +51,17 @@ def known(contents: Contents) -> Known:
     )
 
 
-torchvision = Source("torchvision", recognises, rules, known, always=lambda ours: ("pos_embed", "cls_token"))
+def always(ours: Tensors) -> tuple[str, ...]:
+    return ("pos_embed", "cls_token", "head.2.weight" if hidden_head(ours) else "head.weight")
+
+
+def writes(model: Any) -> dict[str, str]:
+    """No file more. Raises `ConfigError` for what has names there but no place."""
+    if isinstance(model.blocks[0].mlp, SwiGLU):
+        raise ConfigError("torchvision's ViT has no gated MLP.")
+    if model.pos_embed is not None and model.pos_embed.shape[1] != model.grid[0] * model.grid[1] + 1:
+        raise ConfigError("torchvision's ViT has a position for its class token, and this model has not.")
+    return {}
+
+
+torchvision = Source("torchvision", recognises, rules, known, always=always, writes=writes)

@@ -1,0 +1,181 @@
+"""What a library can be told to compute, and Vitral has no part for, is refused instead of read as something else."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit
+from test_weights_out import REGISTERS, TO_HF, ours
+
+from tiny import redraw
+from vitral.base.errors import ConfigError, StoreError
+from vitral.nn.family.mlp import SwiGLU
+from vitral.nn.family.pool import AttentionPool
+from vitral.nn.family.position import PatchPosition
+from vitral.weights.convert import write
+from vitral.weights.load import published
+
+
+def saved(peer, folder, **config):
+    save_file({name: tensor.contiguous() for name, tensor in peer.state_dict().items()}, folder / "model.safetensors")
+    said = {"architecture": "vit_base_patch16_224", "pretrained_cfg": {"input_size": [3, 32, 32]}} | config
+    (folder / "config.json").write_text(json.dumps(said))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "message"),
+    [
+        (dict(global_pool="max"), dict(global_pool="max"), "global_pool='max'"),
+        (dict(global_pool="avgmax"), dict(global_pool="avgmax"), "global_pool='avgmax'"),
+        (dict(fc_norm=True), dict(global_pool="token"), "global_pool='token' and fc_norm"),
+        ({}, dict(model_args=dict(act_layer="relu")), "act_layer='relu'"),
+        ({}, dict(model_args=dict(norm_layer="rmsnorm")), "norm_layer='rmsnorm'"),
+        ({}, dict(model_args=dict(pool_include_prefix=True)), "pool_include_prefix=True"),
+    ],
+)
+def test_timms_other_settings(changes, config, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        published(saved(timm_vit((32, 32), **changes), tmp_path, **config), num_heads=4)
+
+
+def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
+    peer = redraw(
+        timm.create_model("vit_small_patch16_rope_224", img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
+    )
+    for config in ({"architecture": "vit_small_patch16_rope_224"}, None):
+        folder = saved(peer, tmp_path, **(config or {}))
+        if config is None:
+            (folder / "config.json").unlink()
+        with pytest.raises(StoreError, match="is no checkpoint of a ViT that Vitral knows"):
+            published(folder)
+
+
+@pytest.mark.parametrize("changes", [{}, dict(reg_tokens=3)], ids=["CLS", "registers"])
+def test_timms_attention_pool_asks_the_patches_only(changes, tmp_path):
+    peer = timm_vit((32, 32), global_pool="map", **changes).double()
+    found = published(saved(peer, tmp_path, global_pool="map"), num_heads=4)
+    agree(peer, found, images_of((32, 32)))
+
+
+def test_timms_swin_with_other_windows_in_each_stage(tmp_path):
+    sizes = dict(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), num_classes=CLASSES)
+    build = timm.models.swin_transformer.SwinTransformer
+    peer = build(img_size=128, patch_size=4, window_size=(4, 4, 8, 4), **sizes)
+    with pytest.raises(StoreError, match="Stage 0 has windows of 4, others of 8"):
+        published(saved(redraw(peer), tmp_path, pretrained_cfg={"input_size": [3, 128, 128]}))
+
+
+def test_timms_swin_of_another_pool(tmp_path):
+    sizes = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
+    peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **sizes)
+    with pytest.raises(ConfigError, match="global_pool='max'"):
+        published(saved(redraw(peer), tmp_path, global_pool="max"))
+
+
+def test_hugging_faces_dinov3_gated_by_another_function(tmp_path):
+    config = hf("DINOv3ViT", image_size=32, num_register_tokens=2, use_gated_mlp=True, hidden_act="gelu")
+    hf_model("DINOv3ViTModel", config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="hidden_act='gelu'"):
+        published(tmp_path)
+
+
+def test_hugging_faces_swin_of_another_activation(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SwinConfig(image_size=32, embed_dim=16, depths=[2, 2], num_heads=[2, 4], hidden_act="relu")
+    hf_model("SwinModel", config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="hidden_act='relu'"):
+        published(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "config"), [("SiglipVisionModel", "SiglipVision"), ("Dinov2Model", "Dinov2")])
+def test_what_a_lean_config_does_not_say_is_transformers_own_default(kind, config, tmp_path):
+    changes = dict(image_size=32) | (dict(mlp_ratio=2) if config == "Dinov2" else {})
+    peer = hf_model(kind, hf(config, **changes)).double()
+    peer.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    lean = {key: value for key, value in said.items() if key not in ("layer_norm_eps", "hidden_act")}
+    (tmp_path / "config.json").write_text(json.dumps(lean))
+    agree(peer, published(tmp_path), images_of((32, 32)), hf_answer)
+
+
+def test_siglip_with_a_classifier_of_its_mean(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    vision = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, patch_size=8)
+    config = transformers.SiglipConfig(vision_config=vision | dict(image_size=32), num_labels=CLASSES)
+    hf_model("SiglipForImageClassification", config).save_pretrained(tmp_path)
+    with pytest.raises((ConfigError, StoreError)):
+        published(tmp_path)
+
+
+def test_half_precision_is_made_whole_before_anything_is_computed(tmp_path):
+    """CLS and its position are added, kernels folded, positions resampled: in bfloat16 that would lose digits."""
+    config = hf("Dinov2WithRegisters", image_size=32, mlp_ratio=2, num_register_tokens=3)
+    peer = hf_model("Dinov2WithRegistersModel", config)
+    peer.bfloat16().save_pretrained(tmp_path)
+    with torch.no_grad():
+        expected = hf_answer(peer.float()(images_of((32, 32)).float()))
+        torch.testing.assert_close(published(tmp_path)(images_of((32, 32)).float()), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights(kind, tmp_path):
+    state = {name: tensor.to(kind) for name, tensor in timm_vit((32, 32)).state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(StoreError, match=r"does not read|quantised"):
+        published(tmp_path / "model.safetensors", source="timm", num_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("parts", "format", "message"),
+    [
+        (REGISTERS, "hf", "hf's ViT has no register tokens"),
+        (dict(mlp=SwiGLU), "hf", "hf's ViT has no gated MLP"),
+        (dict(position=PatchPosition), "hf", "hf has 17 positions where this model has 16"),
+        (dict(position=PatchPosition), "torchvision", "a position for its class token"),
+        (dict(mlp=SwiGLU), "torchvision", "no gated MLP"),
+        (dict(num_classes=0), "torchvision", "always have head.weight"),
+        (TO_HF["SigLIP"][0] | dict(num_classes=CLASSES), "hf", "SigLIP has no head behind its attention pool"),
+    ],
+)
+def test_what_is_written_has_a_place_in_their_class(parts, format, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        write(ours(**parts), tmp_path / "out", format)
+
+
+def test_timm_answers_the_same_for_an_attention_pool_beside_tokens(tmp_path):
+    model = ours(**REGISTERS, pool=AttentionPool)
+    write(model, tmp_path, "timm")
+    agree(timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double(), model, images_of((32, 32)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        dict(pretrained_cfg=None),
+        dict(model_args=None),
+        dict(pretrained_cfg={"input_size": 32}),
+        dict(pretrained_cfg={"input_size": [3, 32, 32], "mean": None}),
+        dict(pretrained_cfg={"input_size": [3, 32, 32], "std": [0, 0, 0]}),
+        dict(pretrained_cfg={"input_size": [3, 32, 32], "crop_pct": "0.9"}),
+    ],
+    ids=str,
+)
+def test_configs_that_no_library_wrote(config, tmp_path):
+    with pytest.raises((StoreError, ConfigError)):
+        published(saved(timm_vit((32, 32)), tmp_path, **config), num_heads=4)
+
+
+@pytest.mark.parametrize("size", [-8, 4, 20])
+def test_sizes_that_do_not_divide(size, tmp_path):
+    folder = saved(timm_vit((32, 32)), tmp_path)
+    with pytest.raises(ConfigError, match="cannot be cut into patches of 8 x 8"):
+        published(folder, num_heads=4, img_size=size)
+
+
+def test_what_is_taken_for_granted_is_said(tmp_path):
+    state = timm_vit((32, 32), embed_dim=192, depth=12, num_heads=3).state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    assumed = published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
+    assert any("3 heads" in line for line in assumed) and any("square grid" in line for line in assumed)
