@@ -297,7 +297,7 @@ def test_what_a_file_does_not_say_is_said_behind_its_path(said, expected, tmp_pa
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("sorce=timm", "'sorce=timm' says nothing about a checkpoint. Did you mean 'source'"),
+        ("sources=timm", "'sources=timm' says nothing about a checkpoint. Did you mean 'source'"),
         ("num_heads=many", "num_heads='many' is not understood: as in num_heads=12"),
         ("trained_at=8x", "trained_at='8x' is not understood|8x"),
     ],
