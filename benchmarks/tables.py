@@ -67,24 +67,21 @@ def tried(name: str, record: dict) -> list[str]:
 
 
 def compared(name: str, record: dict) -> list[str]:
-    rows = ["| against timm, same shape and weights, eager | timm's time / ours | rounds |", "|---|---|---|"]
-    for pair in record["results"]:
-        low, high = pair["interval"]
-        ratio = f"{pair['ratio']:.2f} ({low:.2f} to {high:.2f})"
-        rows.append(f"| {pair['shape']}, batch {pair['batch']}, {pair['what']} | {ratio} | {pair['rounds']} |")
-    return rows
+    words = [f"{pair['shape']}, batch {pair['batch']}" for pair in record["results"]]
+    return raced("against timm, same shape and weights, eager | timm's time / ours", words, record["results"])
 
 
 def swins(name: str, record: dict) -> list[str]:
     share_of = f"linear maps are {record['linear_share']:.0%} of our forward pass"
-    rows = [
-        f"| Swin-T, batch {record['results'][0]['batch']}; {share_of} | their time / ours | rounds |",
-        "|---|---|---|",
-    ]
-    for pair in record["results"]:
+    head = f"Swin-T, batch {record['results'][0]['batch']}; {share_of} | their time / ours"
+    return raced(head, [pair["peer"] for pair in record["results"]], record["results"])
+
+
+def raced(head: str, words: list[str], pairs: list[dict]) -> list[str]:
+    rows = [f"| {head} | rounds |", "|---|---|---|"]
+    for word, pair in zip(words, pairs):
         low, high = pair["interval"]
-        ratio = f"{pair['ratio']:.2f} ({low:.2f} to {high:.2f})"
-        rows.append(f"| {pair['peer']}, {pair['what']} | {ratio} | {pair['rounds']} |")
+        rows.append(f"| {word}, {pair['what']} | {pair['ratio']:.2f} ({low:.2f} to {high:.2f}) | {pair['rounds']} |")
     return rows
 
 
