@@ -178,4 +178,5 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     state = timm_vit((32, 32), embed_dim=192, depth=12, num_heads=3).state_dict()
     save_file(state, tmp_path / "model.safetensors")
     assumed = published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
-    assert any("3 heads" in line for line in assumed) and any("square grid" in line for line in assumed)
+    for words in ("3 heads", "square grid", "the class token is read", "deviation 0.5"):
+        assert any(words in line for line in assumed), words

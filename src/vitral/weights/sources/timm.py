@@ -4,6 +4,7 @@ The names do not tell whose a file is, and the function is the same; but the pix
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
@@ -20,6 +21,7 @@ LAYER = (
     *(f"mlp.{part}.{{p}}" for part in ("fc1", "fc2")),
     *(f"ls{which}.gamma" for which in (1, 2)),
 )
+POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that say how the tokens are read
 POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}")
 
 
@@ -77,6 +79,8 @@ def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
 def known(contents: Contents) -> Known:
     """From timm's `config.json`, with the arguments that it builds the model from."""
     found = pixels(contents, HALVES, "pixels of mean and deviation 0.5, as timm's AugReg checkpoints")
+    if not contents.config and "cls_token" in contents.tensors and not contents.tensors.keys() & POOLED:
+        found = replace(found, assumed=(*found.assumed, "the class token is read, and not the mean of the patches"))
     arguments = contents.config.get("model_args", {})
     settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
     check_arguments(contents)
