@@ -68,7 +68,7 @@ def run(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
         return model(untouched(images))
     except (VitralError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # whatever the model's own code raises
         raise refusal(model, images, error) from error
 
 
