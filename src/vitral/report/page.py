@@ -1,7 +1,6 @@
 """A run's report: one HTML file that needs nothing but itself."""
 
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 from vitral.report.style import data_uri
@@ -45,9 +44,19 @@ class Page:
 
     def html(self) -> str:
         """The page, with every value escaped."""
-        from jinja2 import Environment, StrictUndefined
+        return rendered("page.html", page=self)
 
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        environment.filters["uri"] = data_uri
-        source = (resources.files("vitral.report") / "page.html").read_text(encoding="utf-8")
-        return environment.from_string(source).render(page=self)
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this folder as a page, with every value escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vitral", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["uri"] = data_uri
+    return environment.get_template(template).render(**values)

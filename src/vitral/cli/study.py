@@ -1,0 +1,150 @@
+"""Test what is said about ViTs: `vitral study list`, `run NAME...` (or `run all`), `report`."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from vitral.base.config import Option, check
+from vitral.base.errors import ConfigError, UsageError
+from vitral.base.lookup import check_name
+from vitral.cli import say
+
+
+@dataclass(frozen=True)
+class Options:
+    action: Annotated[
+        Literal["list", "run", "report"],
+        Option("list: what can be tested; run: do it; report: write the pages from records again.", positional=True),
+    ]
+    names: Annotated[tuple[str, ...], Option("Studies by name, or all.", positional=True)] = ()
+    preset: Annotated[
+        Literal["smoke", "quick", "full"],
+        Option("smoke: does everything run; quick: about two hours for all; full: more seeds and samples."),
+    ] = "quick"
+    out: Annotated[Path, Option("Where records, models and pages are kept.")] = Path("runs/studies")
+    processes: Annotated[
+        int | None, Option("Runs at a time; by default one a core, each on one thread.", low=1, high=1024)
+    ] = None
+    minutes: Annotated[
+        float | None, Option("Do not begin what takes longer; says what fits.", low=0.1, high=1_000_000)
+    ] = None
+    stale: Annotated[Literal["rerun", "refuse"], Option("What to do about records that other code has made.")] = "rerun"
+    data: Annotated[Path | None, Option("A folder of class folders to ask instead of the drawn images.")] = None
+    model: Annotated[str | None, Option("file.py:Name, a model of your own that is put beside the arms.")] = None
+    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.action == "list" and self.names:
+            raise ConfigError("`vitral study list` lists them all: leave the names out.")
+        if self.action == "run" and not self.names:
+            raise ConfigError("Name the studies to run, as `vitral study list` has them, or all.")
+
+
+def run(options: Options) -> dict[str, Any]:
+    from vitral.studies.study import studies
+
+    known = studies()
+    if options.action == "list":
+        return listed(options)
+    for name in options.names:
+        if name != "all":
+            check_name(name, known, "study")
+    chosen = list(known.values()) if "all" in options.names else [known[name] for name in dict.fromkeys(options.names)]
+    home = options.out / (options.preset if options.data is None and options.model is None else f"{options.preset}-own")
+    if options.action == "run":
+        done(options, chosen, home)
+    return reported(home, options)
+
+
+def listed(options: Options) -> dict[str, Any]:
+    from vitral.studies.runner import planned
+    from vitral.studies.study import studies
+
+    rows = []
+    for name, study in studies().items():
+        tasks = planned(study, options.preset).tasks()
+        trainings = {task.training.key: task.training.samples for task in tasks}
+        samples = sum(trainings.values())
+        say(f"{study.number:>2}  {name:<16} {study.claim}")
+        say(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} samples")
+        rows.append({"name": name, "claim": study.claim, "runs": len(tasks), "samples": samples})
+    return {"studies": rows}
+
+
+def done(options: Options, chosen: list[Any], home: Path) -> None:
+    """Do the runs that are not there yet, saying each, and how long the rest takes."""
+    from vitral.studies.own import asked
+    from vitral.studies.runner import planned
+    from vitral.studies.runner import run as run_all
+
+    plans = [planned(asked(study, options.data, options.model), options.preset) for study in chosen]
+    processes = options.processes or os.cpu_count() or 1
+    if options.minutes is not None:
+        check_fits(plans, processes, options.minutes)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    began = time.monotonic()
+    for happened in run_all(plans, home, options.out / "models", processes, threads, options.stale, say):
+        if not happened.before:
+            say(line(happened, time.monotonic() - began))
+
+
+def line(happened: Any, seconds: float) -> str:
+    record, (done, total), (work, whole) = happened.record, happened.runs, happened.work
+    found = record.get("record", {}).get("test_accuracy")
+    status = record["status"] if found is None or record["status"] != "done" else f"{found:6.1%}"
+    why = f" {record['why']}" if record.get("why") else ""
+    sweep = f", lr x {record['rate']:g}" if record["sweep"] else ""
+    left = int((whole - work) * seconds / happened.now) if happened.now else 0
+    return (
+        f"{done:>4}/{total}  {record['study']}: {record['arm']}, {record['condition']}, seed {record['seed']}{sweep}: "
+        f"{status}{why}   {record['seconds']:.0f} s   left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+    )
+
+
+def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
+    """Raise `ConfigError` where the runs would take longer than they may, with what fits."""
+    from vitral.studies.runner import speed
+
+    rate = speed() * processes
+    takes = {plan.study.name: sum(task.work for task in plan.tasks()) / rate / 60 for plan in plans}
+    if sum(takes.values()) <= minutes:
+        return
+    fitting, total = [], 0.0
+    for name, own in sorted(takes.items(), key=lambda pair: pair[1]):
+        if total + own <= minutes:
+            fitting, total = [*fitting, name], total + own
+    raise ConfigError(
+        f"These runs would take about {sum(takes.values()):.0f} minutes on this machine, and {minutes:g} were given: "
+        + ", ".join(f"{name} {own:.0f}" for name, own in takes.items())
+        + f". What fits: {' '.join(fitting) or 'none of them'}"
+        + ("; or --preset smoke." if not fitting else f" (about {total:.0f} minutes).")
+    )
+
+
+def reported(home: Path, options: Options) -> dict[str, Any]:
+    """Write the pages of all studies that have records, and say their verdicts."""
+    from vitral.studies.gathered import gathered
+    from vitral.studies.own import asked
+    from vitral.studies.report import word_of, write_study, write_summary
+    from vitral.studies.study import studies
+
+    every = []
+    for study in studies().values():
+        found = gathered(asked(study, options.data, options.model), options.preset, home)
+        if found is not None:
+            write_study(found, home)
+            every.append(found)
+    if not every:
+        raise UsageError(f"{home} has no records. Make some first: vitral study run NAME --preset {options.preset}.")
+    summary = write_summary(every, home)
+    for results in every:
+        say(f"{results.study.number:>2}  {results.study.name:<16} {word_of(results):<14} {results.sentence}")
+    say(f"report: {summary}")
+    return {
+        "verdicts": {results.study.name: word_of(results) for results in every},
+        "report": str(summary),
+        "failed": sum(len(results.lost) for results in every),
+    }
