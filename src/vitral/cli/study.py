@@ -112,7 +112,8 @@ def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
     takes = {plan.study.name: sum(task.work for task in plan.tasks()) / rate / 60 for plan in plans}
     if sum(takes.values()) <= minutes:
         return
-    fitting, total = [], 0.0
+    fitting: list[str] = []
+    total = 0.0
     for name, own in sorted(takes.items(), key=lambda pair: pair[1]):
         if total + own <= minutes:
             fitting, total = [*fitting, name], total + own

@@ -72,7 +72,7 @@ def lines_figure(
     percent: bool = True,
     marks: Mapping[str, float] = {},
 ) -> Figure:
-    """A line a series, of (place, mean, low, high) a point; its interval is the shade. `marks` are heights with names."""
+    """A line a series, of (place, mean, low, high) a point; the shade is its interval. `marks` are named heights."""
     figure = sheet(6.8, 3.4)
     axis: Axes = figure.subplots()
     for number, (name, points) in enumerate(series.items()):

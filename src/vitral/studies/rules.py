@@ -1,7 +1,8 @@
 """What an interval must do to decide: rules, each with the smallest effect that matters, said beforehand.
 
-A rule gives a probability for each side, supported and refuted: how likely so clear an outcome would be if the truth lay
-just at its border. Holm's correction (1979) over the hypotheses of a study and a level of 5 % make verdicts of them.
+A rule gives a probability for each side, supported and refuted: how likely so clear an outcome would be if the truth
+lay just at its border. Holm's correction (1979) over the hypotheses of a study and a level of 5 % make verdicts of
+them.
 """
 
 from collections.abc import Sequence
@@ -45,8 +46,8 @@ class Beyond:
 
     def decide(self, values: Sequence[float]) -> Decided:
         found = np.asarray(values, dtype=np.float64)
-        p = {"supported": chance(found, self.least, above=True), "refuted": chance(found, self.least, above=False)}
-        return decided(found, p)
+        supported, refuted = chance(found, self.least, above=True), chance(found, self.least, above=False)
+        return decided(found, {"supported": supported, "refuted": refuted})
 
 
 @dataclass(frozen=True)

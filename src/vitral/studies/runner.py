@@ -121,12 +121,8 @@ def run(
                     waiting += [(plan, task) for task in plan.tasks() if not task.sweep]
             if waiting:
                 continue
-            busy = {task.training.key for _, task, _ in flying.values()}
-            while len(flying) < processes and (
-                ready := next((item for item in queue if item[1].training.key not in busy), None)
-            ):
+            while len(flying) < processes and (ready := next((item for item in queue if free(item, flying)), None)):
                 queue.remove(ready)
-                busy.add(ready[1].training.key)
                 flying[pool.submit(perform, ready[1], home, models)] = ready
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
             for future in done & flying.keys():
@@ -149,6 +145,14 @@ def run(
         for process in list((pool._processes or {}).values()):
             process.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def free(item: tuple[Plan, Task, int], flying: dict[Future, tuple[Plan, Task, int]]) -> bool:
+    """Whether a run may start beside those under way: none makes the same model, none wants the machine for itself."""
+    task, others = item[1], [other for _, other, _ in flying.values()]
+    if others and (task.alone or any(other.alone for other in others)):
+        return False
+    return all(other.training.key != task.training.key for other in others)
 
 
 def ended(task: Task) -> dict[str, Any]:

@@ -122,7 +122,8 @@ class Study:
 
     `measure` is given each trained model and returns numbers by name; accuracy on validation, test and training images
     is measured always. `figures` draw from the results. `sweep` is the condition on which learning rates are chosen, on
-    validation data, by the same sweep for all arms.
+    validation data, by the same sweep for all arms. A study that measures time runs `alone`; one with `own_data` can be
+    asked of any images.
     """
 
     name: str  # of its file, its object and on the command line
@@ -144,6 +145,7 @@ class Study:
     correction: str = ""
     sweep: str = ""
     own_data: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
         arms, conditions = [arm.name for arm in self.arms], [one.name for one in self.conditions]

@@ -35,6 +35,7 @@ class Task:
     training: Training
     settings: Mapping[str, Any] = field(default_factory=dict)
     measure: Callable[[Trained], Measures] = no_measure
+    alone: bool = False
 
     @property
     def name(self) -> str:
@@ -106,6 +107,7 @@ def measured(study: Study, budget: Budget, rates: Mapping[str, float]) -> Iterat
                     training,
                     plain(condition.settings),
                     study.measure,
+                    study.alone,
                 )
 
 

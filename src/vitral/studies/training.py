@@ -103,10 +103,8 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 def data_of(spec: str, change: str, seed: int) -> Dataset:
     """A data set whose images are the seed's own, so that seeds differ by all that chance decides."""
     name, _, options = spec.partition(":")
-    if name in built_in():
-        found = named(f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}")
-    else:
-        found = named(spec)
+    own = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in() else spec
+    found = named(own)
     data = folder(found, OWN_SIZE, seed) if isinstance(found, Path) else found
     return changed(data, change, seed)
 

@@ -5,12 +5,11 @@ order; the same for every image, for training and test. A model that assumes not
 nothing.
 """
 
-from vitral.studies.arms import BAG, DWCONV3, RESNET, SHUFFLED, VIT
+from vitral.studies.arms import BAG, DWCONV3, RESNET, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT
 from vitral.studies.drawing import dots
 from vitral.studies.rules import Beyond, Within
 from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Outcomes, Regime, Study
 
-DATA = "shapes:n=20000"
 ARMS = (VIT, DWCONV3, BAG, RESNET)
 EVERY = tuple(arm.name for arm in ARMS)
 
@@ -22,10 +21,10 @@ locality = Study(
     question="What does each model lose when neighbours are no longer beside each other?",
     arms=(*ARMS, SHUFFLED),
     conditions=(
-        Condition("plain", DATA),
-        Condition("patches permuted", DATA, "patches permuted", arms=EVERY),
-        Condition("permuted within patches", DATA, "permuted within patches", arms=EVERY),
-        Condition("pixels permuted", DATA, "pixels permuted", arms=EVERY),
+        Condition("plain", SMALL_SHAPES),
+        Condition("patches permuted", SMALL_SHAPES, "patches permuted", arms=EVERY),
+        Condition("permuted within patches", SMALL_SHAPES, "permuted within patches", arms=EVERY),
+        Condition("pixels permuted", SMALL_SHAPES, "pixels permuted", arms=EVERY),
     ),
     hypotheses=(
         Hypothesis(
@@ -58,8 +57,8 @@ locality = Study(
     would_change="Patches of a single pixel, which assume nothing; data whose classes do not depend on neighbourhood.",
     budgets={
         "smoke": Budget(256, 2, images=512, judged=200),
-        "quick": Budget(64_000, 3, (0.5, 1.0, 2.0)),
-        "full": Budget(256_000, 5, (0.25, 0.5, 1.0, 2.0)),
+        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
+        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
     },
     regime=Regime("vit", "plain", 0.9),
     figures=(dots("accuracy", "test accuracy", "What each model gets right when the images are permuted."),),
