@@ -1,4 +1,4 @@
-"""Which code a number comes from: a hash of what the code does, not of how it is commented.
+"""Which code a number comes from: the files that are imported to make it, by what they do, not by how they are commented.
 
 A record of other code is not reused in silence.
 """
@@ -11,34 +11,55 @@ from pathlib import Path
 import vitral
 
 ROOT = Path(vitral.__file__).parent
-TRAINING = ("base", "data", "nn", "train", "store", "studies/training.py", "studies/changes.py", "studies/loops")
-MEASURING = ("explain", "studies/matching.py")
+SAYING = ("report", "studies.study", "studies.arms", "studies.rules", "studies.statistics", "studies.results")
+SAYING += ("studies.drawing", "cli")  # these say what was found, and have no part in finding it
+
+
+def hashes(*modules: str) -> dict[str, str]:
+    """The hash of each file that the modules (`studies.training`) import, directly or not; by its path."""
+    found, waiting = set[str](), list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found and not module.startswith(SAYING):
+            found.add(module)
+            waiting += imports(module)
+    return {file_of(module).relative_to(ROOT).as_posix(): hash_of(module) for module in sorted(found)}
+
+
+def fingerprint(*modules: str) -> str:
+    """All of it in one."""
+    return hashlib.sha256(repr(hashes(*modules)).encode()).hexdigest()[:16]
+
+
+def file_of(module: str) -> Path:
+    """Where a module is; it may be none."""
+    place = ROOT.joinpath(*module.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 @cache
-def fingerprint(what: str) -> str:
-    """Of the code that trains ("training"), or of that and what measures in a claim's file, by its name."""
-    return hashlib.sha256(repr(sorted(hashes(what).items())).encode()).hexdigest()[:16]
+def imports(module: str) -> tuple[str, ...]:
+    """The modules of the package that a module names in its imports."""
+    named: list[str] = []
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+    own = (name.removeprefix("vitral.") for name in named if name.startswith("vitral."))
+    return tuple(dict.fromkeys(name for name in own if file_of(name).is_file()))
 
 
 @cache
-def hashes(what: str) -> dict[str, str]:
-    """Each file's own hash, by its path in the package."""
-    places = TRAINING if what == "training" else (*TRAINING, *MEASURING, f"studies/claims/{what}.py")
-    files = (file for place in places for file in files_in(ROOT / place))
-    return {file.relative_to(ROOT).as_posix(): of_source(file.read_text(encoding="utf-8")) for file in files}
+def parsed(module: str) -> ast.Module:
+    return ast.parse(file_of(module).read_text(encoding="utf-8"))
 
 
-def files_in(place: Path) -> list[Path]:
-    return sorted(place.rglob("*.py")) if place.is_dir() else [place] if place.is_file() else []
-
-
-def of_source(source: str) -> str:
-    """The hash of a file without its comments and docstrings."""
-    tree = ast.parse(source)
+@cache
+def hash_of(module: str) -> str:
+    """Of a file without its comments and docstrings."""
+    tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            assert isinstance(body, list)
-            body[:1] = [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[:1] = [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]

@@ -71,7 +71,7 @@ def bootstrap_interval(
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Probabilities corrected for so many hypotheses: the chance of any false verdict stays at the level (Holm 1979)."""
+    """Probabilities corrected so that the chance of any false verdict stays at the level (Holm 1979)."""
     order = np.argsort(ps)
     corrected, largest = [0.0] * len(ps), 0.0
     for rank, place in enumerate(order):

@@ -45,8 +45,13 @@ class Task:
     @property
     def key(self) -> str:
         content = {"training": self.training.key, "settings": dict(self.settings), "sweep": self.sweep}
-        content["code"] = fingerprint("training" if self.sweep else self.study)
+        content["code"] = fingerprint(*self.code)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The modules that make it."""
+        return self.training.code if self.sweep else (*self.training.code, f"studies.claims.{self.study}")
 
     @property
     def size(self) -> Size:
@@ -125,7 +130,7 @@ def kept(task: Task, home: Path) -> tuple[dict[str, Any] | None, str]:
     record = read_record(task.path(home))
     if record is None or record["key"] == task.key:
         return record, ""
-    then, now = record["code"], hashes("training" if task.sweep else task.study)
+    then, now = record["code"], hashes(*task.code)
     changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return None, f"{', '.join(changed[:3])}{more}" if changed else "its settings"
@@ -166,7 +171,7 @@ def perform(task: Task, home: Path, models: Path) -> dict[str, Any]:
             "why": f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})",
         }
     origin = provenance()
-    record |= {"code": hashes("training" if task.sweep else task.study), "seconds": time.perf_counter() - began}
+    record |= {"code": hashes(*task.code), "seconds": time.perf_counter() - began}
     record |= {"machine": origin["machine"], "versions": origin["versions"], "time": origin["time"]}
     write_file(task.path(home), json.dumps(record) + "\n")
     return record

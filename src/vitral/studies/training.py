@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import at_path, find, path_of
+from vitral.base.lookup import at_path, find, names, path_of
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split, SplitName
@@ -62,10 +62,18 @@ class Training:
     @property
     def key(self) -> str:
         """The same for the same training by the same code."""
-        content = asdict(self) | {"code": fingerprint("training")}
+        content = asdict(self) | {"code": fingerprint(*self.code)}
         if is_code(self.model):
             content["file"] = sha256(Path(self.model.rpartition(":")[0]))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The modules that make it."""
+        data, augment = self.data.partition(":")[0], self.recipe.get("augment", RECIPE["augment"])
+        drawn = (f"data.synthetic.{data}",) if data in names("data.synthetic") else ()
+        loop = (self.loop.partition(":")[0],) if self.loop else ()
+        return ("studies.training", *drawn, f"data.augmentation.{augment}", *loop)
 
     def dataset(self) -> Dataset:
         return data_of(self.data, self.change, self.seed)
