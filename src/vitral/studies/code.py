@@ -1,4 +1,4 @@
-"""Which code a number comes from: the files that are imported to make it, by what they do, not by how they are commented.
+"""Which code a number comes from: the files that are imported to make it, by what they do, not by their comments.
 
 A record of other code is not reused in silence.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 import vitral
 
 ROOT = Path(vitral.__file__).parent
-SAYING = ("report", "studies.study", "studies.arms", "studies.rules", "studies.statistics", "studies.results")
-SAYING += ("studies.drawing", "cli")  # these say what was found, and have no part in finding it
+OWN = ("study", "arms", "rules", "statistics", "results", "drawing", "code")
+SAYING = ("report", *(f"studies.{name}" for name in OWN))  # these say what was found, and have no part in finding it
 
 
 def hashes(*modules: str) -> dict[str, str]:
