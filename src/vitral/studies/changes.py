@@ -45,7 +45,8 @@ PERMUTATIONS: dict[str, Callable[[Pixels, int], Pixels]] = {
     "pixels permuted": permuted_pixels,
 }
 SHUFFLED = "labels shuffled"
-CHANGES = (*PERMUTATIONS, SHUFFLED)
+ONE_SIDE = "one side"
+CHANGES = (*PERMUTATIONS, SHUFFLED, ONE_SIDE)
 
 
 def changed(data: Dataset, change: str, seed: int) -> Dataset:
@@ -53,6 +54,10 @@ def changed(data: Dataset, change: str, seed: int) -> Dataset:
     if not change:
         return data
     check_name(change, CHANGES, "change of a data set")
+    if change == ONE_SIDE:
+        height, width = data.preprocessing.size
+        wide = replace(data.preprocessing, size=(height, 2 * width))
+        return Dataset(f"{data.name}, {change}", data.classes, wide, partial(one_sided, data))
     load = partial(shuffled if change == SHUFFLED else moved, data, change, seed)
     return Dataset(f"{data.name}, {change}", data.classes, data.preprocessing, load)
 
@@ -68,3 +73,15 @@ def shuffled(data: Dataset, change: str, seed: int, name: SplitName) -> Split:
     if name != "train":
         return split
     return replace(split, labels=np.random.default_rng(seed).permutation(split.labels))
+
+
+def one_sided(data: Dataset, name: SplitName) -> Split:
+    """Images twice as wide: theirs is the left half to train and validate, the right half to test.
+
+    The other half repeats the pixels of the edge.
+    """
+    split = data.load(name)
+    width = split.pixels.shape[2]
+    beyond = (width, 0) if name == "test" else (0, width)
+    pixels = np.pad(split.pixels, ((0, 0), (0, 0), beyond, (0, 0)), mode="edge")
+    return Split(pixels, split.labels, files=split.files)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from vitral.base.errors import StoreError
 from vitral.base.files import write_file
 from vitral.report.page import Picture, rendered
@@ -112,7 +114,7 @@ def write_summary(every: Sequence[Results], folder: Path) -> Path:
             "claims": f"{len(every)} of {len(studies())}",
             "runs": f"{sum(len(results.runs) + len(results.sweep) for results in every):,}",
             "preset": preset,
-            "processor time": f"{seconds / 3600:.1f} hours",
+            "processor time": duration(seconds),
         },
         "rows": rows,
         "repeat": f"vitral study run all --preset {preset}",
@@ -148,11 +150,14 @@ def contents(results: Results) -> dict[str, Any]:
             "seeds": str(len(results.seeds)),
             "trainings": f"{sum(1 for samples in trainings.values() if samples):,}",
             "samples in all": f"{sum(trainings.values()):,}",
-            "processor time": f"{sum(run['seconds'] for run in runs) / 60:.0f} min",
+            "processor time": duration(sum(run["seconds"] for run in runs)),
         },
         "pictures": [*(picture(draw(results)) for draw in study.figures), effects_picture(results)],
         "findings": [row_of(finding) for finding in results.findings],
         "done": done_words(results, budget.samples, budget.rates),
+        "conditions": [
+            {"name": one.name, "data": one.data, "change": one.change or "nothing"} for one in study.conditions
+        ],
         "arms": [arm_row(results, arm.name) for arm in study.arms],
         "lost": [
             f"{run['arm']}, {run['condition']}, seed {run['seed']}: {run['status']}. {run.get('why', '')}"
@@ -163,6 +168,14 @@ def contents(results: Results) -> dict[str, Any]:
         "repeat": f"vitral study run {study.name} --preset {results.preset}",
         "origin": flat(origin.get("machine", {})) | flat(origin.get("versions", {})) | {"time": origin.get("time", "")},
     }
+
+
+def duration(seconds: float) -> str:
+    """In the unit in which it is neither nothing nor hundreds."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}" if seconds < 10 * length else f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, str]:
@@ -182,19 +195,13 @@ def effects_picture(results: Results) -> Picture:
             continue
         low = rule.least if isinstance(rule, Beyond) else -rule.most if isinstance(rule, Within) else None
         high = rule.most if isinstance(rule, Within) else None
-        row = Row("", _array(finding.effects), (decided.mean, decided.low, decided.high))
+        row = Row("", np.asarray(finding.effects), (decided.mean, decided.low, decided.high))
         rows.append((finding.hypothesis.sentence, row, low, high))
     caption = (
         "Each hypothesis' effect: grey dots are seeds, the bar is the interval of their mean, dashed lines are the "
     )
     caption += "borders of its rule."
     return Picture(png(findings_figure(rows)), caption, caption)
-
-
-def _array(values: Sequence[float]):
-    import numpy as np
-
-    return np.asarray(values)
 
 
 def row_of(finding: Finding) -> dict[str, str]:
@@ -240,10 +247,6 @@ def regime_words(results: Results) -> str:
 
 
 def done_words(results: Results, samples: int, rates: tuple[float, ...]) -> str:
-    study = results.study
-    conditions = "; ".join(
-        f"{one.name} ({one.data}{', ' + one.change if one.change else ''})" for one in study.conditions
-    )
     swept = (
         f"Each arm's learning rate is the best of {', '.join(f'{rate:g}' for rate in rates)} times 0.002 on validation "
         "images, the same sweep for all. "
@@ -258,5 +261,5 @@ def done_words(results: Results, samples: int, rates: tuple[float, ...]) -> str:
     )
     return (
         f"Every arm on every condition with {len(results.seeds)} seeds, which decide the images, their order and the "
-        f"weights alike for all arms; {samples:,} samples a training. {swept}{asked}Conditions: {conditions}."
+        f"weights alike for all arms; {samples:,} samples a training. {swept}{asked}"
     )

@@ -1,6 +1,9 @@
 """Do the runs of some studies: those that are not there yet, in several processes, in whatever order they get done."""
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -9,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from vitral.base.errors import ConfigError
+from vitral.base.lookup import at_path
 from vitral.studies.arms import VIT
 from vitral.studies.matching import check_matched
-from vitral.studies.study import Budget, Condition, Preset, Study
+from vitral.studies.study import Arm, Budget, Condition, Preset, Study
 from vitral.studies.task import Task, kept, measured, perform, swept, training_of
-from vitral.studies.training import train
+from vitral.studies.training import RECIPE, train
+from vitral.train.recipe import Recipe
 
 TRIES = 2  # of a run whose process ended, killed or out of memory, perhaps with another's
 Stale = Literal["rerun", "refuse"]
@@ -49,11 +56,20 @@ class Plan:
 
 
 def planned(study: Study, preset: Preset) -> Plan:
-    """Raises `ConfigError` for arms that are not alike."""
+    """Raises `ConfigError` for arms that are not alike or cannot be trained as they say."""
     own, budget = study.within(preset), study.budgets[preset]
+    for arm in own.arms:
+        check_trainable(arm)
     plan = Plan(own, budget, list(swept(own, budget)))
     compare(own, plan)
     return plan
+
+
+def check_trainable(arm: Arm) -> None:
+    """Raise `UsageError` for a recipe or a loop that is none."""
+    Recipe(**(RECIPE | dict(arm.recipe)))
+    if arm.loop:
+        at_path(arm.loop, within="studies")
 
 
 def compare(study: Study, plan: Plan) -> None:
@@ -91,14 +107,14 @@ def run(
     Raises `ConfigError` for records of other code where they are to be refused, `StoreError` if the disk refuses.
     """
     progress = Progressed(plans)
-    waiting = [(plan, task) for plan in plans for task in (plan.sweep if plan.sweep else plan.tasks())]
-    unfolded = {plan.study.name for plan in plans if not plan.sweep}
+    waiting = [(plan, task) for plan in plans for task in plan.sweep]
+    unfolded: set[str] = set()  # the studies whose runs after the sweep are among those that wait
     queue: list[tuple[Plan, Task, int]] = []
     flying: dict[Future, tuple[Plan, Task, int]] = {}
     pool = pool_of(processes, threads)
     told: set[str] = set()
     try:
-        while waiting or queue or flying:
+        while waiting or queue or flying or len(unfolded) < len(plans):
             for plan, task in waiting:
                 record, changed = kept(task, home)
                 if changed and stale == "refuse":
@@ -169,12 +185,18 @@ def pool_of(processes: int, threads: int) -> ProcessPoolExecutor:
 
 
 def begin(threads: int) -> None:
-    import signal
-
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
+    """What a process does before its first run: an interrupt is its parent's to answer, and it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+
+
+def end_with_parent() -> None:
+    """A parent that was killed can tell its processes nothing more: they would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def speed() -> float:

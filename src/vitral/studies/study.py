@@ -72,6 +72,11 @@ class Budget:
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
+    def has(self, arm: Arm, condition: Condition) -> bool:
+        """Whether the arm is trained on the condition."""
+        asked = condition.name in self.only if self.only else True
+        return asked and arm.name not in self.without and (not condition.arms or arm.name in condition.arms)
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -163,17 +168,11 @@ class Study:
             raise ConfigError(f"{self.title!r} has no hypothesis, so nothing could refute it.")
 
     def within(self, preset: Preset) -> "Study":
-        """With the arms and conditions that a preset has."""
-        budget = self.budgets[preset]
-        return replace(
-            self,
-            arms=tuple(arm for arm in self.arms if arm.name not in budget.without),
-            conditions=tuple(
-                one if budget.images is None else replace(one, data=smaller(one.data, budget.images))
-                for one in self.conditions
-                if not budget.only or one.name in budget.only
-            ),
-        )
+        """With as many images as a preset has."""
+        most = self.budgets[preset].images
+        if most is None:
+            return self
+        return replace(self, conditions=tuple(replace(one, data=smaller(one.data, most)) for one in self.conditions))
 
 
 def smaller(data: str, images: int) -> str:

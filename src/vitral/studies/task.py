@@ -51,7 +51,9 @@ class Task:
     @property
     def code(self) -> tuple[str, ...]:
         """The modules that make it."""
-        return self.training.code if self.sweep else (*self.training.code, f"studies.claims.{self.study}")
+        module = getattr(self.measure, "__module__", "")
+        own = module.startswith("vitral.") and not self.sweep
+        return (*self.training.code, module.removeprefix("vitral.")) if own else self.training.code
 
     @property
     def size(self) -> Size:
@@ -87,7 +89,7 @@ def swept(study: Study, budget: Budget) -> Iterator[Task]:
     """The trainings among which each arm's learning rate is chosen, all of one seed."""
     condition = next((one for one in study.conditions if one.name == study.sweep), study.conditions[0])
     for arm in study.arms:
-        if arm.samples and len(budget.rates) > 1:
+        if arm.samples and len(budget.rates) > 1 and arm.name not in budget.without:
             for rate in budget.rates:
                 training = training_of(arm, condition, budget, 0, rate)
                 yield Task(study.name, arm.name, condition.name, 0, rate, True, training)
@@ -98,7 +100,7 @@ def measured(study: Study, budget: Budget, rates: Mapping[str, float]) -> Iterat
     for seed in range(budget.seeds):
         for condition in study.conditions:
             for arm in study.arms:
-                if condition.arms and arm.name not in condition.arms:
+                if not budget.has(arm, condition):
                     continue
                 rate = rates.get(arm.name, 1.0)
                 training = training_of(arm, condition, budget, seed, rate)

@@ -72,8 +72,9 @@ class Training:
         """The modules that make it."""
         data, augment = self.data.partition(":")[0], self.recipe.get("augment", RECIPE["augment"])
         drawn = (f"data.synthetic.{data}",) if data in names("data.synthetic") else ()
-        loop = (self.loop.partition(":")[0],) if self.loop else ()
-        return ("studies.training", *drawn, f"data.augmentation.{augment}", *loop)
+        paths = (self.loop, *self.settings.values())
+        parts = (path.partition(":")[0] for path in paths if is_path(path))
+        return ("studies.training", *drawn, f"data.augmentation.{augment}", *parts)
 
     def dataset(self) -> Dataset:
         return data_of(self.data, self.change, self.seed)
