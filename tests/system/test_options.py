@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import study_effects  # noqa: F401 - enrols the options of `vitral study`
 import torch
+from effects import EFFECTS, effect
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -22,19 +24,6 @@ from shell import Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
 from vitral.train.recipe import PRESETS
-
-EFFECTS = {}
-
-
-def effect(verb, option):
-    """Enrol what shows that an option works."""
-
-    def enrol(shows):
-        EFFECTS[verb, option] = shows
-        return shows
-
-    return enrol
-
 
 OPTIONS = [
     (verb, field.name)

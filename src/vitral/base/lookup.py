@@ -21,10 +21,13 @@ def names(folder: str) -> list[str]:
 def find(folder: str, name: str, kind: str) -> Any:
     """The object that `vitral/<folder>/<name>.py` is named after; `kind` is what a message calls it.
 
-    Raises `UnknownName` with the nearest known name.
+    Raises `UnknownName` with the nearest known name, or if the file does not define what it is named after.
     """
     check_name(name, names(folder), kind)
-    return getattr(import_module(f"vitral.{folder}.{name}"), name)
+    module = import_module(f"vitral.{folder}.{name}")
+    if not hasattr(module, name):
+        raise UnknownName(f"{module.__file__} defines no {name!r}: the {kind} in it has the name of its file.")
+    return getattr(module, name)
 
 
 def check_name(name: str, known: Iterable[str], kind: str) -> None:

@@ -104,6 +104,9 @@ def write_summary(every: Sequence[Results], folder: Path) -> Path:
             "claim": results.study.claim,
             "word": word_of(results),
             "sentence": results.sentence,
+            "hypothesis": results.study.hypotheses[0].sentence,
+            "effect": row_of(results.findings[0])["effect"],
+            "rule": results.study.hypotheses[0].rule.words,
         }
         for results in every
     ]

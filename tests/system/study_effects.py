@@ -1,0 +1,93 @@
+"""What each option of `vitral study` does. The runs are of `locality` on a few photos, which takes seconds."""
+
+import json
+
+from effects import effect
+
+SMOKE = ("study", "run", "locality", "--preset", "smoke", "--data", "photos", "--processes", 2)
+
+
+@effect("study", "action")
+def action_is_what_is_done(vitral, photos, tmp_path):
+    """Pages that are gone are written again from the records, without a run."""
+    listed = vitral("study", "list").done().told
+    assert "locality" in listed and "samples" in listed
+    vitral("study", "list", "locality").refused(2, "leave the names out")
+    vitral("study", "lisst").refused(2, "Did you mean 'list'")
+    vitral("study", "report").refused(2, "has no records")
+    vitral(*SMOKE).done()
+    page = tmp_path / "runs" / "studies" / "smoke-own" / "locality.html"
+    content = page.read_text()
+    page.unlink()
+    vitral("study", "report", "--preset", "smoke", "--data", "photos").done()
+    assert page.read_text() == content
+
+
+@effect("study", "names")
+def names_are_what_is_run(vitral):
+    words = ("--preset", "full", "--minutes", 0.1)
+    told = vitral("study", "run", "locality", "global_attention", *words).refused(2, "locality", "What fits").told
+    assert "global_attention" in told and "attention_cost" not in told
+    vitral("study", "run").refused(2, "or all")
+    vitral("study", "run", "localty").refused(2, "Did you mean 'locality'")
+    assert "attention_cost" in vitral("study", "run", "all", *words).refused(2).told
+
+
+@effect("study", "preset")
+def preset_is_how_much_is_spent(vitral):
+    spent = {
+        preset: sum(
+            row["samples"] for row in vitral("study", "list", "--preset", preset, "--json").done().json["studies"]
+        )
+        for preset in ("smoke", "quick", "full")
+    }
+    assert 100 * spent["smoke"] < spent["quick"] < spent["full"]
+    vitral("study", "list", "--preset", "quik").refused(2, "Did you mean 'quick'")
+
+
+@effect("study", "processes")
+@effect("study", "minutes")
+def minutes_are_not_exceeded_and_processes_share_the_work(vitral):
+    """Twice the processes take about half the minutes; what fits is said before anything starts."""
+    takes = []
+    for processes in (1, 2):
+        words = ("--preset", "full", "--minutes", 0.1, "--processes", processes)
+        told = vitral("study", "run", "locality", *words).refused(2, "0.1 were given", "none of them", "smoke").told
+        takes.append(float(told.partition("about ")[2].partition(" minutes")[0]))
+    assert 1.3 < takes[0] / takes[1] < 3
+
+
+@effect("study", "out")
+@effect("study", "stale")
+@effect("study", "data")
+@effect("study", "model")
+@effect("study", "json")
+def what_is_yours_is_run_beside_the_arms(vitral, photos, quick, tmp_path):
+    """Your images, your model, where it goes, what a machine reads, and what becomes of records of other code."""
+    words = (*SMOKE, "--model", "quick.py:Quick", "--out", "deep/studies")
+    answer = vitral(*words, "--json").done()
+    folder = tmp_path / "deep" / "studies" / "smoke-own"
+    assert answer.json["verdicts"] == {"locality": "smoke"} and answer.json["failed"] == 0
+    assert answer.json["report"] == "deep/studies/smoke-own/index.html" and (folder / "index.html").is_file()
+    runs = json.loads((folder / "locality.json").read_text())["runs"]
+    assert {run["training"]["data"] for run in runs} == {"photos"}
+    yours = [run for run in runs if run["arm"] == "yours"]
+    assert len(yours) == 4 and all(run["status"] == "done" for run in yours)
+    assert "yours" in (folder / "locality.html").read_text()
+
+    record = folder / "locality" / "vit-plain-seed-0.json"
+    changed = json.loads(record.read_text()) | {"key": "another"}
+    changed["code"]["nn/vit.py"] = "another"
+    record.write_text(json.dumps(changed))
+    vitral(*words, "--stale", "refuse").refused(2, "nn/vit.py changed since")
+    assert "records of other code are made again" in vitral(*words, "--stale", "rerun").done().told
+    assert vitral(*words).done().out == ""
+
+    quick.write_text(
+        quick.read_text().replace("16), nn.Linear(16, num_classes)", "16), nn.Linear(16, num_classes)  # same")
+    )
+    again = vitral(*words).done()
+    assert "yours" in again.err, "a changed file of one's own is trained again"
+    vitral("study", "run", "attention_maps", "--data", "photos").refused(2, "only drawn images can answer")
+    vitral("study", "run", "locality", "--model", "quick.py:Quik").refused(2, "Did you mean 'Quick'")
+    vitral("study", "run", "locality", "--data", "nowhere").refused(2, "no data set or folder 'nowhere'")

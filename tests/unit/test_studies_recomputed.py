@@ -1,0 +1,107 @@
+"""The committed verdicts, computed again from their records by other code: SciPy, another reading of the formulas."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+FOLDER = Path(__file__).parents[2] / "docs" / "studies"
+FILES = sorted(FOLDER.glob("*.json"))
+PLACE = re.compile(r'(\w+)\["([^"]+)"(?:, "([^"]+)")?\]')
+NAMES = {"accuracy": "test_accuracy", "train_accuracy": "train_accuracy", "val_accuracy": "val_accuracy"}
+
+
+@pytest.fixture(params=FILES, ids=[file.stem for file in FILES])
+def record(request):
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def looked_up(runs, seed):
+    """Put numbers in the places of a formula."""
+
+    def number(found):
+        measure, arm, condition = found.groups()
+        (run,) = [
+            run
+            for run in runs
+            if run["seed"] == seed and run["arm"] == arm and (condition is None or run["condition"] == condition)
+        ][:1]
+        if measure in NAMES:
+            return repr(run["record"][NAMES[measure]])
+        return repr(run["size"][measure] if measure in run["size"] else run["measures"][measure])
+
+    return number
+
+
+def effects_of(record, formula):
+    seeds = sorted({run["seed"] for run in record["runs"]})
+    known = {"mean": lambda *values: sum(values) / len(values), "min": min, "max": max, "abs": abs, "log2": np.log2}
+    return [float(eval(PLACE.sub(looked_up(record["runs"], seed), formula), {}, known)) for seed in seeds]
+
+
+def above(values, border):
+    """The chance of a mean so far above, were the border the truth."""
+    spread = max(np.std(values, ddof=1), 1e-3) / np.sqrt(len(values))
+    return stats.t.sf((np.mean(values) - border) / spread, len(values) - 1)
+
+
+def decided(rule, values):
+    border = rule["border"]
+    if rule["kind"] == "exactly":
+        return ("holds" if max(map(abs, values)) <= border else "broken"), 0.0
+    if rule["kind"] == "beyond":
+        sides = {"supported": above(values, border), "refuted": 1 - above(values, border)}
+    else:
+        inside = max(above(values, -border), 1 - above(values, border))
+        outside = min(above(values, border), 1 - above(values, -border))
+        sides = {"supported": inside, "refuted": outside}
+    side = min(sides, key=sides.get)
+    return side, min(1.0, 2 * sides[side])
+
+
+def test_effects_are_those_of_the_runs(record):
+    for one in record["hypotheses"]:
+        if None not in one["effects"]:
+            assert effects_of(record, one["effect"]) == pytest.approx(one["effects"], rel=1e-9, abs=1e-12)
+
+
+def test_verdicts_follow_from_effects(record):
+    measured = [one for one in record["hypotheses"] if one["verdict"] != "not measured"]
+    found = [decided(one["rule"], one["effects"]) for one in measured]
+    estimated = sorted(
+        (p, place) for place, (one, (_, p)) in enumerate(zip(measured, found)) if one["rule"]["kind"] != "exactly"
+    )
+    corrected, largest = {}, 0.0
+    for rank, (p, place) in enumerate(estimated):
+        largest = max(largest, (len(estimated) - rank) * p)
+        corrected[place] = largest
+    for place, (one, (side, _)) in enumerate(zip(measured, found)):
+        assert one["verdict"] == (side if corrected.get(place, 0.0) <= 0.05 else "inconclusive"), one["sentence"]
+        if one["rule"]["kind"] != "exactly":
+            low, high = stats.t.interval(
+                0.95,
+                len(one["effects"]) - 1,
+                np.mean(one["effects"]),
+                max(np.std(one["effects"], ddof=1), 1e-3) / np.sqrt(len(one["effects"])),
+            )
+            assert one["interval"] == pytest.approx([low, high], rel=1e-6, abs=1e-9)
+
+
+def test_the_studys_verdict_is_its_first_hypothesis_in_its_regime(record):
+    first = {"holds": "supported", "broken": "refuted"}.get(
+        record["hypotheses"][0]["verdict"], record["hypotheses"][0]["verdict"]
+    )
+    if record["reached"] is not None and not record["reached"][0] >= record["reached"][1]:
+        first = "not in regime"
+    assert record["verdict"] == first
+    page = (FOLDER / f"{record['study']}.html").read_text(encoding="utf-8")
+    assert f'<p class="headline">{first.capitalize()}</p>' in page
+
+
+def test_every_run_is_counted(record):
+    """What diverged or failed stands in the records with its reason."""
+    assert all(run["status"] == "done" or run["why"] for run in record["runs"])
+    assert record["origin"]["machine"]["cpu"] and record["origin"]["versions"]["torch"]
