@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import path_of
-from vitral.base.preprocessing import Preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
@@ -110,7 +110,7 @@ class VisionTransformer(nn.Module):
         self.each_part_with("place", self.grid, self.num_prefix_tokens)
         self.init_weights()
 
-        self.preprocessing = Preprocessing(size=self.patch_embed.img_size)
+        self.preprocessing = plain(self.patch_embed.img_size, in_channels)
         parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp)
         parts |= dict(norm=norm, block=block, pool=pool, head=head)
         self.config = sizes | {

@@ -6,8 +6,9 @@ user says, a config beside the file, or the table of published sizes.
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor, nn
@@ -149,11 +150,27 @@ IMAGENET: dict[str, Any] = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0
 HALVES: dict[str, Any] = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def preprocessing_of(size: tuple[int, int], said: Mapping[str, Any]) -> Preprocessing:
-    """Raises `StoreError` for a mean or deviation that no pixels have."""
+def preprocessing_of(
+    size: tuple[int, int], channels: int, said: Mapping[str, Any]
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """How images are prepared for a model of so many channels, and what was done for that in words.
+
+    Raises `StoreError` for a mean or deviation that no pixels have.
+    """
     for name in ("mean", "std"):
         values = said.get(name, (0.5,))
         if not all(isinstance(value, int | float) for value in values) or (name == "std" and min(values) <= 0):
             raise StoreError(f"{name}={values} is of no pixels.")
     known = {key: value for key, value in said.items() if value is not None}
-    return Preprocessing(**({"size": size} | known))
+    found = Preprocessing(**({"size": size} | known))
+    done: tuple[str, ...] = ("of an image its luminance, for the one channel",) if channels == 1 else ()
+    if (count := len(found.mean)) != channels:
+        done += (f"mean and deviation of {count} channels for {channels}: averaged for one, else repeated in turn",)
+    return replace(found, mean=of_channels(found.mean, channels), std=of_channels(found.std, channels)), done
+
+
+def of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """As many as there are channels."""
+    if channels == 1 < len(values):
+        return (fmean(values),)
+    return tuple(values[channel % len(values)] for channel in range(channels))

@@ -145,7 +145,7 @@ def published(
     model = made("any_size" if as_they_come else reading.source.family, **(settings | wanted | as_they_come))
     filled(model, tensors, reading)
     said = reading.known.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
-    preprocessing = preprocessing_of(pair(model.config["img_size"]), said)
+    preprocessing, as_channels = preprocessing_of(pair(model.config["img_size"]), model.config["in_channels"], said)
     count = model.config["num_classes"]
     classes, assumed = classes_of(reading, count)
     provenance = {
@@ -153,7 +153,7 @@ def published(
         "file": contents.path.name,
         "sha256": contents.sha256,
         "resampling": how,
-        "assumed": [*reading.known.assumed, *assumed, *changes],
+        "assumed": [*reading.known.assumed, *assumed, *changes, *as_channels],
         "dropped": reading.dropped,
     }
     return dress(model, classes, preprocessing, provenance).eval()

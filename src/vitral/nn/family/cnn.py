@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.preprocessing import Preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.patch import Size, pair
 
 
@@ -71,7 +71,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         self.grid, self.num_prefix_tokens = (rows, columns), 0
         self.init_weights()
-        self.preprocessing = Preprocessing(size=pair(img_size))
+        self.preprocessing = plain(pair(img_size), in_channels)
         self.config = dict(
             family="resnet",
             img_size=pair(img_size),
