@@ -153,7 +153,7 @@ def published(
         "file": contents.path.name,
         "sha256": contents.sha256,
         "resampling": how,
-        "assumed": [*reading.known.assumed, *assumed, *changes, *as_channels],
+        "assumed": [*reading.known.assumed, *assumed, *changes, *as_channels, *reading.source.unlike(model.config)],
         "dropped": reading.dropped,
     }
     return dress(model, classes, preprocessing, provenance).eval()

@@ -5,7 +5,7 @@ Heads and windows are in the tables of biases; the image size is not, since Swin
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from vitral.weights.rules import Rule, rule
 
 Tensors = Mapping[str, Tensor]
 TABLE = "attn.relative_position_bias_table"
+INDEX = "attn.relative_position_index"
+SQUARE = "Vitral's Swin has windows whose sides are the same"
 
 
 def swin_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def side_of(table: Tensor) -> int:
     """The window of a table with (2w - 1)² rows."""
     side = math.isqrt(len(table))
     if side * side != len(table) or side % 2 == 0:
-        raise StoreError(f"A table of biases with {len(table)} rows is of no square window.")
+        raise StoreError(f"A table of biases with {len(table)} rows is of no square window: {SQUARE}.")
     return (side + 1) // 2
 
 
@@ -68,9 +70,53 @@ def check_windows(tensors: Tensors, size: tuple[int, int]) -> None:
             raise StoreError(f"Stage {stage} has windows of {side}, others of {max(sides.values())}: not read.")
 
 
+def maps_of(config: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Rows and columns of each stage's map, for images of the model's own size."""
+    sides = [-(-length // own) for length, own in zip(config["img_size"], config["patch_size"])]
+    return [(-(-sides[0] // (1 << stage)), -(-sides[1] // (1 << stage))) for stage in range(len(config["depths"]))]
+
+
+def otherwise(
+    publisher: str, does: str, config: Mapping[str, Any], odd: Callable[[int, int, int], bool]
+) -> tuple[str, ...]:
+    """That its code computes something else, by what it does to a map that is odd to it; and at which sizes not.
+
+    `odd` is asked for the rows and columns of each stage's map and the side of the windows.
+    """
+    window, (height, width) = config["window_size"], config["img_size"]
+    if not (found := [own for own in maps_of(config) if odd(*own, window)]):
+        return ()
+    sides = [(own << (len(config["depths"]) - 1)) * window for own in config["patch_size"]]
+    exact = " and ".join(f"{times * sides[0]} x {times * sides[1]}" for times in (1, 2))
+    return (
+        f"{publisher} computes something else for images of {height} x {width}: it {does}, and one is {found[0][0]} x "
+        f"{found[0][1]}, with windows of {window}. Exact are images of {exact}, and so on",
+    )
+
+
+def smaller(rows: int, columns: int, window: int) -> bool:
+    """Whether a window does not find room in a map."""
+    return min(rows, columns) < window
+
+
+def cut_off(publisher: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """That its code leaves out the last pixels of an image that is no whole patches, where ours pads it."""
+    height, width = config["img_size"]
+    if not (height % config["patch_size"][0] or width % config["patch_size"][1]):
+        return ()
+    return (f"{publisher} cuts off what is no whole patch of images of {height} x {width}, where Vitral pads it",)
+
+
 def whole_tables(ours: Tensors) -> Tensors:
-    """Tables of windows that were cut to a small grid, put in the middle of whole ones: what is new is never used."""
+    """Tables of windows that were cut to a small grid, put in the middle of whole ones: what is new is never used.
+
+    Raises `StoreError` for windows with two different sides, which the tables of places beside them tell.
+    """
     tables = {name: tensor for name, tensor in ours.items() if name.endswith(TABLE)}
+    for name, table in tables.items():
+        index = ours.get(name.removesuffix(TABLE) + INDEX)
+        if index is not None and index.numel() != side_of(table) ** 4:
+            raise StoreError(f"{name} is of no square window: {SQUARE}.")
     window = max((side_of(table) for table in tables.values()), default=0)
     return {**ours, **{name: grown(table, window) for name, table in tables.items()}}
 

@@ -6,9 +6,9 @@ import re
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import Config, Source, Tensors
 from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import moved, swin_of, whole_tables
+from vitral.weights.swin import moved, otherwise, swin_of, whole_tables
 from vitral.weights.swin import rules as shared
 
 MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
@@ -38,6 +38,16 @@ def known(contents: Contents) -> Known:
     )
 
 
+def unlike(config: Config) -> tuple[str, ...]:
+    does = "does not shift a map whose shorter side is at most one window, and fails where windows do not divide one"
+
+    def odd(rows: int, columns: int, window: int) -> bool:
+        least = min(window, rows, columns)
+        return bool(rows % least or columns % least) or (rows != columns and least in (rows, columns))
+
+    return otherwise("Microsoft's code", does, config, odd)
+
+
 swin_microsoft = Source(
     "swin_microsoft",
     recognises,
@@ -51,4 +61,5 @@ swin_microsoft = Source(
     prepare=prepare,
     finish=finish,
     settings=swin_of,
+    unlike=unlike,
 )

@@ -5,9 +5,9 @@ import re
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import Config, Source, Tensors
 from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import TABLE, swin_of, whole_tables
+from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_of, whole_tables
 
 BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
 MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
@@ -62,6 +62,12 @@ def known(contents: Contents) -> Known:
     )
 
 
+def unlike(config: Config) -> tuple[str, ...]:
+    does = "pads a map to a whole window, and the padding is seen"
+    small = otherwise("torchvision", does, config, smaller)
+    return cut_off("torchvision", config) + small
+
+
 swin_torchvision = Source(
     "swin_torchvision",
     recognises,
@@ -72,4 +78,5 @@ swin_torchvision = Source(
     prepare=prepare,
     finish=finish,
     settings=swin_of,
+    unlike=unlike,
 )
