@@ -49,8 +49,7 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises `StoreError` where something cannot be known: which, and how to say it.
     """
-    projection = needed(tensors, "patch_embed.proj.weight")
-    embed_dim, in_channels, *patch = projection.shape
+    embed_dim, in_channels, patch = patches_of(tensors, "ViT")
     depth = 1 + max((int(block[1]) for name in tensors if (block := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     hidden = needed(tensors, "blocks.0.mlp.fc2.weight").shape[1]
     gated = needed(tensors, "blocks.0.mlp.fc1.weight").shape[0] == 2 * hidden
@@ -63,7 +62,7 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         )
     found: dict[str, Any] = dict(
         in_channels=in_channels,
-        patch_size=tuple(patch),
+        patch_size=patch,
         embed_dim=embed_dim,
         depth=depth,
         num_heads=heads,
@@ -77,8 +76,21 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         found["block"] = ScaledBlock
     if "blocks.0.attn.q_norm.weight" in tensors:
         found["mixer"] = QKNormAttention
-    found |= positions_of(tensors, sum(tokens.values()), tuple(patch), known)
+    found |= positions_of(tensors, sum(tokens.values()), patch, known)
     return found | {key: value for key, value in known.items() if not (gated and key == "mlp")}
+
+
+def patches_of(tensors: Tensors, kind: str) -> tuple[int, int, tuple[int, int]]:
+    """The width, the channels and the size of patches. Raises `StoreError` for what is no convolution of images."""
+    if (kernel := tensors.get("patch_embed.proj.weight")) is None:
+        raise StoreError(f"The checkpoint has nothing that is patch_embed.proj.weight of a {kind}.")
+    if kernel.ndim != 4:
+        raise StoreError(
+            f"The checkpoint cuts patches by a kernel of {tuple(kernel.shape)}, where that of a {kind} of images has "
+            "four axes: width, channels, rows and columns."
+        )
+    embed_dim, in_channels, rows, columns = kernel.shape
+    return embed_dim, in_channels, (rows, columns)
 
 
 def needed(tensors: Tensors, name: str) -> Tensor:

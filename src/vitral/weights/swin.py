@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vitral.base.errors import StoreError
+from vitral.weights.architecture import patches_of
 from vitral.weights.rules import Rule, rule
 
 Tensors = Mapping[str, Tensor]
@@ -22,9 +23,7 @@ SQUARE = "Vitral's Swin has windows whose sides are the same"
 
 def swin_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the `SwinTransformer` that these tensors are of. Raises `StoreError` where something is missing."""
-    if "patch_embed.proj.weight" not in tensors:
-        raise StoreError("The checkpoint has nothing that is patch_embed.proj.weight of a Swin.")
-    embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
+    embed_dim, in_channels, patch = patches_of(tensors, "Swin")
     places = [
         (int(found[1]), int(found[2]))
         for name in tensors
@@ -38,7 +37,7 @@ def swin_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     window = max(side_of(table) for table in tables if table is not None)
     return dict(
         in_channels=in_channels,
-        patch_size=tuple(patch),
+        patch_size=patch,
         embed_dim=embed_dim,
         depths=depths,
         num_heads=tuple(table.shape[1] for table in tables if table is not None),

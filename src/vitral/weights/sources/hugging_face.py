@@ -1,4 +1,4 @@
-"""Hugging Face's ViT, DeiT, DINOv2 (with registers too) and SigLIP's image tower.
+"""Hugging Face's ViT, DeiT, MAE, I-JEPA, DINOv2 (with registers too) and SigLIP's image tower, or all of SigLIP.
 
 Their files spell names as transformers 4 did, also when version 5 writes them; version 5 spells them otherwise in
 memory. Both are read, the first is written. The `config.json` beside the weights says what the weights do not.
@@ -24,11 +24,12 @@ from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
+from vitral.weights.sources.mae import DECODER
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
-
+TEXT = "it reads the words that SigLIP was trained to match images with"
 
 # What transformers' own configs say where a file's does not: epsilon and activation.
 DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
@@ -322,6 +323,8 @@ hugging_face = Source(
         "{m}embeddings.mask_token": "it stands for hidden patches while pre-training only",
         "{m}pooler.dense.{p}": "a layer of pre-training's, which their classifiers leave out too",
         "{m}embeddings.position_ids": "a count",
+        **dict.fromkeys(("decoder.{m}{p}", "decoder.mask_token", "decoder.decoder_pos_embed"), DECODER),
+        **dict.fromkeys(("text_model.{m}{p}", "logit_scale", "logit_bias"), TEXT),
     },
     prepare=prepare,
     finish=finish,
