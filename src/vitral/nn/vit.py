@@ -19,7 +19,7 @@ from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
 from vitral.nn.mlp import MLP
-from vitral.nn.patch import PatchEmbedding, Size
+from vitral.nn.patch import PatchEmbedding, Size, check_sizes
 from vitral.nn.position import LearnedPosition
 
 CLS = MappingProxyType({"cls_token": 1})
@@ -82,14 +82,11 @@ class VisionTransformer(nn.Module):
     ):
         super().__init__()
         sizes = dict(in_channels=in_channels, embed_dim=embed_dim, depth=depth, num_heads=num_heads)
-        if wrong := [f"{name}={value}" for name, value in sizes.items() if value < 1]:
-            raise ConfigError(f"{', '.join(wrong)}: these sizes must be at least 1.")
+        check_sizes(**sizes)
+        check_sizes(0, num_classes=num_classes)
         hidden_dim = int(embed_dim * mlp_ratio)
-        if num_classes < 0 or hidden_dim < 1:
-            raise ConfigError(
-                f"num_classes={num_classes} must be at least 0, and mlp_ratio={mlp_ratio} of embed_dim={embed_dim} at "
-                "least 1."
-            )
+        if hidden_dim < 1:
+            raise ConfigError(f"mlp_ratio={mlp_ratio} of embed_dim={embed_dim} must be at least 1.")
 
         self.patch_embed = patch_embed(img_size, patch_size, in_channels, embed_dim)
         self.grid = self.patch_embed.grid

@@ -52,7 +52,6 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     embed_dim, in_channels, patch = patches_of(tensors, "ViT")
     depth = 1 + max((int(block[1]) for name in tensors if (block := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     hidden = needed(tensors, "blocks.0.mlp.fc2.weight").shape[1]
-    gated = needed(tensors, "blocks.0.mlp.fc1.weight").shape[0] == 2 * hidden
     tokens = {name: tensors[name].shape[1] for name in TOKENS if name in tensors}
     heads = known.get("num_heads") or HEADS.get((embed_dim, depth))
     if heads is None:
@@ -70,20 +69,19 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         tokens=tokens,
     )
     found |= head_of(tensors) | pool_of(tensors, tokens, known)
-    if gated:
+    if is_gated(tensors):
         found["mlp"] = SwiGLU
     if "blocks.0.ls1.gamma" in tensors:
         found["block"] = ScaledBlock
     if "blocks.0.attn.q_norm.weight" in tensors:
         found["mixer"] = QKNormAttention
     found |= positions_of(tensors, sum(tokens.values()), patch, known)
-    return found | {key: value for key, value in known.items() if not (gated and key == "mlp")}
+    return found | {key: value for key, value in known.items() if not (is_gated(tensors) and key == "mlp")}
 
 
 def patches_of(tensors: Tensors, kind: str) -> tuple[int, int, tuple[int, int]]:
     """The width, the channels and the size of patches. Raises `StoreError` for what is no convolution of images."""
-    if (kernel := tensors.get("patch_embed.proj.weight")) is None:
-        raise StoreError(f"The checkpoint has nothing that is patch_embed.proj.weight of a {kind}.")
+    kernel = needed(tensors, "patch_embed.proj.weight", kind)
     if kernel.ndim != 4:
         raise StoreError(
             f"The checkpoint cuts patches by a kernel of {tuple(kernel.shape)}, where that of a {kind} of images has "
@@ -93,10 +91,16 @@ def patches_of(tensors: Tensors, kind: str) -> tuple[int, int, tuple[int, int]]:
     return embed_dim, in_channels, (rows, columns)
 
 
-def needed(tensors: Tensors, name: str) -> Tensor:
+def needed(tensors: Tensors, name: str, kind: str = "ViT") -> Tensor:
     if name not in tensors:
-        raise StoreError(f"The checkpoint has nothing that is {name} of a ViT.")
+        raise StoreError(f"The checkpoint has nothing that is {name} of a {kind}.")
     return tensors[name]
+
+
+def is_gated(ours: Tensors) -> bool:
+    """Whether the MLP's first map makes two halves, of which one gates the other."""
+    first, second = (ours.get(f"blocks.0.mlp.{part}.weight") for part in ("fc1", "fc2"))
+    return first is not None and second is not None and len(first) == 2 * second.shape[1]
 
 
 def ratio(embed_dim: int, hidden: int) -> float:

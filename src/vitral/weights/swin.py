@@ -6,6 +6,7 @@ Heads and windows are in the tables of biases; the image size is not, since Swin
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +15,14 @@ from torch import Tensor
 from vitral.base.errors import StoreError
 from vitral.weights.architecture import patches_of
 from vitral.weights.rules import Rule, rule
+from vitral.weights.source import Source
 
 Tensors = Mapping[str, Tensor]
 TABLE = "attn.relative_position_bias_table"
 INDEX = "attn.relative_position_index"
+BUFFERS = dict.fromkeys(
+    ("{m}relative_position_index", "{m}attn_mask"), "a table of places that follows from the window"
+)
 SQUARE = "Vitral's Swin has windows whose sides are the same"
 
 
@@ -157,3 +162,6 @@ def moved(tensors: Tensors, stage_of: re.Pattern[str], step: int) -> dict[str, T
         return f"{name[: found.start(1)]}{int(found[1]) + step}{name[found.end(1) :]}"
 
     return {named(name): tensor for name, tensor in tensors.items()}
+
+
+swin_source = partial(Source, family="swin", dropped=BUFFERS, settings=swin_of)

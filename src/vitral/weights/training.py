@@ -35,7 +35,8 @@ def unwrapped(content: Any, file: Path, weights: str | None = None) -> Found:
 
     Raises `StoreError` if there are none, or several and nothing says which; `UnknownName` if those are not there.
     """
-    chosen, seen, assumed = "", [], []
+    chosen, seen = "", list[str]()
+    assumed: list[str] = []
     while (sets := sets_in(content)) and len(seen) < DEEPEST:
         seen += sets
         if len(sets) > 1 and weights not in sets:

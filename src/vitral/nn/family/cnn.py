@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import plain
-from vitral.nn.patch import Size, pair
+from vitral.nn.patch import Size, check_sizes, pair
 
 
 class Residual(nn.Module):
@@ -55,8 +55,9 @@ class ResNet(nn.Module):
         depths: Sequence[int] = (2, 2, 2, 2),
     ):
         super().__init__()
-        if not depths or min(*pair(img_size), in_channels, embed_dim, *depths) < 1 or num_classes < 0:
-            raise ConfigError("Every size of a ResNet must be at least 1, and num_classes at least 0.")
+        check_sizes(img_size=min(pair(img_size)), in_channels=in_channels, embed_dim=embed_dim)
+        check_sizes(depths=min(depths, default=0))
+        check_sizes(0, num_classes=num_classes)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, embed_dim, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(embed_dim), nn.ReLU()
         )

@@ -6,9 +6,8 @@ import re
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
-from vitral.weights.source import Config, Source, Tensors
-from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import moved, otherwise, swin_of, whole_tables
+from vitral.weights.source import Config, Tensors
+from vitral.weights.swin import moved, otherwise, swin_source, whole_tables
 from vitral.weights.swin import rules as shared
 
 MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
@@ -25,10 +24,6 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 def prepare(theirs: Tensors) -> Tensors:
     return whole_tables(moved(theirs, MERGING, 1))
-
-
-def finish(theirs: Tensors) -> Tensors:
-    return moved(theirs, MERGING, -1)
 
 
 def known(contents: Contents) -> Known:
@@ -48,18 +43,11 @@ def unlike(config: Config) -> tuple[str, ...]:
     return otherwise("Microsoft's code", does, config, odd)
 
 
-swin_microsoft = Source(
+swin_microsoft = swin_source(
     "swin_microsoft",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={
-        "layers.{s}.blocks.{i}.attn.relative_position_index": BUFFER,
-        "layers.{s}.blocks.{i}.attn_mask": BUFFER,
-    },
     prepare=prepare,
-    finish=finish,
-    settings=swin_of,
     unlike=unlike,
 )

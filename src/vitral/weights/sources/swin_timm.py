@@ -6,9 +6,9 @@ from vitral.base.errors import ConfigError
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
-from vitral.weights.source import Config, Source, Tensors
+from vitral.weights.source import Config, Tensors
 from vitral.weights.sources.timm import check_arguments, config_of, pixels
-from vitral.weights.swin import SQUARE, check_windows, cut_off, otherwise, smaller, swin_of, whole_tables
+from vitral.weights.swin import SQUARE, check_windows, cut_off, otherwise, smaller, swin_source, whole_tables
 from vitral.weights.swin import rules as shared
 
 
@@ -62,20 +62,12 @@ def told(config: Config) -> tuple[str, ...]:
     return otherwise("timm", does, config, smaller)
 
 
-BUFFER = "a table of places that follows from the window"
-
-swin_timm = Source(
+swin_timm = swin_source(
     "swin_timm",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={
-        "layers.{s}.blocks.{i}.attn.relative_position_index": BUFFER,
-        "layers.{s}.blocks.{i}.attn_mask": BUFFER,
-    },
     prepare=whole_tables,
-    settings=swin_of,
     unlike=unlike,
     told=told,
     writes=writes,

@@ -5,9 +5,8 @@ import re
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Config, Source, Tensors
-from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_of, whole_tables
+from vitral.weights.source import Config, Tensors
+from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_source, whole_tables
 
 BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
 MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
@@ -68,15 +67,12 @@ def unlike(config: Config) -> tuple[str, ...]:
     return cut_off("torchvision", config) + small
 
 
-swin_torchvision = Source(
+swin_torchvision = swin_source(
     "swin_torchvision",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={"blocks.{s}.{i}.attn.relative_position_index": BUFFER},
     prepare=prepare,
     finish=finish,
-    settings=swin_of,
     unlike=unlike,
 )
