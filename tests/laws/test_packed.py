@@ -77,15 +77,6 @@ def test_other_types_and_autocast_are_the_plain_models():
         torch.testing.assert_close(fast(images), model.float()(images), rtol=1e-5, atol=1e-5)
 
 
-def test_it_is_exported_and_compiled_as_the_plain_model():
-    model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
-    with torch.no_grad():
-        program = torch.export.export(packed(model), (images,))
-        assert "mkldnn" not in program.graph_module.code
-        torch.testing.assert_close(program.module()(images), model(images))
-        torch.testing.assert_close(torch.compile(packed(model), backend="eager", fullgraph=True)(images), model(images))
-
-
 def test_it_is_watched_and_copied_like_any_other():
     model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
     fast = packed(model)
