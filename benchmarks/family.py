@@ -1,6 +1,8 @@
 """Swin-T against torchvision's, timm's and Hugging Face's of the same weights, each at its best setting, interleaved.
 
-Linear maps are 71 to 81 % of a forward pass, where nobody can be faster than the library that multiplies matrices.
+Linear maps are 71 to 81 % of a forward pass, where nobody can be faster than the library that multiplies matrices; so a
+forward pass is measured too with them packed for oneDNN (`nn.family.packed`): ours against the peer as it comes, and
+against the peer packed by the same function, which tells how much of it is that function's.
 """
 
 import tempfile
@@ -16,23 +18,30 @@ from benchmarks.paired import paired
 from benchmarks.peers import timm, torchvision
 
 import transformers  # isort: skip - torchvision first
+from vitral.nn.family.packed import packed
 from vitral.weights.load import published
 
-BATCH, SIZE, ROUNDS = 4, 224, {"forward": 20, "training step": 12}
+BATCH, SIZE, FORWARDS, STEPS = 4, 224, 20, 12
 
 
 def run() -> dict[str, object]:
     results = []
     images, labels = torch.randn(BATCH, 3, SIZE, SIZE), torch.randint(0, 1000, (BATCH,))
     for name, (peer, answer) in peers().items():
-        ours = of_the_same_weights(peer)
-        with torch.no_grad():
-            apart = float((ours.eval()(images) - answer(peer.eval()(images))).abs().max())
-        assert apart < 1e-3, f"{name}: the two models differ by {apart}"
-        works = {"forward": forward, "training step": training_step}
-        for what, make in works.items():
-            mine = make(ours, images, labels, lambda out: out)
-            measured = paired(mine, make(peer, images, labels, answer), ROUNDS[what])
+        ours, peer = of_the_same_weights(peer).eval(), peer.eval()
+        fast, peer_fast = packed(ours), packed(peer)
+        pairs: dict[str, tuple] = {
+            "forward": (forward, ours, peer, FORWARDS),
+            "forward, ours packed": (forward, fast, peer, FORWARDS),
+            "forward, both packed": (forward, fast, peer_fast, FORWARDS),
+            "training step": (training_step, ours, peer, STEPS),
+        }
+        for what, (make, own, other, rounds) in pairs.items():
+            with torch.no_grad():
+                apart = float((own.eval()(images) - answer(other.eval()(images))).abs().max())
+            assert apart < 1e-3, f"{name}, {what}: the two models differ by {apart}"
+            mine = make(own, images, labels, lambda out: out)
+            measured = paired(mine, make(other, images, labels, answer), rounds)
             results.append({"peer": name, "what": what, "batch": BATCH, "outputs_differ_by": apart, **measured})
             low, high = measured["interval"]
             print(f"   {name}, {what}: theirs / ours = {measured['ratio']:.3f} ({low:.3f} to {high:.3f})", flush=True)

@@ -7,6 +7,7 @@ from tiny import tiny_vit
 from vitral import create, watch
 from vitral.explain.methods.attention import attention
 from vitral.nn.family.mixer import QKNormAttention
+from vitral.nn.family.packed import packed
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosStart
 from vitral.nn.head import MLPHead
@@ -90,3 +91,13 @@ def test_a_compiled_model_is_explained_like_its_eager_module(vit, images):
     maps = attention(torch.compile(vit, backend="eager"), images)
     assert maps.layers == expected.layers
     torch.testing.assert_close(torch.from_numpy(maps.values), torch.from_numpy(expected.values))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+def test_a_packed_model_is_compiled_and_exported_as_the_plain_one(images):
+    model = tiny_vit()
+    with torch.no_grad():
+        program = torch.export.export(packed(model), (images,))
+        assert "mkldnn" not in program.graph_module.code
+        torch.testing.assert_close(program.module()(images), model(images))
+        torch.testing.assert_close(torch.compile(packed(model), backend="eager", fullgraph=True)(images), model(images))

@@ -112,6 +112,8 @@ HF = {
         dict(image_size=32, mlp_ratio=2, num_register_tokens=3),
     ),
     "SigLIP": ("SiglipVisionModel", "SiglipVision", dict(image_size=32)),
+    "I-JEPA": ("IJepaModel", "IJepa", dict(image_size=32)),
+    "I-JEPA with a head": ("IJepaForImageClassification", "IJepa", dict(image_size=32, num_labels=CLASSES)),
 }
 
 
@@ -131,12 +133,47 @@ def test_hugging_faces(name, kind, changes, spelling, tmp_path):
     if spelling == "in memory":
         save_file(peer.state_dict(), tmp_path / "model.safetensors")
     row = (f"Hugging Face, {spelling}", named(HF, (name, kind, changes)))
-    agree(peer, published(tmp_path), images_of((32, 32)), hf_cls if name == "ViTModel" else hf_answer, row)
+    agree(peer, published(tmp_path), images_of((32, 32)), READ.get(name, hf_answer), row)
 
 
 def hf_cls(out):
     """What is read of a model whose pooler was a part of pre-training only."""
     return out.last_hidden_state[:, 0]
+
+
+READ = {"ViTModel": hf_cls, "IJepaModel": lambda out: out.last_hidden_state.mean(dim=1)}
+
+
+@pytest.mark.parametrize("spelling", ["on disk", "in memory"])
+def test_hugging_faces_mae(spelling, tmp_path):
+    """As it is published, with its decoder; nothing is hidden from it here."""
+    sizes = dict(decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
+    peer = hf_model("ViTMAEForPreTraining", hf("ViTMAE", image_size=32, mask_ratio=0.0, **sizes)).double()
+    peer.save_pretrained(tmp_path)
+    if spelling == "in memory":
+        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    ours = published(tmp_path)
+    assert all(name.startswith("decoder.") for name in ours.provenance["dropped"])
+    agree(peer.vit, ours, images_of((32, 32)), hf_cls, (f"Hugging Face, {spelling}", "MAE with its decoder"))
+
+
+TOWER = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+
+
+@pytest.mark.parametrize("spelling", ["on disk", "in memory"])
+def test_siglips_image_tower_beside_its_text_tower(spelling, tmp_path):
+    """As it is published: what reads words is left out, tensor by tensor, and nothing else is."""
+    text = TOWER | dict(vocab_size=40, bos_token_id=1, eos_token_id=2)
+    vision = TOWER | dict(image_size=32, patch_size=8)
+    peer = hf_model("SiglipModel", transformers.SiglipConfig(text_config=text, vision_config=vision)).double()
+    peer.save_pretrained(tmp_path)
+    if spelling == "in memory":
+        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    ours = published(tmp_path)
+    left = {name for name in peer.state_dict() if not name.startswith("vision_model.")}
+    assert ours.provenance["dropped"].keys() == left and {"logit_scale", "logit_bias"} < left
+    row = (f"Hugging Face, {spelling}", "SigLIP beside its text tower")
+    agree(peer.vision_model, ours, images_of((32, 32)), hf_answer, row)
 
 
 @pytest.mark.parametrize("hidden", [None, 32], ids=["linear head", "hidden head"])

@@ -109,6 +109,37 @@ def test_siglip_with_a_classifier_of_its_mean(tmp_path):
         published(tmp_path)
 
 
+OTHERS = {
+    "CLIP": ("CLIPModel", "CLIPConfig"),
+    "CLIP's image tower": ("CLIPVisionModel", "CLIPVisionConfig"),
+    "CLIP's image tower with its projection": ("CLIPVisionModelWithProjection", "CLIPVisionConfig"),
+    "SigLIP 2 of any shape": ("Siglip2Model", "Siglip2Config"),
+    "SigLIP 2's image tower": ("Siglip2VisionModel", "Siglip2VisionConfig"),
+    "AltCLIP": ("AltCLIPVisionModel", "AltCLIPVisionConfig"),
+    "MetaCLIP 2": ("MetaClip2VisionModel", "MetaClip2VisionConfig"),
+    "BLIP": ("BlipVisionModel", "BlipVisionConfig"),
+    "OWL-ViT": ("OwlViTVisionModel", "OwlViTVisionConfig"),
+    "BEiT": ("BeitModel", "BeitConfig"),
+    "a ViT of films": ("VideoMAEModel", "VideoMAEConfig"),
+    "Swin v2": ("Swinv2Model", "Swinv2Config"),
+}
+
+
+@pytest.mark.parametrize(("name", "config"), OTHERS.values(), ids=OTHERS)
+def test_models_with_nearly_the_same_names(name, config, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
+    words = dict(vocab_size=40, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    vision = sizes | dict(image_size=32, patch_size=8, num_patches=16)
+    whole = dict(text_config=sizes | words, vision_config=vision, projection_dim=16)
+    swin = dict(embed_dim=16, depths=[1, 1], num_heads=[1, 2], window_size=2)
+    said = whole if name in ("CLIPModel", "Siglip2Model") else swin if "Swin" in name else vision
+    getattr(transformers, name)(getattr(transformers, config)(**said)).save_pretrained(tmp_path)
+    words = "no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
+    with pytest.raises(StoreError, match=words):
+        published(tmp_path)
+
+
 def test_half_precision_is_made_whole_before_anything_is_computed(tmp_path):
     """CLS and its position are added, kernels folded, positions resampled: in bfloat16 that would lose digits."""
     config = hf("Dinov2WithRegisters", image_size=32, mlp_ratio=2, num_register_tokens=3)

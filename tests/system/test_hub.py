@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from shell import paint
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
 from vitral.store.model import dress
@@ -153,3 +154,9 @@ def test_without_a_server_and_a_cache_it_says_so(hub):
     hub.server_close()
     with pytest.raises(StoreError, match="not in the local cache, and the hub could not be reached"):
         load("hf:owner/vit")
+
+
+def test_the_command_line_judges_one_of_the_hub(hub, vitral, tmp_path):
+    paint(tmp_path / "photos", {name: 40 * index for index, name in enumerate(NAMES)})
+    answer = vitral("eval", "hf:owner/vit", "--data", "photos", "--json").done()
+    assert "read as of hugging_face" in answer.told and len(answer.json["confusion"]) == len(NAMES)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitral.base.preprocessing import Preprocessing
+from vitral.base.errors import ShapeError
+from vitral.base.preprocessing import Preprocessing, plain
 from vitral.data.preprocess import batch_of, fit, normalise
 
 sides = st.integers(1, 70)
@@ -111,3 +112,19 @@ def test_images_of_any_size_make_one_batch():
     assert batch.shape == (3, 3, 8, 12)
     for one, image in zip(batch, images):
         assert torch.equal(one, batch_of([image], preprocessing)[0])
+
+
+@given(height=sides, width=sides)
+def test_one_channel_is_the_luminance_as_pillow_weighs_it(height, width):
+    image, one = noise(height, width), Preprocessing((height, width), mean=(0.0,), std=(1 / 255,))
+    found = batch_of([image], one)
+    assert found.shape == (1, 1, height, width)
+    assert np.abs(found[0, 0].numpy() - np.asarray(Image.fromarray(image).convert("L"), float)).max() <= 1
+    grey = np.repeat(image[..., :1], 3, axis=2)
+    torch.testing.assert_close(batch_of([grey], one)[0, 0], torch.from_numpy(grey[..., 0]).float())
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_no_image_has_other_channels(channels):
+    with pytest.raises(ShapeError, match=f"takes {channels} channels, and an image has three"):
+        batch_of([noise(4, 4)], plain((4, 4), channels))

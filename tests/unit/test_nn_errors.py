@@ -6,8 +6,10 @@ import torch
 from tiny import tiny_vit
 from vitral import Attention, PatchEmbedding, VisionTransformer, create
 from vitral.base.errors import ConfigError, ShapeError, UnknownName
+from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import SinCosStart
+from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.zoo import build
 
 
@@ -109,3 +111,23 @@ def test_an_unknown_setting_names_the_nearest_one():
 def test_a_config_that_is_none_is_refused(vit, config):
     with pytest.raises(ConfigError, match="no config of a VisionTransformer"):
         build(vit.config | config)
+
+
+FAMILIES = {
+    SwinTransformer: ("img_size", "patch_size", "in_channels", "embed_dim", "window_size"),
+    ResNet: ("img_size", "in_channels", "embed_dim"),
+}
+
+
+@pytest.mark.parametrize(("made", "size"), [(made, size) for made, sizes in FAMILIES.items() for size in sizes])
+def test_each_size_of_a_family_below_one_is_named(made, size):
+    with pytest.raises(ConfigError, match=rf"^{size}=0: must be at least 1\.$"):
+        made(**{size: 0})
+
+
+@pytest.mark.parametrize("made", [VisionTransformer, *FAMILIES])
+def test_no_model_has_fewer_classes_than_none(made):
+    with pytest.raises(ConfigError, match=r"^num_classes=-1: must be at least 0\.$"):
+        made(num_classes=-1)
+    with pytest.raises(ConfigError, match="depth"):
+        made(depth=0) if made is VisionTransformer else made(depths=())

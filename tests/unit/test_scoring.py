@@ -12,7 +12,7 @@ from vitral import explain
 from vitral.base.errors import DataError, UnknownName, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.fits import check_fits
+from vitral.data.fits import fitting
 from vitral.data.named import named
 from vitral.explain.measure import measure
 from vitral.explain.one_map import one_map
@@ -220,9 +220,9 @@ def test_images_of_another_size_are_refused(model):
     with pytest.raises(DataError, match=r"noise has images of 8x8; the model takes 8x18\.$"):
         explain.score(["rollout"], ["deletion"], model, data)
     with pytest.raises(DataError, match=r"digits has images of 8x8; the model takes 16x16\.$"):
-        check_fits(named("digits"), None, (16, 16))
+        fitting(named("digits"), None, (16, 16))
     with pytest.raises(DataError, match=r"shapes has images of 64x64; the model takes 16x16\. Try shapes:size=16\.$"):
-        check_fits(named("shapes:n=8,size=64"), None, (16, 16))
+        fitting(named("shapes:n=8,size=64"), None, (16, 16))
 
 
 def test_a_map_that_does_not_divide_the_image_is_scored_against_its_controls():

@@ -131,3 +131,11 @@ def test_a_part_that_is_called_preprocessing_is_no_preprocessing(vit, images):
 
     assert pixels_of(Own(), images).shape == (2, 8, 18, 3)
     assert explain.attention(Own(), images).values.shape[-2:] == (2, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_pixels_of_any_channels_are_drawn(channels):
+    model, images = tiny_vit(in_channels=channels), torch.rand(2, channels, 8, 18)
+    drawn = pixels_of(model, images)
+    assert drawn.shape == (2, 8, 18, 3)
+    assert (drawn[..., 0] == ((images[:, 0] + 1) * 127.5).round().numpy()).all()

@@ -154,6 +154,59 @@ def test_training_scripts_wrap_the_weights(state, tmp_path):
     torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
 
 
+def shifted(state, by):
+    return {name: tensor + by for name, tensor in state.items()}
+
+
+SCRIPTS = {
+    "timm": ("state_dict", "state_dict_ema"),
+    "DeiT": ("model", "model_ema"),
+    "DINO": ("student", "teacher"),
+}
+
+
+@pytest.mark.parametrize(("one", "mean"), SCRIPTS.values(), ids=SCRIPTS)
+def test_of_weights_and_their_running_mean_neither_is_chosen(one, mean, state, tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({one: state, mean: shifted(state, 1), "optimizer": optimizer, "epoch": 3}, path)
+    with pytest.raises(StoreError, match=rf"holds weights as {one} and as {mean}, {mean} being a running mean.*{one}'"):
+        published(path, **SAID)
+    for chosen, other, by in ((one, mean, 0), (mean, one, 1)):
+        model = load(f"{path},weights={chosen},source=timm,num_heads=4,trained_at=8x18")
+        torch.testing.assert_close(dict(model.state_dict()), shifted(state, by))
+        assert f"the weights called {chosen}, and not {other}" in model.provenance["assumed"]
+    with pytest.raises(
+        UnknownName, match=rf"holds no weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
+    ):
+        published(path, **SAID, weights=f"{mean}x")
+
+
+def test_a_file_of_one_set_has_no_other(file):
+    with pytest.raises(UnknownName, match=r"holds no weights=model_ema\. It has: one set only"):
+        published(file, **SAID, weights="model_ema")
+
+
+def test_a_mean_as_pytorch_keeps_it(state, tmp_path):
+    """torchvision's scripts save it so: with a count, and names that begin with `module.`."""
+    mean = torch.optim.swa_utils.AveragedModel(tiny_vit()).state_dict()
+    torch.save({"model": state, "model_ema": mean}, tmp_path / "checkpoint.pth")
+    model = published(tmp_path / "checkpoint.pth", **SAID, weights="model_ema")
+    torch.testing.assert_close(dict(model.state_dict()), dict(tiny_vit().state_dict()))
+    assert model.provenance["dropped"] == {"n_averaged": "a count of training's"}
+
+
+@pytest.mark.parametrize("wrapped", ["", "module."], ids=["one process", "several"])
+def test_what_dino_trains_is_a_backbone_and_a_head(state, wrapped, tmp_path):
+    whole = {f"{wrapped}backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("head.")}
+    whole |= {f"{wrapped}head.mlp.0.weight": torch.zeros(2, 2)}
+    torch.save({"student": whole, "teacher": shifted(whole, 1), "epoch": 3}, tmp_path / "checkpoint.pth")
+    model = published(tmp_path / "checkpoint.pth", **SAID, weights="teacher")
+    assert model.provenance["dropped"] == {"head.mlp.0.weight": "it is used while pre-training only"}
+    torch.testing.assert_close(model.state_dict()["norm.bias"], state["norm.bias"] + 1)
+    assert model.config["num_classes"] == 0
+
+
 @pytest.fixture
 def sharded(state, tmp_path):
     names = sorted(state)
@@ -252,7 +305,8 @@ def test_what_was_assumed_and_done_travels_with_the_model(file):
         "3 channels made 1",
     ):
         assert part in said
-    assert model.preprocessing.std == (0.2, 0.2, 0.2) and model.preprocessing.size == (12, 12)
+    assert model.preprocessing.std == pytest.approx((0.2,)) and "luminance" in said and "averaged" in said
+    assert model.preprocessing.size == (12, 12)
     assert model(torch.randn(2, 1, 12, 12)).shape == (2, 3)
 
 
@@ -317,3 +371,11 @@ def test_the_command_line_loads_by_what_is_said(state, tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     model = load(f"{tmp_path / 'model.safetensors'},source=timm,num_heads=4,trained_at=8x18")
     assert model.config["num_heads"] == 4
+
+
+def test_a_file_that_holds_itself_is_refused(tmp_path):
+    loop = {}
+    loop["model"] = loop
+    torch.save(loop, tmp_path / "checkpoint.pth")
+    with pytest.raises(StoreError, match=r"checkpoint\.pth holds"):
+        published(tmp_path / "checkpoint.pth")

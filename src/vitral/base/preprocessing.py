@@ -13,6 +13,9 @@ class Preprocessing:
 
     `size` is (height, width) in pixels; `crop` is the fraction of the shorter side that is kept, in (0, 1]. With a
     `crop_mode` of "squash" it is the fraction of both sides, and the image does not keep its shape.
+
+    `mean` and `std` have a number for each channel that the model takes: three are red, green and blue, and one is the
+    luminance. An image has no others.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -21,3 +24,8 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     crop_mode: CropMode = "center"
+
+
+def plain(size: tuple[int, int], channels: int) -> Preprocessing:
+    """Whole images, pixels from -1 to 1 in so many channels."""
+    return Preprocessing(size, mean=(0.5,) * channels, std=(0.5,) * channels)

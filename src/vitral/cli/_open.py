@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -24,7 +24,7 @@ from vitral.store.model import dress
 from vitral.train.checkpoint import PREFIX
 from vitral.train.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
 from vitral.train.recipe import Recipe
-from vitral.weights.load import load
+from vitral.weights.load import is_published, load, told
 from vitral.weights.start import started
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
@@ -36,6 +36,30 @@ def data_set(
     """Data by name or path; a folder's images are cut as `preprocessing` says."""
     found = named(spec)
     return folder(found, preprocessing, seed, on_bad_image, say) if isinstance(found, Path) else found
+
+
+def opened(name: str, code: str | None = None, **said: Any) -> Classifier:
+    """A run, or a published checkpoint; and of that what was assumed and what was left out, said to the user."""
+    model = load(name, code, **said)
+    if is_published(told(name)[0]):
+        for line in read_as(model.provenance):
+            say(line)
+    return model
+
+
+def read_as(provenance: dict[str, Any]) -> list[str]:
+    """How a published checkpoint was read."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in provenance["dropped"].items():
+        reasons.setdefault(reason, []).append(name)
+    return [
+        f"read as of {provenance['source']}",
+        *(f"  assumed: {line}" for line in provenance["assumed"]),
+        *(
+            f"  left out: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}, {reason}"
+            for reason, names in reasons.items()
+        ),
+    ]
 
 
 def to_look_into(name: str, code: str | None) -> Classifier:
@@ -52,23 +76,24 @@ def to_look_into(name: str, code: str | None) -> Classifier:
         side = getattr(model, "img_size", 224)
         size = tuple(side) if isinstance(side, tuple | list) else (side, side)
         preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
-        return dress(model, numbered(outputs(model.eval(), preprocessing.size)), preprocessing, {}).eval()
+        return dress(model, numbered(outputs(model.eval(), preprocessing)), preprocessing, {}).eval()
     folder = Path(name)
     if folder.name.startswith(PREFIX) and (folder / CHECKPOINT_WEIGHTS).is_file():
-        model = load(folder.parent.parent, code)
+        model = opened(str(folder.parent.parent), code)
         model.load_state_dict(load_file(folder / CHECKPOINT_WEIGHTS))
         return model
-    return load(name, code)
+    return opened(name, code)
 
 
 @torch.no_grad()
-def outputs(model: nn.Module, size: tuple[int, int]) -> int:
+def outputs(model: nn.Module, seen: Preprocessing) -> int:
     """How many classes a model of `file.py:Name` scores, as it answers an empty image; none if it scores no classes.
 
-    Raises `ShapeError` if it does not take images of this size.
+    Raises `ShapeError` if it does not take images that are prepared so.
     """
+    channels = len(seen.mean)
     try:
-        return logits_of(model, torch.zeros(1, 3, *size, device=next(model.parameters()).device)).shape[1]
+        return logits_of(model, torch.zeros(1, channels, *seen.size, device=next(model.parameters()).device)).shape[1]
     except UsageError:
         return 0
 
@@ -104,10 +129,10 @@ def data_of(recipe: Recipe, preprocessing: Preprocessing | None = None) -> Datas
 def model_and_data(recipe: Recipe) -> tuple[Classifier, Dataset]:
     """Both as a recipe names them, made to fit each other: a new model, or one that starts from a trained one."""
     if recipe.init:
-        trained = load(recipe.init)
+        trained = opened(recipe.init)
         data = data_of(recipe, trained.preprocessing)
         model, done = started(trained, data.classes, data.preprocessing.size)
-        for line in (*trained.provenance.get("assumed", ()), *done):
+        for line in done:
             say(f"  {line}")
         return model, data
     data = data_of(recipe)

@@ -35,18 +35,12 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     from vitral.cli import say
+    from vitral.cli._open import opened
     from vitral.weights.convert import write
-    from vitral.weights.load import load
 
     given: dict[str, Any] = {"source": options.source, "num_heads": options.num_heads, "sha256": options.sha256 or None}
     given |= {"trained_at": (options.trained_at[0], options.trained_at[1])} if options.trained_at else {}
-    model = load(options.model, **{name: value for name, value in given.items() if value is not None})
-    if "source" in model.provenance:
-        say(f"read as of {model.provenance['source']}")
-    for line in model.provenance.get("assumed", ()):
-        say(f"  assumed: {line}")
-    for name, reason in model.provenance.get("dropped", {}).items():
-        say(f"  left out: {name}, {reason}")
+    model = opened(options.model, **{name: value for name, value in given.items() if value is not None})
     files, told = write(model, options.out, options.to)
     for file in files:
         say(f"wrote {file}")

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
-from vitral.base.errors import ConfigError, DataError
+from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.cli import say
-from vitral.cli._open import data_set
-from vitral.data.fits import check_fits
-from vitral.store.model import load
+from vitral.cli._open import data_set, opened
+from vitral.data.fits import fitting
+from vitral.explain.subject import classes_of
 from vitral.train.checkpoint import fingerprint
 from vitral.train.metrics import interval, predict_split
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[str, Option("A run folder, such as runs/shapes-1.", positional=True)]
+    model: Annotated[str, Option("A run folder, such as runs/shapes-1, or a published checkpoint.", positional=True)]
     data: Annotated[str | None, Option("Other data than it was trained on; the classes must have the same names.")] = (
         None
     )
@@ -32,12 +32,21 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
-    model = load(options.model, options.code)
+    model = opened(options.model, options.code)
+    if not model.classes:
+        raise UsageError(
+            f"{options.model} has no classes to judge: it gives features. Give it a head: vitral train --init."
+        )
     spec = options.data or model.provenance.get("data")
     if spec is None:
         raise ConfigError(f"{options.model} does not say what it was trained on. Name the data: --data.")
     data = data_set(spec, model.preprocessing, model.provenance.get("seed", 0), options.on_bad_image)
-    check_fits(data, model.classes, model.preprocessing.size)
+    names = classes_of(model)
+    data = fitting(data, names, model.preprocessing.size)
+    if names is None and len(data.classes) != len(model.classes):
+        raise DataError(f"{spec} has {len(data.classes)} classes; the model answers with {len(model.classes)}.")
+    if names is None:
+        say(f"  assumed: classes in the order of {spec}'s, since nothing names the model's")
     known = model.provenance.get("data_sha256")
     if options.data is None and Path(spec).is_dir() and known and known != fingerprint(data.train, data.val):
         raise DataError(

@@ -10,8 +10,8 @@ from vitral.base.config import Option, check
 from vitral.base.errors import UsageError
 from vitral.cli import say
 from vitral.cli._images import read_images
+from vitral.cli._open import opened
 from vitral.store.predict import probabilities
-from vitral.weights.load import load
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
-    model = load(options.model, options.code)
+    model = opened(options.model, options.code)
     if not model.classes:
         raise UsageError(f"{options.model} has no classes to name: it gives features. To look into it: vitral explain.")
     read = read_images(options.images, model.preprocessing, options.on_bad_image)

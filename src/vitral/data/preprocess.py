@@ -6,11 +6,14 @@ Axes:  b batch   y x pixels
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
+from vitral.base.errors import ShapeError
 from vitral.base.preprocessing import Preprocessing
+
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R BT.601), as Pillow weighs them
 
 
 def fit(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w 3"]:
@@ -35,17 +38,30 @@ def fit(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocessing) -> UInt
     return np.asarray(resized)
 
 
-def normalise(pixels: UInt8[Tensor, "b y x c"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
-    """(pixel / 255 - mean) / std per channel, in float32."""
+def normalise(pixels: UInt8[Tensor, "b y x 3"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
+    """(pixel / 255 - mean) / std per channel, in float32; for a model of one channel, of the luminance.
+
+    Raises `ShapeError` for a model of another number of channels.
+    """
     mean, std = (
         255 * torch.tensor(value, device=pixels.device)[:, None, None]
         for value in (preprocessing.mean, preprocessing.std)
     )
-    channels_first = rearrange(pixels, "b y x c -> b c y x")
+    channels_first = rearrange(as_channels(pixels, len(preprocessing.mean)), "b y x c -> b c y x")
     # In place, on memory laid out as the model reads it: a tenth of the time of the plain formula.
     return channels_first.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
 
 
-def batch_of(images: list[UInt8[np.ndarray, "_ _ 3"]], preprocessing: Preprocessing) -> Float[Tensor, "b 3 y x"]:
+def as_channels(pixels: UInt8[Tensor, "b y x 3"], channels: int) -> Num[Tensor, "b y x c"]:
+    """Colours as they are, or their luminance as the one channel."""
+    if channels not in (1, 3):
+        raise ShapeError(
+            f"The model takes {channels} channels, and an image has three, or its luminance alone. Prepare a tensor "
+            f"(batch, {channels}, height, width) of your own for it."
+        )
+    return pixels if channels == 3 else (pixels.float() @ torch.tensor(LUMINANCE, device=pixels.device))[..., None]
+
+
+def batch_of(images: list[UInt8[np.ndarray, "_ _ 3"]], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
     """Loaded images of any size as one batch for the model."""
     return normalise(torch.from_numpy(np.stack([fit(image, preprocessing) for image in images])), preprocessing)

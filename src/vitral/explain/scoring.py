@@ -21,7 +21,7 @@ from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.fits import check_fits
+from vitral.data.fits import fitting
 from vitral.data.preprocess import normalise
 from vitral.explain.measure import Case, Scene, mean, offers
 from vitral.explain.subject import classes_of, logits_of, preprocessing_of
@@ -132,7 +132,7 @@ def score(
         raise UsageError(f"{', '.join(taken)}: controls have these names already. Call your function something else.")
     with evaluating(model):
         preprocessing = preprocessing_of(model) or data.preprocessing
-        check_fits(data, classes_of(model), preprocessing.size)
+        data = fitting(data, classes_of(model), preprocessing.size)
         images, split, asked = answered_right(model, data, preprocessing, n)
         check_needs(measures, split, data.name)
         scene = Scene(split, partial(prepared, preprocessing, images.device)) if "scene" in offers(split) else None

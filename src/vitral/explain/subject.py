@@ -216,12 +216,13 @@ def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.nd
     if (preprocessing := preprocessing_of(model)) is None:
         least = images.min()
         span = (images.max() - least).clamp_min(1e-12)
-        pixels = (images[:, :3] - least).div_(span)
+        pixels = (images - least).div_(span)
     else:
         mean, std = (
             torch.tensor(value, device=images.device)[:, None, None]
             for value in (preprocessing.mean, preprocessing.std)
         )
-        pixels = (images * std).add_(mean)[:, :3]
+        pixels = (images * std).add_(mean)
+    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]  # of other channels the first are drawn
     pixels = pixels.mul_(255).round_().clamp_(0, 255).to(torch.uint8)  # in place: images may be large
     return rearrange(pixels.expand(-1, 3, -1, -1), "b c y x -> b y x c").cpu().numpy()

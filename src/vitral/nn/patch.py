@@ -18,6 +18,12 @@ def pair(size: Size) -> tuple[int, int]:
     return height, width
 
 
+def check_sizes(least: int = 1, /, **sizes: int) -> None:
+    """Raise `ConfigError` for each that is smaller than the least that it can be."""
+    if wrong := [f"{name}={value}" for name, value in sizes.items() if value < least]:
+        raise ConfigError(f"{', '.join(wrong)}: must be at least {least}.")
+
+
 class PatchEmbedding(nn.Module):
     """Cut an image into patches and map each to `embed_dim` numbers by the same linear map.
 

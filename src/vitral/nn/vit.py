@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import path_of
-from vitral.base.preprocessing import Preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
 from vitral.nn.mlp import MLP
-from vitral.nn.patch import PatchEmbedding, Size
+from vitral.nn.patch import PatchEmbedding, Size, check_sizes
 from vitral.nn.position import LearnedPosition
 
 CLS = MappingProxyType({"cls_token": 1})
@@ -82,14 +82,11 @@ class VisionTransformer(nn.Module):
     ):
         super().__init__()
         sizes = dict(in_channels=in_channels, embed_dim=embed_dim, depth=depth, num_heads=num_heads)
-        if wrong := [f"{name}={value}" for name, value in sizes.items() if value < 1]:
-            raise ConfigError(f"{', '.join(wrong)}: these sizes must be at least 1.")
+        check_sizes(**sizes)
+        check_sizes(0, num_classes=num_classes)
         hidden_dim = int(embed_dim * mlp_ratio)
-        if num_classes < 0 or hidden_dim < 1:
-            raise ConfigError(
-                f"num_classes={num_classes} must be at least 0, and mlp_ratio={mlp_ratio} of embed_dim={embed_dim} at "
-                "least 1."
-            )
+        if hidden_dim < 1:
+            raise ConfigError(f"mlp_ratio={mlp_ratio} of embed_dim={embed_dim} must be at least 1.")
 
         self.patch_embed = patch_embed(img_size, patch_size, in_channels, embed_dim)
         self.grid = self.patch_embed.grid
@@ -110,7 +107,7 @@ class VisionTransformer(nn.Module):
         self.each_part_with("place", self.grid, self.num_prefix_tokens)
         self.init_weights()
 
-        self.preprocessing = Preprocessing(size=self.patch_embed.img_size)
+        self.preprocessing = plain(self.patch_embed.img_size, in_channels)
         parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp)
         parts |= dict(norm=norm, block=block, pool=pool, head=head)
         self.config = sizes | {

@@ -35,8 +35,8 @@ def as_transformers_says(said: Mapping[str, Any], side: tuple[int, int] | None) 
         raise unknown("resample", number, f"of {', '.join(map(str, RESAMPLE))}")
     size, crop, mode = window(said, kind, side)
     normalises = said.get("do_normalize", True)
-    mean = three(said, "image_mean", 0.5) if normalises else (0.0, 0.0, 0.0)
-    std = three(said, "image_std", 0.5) if normalises else (1.0, 1.0, 1.0)
+    mean = numbers(said, "image_mean", 0.5) if normalises else (0.0, 0.0, 0.0)
+    std = numbers(said, "image_std", 0.5) if normalises else (1.0, 1.0, 1.0)
     white = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255.0
     white = 1.0 if math.isclose(white, 1) else white  # what a pixel of 255 becomes, of which mean and std are parts
     return Preprocessing(
@@ -85,10 +85,10 @@ def window(said: Mapping[str, Any], kind: str, side: tuple[int, int] | None) -> 
     return tuple(cut), kept[0], mode
 
 
-def three(said: Mapping[str, Any], word: str, default: float) -> tuple[float, ...]:
+def numbers(said: Mapping[str, Any], word: str, default: float) -> tuple[float, ...]:
     found = said.get(word, (default,) * 3)
-    if not isinstance(found, list | tuple) or len(found) != 3:
-        raise unknown(word, found, "three numbers")
+    if not isinstance(found, list | tuple) or len(found) not in (1, 3):
+        raise unknown(word, found, "three numbers, or one of a model of one channel")
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitral.base.errors import ConfigError, UsageError, VitralError
 from vitral.base.modes import evaluating
+from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
 from vitral.store.code import in_line
 
@@ -15,19 +16,21 @@ from vitral.store.code import in_line
 def operations(model: Classifier) -> float:
     """Floating-point operations to train on one image: three times the products of a forward pass.
 
-    Runs the model on one grey image and checks that it gives one logit a class; attention's own products are counted
+    Runs the model on one black image and checks that it gives one logit a class; attention's own products are counted
     where the kernel is known to the counter, which on a CPU it is not.
-    Raises `ConfigError` if it does not, `UsageError` with the line if code of the reader's own fails.
+    Raises `ConfigError` if it does not, `ShapeError` if it takes channels that no image has, `UsageError` with the line
+    if code of the reader's own fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(
             "Every parameter of the model is frozen (requires_grad is False), so there is nothing to train."
         )
     height, width = model.preprocessing.size
-    device = next(model.parameters()).device
+    pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=next(model.parameters()).device)
+    image = normalise(pixels, model.preprocessing)
     try:
         with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            out = model(torch.zeros(1, 3, height, width, device=device))
+            out = model(image)
     except Exception as error:  # whatever the reader's own code raises
         if isinstance(error, VitralError) or not hasattr(model, "code"):
             raise

@@ -6,8 +6,9 @@ user says, a config beside the file, or the table of published sizes.
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,11 +49,9 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises `StoreError` where something cannot be known: which, and how to say it.
     """
-    projection = needed(tensors, "patch_embed.proj.weight")
-    embed_dim, in_channels, *patch = projection.shape
+    embed_dim, in_channels, patch = patches_of(tensors, "ViT")
     depth = 1 + max((int(block[1]) for name in tensors if (block := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     hidden = needed(tensors, "blocks.0.mlp.fc2.weight").shape[1]
-    gated = needed(tensors, "blocks.0.mlp.fc1.weight").shape[0] == 2 * hidden
     tokens = {name: tensors[name].shape[1] for name in TOKENS if name in tensors}
     heads = known.get("num_heads") or HEADS.get((embed_dim, depth))
     if heads is None:
@@ -62,7 +61,7 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         )
     found: dict[str, Any] = dict(
         in_channels=in_channels,
-        patch_size=tuple(patch),
+        patch_size=patch,
         embed_dim=embed_dim,
         depth=depth,
         num_heads=heads,
@@ -70,20 +69,38 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         tokens=tokens,
     )
     found |= head_of(tensors) | pool_of(tensors, tokens, known)
-    if gated:
+    if is_gated(tensors):
         found["mlp"] = SwiGLU
     if "blocks.0.ls1.gamma" in tensors:
         found["block"] = ScaledBlock
     if "blocks.0.attn.q_norm.weight" in tensors:
         found["mixer"] = QKNormAttention
-    found |= positions_of(tensors, sum(tokens.values()), tuple(patch), known)
-    return found | {key: value for key, value in known.items() if not (gated and key == "mlp")}
+    found |= positions_of(tensors, sum(tokens.values()), patch, known)
+    return found | {key: value for key, value in known.items() if not (is_gated(tensors) and key == "mlp")}
 
 
-def needed(tensors: Tensors, name: str) -> Tensor:
+def patches_of(tensors: Tensors, kind: str) -> tuple[int, int, tuple[int, int]]:
+    """The width, the channels and the size of patches. Raises `StoreError` for what is no convolution of images."""
+    kernel = needed(tensors, "patch_embed.proj.weight", kind)
+    if kernel.ndim != 4:
+        raise StoreError(
+            f"The checkpoint cuts patches by a kernel of {tuple(kernel.shape)}, where that of a {kind} of images has "
+            "four axes: width, channels, rows and columns."
+        )
+    embed_dim, in_channels, rows, columns = kernel.shape
+    return embed_dim, in_channels, (rows, columns)
+
+
+def needed(tensors: Tensors, name: str, kind: str = "ViT") -> Tensor:
     if name not in tensors:
-        raise StoreError(f"The checkpoint has nothing that is {name} of a ViT.")
+        raise StoreError(f"The checkpoint has nothing that is {name} of a {kind}.")
     return tensors[name]
+
+
+def is_gated(ours: Tensors) -> bool:
+    """Whether the MLP's first map makes two halves, of which one gates the other."""
+    first, second = (ours.get(f"blocks.0.mlp.{part}.weight") for part in ("fc1", "fc2"))
+    return first is not None and second is not None and len(first) == 2 * second.shape[1]
 
 
 def ratio(embed_dim: int, hidden: int) -> float:
@@ -149,11 +166,27 @@ IMAGENET: dict[str, Any] = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0
 HALVES: dict[str, Any] = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def preprocessing_of(size: tuple[int, int], said: Mapping[str, Any]) -> Preprocessing:
-    """Raises `StoreError` for a mean or deviation that no pixels have."""
+def preprocessing_of(
+    size: tuple[int, int], channels: int, said: Mapping[str, Any]
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """How images are prepared for a model of so many channels, and what was done for that in words.
+
+    Raises `StoreError` for a mean or deviation that no pixels have.
+    """
     for name in ("mean", "std"):
         values = said.get(name, (0.5,))
         if not all(isinstance(value, int | float) for value in values) or (name == "std" and min(values) <= 0):
             raise StoreError(f"{name}={values} is of no pixels.")
     known = {key: value for key, value in said.items() if value is not None}
-    return Preprocessing(**({"size": size} | known))
+    found = Preprocessing(**({"size": size} | known))
+    done: tuple[str, ...] = ("of an image its luminance, for the one channel",) if channels == 1 else ()
+    if (count := len(found.mean)) != channels:
+        done += (f"mean and deviation of {count} channels for {channels}: averaged for one, else repeated in turn",)
+    return replace(found, mean=of_channels(found.mean, channels), std=of_channels(found.std, channels)), done
+
+
+def of_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """As many as there are channels."""
+    if channels == 1 < len(values):
+        return (fmean(values),)
+    return tuple(values[channel % len(values)] for channel in range(channels))

@@ -54,7 +54,7 @@ def compared(model: Any, weights: Path, source: Source, format: str) -> list[str
     told += [f"{format}'s files do not say {slot}={part.__name__}: {TOLD[slot]}" for slot, part in unsaid.items()]
     if own.get("position") is SinCosPosition:
         told.append("positions that stay as they are were written as a table of learned ones")
-    return told
+    return [*told, *source.unlike(model.config), *source.told(model.config)]
 
 
 def near(own: Preprocessing, other: Preprocessing) -> bool:

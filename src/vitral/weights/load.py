@@ -103,7 +103,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 SAID: dict[str, Callable[[str], Any]] = dict(
-    source=str, num_heads=int, trained_at=size_of, img_size=size_of, resampling=str, sha256=str
+    source=str, weights=str, num_heads=int, trained_at=size_of, img_size=size_of, resampling=str, sha256=str
 )
 EXAMPLES = dict(num_heads="num_heads=12", trained_at="trained_at=224x320", img_size="img_size=384")
 
@@ -116,6 +116,7 @@ def published(
     path: str | Path,
     *,
     source: str | None = None,
+    weights: str | None = None,
     sha256: str | None = None,
     resampling: str | None = None,
     trained_at: Size | None = None,
@@ -127,12 +128,13 @@ def published(
     `img_size` makes its positions fit another size than the one it was `trained_at`, by `resampling` or the source's
     own way; with `any_size` that is done for every image as it comes. `num_classes` gives it a new head, or none with
     0; `in_channels` folds or spreads its first kernel. Other settings must be the checkpoint's own, where the tensors
-    or a config say it. `mean`, `std`, `crop`, `crop_mode` and `interpolation` say how its pixels were prepared.
+    or a config say it. `weights` says which are meant, where a training script saved several. `mean`, `std`, `crop`,
+    `crop_mode` and `interpolation` say how its pixels were prepared.
 
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, no checkpoint, or could be read in two
     ways, `ConfigError` for settings that contradict it.
     """
-    contents = read(Path(path), sha256)
+    contents = read(Path(path), sha256, weights)
     own = {key: value for key, value in overrides.items() if key not in (*PIXELS, *FREE)}
     own |= {} if trained_at is None else {"img_size": pair(trained_at)}
     reading = only_reading(contents, source, own)
@@ -145,7 +147,7 @@ def published(
     model = made("any_size" if as_they_come else reading.source.family, **(settings | wanted | as_they_come))
     filled(model, tensors, reading)
     said = reading.known.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
-    preprocessing = preprocessing_of(pair(model.config["img_size"]), said)
+    preprocessing, as_channels = preprocessing_of(pair(model.config["img_size"]), model.config["in_channels"], said)
     count = model.config["num_classes"]
     classes, assumed = classes_of(reading, count)
     provenance = {
@@ -153,8 +155,15 @@ def published(
         "file": contents.path.name,
         "sha256": contents.sha256,
         "resampling": how,
-        "assumed": [*reading.known.assumed, *assumed, *changes],
-        "dropped": reading.dropped,
+        "assumed": [
+            *contents.assumed,
+            *reading.known.assumed,
+            *assumed,
+            *changes,
+            *as_channels,
+            *reading.source.unlike(model.config),
+        ],
+        "dropped": contents.dropped | reading.dropped,
     }
     return dress(model, classes, preprocessing, provenance).eval()
 

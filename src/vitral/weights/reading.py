@@ -7,8 +7,7 @@ What a file is, its first bytes say, not its name.
 import argparse
 import json
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.files import sha256
+from vitral.weights.training import Found, unwrapped
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")  # of a folder, in the order they are looked for
 SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-INSIDE = ("state_dict", "model", "model_state_dict", "teacher", "module")  # where training scripts put the weights
 HALF = (torch.float16, torch.bfloat16)  # made single precision before anything is computed with them
 REAL = (*HALF, torch.float32, torch.float64)
 LARGEST = 2**36  # bytes: what a header may declare
@@ -31,29 +30,35 @@ LARGEST = 2**36  # bytes: what a header may declare
 
 @dataclass(frozen=True)
 class Contents:
-    """A checkpoint's tensors by name, what its `config.json` says, if there is one, and its hash."""
+    """A checkpoint's tensors by name, what its `config.json` says, if there is one, and its hash.
+
+    `dropped` and `assumed` are of what a training script saved: what was left out, and which weights were taken.
+    """
 
     path: Path
     tensors: dict[str, Tensor]
     config: dict[str, Any]
     sha256: str
+    dropped: dict[str, str] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     def beside(self, name: str) -> dict[str, Any]:
         """What another JSON file in the checkpoint's folder says; nothing if there is none."""
         return read_config((self.path if self.path.is_dir() else self.path.parent) / name)
 
 
-def read(path: Path, expected: str | None = None) -> Contents:
+def read(path: Path, expected: str | None = None, weights: str | None = None) -> Contents:
     """A file, or a folder with one. Raises `StoreError` that says what is wrong with it, `UnknownName` if it is not.
 
-    `expected` is the file's SHA-256, where its publisher tells it.
+    `expected` is the file's SHA-256, where its publisher tells it; `weights` says which are meant, where a training
+    script saved several.
     """
     if not path.exists():
         raise UnknownName(f"There is no file or folder {path}.")
     files, beside = ([path], path.parent) if path.is_file() else (files_in(path), path)
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        tensors |= tensors_of(file)
+    parts = [tensors_of(file, weights) for file in files]
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    dropped = {name: reason for part in parts for name, reason in part.dropped.items()}
     if not tensors:
         raise StoreError(f"{path} holds no tensors.")
     if odd := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype not in REAL]:
@@ -64,7 +69,7 @@ def read(path: Path, expected: str | None = None) -> Contents:
     if expected is not None and found != expected.lower():
         raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged, or another file.")
     whole = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
-    return Contents(path, whole, read_config(beside / "config.json"), found)
+    return Contents(path, whole, read_config(beside / "config.json"), found, dropped, parts[0].assumed)
 
 
 def finite(tensor: Tensor) -> bool:
@@ -103,7 +108,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def tensors_of(file: Path) -> dict[str, Tensor]:
+def tensors_of(file: Path, weights: str | None = None) -> Found:
     """The tensors in one file."""
     with file.open("rb") as opened:
         start = opened.read(512)
@@ -114,10 +119,12 @@ def tensors_of(file: Path) -> dict[str, Tensor]:
     if len(start) < 8:
         raise StoreError(f"{file} has {len(start)} bytes: it is no checkpoint.")
     if zipfile.is_zipfile(file) or start.startswith(b"PK"):
-        return from_zip(file)
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LARGEST:
-        return from_safetensors(file)
-    return from_torch(file)
+        content = from_npz(file) if is_npz(file) else from_torch(file)
+    elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LARGEST:
+        content = from_safetensors(file)
+    else:
+        content = from_torch(file)
+    return unwrapped(content, file, weights)
 
 
 def from_safetensors(file: Path) -> dict[str, Tensor]:
@@ -127,8 +134,8 @@ def from_safetensors(file: Path) -> dict[str, Tensor]:
         raise StoreError(f"{file} is damaged, or only the beginning of a file: {error}") from error
 
 
-def from_zip(file: Path) -> dict[str, Tensor]:
-    """PyTorch's or NumPy's archive, each member checked against its checksum first."""
+def is_npz(file: Path) -> bool:
+    """Whether an archive is NumPy's, not PyTorch's; each member is checked against its checksum first."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -141,7 +148,7 @@ def from_zip(file: Path) -> dict[str, Tensor]:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"{file} is damaged, or only the beginning of a file: {error}.") from error
-    return from_npz(file) if all(member.filename.endswith(".npy") for member in members) else from_torch(file)
+    return all(member.filename.endswith(".npy") for member in members)
 
 
 def from_npz(file: Path) -> dict[str, Tensor]:
@@ -164,33 +171,12 @@ def from_bfloat16(array: np.ndarray) -> np.ndarray:
     return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-def from_torch(file: Path) -> dict[str, Tensor]:
+def from_torch(file: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
         raise StoreError(
             f"{file} is neither safetensors nor NumPy's, and cannot be read as a checkpoint of PyTorch without running "
             f"code from it ({type(error).__name__}): it is damaged, another kind of file, or not to be trusted."
         ) from error
-    return {name: tensor.detach() for name, tensor in unwrapped(content, file).items()}
-
-
-def unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
-    """The weights among what a training script saved."""
-    for _ in range(4):
-        if not isinstance(content, Mapping):
-            break
-        inside = next((content[key] for key in INSIDE if isinstance(content.get(key), Mapping)), None)
-        if inside is None:
-            break
-        content = inside
-    if not isinstance(content, Mapping):
-        raise StoreError(f"{file} holds a {type(content).__name__}, not tensors by name.")
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    shared = {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in tensors.items()}
-    if not tensors:
-        raise StoreError(
-            f"{file} holds no tensors by name; it has {', '.join(map(str, list(content)[:5])) or 'nothing'}."
-        )
-    return shared

@@ -11,6 +11,7 @@ from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
 
 Tensors = Mapping[str, Tensor]
+Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Source:
     `dropped` are templates of theirs that a model does not need, each with the reason. `prepare` changes theirs before
     the rules and `finish` after them when writing, where names alone do not say it all. `settings` reads the
     architecture from our tensors and what is known. `always` names those of our tensors that each of its models has.
+    `unlike` says in words where the publisher's own code computes something else in a model of this `config`, and
+    `told` what must be known of files that are written of it.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Source:
     dropped: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Tensors], Tensors] = lambda theirs: theirs
     finish: Callable[[Tensors], Tensors] = lambda theirs: theirs
-    settings: Callable[[Tensors, Mapping[str, Any]], dict[str, Any]] = vit_of
+    settings: Callable[[Tensors, Config], dict[str, Any]] = vit_of
     always: Callable[[Tensors], tuple[str, ...]] = lambda ours: ()
+    unlike: Callable[[Config], tuple[str, ...]] = lambda config: ()
+    told: Callable[[Config], tuple[str, ...]] = lambda config: ()
     writes: Callable[[Any], dict[str, str]] | None = None  # a model -> the text of files beside the weights

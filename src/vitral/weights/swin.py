@@ -5,24 +5,30 @@ Heads and windows are in the tables of biases; the image size is not, since Swin
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitral.base.errors import StoreError
+from vitral.weights.architecture import patches_of
 from vitral.weights.rules import Rule, rule
+from vitral.weights.source import Source
 
 Tensors = Mapping[str, Tensor]
 TABLE = "attn.relative_position_bias_table"
+INDEX = "attn.relative_position_index"
+BUFFERS = dict.fromkeys(
+    ("{m}relative_position_index", "{m}attn_mask"), "a table of places that follows from the window"
+)
+SQUARE = "Vitral's Swin has windows whose sides are the same"
 
 
 def swin_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the `SwinTransformer` that these tensors are of. Raises `StoreError` where something is missing."""
-    if "patch_embed.proj.weight" not in tensors:
-        raise StoreError("The checkpoint has nothing that is patch_embed.proj.weight of a Swin.")
-    embed_dim, in_channels, *patch = tensors["patch_embed.proj.weight"].shape
+    embed_dim, in_channels, patch = patches_of(tensors, "Swin")
     places = [
         (int(found[1]), int(found[2]))
         for name in tensors
@@ -36,7 +42,7 @@ def swin_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     window = max(side_of(table) for table in tables if table is not None)
     return dict(
         in_channels=in_channels,
-        patch_size=tuple(patch),
+        patch_size=patch,
         embed_dim=embed_dim,
         depths=depths,
         num_heads=tuple(table.shape[1] for table in tables if table is not None),
@@ -51,7 +57,7 @@ def side_of(table: Tensor) -> int:
     """The window of a table with (2w - 1)² rows."""
     side = math.isqrt(len(table))
     if side * side != len(table) or side % 2 == 0:
-        raise StoreError(f"A table of biases with {len(table)} rows is of no square window.")
+        raise StoreError(f"A table of biases with {len(table)} rows is of no square window: {SQUARE}.")
     return (side + 1) // 2
 
 
@@ -68,9 +74,53 @@ def check_windows(tensors: Tensors, size: tuple[int, int]) -> None:
             raise StoreError(f"Stage {stage} has windows of {side}, others of {max(sides.values())}: not read.")
 
 
+def maps_of(config: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Rows and columns of each stage's map, for images of the model's own size."""
+    sides = [-(-length // own) for length, own in zip(config["img_size"], config["patch_size"])]
+    return [(-(-sides[0] // (1 << stage)), -(-sides[1] // (1 << stage))) for stage in range(len(config["depths"]))]
+
+
+def otherwise(
+    publisher: str, does: str, config: Mapping[str, Any], odd: Callable[[int, int, int], bool]
+) -> tuple[str, ...]:
+    """That its code computes something else, by what it does to a map that is odd to it; and at which sizes not.
+
+    `odd` is asked for the rows and columns of each stage's map and the side of the windows.
+    """
+    window, (height, width) = config["window_size"], config["img_size"]
+    if not (found := [own for own in maps_of(config) if odd(*own, window)]):
+        return ()
+    sides = [(own << (len(config["depths"]) - 1)) * window for own in config["patch_size"]]
+    exact = " and ".join(f"{times * sides[0]} x {times * sides[1]}" for times in (1, 2))
+    return (
+        f"{publisher} computes something else for images of {height} x {width}: it {does}, and one is {found[0][0]} x "
+        f"{found[0][1]}, with windows of {window}. Exact are images of {exact}, and so on",
+    )
+
+
+def smaller(rows: int, columns: int, window: int) -> bool:
+    """Whether a window does not find room in a map."""
+    return min(rows, columns) < window
+
+
+def cut_off(publisher: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """That its code leaves out the last pixels of an image that is no whole patches, where ours pads it."""
+    height, width = config["img_size"]
+    if not (height % config["patch_size"][0] or width % config["patch_size"][1]):
+        return ()
+    return (f"{publisher} cuts off what is no whole patch of images of {height} x {width}, where Vitral pads it",)
+
+
 def whole_tables(ours: Tensors) -> Tensors:
-    """Tables of windows that were cut to a small grid, put in the middle of whole ones: what is new is never used."""
+    """Tables of windows that were cut to a small grid, put in the middle of whole ones: what is new is never used.
+
+    Raises `StoreError` for windows with two different sides, which the tables of places beside them tell.
+    """
     tables = {name: tensor for name, tensor in ours.items() if name.endswith(TABLE)}
+    for name, table in tables.items():
+        index = ours.get(name.removesuffix(TABLE) + INDEX)
+        if index is not None and index.numel() != side_of(table) ** 4:
+            raise StoreError(f"{name} is of no square window: {SQUARE}.")
     window = max((side_of(table) for table in tables.values()), default=0)
     return {**ours, **{name: grown(table, window) for name, table in tables.items()}}
 
@@ -112,3 +162,6 @@ def moved(tensors: Tensors, stage_of: re.Pattern[str], step: int) -> dict[str, T
         return f"{name[: found.start(1)]}{int(found[1]) + step}{name[found.end(1) :]}"
 
     return {named(name): tensor for name, tensor in tensors.items()}
+
+
+swin_source = partial(Source, family="swin", dropped=BUFFERS, settings=swin_of)

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.preprocessing import Preprocessing
-from vitral.nn.patch import Size, pair
+from vitral.base.preprocessing import plain
+from vitral.nn.patch import Size, check_sizes, pair
 
 
 class Residual(nn.Module):
@@ -55,8 +55,9 @@ class ResNet(nn.Module):
         depths: Sequence[int] = (2, 2, 2, 2),
     ):
         super().__init__()
-        if not depths or min(*pair(img_size), in_channels, embed_dim, *depths) < 1 or num_classes < 0:
-            raise ConfigError("Every size of a ResNet must be at least 1, and num_classes at least 0.")
+        check_sizes(img_size=min(pair(img_size)), in_channels=in_channels, embed_dim=embed_dim)
+        check_sizes(depths=min(depths, default=0))
+        check_sizes(0, num_classes=num_classes)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, embed_dim, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(embed_dim), nn.ReLU()
         )
@@ -71,7 +72,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         self.grid, self.num_prefix_tokens = (rows, columns), 0
         self.init_weights()
-        self.preprocessing = Preprocessing(size=pair(img_size))
+        self.preprocessing = plain(pair(img_size), in_channels)
         self.config = dict(
             family="resnet",
             img_size=pair(img_size),

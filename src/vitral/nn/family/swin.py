@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.preprocessing import Preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.block import Block
 from vitral.nn.family.block import LayerNorm5, stochastic_depth
 from vitral.nn.family.stage import MapEmbedding, Stage
 from vitral.nn.family.window import ShiftedWindows
-from vitral.nn.patch import Size, pair
+from vitral.nn.patch import Size, check_sizes, pair
 
 
 class SwinTransformer(nn.Module):
@@ -47,8 +47,9 @@ class SwinTransformer(nn.Module):
         super().__init__()
         if len(depths) != len(num_heads) or not depths:
             raise ConfigError(f"depths={tuple(depths)} and num_heads={tuple(num_heads)} must name the same stages.")
-        if window_size < 1 or min(*pair(img_size), *pair(patch_size), in_channels, embed_dim, *depths) < 1:
-            raise ConfigError("Every size of a Swin must be at least 1.")
+        check_sizes(img_size=min(pair(img_size)), patch_size=min(pair(patch_size)), window_size=window_size)
+        check_sizes(in_channels=in_channels, embed_dim=embed_dim, depths=min(depths), num_heads=min(num_heads))
+        check_sizes(0, num_classes=num_classes)
         self.patch_embed = MapEmbedding(patch_size, in_channels, embed_dim)
         self.layers = nn.ModuleList(
             Stage(embed_dim << stage, depth, heads, window_size, mlp_ratio, merge=stage > 0)
@@ -64,7 +65,7 @@ class SwinTransformer(nn.Module):
         self.grid = rows, columns
         self.init_weights()
         stochastic_depth([part for part in self.modules() if isinstance(part, Block)], drop_path_rate)
-        self.preprocessing = Preprocessing(size=pair(img_size))
+        self.preprocessing = plain(pair(img_size), in_channels)
         self.config = dict(
             family="swin",
             img_size=pair(img_size),

@@ -8,6 +8,7 @@ import re
 
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
+from vitral.weights.registers import folded
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
 from vitral.weights.sources.timm import rules as of_timm
@@ -25,37 +26,18 @@ def unchunked(theirs: Tensors) -> Tensors:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    theirs = dict(unchunked(theirs))
-    if "register_tokens" in theirs and "pos_embed" in theirs and "cls_token" in theirs:
-        first, rest = theirs["pos_embed"][:, :1], theirs["pos_embed"][:, 1:]
-        theirs |= {"cls_token": theirs["cls_token"] + first, "pos_embed": rest}
-    return theirs
-
-
-def finish(theirs: Tensors) -> Tensors:
-    if "register_tokens" not in theirs:
-        return theirs
-    table = theirs["pos_embed"]
-    return {
-        **theirs,
-        "pos_embed": table.new_zeros(1, 1 + table.shape[1], table.shape[2]).index_copy(
-            1, table.new_tensor(range(1, 1 + table.shape[1])).long(), table
-        ),
-    }
+    found = unchunked(theirs)
+    own = {"register_tokens", "pos_embed", "cls_token"} <= set(found)
+    return folded(found, "cls_token", "pos_embed") if own else found
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    own = [rule("reg_token", "register_tokens")]
-    gated = "blocks.0.mlp.w12.weight" in tensors or (
-        "blocks.0.mlp.fc1.weight" in tensors
-        and tensors["blocks.0.mlp.fc1.weight"].shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
-    )
-    if gated:
-        own += [
-            rule("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.w12.{p}"),
-            rule("blocks.{i}.mlp.fc2.{p}", "blocks.{i}.mlp.w3.{p}"),
-        ]
-    return own + [one for one in of_timm(tensors) if one.ours != "reg_token"]
+    return [
+        rule("reg_token", "register_tokens"),
+        rule("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.w12.{p}"),
+        rule("blocks.{i}.mlp.fc2.{p}", "blocks.{i}.mlp.w3.{p}"),
+        *(one for one in of_timm(tensors) if one.ours != "reg_token"),
+    ]
 
 
 def known(contents: Contents) -> Known:
@@ -73,5 +55,4 @@ dinov2 = Source(
     known,
     dropped={"mask_token": "it stands for hidden patches while pre-training only"},
     prepare=prepare,
-    finish=finish,
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.nn.family.rope import RotaryAttention
-from vitral.weights.architecture import IMAGENET, Known
+from vitral.weights.architecture import IMAGENET, Known, is_gated
 from vitral.weights.reading import Contents
 from vitral.weights.rotary import ANY_SIZE, MASKED, biases, rotary_of, with_key_biases, without_key_biases
 from vitral.weights.rules import Rule, rule
@@ -29,9 +29,7 @@ def rules(tensors: Tensors) -> list[Rule]:
         rule("patch_embed.proj.{p}", "embeddings.patch_embeddings.{p}"),
         rule("norm.{p}"),
     ]
-    fc2 = tensors.get("blocks.0.mlp.fc2.weight")
-    gated = fc2 is not None and tensors["blocks.0.mlp.fc1.weight"].shape[0] == 2 * fc2.shape[1]
-    gated = gated or any("gate_proj" in name for name in tensors)
+    gated = is_gated(tensors) or any("gate_proj" in name for name in tensors)
     inner = ("gate_proj", "up_proj") if gated else ("up_proj",)
     for layer in ("layer.{i}.", "model.layer.{i}."):
         qkv = [f"{layer}attention.{part}_proj" for part in "qkv"]
@@ -72,7 +70,7 @@ def writes(model: Any) -> dict[str, str]:
         "architectures": ["DINOv3ViTModel"],
         **hugging_face.sizes(model),
         "num_register_tokens": config["tokens"].get("reg_token", 0),
-        "use_gated_mlp": ours["blocks.0.mlp.fc1.weight"].shape[0] == 2 * ours["blocks.0.mlp.fc2.weight"].shape[1],
+        "use_gated_mlp": is_gated(ours),
         "rope_theta": RotaryAttention.base,
         "query_bias": True,
         "value_bias": True,

@@ -5,7 +5,7 @@ from typing import Any
 from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool
-from vitral.weights.architecture import IMAGENET, Known
+from vitral.weights.architecture import IMAGENET, Known, is_gated
 from vitral.weights.reading import Contents
 from vitral.weights.rotary import ANY_SIZE, biases, rotary_of, with_key_biases, without_key_biases
 from vitral.weights.rules import Rule, rule
@@ -25,8 +25,7 @@ def recognises(contents: Contents) -> bool:
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    fc1 = tensors.get("blocks.0.mlp.fc1.weight")
-    gated = fc1 is None or fc1.shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
+    gated = is_gated(tensors) or "blocks.0.mlp.fc1_g.weight" in tensors
     halves = rule(f"{LAYER}mlp.fc1.{{p}}", f"{LAYER}mlp.fc1_g.{{p}}", f"{LAYER}mlp.fc1_x.{{p}}")
     return [
         biases(*(f"{LAYER}attn.{part}_bias" for part in "qkv")),

@@ -1,4 +1,4 @@
-"""Hugging Face's ViT, DeiT, DINOv2 (with registers too) and SigLIP's image tower.
+"""Hugging Face's ViT, DeiT, MAE, I-JEPA, DINOv2 (with registers too) and SigLIP's image tower, or all of SigLIP.
 
 Their files spell names as transformers 4 did, also when version 5 writes them; version 5 spells them otherwise in
 memory. Both are read, the first is written. The `config.json` beside the weights says what the weights do not.
@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
@@ -20,15 +19,17 @@ from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.store.image_processor import RESAMPLE, as_transformers_says
-from vitral.weights.architecture import Known
+from vitral.weights.architecture import Known, is_gated
 from vitral.weights.reading import Contents
+from vitral.weights.registers import folded, unfolded
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
+from vitral.weights.sources.mae import DECODER
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
-
+TEXT = "it reads the words that SigLIP was trained to match images with"
 
 # What transformers' own configs say where a file's does not: epsilon and activation.
 DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
@@ -48,8 +49,7 @@ def recognises(contents: Contents) -> bool:
 def rules(tensors: Tensors) -> list[Rule]:
     if "patch_embed.proj.weight" in tensors:
         found = spelled(written_prefix(tensors), kind_of(tensors))
-        gated = tensors["blocks.0.mlp.fc1.weight"].shape[0] == 2 * tensors["blocks.0.mlp.fc2.weight"].shape[1]
-        return sorted(found, key=lambda one: not (gated and "mlp.weights_" in one.theirs[0]))
+        return sorted(found, key=lambda one: not (is_gated(tensors) and "mlp.weights_" in one.theirs[0]))
     return [one for kind in ("siglip", "dinov2", "vit") for one in spelled(prefix_of(tensors), kind)]
 
 
@@ -137,7 +137,7 @@ def prepare(theirs: Tensors) -> Tensors:
         found[table] = found[table][None]
     places, cls = f"{m}embeddings.position_embeddings", f"{m}embeddings.cls_token"
     if f"{m}embeddings.register_tokens" in found and places in found:
-        found |= {cls: found[cls] + found[places][:, :1], places: found[places][:, 1:]}
+        return folded(found, cls, places)
     return found
 
 
@@ -151,10 +151,7 @@ def finish(theirs: Tensors) -> Tensors:
     table, places = f"{m}embeddings.position_embedding.weight", f"{m}embeddings.position_embeddings"
     if table in found:
         found[table] = found[table][0]
-    if f"{m}embeddings.register_tokens" in found:
-        rows: Tensor = found[places]
-        found[places] = torch.cat([torch.zeros_like(rows[:, :1]), rows], dim=1)
-    return found
+    return unfolded(found, places) if f"{m}embeddings.register_tokens" in found else found
 
 
 def theirs_of(names: Mapping[str, Any]) -> str:
@@ -295,9 +292,9 @@ def writes(model: Any) -> dict[str, str]:
     if kind == "siglip":
         top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | said
     elif kind == "dinov2":
-        hidden = said["intermediate_size"]
-        gated = ours["blocks.0.mlp.fc1.weight"].shape[0] == 2 * hidden
-        own: dict[str, Any] = {"mlp_ratio": whole_ratio(config["embed_dim"], hidden, gated), "use_swiglu_ffn": gated}
+        gated = is_gated(ours)
+        ratio = whole_ratio(config["embed_dim"], said["intermediate_size"], gated)
+        own: dict[str, Any] = {"mlp_ratio": ratio, "use_swiglu_ffn": gated}
         own |= {"num_register_tokens": config["tokens"]["reg_token"]} if "reg_token" in ours else {}
         name, model_type = (
             ("Dinov2WithRegisters", "dinov2_with_registers") if "reg_token" in ours else ("Dinov2", "dinov2")
@@ -322,6 +319,8 @@ hugging_face = Source(
         "{m}embeddings.mask_token": "it stands for hidden patches while pre-training only",
         "{m}pooler.dense.{p}": "a layer of pre-training's, which their classifiers leave out too",
         "{m}embeddings.position_ids": "a count",
+        **dict.fromkeys(("decoder.{m}{p}", "decoder.mask_token", "decoder.decoder_pos_embed"), DECODER),
+        **dict.fromkeys(("text_model.{m}{p}", "logit_scale", "logit_bias"), TEXT),
     },
     prepare=prepare,
     finish=finish,

@@ -8,10 +8,9 @@ from vitral.base.errors import ConfigError
 from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import Config, Tensors
 from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of, preprocessor, size_in, square
-from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import TABLE, moved, swin_of, whole_tables
+from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source, whole_tables
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
 END = "relative_position_bias_table"
@@ -94,18 +93,24 @@ def writes(model: Any) -> dict[str, str]:
     return {"config.json": json.dumps(said | names, indent=2) + "\n"} | preprocessor(model)
 
 
-swin_hugging_face = Source(
+def unlike(config: Config) -> tuple[str, ...]:
+    does = "does not shift a map whose shorter side is one window, and fails for a shorter one"
+    return otherwise(
+        "transformers",
+        does,
+        config,
+        lambda rows, columns, w: smaller(rows, columns, w) or (rows != columns and w in (rows, columns)),
+    )
+
+
+swin_hugging_face = swin_source(
     "swin_hugging_face",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={
-        "{m}encoder.layers.{s}.blocks.{i}.attention.self.relative_position_index": BUFFER,
-        "{m}embeddings.mask_token": "it stands for hidden patches while pre-training only",
-    },
+    dropped=BUFFERS | {"{m}embeddings.mask_token": "it stands for hidden patches while pre-training only"},
     prepare=prepare,
     finish=finish,
-    settings=swin_of,
+    unlike=unlike,
     writes=writes,
 )

@@ -6,9 +6,8 @@ import re
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
-from vitral.weights.source import Source, Tensors
-from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import moved, swin_of, whole_tables
+from vitral.weights.source import Config, Tensors
+from vitral.weights.swin import moved, otherwise, swin_source, whole_tables
 from vitral.weights.swin import rules as shared
 
 MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
@@ -27,10 +26,6 @@ def prepare(theirs: Tensors) -> Tensors:
     return whole_tables(moved(theirs, MERGING, 1))
 
 
-def finish(theirs: Tensors) -> Tensors:
-    return moved(theirs, MERGING, -1)
-
-
 def known(contents: Contents) -> Known:
     return Known(
         preprocessing=IMAGENET | dict(crop=0.9),
@@ -38,17 +33,21 @@ def known(contents: Contents) -> Known:
     )
 
 
-swin_microsoft = Source(
+def unlike(config: Config) -> tuple[str, ...]:
+    does = "does not shift a map whose shorter side is at most one window, and fails where windows do not divide one"
+
+    def odd(rows: int, columns: int, window: int) -> bool:
+        least = min(window, rows, columns)
+        return bool(rows % least or columns % least) or (rows != columns and least in (rows, columns))
+
+    return otherwise("Microsoft's code", does, config, odd)
+
+
+swin_microsoft = swin_source(
     "swin_microsoft",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={
-        "layers.{s}.blocks.{i}.attn.relative_position_index": BUFFER,
-        "layers.{s}.blocks.{i}.attn_mask": BUFFER,
-    },
     prepare=prepare,
-    finish=finish,
-    settings=swin_of,
+    unlike=unlike,
 )

@@ -6,9 +6,9 @@ from vitral.base.errors import ConfigError
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import Config, Tensors
 from vitral.weights.sources.timm import check_arguments, config_of, pixels
-from vitral.weights.swin import check_windows, swin_of, whole_tables
+from vitral.weights.swin import SQUARE, check_windows, cut_off, otherwise, smaller, swin_source, whole_tables
 from vitral.weights.swin import rules as shared
 
 
@@ -26,6 +26,9 @@ def known(contents: Contents) -> Known:
     check_arguments(contents)
     if (pool := contents.config.get("global_pool", "avg")) != "avg":
         raise ConfigError(f"config.json says global_pool={pool!r}; Vitral's Swin reads the mean of its map ('avg').")
+    said = contents.config.get("model_args", {}).get("window_size")
+    if isinstance(said, list) and any(side != said[0] for side in said):
+        raise ConfigError(f"config.json says window_size={said}; {SQUARE}, in every stage.")
     found = pixels(contents, IMAGENET | dict(crop=0.9), "pixels of ImageNet's mean and deviation, the middle 0.9")
     if size := found.settings.get("img_size"):
         check_windows(contents.tensors, size)
@@ -44,19 +47,28 @@ def writes(model: Any) -> dict[str, str]:
     return config_of(model, "swin_tiny_patch4_window7_224", said, "head.fc")
 
 
-BUFFER = "a table of places that follows from the window"
+def unlike(config: Config) -> tuple[str, ...]:
+    def odd(rows: int, columns: int, window: int) -> bool:
+        """Padding of just a shift is the same tokens, before it or after it."""
+        same = (0, window - window // 2)
+        return any(side > window and side % window not in same for side in (rows, columns))
 
-swin_timm = Source(
+    does = "shifts a map before it pads it to whole windows"
+    return cut_off("timm", config) + otherwise("timm", does, config, odd)
+
+
+def told(config: Config) -> tuple[str, ...]:
+    does = "resamples the table of windows that are larger than a map when it loads it"
+    return otherwise("timm", does, config, smaller)
+
+
+swin_timm = swin_source(
     "swin_timm",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={
-        "layers.{s}.blocks.{i}.attn.relative_position_index": BUFFER,
-        "layers.{s}.blocks.{i}.attn_mask": BUFFER,
-    },
     prepare=whole_tables,
-    settings=swin_of,
+    unlike=unlike,
+    told=told,
     writes=writes,
 )

@@ -5,9 +5,8 @@ import re
 from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
-from vitral.weights.sources.swin_timm import BUFFER
-from vitral.weights.swin import TABLE, swin_of, whole_tables
+from vitral.weights.source import Config, Tensors
+from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_source, whole_tables
 
 BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
 MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
@@ -62,14 +61,18 @@ def known(contents: Contents) -> Known:
     )
 
 
-swin_torchvision = Source(
+def unlike(config: Config) -> tuple[str, ...]:
+    does = "pads a map to a whole window, and the padding is seen"
+    small = otherwise("torchvision", does, config, smaller)
+    return cut_off("torchvision", config) + small
+
+
+swin_torchvision = swin_source(
     "swin_torchvision",
     recognises,
     rules,
     known,
-    family="swin",
-    dropped={"blocks.{s}.{i}.attn.relative_position_index": BUFFER},
     prepare=prepare,
     finish=finish,
-    settings=swin_of,
+    unlike=unlike,
 )

@@ -1,0 +1,117 @@
+"""Where other libraries' Swin computes something else than ours, it is said; where nothing is said, it is the same."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_weights_in import CLASSES, hf_answer, hf_model, images_of
+
+from tiny import redraw
+from vitral.base.errors import ConfigError, StoreError
+from vitral.nn.family.swin import SwinTransformer
+from vitral.store.model import dress
+from vitral.weights.convert import write
+from vitral.weights.load import published
+
+timm = pytest.importorskip("benchmarks.peers").timm
+torchvision = pytest.importorskip("benchmarks.peers").torchvision
+transformers = pytest.importorskip("transformers")
+
+STAGES = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
+SIZES = [(32, 32), (48, 64), (32, 48), (24, 24), (28, 28), (30, 30), (36, 40), (40, 40), (32, 16)]
+FORMATS = ("timm", "hf", "torchvision")
+
+
+def apart(peer, ours, size):
+    """The largest difference over the largest answer in double precision; None if the peer cannot take this size."""
+    images = images_of(size)
+    with torch.no_grad():
+        expected = ours.double()(images)
+        try:
+            found = hf_answer(peer.eval().double()(images))
+        except RuntimeError:
+            return None
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def torchvisions(window=(4, 4)):
+    return torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], list(window), num_classes=CLASSES)
+
+
+def opened(folder, format):
+    """What the library itself makes of files that were written for it."""
+    if format == "timm":
+        return timm.create_model(f"local-dir:{folder}", pretrained=True)
+    if format == "hf":
+        return transformers.AutoModelForImageClassification.from_pretrained(folder, attn_implementation="sdpa")
+    peer, state = torchvisions(), load_file(folder / "model.safetensors")
+    index = {name: tensor for name, tensor in peer.state_dict().items() if name.endswith("relative_position_index")}
+    peer.load_state_dict(state | index)
+    return peer
+
+
+@pytest.mark.filterwarnings("ignore:.*non-contiguous", "ignore:.*non-tuple")  # of timm, where it resamples a table
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_written_is_the_same_model_or_a_note_says_where_not(format, size, tmp_path):
+    model = redraw(SwinTransformer(img_size=size, window_size=4, **STAGES))
+    _, notes = write(dress(model, list("abcde"), model.preprocessing, {}), tmp_path / "out", format)
+    odd = [note for note in notes if "computes something else" in note or "cuts off" in note]
+    found = apart(opened(tmp_path / "out", format), model, size)
+    assert (found is not None and found < 1e-9) != bool(odd), (found, notes)
+    assert all("32 x 32 and 64 x 64" in note for note in odd if "something else" in note)
+
+
+def peer_of(library, size):
+    """A library's own Swin for images of this size, as it saves it."""
+    if library == "timm":
+        return timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **STAGES)
+    if library == "torchvision":
+        return torchvisions()
+    config = transformers.SwinConfig(image_size=size, patch_size=4, window_size=4, num_labels=CLASSES)
+    config.update(dict(embed_dim=16, depths=[2, 2], num_heads=[2, 4]))
+    return hf_model("SwinForImageClassification", config)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 48), (24, 24), (40, 40), (16, 16), (30, 32)], ids=str)
+@pytest.mark.parametrize("library", ["timm", "torchvision", "transformers"])
+def test_what_is_read_is_the_same_model_or_it_is_said_where_not(library, size, tmp_path):
+    """timm's tables are cut to the maps of its own image size, and read exactly there."""
+    peer = redraw(peer_of(library, size))
+    if library == "transformers":
+        peer.save_pretrained(tmp_path)
+        ours = published(tmp_path)
+    else:
+        save_file(peer.state_dict(), tmp_path / "swin.safetensors")
+        ours = published(tmp_path / "swin.safetensors", trained_at=size)
+    said = [line for line in ours.provenance["assumed"] if "computes something else" in line or "cuts off" in line]
+    found = apart(peer, ours, size)
+    assert (found is not None and found < 1e-9) != bool(said), (found, said)
+
+
+def test_torchvision_cuts_off_what_vitral_pads(tmp_path):
+    """The last two pixels of 34: left out there, the beginning of a patch here."""
+    peer = redraw(torchvisions())
+    torch.save(peer.state_dict(), tmp_path / "swin.pth")
+    ours = published(tmp_path / "swin.pth", trained_at=34)
+    assert any("torchvision cuts off" in line for line in ours.provenance["assumed"])
+    images, one_more = images_of((34, 34)), (0, 2, 0, 2)
+    with torch.no_grad():
+        cut, whole = (model.double()(images) for model in (peer, ours))
+        torch.testing.assert_close(cut, ours(images[..., :32, :32]))
+        assert (cut - whole).abs().max() > 1e-3
+        torch.testing.assert_close(whole, ours(torch.nn.functional.pad(images, one_more)))
+
+
+@pytest.mark.parametrize("window", [(7, 14), (5, 13)], ids=["351 rows", "225 rows, as of windows of 8"])
+def test_torchvisions_windows_with_two_different_sides(window, tmp_path):
+    torch.save(torchvisions(window).state_dict(), tmp_path / "swin.pth")
+    with pytest.raises(StoreError, match="of no square window: Vitral's Swin has windows whose sides are the same"):
+        published(tmp_path / "swin.pth")
+
+
+def test_timms_windows_with_two_different_sides(tmp_path):
+    peer = timm.models.swin_transformer.SwinTransformer(img_size=260, patch_size=4, window_size=(5, 13), **STAGES)
+    save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {}, "model_args": {"window_size": [5, 13]}}')
+    with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has windows whose sides are the same"):
+        published(tmp_path)

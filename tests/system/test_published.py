@@ -1,0 +1,113 @@
+"""Published checkpoints at the command line: what was assumed of them is said, whatever is done with them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from shell import paint
+from tiny import tiny_vit
+from vitral.data.image import load_image
+from vitral.store.model import dress
+from vitral.weights.convert import write
+from vitral.weights.load import load
+
+FAILURE, USAGE = 1, 2
+LIGHTER = np.array([0.299, 0.587, 0.114])
+
+
+@pytest.fixture
+def published(tmp_path):
+    """The function that writes a small ViT as timm would, and gives its folder."""
+
+    def written(classes=("dark", "light"), **changes):
+        model = tiny_vit(**(dict(img_size=16, patch_size=4, num_classes=len(classes)) | changes))
+        write(dress(model, list(classes), model.preprocessing, {}), tmp_path / "out", "timm")
+        return tmp_path / "out"
+
+    return written
+
+
+def test_a_checkpoint_is_judged_on_data_that_is_named(vitral, published, photos):
+    folder = published()
+    answer = vitral("eval", folder, "--data", "photos", "--json").done()
+    assert "read as of timm" in answer.told and answer.json["n"] == 4
+    vitral("eval", folder).refused(USAGE, "does not say what it was trained on. Name the data: --data.")
+    paint(photos.parent / "birds", {"crow": 20, "swan": 230})
+    vitral("eval", folder, "--data", "birds").refused(
+        FAILURE, "birds has the classes crow, swan; the model knows dark, light.", "vitral train --init"
+    )
+
+
+def test_classes_in_another_order_are_the_same_classes(vitral, published, photos):
+    """The model's answers are its own, whatever order its classes have: what is right cannot depend on it."""
+    folder = published()
+    first = vitral("eval", folder, "--data", "photos", "--json").done().json
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"label_names": ["light", "dark"]}))
+    second = vitral("eval", folder, "--data", "photos", "--json").done().json
+    assert np.sum(first["confusion"]) == np.sum(second["confusion"]) == 4
+    assert second["confusion"] == first["confusion"][::-1]  # rows are what is there, and changed places
+    assert second["accuracy"] == pytest.approx(1 - first["accuracy"])
+
+
+def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
+    save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
+    answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "photos").done()
+    assert "assumed: pixels of ImageNet's mean and deviation" in answer.told
+    assert "assumed: classes in the order of photos's" in answer.told
+    vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "Say whose it is")
+    paint(photos.parent / "birds", {"crow": 20, "gull": 100, "swan": 230})
+    vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds").refused(
+        FAILURE, "birds has 3 classes; the model answers with 2."
+    )
+
+
+def test_features_cannot_be_judged(vitral, published, photos):
+    folder = published((), num_classes=0)
+    vitral("eval", folder, "--data", "photos").refused(USAGE, "no classes to judge", "vitral train --init")
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+def test_what_was_assumed_is_said_with_every_answer(vitral, photos, verb):
+    save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
+    answer = vitral(verb, "bare.safetensors,source=deit,num_heads=4", photos / "dark" / "0.png").done()
+    assert "read as of deit" in answer.told and "assumed: images of (16, 16)" in answer.told
+
+
+def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
+    """From its checkpoint to predicting, judging, explaining, and a start for another model."""
+    folder, image = published(in_channels=1), photos / "dark" / "0.png"
+    model = load(folder)
+    assert model.preprocessing.mean == model.preprocessing.std == (0.5,)
+    Image.fromarray(load_image(image)[:, :, ::-1]).resize((16, 16)).save("fits.png")
+    grey = torch.tensor(load_image("fits.png") @ LIGHTER, dtype=torch.float32)[None, None] / 127.5 - 1
+    with torch.no_grad():
+        expected = model(grey).softmax(1)[0]
+    answer = vitral("predict", folder, "fits.png", "--json").done()
+    assert "assumed: of an image its luminance" in answer.told
+    found = answer.json["predictions"][0]["classes"]
+    assert [found["dark"], found["light"]] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert vitral("eval", folder, "--data", "photos", "--json").done().json["n"] == 4
+    methods = ("attention", "chefer", "grad_cam", "input_gradient", "integrated_gradients", "occlusion", "rollout")
+    explained = vitral("explain", folder, image, "--method", *methods, "--json").done().json
+    assert len(explained["explained"]) == len(methods)
+    vitral("explain", folder, "--data", "photos", "--score", "--method", "rollout", "--n", 2).done()
+    vitral("train", "--init", folder, "--data", "photos", "--epochs", 1, "--batch-size", 8, "--out", "run").done()
+    assert load("run").preprocessing.mean == (0.5,) and load("run").config["in_channels"] == 1
+    assert vitral("eval", "run", "--json").done().json["n"] == 4
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_model_of_channels_that_no_image_has_is_refused(vitral, published, photos, channels):
+    folder, image = published(in_channels=channels), photos / "dark" / "0.png"
+    assert load(folder)(torch.zeros(1, channels, 16, 16)).shape == (1, 2)
+    words = ("eval", "--data", "photos"), ("predict", image), ("explain", image)
+    for verb, *more in words:
+        vitral(verb, folder, *more).refused(FAILURE, f"The model takes {channels} channels, and an image has three")
+    train = ("train", "--init", folder, "--data", "photos", "--batch-size", 8)
+    vitral(*train).refused(FAILURE, f"The model takes {channels} channels")
+    assert not (photos.parent / "runs").exists()
