@@ -1,7 +1,7 @@
 """Swin-T against torchvision's, timm's and Hugging Face's of the same weights, each at its best setting, interleaved.
 
 Linear maps are 71 to 81 % of a forward pass, where nobody can be faster than the library that multiplies matrices; so a
-forward pass is measured too with them packed for oneDNN (`nn.family.packed`): ours against the peer as it comes, and
+forward pass is measured too with them packed for oneDNN (`nn.packed`): ours against the peer as it comes, and
 against the peer packed by the same function, which tells how much of it is that function's.
 """
 
@@ -18,7 +18,7 @@ from benchmarks.paired import paired
 from benchmarks.peers import timm, torchvision
 
 import transformers  # isort: skip - torchvision first
-from vitral.nn.family.packed import packed
+from vitral.nn.packed import packed
 from vitral.weights.load import published
 
 BATCH, SIZE, FORWARDS, STEPS = 4, 224, 20, 12

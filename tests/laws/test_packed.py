@@ -10,7 +10,7 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import ConfigError
-from vitral.nn.family.packed import PackedLinear, packed
+from vitral.nn.packed import PackedLinear, packed
 from vitral.nn.family.swin import SwinTransformer
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
