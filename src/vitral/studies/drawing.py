@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitral.report.curves import curves_figure
+from vitral.report.beside import beside_figure
 from vitral.report.scaling import scaling_figure
 from vitral.report.studies import Row, dots_figure, lines_figure
 from vitral.studies.results import Results, interval_of
@@ -66,17 +66,23 @@ def points(places: Sequence[float], values: np.ndarray) -> np.ndarray:
     return np.array([(place, *interval_of(each)) for place, each in zip(places, values.T)])
 
 
-def scaling(places: Sequence[float], labels: Mapping[str, str], across: str, caption: str) -> Draw:
-    """Measures that are lists over `places`, a panel each, by the names they are given here; all axes logarithmic."""
+def scaling(places: Sequence[float], labels: Mapping[str, tuple[str, str]], across: str, caption: str) -> Draw:
+    """Measures that are positive lists over `places`, a panel each, by (label, unit); all axes logarithmic."""
 
     def draw(results: Results) -> tuple[Figure, str]:
         panels = {
-            label: {name: points(places, values) for name, values in series(results, measure).items()}
+            label: {name: growing(places, values) for name, values in series(results, measure).items()}
             for measure, label in labels.items()
         }
         return scaling_figure(panels, across), caption
 
     return draw
+
+
+def growing(places: Sequence[float], values: np.ndarray) -> np.ndarray:
+    """As `points`, of logarithms: the geometric mean and its interval."""
+    found = points(places, np.log(values))
+    return np.concatenate([found[:, :1], np.exp(found[:, 1:])], axis=1)
 
 
 def curves(
@@ -98,7 +104,7 @@ def curves(
             }
             for title, (measure, places) in panels.items()
         }
-        return curves_figure(found, label, across, marked=marked), caption
+        return beside_figure(found, label, across, marked=marked), caption
 
     return draw
 
@@ -118,7 +124,7 @@ def growth(panels: Mapping[str, str], label: str, across: str, at: Mapping[str, 
                 for arm in results.arms
             }
             found[title] = {arm: np.array(places) for arm, places in each.items() if places}
-        return curves_figure(found, label, across, log=True), caption
+        return beside_figure(found, label, across, log=True), caption
 
     return draw
 

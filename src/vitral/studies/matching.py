@@ -34,7 +34,7 @@ def size_of(model: str, settings: dict[str, Any], classes: int, image: tuple[int
 def counted(name: str, settings: str, classes: int, image: tuple[int, int]) -> Size:
     device = "cpu" if is_code(name) else "meta"  # a reader's own model may make tensors of its own
     with torch.device(device):
-        model = model_of(name, json.loads(settings), classes, image).to(device)
+        model = model_of(name, json.loads(settings), classes, image).to(device).requires_grad_(False)
         with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, *image, device=device))
     return Size(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)

@@ -155,7 +155,7 @@ def contents(results: Results) -> dict[str, Any]:
             "samples in all": f"{sum(trainings.values()):,}",
             "processor time": duration(sum(run["seconds"] for run in runs)),
         },
-        "pictures": [*(picture(draw(results)) for draw in study.figures), effects_picture(results)],
+        "pictures": [*(picture(draw(results)) for draw in study.figures), *effects_pictures(results)],
         "findings": [row_of(finding) for finding in results.findings],
         "done": done_words(results, budget.samples, budget.rates),
         "conditions": [
@@ -190,7 +190,8 @@ def picture(drawn: tuple[Any, str]) -> Picture:
     return Picture(png(figure), caption, caption)
 
 
-def effects_picture(results: Results) -> Picture:
+def effects_pictures(results: Results) -> list[Picture]:
+    """One, or none where no hypothesis could be decided."""
     rows: list[tuple[str, Row, float | None, float | None]] = []
     for finding in results.findings:
         decided, rule = finding.decided, finding.hypothesis.rule
@@ -204,7 +205,7 @@ def effects_picture(results: Results) -> Picture:
         "Each hypothesis' effect: grey dots are seeds, the bar is the interval of their mean, dashed lines are the "
     )
     caption += "borders of its rule."
-    return Picture(png(findings_figure(rows)), caption, caption)
+    return [Picture(png(findings_figure(rows)), caption, caption)] if rows else []
 
 
 def row_of(finding: Finding) -> dict[str, str]:
@@ -242,10 +243,12 @@ def regime_words(results: Results) -> str:
     sizes = [run["size"]["parameters"] for run in results.runs if "size" in run]
     data = sorted({condition.data.partition(":")[0] for condition in results.study.conditions if condition.data})
     samples = results.study.budgets[results.preset].samples
+    if not samples:
+        return "Nothing was trained: it is about this machine, and these sizes."
     about = f"models of {min(sizes):,} to {max(sizes):,} parameters" if sizes else "no model that came to its end"
-    learned = f", after {samples:,} samples a training" if samples else ", nothing trained"
     return (
-        f"Measured on {' and '.join(data)} with {about}{learned}: it says nothing about larger models or photographs."
+        f"Measured on {' and '.join(data)} with {about}, after {samples:,} samples a training: it says nothing about "
+        "larger models or photographs."
     )
 
 

@@ -1,5 +1,6 @@
 """Do the runs of some studies: those that are not there yet, in several processes, in whatever order they get done."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -38,13 +39,14 @@ class Plan:
 
     @property
     def rates(self) -> dict[str, float]:
-        """The learning rate that was best on validation data, for each arm."""
-        best: dict[str, tuple[float, float]] = {}
+        """The learning rate that was best on validation data, for each arm; of equally good ones, that nearest to 1."""
+        best: dict[str, tuple[float, float, float]] = {}
         for task in self.sweep:
             record = self.records[task.name]
             score = record["record"]["val_accuracy"] if record["status"] == "done" else -1.0
-            best[task.arm] = max(best.get(task.arm, (-2.0, 1.0)), (score, task.rate))
-        return {arm: rate for arm, (_, rate) in best.items()}
+            found = score, -abs(math.log(task.rate)), task.rate
+            best[task.arm] = max(best.get(task.arm, (-2.0, 0.0, 1.0)), found)
+        return {arm: rate for arm, (_, _, rate) in best.items()}
 
     @property
     def swept(self) -> bool:
@@ -74,7 +76,7 @@ def check_trainable(arm: Arm) -> None:
 
 def compare(study: Study, plan: Plan) -> None:
     """Raise `ConfigError` unless each arm that says nothing else is as large as the first, on each condition."""
-    tasks = [task for task in measured(study, plan.budget, {}) if task.seed == 0]
+    tasks = [task for task in measured(study, plan.budget, {}) if task.seed == 1]
     alike = {arm.name for arm in study.arms if not arm.unmatched}
     for condition in study.conditions:
         sizes = [(task.arm, task.size) for task in tasks if task.condition == condition.name and task.arm in alike]

@@ -96,8 +96,11 @@ def swept(study: Study, budget: Budget) -> Iterator[Task]:
 
 
 def measured(study: Study, budget: Budget, rates: Mapping[str, float]) -> Iterator[Task]:
-    """Every arm on every condition with every seed, each at its own rate."""
-    for seed in range(budget.seeds):
+    """Every arm on every condition with every seed, each at its own rate.
+
+    Seeds begin at 1: the seed of the sweep, and of whatever was tried before the rules were set, decides nothing.
+    """
+    for seed in range(1, budget.seeds + 1):
         for condition in study.conditions:
             for arm in study.arms:
                 if not budget.has(arm, condition):

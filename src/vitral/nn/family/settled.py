@@ -29,8 +29,9 @@ class SettledPool(MeanPool):
 
     def init_weights(self) -> None:
         """The blocks start as the identity, as the model's own do."""
-        for block in self.blocks:
-            nn.init.zeros_(block.mlp.fc2.weight)
+        for part in self.modules():
+            if isinstance(part, MLP):
+                nn.init.zeros_(part.fc2.weight)
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
         for block in self.blocks:

@@ -66,7 +66,7 @@ locality = Study(
         Fact(
             "A ViT on permuted patches, with its positions permuted alike, is the same function and has the same "
             "gradients; so is one on pixels permuted within patches, with its patch projection permuted alike.",
-            "tests/laws/test_studies.py",
+            "tests/laws/test_study_locality.py",
         ),
     ),
     published=(

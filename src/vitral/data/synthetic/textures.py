@@ -1,0 +1,173 @@
+"""`textures`: shapes that each have a texture of their own, so that either tells the class; and what tells them apart.
+
+In training the eight shapes and the eight textures go together. Asked with another `cue`, a set of the same seed shows
+the shape of one class with the texture of another (as Geirhos et al. 2019, "ImageNet-Trained CNNs Are Biased Towards
+Texture", §2), the shape without a texture, or the texture without a shape. Textures have two tones, each on half of
+their area: no colour gives the class away.
+
+Axes:  n images   y x pixels
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split
+from vitral.data.drawing import (
+    CHUNK,
+    REACH,
+    SHAPES,
+    Plane,
+    background,
+    check_knobs,
+    differing,
+    in_chunks,
+    opacity_of,
+    own_axes,
+    to_bytes,
+)
+
+CUES = ("both", "conflict", "shape", "texture")
+
+
+def stripes(down: float, right: float) -> Callable[[Plane, Plane, np.random.Generator], Plane]:
+    """Stripes across a direction, whose length is how often they come in a period."""
+    return lambda y, x, rng: np.sin(2 * np.pi * (down * y + right * x))
+
+
+def spots(width: float) -> Callable[[Plane, Plane, np.random.Generator], Plane]:
+    """Squares of so many periods, light or dark by chance."""
+
+    def drawn(y: Plane, x: Plane, rng: np.random.Generator) -> Plane:
+        rows, columns = (np.floor(axis / width).astype(int) for axis in (y, x))
+        cells = rng.integers(0, 2, (len(y), rows.max() + 1, columns.max() + 1)) - 0.5
+        return cells[np.arange(len(y))[:, None, None], rows, columns]
+
+    return drawn
+
+
+DIAGONAL = math.sqrt(0.5)
+# Rows and columns in periods -> positive for the light tone, negative for the dark.
+TEXTURES: dict[str, Callable[[Plane, Plane, np.random.Generator], Plane]] = {
+    "stripes lying": stripes(1, 0),
+    "stripes standing": stripes(0, 1),
+    "stripes falling": stripes(DIAGONAL, -DIAGONAL),
+    "stripes rising": stripes(DIAGONAL, DIAGONAL),
+    "checks": lambda y, x, rng: np.sin(2 * np.pi * y) * np.sin(2 * np.pi * x),
+    "wide stripes": stripes(0.25, 0.25),
+    "fine spots": spots(0.25),
+    "coarse spots": spots(0.75),
+}
+assert len(TEXTURES) == len(SHAPES)
+
+
+def textures(
+    size: int = 32,
+    n: int = 50_000,
+    smallest: float = 0.4,
+    largest: float = 0.45,
+    rotation: float = 15.0,
+    contrast: float = 0.5,
+    period: float = 4.0,
+    tone: float = 0.2,
+    noise: float = 0.02,
+    cue: str = "both",
+    seed: int = 0,
+) -> Dataset:
+    """`n` training images of `size` x `size` pixels, and 2,000 each to validate and to test.
+
+    The knobs: the side of a square of the shape's area, as a fraction of the image's, between `smallest` and `largest`;
+    `rotation` up to so many degrees either way, of the outline alone; `contrast`, the least distance between the
+    colours (RGB in 0..1) of shape and background; the textures' `period` in pixels, and how far their tones are from
+    the shape's colour, `tone`, in each channel; `noise`, its standard deviation.
+    `cue` is what tells the class: "both", "conflict" (the label is the shape's, and factor "texture" the texture's),
+    "shape" (of one colour), or "texture" (over the whole image).
+
+    Which texture a shape has is the seed's, the same for every cue. Raises `ConfigError` for values that cannot be
+    drawn.
+    """
+    knobs = dict(locals())
+    room = (0.5 - 1 / max(size, 8)) / REACH
+    rules = {
+        "16 <= size <= 512": 16 <= size <= 512,
+        "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
+        "0 < smallest <= largest <= 0.5": 0 < smallest <= largest <= 0.5,
+        f"largest <= {math.floor(100 * room) / 100} at this size": largest <= room or largest > 0.5,
+        "0 <= rotation <= 180": 0 <= rotation <= 180,
+        "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
+        "2 <= period <= 32": 2 <= period <= 32,
+        "0 < tone <= 0.5": 0 < tone <= 0.5,
+        "0 <= noise <= 1": 0 <= noise <= 1,
+        f"cue one of {', '.join(CUES)}": cue in CUES,
+        "seed >= 0": seed >= 0,
+    }
+    check_knobs("textures", knobs, rules)
+    own = np.random.default_rng([seed, len(TEXTURES)]).permutation(len(TEXTURES))
+
+    def chunk(rng: np.random.Generator) -> Split:
+        return draw(rng, own, size, (smallest, largest), rotation, contrast, period, tone, noise, cue)
+
+    return Dataset("textures", tuple(SHAPES), Preprocessing(size=(size, size)), partial(in_chunks, chunk, n, seed))
+
+
+def draw(
+    rng: np.random.Generator,
+    own: np.ndarray,
+    size: int,
+    sides: tuple[float, float],
+    rotation: float,
+    contrast: float,
+    period: float,
+    tone: float,
+    noise: float,
+    cue: str,
+) -> Split:
+    """Draw `CHUNK` images, the classes shared out evenly; `own` is the texture of each."""
+    labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
+    other = (labels + rng.integers(1, len(SHAPES), CHUNK)) % len(SHAPES)
+    worn = other if cue == "conflict" else labels  # the class whose texture it is
+    side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
+    reach = REACH * side + 1
+    centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
+    angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
+    paper = rng.random((CHUNK, 3), dtype=np.float32)
+    colour = differing(rng, paper, contrast)
+
+    sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, own[worn], size, period)
+    filled = colour[:, None, None] + np.float32(tone) * sign[..., None]
+    opacity = np.ones((CHUNK, size, size), np.float32)
+    if cue != "texture":
+        for label, distance in enumerate(SHAPES.values()):
+            mine = np.flatnonzero(labels == label)
+            u, v = own_axes(size, centre[:, mine], angle[mine], side[mine])
+            opacity[mine] = opacity_of(distance(u, v), side[mine])
+    image = background(rng, paper, size)
+    image += opacity[..., None] * (filled - image)
+    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
+    factors = {
+        "y": centre[1],
+        "x": centre[0],
+        "side": side,
+        "rotation": np.degrees(angle),
+        "colour": colour,
+        "background": paper,
+        "texture": worn,
+    }
+    return Split(to_bytes(image), labels, opacity > 0.5, factors)
+
+
+def signs(rng: np.random.Generator, which: np.ndarray, size: int, period: float) -> Float[np.ndarray, "n y x"]:
+    """Each image's texture, of -1 and 1, wherever it begins."""
+    begins = rng.random((2, len(which), 1, 1))
+    pixel = (np.arange(size) + 0.5) / period
+    y, x = np.broadcast_arrays(begins[0] + pixel[:, None], begins[1] + pixel)
+    found = np.empty((len(which), size, size), np.float32)
+    for number, texture in enumerate(TEXTURES.values()):
+        mine = np.flatnonzero(which == number)
+        if len(mine):
+            found[mine] = np.sign(texture(y[mine], x[mine], rng))
+    return found

@@ -1,0 +1,45 @@
+"""Which of several shapes a map marks: the mask always the right one, a map that knows nothing one by chance."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from vitral.data.synthetic.cued import cued
+from vitral.explain.measure import Case, Scene, share_of
+from vitral.explain.objects import covered
+from vitral.explain.scoring import prepared
+from vitral.studies.claims.attention_maps import right_object
+
+GRID = (6, 6)
+
+
+@pytest.fixture(scope="module")
+def case():
+    data = cued(n=500, objects=2, smallest=0.27, largest=0.28)
+    split = data.train
+    scene = Scene(split, partial(prepared, data.preprocessing, torch.device("cpu")))
+    return Case(
+        torch.nn.Identity(), torch.empty(500, 3, 48, 48), split.labels, split.masks, lambda *_: np.empty(0), {}, scene
+    )
+
+
+def test_the_mask_is_right_and_what_is_beside_it_wrong(case):
+    mask = share_of(case.masks, GRID)
+    assert (right_object(mask, case) == 1).all()
+    assert (right_object(-mask, case) == 0).all()
+
+
+def test_a_map_that_is_the_same_everywhere_knows_half(case):
+    assert (right_object(np.ones((500, *GRID)), case) == 0.5).all()
+
+
+def test_noise_is_right_half_of_the_time(case):
+    noise = np.random.default_rng(0).random((500, *GRID))
+    assert right_object(noise, case).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_both_shapes_alike_are_no_answer(case):
+    both = covered(case.scene.split, GRID).sum(axis=1)
+    assert right_object(both, case).mean() == pytest.approx(0.5, abs=0.1)

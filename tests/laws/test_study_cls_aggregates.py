@@ -1,0 +1,53 @@
+"""Cutting the class token off: nothing else changes, and where it never reads it knows no image."""
+
+import pytest
+import torch
+from torch import nn
+
+from vitral import create
+from vitral.explain.watch import watch
+from vitral.studies.claims.cls_aggregates import DEPTH, accuracy, means, unread
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = create("vit_nano_patch8_48", num_classes=5)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model.double().eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(6, 3, 48, 48, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def cut(model, images, layers):
+    with torch.no_grad(), watch(model, rows=[0], edit=unread(layers)) as seen:
+        return model(images), seen
+
+
+def test_cut_off_everywhere_it_leads_to_the_same_answer_for_every_image(model, images):
+    answers, _ = cut(model, images, range(DEPTH))
+    assert (answers - answers[0]).abs().max() < 1e-12
+    with torch.no_grad():
+        assert (model(images) - model(images)[0]).abs().max() > 1e-3
+
+
+def test_cut_nowhere_nothing_changes(model, images):
+    with torch.no_grad():
+        assert (cut(model, images, [])[0] - model(images)).abs().max() < 1e-12
+
+
+def test_where_it_is_cut_off_it_reads_itself_alone(model, images):
+    _, seen = cut(model, images, [1])
+    for number, layer in enumerate(seen.layers):
+        own = layer.rows([0])[:, :, 0, 0]
+        assert ((own - 1).abs().max() < 1e-12) == (number == 1)
+
+
+def test_accuracy_is_of_the_cut_model_and_means_are_of_each_block(model, images):
+    labels = cut(model, images, [0])[0].argmax(dim=1)
+    assert accuracy(model, images, labels, [0]) == 1
+    assert [tuple(one.shape) for one in means(model, images)] == [(6, 64)] * DEPTH
