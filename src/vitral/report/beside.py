@@ -27,8 +27,6 @@ def beside_figure(
     figure = sheet(8.8, 3.1)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (title, series) in zip(axes, panels.items()):
-        for place in marked:
-            axis.axvline(place, color=FAINT, lw=0.8, ls="--", alpha=0.7)
         for name, points in series.items():
             number = names.index(name)
             colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
@@ -41,6 +39,11 @@ def beside_figure(
             axis.set_xscale("log", base=2)
             axis.set_xticks(places, [f"{place:,.0f}" for place in places])
             axis.minorticks_off()
+        else:
+            axis.set_xticks(places[:: max(1, len(places) // 4)])
+        for place in marked:
+            if places and places[0] <= place <= places[-1]:
+                axis.axvline(place, color=FAINT, lw=0.8, ls="--", alpha=0.7)
         axis.set(title=title, xlabel=across)
         axis.grid(color=FAINT, lw=0.4, alpha=0.4)
     every = [value for series in panels.values() for points in series.values() for value in points[:, 1]]
