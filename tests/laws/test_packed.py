@@ -10,8 +10,8 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import ConfigError
-from vitral.nn.packed import PackedLinear, packed
 from vitral.nn.family.swin import SwinTransformer
+from vitral.nn.packed import PackedLinear, packed
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
 

@@ -11,9 +11,9 @@ from vitral.data.synthetic.pairs import EVERY, alphabet, by_distance, grey, lit,
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition
-from vitral.nn.family.settled import SettledPool, SettledPool2, SettledPool3
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
+from vitral.studies.settled import SettledPool, SettledPool2, SettledPool3
 
 SIDE, PATCH = 7, 4
 POOLS = {0: SettledPool, 1: SettledPool, 2: SettledPool2, 3: SettledPool3}

@@ -9,12 +9,12 @@ import torch
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.normed_rope import QKNormRotary
 from vitral.nn.family.position import NoPosition, waves
-from vitral.nn.family.wide_start import WideStart
 from vitral.nn.zoo import create
 from vitral.report.positions import similarity
 from vitral.report.similar import mosaic
 from vitral.studies.changes import permuted_patches
 from vitral.studies.claims.positions import follows
+from vitral.studies.wide_start import WideStart
 
 SIDE = 6
 

@@ -95,8 +95,13 @@ def model_of(name: str, settings: Mapping[str, Any], classes: int, size: tuple[i
     """A model of the zoo with some settings, or the reader's own."""
     if is_code(name):
         return from_code(name, classes, size)
-    parts = {key: at_path(value, within="nn") if is_path(value) else value for key, value in settings.items()}
+    parts = {key: part_at(value) if is_path(value) else value for key, value in settings.items()}
     return create(name, **(dict(num_classes=classes, img_size=size) | parts))
+
+
+def part_at(path: str) -> Any:
+    """A part of the models', or one that only a study needs."""
+    return at_path(path, within="studies" if path.startswith("studies.") else "nn")
 
 
 def is_path(value: Any) -> bool:

@@ -20,7 +20,6 @@ from vitral.data.dataset import Dataset
 from vitral.nn.family.normed_rope import QKNormRotary
 from vitral.nn.family.position import NoPosition, SinCosPosition
 from vitral.nn.family.resample import resampled
-from vitral.nn.family.wide_start import WideStart
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.report.positions import similarity
@@ -33,6 +32,7 @@ from vitral.studies.results import Results
 from vitral.studies.rules import Beyond
 from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
 from vitral.studies.training import Trained, data_of, first, model_of
+from vitral.studies.wide_start import WideStart
 from vitral.train.metrics import predict_split
 
 SMALL_BATCH = dict(batch_size=32)  # a table that starts near zero moves by the step, so there must be many
