@@ -15,9 +15,10 @@ GUIDE = (ROOT / "docs" / "how-to" / "add-a-study.md").read_text(encoding="utf-8"
 
 
 def test_a_new_study_is_one_file(tmp_path, isolated):
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    blocks = re.findall(r"```(\w*)\n(.*?)```", GUIDE, re.DOTALL)
+    (code,) = (text for language, text in blocks if language == "python")
     (place,) = re.findall(r"Save it as `src/(vitral/studies/claims/\w+\.py)`", GUIDE)
-    commands = [line for block in re.findall(r"```\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
+    commands = [line for language, text in blocks if not language for line in text.splitlines()]
     assert commands[:2] == ["vitral study list", "vitral study run needs_positions --preset smoke"]
 
     shutil.copytree(Path(vitral.__file__).parent, tmp_path / "vitral", ignore=shutil.ignore_patterns("__pycache__"))

@@ -133,7 +133,7 @@ def reported(home: Path, options: Options) -> dict[str, Any]:
     from vitral.studies.study import studies
 
     every = []
-    for study in studies().values():
+    for study in (one for one in studies().values() if options.data is None or one.own_data):
         found = gathered(asked(study, options.data, options.model), options.preset, home)
         if found is not None:
             write_study(found, home)
