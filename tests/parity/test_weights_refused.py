@@ -13,8 +13,12 @@ from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.position import PatchPosition
+from vitral.nn.head import CLSPool
 from vitral.weights.convert import write
 from vitral.weights.load import published
+from vitral.weights.sources.timm import NAMED
+
+SWIN = "swin_tiny_patch4_window7_224"
 
 
 def saved(peer, folder, **config):
@@ -33,11 +37,55 @@ def saved(peer, folder, **config):
         ({}, dict(model_args=dict(act_layer="relu")), "act_layer='relu'"),
         ({}, dict(model_args=dict(norm_layer="rmsnorm")), "norm_layer='rmsnorm'"),
         ({}, dict(model_args=dict(pool_include_prefix=True)), "pool_include_prefix=True"),
+        ({}, dict(model_args=dict(global_pool="")), "global_pool=''"),
+        ({}, dict(model_args=dict(attn_layer="diff")), "attn_layer='diff'"),
     ],
 )
 def test_timms_other_settings(changes, config, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         published(saved(timm_vit((32, 32), **changes), tmp_path, **config), num_heads=4)
+
+
+# Names of timm's that are read, each of them with its own arguments, and what it looks like that they have in common.
+READ = timm.list_models(module="vision_transformer") + timm.list_models(module="deit")
+READ = [name for name in READ if NAMED.fullmatch(name)]
+LITTLE = dict(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_timms_names_say_is_heard(name, tmp_path):
+    """As timm's `save_for_hf` writes it: the name, and only the arguments that are not the name's."""
+    peer = redraw(timm.create_model(name, **LITTLE))
+    timm.models.save_for_hf(peer, tmp_path)
+    found = published(tmp_path)
+    with torch.no_grad():
+        expected = peer(images := images_of((32, 32)).float())
+        torch.testing.assert_close(found(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_rpn_224", "cait_xxs24_224", "vit_base_patch16_clip_224"])
+def test_timms_other_architectures(name, tmp_path):
+    timm.models.save_for_hf(redraw(timm.create_model(name, **(LITTLE | dict(img_size=32)))), tmp_path)
+    with pytest.raises(StoreError, match=f"config.json names the architecture '{name}'"):
+        published(tmp_path)
+
+
+def test_timms_swin_that_shifts_whatever_the_map(tmp_path):
+    sizes = dict(img_size=32, window_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 4))
+    timm.models.save_for_hf(redraw(timm.create_model(SWIN, **sizes, always_partition=True)), tmp_path)
+    with pytest.raises(ConfigError, match="always_partition=True"):
+        published(tmp_path)
+
+
+def test_several_class_tokens_without_a_config(tmp_path):
+    peer = hf_model("PixioModel", hf("Pixio", image_size=32))
+    peer.save_pretrained(tmp_path)
+    with pytest.raises(StoreError, match="model_type='pixio'"):
+        published(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(StoreError, match="8 class tokens, and how they are read"):
+        published(tmp_path, num_heads=4)
+    assert published(tmp_path, num_heads=4, pool=CLSPool).config["tokens"] == {"cls_token": 8}
 
 
 def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
@@ -64,14 +112,14 @@ def test_timms_swin_with_other_windows_in_each_stage(tmp_path):
     build = timm.models.swin_transformer.SwinTransformer
     peer = build(img_size=128, patch_size=4, window_size=(4, 4, 8, 4), **sizes)
     with pytest.raises(StoreError, match="Stage 0 has windows of 4, others of 8"):
-        published(saved(redraw(peer), tmp_path, pretrained_cfg={"input_size": [3, 128, 128]}))
+        published(saved(redraw(peer), tmp_path, architecture=SWIN, pretrained_cfg={"input_size": [3, 128, 128]}))
 
 
 def test_timms_swin_of_another_pool(tmp_path):
     sizes = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
     peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **sizes)
     with pytest.raises(ConfigError, match="global_pool='max'"):
-        published(saved(redraw(peer), tmp_path, global_pool="max"))
+        published(saved(redraw(peer), tmp_path, architecture=SWIN, global_pool="max"))
 
 
 def test_hugging_faces_dinov3_gated_by_another_function(tmp_path):
@@ -121,6 +169,8 @@ OTHERS = {
     "OWL-ViT": ("OwlViTVisionModel", "OwlViTVisionConfig"),
     "BEiT": ("BeitModel", "BeitConfig"),
     "a ViT of films": ("VideoMAEModel", "VideoMAEConfig"),
+    "Pixio": ("PixioModel", "PixioConfig"),
+    "MSN": ("ViTMSNModel", "ViTMSNConfig"),
     "Swin v2": ("Swinv2Model", "Swinv2Config"),
 }
 
@@ -135,7 +185,9 @@ def test_models_with_nearly_the_same_names(name, config, tmp_path):
     swin = dict(embed_dim=16, depths=[1, 1], num_heads=[1, 2], window_size=2)
     said = whole if name in ("CLIPModel", "Siglip2Model") else swin if "Swin" in name else vision
     getattr(transformers, name)(getattr(transformers, config)(**said)).save_pretrained(tmp_path)
-    words = "no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
+    words = (
+        "model_type=|no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
+    )
     with pytest.raises(StoreError, match=words):
         published(tmp_path)
 

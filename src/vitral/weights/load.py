@@ -33,7 +33,7 @@ DEDUCED = {
     "img_size": "images of {}, for a square grid of patches",
 }
 FREE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # what may differ from the checkpoint
-UNSEEN = ("num_heads", "img_size", "position")  # what no tensor says, and without which sizes cannot be read
+UNSEEN = ("num_heads", "img_size", "position", "pool")  # what no tensor says, and without which sizes cannot be read
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")  # of checkpoints, by which a missing one is told from a run
 PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
 
@@ -202,6 +202,7 @@ def only_reading(contents: Contents, source: str | None, overrides: Mapping[str,
 
 def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> Reading:
     """A checkpoint in the names of one source. Raises `StoreError` for tensors that have no place."""
+    known = known_of(source, contents)
     theirs = source.prepare(contents.tensors)
     ours, used = inward(source.rules(theirs), theirs)
     left = [name for name in theirs if name not in used]
@@ -213,7 +214,6 @@ def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> R
             f"{contents.path}, read as of {source.name}, has tensors that have no place in the model: "
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
         )
-    known = known_of(source, contents)
     said = known.settings | dict(overrides)
     contradicted(known.settings, overrides)
     contradicted(source.settings(ours, {key: said[key] for key in UNSEEN if key in said}), overrides)

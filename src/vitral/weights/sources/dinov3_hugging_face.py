@@ -13,6 +13,7 @@ from vitral.weights.source import Source, Tensors
 from vitral.weights.sources import hugging_face
 
 QUERIES, KEYS = "attention.q_proj.bias", "attention.k_proj.bias"
+TYPES = ("dinov3_vit",)
 
 
 def recognises(contents: Contents) -> bool:
@@ -54,7 +55,7 @@ def known(contents: Contents) -> Known:
         )
     if not said:
         return Known(preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation", ANY_SIZE))
-    found = hugging_face.known(contents)
+    found = hugging_face.known(contents, TYPES)
     if not found.preprocessing:
         return Known(found.settings, IMAGENET, found.classes, ("pixels of ImageNet's mean and deviation",))
     return Known(found.settings, found.preprocessing, found.classes, found.assumed)

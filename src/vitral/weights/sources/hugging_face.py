@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.block import LayerNorm5, LayerNorm12
@@ -33,6 +33,8 @@ TEXT = "it reads the words that SigLIP was trained to match images with"
 
 # What transformers' own configs say where a file's does not: epsilon and activation.
 DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
+# What a `config.json` with these names may call its model.
+TYPES = ("vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
@@ -161,8 +163,18 @@ def theirs_of(names: Mapping[str, Any]) -> str:
     return "dinov2" if any(name.endswith("layer_scale1.lambda1") for name in names) else "vit"
 
 
-def known(contents: Contents) -> Known:
+def check_type(contents: Contents, *types: str) -> None:
+    """Raise `StoreError` if `config.json` says another `model_type`: transformers computes something else then."""
+    if (found := contents.config.get("model_type")) is not None and found not in types:
+        raise StoreError(
+            f"config.json says model_type={found!r}, which may compute something else with the same tensors; with "
+            f"these names Vitral knows {', '.join(types)}."
+        )
+
+
+def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
     """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what Vitral has no part for."""
+    check_type(contents, *types)
     said = contents.config
     said = said.get("vision_config", said) if "hidden_size" not in said else said
     if "classifier.weight" in contents.tensors and any(name.endswith("head.probe") for name in contents.tensors):

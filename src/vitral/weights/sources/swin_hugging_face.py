@@ -9,7 +9,7 @@ from vitral.weights.architecture import Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Config, Tensors
-from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of, preprocessor, size_in, square
+from vitral.weights.sources.hugging_face import PATCHES, check_type, pixels, prefix_of, preprocessor, size_in, square
 from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source, whole_tables
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
@@ -61,6 +61,7 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def known(contents: Contents) -> Known:
+    check_type(contents, "swin")
     for key, able in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
         if (found := contents.config.get(key, able)) != able:
             raise ConfigError(f"config.json says {key}={found!r}; Vitral's Swin has {able}.")

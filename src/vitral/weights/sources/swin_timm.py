@@ -1,5 +1,6 @@
 """timm's Swin: patches are merged at the start of a stage."""
 
+import re
 from typing import Any
 
 from vitral.base.errors import ConfigError
@@ -7,9 +8,11 @@ from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
 from vitral.weights.source import Config, Tensors
-from vitral.weights.sources.timm import check_arguments, config_of, pixels
+from vitral.weights.sources.timm import SIZES, TOLD, check_arguments, check_named, config_of, pixels
 from vitral.weights.swin import SQUARE, check_windows, cut_off, otherwise, smaller, swin_source, whole_tables
 from vitral.weights.swin import rules as shared
+
+NAMED = re.compile(r"swin_(tiny|small|base|large)_patch\d+_window\d+_\d+|swin_s3_(tiny|small|base)_\d+")
 
 
 def recognises(contents: Contents) -> bool:
@@ -23,7 +26,8 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def known(contents: Contents) -> Known:
-    check_arguments(contents)
+    check_named(contents, NAMED, "swin_tiny_patch4_window7_224")
+    check_arguments(contents, SIZES | TOLD | {"depths", "window_size", "strict_img_size", "head_dim"})
     if (pool := contents.config.get("global_pool", "avg")) != "avg":
         raise ConfigError(f"config.json says global_pool={pool!r}; Vitral's Swin reads the mean of its map ('avg').")
     said = contents.config.get("model_args", {}).get("window_size")
