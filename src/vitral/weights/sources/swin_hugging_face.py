@@ -10,7 +10,7 @@ from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Config, Tensors
 from vitral.weights.sources.hugging_face import PATCHES, check_type, pixels, prefix_of, preprocessor, size_in, square
-from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source, whole_tables
+from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
 END = "relative_position_bias_table"
@@ -23,11 +23,11 @@ def recognises(contents: Contents) -> bool:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Mergings at the start of the next stage; tables by the name that ours have, so that they can be made whole."""
+    """Mergings at the start of the next stage; tables by the name that ours have."""
     found = {
         re.sub(rf"attention\.(?:self|relative_position_bias)\.{END}$", TABLE, name): t for name, t in theirs.items()
     }
-    return whole_tables(moved(found, MERGING, 1))
+    return moved(found, MERGING, 1)
 
 
 def finish(theirs: Tensors) -> Tensors:
