@@ -263,3 +263,20 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     assumed = published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
     for words in ("3 heads", "square grid", "the class token is read", "deviation 0.5"):
         assert any(words in line for line in assumed), words
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (dict(image_std=["a", 1, 1]), r"image_std=\['a', 1, 1\]"),
+        (dict(image_mean=[0.5, 0.5]), r"image_mean=\[0.5, 0.5\].*1 or 3 numbers"),
+        (dict(rescale_factor=0), "rescale_factor=0"),
+        (dict(rescale_factor="1/255"), "rescale_factor=1/255"),
+    ],
+    ids=str,
+)
+def test_cards_that_no_library_wrote(card, message, tmp_path):
+    hf_model("ViTModel", hf("ViT", image_size=32)).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(card))
+    with pytest.raises(StoreError, match=message):
+        published(tmp_path)

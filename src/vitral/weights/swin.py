@@ -129,7 +129,7 @@ def whole_tables(ours: Tensors, known: Mapping[str, Any]) -> dict[str, Tensor]:
     for window in range(1, most + 1):
         sides = {name: sides_of(table, maps[stages[name]], window) for name, table in tables.items()}
         if all(sides.values()):
-            return {**ours, **{name: grown(table, *sides[name], window) for name, table in tables.items()}}
+            return {**ours, **{name: grown(table, sides[name], window) for name, table in tables.items()}}
     window = max(map(side_of, tables.values()))
     name = next(name for name, table in tables.items() if not sides_of(table, maps[stages[name]], window))
     raise StoreError(f"Stage {stages[name]} has windows of {side_of(tables[name])}, others of {window}: not read.")
@@ -142,9 +142,9 @@ def sides_of(table: Tensor, own: tuple[int, int], window: int) -> tuple[int, ...
     return next((cut for cut in cuts if (2 * cut[0] - 1) * (2 * cut[1] - 1) == len(table)), ())
 
 
-def grown(table: Tensor, rows: int, columns: int, window: int) -> Tensor:
-    """A table of windows of (rows, columns) in the middle of that of whole ones."""
-    side = 2 * window - 1
+def grown(table: Tensor, sides: Sequence[int], window: int) -> Tensor:
+    """A table of windows of these sides in the middle of that of whole ones."""
+    (rows, columns), side = sides, 2 * window - 1
     whole = torch.zeros(side, side, table.shape[1], dtype=table.dtype)
     own = table.reshape(2 * rows - 1, 2 * columns - 1, -1)
     whole[window - rows : side - window + rows, window - columns : side - window + columns] = own

@@ -27,6 +27,7 @@ from vitral.weights.source import Source, Tensors
 from vitral.weights.sources.mae import DECODER
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
+WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
 TEXT = "it reads the words that SigLIP was trained to match images with"
@@ -216,7 +217,8 @@ def pixels(contents: Contents, size: tuple[int, int] | None) -> tuple[dict[str, 
     said = contents.beside("preprocessor_config.json")
     if not said:
         return {}, ("pixels of mean and deviation 0.5, bicubic, since there is no preprocessor_config.json",)
-    found = asdict(as_transformers_says(said, size))
+    kernel = next(tensor for name, tensor in contents.tensors.items() if name.endswith((*PATCHES, WEIGHT)))
+    found = asdict(as_transformers_says(said, size, kernel.shape[1]))
     return {key: value for key, value in found.items() if key != "size"}, ()
 
 
