@@ -1,11 +1,12 @@
 """What a library can be told to compute, and Vitral has no part for, is refused instead of read as something else."""
 
 import json
+import re
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit
+from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit, transformers
 from test_weights_out import REGISTERS, TO_HF, ours
 
 from tiny import redraw
@@ -279,4 +280,64 @@ def test_cards_that_no_library_wrote(card, message, tmp_path):
     hf_model("ViTModel", hf("ViT", image_size=32)).save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(card))
     with pytest.raises(StoreError, match=message):
+        published(tmp_path)
+
+
+def of_kind(kind, folder):
+    """A ViT or a Swin of Hugging Face's, or a ViT of timm's; and what its config says of sizes."""
+    if kind == "timm":
+        timm.models.save_for_hf(redraw(timm.create_model("vit_base_patch16_224", **LITTLE)), folder)
+        return "model_args"
+    sizes = dict(embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, patch_size=4)
+    config = transformers.SwinConfig(image_size=32, **sizes) if kind == "Swin" else hf("ViT", image_size=32)
+    hf_model(f"{kind}Model", config).save_pretrained(folder)
+    return None
+
+
+def with_config(folder, inside, change):
+    config = json.loads((folder / "config.json").read_text())
+    (config if inside is None else config[inside]).update(change)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *(("Swin", dict(image_size=size)) for size in ("32", [32], [32, 32, 32], -32, 0, True)),
+        ("Swin", dict(depths=2)),
+        ("Swin", dict(depths=["2", 2])),
+        ("ViT", dict(num_attention_heads="4")),
+        ("ViT", dict(num_attention_heads=0)),
+        ("ViT", dict(hidden_size="32")),
+        ("timm", dict(img_size="32")),
+        ("timm", dict(patch_size=[8])),
+        ("timm", dict(num_heads="2")),
+    ],
+    ids=str,
+)
+def test_sizes_of_another_kind(kind, change, tmp_path):
+    with_config(tmp_path, of_kind(kind, tmp_path), change)
+    ((word, value),) = change.items()
+    with pytest.raises(StoreError, match=re.escape(f"config.json says {word}={value!r}, which should be ")):
+        published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("Swin", dict(patch_size=2), "patch_size=(2, 2), but the tensors are of patch_size=(4, 4)"),
+        ("Swin", dict(depths=[2, 4]), "depths=(2, 4), but the tensors are of depths=(2, 2)"),
+        ("Swin", dict(window_size=7), "window_size=7, but the tensors are of window_size=4"),
+        ("Swin", dict(num_heads=[4, 8]), "num_heads=(4, 8), but the tensors are of num_heads=(2, 4)"),
+        ("Swin", dict(embed_dim=24), "embed_dim=24, but the tensors are of embed_dim=16"),
+        ("ViT", dict(hidden_size=64), "embed_dim=64, but the tensors are of embed_dim=32"),
+        ("ViT", dict(num_hidden_layers=5), "depth=5, but the tensors are of depth=2"),
+        ("ViT", dict(num_channels=1), "in_channels=1, but the tensors are of in_channels=3"),
+        ("timm", dict(depth=5), "depth=5, but the tensors are of depth=1"),
+        ("timm", dict(in_chans=1), "in_channels=1, but the tensors are of in_channels=3"),
+    ],
+)
+def test_configs_that_contradict_the_tensors(kind, change, message, tmp_path):
+    with_config(tmp_path, of_kind(kind, tmp_path), change)
+    with pytest.raises(StoreError, match=re.escape(f"config.json says {message}.")):
         published(tmp_path)

@@ -35,6 +35,7 @@ class Known:
     """What a source knows of a checkpoint besides its tensors; `settings` are sizes and parts of the model.
 
     `assumed` says in words what was taken for granted; `resampling` is how positions are made to fit another grid.
+    `claims` are settings that the tensors say too, and must be of.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Known:
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     resampling: str = "timm"
+    claims: dict[str, Any] = field(default_factory=dict)
 
 
 def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """DINOv3 as timm saves it: the names of its EVA models, biases of queries and values apart."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from vitral.nn.family.mlp import SwiGLU
@@ -45,7 +46,7 @@ def known(contents: Contents) -> Known:
     timm.check_named(contents, NAMED, "vit_small_patch16_dinov3")
     timm.check_arguments(contents, timm.SIZES | timm.TOLD | {"num_reg_tokens", "swiglu_mlp", "swiglu_align_to"})
     pool = POOLS[timm.pool_said(contents) or "token"]
-    return Known(found.settings | heads | dict(pool=pool), found.preprocessing, found.classes, found.assumed)
+    return replace(found, settings=found.settings | heads | dict(pool=pool))
 
 
 def writes(model: Any) -> dict[str, str]:

@@ -20,6 +20,7 @@ from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.store.image_processor import RESAMPLE, as_transformers_says
 from vitral.weights.architecture import Known, is_gated
+from vitral.weights.claims import checked, claimed
 from vitral.weights.reading import Contents
 from vitral.weights.registers import folded, unfolded
 from vitral.weights.rules import Rule, rule
@@ -182,6 +183,7 @@ def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
         raise ConfigError(
             "SiglipForImageClassification reads the mean of the patches beside a pool: it is not read yet."
         )
+    checked(said)
     eps, activation = DEFAULTS[theirs_of(contents.tensors)]
     if not said:
         words = f"LayerNorm's epsilon {eps} and {activation}, as transformers' {theirs_of(contents.tensors)}"
@@ -200,7 +202,7 @@ def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
     labels = contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    return Known(settings, prepared, classes, assumed, resampling="hugging_face")
+    return Known(settings, prepared, classes, assumed, "hugging_face", claimed(said))
 
 
 def size_in(said: Mapping[str, Any]) -> tuple[int, int] | None:

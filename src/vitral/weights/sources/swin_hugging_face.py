@@ -6,6 +6,7 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.weights.architecture import Known
+from vitral.weights.claims import checked, claimed
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Config, Tensors
@@ -65,10 +66,12 @@ def known(contents: Contents) -> Known:
     for key, able in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
         if (found := contents.config.get(key, able)) != able:
             raise ConfigError(f"config.json says {key}={found!r}; Vitral's Swin has {able}.")
-    size, labels = size_in(contents.config), contents.config.get("id2label", {})
+    said = checked(contents.config)
+    size, labels = size_in(said), contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    return Known(dict(img_size=size) if size else {}, prepared, classes, assumed)
+    claims = claimed(said, "hidden_size")  # of the last stage, which they write beside the first's
+    return Known(dict(img_size=size) if size else {}, prepared, classes, assumed, claims=claims)
 
 
 def writes(model: Any) -> dict[str, str]:

@@ -14,6 +14,7 @@ from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.patch import pair
 from vitral.weights.architecture import HALVES, Known
+from vitral.weights.claims import checked, claimed
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
@@ -81,7 +82,8 @@ def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
     """Pixels, classes and image size of timm's own `config.json`; without one, those of bare files, in words."""
     said = contents.config.get("pretrained_cfg", {})
     size, crop = said.get("input_size", (0, 0, 0))[1:], said.get("crop_pct")
-    size = contents.config.get("model_args", {}).get("img_size") or size  # a model for any size says its images' there
+    arguments = checked(contents.config.get("model_args", {}))
+    size = arguments.get("img_size") or size  # a model for any size says its images' there
     found: dict[str, Any] = {name: tuple(said[name]) for name in ("mean", "std") if name in said}
     if said.get("interpolation") in ("nearest", "bilinear", "bicubic"):
         found["interpolation"] = said["interpolation"]
@@ -94,6 +96,7 @@ def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
         preprocessing=found or bare,
         classes=tuple(contents.config.get("label_names") or ()),
         assumed=() if found else (words,),
+        claims=claimed(arguments, "window_size"),  # which timm cuts to its maps
     )
 
 
@@ -110,7 +113,7 @@ def known(contents: Contents) -> Known:
         settings["mlp"] = TanhMLP
     if pool_said(contents) == "avg" and "fc_norm.weight" not in contents.tensors:
         settings["pool"] = MeanPool
-    return Known(settings, found.preprocessing, found.classes, found.assumed)
+    return replace(found, settings=settings)
 
 
 def architecture_of(contents: Contents) -> str:
