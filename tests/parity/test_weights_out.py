@@ -3,13 +3,16 @@
 Google's `.npz` has no reader here but timm's, which is independent of ours.
 """
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_weights_in import CLASSES, agree, hf_answer, images_of
 
 from tiny import redraw
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.block import LayerNorm5, LayerNorm12, ScaledBlock
 from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
@@ -226,3 +229,17 @@ def test_what_a_format_cannot_hold_is_refused_with_what_can(parts, format, messa
     with pytest.raises(ConfigError, match=message):
         write(ours(**parts), tmp_path / "out", format)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_a_model_of_other_channels_is_written_with_its_own_pixels(channels, tmp_path):
+    model = ours(in_channels=channels)
+    pixels = dict(mean=(0.1, 0.2, 0.3, 0.4)[:channels], std=(0.5, 0.6, 0.7, 0.8)[:channels])
+    model.preprocessing = replace(model.preprocessing, **pixels)
+    write(model, tmp_path / "out", "hf")
+    back = published(tmp_path / "out")
+    assert back.preprocessing == model.preprocessing and not back.provenance["assumed"][1:]
+    card = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    (tmp_path / "out" / "preprocessor_config.json").write_text(json.dumps(card | {"image_std": [0.5] * 5}))
+    with pytest.raises(StoreError, match=r"image_std=\[0.5, 0.5, 0.5, 0.5, 0.5\].*takes 1 or .*3.* numbers"):
+        published(tmp_path / "out")

@@ -1,11 +1,12 @@
 """What a library can be told to compute, and Vitral has no part for, is refused instead of read as something else."""
 
 import json
+import re
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit
+from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit, transformers
 from test_weights_out import REGISTERS, TO_HF, ours
 
 from tiny import redraw
@@ -13,8 +14,12 @@ from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.position import PatchPosition
+from vitral.nn.head import CLSPool
 from vitral.weights.convert import write
 from vitral.weights.load import published
+from vitral.weights.sources.timm import NAMED
+
+SWIN = "swin_tiny_patch4_window7_224"
 
 
 def saved(peer, folder, **config):
@@ -33,11 +38,55 @@ def saved(peer, folder, **config):
         ({}, dict(model_args=dict(act_layer="relu")), "act_layer='relu'"),
         ({}, dict(model_args=dict(norm_layer="rmsnorm")), "norm_layer='rmsnorm'"),
         ({}, dict(model_args=dict(pool_include_prefix=True)), "pool_include_prefix=True"),
+        ({}, dict(model_args=dict(global_pool="")), "global_pool=''"),
+        ({}, dict(model_args=dict(attn_layer="diff")), "attn_layer='diff'"),
     ],
 )
 def test_timms_other_settings(changes, config, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         published(saved(timm_vit((32, 32), **changes), tmp_path, **config), num_heads=4)
+
+
+# Names of timm's that are read, each of them with its own arguments, and what it looks like that they have in common.
+READ = timm.list_models(module="vision_transformer") + timm.list_models(module="deit")
+READ = [name for name in READ if NAMED.fullmatch(name)]
+LITTLE = dict(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_timms_names_say_is_heard(name, tmp_path):
+    """As timm's `save_for_hf` writes it: the name, and only the arguments that are not the name's."""
+    peer = redraw(timm.create_model(name, **LITTLE))
+    timm.models.save_for_hf(peer, tmp_path)
+    found = published(tmp_path)
+    with torch.no_grad():
+        expected = peer(images := images_of((32, 32)).float())
+        torch.testing.assert_close(found(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_rpn_224", "cait_xxs24_224", "vit_base_patch16_clip_224"])
+def test_timms_other_architectures(name, tmp_path):
+    timm.models.save_for_hf(redraw(timm.create_model(name, **(LITTLE | dict(img_size=32)))), tmp_path)
+    with pytest.raises(StoreError, match=f"config.json names the architecture '{name}'"):
+        published(tmp_path)
+
+
+def test_timms_swin_that_shifts_whatever_the_map(tmp_path):
+    sizes = dict(img_size=32, window_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 4))
+    timm.models.save_for_hf(redraw(timm.create_model(SWIN, **sizes, always_partition=True)), tmp_path)
+    with pytest.raises(ConfigError, match="always_partition=True"):
+        published(tmp_path)
+
+
+def test_several_class_tokens_without_a_config(tmp_path):
+    peer = hf_model("PixioModel", hf("Pixio", image_size=32))
+    peer.save_pretrained(tmp_path)
+    with pytest.raises(StoreError, match="model_type='pixio'"):
+        published(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(StoreError, match="8 class tokens, and how they are read"):
+        published(tmp_path, num_heads=4)
+    assert published(tmp_path, num_heads=4, pool=CLSPool).config["tokens"] == {"cls_token": 8}
 
 
 def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
@@ -64,14 +113,14 @@ def test_timms_swin_with_other_windows_in_each_stage(tmp_path):
     build = timm.models.swin_transformer.SwinTransformer
     peer = build(img_size=128, patch_size=4, window_size=(4, 4, 8, 4), **sizes)
     with pytest.raises(StoreError, match="Stage 0 has windows of 4, others of 8"):
-        published(saved(redraw(peer), tmp_path, pretrained_cfg={"input_size": [3, 128, 128]}))
+        published(saved(redraw(peer), tmp_path, architecture=SWIN, pretrained_cfg={"input_size": [3, 128, 128]}))
 
 
 def test_timms_swin_of_another_pool(tmp_path):
     sizes = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
     peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **sizes)
     with pytest.raises(ConfigError, match="global_pool='max'"):
-        published(saved(redraw(peer), tmp_path, global_pool="max"))
+        published(saved(redraw(peer), tmp_path, architecture=SWIN, global_pool="max"))
 
 
 def test_hugging_faces_dinov3_gated_by_another_function(tmp_path):
@@ -121,6 +170,8 @@ OTHERS = {
     "OWL-ViT": ("OwlViTVisionModel", "OwlViTVisionConfig"),
     "BEiT": ("BeitModel", "BeitConfig"),
     "a ViT of films": ("VideoMAEModel", "VideoMAEConfig"),
+    "Pixio": ("PixioModel", "PixioConfig"),
+    "MSN": ("ViTMSNModel", "ViTMSNConfig"),
     "Swin v2": ("Swinv2Model", "Swinv2Config"),
 }
 
@@ -135,7 +186,9 @@ def test_models_with_nearly_the_same_names(name, config, tmp_path):
     swin = dict(embed_dim=16, depths=[1, 1], num_heads=[1, 2], window_size=2)
     said = whole if name in ("CLIPModel", "Siglip2Model") else swin if "Swin" in name else vision
     getattr(transformers, name)(getattr(transformers, config)(**said)).save_pretrained(tmp_path)
-    words = "no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
+    words = (
+        "model_type=|no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
+    )
     with pytest.raises(StoreError, match=words):
         published(tmp_path)
 
@@ -211,3 +264,80 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     assumed = published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
     for words in ("3 heads", "square grid", "the class token is read", "deviation 0.5"):
         assert any(words in line for line in assumed), words
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (dict(image_std=["a", 1, 1]), r"image_std=\['a', 1, 1\]"),
+        (dict(image_mean=[0.5, 0.5]), r"image_mean=\[0.5, 0.5\].*1 or 3 numbers"),
+        (dict(rescale_factor=0), "rescale_factor=0"),
+        (dict(rescale_factor="1/255"), "rescale_factor=1/255"),
+    ],
+    ids=str,
+)
+def test_cards_that_no_library_wrote(card, message, tmp_path):
+    hf_model("ViTModel", hf("ViT", image_size=32)).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(card))
+    with pytest.raises(StoreError, match=message):
+        published(tmp_path)
+
+
+def of_kind(kind, folder):
+    """A ViT or a Swin of Hugging Face's, or a ViT of timm's; and what its config says of sizes."""
+    if kind == "timm":
+        timm.models.save_for_hf(redraw(timm.create_model("vit_base_patch16_224", **LITTLE)), folder)
+        return "model_args"
+    sizes = dict(embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, patch_size=4)
+    config = transformers.SwinConfig(image_size=32, **sizes) if kind == "Swin" else hf("ViT", image_size=32)
+    hf_model(f"{kind}Model", config).save_pretrained(folder)
+    return None
+
+
+def with_config(folder, inside, change):
+    config = json.loads((folder / "config.json").read_text())
+    (config if inside is None else config[inside]).update(change)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        *(("Swin", dict(image_size=size)) for size in ("32", [32], [32, 32, 32], -32, 0, True)),
+        ("Swin", dict(depths=2)),
+        ("Swin", dict(depths=["2", 2])),
+        ("ViT", dict(num_attention_heads="4")),
+        ("ViT", dict(num_attention_heads=0)),
+        ("ViT", dict(hidden_size="32")),
+        ("timm", dict(img_size="32")),
+        ("timm", dict(patch_size=[8])),
+        ("timm", dict(num_heads="2")),
+    ],
+    ids=str,
+)
+def test_sizes_of_another_kind(kind, change, tmp_path):
+    with_config(tmp_path, of_kind(kind, tmp_path), change)
+    ((word, value),) = change.items()
+    with pytest.raises(StoreError, match=re.escape(f"config.json says {word}={value!r}, which should be ")):
+        published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("Swin", dict(patch_size=2), "patch_size=(2, 2), but the tensors are of patch_size=(4, 4)"),
+        ("Swin", dict(depths=[2, 4]), "depths=(2, 4), but the tensors are of depths=(2, 2)"),
+        ("Swin", dict(window_size=7), "window_size=7, but the tensors are of window_size=4"),
+        ("Swin", dict(num_heads=[4, 8]), "num_heads=(4, 8), but the tensors are of num_heads=(2, 4)"),
+        ("Swin", dict(embed_dim=24), "embed_dim=24, but the tensors are of embed_dim=16"),
+        ("ViT", dict(hidden_size=64), "embed_dim=64, but the tensors are of embed_dim=32"),
+        ("ViT", dict(num_hidden_layers=5), "depth=5, but the tensors are of depth=2"),
+        ("ViT", dict(num_channels=1), "in_channels=1, but the tensors are of in_channels=3"),
+        ("timm", dict(depth=5), "depth=5, but the tensors are of depth=1"),
+        ("timm", dict(in_chans=1), "in_channels=1, but the tensors are of in_channels=3"),
+    ],
+)
+def test_configs_that_contradict_the_tensors(kind, change, message, tmp_path):
+    with_config(tmp_path, of_kind(kind, tmp_path), change)
+    with pytest.raises(StoreError, match=re.escape(f"config.json says {message}.")):
+        published(tmp_path)

@@ -10,7 +10,7 @@ from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.swin import SwinTransformer
 from vitral.store.model import dress
 from vitral.weights.convert import write
-from vitral.weights.load import published
+from vitral.weights.load import CUT, published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -86,6 +86,44 @@ def test_what_is_read_is_the_same_model_or_it_is_said_where_not(library, size, t
     said = [line for line in ours.provenance["assumed"] if "computes something else" in line or "cuts off" in line]
     found = apart(peer, ours, size)
     assert (found is not None and found < 1e-9) != bool(said), (found, said)
+
+
+THREE = dict(embed_dim=16, depths=(2, 2, 2), num_heads=(2, 4, 4), num_classes=CLASSES)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 48), (48, 48)], ids=str)
+def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
+    """Its last map is (3, 4), (4, 3) or (3, 3), and so is its window of 4 there."""
+    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **THREE))
+    save_file(peer.state_dict(), tmp_path / "swin.safetensors")
+    ours = published(tmp_path / "swin.safetensors", trained_at=size)
+    assert ours.config["window_size"] == 4 and CUT in ours.provenance["assumed"]
+    assert apart(peer, ours, size) < 1e-9
+    with pytest.raises(StoreError, match=r"windows were cut to their maps\. Say the size.*trained_at"):
+        published(tmp_path / "swin.safetensors")
+
+
+@pytest.mark.filterwarnings("ignore:.*non-contiguous", "ignore:.*non-tuple")
+def test_timms_swin_at_another_size_has_other_tables(tmp_path):
+    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=4, window_size=4, **THREE))
+    save_file(peer.state_dict(), tmp_path / "swin.safetensors")
+    for size, same in ((128, True), (48, False)):
+        ours = published(tmp_path / "swin.safetensors", trained_at=64, img_size=size)
+        assert any("resamples the table" in line for line in ours.provenance["assumed"]) != same
+        peer.set_input_size(img_size=(size, size), window_size=4)
+        assert (apart(peer, ours, (size, size)) < 1e-9) == same
+
+
+@pytest.mark.parametrize("patch", [4, 2])
+def test_a_bare_swins_image_size_is_said(patch, tmp_path):
+    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=patch, window_size=4, **THREE))
+    save_file(peer.state_dict(), tmp_path / "swin.safetensors")
+    ours = published(tmp_path / "swin.safetensors")
+    assert ours.config["img_size"] == (16 * patch, 16 * patch) == ours.preprocessing.size
+    assert any(f"images of {ours.config['img_size']}, the least" in line for line in ours.provenance["assumed"])
+    assert not any(
+        "the least" in line for line in published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
+    )
 
 
 def test_torchvision_cuts_off_what_vitral_pads(tmp_path):

@@ -15,12 +15,15 @@ images whose side is a multiple of p · 2^(s - 1) · w, such as 224 x 224, are t
 the size, when such a checkpoint is read and when one is written (`tests/parity/test_weights_swin.py`):
 
 * timm and torchvision cut off the last pixels of an image that is no whole patches.
-* timm shifts a map before it pads it, and resamples the tables of windows that are larger than a map.
+* timm shifts a map before it pads it, and resamples the tables of windows that are larger than a map; as it saves them,
+  cut to the maps of its own image size, they are read exactly at that size, which must be known.
 * torchvision pads a map that is smaller than a window, and the padding is seen.
 * transformers and Microsoft's code do not shift a map of which one side only is a window; where a map is smaller than a
   window transformers fails, and where windows do not divide a map Microsoft's code does.
 
-Windows with two different sides are refused.
+Windows with two different sides are refused where a config or a table of places tells, or where their table has not as
+many rows as one of a square. A bare file of 5 x 13 cannot be told from one of 8 x 8, of 225 rows too, and is read as
+that.
 """
 TABLE = Path(__file__).parents[2] / "docs" / "weights.md"
 

@@ -591,6 +591,17 @@ def source_is_whose_it_is(vitral, bare, tmp_path):
     assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
 
 
+@effect("convert", "weights")
+def weights_are_those_that_are_meant(vitral, bare, tmp_path):
+    state = load_file(bare)
+    torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
+    words = ("convert", tmp_path / "both.pth", tmp_path / "out", "--source", "timm", "--num-heads", 4)
+    words += ("--trained-at", 8, 18)
+    vitral(*words).refused(1, "holds weights as model and as ema, ema being a running mean", "both.pth,weights=model")
+    vitral(*words, "--weights", "ema").done()
+    assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
+
+
 @effect("convert", "num_heads")
 @effect("convert", "trained_at")
 def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):

@@ -162,6 +162,10 @@ SCRIPTS = {
     "timm": ("state_dict", "state_dict_ema"),
     "DeiT": ("model", "model_ema"),
     "DINO": ("student", "teacher"),
+    "YOLO": ("model", "ema"),
+    "MMEngine": ("state_dict", "ema_state_dict"),
+    "BasicSR": ("params", "params_ema"),
+    "by other words": ("net", "ema_model"),
 }
 
 
@@ -183,8 +187,50 @@ def test_of_weights_and_their_running_mean_neither_is_chosen(one, mean, state, t
 
 
 def test_a_file_of_one_set_has_no_other(file):
-    with pytest.raises(UnknownName, match=r"holds no weights=model_ema\. It has: one set only"):
+    with pytest.raises(UnknownName, match="It holds one set of weights, which has no name"):
         published(file, **SAID, weights="model_ema")
+
+
+@pytest.mark.parametrize("name", ["ema", "net", "params"])
+def test_one_set_is_read_whatever_it_is_called(name, state, tmp_path):
+    optimizer = torch.optim.AdamW(tiny_vit().parameters())
+    sum(parameter.sum() for group in optimizer.param_groups for parameter in group["params"]).backward()
+    optimizer.step()
+    rest = {"optimizer": optimizer.state_dict(), "rng": {"torch": torch.get_rng_state()}, "best": torch.tensor(0.9)}
+    torch.save({name: state} | rest, tmp_path / "checkpoint.pth")
+    torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
+    with pytest.raises(UnknownName, match=rf"holds no weights=model\..*It has: {name}\."):
+        published(tmp_path / "checkpoint.pth", **SAID, weights="model")
+
+
+def test_weights_beside_a_set_with_a_name(state, tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    torch.save({**state, "state_dict_ema": shifted(state, 1)}, path)
+    with pytest.raises(StoreError, match="holds weights as bare and as state_dict_ema, state_dict_ema being"):
+        published(path, **SAID)
+    for chosen, by in (("bare", 0), ("state_dict_ema", 1)):
+        torch.testing.assert_close(dict(published(path, **SAID, weights=chosen).state_dict()), dict(shifted(state, by)))
+
+
+def test_sets_within_sets(state, tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"model": {"state_dict": state, "ema": shifted(state, 1)}, "teacher": shifted(state, 2)}, path)
+    with pytest.raises(StoreError, match=r"holds weights as model\.state_dict and as model\.ema.*weights='model\.st"):
+        published(path, **SAID, weights="model")
+    for chosen, by in (("model.state_dict", 0), ("model.ema", 1), ("ema", 1), ("teacher", 2)):
+        torch.testing.assert_close(dict(published(path, **SAID, weights=chosen).state_dict()), dict(shifted(state, by)))
+
+
+@pytest.mark.parametrize("wrapped", ["_orig_mod.module.", "module._orig_mod.", "module.module."])
+def test_models_that_were_wrapped_twice(wrapped, state, tmp_path):
+    torch.save({f"{wrapped}{name}": tensor for name, tensor in state.items()}, tmp_path / "checkpoint.pth")
+    torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
+
+
+def test_a_name_that_is_there_wrapped_and_bare(state, tmp_path):
+    torch.save({**state, "module.norm.bias": state["norm.bias"] + 1}, tmp_path / "checkpoint.pth")
+    with pytest.raises(StoreError, match=r"holds norm\.bias twice, with and without module\. or _orig_mod\."):
+        published(tmp_path / "checkpoint.pth", **SAID)
 
 
 def test_a_mean_as_pytorch_keeps_it(state, tmp_path):
@@ -375,7 +421,7 @@ def test_the_command_line_loads_by_what_is_said(state, tmp_path):
 
 def test_a_file_that_holds_itself_is_refused(tmp_path):
     loop = {}
-    loop["model"] = loop
+    loop |= {"model": loop, "ema": {"model": loop, "ema": loop}}
     torch.save(loop, tmp_path / "checkpoint.pth")
     with pytest.raises(StoreError, match=r"checkpoint\.pth holds"):
         published(tmp_path / "checkpoint.pth")

@@ -20,6 +20,7 @@ class Options:
     out: Annotated[Path, Option("The folder to write to; it must be new or empty.", positional=True)]
     to: Annotated[Literal["timm", "hf", "torchvision", "npz"], Option("Whose format to write.")] = "timm"
     source: Annotated[str | None, Option("Whose format the checkpoint is in, where its names fit several.")] = None
+    weights: Annotated[str | None, Option("Which weights are meant, where a training script saved several.")] = None
     num_heads: Annotated[int | None, Option("Heads of its attention, where nothing says it.", low=1, high=1024)] = None
     trained_at: Annotated[
         tuple[int, ...], Option("Height and width that it was trained at, where nothing says it.")
@@ -38,7 +39,8 @@ def run(options: Options) -> dict[str, Any]:
     from vitral.cli._open import opened
     from vitral.weights.convert import write
 
-    given: dict[str, Any] = {"source": options.source, "num_heads": options.num_heads, "sha256": options.sha256 or None}
+    given: dict[str, Any] = {name: getattr(options, name) or None for name in ("source", "weights", "sha256")}
+    given |= {"num_heads": options.num_heads}
     given |= {"trained_at": (options.trained_at[0], options.trained_at[1])} if options.trained_at else {}
     model = opened(options.model, **{name: value for name, value in given.items() if value is not None})
     files, told = write(model, options.out, options.to)

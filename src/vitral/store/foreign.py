@@ -112,7 +112,7 @@ def from_hugging_face(folder: Path) -> Classifier:
     side = (said, said) if isinstance(said, int) else None if said is None else (said[0], said[1])
     card = folder / PROCESSOR
     if card.is_file():
-        preprocessing = as_transformers_says(read(card), side)
+        preprocessing = as_transformers_says(read(card), side, getattr(config, "num_channels", 3))
     elif side is not None:
         preprocessing = Preprocessing(size=side)
     else:

@@ -20,8 +20,10 @@ OTHER_STEPS = ("do_pad", "do_flip_channel_order", "rescale_offset")
 CONVNEXT_CROP, CONVNEXT_SQUASHES = 224 / 256, 384  # its `crop_pct` if none is said; the side from which it cuts nothing
 
 
-def as_transformers_says(said: Mapping[str, Any], side: tuple[int, int] | None) -> Preprocessing:
+def as_transformers_says(said: Mapping[str, Any], side: tuple[int, int] | None, channels: int = 3) -> Preprocessing:
     """What a card says; `side` is the model's own (height, width), for a card without a size.
+
+    A mean and a deviation are of three channels, of one, or of as many `channels` as the model has.
 
     Raises `StoreError` for what `Preprocessing` cannot say.
     """
@@ -35,9 +37,12 @@ def as_transformers_says(said: Mapping[str, Any], side: tuple[int, int] | None) 
         raise unknown("resample", number, f"of {', '.join(map(str, RESAMPLE))}")
     size, crop, mode = window(said, kind, side)
     normalises = said.get("do_normalize", True)
-    mean = numbers(said, "image_mean", 0.5) if normalises else (0.0, 0.0, 0.0)
-    std = numbers(said, "image_std", 0.5) if normalises else (1.0, 1.0, 1.0)
-    white = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255.0
+    mean = numbers(said, "image_mean", 0.5, channels) if normalises else (0.0,) * channels
+    std = numbers(said, "image_std", 0.5, channels) if normalises else (1.0,) * channels
+    factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
+    if not is_number(factor) or factor <= 0:
+        raise unknown("rescale_factor", factor, "a number above zero")
+    white = 255 * factor
     white = 1.0 if math.isclose(white, 1) else white  # what a pixel of 255 becomes, of which mean and std are parts
     return Preprocessing(
         size,
@@ -85,11 +90,16 @@ def window(said: Mapping[str, Any], kind: str, side: tuple[int, int] | None) -> 
     return tuple(cut), kept[0], mode
 
 
-def numbers(said: Mapping[str, Any], word: str, default: float) -> tuple[float, ...]:
-    found = said.get(word, (default,) * 3)
-    if not isinstance(found, list | tuple) or len(found) not in (1, 3):
-        raise unknown(word, found, "three numbers, or one of a model of one channel")
+def numbers(said: Mapping[str, Any], word: str, default: float, channels: int) -> tuple[float, ...]:
+    found = said.get(word, (default,) * channels)
+    counts = sorted({1, 3, channels})
+    if not isinstance(found, list | tuple) or len(found) not in counts or not all(map(is_number, found)):
+        raise unknown(word, found, f"{' or '.join(map(str, counts))} numbers")
     return tuple(found)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def unknown(word: str, found: object, known: str) -> StoreError:

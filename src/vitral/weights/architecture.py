@@ -35,6 +35,7 @@ class Known:
     """What a source knows of a checkpoint besides its tensors; `settings` are sizes and parts of the model.
 
     `assumed` says in words what was taken for granted; `resampling` is how positions are made to fit another grid.
+    `claims` are settings that the tensors say too, and must be of.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Known:
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     resampling: str = "timm"
+    claims: dict[str, Any] = field(default_factory=dict)
 
 
 def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,11 @@ def vit_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     depth = 1 + max((int(block[1]) for name in tensors if (block := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     hidden = needed(tensors, "blocks.0.mlp.fc2.weight").shape[1]
     tokens = {name: tensors[name].shape[1] for name in TOKENS if name in tensors}
+    if tokens.get("cls_token", 1) > 1 and "pool" not in known:
+        raise StoreError(
+            f"The checkpoint has {tokens['cls_token']} class tokens, and how they are read is not in the weights. "
+            "Say it: pool=CLSPool for the first of them."
+        )
     heads = known.get("num_heads") or HEADS.get((embed_dim, depth))
     if heads is None:
         raise StoreError(

@@ -21,6 +21,7 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import dress
 from vitral.store.model import load as load_run
 from vitral.weights.architecture import Known, preprocessing_of
+from vitral.weights.claims import check_claims
 from vitral.weights.hub import fetched, is_hub
 from vitral.weights.imagenet import ASSUMED, COUNT, imagenet
 from vitral.weights.reading import Contents, read
@@ -29,11 +30,15 @@ from vitral.weights.source import Source
 
 # What is taken from the tensors' shapes where nothing says it, and could have been otherwise.
 DEDUCED = {
-    "num_heads": "{} heads, as the published model of this width and depth",
-    "img_size": "images of {}, for a square grid of patches",
+    "vit": {
+        "num_heads": "{} heads, as the published model of this width and depth",
+        "img_size": "images of {}, for a square grid of patches",
+    },
+    "swin": {"img_size": "images of {}, the least whose maps are whole windows: trained_at says another size"},
 }
+CUT = "tables of biases of windows that were cut to their maps have zeros for what lies beyond: exact as trained only"
 FREE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # what may differ from the checkpoint
-UNSEEN = ("num_heads", "img_size", "position")  # what no tensor says, and without which sizes cannot be read
+UNSEEN = ("num_heads", "img_size", "position", "pool")  # what no tensor says, and without which sizes cannot be read
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")  # of checkpoints, by which a missing one is told from a run
 PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
 
@@ -150,6 +155,7 @@ def published(
     preprocessing, as_channels = preprocessing_of(pair(model.config["img_size"]), model.config["in_channels"], said)
     count = model.config["num_classes"]
     classes, assumed = classes_of(reading, count)
+    resized = pair(model.config["img_size"]) != pair(settings["img_size"])
     provenance = {
         "source": reading.source.name,
         "file": contents.path.name,
@@ -162,6 +168,7 @@ def published(
             *changes,
             *as_channels,
             *reading.source.unlike(model.config),
+            *(reading.source.told(model.config) if resized else ()),
         ],
         "dropped": contents.dropped | reading.dropped,
     }
@@ -202,6 +209,7 @@ def only_reading(contents: Contents, source: str | None, overrides: Mapping[str,
 
 def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> Reading:
     """A checkpoint in the names of one source. Raises `StoreError` for tensors that have no place."""
+    known = known_of(source, contents)
     theirs = source.prepare(contents.tensors)
     ours, used = inward(source.rules(theirs), theirs)
     left = [name for name in theirs if name not in used]
@@ -213,14 +221,16 @@ def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> R
             f"{contents.path}, read as of {source.name}, has tensors that have no place in the model: "
             f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}."
         )
-    known = known_of(source, contents)
     said = known.settings | dict(overrides)
     contradicted(known.settings, overrides)
-    contradicted(source.settings(ours, {key: said[key] for key in UNSEEN if key in said}), overrides)
-    settings = source.settings(ours, said)
-    deduced = [words.format(settings[key]) for key, words in DEDUCED.items() if key not in said and key in settings]
-    deduced = deduced if source.family == "vit" else []
-    return Reading(source, ours, settings, replace(known, assumed=(*known.assumed, *deduced)), dropped)
+    whole = source.sized(ours, said)
+    contradicted(source.settings(whole, {key: said[key] for key in UNSEEN if key in said}), overrides)
+    settings = source.settings(whole, said)
+    check_claims(known.claims, settings)
+    words = DEDUCED[source.family]
+    deduced = [line.format(settings[key]) for key, line in words.items() if key not in said and key in settings]
+    deduced += [CUT] if any(whole[name].shape != tensor.shape for name, tensor in ours.items()) else []
+    return Reading(source, whole, settings, replace(known, assumed=(*known.assumed, *deduced)), dropped)
 
 
 def known_of(source: Source, contents: Contents) -> Known:

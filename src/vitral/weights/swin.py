@@ -1,11 +1,12 @@
 """What Swin's tensors say about its architecture, and names that are shared by its sources.
 
-Heads and windows are in the tables of biases; the image size is not, since Swin takes any.
+Heads and windows are in the tables of biases; the image size is not, since Swin takes any. Where nothing says it, it is
+the least whose maps are all whole windows.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,7 @@ def swin_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
         window_size=window,
         mlp_ratio=tensors["layers.0.blocks.0.mlp.fc1.weight"].shape[0] / embed_dim,
         num_classes=tensors["head.weight"].shape[0] if "head.weight" in tensors else 0,
-        img_size=(32 * window, 32 * window),
+        img_size=tuple((side << (stages - 1)) * window for side in patch),
     ) | dict(known)
 
 
@@ -61,23 +62,10 @@ def side_of(table: Tensor) -> int:
     return (side + 1) // 2
 
 
-def check_windows(tensors: Tensors, size: tuple[int, int]) -> None:
-    """Raise `StoreError` if a stage's windows are smaller than others' for another reason than its small map."""
-    sides: dict[int, int] = {}
-    for name, table in tensors.items():
-        if (found := re.match(rf"layers\.(\d+)\..*{re.escape(TABLE)}$", name)) is not None:
-            sides[int(found[1])] = side_of(table)
-    patch = tensors["patch_embed.proj.weight"].shape[2:]
-    for stage, side in sides.items():
-        rows, columns = (-(-length // (own << stage)) for length, own in zip(size, patch))
-        if side != max(sides.values()) and side not in (rows, columns):
-            raise StoreError(f"Stage {stage} has windows of {side}, others of {max(sides.values())}: not read.")
-
-
-def maps_of(config: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Rows and columns of each stage's map, for images of the model's own size."""
-    sides = [-(-length // own) for length, own in zip(config["img_size"], config["patch_size"])]
-    return [(-(-sides[0] // (1 << stage)), -(-sides[1] // (1 << stage))) for stage in range(len(config["depths"]))]
+def maps_of(size: Sequence[int], patch: Sequence[int], stages: int) -> list[tuple[int, int]]:
+    """Rows and columns of each stage's map, for images of this size."""
+    sides = [-(-length // own) for length, own in zip(size, patch)]
+    return [(-(-sides[0] // (1 << stage)), -(-sides[1] // (1 << stage))) for stage in range(stages)]
 
 
 def otherwise(
@@ -88,7 +76,8 @@ def otherwise(
     `odd` is asked for the rows and columns of each stage's map and the side of the windows.
     """
     window, (height, width) = config["window_size"], config["img_size"]
-    if not (found := [own for own in maps_of(config) if odd(*own, window)]):
+    maps = maps_of(config["img_size"], config["patch_size"], len(config["depths"]))
+    if not (found := [own for own in maps if odd(*own, window)]):
         return ()
     sides = [(own << (len(config["depths"]) - 1)) * window for own in config["patch_size"]]
     exact = " and ".join(f"{times * sides[0]} x {times * sides[1]}" for times in (1, 2))
@@ -111,27 +100,54 @@ def cut_off(publisher: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"{publisher} cuts off what is no whole patch of images of {height} x {width}, where Vitral pads it",)
 
 
-def whole_tables(ours: Tensors) -> Tensors:
-    """Tables of windows that were cut to a small grid, put in the middle of whole ones: what is new is never used.
-
-    Raises `StoreError` for windows with two different sides, which the tables of places beside them tell.
-    """
-    tables = {name: tensor for name, tensor in ours.items() if name.endswith(TABLE)}
-    for name, table in tables.items():
-        index = ours.get(name.removesuffix(TABLE) + INDEX)
+def with_square_windows(theirs: Tensors) -> Tensors:
+    """Theirs as they are. Raises `StoreError` where their tables of places tell of windows with two different sides."""
+    for name, table in theirs.items():
+        index = theirs.get(name.removesuffix(TABLE) + INDEX) if name.endswith(TABLE) else None
         if index is not None and index.numel() != side_of(table) ** 4:
             raise StoreError(f"{name} is of no square window: {SQUARE}.")
-    window = max((side_of(table) for table in tables.values()), default=0)
-    return {**ours, **{name: grown(table, window) for name, table in tables.items()}}
+    return theirs
 
 
-def grown(table: Tensor, window: int) -> Tensor:
-    own, side = 2 * side_of(table) - 1, 2 * window - 1
-    if own == side:
-        return table
+def whole_tables(ours: Tensors, known: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tables of windows that were cut to a small map, put in the middle of whole ones: what is new is never used there.
+
+    Raises `StoreError` if the image size is needed for that and not known, or windows are smaller than others for
+    another reason than their map.
+    """
+    tables = {name: tensor for name, tensor in ours.items() if name.endswith(TABLE)}
+    if len({len(table) for table in tables.values()}) < 2 and all(map(side_of, tables.values())):
+        return dict(ours)
+    if "img_size" not in known:
+        raise StoreError(
+            "Some stages have smaller tables of biases than others: their windows were cut to their maps. Say the size "
+            "of the images that the model was trained at: trained_at=(height, width)."
+        )
+    stages = {name: int(name.split(".")[1]) for name in tables}
+    maps = maps_of(known["img_size"], patches_of(ours, "Swin")[2], 1 + max(stages.values()))
+    most = max(*(side for own in maps for side in own), *(math.isqrt(len(table)) for table in tables.values()))
+    for window in range(1, most + 1):
+        sides = {name: sides_of(table, maps[stages[name]], window) for name, table in tables.items()}
+        if all(sides.values()):
+            return {**ours, **{name: grown(table, sides[name], window) for name, table in tables.items()}}
+    window = max(map(side_of, tables.values()))
+    name = next(name for name, table in tables.items() if not sides_of(table, maps[stages[name]], window))
+    raise StoreError(f"Stage {stages[name]} has windows of {side_of(tables[name])}, others of {window}: not read.")
+
+
+def sides_of(table: Tensor, own: tuple[int, int], window: int) -> tuple[int, ...]:
+    """Rows and columns of the window that a table is of: whole, or cut to its map, or to the map's shorter side."""
+    rows, columns = (min(side, window) for side in own)
+    cuts = ((window, window), (rows, columns), (min(rows, columns),) * 2)
+    return next((cut for cut in cuts if (2 * cut[0] - 1) * (2 * cut[1] - 1) == len(table)), ())
+
+
+def grown(table: Tensor, sides: Sequence[int], window: int) -> Tensor:
+    """A table of windows of these sides in the middle of that of whole ones."""
+    (rows, columns), side = sides, 2 * window - 1
     whole = torch.zeros(side, side, table.shape[1], dtype=table.dtype)
-    edge = (side - own) // 2
-    whole[edge : edge + own, edge : edge + own] = table.reshape(own, own, -1)
+    own = table.reshape(2 * rows - 1, 2 * columns - 1, -1)
+    whole[window - rows : side - window + rows, window - columns : side - window + columns] = own
     return whole.flatten(0, 1)
 
 
@@ -164,4 +180,4 @@ def moved(tensors: Tensors, stage_of: re.Pattern[str], step: int) -> dict[str, T
     return {named(name): tensor for name, tensor in tensors.items()}
 
 
-swin_source = partial(Source, family="swin", dropped=BUFFERS, settings=swin_of)
+swin_source = partial(Source, family="swin", dropped=BUFFERS, settings=swin_of, sized=whole_tables)

@@ -13,7 +13,8 @@ from vitral.weights.sources.timm import rules as of_timm
 
 def recognises(contents: Contents) -> bool:
     names = contents.tensors
-    own = {"blocks.0.gamma_1", "pos_embed"} <= set(names) or ("dist_token" in names and not contents.config)
+    scaled = {"blocks.0.gamma_1", "pos_embed"} <= set(names) and "architecture" not in contents.config
+    own = scaled or ("dist_token" in names and not contents.config)
     return plain(contents) and (own or bare(contents))
 
 

@@ -1,6 +1,7 @@
 """DINOv3 as Hugging Face saves it, with its `config.json`: blocks are `layer.3` on disk, `model.layer.3` in memory."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
@@ -13,6 +14,7 @@ from vitral.weights.source import Source, Tensors
 from vitral.weights.sources import hugging_face
 
 QUERIES, KEYS = "attention.q_proj.bias", "attention.k_proj.bias"
+TYPES = ("dinov3_vit",)
 
 
 def recognises(contents: Contents) -> bool:
@@ -54,10 +56,11 @@ def known(contents: Contents) -> Known:
         )
     if not said:
         return Known(preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation", ANY_SIZE))
-    found = hugging_face.known(contents)
+    found = hugging_face.known(contents, TYPES)
+    found = replace(found, resampling="timm")  # its positions are rotary, of any grid
     if not found.preprocessing:
-        return Known(found.settings, IMAGENET, found.classes, ("pixels of ImageNet's mean and deviation",))
-    return Known(found.settings, found.preprocessing, found.classes, found.assumed)
+        return replace(found, preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation",))
+    return found
 
 
 def writes(model: Any) -> dict[str, str]:

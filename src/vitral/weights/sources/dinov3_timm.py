@@ -1,5 +1,7 @@
 """DINOv3 as timm saves it: the names of its EVA models, biases of queries and values apart."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 from vitral.nn.family.mlp import SwiGLU
@@ -14,6 +16,7 @@ from vitral.weights.sources import timm
 
 QUERIES, KEYS = "attn.q_bias", "attn.k_bias"
 LAYER = "blocks.{i}."
+NAMED = re.compile(r"vit_[a-z0-9]+(_plus)?_patch16_dinov3(_qkvb)?")
 POOLS = {"token": CLSPool, "avg": MeanPool}
 
 
@@ -40,9 +43,10 @@ def known(contents: Contents) -> Known:
     words = "pixels of ImageNet's mean and deviation; the class token is read, as by its authors; " + ANY_SIZE
     found = timm.pixels(contents, IMAGENET, words)
     heads = {key: value for key, value in contents.config.get("model_args", {}).items() if key == "num_heads"}
-    timm.check_arguments(contents)
-    pool = POOLS[contents.config.get("global_pool") or "token"]
-    return Known(found.settings | heads | dict(pool=pool), found.preprocessing, found.classes, found.assumed)
+    timm.check_named(contents, NAMED, "vit_small_patch16_dinov3")
+    timm.check_arguments(contents, timm.SIZES | timm.TOLD | {"num_reg_tokens", "swiglu_mlp", "swiglu_align_to"})
+    pool = POOLS[timm.pool_said(contents) or "token"]
+    return replace(found, settings=found.settings | heads | dict(pool=pool))
 
 
 def writes(model: Any) -> dict[str, str]:

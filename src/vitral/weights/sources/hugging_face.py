@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.block import LayerNorm5, LayerNorm12
@@ -20,6 +20,7 @@ from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.store.image_processor import RESAMPLE, as_transformers_says
 from vitral.weights.architecture import Known, is_gated
+from vitral.weights.claims import checked, claimed
 from vitral.weights.reading import Contents
 from vitral.weights.registers import folded, unfolded
 from vitral.weights.rules import Rule, rule
@@ -27,12 +28,15 @@ from vitral.weights.source import Source, Tensors
 from vitral.weights.sources.mae import DECODER
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
+WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
 TEXT = "it reads the words that SigLIP was trained to match images with"
 
 # What transformers' own configs say where a file's does not: epsilon and activation.
 DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
+# What a `config.json` with these names may call its model.
+TYPES = ("vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
@@ -161,14 +165,25 @@ def theirs_of(names: Mapping[str, Any]) -> str:
     return "dinov2" if any(name.endswith("layer_scale1.lambda1") for name in names) else "vit"
 
 
-def known(contents: Contents) -> Known:
+def check_type(contents: Contents, *types: str) -> None:
+    """Raise `StoreError` if `config.json` says another `model_type`: transformers computes something else then."""
+    if (found := contents.config.get("model_type")) is not None and found not in types:
+        raise StoreError(
+            f"config.json says model_type={found!r}, which may compute something else with the same tensors; with "
+            f"these names Vitral knows {', '.join(types)}."
+        )
+
+
+def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
     """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what Vitral has no part for."""
+    check_type(contents, *types)
     said = contents.config
     said = said.get("vision_config", said) if "hidden_size" not in said else said
     if "classifier.weight" in contents.tensors and any(name.endswith("head.probe") for name in contents.tensors):
         raise ConfigError(
             "SiglipForImageClassification reads the mean of the patches beside a pool: it is not read yet."
         )
+    checked(said)
     eps, activation = DEFAULTS[theirs_of(contents.tensors)]
     if not said:
         words = f"LayerNorm's epsilon {eps} and {activation}, as transformers' {theirs_of(contents.tensors)}"
@@ -187,7 +202,7 @@ def known(contents: Contents) -> Known:
     labels = contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    return Known(settings, prepared, classes, assumed, resampling="hugging_face")
+    return Known(settings, prepared, classes, assumed, "hugging_face", claimed(said))
 
 
 def size_in(said: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -204,7 +219,8 @@ def pixels(contents: Contents, size: tuple[int, int] | None) -> tuple[dict[str, 
     said = contents.beside("preprocessor_config.json")
     if not said:
         return {}, ("pixels of mean and deviation 0.5, bicubic, since there is no preprocessor_config.json",)
-    found = asdict(as_transformers_says(said, size))
+    kernel = next(tensor for name, tensor in contents.tensors.items() if name.endswith((*PATCHES, WEIGHT)))
+    found = asdict(as_transformers_says(said, size, kernel.shape[1]))
     return {key: value for key, value in found.items() if key != "size"}, ()
 
 

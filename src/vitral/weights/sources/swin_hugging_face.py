@@ -6,11 +6,12 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.weights.architecture import Known
+from vitral.weights.claims import checked, claimed
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Config, Tensors
-from vitral.weights.sources.hugging_face import PATCHES, pixels, prefix_of, preprocessor, size_in, square
-from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source, whole_tables
+from vitral.weights.sources.hugging_face import PATCHES, check_type, pixels, prefix_of, preprocessor, size_in, square
+from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
 END = "relative_position_bias_table"
@@ -23,11 +24,11 @@ def recognises(contents: Contents) -> bool:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Mergings at the start of the next stage; tables by the name that ours have, so that they can be made whole."""
+    """Mergings at the start of the next stage; tables by the name that ours have."""
     found = {
         re.sub(rf"attention\.(?:self|relative_position_bias)\.{END}$", TABLE, name): t for name, t in theirs.items()
     }
-    return whole_tables(moved(found, MERGING, 1))
+    return moved(found, MERGING, 1)
 
 
 def finish(theirs: Tensors) -> Tensors:
@@ -61,13 +62,16 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def known(contents: Contents) -> Known:
+    check_type(contents, "swin")
     for key, able in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
         if (found := contents.config.get(key, able)) != able:
             raise ConfigError(f"config.json says {key}={found!r}; Vitral's Swin has {able}.")
-    size, labels = size_in(contents.config), contents.config.get("id2label", {})
+    said = checked(contents.config)
+    size, labels = size_in(said), contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    return Known(dict(img_size=size) if size else {}, prepared, classes, assumed)
+    claims = claimed(said, "hidden_size")  # of the last stage, which they write beside the first's
+    return Known(dict(img_size=size) if size else {}, prepared, classes, assumed, claims=claims)
 
 
 def writes(model: Any) -> dict[str, str]:

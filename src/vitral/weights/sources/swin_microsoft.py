@@ -7,7 +7,7 @@ from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
 from vitral.weights.source import Config, Tensors
-from vitral.weights.swin import moved, otherwise, swin_source, whole_tables
+from vitral.weights.swin import moved, otherwise, swin_source, with_square_windows
 from vitral.weights.swin import rules as shared
 
 MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
@@ -23,7 +23,7 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    return whole_tables(moved(theirs, MERGING, 1))
+    return with_square_windows(moved(theirs, MERGING, 1))
 
 
 def known(contents: Contents) -> Known:

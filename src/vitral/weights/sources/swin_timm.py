@@ -1,5 +1,6 @@
 """timm's Swin: patches are merged at the start of a stage."""
 
+import re
 from typing import Any
 
 from vitral.base.errors import ConfigError
@@ -7,9 +8,11 @@ from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule
 from vitral.weights.source import Config, Tensors
-from vitral.weights.sources.timm import check_arguments, config_of, pixels
-from vitral.weights.swin import SQUARE, check_windows, cut_off, otherwise, smaller, swin_source, whole_tables
+from vitral.weights.sources.timm import SIZES, TOLD, check_arguments, check_named, config_of, pixels
+from vitral.weights.swin import SQUARE, cut_off, otherwise, smaller, swin_source, with_square_windows
 from vitral.weights.swin import rules as shared
+
+NAMED = re.compile(r"swin_(tiny|small|base|large)_patch\d+_window\d+_\d+|swin_s3_(tiny|small|base)_\d+")
 
 
 def recognises(contents: Contents) -> bool:
@@ -23,23 +26,21 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def known(contents: Contents) -> Known:
-    check_arguments(contents)
+    check_named(contents, NAMED, "swin_tiny_patch4_window7_224")
+    check_arguments(contents, SIZES | TOLD | {"depths", "window_size", "strict_img_size", "head_dim"})
     if (pool := contents.config.get("global_pool", "avg")) != "avg":
         raise ConfigError(f"config.json says global_pool={pool!r}; Vitral's Swin reads the mean of its map ('avg').")
     said = contents.config.get("model_args", {}).get("window_size")
     if isinstance(said, list) and any(side != said[0] for side in said):
         raise ConfigError(f"config.json says window_size={said}; {SQUARE}, in every stage.")
-    found = pixels(contents, IMAGENET | dict(crop=0.9), "pixels of ImageNet's mean and deviation, the middle 0.9")
-    if size := found.settings.get("img_size"):
-        check_windows(contents.tensors, size)
-    return found
+    return pixels(contents, IMAGENET | dict(crop=0.9), "pixels of ImageNet's mean and deviation, the middle 0.9")
 
 
 def writes(model: Any) -> dict[str, str]:
     """timm's `config.json`."""
     config = model.config
     if len({*config["patch_size"]}) > 1:
-        raise ConfigError("timm's Swin takes square patches only.")
+        raise ConfigError("timm's Swin takes with_square_windows patches only.")
     said = {name: config[name] for name in ("embed_dim", "depths", "num_heads", "window_size", "mlp_ratio")}
     said |= {"img_size": list(config["img_size"]), "patch_size": config["patch_size"][0]}
     if config["in_channels"] != 3:
@@ -67,7 +68,7 @@ swin_timm = swin_source(
     recognises,
     rules,
     known,
-    prepare=whole_tables,
+    prepare=with_square_windows,
     unlike=unlike,
     told=told,
     writes=writes,

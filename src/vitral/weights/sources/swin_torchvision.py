@@ -6,7 +6,7 @@ from vitral.weights.architecture import IMAGENET, Known
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Config, Tensors
-from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_source, whole_tables
+from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_source, with_square_windows
 
 BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
 MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
@@ -26,7 +26,7 @@ def prepare(theirs: Tensors) -> Tensors:
         elif (merge := MERGE.fullmatch(name)) and merge[1] != "0":
             name = f"merging.{int(merge[1]) // 2}.{merge[2]}"
         found[name] = tensor
-    return whole_tables(found)
+    return with_square_windows(found)
 
 
 def finish(theirs: Tensors) -> Tensors:

@@ -4,13 +4,17 @@ The names do not tell whose a file is, and the function is the same; but the pix
 """
 
 import json
+import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
+from vitral.nn.patch import pair
 from vitral.weights.architecture import HALVES, Known
+from vitral.weights.claims import checked, claimed
 from vitral.weights.reading import Contents
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Source, Tensors
@@ -22,6 +26,23 @@ LAYER = (
     *(f"ls{which}.gamma" for which in (1, 2)),
 )
 POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that say how the tokens are read
+
+# What timm's plain ViTs are called whose function their tensors and arguments say; and those, of SigLIP 2, whose name
+# alone says that they take the GELU by tanh.
+NAMED = re.compile(
+    r"(vit|deit3?|flexivit|eva)_"
+    r"(tiny|wee|little|small|mediumd?|betwixt|base|large|huge|giant|giantopt|gigantic|so150m2?|so400m)"
+    r"(_(distilled|patch\d+|plus|36x1|reg\d+|gap|map|siglip|dinov2|tipsv2|miil|\d+))*"
+)
+TANH = re.compile(
+    r"vit_((so400m_patch16|giantopt_patch16|base_patch32)_siglip(_gap)?_\d+|large_patch16_siglip(_gap)?_512)"
+)
+TRAINED = {"num_classes", "weight_init", "fix_init"} | {
+    f"{what}drop_rate" for what in ("", "pos_", "patch_", "proj_", "attn_")
+}  # arguments that say how a model is trained
+SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio", "dynamic_img_size"}
+TOLD = {"class_token", "reg_tokens", "no_embed_class", "pos_embed", "init_values", "qkv_bias", "qk_norm", "proj_bias"}
+TOLD |= {"global_pool", "fc_norm", "final_norm", "pre_norm", "scale_attn_norm", "scale_mlp_norm", "embed_norm_layer"}
 POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}")
 
 
@@ -60,7 +81,9 @@ def recognises(contents: Contents) -> bool:
 def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
     """Pixels, classes and image size of timm's own `config.json`; without one, those of bare files, in words."""
     said = contents.config.get("pretrained_cfg", {})
-    size, crop = said.get("input_size"), said.get("crop_pct")
+    size, crop = said.get("input_size", (0, 0, 0))[1:], said.get("crop_pct")
+    arguments = checked(contents.config.get("model_args", {}))
+    size = arguments.get("img_size") or size  # a model for any size says its images' there
     found: dict[str, Any] = {name: tuple(said[name]) for name in ("mean", "std") if name in said}
     if said.get("interpolation") in ("nearest", "bilinear", "bicubic"):
         found["interpolation"] = said["interpolation"]
@@ -69,10 +92,11 @@ def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
     if said.get("crop_mode") in ("center", "squash"):
         found["crop_mode"] = said["crop_mode"]
     return Known(
-        settings=dict(img_size=tuple(size[1:])) if size else {},
+        settings=dict(img_size=pair(size)) if size != (0, 0) else {},
         preprocessing=found or bare,
         classes=tuple(contents.config.get("label_names") or ()),
         assumed=() if found else (words,),
+        claims=claimed(arguments, "window_size"),  # which timm cuts to its maps
     )
 
 
@@ -83,28 +107,57 @@ def known(contents: Contents) -> Known:
         found = replace(found, assumed=(*found.assumed, "the class token is read, and not the mean of the patches"))
     arguments = contents.config.get("model_args", {})
     settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
-    check_arguments(contents)
-    if arguments.get("act_layer") == "gelu_tanh":
+    check_named(contents, NAMED, "vit_base_patch16_224")
+    check_arguments(contents, SIZES | TOLD | {"dynamic_img_pad"})
+    if arguments.get("act_layer", TANH.fullmatch(architecture_of(contents)) and "gelu_tanh") == "gelu_tanh":
         settings["mlp"] = TanhMLP
-    if contents.config.get("global_pool") == "avg" and "fc_norm.weight" not in contents.tensors:
+    if pool_said(contents) == "avg" and "fc_norm.weight" not in contents.tensors:
         settings["pool"] = MeanPool
-    return Known(settings, found.preprocessing, found.classes, found.assumed)
+    return replace(found, settings=settings)
 
 
-def check_arguments(contents: Contents) -> None:
-    """Raise `ConfigError` for what timm can be told to compute and Vitral has no part for."""
+def architecture_of(contents: Contents) -> str:
+    """timm's name of the model, without the tag of its weights; empty if nothing says it."""
+    return str(contents.config.get("architecture") or "").partition(".")[0]
+
+
+def pool_said(contents: Contents) -> Any:
+    """timm's word for how the tokens are read, where it says one."""
+    return contents.config.get("model_args", {}).get("global_pool", contents.config.get("global_pool"))
+
+
+def check_named(contents: Contents, names: re.Pattern[str], as_in: str) -> None:
+    """Raise `StoreError` if `config.json` calls the model something else: the same tensors are another function then.
+
+    timm's `vit_base_patch16_rpn_224` has every tensor of a plain ViT, and norms after each part.
+    """
+    name = architecture_of(contents)
+    if name and not names.fullmatch(name):
+        raise StoreError(
+            f"config.json names the architecture {name!r}, which may compute something else with the same tensors; "
+            f"Vitral knows those called as {as_in}."
+        )
+
+
+def check_arguments(contents: Contents, able: Collection[str]) -> None:
+    """Raise `ConfigError` for what timm can be told to compute and Vitral has no part for.
+
+    `able` are the arguments that the tensors tell as well, or that change nothing.
+    """
     said, names = contents.config.get("model_args", {}), contents.tensors
-    pool, normed = contents.config.get("global_pool"), "fc_norm.weight" in names
+    pool, normed = pool_said(contents), "fc_norm.weight" in names
     reads = {None: True, "token": not normed, "avg": True, "map": "attn_pool.latent" in names}
     if not reads.get(pool, False):
         raise ConfigError(
             f"config.json says global_pool={pool!r}{' and fc_norm' if normed else ''}; Vitral reads the class token "
             "('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
-    known = {"act_layer": (None, "gelu", "gelu_tanh"), "norm_layer": (None,), "pool_include_prefix": (None, False)}
-    for key, able in known.items():
-        if said.get(key) not in able:
-            raise ConfigError(f"config.json says {key}={said[key]!r}, which Vitral has no part for.")
+    known = {"act_layer": (None, "gelu", "gelu_tanh")} | dict.fromkeys(
+        ("pool_include_prefix", "always_partition"), (None, False)
+    )
+    for key, value in said.items():
+        if key not in TRAINED and key not in able and value not in known.get(key, (None,)):
+            raise ConfigError(f"config.json says {key}={value!r}, which Vitral has no part for.")
     if "dist_token" in names and "head_dist.weight" not in names:
         raise ConfigError("A distilled model without its heads is read as the mean of two tokens, which is not done.")
 
