@@ -7,10 +7,10 @@ from tiny import tiny_vit
 from vitral import create, watch
 from vitral.explain.methods.attention import attention
 from vitral.nn.family.mixer import QKNormAttention
-from vitral.nn.packed import packed
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosStart
 from vitral.nn.head import MLPHead
+from vitral.nn.packed import packed
 
 PARTS = {
     "lecture": {},
