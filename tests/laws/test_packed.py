@@ -6,11 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.utils import prune
+from torch.utils.flop_counter import FlopCounterMode
 
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import ConfigError
 from vitral.nn.family.swin import SwinTransformer
+from vitral.nn.mlp import MLP
 from vitral.nn.packed import PackedLinear, packed
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
@@ -44,25 +48,103 @@ def test_it_answers_the_same(make, size, batch):
     assert not any(isinstance(part, PackedLinear) for part in model.modules())
 
 
-def test_it_shares_parameters_and_follows_them():
+CHANGES = {
+    "an optimiser of one kernel": lambda model: stepped(
+        model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    ),
+    "momentum of one kernel": lambda model: stepped(model, torch.optim.SGD(model.parameters(), lr=0.1, fused=True)),
+    "numbers that are not counted": lambda model: [p.data.mul_(2) for p in model.parameters()],
+    "other weights": lambda model: redraw(model, 2),
+}
+
+
+def stepped(model, optimizer):
+    with torch.enable_grad():
+        model(torch.randn(2, 3, 8, 18)).square().sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_it_is_a_snapshot_that_no_change_of_the_model_reaches(change):
+    """In every weight, also those that are not packed: it never answers with some of the old and some of the new."""
     model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
     fast = packed(model)
-    assert all(one is other for one, other in zip(model.parameters(), fast.parameters(), strict=True))
-    assert model.state_dict().keys() == fast.state_dict().keys()
+    assert fast.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
-        before = fast(images)
-        for change in (lambda: model.load_state_dict(tiny_vit(seed=1).state_dict()), lambda: redraw(model, 2)):
-            change()
-            torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
-        assert (fast(images) - before).abs().max() > 1e-2
+        before, again = model(images), packed(model)
+        change(model)
+        torch.testing.assert_close(fast(images), before, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(again(images), before, rtol=1e-5, atol=1e-5)
+        assert (model(images) - before).abs().max() > 1e-2
+        torch.testing.assert_close(packed(model)(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+def test_it_cannot_be_trained_in_part():
+    fast = packed(tiny_vit())
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert all(parameter.requires_grad for parameter in tiny_vit().parameters())
+
+
+def test_weights_put_into_it_are_those_it_answers_with():
+    """By loading, by exchange for one call, and by training it after all."""
+    model, other, images = tiny_vit(), tiny_vit(seed=1), torch.randn(2, 3, 8, 18)
+    fast = packed(model)
+    with torch.no_grad():
+        for _ in range(3):
+            weights = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+            exchanged = torch.func.functional_call(fast, weights, images)
+            torch.testing.assert_close(exchanged, other(images), rtol=1e-5, atol=1e-5)
+        for how in (dict(assign=True), {}):
+            fast = packed(model)
+            fast.load_state_dict(other.state_dict(), **how)
+            torch.testing.assert_close(fast(images), other(images), rtol=1e-5, atol=1e-5)
+        fast = packed(model).requires_grad_(True)
+        CHANGES["an optimiser of one kernel"](fast)
+        model.load_state_dict(fast.state_dict())
+        torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_are_the_plain_models():
     model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
-    one, other = (made(images.clone().requires_grad_()) for made in (model, packed(model)))
-    assert torch.equal(one, other)
-    for parameter, gradient in zip(model.parameters(), torch.autograd.grad(other.sum(), list(model.parameters()))):
-        assert gradient.shape == parameter.shape
+    (one, by_one), (other, by_other) = (with_gradient(own, images) for own in (model, packed(model)))
+    assert torch.equal(one, other) and torch.equal(by_one, by_other) and by_one.any()
+
+
+def with_gradient(model, images):
+    images = images.clone().requires_grad_()
+    made = model(images)
+    return made, torch.autograd.grad(made.square().sum(), images)[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of PyTorch's own forward gradients
+@pytest.mark.filterwarnings("ignore:TF32:UserWarning")  # and of turning oneDNN off
+def test_transforms_forward_gradients_and_counters_see_the_plain_model():
+    model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
+    maps, x, along = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 4)).eval(), torch.randn(8, 16), torch.randn(8, 16)
+    fast, fast_maps = packed(model), packed(maps)
+    with torch.no_grad():
+        assert torch.equal(torch.vmap(fast_maps)(x), torch.vmap(maps)(x))
+        moved = along @ (maps[1].weight @ maps[0].weight).T
+        torch.testing.assert_close(torch.func.jvp(fast_maps, (x,), (along,))[1], moved)
+        with forward_ad.dual_level():
+            dual = fast_maps(forward_ad.make_dual(x, along))
+            torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, moved)
+        with FlopCounterMode(display=False) as counter:
+            fast_maps(x)
+        assert counter.get_total_flops() == 2 * 8 * (16 * 16 + 16 * 4)
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert torch.equal(fast(images), model(images))
+
+
+@pytest.mark.parametrize("shape", [(2, 15), (4, 4), (2, 32), (15,)])
+def test_rows_of_another_width_get_pytorchs_own_sentence(shape):
+    model = nn.Linear(16, 24).eval()
+    said = []
+    for own in (model, packed(model)):
+        with torch.no_grad(), pytest.raises(RuntimeError) as caught:
+            own(torch.randn(shape))
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "cannot be multiplied" in said[0]
 
 
 def test_other_types_and_autocast_are_the_plain_models():
@@ -73,8 +155,12 @@ def test_other_types_and_autocast_are_the_plain_models():
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(fast(images), model(images))
         assert torch.equal(fast.double()(images.double()), model.double()(images.double()))
-        fast.float()
-        torch.testing.assert_close(fast(images), model.float()(images), rtol=1e-5, atol=1e-5)
+        again = copy.deepcopy(fast).float()
+        fast.half().float()
+        torch.testing.assert_close(again(images), model.float()(images), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fast(images), model.half().float()(images), rtol=1e-5, atol=1e-5)
+        with pytest.raises(RuntimeError, match="type"):
+            fast.double()(images)
 
 
 def test_it_is_watched_and_copied_like_any_other():
@@ -90,19 +176,22 @@ def test_it_is_watched_and_copied_like_any_other():
 
 
 def test_what_cannot_be_packed_is_refused():
+    pruned = nn.Sequential(prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5)).eval()
     for model, words in (
         (tiny_vit().train(), r"call model\.eval\(\) first"),
-        (tiny_vit().double(), r"cls_token is torch\.float64 on cpu"),
+        (tiny_vit().double(), r"has no nn\.Linear of float32 on a CPU"),
         (nn.Conv2d(3, 4, 2).eval(), r"Conv2d has no nn\.Linear"),
+        (3, "takes a model, an nn.Module, and this is of type int"),
+        (pruned, "This Sequential cannot be copied"),
     ):
         with pytest.raises(ConfigError, match=words):
             packed(model)
 
 
 def test_a_hidden_layer_is_gelu_of_its_map():
-    linear, x = nn.Linear(16, 24), torch.randn(5, 16)
+    linear, x = nn.Linear(16, 24).eval(), torch.randn(5, 16)
     with torch.no_grad():
-        torch.testing.assert_close(PackedLinear(linear, gelu=True)(x), F.gelu(linear(x)), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(packed(linear)(x, gelu=True), F.gelu(linear(x)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +206,9 @@ def test_a_hidden_layer_is_gelu_of_its_map():
     ids=["one row", "none", "four axes", "transposed", "repeated"],
 )
 def test_rows_of_any_shape_and_layout(x):
-    linear = nn.Linear(16, 24)
+    linear = nn.Linear(16, 24).eval()
     with torch.no_grad():
-        torch.testing.assert_close(PackedLinear(linear)(x), linear(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(packed(linear)(x), linear(x), rtol=1e-5, atol=1e-5)
 
 
 class Doubled(nn.Linear):
@@ -127,19 +216,75 @@ class Doubled(nn.Linear):
         return 2 * super().forward(x)
 
 
-def test_what_computes_otherwise_stays_as_it_is():
-    """A subclass, and a hook; both inside an MLP, whose other map is packed."""
+def patched(linear):
+    own = linear.forward
+    linear.forward = lambda x: 2 * own(x)
+
+
+@torch.no_grad()
+def pruned(linear):
+    prune.l1_unstructured(linear, "weight", 0.5)
+    linear(torch.zeros(linear.in_features))
+
+
+ADDED = {
+    "a hook": lambda linear: linear.register_forward_hook(lambda module, given, made: made + 1),
+    "a hook before": lambda linear: linear.register_forward_pre_hook(lambda module, given: (given[0] - 1,)),
+    "a hook of gradients": lambda linear: linear.register_full_backward_hook(
+        lambda module, given, back: (given[0] * 2,)
+    ),
+    "a hook of saving": lambda linear: linear.register_state_dict_post_hook(lambda *given: given[1].update(more=1)),
+    "its own forward": patched,
+    "a parameter": lambda linear: linear.register_parameter("low", nn.Parameter(torch.ones(1))),
+    "a buffer": lambda linear: linear.register_buffer("mask", torch.ones(1)),
+    "a part": lambda linear: linear.add_module("more", nn.Identity()),
+    "a word": lambda linear: setattr(linear, "scale", 3),
+    "pruning": pruned,
+    "a norm of its weight": nn.utils.parametrizations.weight_norm,
+}
+
+
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED)
+@pytest.mark.parametrize("where", ["mlp.fc1", "attn.proj"])
+def test_what_has_something_added_stays_as_it_is(add, where):
     model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
-    model.blocks[0].mlp.fc1 = redraw(Doubled(16, 32))
-    model.blocks[1].mlp.fc2.register_forward_hook(lambda module, given, made: made + 1)
-    model.blocks[2].attn.qkv.register_forward_pre_hook(lambda module, given: (given[0] - 1,))
+    add(model.get_submodule(f"blocks.1.{where}"))
     fast = packed(model)
     with torch.no_grad():
         torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
-    assert isinstance(fast.blocks[0].mlp.fc2, PackedLinear) and type(fast.blocks[0].mlp.fc1) is Doubled
+    (one, by_one), (other, by_other) = (with_gradient(own, images) for own in (model, fast))
+    assert torch.equal(one, other) and torch.equal(by_one, by_other)
+    assert model.state_dict().keys() == fast.state_dict().keys()
+    assert not isinstance(fast.get_submodule(f"blocks.1.{where}"), PackedLinear)
+    assert isinstance(fast.blocks[1].mlp.fc2, PackedLinear)
+
+
+def test_an_mlp_with_something_added_and_a_subclass_stay_as_they_are():
+    model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
+    model.blocks[0].mlp.fc1 = redraw(Doubled(16, 32))
+    model.blocks[1].mlp.register_forward_hook(lambda module, given, made: made + 1)
+    patched(model.blocks[2].mlp)
+    fast = packed(model)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
+    assert type(fast.blocks[0].mlp.fc1) is Doubled
+    assert all(type(block.mlp) is MLP for block in fast.blocks)
+
+
+def test_packing_draws_nothing():
+    model = tiny_vit()
+    state = torch.get_rng_state()
+    packed(model)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_model_that_was_made_for_inference_only():
+    """Its tensors do not count their changes; what is packed from them can still give gradients of an image."""
     with torch.inference_mode():
         model, images = tiny_vit(), torch.randn(2, 3, 8, 18)
-        torch.testing.assert_close(packed(model)(images), model(images), rtol=1e-5, atol=1e-5)
+        fast, before = packed(model), model(images)
+        torch.testing.assert_close(fast(images), before, rtol=1e-5, atol=1e-5)
+        redraw(model, 2)
+        torch.testing.assert_close(fast(images), before, rtol=1e-5, atol=1e-5)
+        assert (model(images) - before).abs().max() > 1e-2
+    assert with_gradient(fast, torch.randn(2, 3, 8, 18))[1].any()

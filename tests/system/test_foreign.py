@@ -1,5 +1,7 @@
 """Other people's models on the command line: `timm:NAME`, and folders that transformers wrote."""
 
+import sys
+
 import pytest
 import transformers
 
@@ -8,40 +10,85 @@ import peers  # noqa: F401 - makes torchvision, and so timm, importable
 FAILURE, USAGE = 1, 2
 
 
+SIZES = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
+PIXELS = dict(image_size=32, patch_size=8)
+NAMES = {0: "cat", 1: "dog", 2: "fox"}
+DECODER = dict(decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
+WORDS = dict(text_config=SIZES | dict(vocab_size=40, bos_token_id=1, eos_token_id=2))
+OURS = {  # that a source of Vitral's reads
+    "ViT": ("ViTForImageClassification", "ViTConfig", SIZES | PIXELS | dict(id2label=NAMES)),
+    "one channel": ("ViTForImageClassification", "ViTConfig", SIZES | PIXELS | dict(num_channels=1)),
+    "no classifier": ("ViTModel", "ViTConfig", SIZES | PIXELS),
+    "MAE": ("ViTMAEForPreTraining", "ViTMAEConfig", SIZES | PIXELS | DECODER),
+    "SigLIP": ("SiglipModel", "SiglipConfig", WORDS | dict(vision_config=SIZES | PIXELS)),
+}
+THEIRS = {  # that only transformers reads
+    "BEiT": ("BeitForImageClassification", "BeitConfig", SIZES | PIXELS | dict(id2label=NAMES)),
+    "another activation": (
+        "ViTForImageClassification",
+        "ViTConfig",
+        SIZES | PIXELS | dict(id2label=NAMES, hidden_act="relu"),
+    ),
+}
+
+
 @pytest.fixture
-def saved(tmp_path):
-    names = {0: "cat", 1: "dog", 2: "fox"}
-    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
-    config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8, id2label=names)
-    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
-    return tmp_path / "vit"
+def written(tmp_path):
+    """The function that writes a model as transformers does, and gives its folder."""
+
+    def write(model, config, settings):
+        made = getattr(transformers, model)(getattr(transformers, config)(**settings))
+        made.save_pretrained(tmp_path / "saved")
+        return tmp_path / "saved"
+
+    return write
 
 
-def test_a_folder_that_transformers_wrote(vitral, saved, photos):
+@pytest.mark.parametrize("named", OURS.values(), ids=OURS)
+def test_a_folder_that_vitral_reads_needs_no_transformers(vitral, written, photos, named, monkeypatch):
+    folder = written(*named)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    answer = vitral("explain", folder, photos / "dark" / "0.png", "--json").done()
+    assert "read as of hugging_face" in answer.told and "transformers is asked" not in answer.told
+    assert answer.json["explained"][0]["method"] == "attention"
+
+
+@pytest.mark.parametrize("named", THEIRS.values(), ids=THEIRS)
+def test_what_only_transformers_reads_is_read_by_it(vitral, written, photos, named, monkeypatch):
+    folder, image = written(*named), photos / "dark" / "0.png"
+    words = (image, "--method", "attention", "chefer", "--target", "fox", "--json")
+    answer = vitral("explain", folder, *words).done()
+    assert "Vitral cannot read this itself, so transformers is asked to: " in answer.told
+    assert [found["class"] in NAMES.values() for found in answer.json["explained"]] == [True, True]
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    vitral("explain", folder, image).refused(USAGE, "This model needs transformers")
+
+
+def test_classes_are_called_as_the_folder_says(vitral, written, photos):
+    folder = written(*OURS["ViT"])
     words = (photos / "dark" / "0.png", "--method", "attention", "chefer", "--target", "fox", "--json")
-    answer = vitral("explain", saved, *words).done()
-    assert [found["class"] in ("cat", "dog", "fox") for found in answer.json["explained"]] == [True, True]
+    answer = vitral("explain", folder, *words).done()
+    assert [found["class"] in NAMES.values() for found in answer.json["explained"]] == [True, True]
 
 
-def test_a_damaged_folder_of_transformers(vitral, saved, photos):
-    (saved / "model.safetensors").write_bytes(b"no weights")
-    vitral("explain", saved, photos / "dark" / "0.png").refused(
+def test_a_damaged_folder_of_transformers(vitral, written, photos):
+    folder = written(*OURS["ViT"])
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    vitral("explain", folder, photos / "dark" / "0.png").refused(
         FAILURE, "no image classifier that transformers can read"
     )
 
 
-def test_a_folder_without_a_classifier_answers_nothing(vitral, photos, tmp_path):
+def test_a_folder_without_a_classifier_answers_nothing(vitral, written, photos):
     """transformers would draw one at random, and its answer would look like any other."""
-    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
-    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=32, patch_size=8)).save_pretrained(
-        tmp_path / "bare"
-    )
-    vitral("explain", tmp_path / "bare", photos / "dark" / "0.png").refused(
-        FAILURE, "has no weights for classifier.bias, classifier.weight", "saved from a ViTModel"
+    folder = written("BeitModel", "BeitConfig", SIZES | PIXELS)
+    vitral("explain", folder, photos / "dark" / "0.png").refused(
+        FAILURE, "has no weights for classifier.bias, classifier.weight", "saved from a BeitModel"
     )
 
 
-def test_images_that_cannot_be_prepared_as_the_folder_says(vitral, saved, photos):
+def test_images_that_cannot_be_prepared_as_the_folder_says(vitral, written, photos):
+    saved = written(*OURS["ViT"])
     (saved / "preprocessor_config.json").write_text('{"size": 32, "do_flip_channel_order": true}')
     vitral("explain", saved, photos / "dark" / "0.png").refused(FAILURE, "says do_flip_channel_order=True")
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from shell import paint
 from tiny import tiny_vit
 from vitral.data.image import load_image
+from vitral.nn.family.pool import AttentionPool
 from vitral.store.model import dress
 from vitral.weights.convert import write
 from vitral.weights.load import load
@@ -99,6 +100,15 @@ def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
     vitral("train", "--init", folder, "--data", "photos", "--epochs", 1, "--batch-size", 8, "--out", "run").done()
     assert load("run").preprocessing.mean == (0.5,) and load("run").config["in_channels"] == 1
     assert vitral("eval", "run", "--json").done().json["n"] == 4
+
+
+def test_a_model_that_asks_its_patches_by_a_query_of_its_own_is_a_start(vitral, published, photos):
+    """As SigLIP does, whose features are given a head."""
+    folder = published((), num_classes=0, tokens={}, pool=AttentionPool)
+    assert "attn_pool.latent" in load_file(folder / "model.safetensors")
+    words = ("--data", "photos", "--epochs", 1, "--batch-size", 8, "--out", "run")
+    answer = vitral("train", "--init", folder, *words).done()
+    assert "a new head for 2 classes" in answer.told and load("run").classes == ("dark", "light")
 
 
 @pytest.mark.parametrize("channels", [2, 4])

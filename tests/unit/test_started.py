@@ -7,17 +7,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tiny import redraw, tiny_vit
 from vitral.base.errors import ConfigError
 from vitral.base.logistic import logistic
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
+from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.resample import resampled
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import dress
+from vitral.train.cost import operations
 from vitral.train.optim import layer_fractions, optimizers
 from vitral.train.probe import probed
 from vitral.train.recipe import Recipe
@@ -78,6 +81,17 @@ def test_a_swin_is_started_from_at_any_size():
     old = dress(model, [f"class {k}" for k in range(1000)], model.preprocessing, {})
     new, _ = started(old, NAMES, (48, 32))
     assert new(torch.randn(1, 3, 48, 32)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_work_of_a_model_whose_query_is_its_own_is_counted(training):
+    """PyTorch's counter stumbles over a view of a parameter that asks for a gradient while gradients are off."""
+    model = trained(pool=AttentionPool, tokens={}).train(training)
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    with FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(model, weights, torch.zeros(1, 3, 8, 18))
+    assert operations(model) == 3 * counter.get_total_flops() > 0
+    assert all(parameter.requires_grad for parameter in model.parameters()) and model.training == training
 
 
 def test_a_model_of_the_readers_own_is_refused():

@@ -27,3 +27,18 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
+
+
+@contextmanager
+def frozen(model: "nn.Module") -> Iterator[None]:
+    """No parameter asks for a gradient inside the block; afterwards those do that did.
+
+    Where gradients are off, PyTorch's view of such a parameter still asks for one, and its counters stumble over that.
+    """
+    before = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in before:
+            parameter.requires_grad = True

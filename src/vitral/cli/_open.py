@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vitral.base.errors import ConfigError, UnknownName, UsageError
+from vitral.base.errors import ConfigError, UnknownName, UsageError, VitralError
 from vitral.base.lookup import nearest
 from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
@@ -19,7 +19,7 @@ from vitral.explain.subject import logits_of
 from vitral.nn.zoo import MODELS, create
 from vitral.store.classifier import Classifier, numbered
 from vitral.store.code import from_code, is_code
-from vitral.store.foreign import foreign, is_foreign
+from vitral.store.foreign import TIMM, foreign, is_hugging_face
 from vitral.store.model import dress
 from vitral.train.checkpoint import PREFIX
 from vitral.train.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
@@ -63,12 +63,12 @@ def read_as(provenance: dict[str, Any]) -> list[str]:
 
 
 def to_look_into(name: str, code: str | None) -> Classifier:
-    """A trained model to explain: a run, a checkpoint of one, `timm:NAME`, a Hugging Face folder, or `file.py:Name`.
+    """A trained model to explain: a run, a checkpoint of one, `timm:NAME`, a published checkpoint, or `file.py:Name`.
 
     A checkpoint's weights are those of its step; the rest is its run's. A model of `file.py:Name` is as its class makes
-    it, trained if that loads weights.
+    it, trained if that loads weights. A Hugging Face folder that is none of Vitral's sources' is read by transformers.
     """
-    if is_foreign(name):
+    if name.startswith(TIMM):
         return foreign(name)
     if is_code(name):
         model = from_code(name, 1000, (224, 224))
@@ -82,7 +82,13 @@ def to_look_into(name: str, code: str | None) -> Classifier:
         model = opened(str(folder.parent.parent), code)
         model.load_state_dict(load_file(folder / CHECKPOINT_WEIGHTS))
         return model
-    return opened(name, code)
+    if not is_hugging_face(folder):
+        return opened(name, code)
+    try:
+        return opened(name)
+    except VitralError as error:
+        say(f"Vitral cannot read this itself, so transformers is asked to: {error}")
+        return foreign(name)
 
 
 @torch.no_grad()

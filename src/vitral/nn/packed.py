@@ -1,9 +1,7 @@
-"""Inference on a CPU by oneDNN, its weights laid out once as it reads them, GELU done as the numbers are written.
-
-PyTorch's own linear maps go to MKL, which knows nothing of the next call: it lays a matrix out again each time.
-"""
+"""Inference on a CPU by oneDNN: weights laid out once, where MKL lays them out for each call; GELU in the same pass."""
 
 from copy import deepcopy
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,83 +13,94 @@ from vitral.nn.mlp import MLP
 
 
 class PackedLinear(nn.Linear):
-    """The same parameters and the same map; where nothing else than float32 on a CPU is asked for, oneDNN's.
+    """A linear map that keeps its weight as oneDNN reads it too: of use while that is its weight, and frozen."""
 
-    With gradients, while compiled, exported or traced, under autocast, on other devices and in other types it is plain.
-    """
+    def pack(self) -> Self:
+        weight = self.weight.data
+        self.packed = (self.weight, torch.ops.mkldnn._reorder_linear_weight(weight)) if plain(weight) else None
+        return self
 
-    def __init__(self, linear: nn.Linear, gelu: bool = False):
-        super().__init__(linear.in_features, linear.out_features, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
-        self.gelu = gelu
-        self.packed_of: tuple[int, int] | None = None  # where the weight was, and how often it had changed
+    def forward(self, x: Float[Tensor, "*b i"], gelu: bool = False) -> Float[Tensor, "*b o"]:
+        if self.packed and plain(x) and x.shape[-1:] == self.weight.shape[1:] and only_numbers():
+            weight, packed = self.packed
+            if weight is self.weight and not weight.requires_grad:
+                then, how = ("gelu", "none") if gelu else ("none", "")
+                return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, then, [], how)
+        y = super().forward(x)
+        return F.gelu(y) if gelu else y
 
-    def forward(self, x: Float[Tensor, "*b i"]) -> Float[Tensor, "*b o"]:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not plain(x) or not plain(self.weight.data):
-            y = super().forward(x)
-            return F.gelu(y) if self.gelu else y
-        then, how = ("gelu", "none") if self.gelu else ("none", "")
-        return torch.ops.mkldnn._linear_pointwise(x, self.laid_out(), self.bias, then, [], how)
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        return super()._apply(*args, **kwargs).pack()
 
-    def laid_out(self) -> Tensor:
-        """The weight as oneDNN reads it, made again when it has changed."""
-        changes = 0 if self.weight.is_inference() else self.weight._version
-        if self.packed_of != (now := (self.weight.data_ptr(), changes)):
-            self.packed, self.packed_of = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach()), now
-        return self.packed
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.pack()
 
-    def __getstate__(self) -> dict:
-        """Without the packed weight, which cannot be copied."""
-        return {name: value for name, value in self.__dict__.items() if name != "packed"} | {"packed_of": None}
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "packed"}  # which cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.pack()
 
 
 class PackedMLP(MLP):
     """The lecture's MLP, its GELU a part of its first map."""
 
-    def __init__(self, mlp: MLP):
-        nn.Module.__init__(self)
-        self.fc1, self.fc2 = PackedLinear(mlp.fc1, gelu=True), PackedLinear(mlp.fc2)
-
     def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
-        return self.fc2(self.fc1(x))
+        return self.fc2(self.fc1(x, gelu=True))
 
 
 def plain(x: Tensor) -> bool:
     """Numbers that oneDNN takes as they are."""
-    ordinary = type(x) is Tensor and x.dtype is torch.float32 and x.device.type == "cpu" and x.layout is torch.strided
-    return ordinary and not torch.is_autocast_enabled("cpu") and not torch.jit.is_tracing()
+    return type(x) is Tensor and x.dtype is torch.float32 and x.device.type == "cpu" and x.layout is torch.strided
 
 
+def only_numbers() -> bool:
+    """No gradient, program, other type, transform or counter is asked for, and oneDNN is not turned off."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    seen = torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
+    forward_gradient = torch.autograd.forward_ad._current_level >= 0
+    return torch._C._get_mkldnn_enabled() and not (seen or forward_gradient or torch.is_autocast_enabled("cpu"))
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
 def packed(model: nn.Module) -> nn.Module:
-    """A copy for inference on a CPU, ours or anybody's, that shares the model's parameters and answers the same.
+    """A snapshot of any model for inference on a CPU: a copy with frozen weights of its own, packed once.
 
-    Every `nn.Linear` runs through oneDNN. The packed weights take as much memory again. Raises `ConfigError` for a
-    model that is training, is of another type or elsewhere, or has no linear map; or if PyTorch has no oneDNN.
+    It does not follow the model: train that, and pack again. Where the model has exactly an `nn.Linear` or Vitral's
+    `MLP`, of float32 and with nothing added, the copy has oneDNN's, which works under `torch.no_grad()` and
+    `inference_mode()` only. Raises `ConfigError` for a model that is training, cannot be copied or has no such map.
     """
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"packed takes a model, an nn.Module, and this is of type {name}.")
     if not torch.backends.mkldnn.is_available():
         raise ConfigError("This PyTorch was built without oneDNN, so there is nothing to pack for.")
     if model.training:
         raise ConfigError("packed is for inference, and the model is training: call model.eval() first.")
-    if wrong := next(
-        (f"{name} is {p.dtype} on {p.device}" for name, p in model.named_parameters() if not plain(p.data)), ""
-    ):
-        raise ConfigError(f"packed takes float32 on a CPU, and {wrong}: model.float().cpu() first.")
-    shared: dict[int, Tensor] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    found = replaced(deepcopy(model, dict(shared)))
-    if not any(isinstance(part, PackedLinear) for part in found.modules()):
-        raise ConfigError(f"{type(model).__name__} has no nn.Linear, so there is nothing to pack.")
+    try:
+        found: Any = deepcopy(model).requires_grad_(False)
+    except Exception as error:  # whatever its parts raise
+        raise ConfigError(f"This {name} cannot be copied, so it cannot be packed: {error}") from error
+    for part in found.modules():
+        if as_made(part, nn.Linear):
+            part.__class__ = PackedLinear
+            part.pack()
+    for part in found.modules():
+        if as_made(part, MLP) and all(type(map_) is PackedLinear for map_ in part.children()):
+            part.__class__ = PackedMLP
+    if not any(type(part) is PackedLinear for part in found.modules()):
+        raise ConfigError(f"{name} has no nn.Linear of float32 on a CPU with nothing added: nothing can be packed.")
     return found
 
 
-PACKED = {nn.Linear: PackedLinear, MLP: PackedMLP}
-
-
-def replaced(module: nn.Module) -> nn.Module:
-    """The module with its linear maps packed, at whatever depth; but what may compute otherwise, by a hook, stays."""
-    parts = list(module.modules())
-    if all(type(part) in PACKED and not (part._forward_hooks or part._forward_pre_hooks) for part in parts):
-        return PACKED[type(module)](module)
-    for name, child in module._modules.items():
-        if child is not None:
-            setattr(module, name, replaced(child))
-    return module
+def as_made(part: nn.Module, kind: type[nn.Linear | MLP]) -> bool:
+    """Whether it is exactly of this type, with no hook, parameter, part or attribute that a new one has not."""
+    if type(part) is not kind or not all(plain(p.data) and p.numel() for p in part.parameters()):
+        return False
+    with torch.device("meta"):
+        own, new = vars(part), vars(kind(1, 1))
+    return own.keys() == new.keys() and all(list(own[n]) == list(v) for n, v in new.items() if isinstance(v, dict))

@@ -20,9 +20,9 @@ TIMM = "timm:"
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"  # of a Hugging Face folder
 
 
-def is_foreign(name: str) -> bool:
-    """Whether a model's name is `timm:NAME` or a Hugging Face folder."""
-    return name.startswith(TIMM) or "model_type" in config_of(Path(name))
+def is_hugging_face(folder: Path) -> bool:
+    """Whether transformers wrote a folder."""
+    return "model_type" in config_of(folder)
 
 
 def config_of(folder: Path) -> dict[str, Any]:

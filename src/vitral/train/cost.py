@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitral.base.errors import ConfigError, UsageError, VitralError
-from vitral.base.modes import evaluating
+from vitral.base.modes import evaluating, frozen
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
 from vitral.store.code import in_line
@@ -29,7 +29,7 @@ def operations(model: Classifier) -> float:
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=next(model.parameters()).device)
     image = normalise(pixels, model.preprocessing)
     try:
-        with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with evaluating(model), frozen(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             out = model(image)
     except Exception as error:  # whatever the reader's own code raises
         if isinstance(error, VitralError) or not hasattr(model, "code"):
