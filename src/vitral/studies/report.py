@@ -245,7 +245,8 @@ def regime_words(results: Results) -> str:
     samples = results.study.budgets[results.preset].samples
     if not samples:
         return "Nothing was trained: it is about this machine, and these sizes."
-    about = f"models of {min(sizes):,} to {max(sizes):,} parameters" if sizes else "no model that came to its end"
+    least, most = min(sizes, default=0), max(sizes, default=0)
+    about = f"models of {least:,} to {most:,} parameters" if least < most else f"models of {most:,} parameters"
     return (
         f"Measured on {' and '.join(data)} with {about}, after {samples:,} samples a training: it says nothing about "
         "larger models or photographs."

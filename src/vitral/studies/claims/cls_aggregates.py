@@ -174,8 +174,8 @@ cls_aggregates = Study(
     "enters only in the last blocks and has never read early.",
     budgets={
         "smoke": Budget(256, 2, images=512, judged=200),
-        "quick": Budget(SAMPLES, 3),
-        "full": Budget(4 * SAMPLES, 5),
+        "quick": Budget(SAMPLES, 6),
+        "full": Budget(4 * SAMPLES, 8),
     },
     regime=Regime(CLS.name, "shapes", 0.85),
     measure=gathered,

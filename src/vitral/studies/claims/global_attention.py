@@ -136,8 +136,8 @@ global_attention = Study(
     "some heads of the first layers of large ViTs attend nearby; augmentation such as CutMix, which makes heads local.",
     budgets={
         "smoke": Budget(256, 2, images=512, judged=200, without=("resnet",)),
-        "quick": Budget(SAMPLES, 3),
-        "full": Budget(4 * SAMPLES, 5),
+        "quick": Budget(SAMPLES, 5),
+        "full": Budget(4 * SAMPLES, 8),
     },
     regime=Regime("vit", "shapes", 0.85),
     measure=looked,
