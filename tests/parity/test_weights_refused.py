@@ -64,6 +64,13 @@ def test_what_timms_names_say_is_heard(name, tmp_path):
         torch.testing.assert_close(found(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize(
+    "name", ["vit_base_patch16_224_in21k", "vit_base_patch8_224_dino", "deit3_base_patch16_224_in21ft1k"]
+)
+def test_timms_names_before_its_tags(name, tmp_path):
+    assert published(saved(timm_vit((32, 32)), tmp_path, architecture=name), num_heads=4).config["depth"] == 2
+
+
 @pytest.mark.parametrize("name", ["vit_base_patch16_rpn_224", "cait_xxs24_224", "vit_base_patch16_clip_224"])
 def test_timms_other_architectures(name, tmp_path):
     timm.models.save_for_hf(redraw(timm.create_model(name, **(LITTLE | dict(img_size=32)))), tmp_path)

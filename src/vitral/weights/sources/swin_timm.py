@@ -12,7 +12,7 @@ from vitral.weights.sources.timm import SIZES, TOLD, check_arguments, check_name
 from vitral.weights.swin import SQUARE, cut_off, otherwise, smaller, swin_source, with_square_windows
 from vitral.weights.swin import rules as shared
 
-NAMED = re.compile(r"swin_(tiny|small|base|large)_patch\d+_window\d+_\d+|swin_s3_(tiny|small|base)_\d+")
+NAMED = re.compile(r"swin_(tiny|small|base|large)_patch\d+_window\d+_\d+(_in22(k|ft1k))?|swin_s3_(tiny|small|base)_\d+")
 
 
 def recognises(contents: Contents) -> bool:

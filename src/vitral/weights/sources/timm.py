@@ -32,7 +32,7 @@ POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that say how the toke
 NAMED = re.compile(
     r"(vit|deit3?|flexivit|eva)_"
     r"(tiny|wee|little|small|mediumd?|betwixt|base|large|huge|giant|giantopt|gigantic|so150m2?|so400m)"
-    r"(_(distilled|patch\d+|plus|36x1|reg\d+|gap|map|siglip|dinov2|tipsv2|miil|\d+))*"
+    r"(_(distilled|patch\d+|plus|36x1|reg\d+|gap|map|siglip|dinov2|tipsv2|miil|dino|sam|in2[12](k|ft1k)|\d+))*"
 )
 TANH = re.compile(
     r"vit_((so400m_patch16|giantopt_patch16|base_patch32)_siglip(_gap)?_\d+|large_patch16_siglip(_gap)?_512)"
