@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from test_weights_in import CLASSES, agree, images_of
+from test_weights_in import CLASSES, SIZES, agree, images_of
 
 from tiny import redraw
 from vitral.base.errors import StoreError
@@ -19,7 +19,7 @@ from vitral.weights.load import published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 
-SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
+SETTINGS = dict(patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
 NO_TOKENS = dict(tokens={})
 LATER = {"MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0", "MlpBlock_3": "MlpBlock_0"}
 MADE = {  # parts of ours; timm's; how the oldest age's arrays become this one's
@@ -84,29 +84,35 @@ def scanned(arrays):
     }
 
 
+@pytest.fixture(params=SIZES.values(), ids=SIZES)
+def size(request):
+    return request.param
+
+
 @pytest.fixture(params=MADE, ids=MADE)
-def aged(request, tmp_path):
+def aged(request, size, tmp_path):
     """A file of this age, and timm's model of it."""
     parts, theirs, changed = MADE[request.param]
-    model = redraw(VisionTransformer(**(SIZES | dict(mlp=TanhMLP) | parts)))
+    sizes = SETTINGS | dict(img_size=size)
+    model = redraw(VisionTransformer(**(sizes | dict(mlp=TanhMLP) | parts)))
     write(dress(model, [f"name {k}" for k in range(CLASSES)], model.preprocessing, {}), tmp_path / "old", "npz")
     with np.load(tmp_path / "old" / "model.npz") as old:
         arrays = changed(dict(old))
     np.savez(tmp_path / "model.npz", **arrays)
-    peer = timm.models.vision_transformer.VisionTransformer(**SIZES, **theirs, act_layer="gelu_tanh").eval()
+    peer = timm.models.vision_transformer.VisionTransformer(**sizes, **theirs, act_layer="gelu_tanh").eval()
     peer.load_pretrained(str(tmp_path / "model.npz"))
     return request.param, tmp_path / "model.npz", peer
 
 
-def test_each_age_is_read_as_timm_reads_it(aged):
+def test_each_age_is_read_as_timm_reads_it(aged, size):
     name, path, peer = aged
     parts = dict(pool=MeanPool) if "mean of patches" in name else {}
-    ours = published(path, **parts)
+    ours = published(path, trained_at=size, **parts)
     assert ours.provenance["source"] == "google" and ours.config["num_heads"] == 4
-    agree(peer.double(), ours.double(), images_of((32, 32)), row=("Google npz", name))
+    agree(peer.double(), ours.double(), images_of(size), row=("Google npz", name))
 
 
-def test_bfloat16_which_numpy_does_not_know_is_read(aged, tmp_path):
+def test_bfloat16_which_numpy_does_not_know_is_read(aged, size, tmp_path):
     """It is saved as two bytes of nothing: the upper half of a float32."""
     _, path, _ = aged
     with np.load(path) as found:
@@ -115,7 +121,7 @@ def test_bfloat16_which_numpy_does_not_know_is_read(aged, tmp_path):
     np.savez(tmp_path / "half.npz", **halves)
     cut = {name: (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, array in whole.items()}
     np.savez(tmp_path / "cut.npz", **cut)
-    ours, expected = published(tmp_path / "half.npz"), published(tmp_path / "cut.npz")
+    ours, expected = (published(tmp_path / name, trained_at=size) for name in ("half.npz", "cut.npz"))
     for name, tensor in expected.state_dict().items():
         assert torch.equal(ours.state_dict()[name], tensor)
 

@@ -185,9 +185,11 @@ def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
         )
     checked(said)
     eps, activation = DEFAULTS[theirs_of(contents.tensors)]
+    registers = any(name.endswith("register_tokens") for name in contents.tensors)
+    resampling = "timm" if registers else "hugging_face"  # of their classes this one alone smooths what it shrinks
     if not said:
         words = f"LayerNorm's epsilon {eps} and {activation}, as transformers' {theirs_of(contents.tensors)}"
-        return Known(dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,))
+        return Known(dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,), resampling=resampling)
     eps, activation = said.get("layer_norm_eps", eps), said.get("hidden_act", activation)
     gated = said.get("use_swiglu_ffn") or (said.get("use_gated_mlp") and activation == "silu")
     if eps not in NORMS or ((activation not in ACTIVATIONS or said.get("use_gated_mlp")) and not gated):
@@ -202,7 +204,7 @@ def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
     labels = contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    return Known(settings, prepared, classes, assumed, "hugging_face", claimed(said))
+    return Known(settings, prepared, classes, assumed, resampling, claimed(said))
 
 
 def size_in(said: Mapping[str, Any]) -> tuple[int, int] | None:
