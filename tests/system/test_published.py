@@ -55,11 +55,24 @@ def test_classes_in_another_order_are_the_same_classes(vitral, published, photos
     assert second["accuracy"] == pytest.approx(1 - first["accuracy"])
 
 
+def test_a_start_keeps_the_head_of_classes_in_another_order(vitral, published, photos):
+    """And goes on with it when it is resumed: what it learned of a class stays that class's."""
+    start = published(("light", "dark"))
+    words = ("--data", "photos", "--batch-size", 8, "--lr", 1e-9, "--out", "run")
+    answer = vitral("train", "--init", start, *words, "--epochs", 1).done()
+    assert "a new head" not in answer.told and load("run").classes == ("light", "dark")
+    torch.testing.assert_close(load("run").head.weight, load(start).head.weight, rtol=1e-5, atol=1e-5)
+    first = vitral("eval", start, "--data", "photos", "--json").done().json
+    assert vitral("eval", "run", "--json").done().json["confusion"] == first["confusion"]
+    again = vitral("train", "--resume", "run", "--json").done().json
+    assert again["test_accuracy"] == first["accuracy"]
+
+
 def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "photos").done()
     assert "assumed: pixels of ImageNet's mean and deviation" in answer.told
-    assert "assumed: classes in the order of photos's" in answer.told
+    assert "assumed: the model answers with the classes of photos in their order" in answer.told
     vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "Say whose it is")
     paint(photos.parent / "birds", {"crow": 20, "gull": 100, "swan": 230})
     vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds").refused(

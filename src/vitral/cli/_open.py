@@ -13,6 +13,7 @@ from vitral.base.lookup import nearest
 from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
 from vitral.data.dataset import Dataset
+from vitral.data.fits import in_order
 from vitral.data.folder import folder
 from vitral.data.named import named
 from vitral.explain.subject import logits_of
@@ -136,7 +137,7 @@ def model_and_data(recipe: Recipe) -> tuple[Classifier, Dataset]:
     """Both as a recipe names them, made to fit each other: a new model, or one that starts from a trained one."""
     if recipe.init:
         trained = opened(recipe.init)
-        data = data_of(recipe, trained.preprocessing)
+        data = as_known(data_of(recipe, trained.preprocessing), trained)
         model, done = started(trained, data.classes, data.preprocessing.size)
         for line in done:
             say(f"  {line}")
@@ -151,4 +152,9 @@ def resumed(recipe: Recipe, folder: Path) -> tuple[Classifier, Dataset]:
     if not recipe.init:
         return model_and_data(recipe)
     model = load(folder)
-    return model, data_of(recipe, model.preprocessing)
+    return model, as_known(data_of(recipe, model.preprocessing), model)
+
+
+def as_known(data: Dataset, model: Classifier) -> Dataset:
+    """The data with its classes in the model's order, if they are the same."""
+    return in_order(data, tuple(model.classes)) if sorted(data.classes) == sorted(model.classes) else data

@@ -46,7 +46,7 @@ def run(options: Options) -> dict[str, Any]:
     if names is None and len(data.classes) != len(model.classes):
         raise DataError(f"{spec} has {len(data.classes)} classes; the model answers with {len(model.classes)}.")
     if names is None:
-        say(f"  assumed: classes in the order of {spec}'s, since nothing names the model's")
+        say(f"  assumed: the model answers with the classes of {spec} in their order, since nothing names its own")
     known = model.provenance.get("data_sha256")
     if options.data is None and Path(spec).is_dir() and known and known != fingerprint(data.train, data.val):
         raise DataError(
