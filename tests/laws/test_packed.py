@@ -288,3 +288,13 @@ def test_a_model_that_was_made_for_inference_only():
         torch.testing.assert_close(fast(images), before, rtol=1e-5, atol=1e-5)
         assert (model(images) - before).abs().max() > 1e-2
     assert with_gradient(fast, torch.randn(2, 3, 8, 18))[1].any()
+
+
+def test_a_plain_mark_is_no_reason_to_leave_a_map_as_it_is():
+    """transformers puts one on every map that it has filled."""
+    linear = nn.Linear(4, 3).eval()
+    linear._is_hf_initialized = True
+    assert isinstance(packed(nn.Sequential(linear).eval())[0], PackedLinear)
+    linear.scale = torch.ones(3)
+    with pytest.raises(ConfigError, match="nothing can be packed"):
+        packed(nn.Sequential(linear).eval())

@@ -98,9 +98,13 @@ def packed(model: nn.Module) -> nn.Module:
 
 
 def as_made(part: nn.Module, kind: type[nn.Linear | MLP]) -> bool:
-    """Whether it is exactly of this type, with no hook, parameter, part or attribute that a new one has not."""
+    """Whether it is exactly of this type, with no hook, parameter or part that a new one has not, but for plain marks.
+
+    transformers marks what it has filled with a `True`, which no map reads.
+    """
     if type(part) is not kind or not all(plain(p.data) and p.numel() for p in part.parameters()):
         return False
     with torch.device("meta"):
         own, new = vars(part), vars(kind(1, 1))
-    return own.keys() == new.keys() and all(list(own[n]) == list(v) for n, v in new.items() if isinstance(v, dict))
+    marks = all(isinstance(own[name], bool | int | float | str | None) for name in own.keys() - new.keys())
+    return marks and all(list(own[n]) == list(v) for n, v in new.items() if isinstance(v, dict))
