@@ -238,7 +238,7 @@ ADDED = {
     "a parameter": lambda linear: linear.register_parameter("low", nn.Parameter(torch.ones(1))),
     "a buffer": lambda linear: linear.register_buffer("mask", torch.ones(1)),
     "a part": lambda linear: linear.add_module("more", nn.Identity()),
-    "a word": lambda linear: setattr(linear, "scale", 3),
+    "a tensor": lambda linear: setattr(linear, "scale", torch.ones(1)),
     "pruning": pruned,
     "a norm of its weight": nn.utils.parametrizations.weight_norm,
 }
