@@ -18,7 +18,7 @@ from vitral.studies.rules import Beyond, Within
 from vitral.studies.study import Preset, studies
 
 ORIGIN = ("machine", "versions", "time", "code")  # of all records alike, so kept once
-NUMBER = "{:.4g}".format
+NUMBER = "{:.3g}".format
 
 
 def write_study(results: Results, folder: Path) -> Path:
