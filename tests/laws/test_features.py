@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from tiny import tiny_vit
+from tiny import redraw, tiny_vit
+from vitral.explain.features import tokens_and_maps
+from vitral.nn.zoo import create
 
 
 def by_hooks(model, images):
@@ -48,3 +50,11 @@ def test_features_pass_gradients_to_the_image(vit, images):
     vit.features(images, [-1])[0][0, :, 1, 2].sum().backward()
     assert images.grad[0].abs().max() > 1e-6
     assert images.grad[1].abs().max() == 0
+
+
+def test_maps_of_a_convolutional_model_are_those_with_their_width_first():
+    """Its linear maps after a convolution give the width last: read as a map, a row would be a channel."""
+    model = redraw(create("iso_dwconv3_nano_patch8_48", num_classes=3)).eval()
+    _, places, _ = tokens_and_maps(model, torch.randn(1, 3, 48, 48))
+    assert {tuple(tensor.shape[1:]) for _, tensor, _, _ in places} == {(64, 6, 6)}
+    assert {grid for _, _, grid, _ in places} == {(6, 6)}

@@ -65,12 +65,15 @@ def of_stream(seen: Seen) -> Iterator[Place]:
 
 @contextmanager
 def feature_maps(model: nn.Module) -> Iterator[list[tuple[str, Tensor]]]:
-    """Every map that a module of the model gives inside the block: (B, D, rows, columns), more than one place."""
+    """Every map that a module of the model gives inside the block: (B, D, rows, columns), more than one place.
+
+    What linear maps and norms over the last axis give has its width there, and is no such map.
+    """
     made: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            tensor = first_tensor(output)
+            tensor = None if isinstance(module, nn.Linear | nn.LayerNorm) else first_tensor(output)
             if tensor is not None and tensor.ndim == 4 and min(tensor.shape[2:]) > 1:
                 made.append((name, tensor))
 
