@@ -32,16 +32,16 @@ def raises_for_convolutions(trained):
 
 
 def dies_once(trained):
-    """Kills its own process the first time that a seed of 2 is measured."""
+    """Kills its own process the first time that a seed of 11 is measured."""
     mark = trained.condition["mark"]
-    if trained.training.seed == 2 and not os.path.exists(mark):  # noqa: PTH110
+    if trained.training.seed == 11 and not os.path.exists(mark):  # noqa: PTH110
         open(mark, "w").close()  # noqa: PTH123
         os.kill(os.getpid(), signal.SIGKILL)
     return {"seed": trained.training.seed}
 
 
 def dies(trained):
-    if trained.training.seed == 2:
+    if trained.training.seed == 11:
         os.kill(os.getpid(), signal.SIGKILL)
     return {"seed": trained.training.seed}
 

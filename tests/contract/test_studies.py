@@ -73,7 +73,7 @@ def test_formulas_name_arms_and_conditions_that_are_there(study):
     for one in study.hypotheses:
         seen: list[tuple[str, str]] = []
         runs = tuple(Everything(task, seen) for task in planned(study, "quick").tasks() if not task.sweep)
-        results = Results(study, "quick", tuple(run for run in runs if run["seed"] == 1))
+        results = Results(study, "quick", tuple(run for run in runs if run["seed"] == 10))
         values = results.effect(one.effect)
         assert not any(math.isnan(value) for value in values), one.effect
 

@@ -20,7 +20,7 @@ from vitral.base.lookup import at_path
 from vitral.studies.arms import VIT
 from vitral.studies.matching import check_matched
 from vitral.studies.study import Arm, Budget, Condition, Preset, Study
-from vitral.studies.task import Task, kept, measured, perform, swept, training_of
+from vitral.studies.task import FIRST, Task, kept, measured, perform, swept, training_of
 from vitral.studies.training import RECIPE, train
 from vitral.train.recipe import Recipe
 
@@ -76,7 +76,7 @@ def check_trainable(arm: Arm) -> None:
 
 def compare(study: Study, plan: Plan) -> None:
     """Raise `ConfigError` unless each arm that says nothing else is as large as the first, on each condition."""
-    tasks = [task for task in measured(study, plan.budget, {}) if task.seed == 1]
+    tasks = [task for task in measured(study, plan.budget, {}) if task.seed == FIRST]
     alike = {arm.name for arm in study.arms if not arm.unmatched}
     for condition in study.conditions:
         sizes = [(task.arm, task.size) for task in tasks if task.condition == condition.name and task.arm in alike]
