@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -121,6 +122,11 @@ def text(words):
     return tuple(map(str, words))
 
 
+def interruptible():
+    """As from a terminal, whatever started the tests: a shell's background job is deaf to Ctrl-C, as are its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """Commands as processes of their own."""
 
@@ -135,6 +141,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=interruptible,
         )
 
     def __call__(self, *words):

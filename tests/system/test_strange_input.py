@@ -178,7 +178,7 @@ def test_other_folders_among_the_checkpoints_are_no_checkpoints(vitral, trained,
 
 CARDS = {
     "a size below zero": (("preprocessing", "size"), [-1, 0], "size must be at least 1"),
-    "two means": (("preprocessing", "mean"), [0.5, 0.5], "three numbers each"),
+    "two means": (("preprocessing", "mean"), [0.5, 0.5], "a number a channel"),
     "a deviation of zero": (("preprocessing", "std"), [0, 0, 0], "std above zero"),
     "too much crop": (("preprocessing", "crop"), 5, "crop in (0, 1]"),
     "twice the same class": (("classes",), ["a"] * 8, "the same name"),

@@ -196,6 +196,7 @@ def test_with_json_standard_output_is_json_alone(vitral, trained, pictures):
         "models": ("vit_nano*",),
         "convert": (trained.folder, "out"),
         "data": ("shapes:n=8,size=16",),
+        "study": ("list", "--preset", "smoke"),
     }
     assert {*commands, "train"} == set(names("cli"))
     for verb, words in commands.items():
