@@ -181,7 +181,6 @@ def test_what_cannot_be_packed_is_refused():
         (tiny_vit().train(), r"call model\.eval\(\) first"),
         (tiny_vit().double(), r"has no nn\.Linear of float32 on a CPU"),
         (nn.Conv2d(3, 4, 2).eval(), r"Conv2d has no nn\.Linear"),
-        (3, "takes a model, an nn.Module, and this is of type int"),
         (pruned, "This Sequential cannot be copied"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -32,7 +32,7 @@ def test_in_a_conflict_no_texture_is_the_shapes_own_and_all_others_come(splits):
 
 
 def test_the_pairing_is_the_seeds():
-    first, again, other = (textures(n=500, seed=seed, noise=0).train.pixels for seed in (0, 0, 1))
+    first, again, other = (textures(n=500, seed=seed, noise=0.0).train.pixels for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
 
 

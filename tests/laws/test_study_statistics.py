@@ -50,7 +50,7 @@ def test_intervals_over_seeds_cover_a_known_effect(n):
 
 
 def test_intervals_over_images_cover_a_known_share():
-    draws = np.random.default_rng(0).random((800, 200)) < 0.8
+    draws = (np.random.default_rng(0).random((800, 200)) < 0.8).astype(float)
     low, high = np.array([bootstrap_interval(values, draws=1_000) for values in draws]).T
     assert 0.93 <= np.mean((low <= 0.8) & (high >= 0.8)) <= 0.97
 

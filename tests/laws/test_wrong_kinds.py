@@ -6,12 +6,13 @@ import torch
 
 from tiny import tiny_vit
 from vitral import explain
-from vitral.base.errors import ShapeError, UsageError
+from vitral.base.errors import ConfigError, ShapeError, UsageError
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.explain.measure import measure
 from vitral.explain.subject import answered, logits_of
+from vitral.nn.packed import packed
 
 METHODS = sorted(names("explain.methods"))
 every = pytest.mark.parametrize("method", METHODS)
@@ -181,3 +182,8 @@ def test_numbers_of_any_kind_are_numbers(given):
 
     table = explain.score(["rollout"], [mine], Always(), NOISE)
     assert table.scores[0].n == 6 and table.scores[0].value == float(given[0])
+
+
+def test_what_is_no_model_cannot_be_packed():
+    with pytest.raises(ConfigError, match=r"takes a model, an nn\.Module, and this is of type int"):
+        packed(3)

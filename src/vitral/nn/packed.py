@@ -1,7 +1,7 @@
 """Inference on a CPU by oneDNN: weights laid out once, where MKL lays them out for each call; GELU in the same pass."""
 
 from copy import deepcopy
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from vitral.nn.mlp import MLP
 class PackedLinear(nn.Linear):
     """A linear map that keeps its weight as oneDNN reads it too: of use while that is its weight, and frozen."""
 
-    def pack(self) -> Self:
+    def pack(self) -> "PackedLinear":
         weight = self.weight.data
         self.packed = (self.weight, torch.ops.mkldnn._reorder_linear_weight(weight)) if plain(weight) else None
         return self
@@ -29,7 +29,7 @@ class PackedLinear(nn.Linear):
         y = super().forward(x)
         return F.gelu(y) if gelu else y
 
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+    def _apply(self, *args: Any, **kwargs: Any) -> "PackedLinear":
         return super()._apply(*args, **kwargs).pack()
 
     def _load_from_state_dict(self, *args: Any) -> None:

@@ -17,7 +17,7 @@ Series = Mapping[str, Float[np.ndarray, "p 4"]]
 
 @styled
 def beside_figure(
-    panels: Mapping[str, Series], label: str, across: str, log: bool = False, marked: Sequence[float] = ()
+    panels: Mapping[str, Series], label: str, across: str, log: bool = False, marked: Sequence[int | float] = ()
 ) -> Figure:
     """Panels of one height, each with a line a series, of (place, mean, low, high) a point; the shade is its interval.
 

@@ -27,7 +27,7 @@ class Row:
     interval: tuple[float, float, float]
 
 
-def limits(found: Sequence[float], percent: bool) -> tuple[float, float]:
+def limits(found: Sequence[int | float], percent: bool) -> tuple[float, float]:
     """An axis that holds all finite values with a little room; shares stay within 0 and 1."""
     finite = [value for value in found if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=1.0)
@@ -70,7 +70,7 @@ def lines_figure(
     across: str,
     log: bool = True,
     percent: bool = True,
-    marks: Mapping[str, float] = {},
+    marks: Mapping[str, int | float] = {},
 ) -> Figure:
     """A line a series, of (place, mean, low, high) a point; the shade is its interval. `marks` are named heights."""
     figure = sheet(6.8, 3.4)

@@ -31,7 +31,7 @@ def dots(measure: str, label: str, caption: str, arms: Sequence[str] = (), perce
 
 
 def lines(
-    measure: str, label: str, across: str, at: dict[str, float], caption: str, log: bool = True, percent: bool = True
+    measure: str, label: str, across: str, at: dict[str, int | float], caption: str, log: bool = True, percent: bool = True
 ) -> Draw:
     """Each arm a line over conditions that are numbers, `at` their places, with the interval of each point."""
 
@@ -61,12 +61,12 @@ def series(results: Results, measure: str) -> dict[str, np.ndarray]:
     return found
 
 
-def points(places: Sequence[float], values: np.ndarray) -> np.ndarray:
+def points(places: Sequence[int | float], values: np.ndarray) -> np.ndarray:
     """Place, mean, low and high of each entry of lists (seeds first)."""
     return np.array([(place, *interval_of(each)) for place, each in zip(places, values.T)])
 
 
-def scaling(places: Sequence[float], labels: Mapping[str, tuple[str, str]], across: str, caption: str) -> Draw:
+def scaling(places: Sequence[int | float], labels: Mapping[str, tuple[str, str]], across: str, caption: str) -> Draw:
     """Measures that are positive lists over `places`, a panel each, by (label, unit); all axes logarithmic."""
 
     def draw(results: Results) -> tuple[Figure, str]:
@@ -79,19 +79,19 @@ def scaling(places: Sequence[float], labels: Mapping[str, tuple[str, str]], acro
     return draw
 
 
-def growing(places: Sequence[float], values: np.ndarray) -> np.ndarray:
+def growing(places: Sequence[int | float], values: np.ndarray) -> np.ndarray:
     """As `points`, of logarithms: the geometric mean and its interval."""
     found = points(places, np.log(values))
     return np.concatenate([found[:, :1], np.exp(found[:, 1:])], axis=1)
 
 
 def curves(
-    panels: Mapping[str, tuple[str, Sequence[float]]],
+    panels: Mapping[str, tuple[str, Sequence[int | float]]],
     condition: str,
     label: str,
     across: str,
     caption: str,
-    marked: Sequence[float] = (),
+    marked: Sequence[int | float] = (),
 ) -> Draw:
     """Measures that are lists, of one condition: a panel each, of (measure, places), and in it a line an arm."""
 
@@ -109,7 +109,7 @@ def curves(
     return draw
 
 
-def growth(panels: Mapping[str, str], label: str, across: str, at: Mapping[str, float], caption: str) -> Draw:
+def growth(panels: Mapping[str, str], label: str, across: str, at: Mapping[str, int | float], caption: str) -> Draw:
     """Measures over conditions that are numbers, `at` their places: a panel each, and in it a line an arm."""
 
     def draw(results: Results) -> tuple[Figure, str]:

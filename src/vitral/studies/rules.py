@@ -38,13 +38,13 @@ def chance(values: np.ndarray, border: float, above: bool) -> float:
 class Beyond:
     """Supported where the whole interval is above `least`, refuted where it is below."""
 
-    least: float
+    least: int | float
 
     @property
     def words(self) -> str:
         return f"more than {self.least:g}"
 
-    def decide(self, values: Sequence[float]) -> Decided:
+    def decide(self, values: Sequence[float] | np.ndarray) -> Decided:
         found = np.asarray(values, dtype=np.float64)
         supported, refuted = chance(found, self.least, above=True), chance(found, self.least, above=False)
         return decided(found, {"supported": supported, "refuted": refuted})
@@ -57,13 +57,13 @@ class Within:
     Two one-sided tests (Schuirmann 1987), at half the level each, so that the plain interval decides.
     """
 
-    most: float
+    most: int | float
 
     @property
     def words(self) -> str:
         return f"between -{self.most:g} and {self.most:g}"
 
-    def decide(self, values: Sequence[float]) -> Decided:
+    def decide(self, values: Sequence[float] | np.ndarray) -> Decided:
         found = np.asarray(values, dtype=np.float64)
         inside = max(chance(found, -self.most, above=True), chance(found, self.most, above=False))
         outside = min(chance(found, self.most, above=True), chance(found, -self.most, above=False))
@@ -80,13 +80,13 @@ def decided(values: np.ndarray, p: dict[Verdict, float]) -> Decided:
 class Exactly:
     """Not estimated but proved: holds if no seed's effect is further from zero than rounding."""
 
-    tolerance: float
+    tolerance: int | float
 
     @property
     def words(self) -> str:
         return f"zero to {self.tolerance:g}"
 
-    def decide(self, values: Sequence[float]) -> Decided:
+    def decide(self, values: Sequence[float] | np.ndarray) -> Decided:
         found = np.asarray(values, dtype=np.float64)
         worst = float(np.abs(found).max())
         side: Verdict = "holds" if worst <= self.tolerance else "broken"

@@ -39,7 +39,7 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     change: str = ""
-    samples: float = 1.0
+    samples: int | float = 1.0
     loop: str = ""
     unmatched: str = ""
 

@@ -60,7 +60,7 @@ def alphabet() -> Bool[np.ndarray, "glyphs 4 4"]:
     return parity[1:].reshape(MOST, CELLS, CELLS)
 
 
-def by_distance(side: int) -> list[Int[np.ndarray, "m 2 2"]]:
+def by_distance(side: int) -> list[Int[np.ndarray, "_ 2 2"]]:
     """All unordered pairs of different places of a grid, for each distance from 1 to `side` - 1."""
     place = np.stack(np.divmod(np.arange(side**2), side), axis=1)
     first, second = np.triu_indices(side**2, 1)
@@ -94,7 +94,7 @@ def kept(count: int, test: bool, seed: int) -> Int[np.ndarray, " m"]:
 
 def draw(
     rng: np.random.Generator,
-    places: list[Int[np.ndarray, "m 2 2"]],
+    places: list[Int[np.ndarray, "_ 2 2"]],
     size: int,
     patch: int,
     glyphs: int,

@@ -34,7 +34,7 @@ from vitral.data.drawing import (
 CUES = ("both", "conflict", "shape", "texture")
 
 
-def stripes(down: float, right: float) -> Callable[[Plane, Plane, np.random.Generator], Plane]:
+def stripes(down: int | float, right: int | float) -> Callable[[Plane, Plane, np.random.Generator], Plane]:
     """Stripes across a direction, whose length is how often they come in a period."""
     return lambda y, x, rng: np.sin(2 * np.pi * (down * y + right * x))
 
