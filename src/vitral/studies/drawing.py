@@ -31,7 +31,13 @@ def dots(measure: str, label: str, caption: str, arms: Sequence[str] = (), perce
 
 
 def lines(
-    measure: str, label: str, across: str, at: dict[str, int | float], caption: str, log: bool = True, percent: bool = True
+    measure: str,
+    label: str,
+    across: str,
+    at: Mapping[str, int | float],
+    caption: str,
+    log: bool = True,
+    percent: bool = True,
 ) -> Draw:
     """Each arm a line over conditions that are numbers, `at` their places, with the interval of each point."""
 
