@@ -6,6 +6,7 @@ from effects import effect
 
 from vitral.studies import runner
 from vitral.studies.runner import speed
+from vitral.studies.task import FIRST
 
 SMOKE = ("study", "run", "locality", "--preset", "smoke", "--data", "photos", "--processes", 2)
 
@@ -81,7 +82,7 @@ def what_is_yours_is_run_beside_the_arms(vitral, photos, quick, tmp_path):
     assert len(yours) == 4 and all(run["status"] == "done" for run in yours)
     assert "yours" in (folder / "locality.html").read_text()
 
-    record = folder / "locality" / "vit-plain-seed-10.json"
+    record = folder / "locality" / f"vit-plain-seed-{FIRST}.json"
     changed = json.loads(record.read_text()) | {"key": "another"}
     changed["code"]["nn/vit.py"] = "another"
     record.write_text(json.dumps(changed))

@@ -14,6 +14,7 @@ from vitral.studies import task as tasks
 from vitral.studies.gathered import gathered
 from vitral.studies.runner import planned, run
 from vitral.studies.study import Arm, Budget, Condition
+from vitral.studies.task import FIRST
 
 DIVERGING = '''
 import torch
@@ -56,7 +57,7 @@ def test_every_run_has_a_record(first):
     folder, records, happened = first
     assert len(records) == 3 * 2 and all(record["status"] == "done" for record in records.values())
     assert happened[-1].runs == (6, 6) and happened[-1].work[0] == happened[-1].work[1]
-    assert {record["measures"]["seed"] for record in records.values()} == {10, 11}
+    assert {record["measures"]["seed"] for record in records.values()} == {FIRST, FIRST + 1}
     assert len(list((folder / "models").glob("*.safetensors"))) == 6
     assert not [path for path in folder.rglob(".*") if path.is_file()]
 
@@ -121,11 +122,12 @@ def test_one_run_that_fails_does_not_lose_the_others(tmp_path):
     arms = (study().arms[0], Arm("diverging", f"{file}:Diverging", unmatched="it is a test's"), study().arms[1])
     one = study(arms=arms, measure=studied.raises_for_convolutions)
     records, _ = done(one, tmp_path)
-    assert [records[f"vit-plain-seed-{seed}"]["status"] for seed in (10, 11)] == ["done", "done"]
-    assert [records[f"diverging-plain-seed-{seed}"]["status"] for seed in (10, 11)] == ["diverged", "diverged"]
-    assert records["diverging-plain-seed-10"]["record"]["test_accuracy"] == 1 / 8
-    assert "loss of step 2 is nan" in records["diverging-plain-seed-10"]["why"]
-    assert [records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (10, 11)] == ["failed", "failed"]
+    assert [records[f"vit-plain-seed-{seed}"]["status"] for seed in (FIRST, FIRST + 1)] == ["done", "done"]
+    statuses = {records[f"diverging-plain-seed-{seed}"]["status"] for seed in (FIRST, FIRST + 1)}
+    assert statuses == {"diverged"}
+    assert records[f"diverging-plain-seed-{FIRST}"]["record"]["test_accuracy"] == 1 / 8
+    assert "loss of step 2 is nan" in records[f"diverging-plain-seed-{FIRST}"]["why"]
+    assert [records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (FIRST, FIRST + 1)] == ["failed", "failed"]
     found = gathered(one, "quick", tmp_path / "quick")
     assert len(found.lost) == 4
 
@@ -147,7 +149,7 @@ def test_an_arm_that_cannot_be_trained_is_refused_before_anything_starts(changes
 def test_a_measure_that_raises_is_recorded_with_its_line_and_tried_again(tmp_path):
     one = study(arms=study().arms[:1], measure=studied.raises)
     records, _ = done(one, tmp_path)
-    assert "a measure of the test's (studied.py, line" in records["vit-plain-seed-10"]["why"]
+    assert "a measure of the test's (studied.py, line" in records[f"vit-plain-seed-{FIRST}"]["why"]
     assert not any(happened.before for happened in done(one, tmp_path)[1])
 
 
@@ -161,8 +163,8 @@ def test_a_process_that_is_killed_loses_no_other_run(tmp_path):
 def test_a_run_that_always_kills_its_process_is_recorded_as_that(tmp_path):
     one = study(arms=study().arms[:1], measure=studied.dies)
     records, _ = done(one, tmp_path)
-    assert records["vit-plain-seed-10"]["status"] == "done"
-    assert "killed, or out of memory" in records["vit-plain-seed-11"]["why"]
+    assert records[f"vit-plain-seed-{FIRST}"]["status"] == "done"
+    assert "killed, or out of memory" in records[f"vit-plain-seed-{FIRST + 1}"]["why"]
 
 
 def test_rates_are_chosen_on_validation_data_by_the_same_sweep_for_all(tmp_path):
@@ -175,9 +177,9 @@ def test_rates_are_chosen_on_validation_data_by_the_same_sweep_for_all(tmp_path)
         }
         assert set(tried) == {0.001, 1.0}
         assert tried[plan.rates[arm.name]] == max(tried.values())
-        chosen = plan.records[f"{plan.study.arms[0].name.replace(' ', '-')}-plain-seed-10"]
+        chosen = plan.records[f"{plan.study.arms[0].name.replace(' ', '-')}-plain-seed-{FIRST}"]
     assert chosen["rate"] == plan.rates["vit"]
-    assert {record["seed"] for record in plan.records.values() if not record["sweep"]} == {10}
+    assert {record["seed"] for record in plan.records.values() if not record["sweep"]} == {FIRST}
 
 
 def test_a_full_disk_stops_with_a_sentence(tmp_path, monkeypatch):

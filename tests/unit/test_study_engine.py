@@ -17,7 +17,7 @@ from vitral.studies.results import Results
 from vitral.studies.rules import Beyond, Exactly
 from vitral.studies.runner import planned
 from vitral.studies.study import Budget, Condition, Hypothesis, Regime, smaller
-from vitral.studies.task import measured
+from vitral.studies.task import FIRST, measured
 from vitral.studies.training import data_of, plain
 
 
@@ -209,7 +209,7 @@ def test_seeds_share_nothing_and_arms_share_all_but_themselves():
     tasks = list(measured(study(), Budget(256, 2), {"dwconv3": 0.5}))
     trainings = {(task.arm, task.seed): task.training for task in tasks}
     for name in ("dwconv3", "bag of patches"):
-        for seed in (10, 11):
+        for seed in (FIRST, FIRST + 1):
             one, other = trainings["vit", seed], trainings[name, seed]
             assert (one.data, one.seed, one.samples, one.change) == (
                 other.data,
@@ -217,8 +217,8 @@ def test_seeds_share_nothing_and_arms_share_all_but_themselves():
                 other.samples,
                 other.change,
             )
-    assert trainings["dwconv3", 10].recipe["lr"] == trainings["vit", 10].recipe["lr"] / 2
-    first, second = (trainings["vit", seed].dataset().train.pixels for seed in (10, 11))
+    assert trainings["dwconv3", FIRST].recipe["lr"] == trainings["vit", FIRST].recipe["lr"] / 2
+    first, second = (trainings["vit", seed].dataset().train.pixels for seed in (FIRST, FIRST + 1))
     assert not np.array_equal(first, second)
 
 

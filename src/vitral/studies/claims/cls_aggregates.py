@@ -163,12 +163,11 @@ cls_aggregates = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="True of this ViT: the class token takes in what it needs block by block, and misses what it would "
-        "have read early. But not evenly, and attention does not show it: it reads patches with nearly all its weight "
-        "in every block. When each block's reading matters, cutting tells.",
+        supported="True of this ViT: cut off from the patches in the first half of the blocks, the class token misses "
+        "what it would have read there, and answers are lost. How much is taken in later, and what a probe reads on "
+        "the way, is asked below.",
         refuted="Not over the layers: cut off from the image in the first half of the blocks, the class token loses "
-        "next to nothing. The patches work the class out among themselves, and it is read from them in the last "
-        "blocks.",
+        "next to nothing, so it takes what it needs from the later ones.",
     ),
     would_change="More blocks, so that early ones can be left to the patches; long training; a class token that "
     "enters only in the last blocks and has never read early.",

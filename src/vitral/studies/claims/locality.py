@@ -50,8 +50,8 @@ locality = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Half true: a ViT assumes nothing of which patches are neighbours, but its patches assume that near "
-        "pixels belong together.",
+        supported="Found, of patches: when they change places the convolution loses more than the ViT, to which all "
+        "orders are provably alike. Whether its patches assume that near pixels belong together is asked below.",
         refuted="Not found: the convolution loses no more than the ViT when patches change places.",
     ),
     would_change="Patches of a single pixel, which assume nothing; data whose classes do not depend on neighbourhood.",

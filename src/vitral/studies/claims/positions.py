@@ -187,8 +187,9 @@ positions = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Found, in part: positions that start near zero come to be alike where patches are near. That is "
-        "learned from the images, since it follows them when patches are permuted: no 2-D grid is found in the index.",
+        supported="Found, in part: positions that start near zero come to be alike where patches are near. The index "
+        "cannot be what tells them: to a ViT all orders of its patches are provably alike. Whether they follow the "
+        "images when patches are permuted is asked below.",
         refuted="Not found in runs of this length: learned positions are hardly more alike where patches are near.",
         inconclusive="These runs cannot tell whether learned positions follow the grid.",
     ),
@@ -201,7 +202,7 @@ positions = Study(
             judged=200,
             without=("learned, sin-cos start", "sin-cos", "none", *(arm.name for arm in CONTROLS)),
         ),
-        "quick": Budget(SAMPLES, 3),
+        "quick": Budget(SAMPLES, 5),
         "full": Budget(8 * SAMPLES, 5, (0.5, 1.0, 2.0)),
     },
     regime=Regime("learned", "plain", 0.8),

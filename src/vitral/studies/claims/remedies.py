@@ -54,8 +54,8 @@ remedies = Study(
         Hypothesis("Painting hidden patches of the same images first helps.", gain(MASKED.name), Beyond(0.02)),
     ),
     outcomes=Outcomes(
-        supported="Of augmentation it is true: shifted images help the ViT by more than two points, and cost nothing. "
-        "The other remedies are not one thing with it: each has its own verdict below.",
+        supported="Of augmentation it is true: shifted images help the ViT by more than two points, and take no more "
+        "samples. The other remedies are not one thing with it: each has its own verdict below.",
         refuted="Not found: even shifted images do not help this ViT by two points; each of the other remedies has its "
         "own verdict below.",
     ),
