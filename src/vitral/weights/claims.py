@@ -1,7 +1,9 @@
-"""What a config says of sizes: of the kind it should be, and in our words, to be held against the tensors."""
+"""What a config says that tensors say too: of the kind it should be, and in our words, to be held against them."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from vitral.base.errors import StoreError
 from vitral.nn.patch import pair
@@ -18,6 +20,9 @@ OURS = {
     "in_chans": "in_channels",
     "patch_size": "patch_size",
     "window_size": "window_size",
+    "intermediate_size": "hidden_dim",
+    "mlp_ratio": "mlp_ratio",
+    "qkv_bias": "qkv_bias",
 }
 COUNTS = ("hidden_size", "embed_dim", "num_hidden_layers", "depth", "num_channels", "in_chans", "num_attention_heads")
 SIDES = ("image_size", "img_size", "patch_size")
@@ -52,8 +57,21 @@ def claimed(said: Mapping[str, Any], *but: str) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def check_claims(claims: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raise `StoreError` where a config says another size than the tensors are of, with both."""
+def seen(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tensors are of besides the `settings` that were found from them; nothing of an MLP that is gated."""
+    found = dict(settings, qkv_bias=any(name.endswith("attn.qkv.bias") for name in tensors))
+    mlp = next((name.removesuffix("fc2.weight") for name in tensors if name.endswith("mlp.fc2.weight")), None)
+    if mlp is None:
+        return found
+    rows, hidden = len(tensors[f"{mlp}fc1.weight"]), tensors[f"{mlp}fc2.weight"].shape[1]
+    return found | {"hidden_dim": hidden, "mlp_ratio": hidden / settings["embed_dim"] if rows == hidden else None}
+
+
+def check_claims(claims: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise `StoreError` where a config says something else than the tensors are of, with both."""
     for name, value in claims.items():
-        if (found := settings.get(name)) is not None and found != value:
-            raise StoreError(f"config.json says {name}={value}, but the tensors are of {name}={found}.")
+        same = (
+            int(value * found["embed_dim"]) == found["hidden_dim"] if name == "mlp_ratio" else value == found.get(name)
+        )
+        if found.get(name) is not None and not same:
+            raise StoreError(f"config.json says {name}={value}, but the tensors are of {name}={found[name]}.")

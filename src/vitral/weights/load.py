@@ -21,7 +21,7 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import dress
 from vitral.store.model import load as load_run
 from vitral.weights.architecture import Known, preprocessing_of
-from vitral.weights.claims import check_claims
+from vitral.weights.claims import check_claims, seen
 from vitral.weights.hub import fetched, is_hub
 from vitral.weights.imagenet import ASSUMED, COUNT, imagenet
 from vitral.weights.reading import Contents, read
@@ -226,7 +226,7 @@ def as_of(contents: Contents, source: Source, overrides: Mapping[str, Any]) -> R
     whole = source.sized(ours, said)
     contradicted(source.settings(whole, {key: said[key] for key in UNSEEN if key in said}), overrides)
     settings = source.settings(whole, said)
-    check_claims(known.claims, settings)
+    check_claims(known.claims, seen(whole, settings))
     words = DEDUCED[source.family]
     deduced = [line.format(settings[key]) for key, line in words.items() if key not in said and key in settings]
     deduced += [CUT] if any(whole[name].shape != tensor.shape for name, tensor in ours.items()) else []
