@@ -12,6 +12,7 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
+import lab_effects  # noqa: F401 - enrols the options of `vitral lab`
 import numpy as np
 import pytest
 import study_effects  # noqa: F401 - enrols the options of `vitral study`

@@ -197,6 +197,7 @@ def test_with_json_standard_output_is_json_alone(vitral, trained, pictures):
         "convert": (trained.folder, "out"),
         "data": ("shapes:n=8,size=16",),
         "study": ("list", "--preset", "smoke"),
+        "lab": ("list",),
     }
     assert {*commands, "train"} == set(names("cli"))
     for verb, words in commands.items():

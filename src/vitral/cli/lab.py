@@ -1,0 +1,141 @@
+"""Build a ViT yourself: `vitral lab list`, `start`, `check`, `hint`, `solution NAME`, `status`.
+
+`start` writes a small file with a text, a picture and a place for your code; `check` says what is right, and where it
+is not, which mistake it is.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from vitral.base.config import Option, check
+from vitral.base.errors import ConfigError, Failure
+from vitral.base.lookup import check_name, names
+from vitral.cli import say
+
+MARKS = {True: "✓", False: "✗"}
+
+
+@dataclass(frozen=True)
+class Options:
+    action: Annotated[
+        Literal["list", "start", "check", "hint", "solution", "status"],
+        Option("What to do; start with `vitral lab start patchify`.", positional=True),
+    ]
+    names: Annotated[tuple[str, ...], Option("Stations by name, or all.", positional=True)] = ()
+    folder: Annotated[Path, Option("Where your files are.")] = Path()
+    seconds: Annotated[float, Option("How long your file may run before it is stopped.", low=1, high=3600)] = 30.0
+    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.action in ("list", "status") and self.names:
+            raise ConfigError(f"`vitral lab {self.action}` is of all stations: leave the names out.")
+        if self.action in ("start", "check", "hint", "solution") and not self.names:
+            raise ConfigError(f"Name a station: `vitral lab {self.action} patchify`. `vitral lab list` has them all.")
+
+
+def run(options: Options) -> dict[str, Any]:
+    known = names("lab.solutions")
+    for name in options.names:
+        if name != "all":
+            check_name(name, known, "station")
+    if options.action in ("list", "status"):
+        return listed(options)
+    from vitral.lab.station import stations
+
+    chosen = list(stations()) if "all" in options.names else list(dict.fromkeys(options.names))
+    each = {"start": started, "check": examined, "hint": hinted, "solution": solved}[options.action]
+    return {"stations": [each(name, options) for name in chosen]}
+
+
+def listed(options: Options) -> dict[str, Any]:
+    from vitral.lab.folder import since
+    from vitral.lab.station import stations
+
+    rows = []
+    for name, station in stations().items():
+        state = since(options.folder, name)
+        effort = "●" * station.difficulty + "○" * (5 - station.difficulty)
+        say(f"{station.number:>2}  {name:<13} {effort}  {station.minutes:>3} min  {station.title:<45} {state}")
+        rows.append({"name": name, "title": station.title, "minutes": station.minutes, "state": state})
+    if options.action == "status":
+        done = sum(row["state"] == "passed" for row in rows)
+        following = next((row["name"] for row in rows if row["state"] != "passed"), None)
+        say(f"{done} of {len(rows)} passed" + (f", next: vitral lab start {following}" if following else ""))
+    return {"stations": rows}
+
+
+def started(name: str, options: Options) -> dict[str, Any]:
+    from vitral.base.files import write_file
+    from vitral.lab.start import start_text
+
+    path = options.folder / f"{name}.py"
+    if path.exists():
+        say(f"{path} is there already and was left as it is. To begin again, rename or remove it first.")
+        return {"name": name, "file": str(path), "written": False}
+    write_file(path, start_text(name))
+    say(f"Wrote {path}. Read it, write what stands after TODO, then: vitral lab check {name}")
+    return {"name": name, "file": str(path), "written": True}
+
+
+def examined(name: str, options: Options) -> dict[str, Any]:
+    """Raises `Failure` where the answer does not pass, after all has been said."""
+    from vitral.lab.folder import note_passed
+    from vitral.lab.process import checked
+    from vitral.lab.report import STAGES
+
+    report = checked(name, options.folder / f"{name}.py", options.seconds)
+    stages = STAGES[: STAGES.index(report.failed)] if report.failed else STAGES
+    say(
+        f"{name}: "
+        + "  ".join(
+            [*(f"{MARKS[True]} {one}" for one in stages), *([f"{MARKS[False]} {report.failed}"] * bool(report.failed))]
+        )
+    )
+    if report.printed.strip():
+        say("Your file printed:\n" + "\n".join(f"  | {line}" for line in report.printed.rstrip().splitlines()))
+    if report.failed:
+        raise Failure("\n".join(filter(None, (report.said, report.numbers, report.mistake, report.question))))
+    note_passed(options.folder, name)
+    for line in report.transplanted:
+        say(f"  in a trained ViT: {line}")
+    revealed(name, report.predicted)
+    return {"name": name, "passed": True, "predicted": report.predicted}
+
+
+def revealed(name: str, predicted: str) -> None:
+    """What was to be predicted, to whom has predicted something."""
+    from vitral.lab.station import stations
+
+    right = stations()[name].prediction
+    if predicted not in ("a", "b", "c"):
+        say('  The file asks something before you write: put your letter into `prediction = ""`, and check again.')
+    elif predicted == right.right:
+        say(f"  You predicted {predicted}, and so it is: {right.why}")
+    else:
+        say(f"  You predicted {predicted}; it is {right.right}: {right.why}")
+
+
+def hinted(name: str, options: Options) -> dict[str, Any]:
+    from vitral.lab.folder import note_hint
+    from vitral.lab.station import stations
+
+    hints = stations()[name].hints
+    number = note_hint(options.folder, name, len(hints))
+    say(f"{name}, hint {number + 1} of {len(hints)}: {hints[number]}")
+    return {"name": name, "hint": number + 1, "text": hints[number]}
+
+
+def solved(name: str, options: Options) -> dict[str, Any]:
+    """The solution, once all hints have been read. Raises `Failure` before."""
+    from vitral.lab.folder import kept, passed
+    from vitral.lab.start import solution_text
+    from vitral.lab.station import stations
+
+    read, all_of_them = kept(options.folder)["hints"].get(name, 0), len(stations()[name].hints)
+    if read < all_of_them and name not in passed(options.folder):
+        raise Failure(f"{all_of_them - read} hints are left: `vitral lab hint {name}`. The solution comes after them.")
+    text = solution_text(name)
+    print(text, flush=True)
+    return {"name": name, "solution": text}

@@ -1,0 +1,1 @@
+"""What goes wrong at each station, as small implementations with a name each."""

@@ -1,0 +1,44 @@
+"""Station 2: the patch embedding is a convolution.
+
+    patches (n, c p p)  x  weight (c p p, d)  + bias   =   tokens (n, d)
+
+    which is the same as
+
+    image (c, y, x)  *  kernel (d, c, p, p), moved by p pixels at a time   =   map (d, gy, gx)
+
+Every patch is mapped to `embed_dim` numbers, all by the same linear map: written as a matrix product, patches times
+weights. A convolution whose stride is as large as its kernel visits every patch once and multiplies it by the same
+numbers: it is that matrix product, and its kernel is the matrix, reshaped.
+
+You write both. The module keeps its convolution as `self.proj`, and gives tokens, patch by patch in the order of
+station 1: the map (b, d, gy, gx) must become a sequence (b, n, d). `x.flatten(start)` joins all axes from `start` on.
+
+Before you write: patches of 16 x 16 pixels with 3 colours become tokens of 768 numbers. How large is one patch?
+    a  smaller: 16 x 16 = 256        b  larger than its token: 4 x 16 x 16 = 1,024        c  as large: 768
+"""
+
+from torch import Tensor, nn
+
+from vitral.lab.solutions.patchify import patchify
+
+prediction = ""  # "a", "b" or "c"
+
+
+def by_matrix(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Images (b, c, y, x), a kernel (d, c, p, p) and a bias (d,) -> tokens (b, n, d), by your `patchify`."""
+    # TODO: patches times the kernel as a matrix, plus the bias.
+    return patchify(images, weight.shape[-1]) @ weight.flatten(1).T + bias
+
+
+class PatchEmbedding(nn.Module):
+    """Images (b, in_channels, img_size, img_size) -> tokens (b, n, embed_dim)."""
+
+    def __init__(self, img_size: int, patch_size: int, in_channels: int, embed_dim: int):
+        super().__init__()
+        # TODO: self.grid, rows and columns of patches as a tuple; self.proj, the nn.Conv2d.
+        self.grid = (img_size // patch_size, img_size // patch_size)
+        self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        # TODO: convolve, then make a sequence of the map.
+        return self.proj(images).flatten(2).transpose(1, 2)

@@ -1,0 +1,27 @@
+"""Station 3: a class token, and where each token stood.
+
+    patches            [ P0     P1     P2   ...  Pn ]            (b, n, d)
+    class token   [CLS,  P0     P1     P2   ...  Pn ]            (b, n + 1, d)
+    positions       +0   +1     +2     +3        +n              one learned row for each place
+
+Attention does not know the order of its tokens: a position, a row of learned numbers, is added to each. The class
+token is one more token of learned numbers, the same for every image; it stands first and will gather what the head
+reads. It has a position of its own.
+
+`cls_token` has a batch of one; `x.expand(b, -1, -1)` repeats it without copying, `torch.cat([...], dim=)` puts
+sequences one after the other.
+
+Before you write: without any positions, what changes in the class token's output when two patches change places?
+    a  nothing        b  everything        c  only what those two patches say
+"""
+
+import torch
+from torch import Tensor
+
+prediction = ""  # "a", "b" or "c"
+
+
+def with_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """Patches (b, n, d), cls_token (1, 1, d), pos_embed (1, n + 1, d) -> the sequence (b, n + 1, d)."""
+    # TODO: the class token before the patches of every image, then a position to each.
+    return torch.cat([cls_token.expand(len(patches), -1, -1), patches], dim=1) + pos_embed

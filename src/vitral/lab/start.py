@@ -1,0 +1,39 @@
+"""A station's start file: the solution without what follows each `# TODO`, and with neighbours' files as neighbours."""
+
+import re
+from importlib.resources import files
+
+from vitral.base.lookup import check_name, names
+
+TODO = re.compile(r"^( *)# TODO: ")
+
+
+def solution_text(name: str) -> str:
+    """The solution as a file of the reader's folder. Raises `UnknownName`."""
+    check_name(name, names("lab.solutions"), "station")
+    source = (files("vitral.lab.solutions") / f"{name}.py").read_text(encoding="utf-8")
+    return source.replace("from vitral.lab.solutions.", "from ")
+
+
+def start_text(name: str) -> str:
+    """The same with everything below a `# TODO` taken out, down to where its function ends."""
+    kept: list[str] = []
+    depth: int | None = None  # of the function whose body is being taken out
+    for line in solution_text(name).splitlines():
+        own = len(line) - len(line.lstrip())
+        if depth is not None and (not line.strip() or own >= depth):
+            continue
+        if depth is not None:
+            kept += ["", ""] if own == 0 else [""]
+            depth = None
+        kept.append(line)
+        if found := TODO.match(line):
+            depth = len(found[1])
+            kept.append(f"{found[1]}raise NotImplementedError")
+    return "\n".join(kept) + "\n"
+
+
+def needed(name: str) -> list[str]:
+    """The other stations that one builds on, by name."""
+    known = names("lab.solutions")
+    return [other for other in re.findall(r"^from (\w+) import", solution_text(name), re.MULTILINE) if other in known]

@@ -1,0 +1,108 @@
+"""The lab as a reader meets it: files of their own, in a process of their own, whatever they do."""
+
+import pytest
+
+from vitral.lab.start import needed, solution_text
+from vitral.lab.station import stations
+
+RIGHT = solution_text("patchify")
+BODY = RIGHT[RIGHT.index("    # TODO") :]
+
+
+def with_body(body):
+    """A `patchify` with these lines in it."""
+    return RIGHT.replace(BODY, "".join(f"    {line}\n" for line in body.splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def patchify(images, patch_size)\n    return images\n", "Line 1 of patchify.py is no Python"),
+        ("", "defines no function patchify"),
+        ("def patchfy(images, patch_size):\n    return images\n", "Did you mean 'patchfy'"),
+        ("class patchify:\n    pass\n", "should be a function"),
+        (
+            "def patchify(images):\n    return images\n",
+            "takes (images); the station calls it with (images, patch_size)",
+        ),
+        ("from vitral.nn.patch import PatchEmbedding\n" + RIGHT, "Line 1 of patchify.py imports vitral.nn.patch"),
+        ("import vitral\n" + RIGHT, "holds the answer"),
+        ("1 / 0\n" + RIGHT, "ZeroDivisionError in line 1"),
+        ("import sys\nsys.exit()\n" + RIGHT, "SystemExit in line 2"),
+        ("import os\nos._exit(7)\n" + RIGHT, "ended before it was asked anything (exit code 7)"),
+        ("import os\nos.abort()\n" + RIGHT, "crashed Python (SIGABRT). At the end it stood in line 2"),
+        ("import nowhere\n" + RIGHT, "No module named 'nowhere'"),
+        (with_body("return images.nope"), "AttributeError in line"),
+        (with_body("raise NotImplementedError"), "is not written yet"),
+        (with_body("pass"), "returned nothing (is there a `return`?)"),
+        (with_body("return images.numpy()"), "a NumPy array"),
+        (with_body("return [images]"), "a list of 1"),
+        (with_body("return images * float('nan')"), "gave shape"),
+        (with_body("import torch\nreturn torch.empty(10**13)"), "asked for more memory than it may have"),
+        (with_body("x = [0]\nwhile True:\n    x = x + x"), "memory"),
+        ("\0", "is no"),
+        (b"\xff\xfe\x00\x80", "is no text"),
+    ],
+    ids=lambda value: str(value)[-60:].strip(),
+)
+def test_whatever_a_file_does_is_told(vitral, tmp_path, text, said):
+    (tmp_path / "patchify.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+    vitral("lab", "check", "patchify", "--seconds", 20).refused(1, said)
+
+
+def test_what_does_not_end_is_stopped_with_its_line(vitral, tmp_path):
+    (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
+    line = 1 + RIGHT[: RIGHT.index(BODY)].count("\n")
+    told = vitral("lab", "check", "patchify", "--seconds", 2).refused(1, "stopped after 2 seconds").told
+    assert f"line {line} of patchify.py" in told or f"line {line + 1} of patchify.py" in told
+
+
+def test_what_a_file_prints_is_shown_and_harms_nothing(vitral, tmp_path):
+    (tmp_path / "patchify.py").write_text(f'print("loud" * 10_000)\n{RIGHT}')
+    done = vitral("lab", "check", "patchify", "--json").done()
+    assert done.json["stations"][0]["passed"] and "| loud" in done.told and "... and more" in done.told
+
+
+def test_a_file_of_another_station_that_is_not_there(vitral, tmp_path):
+    (tmp_path / "heads.py").write_text(solution_text("heads"))
+    vitral("lab", "check", "heads").refused(1, "heads.py builds on head.py, which is not here")
+
+
+def test_work_is_never_written_over(vitral, tmp_path):
+    vitral("lab", "start", "patchify").done()
+    (tmp_path / "patchify.py").write_text("mine")
+    assert "left as it is" in vitral("lab", "start", "patchify").done().told
+    assert (tmp_path / "patchify.py").read_text() == "mine"
+
+
+def test_hints_then_the_solution(vitral):
+    vitral("lab", "solution", "head").refused(1, "3 hints are left")
+    for number in (1, 2, 3, 3):
+        assert f"hint {number} of 3" in vitral("lab", "hint", "head").done().told
+    assert vitral("lab", "solution", "head").done().out == solution_text("head") + "\n"
+
+
+def test_a_file_of_progress_that_is_damaged(vitral, tmp_path):
+    (tmp_path / "lab.json").write_text("{")
+    vitral("lab", "status").refused(1, "not as the lab writes it")
+
+
+def test_the_reveal_waits_for_a_prediction(vitral, tmp_path):
+    (tmp_path / "patchify.py").write_text(RIGHT)
+    assert "put your letter" in vitral("lab", "check", "patchify").done().told
+    (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', 'prediction = "C"'))
+    assert "You predicted c; it is b" in vitral("lab", "check", "patchify").done().told
+
+
+def test_all_of_it_by_hand_and_then_explained(vitral, tmp_path, photos):
+    for name, station in stations().items():
+        assert all((tmp_path / f"{other}.py").is_file() for other in needed(name))
+        assert f"next: vitral lab start {name}" in vitral("lab", "status").done().told
+        vitral("lab", "start", name).done()
+        vitral("lab", "check", name).refused(1, "Begin at line")
+        (tmp_path / f"{name}.py").write_text(
+            solution_text(name).replace('prediction = ""', f'prediction = "{station.prediction.right}"')
+        )
+        assert "and so it is" in vitral("lab", "check", name).done().told
+    assert "12 of 12 passed" in vitral("lab", "status").done().told
+    vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done()
