@@ -12,7 +12,7 @@ def actions(vitral, tmp_path):
     assert [row["name"] for row in listed.json["stations"]] == list(stations())
     assert all(station.title in listed.told for station in stations().values())
     vitral("lab", "list", "patchify").refused(2, "leave the names out")
-    vitral("lab", "checkk", "patchify").refused(2, "Did you mean 'check'")
+    vitral("lab", "starts", "patchify").refused(2, "Did you mean 'start'")
     assert "0 of 12 passed, next: vitral lab start patchify" in vitral("lab", "status").done().told
 
 

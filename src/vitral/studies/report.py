@@ -13,12 +13,14 @@ from vitral.base.files import write_file
 from vitral.report.page import Picture, rendered
 from vitral.report.studies import Row, findings_figure
 from vitral.report.style import png
+from vitral.studies.arms import BAG, SHUFFLED
 from vitral.studies.results import Finding, Results
 from vitral.studies.rules import Beyond, Within
 from vitral.studies.study import Preset, studies
 
 ORIGIN = ("machine", "versions", "time", "code")  # of all records alike, so kept once
 NUMBER = "{:.3g}".format
+ALIKE = 0.02  # of accuracy: what is no more than this ahead of a control is not ahead
 
 
 def write_study(results: Results, folder: Path) -> Path:
@@ -158,6 +160,7 @@ def contents(results: Results) -> dict[str, Any]:
         "pictures": [*(picture(draw(results)) for draw in study.figures), *effects_pictures(results)],
         "findings": [row_of(finding) for finding in results.findings],
         "done": done_words(results, budget.samples, budget.rates),
+        "controls": controls_words(results),
         "conditions": [
             {"name": one.name, "data": one.data, "change": one.change or "nothing"} for one in study.conditions
         ],
@@ -251,6 +254,31 @@ def regime_words(results: Results) -> str:
         f"Measured on {' and '.join(data)} with {about}, after {samples:,} samples a training: it says nothing about "
         "larger models or photographs."
     )
+
+
+def controls_words(results: Results) -> str:
+    """What those reach that cannot do what is asked about: a bag of patches, and a model of shuffled labels."""
+    regime = results.study.regime
+    if regime is None:
+        return ""
+    said = []
+    for condition in results.conditions:
+        bag, reference = (results.values("accuracy", arm, condition) for arm in (BAG.name, regime.arm))
+        if len(bag) and len(reference):
+            ahead = float(reference.mean() - bag.mean())
+            meaning = (
+                f"letting them meet is worth {ahead:.0%}"
+                if ahead > ALIKE
+                else "such images can be told from their patches alone, and accuracy on them says nothing of whether "
+                "tokens must meet"
+            )
+            said.append(
+                f"{condition}: a bag of patches, in which no token meets another, gets {bag.mean():.1%} right, where "
+                f"{regime.arm} gets {reference.mean():.1%}; {meaning}."
+            )
+        if len(shuffled := results.values("accuracy", SHUFFLED.name, condition)):
+            said.append(f"{condition}, labels shuffled: {shuffled.mean():.1%}, since there is nothing to learn.")
+    return " ".join(said)
 
 
 def done_words(results: Results, samples: int, rates: tuple[float, ...]) -> str:
