@@ -1,6 +1,7 @@
 """The lab: every solution passes, every start file fails kindly, every mistake is caught under its own name."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from vitral.lab.report import Report
 from vitral.lab.start import needed, solution_text, start_text
 from vitral.lab.station import stations
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 STATIONS = stations()
 MISTAKES = [(name, mistake) for name, station in STATIONS.items() for mistake in station.mistakes]
 each_station = pytest.mark.parametrize("station", STATIONS.values(), ids=STATIONS)
@@ -25,6 +27,7 @@ def untransplanted(monkeypatch):
 def test_there_are_twelve_in_a_row_and_enough_mistakes():
     assert [station.number for station in STATIONS.values()] == list(range(1, 13))
     assert len(MISTAKES) >= 120
+    assert f"held against {len(MISTAKES)} mistakes" in README
     assert all(8 <= len(station.mistakes) <= 20 for station in STATIONS.values())
 
 

@@ -17,16 +17,16 @@ STATIONS = stations()
 HOME = Path(__file__).parents[1] / "wrong_answers"
 # The stage at which each is caught, and a part of what is said of it.
 CAUGHT = {
-    "block_in_place_stream": ("contract", "changed its argument 1"),
+    "block_in_place_stream": ("contract", "which others still use"),
     "block_mlp_reads_branch": ("properties", "adds mlp(norm2(x)) to x"),
     "block_shared_norm": ("contract", "there is no norm2.weight"),
-    "embedding_detached_kernel": ("contract", "No gradient reaches argument 2"),
+    "embedding_detached_kernel": ("contract", "no gradient comes back to"),
     "embedding_kernel_order": ("properties", "picks one pixel of every patch"),
     "embedding_map_by_columns": ("properties", "The convolution and the matrix product"),
     "fast_bfloat_inside": ("properties", "Between two tokens"),
     "fast_flash_layout": ("properties", "Each head attends as if it were the only one"),
     "fast_squeeze_all": ("contract", "gave shape (512,)"),
-    "feed_forward_constant_statistics": ("comparison", "its gradient by argument 1 is not"),
+    "feed_forward_constant_statistics": ("comparison", "its gradient by"),
     "feed_forward_dropout_left_on": ("contract", "gave something else when it was asked again"),
     "feed_forward_eps_outside_root": ("comparison", "LayerNorm"),
     "head_einsum_index": ("properties", "the mean of the values by the weights"),
@@ -42,7 +42,7 @@ CAUGHT = {
     "patchify_stack_mixes_batch": ("properties", "Each image of a batch is cut as if it were alone"),
     "patchify_unfold_order": ("properties", "channel by channel, each row by row"),
     "tokens_float_buffer": ("properties", "the patches come out as they were"),
-    "tokens_in_place": ("contract", "changed its argument 1"),
+    "tokens_in_place": ("contract", "which others still use"),
     "tokens_positions_shifted": ("properties", "one row for each place"),
     "training_decay_by_name": ("comparison", "decayed"),
     "training_last_step_zero": ("properties", "A third of the way down"),
@@ -51,7 +51,7 @@ CAUGHT = {
     "versus_kernel_flipped": ("properties", "gives each token its neighbour on the right"),
     "versus_reach_power": ("properties", "Blocks add up"),
     "vit_one_block_repeated": ("contract", "there is no blocks.1"),
-    "vit_positions_as_buffer": ("contract", "there is no pos_embed"),
+    "vit_positions_as_buffer": ("contract", "pos_embed is a buffer, which is not learned"),
     "vit_ratio_truncated": ("contract", "blocks.0.mlp.fc1.weight is of shape (8, 8)"),
 }
 

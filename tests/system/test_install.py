@@ -6,6 +6,7 @@ The clean environments see the libraries of this one, not the source tree: what 
 import ast
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -69,6 +70,23 @@ def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos
     words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1, "--out", "run")
     vitral(*words).done()
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_lab_is_passed_from_the_wheel_by_what_was_typed(wheel, isolated, tmp_path, photos):
+    """The answers were typed from the stations' texts alone, by somebody who had seen no solution."""
+    python = clean(tmp_path / "clean")
+    install(python, wheel, isolated)
+    vitral = in_environment(python, isolated, tmp_path / "mine")
+    (tmp_path / "mine").mkdir()
+    vitral("lab", "start", "all").done()
+    for answer in sorted(ROOT.glob("tests/typed_answers/*.py")):
+        vitral("lab", "check", answer.stem).refused(1, "Begin at line")
+        shutil.copy(answer, tmp_path / "mine")
+    told = vitral("lab", "check", "all").done().told
+    assert told.count("and so it is") == 12
+    assert "12 of 12 passed" in vitral("lab", "status").done().told
+    told = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().told
+    assert "Yours in this model: vit.py" in told
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):

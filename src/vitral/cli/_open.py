@@ -73,11 +73,11 @@ def to_look_into(name: str, code: str | None) -> Classifier:
         return foreign(name)
     if is_code(name):
         model = from_code(name, 1000, (224, 224))
-        say(f"{name} is as its class makes it; if it loads no weights, these are maps of an untrained model.")
+        say(f"{name} is as it makes itself: trained only if it loads weights of its own.")
         side = getattr(model, "img_size", 224)
         size = tuple(side) if isinstance(side, tuple | list) else (side, side)
         preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
-        return dress(model, numbered(outputs(model.eval(), preprocessing)), preprocessing, {}).eval()
+        return dress(model, class_names(model, outputs(model.eval(), preprocessing)), preprocessing, {}).eval()
     folder = Path(name)
     if folder.name.startswith(PREFIX) and (folder / CHECKPOINT_WEIGHTS).is_file():
         model = opened(str(folder.parent.parent), code)
@@ -103,6 +103,16 @@ def outputs(model: nn.Module, seen: Preprocessing) -> int:
         return logits_of(model, torch.zeros(1, channels, *seen.size, device=next(model.parameters()).device)).shape[1]
     except UsageError:
         return 0
+
+
+def class_names(model: nn.Module, count: int) -> list[str]:
+    """A model's own `class_names`, or numbers. Raises `ConfigError` if they are not one for each class."""
+    own = getattr(model, "class_names", None)
+    if own is None:
+        return numbered(count)
+    if not isinstance(own, list | tuple) or len(own) != count or not all(isinstance(name, str) for name in own):
+        raise ConfigError(f"The model's `class_names` should be {count} texts, one for each class; found {own!r}.")
+    return list(own)
 
 
 def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Module:

@@ -14,6 +14,8 @@ from vitral.base.lookup import check_name, names
 from vitral.cli import say
 
 MARKS = {True: "✓", False: "✗"}
+LAST = "Your parts in a trained model: vitral explain mine.py:mine IMAGE"
+PRINTED = 10  # lines of what a file prints
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def listed(options: Options) -> dict[str, Any]:
         rows.append({"name": name, "title": station.title, "minutes": station.minutes, "state": state})
     if options.action == "status":
         done = sum(row["state"] == "passed" for row in rows)
-        following = next((row["name"] for row in rows if row["state"] != "passed"), None)
-        say(f"{done} of {len(rows)} passed" + (f", next: vitral lab start {following}" if following else ""))
+        following = next((row for row in rows if row["state"] != "passed"), None)
+        step = following and f"{'check' if following['state'] else 'start'} {following['name']}"
+        say(f"{done} of {len(rows)} passed" + (f", next: vitral lab {step}" if step else f". {LAST}"))
     return {"stations": rows}
 
 
@@ -75,7 +78,8 @@ def started(name: str, options: Options) -> dict[str, Any]:
         say(f"{path} is there already and was left as it is. To begin again, rename or remove it first.")
         return {"name": name, "file": str(path), "written": False}
     write_file(path, start_text(name))
-    say(f"Wrote {path}. Read it, write what stands after TODO, then: vitral lab check {name}")
+    there = "" if options.folder == Path() else f" --folder {options.folder}"
+    say(f"Wrote {path}. Read it, put your code where a TODO stands, then: vitral lab check {name}{there}")
     return {"name": name, "file": str(path), "written": True}
 
 
@@ -86,22 +90,31 @@ def examined(name: str, options: Options) -> dict[str, Any]:
     from vitral.lab.report import STAGES
 
     report = checked(name, options.folder / f"{name}.py", options.seconds)
-    stages = STAGES[: STAGES.index(report.failed)] if report.failed else STAGES
-    say(
-        f"{name}: "
-        + "  ".join(
-            [*(f"{MARKS[True]} {one}" for one in stages), *([f"{MARKS[False]} {report.failed}"] * bool(report.failed))]
-        )
-    )
-    if report.printed.strip():
-        say("Your file printed:\n" + "\n".join(f"  | {line}" for line in report.printed.rstrip().splitlines()))
+    passed = STAGES[: STAGES.index(report.failed)] if report.failed else STAGES
+    marks = [f"{MARKS[True]} {stage}" for stage in passed] + [f"{MARKS[False]} {report.failed}"] * bool(report.failed)
+    say(f"{name}: {'  '.join(marks)}")
+    told = report.printed.rstrip().splitlines()
+    if told:
+        say("Your file printed:\n" + "\n".join(f"  | {line}" for line in told[:PRINTED]))
+        say(f"  | ... and {len(told) - PRINTED} lines more" if len(told) > PRINTED else "")
     if report.failed:
-        raise Failure("\n".join(filter(None, (report.said, report.numbers, report.mistake, report.question))))
+        said = (report.said, report.numbers, report.mistake, report.question, doubtful(name, options.folder))
+        raise Failure("\n".join(filter(None, said)))
     note_passed(options.folder, name)
     for line in report.transplanted:
-        say(f"  in a trained ViT: {line}")
+        say(f"  the same as Vitral's own: {line}")
     revealed(name, report.predicted)
     return {"name": name, "passed": True, "predicted": report.predicted}
+
+
+def doubtful(name: str, folder: Path) -> str:
+    """Files of earlier stations that this one builds on, and that have not passed as they are."""
+    from vitral.lab.folder import since
+    from vitral.lab.start import all_needed
+
+    if found := [f"{other}.py" for other in all_needed(name) if since(folder, other) != "passed"]:
+        return f"It builds on {', '.join(found)}, which has not passed as it is now: check that first."
+    return ""
 
 
 def revealed(name: str, predicted: str) -> None:
@@ -110,7 +123,7 @@ def revealed(name: str, predicted: str) -> None:
 
     right = stations()[name].prediction
     if predicted not in ("a", "b", "c"):
-        say('  The file asks something before you write: put your letter into `prediction = ""`, and check again.')
+        say('  The file asked something first: put your letter in quotes, as in prediction = "b", and check again.')
     elif predicted == right.right:
         say(f"  You predicted {predicted}, and so it is: {right.why}")
     else:

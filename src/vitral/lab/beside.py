@@ -25,9 +25,9 @@ def beside(one: Any, other: Any, name: str, other_name: str) -> str:
     begin = max(0, min(first[-1] - 1, one.shape[-1] - SHOWN))
     row = (*first[:-1], slice(begin, begin + SHOWN))
     where = f"[{', '.join([*map(str, first[:-1]), f'{begin}:{begin + len(one[row])}'])}]"
-    said = f"first apart at [{', '.join(map(str, first))}]; {int(apart.sum())} of {apart.numel()} places are"
+    said = f"{int(apart.sum())} of {apart.numel()} numbers differ, the first at [{', '.join(map(str, first))}]"
     if (most := float((one - other).abs().max())) < FINE:
-        said += f", by {most:.0e} at most: was something rounded on the way, as to another type?"
+        said += f", by {most:.0e} at most: something small (an eps?) stands elsewhere, or a type was changed on the way"
     return f"{said}\n" + lines(f"{name}{where}", numbers(one[row]), f"{other_name}{where}", numbers(other[row]))
 
 

@@ -9,7 +9,7 @@ from vitral.base.files import sha256, write_file
 
 KEPT = "lab.json"
 MINE = "mine.py"
-WINDOW = '''"""A trained Vision Transformer with your parts in it: vitral explain photo.png --model mine.py:mine"""
+WINDOW = '''"""A trained Vision Transformer with your parts in it: vitral explain mine.py:mine photo.png"""
 
 from pathlib import Path
 

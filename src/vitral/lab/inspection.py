@@ -23,6 +23,7 @@ class Seen:
     changed: list[str] = field(default_factory=list)  # arguments that are not as they were
     slopes: dict[str, Tensor | None] = field(default_factory=dict)  # of the sum of results, by arguments and parameters
     steady: bool = True  # asked again, the same
+    unlearned: dict[str, str] = field(default_factory=dict)  # of a module, what no optimizer finds
     error: Exception | None = None
 
 
@@ -67,7 +68,8 @@ class Inspection:
             raise Ended
         module = module.double().eval()
         named = dict(module.named_parameters())
-        self.note(f"the parameters of {what}", {name: tuple(own.shape) for name, own in named.items()})
+        self.note(f"The parameters of {what}", {name: tuple(own.shape) for name, own in named.items()})
+        self.seen[-1].unlearned = unlearned(module)
         with torch.no_grad():
             for own_name, own in named.items():
                 drawn = torch.Generator().manual_seed(self.seed + zlib.crc32(own_name.encode()))
@@ -91,11 +93,8 @@ class Inspection:
             function = getattr(self.answer, asked) if isinstance(asked, str) else asked
             given = copied(arguments)
             seen.result = function(*given)
-            seen.changed = [
-                f"argument {i + 1}"
-                for i, (own, before) in enumerate(zip(given, arguments))
-                if not unchanged(own, before)
-            ]
+            named = names_of(function, len(given))
+            seen.changed = [own for own, now, before in zip(named, given, arguments) if not unchanged(now, before)]
             seen.steady = same(seen.result, function(*copied(arguments)))
             seen.slopes = slopes(function, arguments) if flows and any(map(is_float, flat(seen.result))) else {}
         except Exception as error:  # whatever a reader's file raises is told with its line
@@ -114,6 +113,27 @@ def fan_in(weight: Tensor) -> int:
     return weight.numel() // len(weight) if weight.ndim > 1 else 1
 
 
+def names_of(function: Callable[..., Any], count: int) -> list[str]:
+    """What a function calls its first arguments."""
+    try:
+        found = list(inspect.signature(getattr(function, "forward", function)).parameters)
+    except (TypeError, ValueError):  # of something that tells no signature
+        found = []
+    return [found[i] if i < len(found) else f"argument {i + 1}" for i in range(count)]
+
+
+def unlearned(module: nn.Module) -> dict[str, str]:
+    """What a module keeps where no optimizer finds it, and what would be right, by name."""
+    found = {}
+    for name, own in vars(module).items():
+        if isinstance(own, Tensor) and not isinstance(own, nn.Parameter):
+            found[name] = "is a plain tensor: make it an nn.Parameter, so that it is learned"
+        if isinstance(own, list | tuple) and own and all(isinstance(one, nn.Module) for one in own):
+            found[name] = "is a plain list, which hides its modules: make it an nn.ModuleList"
+    buffers = [name for name, _ in module.named_buffers(recurse=False)]
+    return found | dict.fromkeys(buffers, "is a buffer, which is not learned: make it an nn.Parameter")
+
+
 def copied(value: Any, change: Callable[[Tensor], Tensor] = Tensor.clone) -> Any:
     """The same with every tensor in it copied, or changed otherwise."""
     if isinstance(value, Tensor):
@@ -124,7 +144,8 @@ def copied(value: Any, change: Callable[[Tensor], Tensor] = Tensor.clone) -> Any
 def slopes(function: Callable[..., Any], arguments: Sequence[Any]) -> dict[str, Tensor | None]:
     """The gradient of the results' sum, weighted unevenly, by each tensor and parameter; None where none arrives."""
     leaves = copied(arguments, lambda own: own.clone().requires_grad_() if is_float(own) else own)
-    wanted = {name: own for i, given in enumerate(leaves) for name, own in tensors_in(f"argument {i + 1}", given)}
+    named = zip(names_of(function, len(leaves)), leaves)
+    wanted = {name: own for argument, given in named for name, own in tensors_in(argument, given)}
     wanted |= dict(function.named_parameters()) if isinstance(function, nn.Module) else {}
     results = [own for own in flat(function(*copied(leaves))) if is_float(own) and own.requires_grad]
     if not results:

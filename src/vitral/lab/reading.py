@@ -23,12 +23,19 @@ def read(name: str, path: Path) -> Report | None:
         return failed(
             f"Line {error.lineno} of {path.name} is no Python: {error.msg}.{f' It reads: {wrong}' if wrong else ''}"
         )
-    except (UnicodeDecodeError, ValueError) as error:
+    except (UnicodeDecodeError, ValueError, RecursionError, MemoryError) as error:
         return failed(f"{path.name} is no text: {error}.")
     if text == start_text(name):
         line = text[: text.index("raise NotImplementedError")].count("\n")
-        return failed(f"{path.name} is as it was written for you. Begin at line {line}: what stands after TODO.")
-    return foreign(tree, path) or neighbours(name, path) or undefined(name, definitions(tree), path)
+        return failed(
+            f"{path.name} is as it was written for you. Begin at line {line}: put your code where the TODO stands."
+        )
+    return (
+        unquoted(tree, path)
+        or foreign(tree, path)
+        or neighbours(name, path)
+        or undefined(name, definitions(tree), path)
+    )
 
 
 def failed(said: str) -> Report:
@@ -106,6 +113,17 @@ def signature(name: str, own: ast.FunctionDef, right: ast.FunctionDef, path: Pat
 
 def names_of(function: ast.FunctionDef) -> list[str]:
     return [own.arg for own in function.args.posonlyargs + function.args.args]
+
+
+def unquoted(tree: ast.Module, path: Path) -> Report | None:
+    """A prediction that Python would take for a name."""
+    for node in tree.body:
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
+            continue
+        if ast.unparse(node.targets[0]) == "prediction":
+            letter = node.value.id
+            return failed(f'Line {node.lineno} of {path.name}: put the letter in quotes, prediction = "{letter}".')
+    return None
 
 
 def predicted(path: Path) -> str:

@@ -37,3 +37,11 @@ def needed(name: str) -> list[str]:
     """The other stations that one builds on, by name."""
     known = names("lab.solutions")
     return [other for other in re.findall(r"^from (\w+) import", solution_text(name), re.MULTILINE) if other in known]
+
+
+def all_needed(name: str) -> list[str]:
+    """The stations that one builds on, and those that they build on."""
+    found = needed(name)
+    for other in found:
+        found += [own for own in needed(other) if own not in found]
+    return found

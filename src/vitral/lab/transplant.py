@@ -1,17 +1,18 @@
 """A reader's part in the place of ours in a trained model."""
 
+import sys
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from vitral.base.errors import StoreError
+from vitral.base.errors import UsageError
 from vitral.data.named import named
 from vitral.data.preprocess import normalise
-from vitral.lab.folder import passed
+from vitral.lab.folder import since
 from vitral.lab.station import Pair, Station, stations
 from vitral.store.classifier import Classifier
 from vitral.store.code import run
@@ -50,18 +51,26 @@ def judged(station: Station, answer: Any) -> dict[str, Pair]:
 
 
 def with_yours(folder: Path) -> nn.Module:
-    """The trained model with every part that has passed in the folder in the place of ours.
+    """The trained model with the parts in the folder that have passed in the place of ours; says which these are.
 
-    Raises `StoreError` where a file that had passed is not there any more.
+    The whole ViT has all earlier parts in it; without it, each stands where it belongs. Raises `UsageError` where none
+    has passed, or one has changed since.
     """
-    model: nn.Module = trained()
-    for name in ("classes", "provenance", "code"):  # whoever opens it gives it its own
-        if hasattr(model, name):
-            delattr(model, name)
-    for name, station in stations().items():
-        if name in passed(folder) and station.graft is not None:
-            file = folder / f"{name}.py"
-            if not file.is_file():
-                raise StoreError(f"{name}.py had passed, and is not in {folder} any more.")
-            model = station.graft(model, run(file))
+    known = stations()
+    if changed := [name for name in known if since(folder, name).startswith("changed")]:
+        raise UsageError(f"{changed[0]}.py has changed since it passed: vitral lab check {changed[0]}")
+    fitting = [name for name, own in known.items() if own.graft and name != "fast" and since(folder, name) == "passed"]
+    chosen = ["vit"] if "vit" in fitting else fitting
+    if not chosen:
+        raise UsageError("None of your parts has passed here: vitral lab status")
+    whole = trained()
+    classes, model = tuple(whole.classes), cast(nn.Module, whole)
+    for name in ("classes", "provenance"):  # whoever opens it gives it its own
+        delattr(model, name)
+    for name in chosen:
+        graft = known[name].graft
+        assert graft is not None
+        model = graft(model, run(folder / f"{name}.py"))
+    vars(model)["class_names"] = classes
+    print(f"Yours in this model: {', '.join(f'{name}.py' for name in chosen)}, and what they import.", file=sys.stderr)
     return model.eval()

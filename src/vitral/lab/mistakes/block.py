@@ -19,6 +19,16 @@ def normed_after(self: Any, x: Tensor) -> Tensor:
     return self.norm2(x + self.mlp(x))
 
 
+def first_normed_after(self: Any, x: Tensor) -> Tensor:
+    x = self.norm1(x + self.attn(x))
+    return x + self.mlp(self.norm2(x))
+
+
+def second_normed_after(self: Any, x: Tensor) -> Tensor:
+    x = x + self.attn(self.norm1(x))
+    return self.norm2(x + self.mlp(x))
+
+
 def result_normed(self: Any, x: Tensor) -> Tensor:
     x = x + self.norm1(self.attn(x))
     return x + self.norm2(self.mlp(x))
@@ -89,8 +99,18 @@ class NormsOfTorch(Block):
 
 post_norm = Mistake(
     "The norms stand on the stream, after each sum (post-norm); they belong on the branches, before attn and mlp.",
-    "If attn and mlp found nothing, would your block give its input?",
+    "If attn and mlp gave zeros, would your block give its input?",
     flowing(normed_after),
+)
+first_half_post_norm = Mistake(
+    "norm1 stands on the stream, after the sum; it belongs on the branch, before attn. The second half is right.",
+    "What does attn read in your block, and what in the drawing?",
+    flowing(first_normed_after),
+)
+second_half_post_norm = Mistake(
+    "norm2 stands on the stream, after the sum; it belongs on the branch, before mlp. The first half is right.",
+    "What does mlp read in your block, and what in the drawing?",
+    flowing(second_normed_after),
 )
 norm_behind_the_branch = Mistake(
     "The norms stand behind attn and mlp; each branch should read the stream through its norm.",

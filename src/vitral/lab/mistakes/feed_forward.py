@@ -42,6 +42,14 @@ def by_sigmoid(x: Tensor) -> Tensor:
     return x * x.sigmoid()
 
 
+def by_scaled_sigmoid(x: Tensor) -> Tensor:
+    return x * (1.702 * x).sigmoid()
+
+
+def halved(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / 2)) / 2
+
+
 def share(x: Tensor) -> Tensor:
     return (1 + torch.erf(x / 2**0.5)) / 2
 
@@ -105,6 +113,16 @@ root_of_two_missing = Mistake(
     "The root of two is missing inside erf: the bend is too sharp.",
     "erf belongs to a curve of variance 1/2. What must x be divided by to make it the curve of variance 1?",
     bending(without_root),
+)
+two_for_its_root = Mistake(
+    "Inside erf x is divided by 2, where the root of 2 is asked for: the bend is too soft.",
+    "erf belongs to a curve of variance 1/2. Is a variance doubled by stretching the curve by 2, or by less?",
+    bending(halved),
+)
+scaled_sigmoid = Mistake(
+    "This GELU is the approximation by a sigmoid of 1.702 x: near, but not the same numbers.",
+    "Which function gives the share of a normal distribution exactly?",
+    bending(by_scaled_sigmoid),
 )
 sigmoid_for_share = Mistake(
     "x is multiplied by its sigmoid, which is another bend (SiLU); GELU takes the share of a normal distribution.",

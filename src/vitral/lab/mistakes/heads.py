@@ -159,3 +159,9 @@ input_added = Mistake(
     "Does the figure have an arrow around the attention?",
     {"Attention": Added},
 )
+places_first = Mistake(
+    "The d numbers of a token were split as (e, heads): each head got every h-th number. A head's numbers stand beside "
+    "each other, as (heads, e).",
+    "With d = 6 and two heads, which numbers are the first head's: 0, 1, 2, or 0, 2, 4?",
+    grouped("b n (three e h) -> three b h n e"),
+)

@@ -29,6 +29,14 @@ def falling_straight(step: int, steps: int, warmup: int, peak: float) -> float:
     return up(step, warmup, peak) if step < warmup else peak * (steps - step) / (steps - warmup)
 
 
+def falling_early(step: int, steps: int, warmup: int, peak: float) -> float:
+    return up(step, warmup, peak) if step < warmup else down(step, steps - 1, warmup, peak)
+
+
+def falling_below(step: int, steps: int, warmup: int, peak: float) -> float:
+    return up(step, warmup, peak) if step < warmup else 2 * down(step, steps, warmup, peak) - peak
+
+
 def up(step: int, warmup: int, peak: float) -> float:
     return peak * (step + 1) / (warmup + 1)
 
@@ -120,6 +128,16 @@ straight_down = Mistake(
     "How much of the peak is left after a third of the way down?",
     {"learning_rate": falling_straight},
 )
+zero_at_the_last = Mistake(
+    "The cosine reaches 0 at the last step, steps - 1, which moves nothing; it should reach it at `steps`, one later.",
+    "What is t at step `steps` - 1? Is it 1 yet?",
+    {"learning_rate": falling_early},
+)
+half_forgotten = Mistake(
+    "The cosine itself was taken, from 1 to -1: the rate falls below 0. Half of (1 + cosine) goes from 1 to 0.",
+    "What is cos(π t) at t = 1?",
+    {"learning_rate": falling_below},
+)
 tokens_decay = Mistake(
     "cls_token and pos_embed decay too: they have several axes, but they are added, they multiply nothing.",
     "Which parameters of two or more axes are the weight of no map?",
@@ -141,8 +159,9 @@ gradients_add_up = Mistake(
     {"train_step": adding_up},
 )
 gradients_thrown_away = Mistake(
-    "Gradients are emptied between `backward` and the update, so nothing moves.",
-    "What does `optimizer.step()` find if the line before it was `zero_grad`?",
+    "When the optimizer moves, there are no gradients: `backward` is missing, or what it made is emptied before the "
+    "update.",
+    "What does `optimizer.step()` find if `backward` was not called, or `zero_grad` was called after it?",
     {"train_step": emptied_between},
 )
 never_updated = Mistake(

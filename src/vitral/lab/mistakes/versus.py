@@ -39,6 +39,11 @@ def reshaped(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
     return convolved(images, weight).reshape(tokens.shape)
 
 
+def reshaped_in(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    images = tokens.reshape(len(tokens), len(weight), *grid)
+    return convolved(images, weight).flatten(2).mT
+
+
 def reshaped_back(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
     return convolved(tokens.mT.unflatten(2, grid), weight).reshape(tokens.shape)
 
@@ -62,6 +67,11 @@ torn_by_reshape = Mistake(
     "by a transpose.",
     "In memory the d numbers of one token lie beside each other. Where do they go in your reshape?",
     {"mixed": reshaped},
+)
+torn_on_the_way_in = Mistake(
+    "Tokens became a map by a reshape: that mixes channels with places. The way back is right.",
+    "In memory the d numbers of one token lie beside each other. Is that so in a map of (d, rows, columns)?",
+    {"mixed": reshaped_in},
 )
 torn_on_the_way_back = Mistake(
     "The way to the map is right, but the way back is a reshape: the channels came first and were not moved back.",

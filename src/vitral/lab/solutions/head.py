@@ -8,7 +8,7 @@ have a large product; softmax makes a row of products into weights that are posi
 vectors of e numbers grow with √e, so they are divided by it: otherwise softmax would soon pick a single token.
 
 `x.mT` swaps the last two axes, `@` multiplies matrices for every image of the batch, `x.softmax(dim=)` runs along one
-axis.
+axis. Later, heads will stand before the tokens: count axes from the end, dim=-1 and dim=-2.
 
 Before you write: all keys are the same vector. What is the output?
     a  the first value        b  zero        c  the mean of the values

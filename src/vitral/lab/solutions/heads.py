@@ -6,7 +6,8 @@
     then beside each other again: (b, n, d) ── proj ──> (b, n, d)
 
 One head gives one weighted mean. Several, each on its own e = d / heads numbers, can look at several places at once;
-`proj` then mixes what they found. One linear map makes queries, keys and values for all heads together.
+`proj` then mixes what they found. One linear map makes queries, keys and values for all heads together. Both maps
+have a bias.
 
 Splitting d into (heads, e) is a reshape; putting the heads before the tokens is a transpose. Both are needed: a
 reshape alone would mix tokens into heads.

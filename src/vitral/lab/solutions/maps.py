@@ -9,7 +9,7 @@ the mixing back to the images: half of each block's output is what went past it 
 every later block reads what earlier ones mixed, hence the product, the last block leftmost.
 
 Both say where information could flow, not what the answer hangs on: no values, no classes, no gradients are in them.
-You write one thing that asks the model: what is lost when a patch is covered.
+You write one thing that asks the model: what is lost of the answer's probability when a patch is covered with zeros.
 
 Before you write: two blocks. In the first, every token takes everything from itself; in the second, the class token
 takes everything from patch 7. What is the rollout's row of the class token?
@@ -29,7 +29,7 @@ def cls_map(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def rollout(layers: list[Tensor]) -> Tensor:
-    """Weights (b, heads, n, n) of each block, the first first -> what each token is mixed of (b, n, n)."""
+    """Weights (b, heads, n, n) of each block, the first first -> (b, n, n): row i says what token i is mixed of."""
     # TODO: the product of (A + 1) / 2 over the blocks.
     n = layers[0].shape[-1]
     mixed = torch.eye(n, dtype=layers[0].dtype)

@@ -11,8 +11,8 @@ reads. It has a position of its own.
 `cls_token` has a batch of one; `x.expand(b, -1, -1)` repeats it without copying, `torch.cat([...], dim=)` puts
 sequences one after the other.
 
-Before you write: without any positions, what changes in the class token's output when two patches change places?
-    a  nothing        b  everything        c  only what those two patches say
+Before you write: an image of 48 x 48 pixels in patches of 8 x 8. How many rows has `pos_embed`?
+    a  37        b  36        c  48
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Station 9: what makes it learn.
 
     learning rate    peak ┤    ╭─╮                 a straight line from 0 up to the peak in `warmup` steps,
-                          │   ╱   ╲                then half a cosine down to 0 at the end:
+                          │   ╱   ╲                then half a cosine, which would reach 0 at `steps`:
                         0 ┼──╱     ╲──> steps      peak x (1 + cos(π t)) / 2, t from 0 to 1
     weight decay     pulls matrices towards zero; not biases, norms, the class token or positions
     a step           logits, cross entropy, gradients, update

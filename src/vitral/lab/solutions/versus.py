@@ -31,7 +31,7 @@ def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
 
 def reach(blocks: int, kernel: int) -> int:
     """How many patches one token's output depends on along one side: 1 for no block, 3 for one of 3 x 3."""
-    # TODO: each block adds as much on either side.
+    # TODO: each block adds half a kernel on either side.
     return 1 + blocks * (kernel - 1)
 
 

@@ -8,7 +8,8 @@ and a linear head that reads the class token alone.
 
 Names are part of the work: a trained model's weights are found by the names of your parts. Call them `patch_embed`,
 `cls_token`, `pos_embed`, `blocks` (an nn.ModuleList), `norm` and `head`, and the published ones will fit.
-`cls_token` (1, 1, d) and `pos_embed` (1, n + 1, d) are nn.Parameter; an MLP's hidden width is int(d x mlp_ratio).
+`cls_token` (1, 1, d) and `pos_embed` (1, n + 1, d) are nn.Parameter, both random with deviation 0.02. An MLP's hidden
+width is int(d x mlp_ratio).
 
 Before you write: the head reads the class token alone. How do the patches come to matter?
     a  through attention, in every block        b  they are added to it at the end        c  through the MLPs
@@ -41,7 +42,7 @@ class VisionTransformer(nn.Module):
         mlp_ratio: float,
     ):
         super().__init__()
-        # TODO: patch_embed, cls_token, pos_embed, blocks, norm, head; random tokens of deviation 0.02.
+        # TODO: patch_embed, cls_token, pos_embed, blocks, norm, head.
         self.patch_embed = PatchEmbedding(img_size, patch_size, in_channels, embed_dim)
         rows, columns = self.patch_embed.grid
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, embed_dim))

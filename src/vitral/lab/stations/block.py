@@ -92,9 +92,9 @@ block = Station(
     ),
     observe=observe,
     laws=(
-        Law("Where attn and mlp find nothing, the block gives its input as it was.", nothing_found),
-        Law("Where mlp finds nothing, the block adds attn(norm1(x)) to x.", attention_added),
-        Law("Where attn finds nothing, the block adds mlp(norm2(x)) to x.", mlp_added),
+        Law("Where attn and mlp give zeros, the block gives its input as it was.", nothing_found),
+        Law("Where mlp gives zeros, the block adds attn(norm1(x)) to x.", attention_added),
+        Law("Where attn gives zeros, the block adds mlp(norm2(x)) to x.", mlp_added),
         Law(
             "A number that is added to all of x comes out added: the norms do not see it, the stream carries it.",
             offset_goes_through,

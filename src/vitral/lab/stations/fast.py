@@ -148,8 +148,7 @@ fast = Station(
         Law("Each head attends as if it were the only one.", heads_by_themselves),
         Law("Keys and values in another order, the same for both, change nothing.", any_order),
         Law(
-            "Between two tokens the first one's share is 1 / (1 + e^-d), where d is by how much its logit q · k / √e "
-            "is higher.",
+            "Between two tokens the shares are the softmax of their two products, each divided by √e.",
             two_tokens,
         ),
         Law("The class token's row times the values is the class token's output.", row_times_values),

@@ -100,8 +100,8 @@ head = Station(
         Law("Another first query changes what the first token gets, and no other token.", each_query_by_itself),
         Law("The same vector added to all keys changes no weight.", keys_moved),
         Law(
-            "Queries and keys written twice, side by side, weigh as queries √2 times as long do: products double, and "
-            "the root by which they are divided is √2 times as large.",
+            "The products are divided by √e, where e is how many numbers a query has (tried by writing queries and "
+            "keys twice, side by side).",
             twice_beside,
         ),
     ),

@@ -82,11 +82,7 @@ tokens = Station(
     title="A class token, and where each token stood",
     minutes=10,
     difficulty=1,
-    prediction=Prediction(
-        "a",
-        "Attention takes a mean over all tokens, and a mean does not know in which order it was taken. Without "
-        "positions an image is a bag of patches.",
-    ),
+    prediction=Prediction("a", "36 patches, and one row for the class token, which has a position of its own."),
     hints=(
         "Two things in a row: one more token for every image, then one row of positions for every token. Which is "
         "done first decides how many rows are needed.",

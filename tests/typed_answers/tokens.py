@@ -1,0 +1,27 @@
+"""Station 3: a class token, and where each token stood.
+
+    patches            [ P0     P1     P2   ...  Pn ]            (b, n, d)
+    class token   [CLS,  P0     P1     P2   ...  Pn ]            (b, n + 1, d)
+    positions       +0   +1     +2     +3        +n              one learned row for each place
+
+Attention does not know the order of its tokens: a position, a row of learned numbers, is added to each. The class
+token is one more token of learned numbers, the same for every image; it stands first and will gather what the head
+reads. It has a position of its own.
+
+`cls_token` has a batch of one; `x.expand(b, -1, -1)` repeats it without copying, `torch.cat([...], dim=)` puts
+sequences one after the other.
+
+Before you write: an image of 48 x 48 pixels in patches of 8 x 8. How many rows has `pos_embed`?
+    a  37        b  36        c  48
+"""
+
+import torch
+from torch import Tensor
+
+prediction = "a"  # "a", "b" or "c"
+
+
+def with_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """Patches (b, n, d), cls_token (1, 1, d), pos_embed (1, n + 1, d) -> the sequence (b, n + 1, d)."""
+    cls = cls_token.expand(patches.shape[0], -1, -1)
+    return torch.cat([cls, patches], dim=1) + pos_embed

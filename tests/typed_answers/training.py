@@ -1,0 +1,57 @@
+"""Station 9: what makes it learn.
+
+    learning rate    peak ┤    ╭─╮                 a straight line from 0 up to the peak in `warmup` steps,
+                          │   ╱   ╲                then half a cosine, which would reach 0 at `steps`:
+                        0 ┼──╱     ╲──> steps      peak x (1 + cos(π t)) / 2, t from 0 to 1
+    weight decay     pulls matrices towards zero; not biases, norms, the class token or positions
+    a step           logits, cross entropy, gradients, update
+
+Step 0 is the first. After `warmup` steps the rate is at its peak: rate(warmup) = peak. In the warm-up the rate of step
+s is peak (s + 1) / (warmup + 1), so that the first step already moves. From there t = (s - warmup) / (steps - warmup).
+
+Decay belongs to weights of two or more axes that multiply something: the kernel of the patch embedding and the weights
+of linear maps. Everything of one axis is left alone, and so are `cls_token` and `pos_embed`, whatever their axes.
+
+A step: gradients that are there from before must be gone before new ones come (`optimizer.zero_grad()`).
+
+Before you write: why warm up at all?
+    a  early gradients point anywhere, and Adam's first steps are as long as the rate, however small they are
+    b  the first images are harder        c  it saves time
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+prediction = "a"  # "a", "b" or "c"
+
+
+def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
+    """The rate of one step, the first of which is 0 and the last `steps` - 1."""
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    t = (step - warmup) / (steps - warmup)
+    return peak * (1 + math.cos(math.pi * t)) / 2
+
+
+def decayed(model: nn.Module) -> list[str]:
+    """The names of all parameters that weight decay is for, in the order of `model.named_parameters()`."""
+    names = []
+    for name, parameter in model.named_parameters():
+        if name in ("cls_token", "pos_embed"):
+            continue
+        if parameter.ndim >= 2:
+            names.append(name)
+    return names
+
+
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
+    """One update of the model; returns the loss before it."""
+    optimizer.zero_grad()
+    logits = model(images)
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
