@@ -1,6 +1,7 @@
 # make demo      train the lecture's ViT on shapes, with a report at the end
 # make test      every test
 # make check     format, lint, types, layers, spelling
+# make docs      the documentation site, in build/site
 # make bench     the numbers in benchmarks/results/, about an hour
 # Each makes .venv first, when it is missing or older than what it is made from.
 
@@ -9,14 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench constraints clean
+.PHONY: demo test check docs bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/vitral train
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
-	VITRAL_TYPED=1 $(BIN)/python -m pytest tests/unit tests/laws -q
+	$(BIN)/python -m pytest -n logical --dist loadfile
+	VITRAL_TYPED=1 $(BIN)/python -m pytest -n logical --dist loadfile tests/unit tests/laws -q
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -24,6 +25,9 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+docs: $(INSTALLED)
+	$(BIN)/zensical build --strict --clean
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
