@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from vitral.report.style import ACCENT, FAINT, INK, SECOND, sheet, styled
 
-COLOURS = (ACCENT, SECOND, INK, "#5a8f3c", "#8a5aa3", "#b8912a", FAINT)
-MARKS = "os^Dv<>"
+COLOURS = (ACCENT, SECOND, INK, "#5a8f3c", "#8a5aa3", "#b8912a", FAINT, "#c2457e")
+MARKS = "os^Dv<>P"
 
 
 @dataclass(frozen=True)
