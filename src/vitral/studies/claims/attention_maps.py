@@ -129,7 +129,7 @@ attention_maps = Study(
         "hangs on above all others, better than maps that know nothing. It is the same map for every class.",
         refuted="Not as people read them: as a ranking of patches the last block's attention is not better than the "
         "best map that knows nothing of the model, by 0.05 of AUROC. Whether its highest patches are on the right "
-        "object is another question, asked below.",
+        "object is another question, asked separately.",
     ),
     would_change="Objects of many patches, of which a few highest are a smaller part; a model that answers from the "
     "mean of its patches; photographs, where nobody knows what is right to look at.",

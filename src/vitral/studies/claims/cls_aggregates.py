@@ -165,7 +165,7 @@ cls_aggregates = Study(
     outcomes=Outcomes(
         supported="True of this ViT: cut off from the patches in the first half of the blocks, the class token misses "
         "what it would have read there, and answers are lost. How much is taken in later, and what a probe reads on "
-        "the way, is asked below.",
+        "the way, is asked separately.",
         refuted="Not over the layers: cut off from the image in the first half of the blocks, the class token loses "
         "next to nothing, so it takes what it needs from the later ones.",
     ),

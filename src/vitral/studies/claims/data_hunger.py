@@ -67,9 +67,9 @@ data_hunger = Study(
     ),
     outcomes=Outcomes(
         supported="True of images as they are: with few of them the ViT is behind a convolution in the same frame, at "
-        "as many updates. Whether it lacks images, or only to be shown that places do not matter, is asked below.",
+        "as many updates. Whether it lacks images, or only to be shown that places do not matter, is asked separately.",
         refuted="Not found: with few images the ViT is not behind a convolution in the same frame by two points. How "
-        "an ordinary CNN compares is asked below.",
+        "an ordinary CNN compares is asked separately.",
     ),
     would_change="A prior that does not fit the data: on permuted images it is the CNN that is behind; more images and "
     "larger models, where published curves close or cross.",

@@ -146,11 +146,11 @@ equivariance = Study(
     ),
     outcomes=Outcomes(
         supported="True of this convolution: even with zeros beyond its edges it knows on one side what it learned on "
-        "the other. What the ViT loses, with positions and without, is asked below.",
+        "the other. What the ViT loses, with positions and without, is asked separately.",
         refuted="Wrong as stated: what this convolution of patches, with zeros beyond its edges, learned on one side "
         "is lost on the other. That one which wraps around, and a ViT without positions, are equivariant to whole "
         "patches and to nothing less is proved; what they lose here, and what an ordinary ResNet loses, is asked "
-        "below.",
+        "separately.",
         inconclusive="These runs cannot tell whether the convolution loses what it learned; see which models lose "
         "nothing.",
     ),

@@ -127,7 +127,7 @@ global_attention = Study(
     ),
     outcomes=Outcomes(
         supported="Found, of this small ViT: its first block attends over most of the image. Whether it did so before "
-        "it had learned anything, and whether what comes out of the block depends on as much, is asked below.",
+        "it had learned anything, and whether what comes out of the block depends on as much, is asked separately.",
         refuted="Not as stated: the first block may attend to everything, and every weight is positive, but once "
         "trained it attends nearer than that: to less than 0.7 of an even share's distance.",
     ),

@@ -51,7 +51,7 @@ locality = Study(
     ),
     outcomes=Outcomes(
         supported="Found, of patches: when they change places the convolution loses more than the ViT, to which all "
-        "orders are provably alike. Whether its patches assume that near pixels belong together is asked below.",
+        "orders are provably alike. Whether its patches assume that near pixels belong together is asked separately.",
         refuted="Not found: when patches change places the convolution does not lose five points more than the ViT.",
     ),
     would_change="Patches of a single pixel, which assume nothing; data whose classes do not depend on neighbourhood.",

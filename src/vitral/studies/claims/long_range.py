@@ -180,7 +180,7 @@ long_range = Study(
         supported="Found here: a CNN that sees the whole image still loses more with distance than the ViT.",
         refuted="Not as stated: a CNN that sees the whole image does not lose more with distance than the ViT, to "
         "within five points. One that sees too little, and answers by a sum, is provably bound by distance; what it "
-        "takes a CNN to learn to compare, near or far, is asked below.",
+        "takes a CNN to learn to compare, near or far, is asked separately.",
         inconclusive="These runs cannot tell whether distance costs a CNN that sees the whole image more than the ViT.",
     ),
     would_change="Images so large that no affordable depth sees them whole; chains of many steps, as a path to be "

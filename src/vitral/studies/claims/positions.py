@@ -189,7 +189,7 @@ positions = Study(
     outcomes=Outcomes(
         supported="Found, in part: positions that start near zero come to be alike where patches are near. The index "
         "cannot be what tells them: to a ViT all orders of its patches are provably alike. Whether they follow the "
-        "images when patches are permuted is asked below.",
+        "images when patches are permuted is asked separately.",
         refuted="Not found in runs of this length: learned positions are hardly more alike where patches are near.",
         inconclusive="These runs cannot tell whether learned positions follow the grid.",
     ),

@@ -55,7 +55,7 @@ remedies = Study(
     ),
     outcomes=Outcomes(
         supported="Of augmentation it is true: shifted images help the ViT by more than two points, and take no more "
-        "samples. The other remedies are not one thing with it: each has its own verdict below.",
+        "samples. The other remedies are not one thing with it: each has a verdict of its own.",
         refuted="Not found: even shifted images do not help this ViT by two points; each of the other remedies has its "
         "own verdict below.",
     ),

@@ -141,7 +141,7 @@ shape_or_texture = Study(
         "ResNet. Whether attention does it, and whether textures and training change it more than architecture, is "
         "asked below.",
         refuted="Not found: the ViT follows the shape by less than ten points more often than the ResNet, or less "
-        "often. What else changes it is asked below.",
+        "often. What else changes it is asked separately.",
     ),
     would_change="Photographs, whose textures and outlines are not as cheap to learn as these; patches that are small "
     "beside the texture's period; long training of large models.",
