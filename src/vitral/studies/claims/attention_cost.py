@@ -223,7 +223,8 @@ attention_cost = Study(
     outcomes=Outcomes(
         supported="True of thousands of tokens, with which a block's time does grow towards N². With how few it is "
         "that of the linear layers is asked separately. In multiply-adds attention overtakes them at N = 6 D: 4,608 "
-        "tokens for ViT-B, which has 197. And memory need not grow with N² at all: a fused kernel never forms the matrix.",
+        "tokens for ViT-B, which has 197. And memory need not grow with N² at all: a fused kernel never forms the "
+        "matrix.",
         refuted="Not found on this machine: even from 1,024 to 4,096 tokens a block's time is far from growing as N².",
     ),
     would_change="Another machine: multiply-adds are the same everywhere, but not the time of a softmax, of narrow "
