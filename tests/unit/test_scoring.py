@@ -160,7 +160,6 @@ def edges(model, images, target=None):
         (["rollout"], ["auroc"], 0, "n=0: at least one image"),
         (["rollout"], ["auroc"], -3, "n=-3: at least one image"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_scored_is_refused(model, methods, metrics, n, message):
     with pytest.raises(UsageError, match=message):
