@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 STUDIES, RESULTS = ROOT / "docs" / "studies", ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "lecture.md"
+RULES = {"beyond": "more than {:g}", "within": "between -{0:g} and {0:g}", "exactly": "zero to {:g}"}
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def decided(statement: Statement) -> tuple[str, str]:
     low, high = one["interval"]
     numbers = (
         f"{one['sentence']} Found: {one['mean']:.3g} ({low:.3g} to {high:.3g}, {len(one['effects'])} seeds), by a rule "
-        f"that was set before. [The study]({'studies/' + statement.study}.html)"
+        f"that was set before: {RULES[one['rule']['kind']].format(one['rule']['border'])}. [The study]({'studies/' + statement.study}.html)"
     )
     said = f"{found['sentence']} " if statement.hypothesis == 0 else ""
     return verdict, said + numbers
@@ -235,7 +236,8 @@ def row(statement: Statement) -> str:
         found = demo()
     found = found.replace("{attention_maps}", f"*{record('attention_maps')['verdict']}*")
     correction = f" **Right is:** {statement.correction}" if statement.correction else ""
-    return f"| {statement.says} | **{verdict}** | {found}{correction} | `{statement.command}` |"
+    named = f"**{verdict[0].upper()}{verdict[1:].removesuffix(':')}:**"
+    return f"* *{statement.says}*  \n  {named} {found}{correction} `{statement.command}`"
 
 
 def page() -> str:
@@ -247,14 +249,7 @@ def page() -> str:
         "drawn images: they say nothing about larger models or photographs. Written by `python -m benchmarks.lecture`.",
     ]
     for part in PARTS:
-        lines += [
-            "",
-            f"## {part.title}",
-            "",
-            "| the lecture | verdict | what was found | see it |",
-            "|---|---|---|---|",
-        ]
-        lines += [row(statement) for statement in part.statements]
+        lines += ["", f"## {part.title}", "", *(row(statement) for statement in part.statements)]
     return "\n".join(lines) + "\n"
 
 

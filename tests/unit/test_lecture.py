@@ -61,5 +61,5 @@ def test_its_numbers_follow_from_the_effects_of_the_seeds(row):
 
 def test_corrections_name_their_source():
     for row in PAGE.splitlines():
-        if "**wrong" in row:
+        if "**Wrong" in row:
             assert "arXiv" in row or "tests/laws" in row
