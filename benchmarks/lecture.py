@@ -215,9 +215,10 @@ def decided(statement: Statement) -> tuple[str, str]:
     one = found["hypotheses"][statement.hypothesis]
     verdict = found["verdict"] if statement.hypothesis == 0 else f"{one['verdict']}, of this:"
     low, high = one["interval"]
+    rule = RULES[one["rule"]["kind"]].format(one["rule"]["border"])
     numbers = (
         f"{one['sentence']} Found: {one['mean']:.3g} ({low:.3g} to {high:.3g}, {len(one['effects'])} seeds), by a rule "
-        f"that was set before: {RULES[one['rule']['kind']].format(one['rule']['border'])}. [The study]({'studies/' + statement.study}.html)"
+        f"that was set before: {rule}. [The study](studies/{statement.study}.html)"
     )
     said = f"{found['sentence']} " if statement.hypothesis == 0 else ""
     return verdict, said + numbers
