@@ -134,3 +134,7 @@ def test_a_model_of_channels_that_no_image_has_is_refused(vitral, published, pho
     train = ("train", "--init", folder, "--data", "photos", "--batch-size", 8)
     vitral(*train).refused(FAILURE, f"The model takes {channels} channels")
     assert not (photos.parent / "runs").exists()
+
+
+def test_overrides_of_what_is_not_there(vitral):
+    vitral("convert", "nowhere", "out", "--num-heads", 8).refused(2, "There is no run 'nowhere'")

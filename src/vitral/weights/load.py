@@ -71,7 +71,7 @@ def load(path: str | Path, code: str | None = None, **overrides: Any) -> Classif
         return published(path, **overrides)
     if not Path(path).exists() and Path(path).suffix in SUFFIXES:
         raise UnknownName(f"There is no file {path}.")
-    if overrides:
+    if overrides and Path(path).exists():
         raise ConfigError(
             f"{path} is a run of Vitral's, which is loaded as it was trained: {', '.join(overrides)} cannot be changed."
         )
