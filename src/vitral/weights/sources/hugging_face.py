@@ -204,7 +204,8 @@ def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
     labels = contents.config.get("id2label", {})
     prepared, assumed = pixels(contents, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    return Known(settings, prepared, classes, assumed, resampling, claimed(said))
+    unread = ("intermediate_size",) if theirs_of(contents.tensors) == "dinov2" else ()  # it goes by `mlp_ratio`
+    return Known(settings, prepared, classes, assumed, resampling, claimed(said, *unread))
 
 
 def size_in(said: Mapping[str, Any]) -> tuple[int, int] | None:
