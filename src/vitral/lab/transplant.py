@@ -6,6 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ def images() -> tuple[Tensor, Tensor]:
     model = trained()
     data = named(model.provenance["data"])
     assert not isinstance(data, Path)
-    some = data.test.only(range(JUDGED))  # type: ignore[arg-type]
+    some = data.test.only(np.arange(JUDGED))
     return normalise(torch.from_numpy(some.pixels), model.preprocessing), torch.from_numpy(some.labels)
 
 
