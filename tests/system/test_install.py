@@ -73,7 +73,7 @@ def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos
 
 
 def test_the_lab_is_passed_from_the_wheel_by_what_was_typed(wheel, isolated, tmp_path, photos):
-    """The answers were typed from the stations' texts alone, by somebody who had seen no solution."""
+    """The answers were typed from the stations' texts alone, without a look at the solutions."""
     python = clean(tmp_path / "clean")
     install(python, wheel, isolated)
     vitral = in_environment(python, isolated, tmp_path / "mine")
