@@ -16,8 +16,8 @@ demo: $(INSTALLED)
 	$(BIN)/vitral train
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n logical --dist loadfile
-	VITRAL_TYPED=1 $(BIN)/python -m pytest -n logical --dist loadfile tests/unit tests/laws -q
+	$(BIN)/python -m pytest -n logical
+	VITRAL_TYPED=1 $(BIN)/python -m pytest -n logical tests/unit tests/laws -q
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

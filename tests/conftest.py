@@ -107,3 +107,20 @@ def redrawn():
 def images(vit):
     """Two images as the tiny ViT takes them."""
     return torch.randn(2, 3, *vit.patch_embed.img_size)
+
+
+# The files of `tests/parity` whose results `docs/weights.md` is made of, and the one that holds the two together.
+WEIGHTS = ("test_google", "test_resample", "test_weights_")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """On several cores a file stays on one, and so do the files whose results one table of the docs is made of."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "weights" if file.rpartition("/")[2].startswith(WEIGHTS) else file
+
+    return ByFile(config, log)
