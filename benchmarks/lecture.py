@@ -58,7 +58,7 @@ OBJECTIVES = Part(
         built(
             "Positions, learned, one row for each place in the sequence.",
             "vitral lab start tokens",
-            "`nn/position.py`; whether they find the grid is asked [below](#questions-and-answers).",
+            "`nn/position.py`; whether they find the grid is asked [below](#what-is-said-beside-it).",
         ),
         built(
             "A whole encoder block: attention of several heads, feed-forward network, LayerNorm.",
@@ -173,11 +173,6 @@ QUESTIONS = Part(
             "wrong",
         ),
         Statement("The mean is sometimes better than the class token.", "vitral study run pooling", "pooling", 1),
-        Statement(
-            "Learned positions know the image's grid.",
-            "vitral study run positions",
-            "positions",
-        ),
         Statement("Attention costs O(N² D).", "vitral study run attention_cost", "attention_cost"),
         exact(
             "An image of 224 pixels in patches of 16 is 196 patches, which is manageable.",
@@ -201,7 +196,16 @@ QUESTIONS = Part(
         ),
     ),
 )
-PARTS = (OBJECTIVES, DIAGRAM, QUESTIONS)
+BESIDE = Part(
+    "What is said beside it",
+    (
+        Statement("Learned 1-D positions discover the image's grid.", "vitral study run positions", "positions"),
+        Statement("Attention maps show what the model looked at.", "vitral study run attention_maps", "attention_maps"),
+        Statement("CNNs go by texture, ViTs by shape.", "vitral study run shape_or_texture", "shape_or_texture"),
+        Statement("With the right remedies a ViT learns from few images.", "vitral study run remedies", "remedies"),
+    ),
+)
+PARTS = (OBJECTIVES, DIAGRAM, QUESTIONS, BESIDE)
 
 
 def record(name: str) -> Mapping[str, Any]:

@@ -81,7 +81,7 @@ def test_the_start_file_is_the_solution_without_its_bodies(station, tmp_path):
     assert path.read_text().splitlines()[line - 1].lstrip().startswith("# TODO: ")
     path.write_text(solution_text(station.name))
     assert read(station.name, path) is None
-    assert path.read_text().count("# TODO: ") == start_text(station.name).count("raise NotImplementedError")
+    assert path.read_text().count("# Yours: ") == start_text(station.name).count("raise NotImplementedError")
 
 
 def test_start_files_define_what_solutions_define():

@@ -46,3 +46,6 @@ def machine_readable(vitral, tmp_path):
     (tmp_path / "tokens.py").write_text(solution_text("tokens"))
     found = vitral("lab", "check", "tokens", "--json").done().json["stations"]
     assert found == [{"name": "tokens", "passed": True, "predicted": ""}]
+    assert vitral("lab", "solution", "tokens", "--json").done().json["stations"][0]["solution"] == solution_text(
+        "tokens"
+    )

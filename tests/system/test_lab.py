@@ -5,7 +5,7 @@ import pytest
 from vitral.lab.start import solution_text
 
 RIGHT = solution_text("patchify")
-BODY = RIGHT[RIGHT.index("    # TODO") :]
+BODY = RIGHT[RIGHT.index("    # Yours") :]
 
 
 def with_body(body):
@@ -96,7 +96,7 @@ def test_the_reveal_waits_for_a_prediction(vitral, tmp_path):
 def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, photos):
     """It says that it runs; and once it is changed, or where there is none, nothing is shown in its place."""
     picture = next((photos / "dark").iterdir())
-    (tmp_path / "patchify.py").write_text(RIGHT.replace("    # TODO", "    print('mine at work')\n    # TODO"))
+    (tmp_path / "patchify.py").write_text(RIGHT.replace("    # Yours", "    print('mine at work')\n    # Yours"))
     assert "mine at work" in vitral("lab", "check", "patchify").done().told
     answer = vitral("explain", "mine.py:mine", picture).done()
     assert (

@@ -79,7 +79,7 @@ def started(name: str, options: Options) -> dict[str, Any]:
         return {"name": name, "file": str(path), "written": False}
     write_file(path, start_text(name))
     there = "" if options.folder == Path() else f" --folder {options.folder}"
-    say(f"Wrote {path}. Read it, put your code where a TODO stands, then: vitral lab check {name}{there}")
+    say(f"Wrote {path}. Read it, write what is missing in it, then: vitral lab check {name}{there}")
     return {"name": name, "file": str(path), "written": True}
 
 
@@ -95,8 +95,8 @@ def examined(name: str, options: Options) -> dict[str, Any]:
     say(f"{name}: {'  '.join(marks)}")
     told = report.printed.rstrip().splitlines()
     if told:
-        say("Your file printed:\n" + "\n".join(f"  | {line}" for line in told[:PRINTED]))
-        say(f"  | ... and {len(told) - PRINTED} lines more" if len(told) > PRINTED else "")
+        more = [f"... and {len(told) - PRINTED} lines more"] if len(told) > PRINTED else []
+        say("Your file printed:\n" + "\n".join(f"  | {line}" for line in told[:PRINTED] + more))
     if report.failed:
         said = (report.said, report.numbers, report.mistake, report.question, doubtful(name, options.folder))
         raise Failure("\n".join(filter(None, said)))
@@ -150,5 +150,6 @@ def solved(name: str, options: Options) -> dict[str, Any]:
     if read < all_of_them and name not in passed(options.folder):
         raise Failure(f"{all_of_them - read} hints are left: `vitral lab hint {name}`. The solution comes after them.")
     text = solution_text(name)
-    print(text, flush=True)
+    if not options.json:
+        print(text, flush=True)
     return {"name": name, "solution": text}

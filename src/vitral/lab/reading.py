@@ -28,7 +28,7 @@ def read(name: str, path: Path) -> Report | None:
     if text == start_text(name):
         line = text[: text.index("raise NotImplementedError")].count("\n")
         return failed(
-            f"{path.name} is as it was written for you. Begin at line {line}: put your code where the TODO stands."
+            f"{path.name} is as it was written for you. Begin at line {line}, where the first piece of code is missing."
         )
     return (
         unquoted(tree, path)

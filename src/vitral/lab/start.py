@@ -1,11 +1,11 @@
-"""A station's start file: the solution without what follows each `# TODO`, and with neighbours' files as neighbours."""
+"""A station's start file: the solution without what follows each `# Yours: `, and with neighbours' files beside it."""
 
 import re
 from importlib.resources import files
 
 from vitral.base.lookup import check_name, names
 
-TODO = re.compile(r"^( *)# TODO: ")
+YOURS = re.compile(r"^( *)# Yours: ")
 
 
 def solution_text(name: str) -> str:
@@ -16,7 +16,7 @@ def solution_text(name: str) -> str:
 
 
 def start_text(name: str) -> str:
-    """The same with everything below a `# TODO` taken out, down to where its function ends."""
+    """The same with everything below a `# Yours: ` taken out, down to where its function ends."""
     kept: list[str] = []
     depth: int | None = None  # of the function whose body is being taken out
     for line in solution_text(name).splitlines():
@@ -26,8 +26,8 @@ def start_text(name: str) -> str:
         if depth is not None:
             kept += ["", ""] if own == 0 else [""]
             depth = None
-        kept.append(line)
-        if found := TODO.match(line):
+        kept.append(line.replace("# Yours: ", "# TODO: "))
+        if found := YOURS.match(line):
             depth = len(found[1])
             kept.append(f"{found[1]}raise NotImplementedError")
     return "\n".join(kept) + "\n"

@@ -1,1 +1,1 @@
-"""One answer to each station. The start file that a reader gets is the same file without what follows each `# TODO`."""
+"""One answer to each station. A start file is the same file without what follows each `# Yours: `."""

@@ -27,13 +27,13 @@ class Block(nn.Module):
 
     def __init__(self, attn: nn.Module, mlp: nn.Module, embed_dim: int):
         super().__init__()
-        # TODO: self.norm1, self.attn, self.norm2, self.mlp.
+        # Yours: self.norm1, self.attn, self.norm2, self.mlp.
         self.norm1 = LayerNorm(embed_dim)
         self.attn = attn
         self.norm2 = LayerNorm(embed_dim)
         self.mlp = mlp
 
     def forward(self, x: Tensor) -> Tensor:
-        # TODO: both branches.
+        # Yours: both branches.
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))

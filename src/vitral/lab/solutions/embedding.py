@@ -26,7 +26,7 @@ prediction = ""  # "a", "b" or "c"
 
 def by_matrix(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Images (b, c, y, x), a kernel (d, c, p, p) and a bias (d,) -> tokens (b, n, d), by your `patchify`."""
-    # TODO: patches times the kernel as a matrix, plus the bias.
+    # Yours: patches times the kernel as a matrix, plus the bias.
     return patchify(images, weight.shape[-1]) @ weight.flatten(1).T + bias
 
 
@@ -35,10 +35,10 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, img_size: int, patch_size: int, in_channels: int, embed_dim: int):
         super().__init__()
-        # TODO: self.grid, rows and columns of patches as a tuple; self.proj, the nn.Conv2d.
+        # Yours: self.grid, rows and columns of patches as a tuple; self.proj, the nn.Conv2d.
         self.grid = (img_size // patch_size, img_size // patch_size)
         self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        # TODO: convolve, then make a sequence of the map.
+        # Yours: convolve, then make a sequence of the map.
         return self.proj(images).flatten(2).transpose(1, 2)

@@ -21,6 +21,6 @@ prediction = ""  # "a", "b" or "c"
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Queries, keys and values (..., n, e) -> output (..., n, e) and weights (..., n, n)."""
-    # TODO: products, scaled; softmax; weighted mean.
+    # Yours: products, scaled; softmax; weighted mean.
     weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
     return weights @ v, weights

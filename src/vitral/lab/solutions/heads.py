@@ -29,13 +29,13 @@ class Attention(nn.Module):
 
     def __init__(self, embed_dim: int, num_heads: int):
         super().__init__()
-        # TODO: self.num_heads; self.qkv and self.proj, two nn.Linear.
+        # Yours: self.num_heads; self.qkv and self.proj, two nn.Linear.
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        # TODO: q, k and v of every head, your `attention`, the heads beside each other, `proj`.
+        # Yours: q, k and v of every head, your `attention`, the heads beside each other, `proj`.
         q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
         out, _ = attention(q, k, v)
         return self.proj(rearrange(out, "b h n e -> b n (h e)"))

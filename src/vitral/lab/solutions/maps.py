@@ -24,13 +24,13 @@ prediction = ""  # "a", "b" or "c"
 
 def cls_map(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """Weights (b, heads, 1 + n, 1 + n) of one block -> maps (b, rows, columns)."""
-    # TODO: the class token's row, the mean over heads, only patches, as a map.
+    # Yours: the class token's row, the mean over heads, only patches, as a map.
     return weights[:, :, 0, 1:].mean(dim=1).unflatten(1, grid)
 
 
 def rollout(layers: list[Tensor]) -> Tensor:
     """Weights (b, heads, n, n) of each block, the first first -> (b, n, n): row i says what token i is mixed of."""
-    # TODO: the product of (A + 1) / 2 over the blocks.
+    # Yours: the product of (A + 1) / 2 over the blocks.
     n = layers[0].shape[-1]
     mixed = torch.eye(n, dtype=layers[0].dtype)
     for weights in layers:
@@ -44,7 +44,7 @@ def occlusion(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
 
     The answer is the class of the highest logit of the whole image.
     """
-    # TODO: two loops over rows and columns; a copy of the images for each, so that the next starts whole.
+    # Yours: two loops over rows and columns; a copy of the images for each, so that the next starts whole.
     before = model(images).softmax(dim=-1)
     answer = before.argmax(dim=-1, keepdim=True)
     rows, columns = images.shape[2] // patch_size, images.shape[3] // patch_size

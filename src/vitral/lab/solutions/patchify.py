@@ -28,5 +28,5 @@ prediction = ""  # "a", "b" or "c"
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Images (batch, channels, height, width) -> patches (batch, number of patches, channels x patch_size²)."""
-    # TODO: split height and width into (rows of patches, rows in a patch), then move the axes and join them.
+    # Yours: split height and width into (rows of patches, rows in a patch), then move the axes and join them.
     return rearrange(images, "b c (gy p) (gx q) -> b (gy gx) (c p q)", p=patch_size, q=patch_size)

@@ -23,5 +23,5 @@ prediction = ""  # "a", "b" or "c"
 
 def with_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
     """Patches (b, n, d), cls_token (1, 1, d), pos_embed (1, n + 1, d) -> the sequence (b, n + 1, d)."""
-    # TODO: the class token before the patches of every image, then a position to each.
+    # Yours: the class token before the patches of every image, then a position to each.
     return torch.cat([cls_token.expand(len(patches), -1, -1), patches], dim=1) + pos_embed

@@ -30,7 +30,7 @@ prediction = ""  # "a", "b" or "c"
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     """The rate of one step, the first of which is 0 and the last `steps` - 1."""
-    # TODO: a line, then half a cosine.
+    # Yours: a line, then half a cosine.
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
@@ -38,7 +38,7 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 
 def decayed(model: nn.Module) -> list[str]:
     """The names of all parameters that weight decay is for, in the order of `model.named_parameters()`."""
-    # TODO: those of two or more axes, but the tokens.
+    # Yours: those of two or more axes, but the tokens.
     return [
         name
         for name, parameter in model.named_parameters()
@@ -48,7 +48,7 @@ def decayed(model: nn.Module) -> list[str]:
 
 def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
     """One update of the model; returns the loss before it."""
-    # TODO: the four lines of every training loop.
+    # Yours: the four lines of every training loop.
     loss = F.cross_entropy(model(images), labels)
     optimizer.zero_grad()
     loss.backward()

@@ -24,18 +24,18 @@ prediction = ""  # "a", "b" or "c"
 
 def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
     """Patch tokens (b, rows x columns, d) and a kernel (d, 1, 3, 3) -> tokens (b, rows x columns, d)."""
-    # TODO: to a map, convolve each channel, back to tokens.
+    # Yours: to a map, convolve each channel, back to tokens.
     images = tokens.mT.unflatten(2, grid)
     return F.conv2d(images, weight, padding=1, groups=len(weight)).flatten(2).mT
 
 
 def reach(blocks: int, kernel: int) -> int:
     """How many patches one token's output depends on along one side: 1 for no block, 3 for one of 3 x 3."""
-    # TODO: each block adds half a kernel on either side.
+    # Yours: each block adds half a kernel on either side.
     return 1 + blocks * (kernel - 1)
 
 
 def attention_share(n: int, d: int) -> float:
     """The share of 2 n² d in all multiply-adds of a block, 12 n d² + 2 n² d."""
-    # TODO: a fraction.
+    # Yours: a fraction.
     return 2 * n**2 * d / (12 * n * d**2 + 2 * n**2 * d)

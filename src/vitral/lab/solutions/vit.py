@@ -42,7 +42,7 @@ class VisionTransformer(nn.Module):
         mlp_ratio: float,
     ):
         super().__init__()
-        # TODO: patch_embed, cls_token, pos_embed, blocks, norm, head.
+        # Yours: patch_embed, cls_token, pos_embed, blocks, norm, head.
         self.patch_embed = PatchEmbedding(img_size, patch_size, in_channels, embed_dim)
         rows, columns = self.patch_embed.grid
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, embed_dim))
@@ -55,7 +55,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(embed_dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        # TODO: from images to logits.
+        # Yours: from images to logits.
         x = with_tokens(self.patch_embed(images), self.cls_token, self.pos_embed)
         for block in self.blocks:
             x = block(x)
