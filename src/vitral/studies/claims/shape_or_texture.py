@@ -139,7 +139,7 @@ shape_or_texture = Study(
     outcomes=Outcomes(
         supported="Found, of these two models: where the cues conflict the ViT follows the shape more often than the "
         "ResNet. Whether attention does it, and whether textures and training change it more than architecture, is "
-        "asked below.",
+        "asked separately.",
         refuted="Not found: the ViT follows the shape by less than ten points more often than the ResNet, or less "
         "often. What else changes it is asked separately.",
     ),
