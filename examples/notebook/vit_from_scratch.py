@@ -20,7 +20,8 @@ def _(mo):
         Vitral's model, since it *is* the same model; it is trained on drawn shapes; and we look at what its class
         token looks at.
 
-        You need Vitral, and nothing else. Everything runs on a processor, in under four minutes.
+        You need Vitral, and nothing else. Everything runs on a processor, in under four minutes. In Colab, upload
+        Vitral's wheel, which `pip wheel --no-deps .` writes in its folder, and run `%pip install vitral-*.whl` first.
         """
     )
 
@@ -98,6 +99,28 @@ def _(nn):
             return self.proj(images).flatten(2).transpose(1, 2)  # (b, n, d)
 
     return (PatchEmbedding,)
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md(
+        """
+        ## A class token, and positions
+
+        One more token is put before the patches: it stands for the whole image, and the answer will be read from it.
+        And since a transformer does not know in what order its tokens come, each of the 37 gets a learned row added
+        that says where it stood.
+        """
+    )
+
+
+@app.cell
+def _(torch):
+    def with_cls_and_positions(patches, cls_token, pos_embed):  # (b, n, d), (1, 1, d), (1, 1 + n, d)
+        cls = cls_token.expand(len(patches), -1, -1)
+        return torch.cat([cls, patches], dim=1) + pos_embed  # (b, 1 + n, d)
+
+    return (with_cls_and_positions,)
 
 
 @app.cell(hide_code=True)
@@ -200,14 +223,14 @@ def _(mo):
         """
         ## The model
 
-        A class token is put before the patches, and to each of the 37 tokens a learned row is added that says where it
-        stood. After the blocks the head reads the class token alone.
+        Patches, class token, positions, blocks, one last LayerNorm; and the head reads the class token alone. The names
+        are those that published ViTs use: they will matter below.
         """
     )
 
 
 @app.cell
-def _(Block, PatchEmbedding, nn, torch):
+def _(Block, PatchEmbedding, nn, torch, with_cls_and_positions):
     class ViT(nn.Module):
         def __init__(self, img_size, patch_size, num_classes, embed_dim, depth, num_heads, mlp_ratio):
             super().__init__()
@@ -221,8 +244,7 @@ def _(Block, PatchEmbedding, nn, torch):
             self.head = nn.Linear(embed_dim, num_classes)
 
         def forward(self, images):
-            cls = self.cls_token.expand(len(images), -1, -1)
-            x = torch.cat([cls, self.patch_embed(images)], dim=1) + self.pos_embed
+            x = with_cls_and_positions(self.patch_embed(images), self.cls_token, self.pos_embed)
             for block in self.blocks:
                 x = block(x)
             return self.head(self.norm(x)[:, 0])
@@ -309,7 +331,7 @@ def _(mo):
 
         `vitral.watch` sees the attention of any model while it runs, yours as well, and checks that the weights it
         shows are those that made the output. Here the last block, the mean over its heads, without the class token
-        itself.
+        itself, all on one colour scale: a map that is dim takes a little from everywhere.
 
         A map says where the class token took something from; whether the answer hangs on it is another question, which
         `vitral explain` asks the model.
@@ -324,11 +346,11 @@ def _(data, model, plt, test_images, trained, vitral):
         answers = model(test_images[:8]).argmax(dim=1)
     maps = seen.layers[-1].rows([0])[:, :, 0, 1:].mean(dim=1).unflatten(1, model.grid)
 
-    figure, panels = plt.subplots(2, 8, figsize=(10, 2.9))
+    figure, panels = plt.subplots(2, 8, figsize=(10, 2.7), layout="constrained")
     for column in range(8):
         panels[0, column].imshow(data.test.pixels[column])
         panels[0, column].set_title(data.classes[answers[column]], fontsize=9)
-        panels[1, column].imshow(maps[column].detach().numpy(), cmap="magma", vmin=0)
+        panels[1, column].imshow(maps[column].detach().numpy(), cmap="magma", vmin=0, vmax=maps.max().item())
         panels[0, column].axis("off")
         panels[1, column].axis("off")
     figure

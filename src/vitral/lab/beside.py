@@ -1,4 +1,4 @@
-"""Two results beside each other, where they first differ."""
+"""Two results beside each other, where they first differ, and a picture of where else they do."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from vitral.lab.inspection import ABSOLUTE, RELATIVE
 
 SHOWN = 6  # numbers of a row
+DRAWN = (12, 36)  # rows and columns of a picture
 FINE = 1e-4  # what is no further apart looks the same in four digits
 
 
@@ -28,7 +29,21 @@ def beside(one: Any, other: Any, name: str, other_name: str) -> str:
     said = f"{int(apart.sum())} of {apart.numel()} numbers differ, the first at [{', '.join(map(str, first))}]"
     if (most := float((one - other).abs().max())) < FINE:
         said += f", by {most:.0e} at most: something small (an eps?) stands elsewhere, or a type was changed on the way"
-    return f"{said}\n" + lines(f"{name}{where}", numbers(one[row]), f"{other_name}{where}", numbers(other[row]))
+    both = lines(f"{name}{where}", numbers(one[row]), f"{other_name}{where}", numbers(other[row]))
+    return "\n".join(filter(None, (said, both, picture(apart, first))))
+
+
+def picture(apart: Tensor, first: list[int]) -> str:
+    """The last two axes around the first place: which numbers differ, where some agree, since the pattern tells."""
+    at = tuple(first[:-2])
+    plane = torch.atleast_2d(apart[at])
+    top, left = (max(0, min(index - 1, size - most)) for index, size, most in zip([0, *first][-2:], plane.shape, DRAWN))
+    plane = plane[top : top + DRAWN[0], left : left + DRAWN[1]]
+    if plane.all():
+        return ""
+    spans = [f"{top}:{top + plane.shape[0]}"] * (apart.ndim > 1) + [f"{left}:{left + plane.shape[1]}"]
+    rows = ["    " + " ".join("■" if own else "·" for own in row) for row in plane.tolist()]
+    return "\n".join([f"  where they differ (■), [{', '.join([*map(str, at), *spans])}]:", *rows])
 
 
 def lines(name: str, value: str, other_name: str, other: str) -> str:
