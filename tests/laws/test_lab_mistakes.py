@@ -1,6 +1,8 @@
 """The lab: every solution passes, every start file fails kindly, every mistake is caught under its own name."""
 
+import random
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from vitral.lab.inspection import observed
 from vitral.lab.reading import definitions, read
 from vitral.lab.report import Report
 from vitral.lab.start import needed, solution_text, start_text
-from vitral.lab.station import stations
+from vitral.lab.station import Mistake, stations
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 STATIONS = stations()
@@ -55,6 +57,25 @@ def test_no_two_mistakes_look_alike(station):
                 station.mistakes[first].name,
                 station.mistakes[second].name,
             )
+
+
+def together() -> list[tuple[str, Mistake, Mistake]]:
+    """Pairs of mistakes in different definitions, a few of each station."""
+    drawn = random.Random(0)
+    found = []
+    for name, station in STATIONS.items():
+        pairs = [pair for pair in combinations(station.mistakes, 2) if not set(pair[0].instead) & set(pair[1].instead)]
+        found += [(name, *pair) for pair in drawn.sample(pairs, min(5, len(pairs)))]
+    return found
+
+
+@pytest.mark.parametrize(("name", "one", "other"), together())
+def test_of_two_mistakes_one_is_named_and_that_there_is_more_is_said(name, one, other, untransplanted):
+    both = Mistake("Both.", "Which?", {**one.instead, **other.instead})
+    report = checking.check(STATIONS[name], both.answer(STATIONS[name].solution))
+    named = report.mistake.removesuffix(f" {checking.BESIDE}")
+    assert named in (one.name, other.name)
+    assert report.question == (one if named == one.name else other).question
 
 
 @each_station

@@ -1,7 +1,7 @@
 """Check an answer: contract, properties, comparison, transplant, up to the first that fails.
 
 Whatever fails, the answer is held against the station's named mistakes: if it gives what one of them gives, the mistake
-is named.
+is named; and if it does so wherever that mistake shows, and is wrong elsewhere too, that is said.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,36 @@ SEEDS = range(4)  # rounds of questions
 DRAWN = range(8)  # inputs that each law is tried with
 # Arithmetic in another order moves a trained model's logits by about this, in single precision.
 ROUNDING = 1e-3
+BESIDE = "It is not the only one: something else is wrong, too."
+
+Rounds = Sequence[Sequence[Seen]]  # what was seen, for each seed
 
 
 def check(station: Station, answer: Any) -> Report:
     """Everything but reading the file; the answer is its module."""
-    expected = [observed(station.observe, station.solution, seed) for seed in SEEDS]
-    mine = [observed(station.observe, answer, seed) for seed in SEEDS]
-    report = (
+    expected, mine = asked(station, station.solution), asked(station, answer)
+    report = wrong(station, answer, mine, expected)
+    if not report:
+        return transplanted(station, answer)
+    theirs = [(mistake, asked(station, mistake.answer(station.solution))) for mistake in station.mistakes]
+    if found := recognised(mine, theirs, expected):
+        report.mistake, report.question = found.name, found.question
+    elif found := recognised_in_part(station, report, mine, theirs, expected):
+        report.mistake, report.question = f"{found.name} {BESIDE}", found.question
+    return report
+
+
+def asked(station: Station, answer: Any) -> Rounds:
+    return [observed(station.observe, answer, seed) for seed in SEEDS]
+
+
+def wrong(station: Station, answer: Any, mine: Rounds, expected: Rounds) -> Report | None:
+    """What is wrong with an answer before it is put into a trained model."""
+    return (
         first(broken(own, right, answer) for own, right in zip(mine, expected))
         or first(unlawful(station, answer, seed) for seed in DRAWN)
         or first(different(own, right) for own, right in zip(mine, expected))
     )
-    if report:
-        if found := recognised(station, mine, expected):
-            report.mistake, report.question = found.name, found.question
-        return report
-    return transplanted(station, answer)
 
 
 def first(reports: Any) -> Report | None:
@@ -76,23 +90,44 @@ def different(mine: Sequence[Seen], expected: Sequence[Seen]) -> Report | None:
     return None
 
 
-def recognised(station: Station, mine: Sequence[Sequence[Seen]], right: Sequence[Sequence[Seen]]) -> Mistake | None:
+def recognised(mine: Rounds, theirs: Sequence[tuple[Mistake, Rounds]], right: Rounds) -> Mistake | None:
     """The named mistake that gives all that this answer gives.
 
     Gradients are held against each other only where they alone tell an answer from the solution: the same mistake,
     written in another way, may have others where they are not defined.
     """
     by_slopes = all(alike(own, other, slopes=False) for own, other in zip(mine, right))
-    for mistake in station.mistakes:
-        theirs = [observed(station.observe, mistake.answer(station.solution), seed) for seed in SEEDS]
-        if all(alike(own, other, by_slopes) for own, other in zip(mine, theirs)):
-            return mistake
+    return next(
+        (found for found, given in theirs if all(alike(own, other, by_slopes) for own, other in zip(mine, given))), None
+    )
+
+
+def recognised_in_part(
+    station: Station, report: Report, mine: Rounds, theirs: Sequence[tuple[Mistake, Rounds]], right: Rounds
+) -> Mistake | None:
+    """The named mistake that this answer makes among others: alike wherever it shows, and found out the same way."""
+    for mistake, given in theirs:
+        shows = [
+            (own, other)
+            for round_of in zip(mine, given, right)
+            for own, other, expected in zip(*round_of)
+            if not indistinct(other, expected, slopes=False)
+        ]
+        if shows and all(indistinct(own, other, slopes=False) for own, other in shows):
+            alone = wrong(station, mistake.answer(station.solution), given, right)
+            if alone and (alone.failed, alone.said) == (report.failed, report.said):
+                return mistake
     return None
 
 
 def alike(mine: Sequence[Seen], theirs: Sequence[Seen], slopes: bool = True) -> bool:
-    """Whether two answers cannot be told apart by what was seen of them; an error says too little."""
-    return len(mine) == len(theirs) and all(
+    """Whether two answers cannot be told apart by what was seen of them."""
+    return len(mine) == len(theirs) and all(indistinct(own, other, slopes) for own, other in zip(mine, theirs))
+
+
+def indistinct(own: Seen, other: Seen, slopes: bool = True) -> bool:
+    """Whether one question was answered alike; an error says too little."""
+    return (
         own.error is None
         and other.error is None
         and same(own.result, other.result)
@@ -100,7 +135,6 @@ def alike(mine: Sequence[Seen], theirs: Sequence[Seen], slopes: bool = True) -> 
         and own.steady == other.steady
         and cut_off(own) == cut_off(other)
         and (not slopes or all(map(same, own.slopes.values(), other.slopes.values())))
-        for own, other in zip(mine, theirs)
     )
 
 
