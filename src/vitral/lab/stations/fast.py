@@ -146,11 +146,11 @@ fast = Station(
     laws=(
         Law("The class token's row is one in sum, in every head.", whole_row),
         Law("Each head attends as if it were the only one.", heads_by_themselves),
-        Law("Keys and values in another order, the same for both, change nothing.", any_order),
         Law(
             "Between two tokens the shares are the softmax of their two products, each divided by √e.",
             two_tokens,
         ),
+        Law("Keys and values in another order, the same for both, change nothing.", any_order),
         Law("The class token's row times the values is the class token's output.", row_times_values),
         Law(
             f"For {TOKENS} tokens no tensor is formed that has as many numbers as the matrix of weights "
