@@ -138,6 +138,21 @@ def test_models_prints_its_table_for_a_person(vitral):
     assert answer.err == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "equal"),
+    [
+        ("vit_tiny_patch16_224", "at 1,152 tokens (2 D + M); here there are 197"),
+        ("swin_small_patch4_window7_224", "at 576 tokens a window (2 D + M); here there are 49"),
+        ("iso_dwconv3_nano_patch8_48", ""),  # no attention
+    ],
+)
+def test_the_cost_of_a_model_is_told_without_a_word_cut_short(name, equal, vitral):
+    told = vitral("models", name).done().out
+    headings = told.splitlines()[1]
+    assert headings.split()[-1] == "train" and "MACs, linear  MACs, attention  entries a head" in headings
+    assert (f"attention costs as much as the linear maps {equal}" in told) == bool(equal)
+
+
 def test_data_draws_a_contact_sheet(terminal):
     answer = terminal("data", "shapes:n=64,size=16", "--json").done()
     assert sum(answer.json["classes"].values()) == 64 and next(iter(answer.json["classes"])) == "disk"

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Annotated, Any
 
 import torch
@@ -15,7 +16,7 @@ from vitral.nn.cost import BlockCost, cost
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.zoo import MODELS, Model, create, list_models
 
-WIDE = 130  # columns that a table may need
+WIDE = 140  # columns that a table may need
 SINGLE = 4  # bytes of a number in single precision
 
 
@@ -125,8 +126,11 @@ def one(options: Options, console: Any) -> dict[str, Any]:
     console.print(f"training keeps {memory(kept)} an image, {memory(kept + weights)} where no fused kernel is used")
     first = found.blocks[0]
     even = even_at(first)
-    equal = f"attention costs as much as the linear maps at {even:,} tokens (2 D + M)"
-    console.print(f"{equal}; here there are {first.tokens:,}")
+    if first.mixing.entries:
+        among = isqrt(first.mixing.entries)
+        each = " a window" if among < first.tokens else ""
+        equal = f"attention costs as much as the linear maps at {even:,} tokens{each} (2 D + M)"
+        console.print(f"{equal}; here there are {among:,}")
     return {
         "name": options.pattern,
         "img_size": [height, width],
@@ -134,7 +138,7 @@ def one(options: Options, console: Any) -> dict[str, Any]:
         "macs": found.macs,
         "kept_bytes": kept,
         "weights_bytes": weights,
-        "attention_overtakes_at": even,
+        "attention_overtakes_at": even if first.mixing.entries else None,
         "blocks": [
             {
                 "name": block.name,
@@ -152,7 +156,7 @@ def one(options: Options, console: Any) -> dict[str, Any]:
 
 
 def even_at(block: BlockCost) -> int:
-    """The tokens at which 2 N² D equals the multiply-adds of the linear maps, N (4 D² + 2 D M)."""
+    """The tokens n, of all or of a window, at which 2 N n D is what the linear maps cost, N (4 D² + 2 D M)."""
     return (block.mixing.linear + block.mlp) // (2 * block.tokens * block.width)
 
 
@@ -178,5 +182,5 @@ def tabled(*headings: str) -> Any:
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=True, overflow="ignore")
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
     return table
