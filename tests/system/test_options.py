@@ -381,7 +381,8 @@ def images_are_files_or_folders(verb, vitral, trained, photos, tmp_path):
     many = vitral(verb, trained.folder, tmp_path / "two", image, *more, "--json").done().json[key]
     assert [row["image"] for row in many] == [*map(str, images), str(image)]
     same = {"predict": "classes", "explain": "largest"}[verb]
-    assert many[2][same] == one[same] != many[0][same]
+    rounded = pytest.approx(one[same], rel=1e-5)  # kernels may add in another order in larger batches
+    assert many[2][same] == rounded and many[0][same] != rounded
 
 
 @effect("predict", "top")
