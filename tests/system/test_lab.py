@@ -1,5 +1,8 @@
 """The lab as a reader meets it: files of their own, in a process of their own, whatever they do."""
 
+import json
+import time
+
 import pytest
 
 from vitral.lab.start import solution_text
@@ -17,7 +20,22 @@ def with_body(body):
     ("text", "said"),
     [
         ("def patchify(images, patch_size)\n    return images\n", "Line 1 of patchify.py is no Python"),
-        ("", "defines no function patchify"),
+        ("", "is empty: remove it"),
+        ("import torch\n", "defines no function patchify"),
+        (with_body("import os\nos._exit(0)"), "ended Python without a result"),
+        (with_body("import sys\nsys.exit(3)"), "ended Python (SystemExit in line"),
+        (with_body("raise KeyboardInterrupt"), "ended Python (KeyboardInterrupt in line"),
+        (with_body("return images.requires_grad_().numpy()"), "leaves torch for NumPy"),
+        (with_body("return input()"), "nobody can answer here"),
+        (with_body("return images * float('inf')"), "gave"),
+        (RIGHT + "\ndel patchify\n", "gives patchify another meaning than a def"),
+        ("patchify = lambda images, patch_size: images\n", "Line 1 of patchify.py gives patchify another meaning"),
+        ("async def patchify(images, patch_size):\n    return images\n", "another meaning than a def"),
+        (RIGHT.replace("images: Tensor, ", "images: Tensor, *, "), "takes patch_size by name only"),
+        (
+            "import importlib\nimportlib.import_module('vitral.nn.patch')\n" + RIGHT,
+            "Line 2 of patchify.py imports vitral.nn",
+        ),
         ("def patchfy(images, patch_size):\n    return images\n", "Did you mean 'patchfy'"),
         ("class patchify:\n    pass\n", "should be a function"),
         (
@@ -28,7 +46,7 @@ def with_body(body):
         ("import vitral\n" + RIGHT, "holds the answer"),
         ("1 / 0\n" + RIGHT, "ZeroDivisionError in line 1"),
         ("import sys\nsys.exit()\n" + RIGHT, "SystemExit in line 2"),
-        ("import os\nos._exit(7)\n" + RIGHT, "ended before it was asked anything (exit code 7)"),
+        ("import os\nos._exit(7)\n" + RIGHT, "ended Python without a result (exit code 7)"),
         ("import os\nos.abort()\n" + RIGHT, "crashed Python (SIGABRT). At the end it stood in line 2"),
         ("import nowhere\n" + RIGHT, "No module named 'nowhere'"),
         (with_body("return images.nope"), "AttributeError in line"),
@@ -39,8 +57,8 @@ def with_body(body):
         (with_body("return images * float('nan')"), "gave shape"),
         (with_body("import torch\nreturn torch.empty(10**13)"), "asked for more memory than it may have"),
         (with_body("x = [0]\nwhile True:\n    x = x + x"), "memory"),
-        ("\0", "is no"),
-        (b"\xff\xfe\x00\x80", "is no text"),
+        ("x = 1\n\0", "line 2"),
+        (b"x = 1\n\xff\xfe\x00\x80", "Line 2 of patchify.py is no text: save the file as UTF-8"),
     ],
     ids=lambda value: str(value)[-60:].strip(),
 )
@@ -76,6 +94,7 @@ def test_work_is_never_written_over(vitral, tmp_path):
 
 def test_hints_then_the_solution(vitral):
     vitral("lab", "solution", "head").refused(1, "3 hints are left")
+    assert "That is the last one" not in vitral("lab", "hint", "heads").done().told
     for number in (1, 2, 3, 3):
         assert f"hint {number} of 3" in vitral("lab", "hint", "head").done().told
     assert vitral("lab", "solution", "head").done().out == solution_text("head") + "\n"
@@ -88,7 +107,7 @@ def test_a_file_of_progress_that_is_damaged(vitral, tmp_path):
 
 def test_the_reveal_waits_for_a_prediction(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT)
-    assert "put your letter in quotes" in vitral("lab", "check", "patchify").done().told
+    assert "Put your letter between the quotes" in vitral("lab", "check", "patchify").done().told
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', 'prediction = "C"'))
     assert "You predicted c; it is b" in vitral("lab", "check", "patchify").done().told
 
@@ -120,3 +139,63 @@ def test_a_fault_in_an_earlier_file_is_looked_for_there(vitral, tmp_path):
 def test_a_prediction_without_quotes(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', "prediction = b"))
     vitral("lab", "check", "patchify").refused(1, 'put the letter in quotes, prediction = "b"')
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('prediction: str = "B"', "You predicted b, and so it is"),
+        ('prediction = "a"\nprediction = "b) 144"', "You predicted b, and so it is"),
+        ('prediction = "144"', 'Your prediction is "144": write one letter'),
+    ],
+)
+def test_a_prediction_written_in_another_way(vitral, tmp_path, written, said):
+    (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', written))
+    assert said in vitral("lab", "check", "patchify").done().told
+
+
+def test_the_file_that_is_wrong_is_named_where_it_is_another(vitral, tmp_path):
+    (tmp_path / "patchify.py").write_text(RIGHT + "\nx = (\n")
+    (tmp_path / "embedding.py").write_text(solution_text("embedding"))
+    line = RIGHT.count("\n") + 2
+    vitral("lab", "check", "embedding").refused(1, f"SyntaxError in line {line} of patchify.py")
+    (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
+    told = vitral("lab", "check", "embedding", "--seconds", 2).refused(1, "stopped after 2 seconds").told
+    assert "of patchify.py. Is there a loop" in told
+
+
+def test_the_answer_by_way_of_a_file_beside_it(vitral, tmp_path):
+    (tmp_path / "helper.py").write_text("from vitral.lab.solutions.patchify import patchify as p\n")
+    (tmp_path / "patchify.py").write_text("from helper import p\n" + with_body("return p(images, patch_size)"))
+    vitral("lab", "check", "patchify").refused(1, "Line 1 of helper.py imports vitral.lab.solutions.patchify")
+
+
+def test_a_file_with_a_mark_of_windows_passes(vitral, tmp_path):
+    (tmp_path / "patchify.py").write_bytes(RIGHT.replace("\n", "\r\n").encode("utf-8-sig"))
+    vitral("lab", "check", "1").done()
+
+
+def test_a_thread_that_goes_on_does_not_hold_up_the_check(vitral, tmp_path):
+    begun = "import threading, time\nthreading.Thread(target=lambda: time.sleep(500)).start()\n"
+    (tmp_path / "patchify.py").write_text(begun + RIGHT)
+    start = time.monotonic()
+    vitral("lab", "check", "patchify").done()
+    assert time.monotonic() - start < 60
+
+
+def test_all_are_checked_and_told_of_as_json(vitral, tmp_path):
+    (tmp_path / "patchify.py").write_text(RIGHT)
+    answer = vitral("lab", "check", "head", "patchify", "--json")
+    head, patchify = json.loads(answer.out.splitlines()[-1])["stations"]
+    assert answer.code == 1 and (head["passed"], patchify["passed"]) == (False, True)
+    assert head["failed"] == "file" and "There is no head.py here" in head["said"]
+
+
+def test_what_stands_in_the_way_is_left_there(vitral, tmp_path):
+    (tmp_path / "patchify.py").mkdir()
+    vitral("lab", "check", "patchify").refused(1, "is a folder: rename it")
+    (tmp_path / "head.py").symlink_to(tmp_path / "nowhere.py")
+    assert "left as it is" in vitral("lab", "start", "head").done().told
+    assert (tmp_path / "head.py").is_symlink()
+    vitral("lab", "check", "heads", "--folder", "other").refused(1, "vitral lab start heads --folder other")
+    vitral("lab", "start", "13").refused(2, "numbered from 1 to 12")

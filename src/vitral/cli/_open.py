@@ -73,7 +73,7 @@ def to_look_into(name: str, code: str | None) -> Classifier:
         return foreign(name)
     if is_code(name):
         model = from_code(name, 1000, (224, 224))
-        say(f"{name} is as it makes itself: trained only if it loads weights of its own.")
+        say(getattr(model, "origin", f"{name} is as it makes itself: trained only if it loads weights of its own."))
         side = getattr(model, "img_size", 224)
         size = tuple(side) if isinstance(side, tuple | list) else (side, side)
         preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))

@@ -4,7 +4,8 @@
 is not, which mistake it is.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,15 +41,22 @@ class Options:
 def run(options: Options) -> dict[str, Any]:
     known = names("lab.solutions")
     for name in options.names:
-        if name != "all":
+        if name != "all" and not name.isdigit():
             check_name(name, known, "station")
     if options.action in ("list", "status"):
         return listed(options)
+    from vitral.lab.folder import kept
     from vitral.lab.station import stations
 
-    chosen = list(stations()) if "all" in options.names else list(dict.fromkeys(options.names))
+    kept(options.folder)  # a damaged one is told of before anything is done
+    order = list(stations())
+    if wrong := [name for name in options.names if name.isdigit() and not 1 <= int(name) <= len(order)]:
+        raise ConfigError(f"There is no station {wrong[0]}: they are numbered from 1 to {len(order)}.")
+    named = [order[int(name) - 1] if name.isdigit() else name for name in options.names]
+    chosen = order if "all" in named else list(dict.fromkeys(named))
     each = {"start": started, "check": examined, "hint": hinted, "solution": solved}[options.action]
-    return {"stations": [each(name, options) for name in chosen]}
+    done = [each(name, options) for name in chosen]
+    return {"stations": done, "exit_code": int(not all(one.get("passed", True) for one in done))}
 
 
 def listed(options: Options) -> dict[str, Any]:
@@ -74,7 +82,7 @@ def started(name: str, options: Options) -> dict[str, Any]:
     from vitral.lab.start import start_text
 
     path = options.folder / f"{name}.py"
-    if path.exists():
+    if os.path.lexists(path):
         say(f"{path} is there already and was left as it is. To begin again, rename or remove it first.")
         return {"name": name, "file": str(path), "written": False}
     write_file(path, start_text(name))
@@ -84,10 +92,11 @@ def started(name: str, options: Options) -> dict[str, Any]:
 
 
 def examined(name: str, options: Options) -> dict[str, Any]:
-    """Raises `Failure` where the answer does not pass, after all has been said."""
-    from vitral.lab.folder import note_passed
+    """What is right, and where it is not, what is wrong."""
+    from vitral.lab.folder import MINE, note_passed
     from vitral.lab.process import checked
     from vitral.lab.report import STAGES
+    from vitral.lab.station import stations
 
     report = checked(name, options.folder / f"{name}.py", options.seconds)
     passed = STAGES[: STAGES.index(report.failed)] if report.failed else STAGES
@@ -95,15 +104,18 @@ def examined(name: str, options: Options) -> dict[str, Any]:
     say(f"{name}: {'  '.join(marks)}")
     told = report.printed.rstrip().splitlines()
     if told:
-        more = [f"... and {len(told) - PRINTED} lines more"] if len(told) > PRINTED else []
+        more = ["... and more"] if len(told) > PRINTED else []
         say("Your file printed:\n" + "\n".join(f"  | {line}" for line in told[:PRINTED] + more))
     if report.failed:
         said = (report.said, report.numbers, report.mistake, report.question, doubtful(name, options.folder))
-        raise Failure("\n".join(filter(None, said)))
+        say("\n".join(filter(None, said)))
+        return {"name": name, "passed": False} | asdict(report)
     note_passed(options.folder, name)
     for line in report.transplanted:
         say(f"  the same as Vitral's own: {line}")
     revealed(name, report.predicted)
+    if stations()[name].graft:
+        say(f"  It stands in a trained model now: vitral explain {options.folder / MINE}:mine IMAGE")
     return {"name": name, "passed": True, "predicted": report.predicted}
 
 
@@ -113,7 +125,8 @@ def doubtful(name: str, folder: Path) -> str:
     from vitral.lab.start import all_needed
 
     if found := [f"{other}.py" for other in all_needed(name) if since(folder, other) != "passed"]:
-        return f"It builds on {', '.join(found)}, which has not passed as it is now: check that first."
+        have = "has" if len(found) == 1 else "have"
+        return f"It builds on {', '.join(found)}, which {have} not passed as it is now: check that first."
     return ""
 
 
@@ -122,8 +135,12 @@ def revealed(name: str, predicted: str) -> None:
     from vitral.lab.station import stations
 
     right = stations()[name].prediction
-    if predicted not in ("a", "b", "c"):
-        say('  The file asked something first: put your letter in quotes, as in prediction = "b", and check again.')
+    if not predicted:
+        say(
+            "  One thing is open, what the file asks before you write. Put your letter between the quotes, check again."
+        )
+    elif predicted not in ("a", "b", "c"):
+        say(f'  Your prediction is "{predicted}": write one letter, a, b or c, and check again.')
     elif predicted == right.right:
         say(f"  You predicted {predicted}, and so it is: {right.why}")
     else:
@@ -137,6 +154,8 @@ def hinted(name: str, options: Options) -> dict[str, Any]:
     hints = stations()[name].hints
     number = note_hint(options.folder, name, len(hints))
     say(f"{name}, hint {number + 1} of {len(hints)}: {hints[number]}")
+    if number + 1 == len(hints):
+        say(f"That is the last one; then there is: vitral lab solution {name}")
     return {"name": name, "hint": number + 1, "text": hints[number]}
 
 
@@ -148,7 +167,8 @@ def solved(name: str, options: Options) -> dict[str, Any]:
 
     read, all_of_them = kept(options.folder)["hints"].get(name, 0), len(stations()[name].hints)
     if read < all_of_them and name not in passed(options.folder):
-        raise Failure(f"{all_of_them - read} hints are left: `vitral lab hint {name}`. The solution comes after them.")
+        left = f"{all_of_them - read} hint{'s are' if all_of_them - read > 1 else ' is'} left"
+        raise Failure(f"{left}: `vitral lab hint {name}`. The solution comes after.")
     text = solution_text(name)
     if not options.json:
         print(text, flush=True)

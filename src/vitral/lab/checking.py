@@ -12,7 +12,7 @@ import torch
 
 from vitral.lab.beside import beside
 from vitral.lab.contract import broken, raised
-from vitral.lab.inspection import Ended, Inspection, Seen, flat, is_float, observed, same
+from vitral.lab.inspection import Ended, Inspection, Seen, flat, is_float, observed, same, silence
 from vitral.lab.report import Report
 from vitral.lab.station import Mistake, Station
 from vitral.store.code import in_line
@@ -29,9 +29,11 @@ Rounds = Sequence[Sequence[Seen]]  # what was seen, for each seed
 def check(station: Station, answer: Any) -> Report:
     """Everything but reading the file; the answer is its module."""
     expected, mine = asked(station, station.solution), asked(station, answer)
-    report = wrong(station, answer, mine, expected)
+    with silence():
+        report = wrong(station, answer, mine, expected)
     if not report:
-        return transplanted(station, answer)
+        with silence():
+            return transplanted(station, answer)
     theirs = [(mistake, asked(station, mistake.answer(station.solution))) for mistake in station.mistakes]
     if found := recognised(mine, theirs, expected):
         report.mistake, report.question = found.name, found.question
@@ -41,7 +43,10 @@ def check(station: Station, answer: Any) -> Report:
 
 
 def asked(station: Station, answer: Any) -> Rounds:
-    return [observed(station.observe, answer, seed) for seed in SEEDS]
+    """What every round saw; what is printed in the first is shown."""
+    begun = [observed(station.observe, answer, SEEDS[0])]
+    with silence():
+        return begun + [observed(station.observe, answer, seed) for seed in SEEDS[1:]]
 
 
 def wrong(station: Station, answer: Any, mine: Rounds, expected: Rounds) -> Report | None:
@@ -79,7 +84,7 @@ def different(mine: Sequence[Seen], expected: Sequence[Seen]) -> Report | None:
     """The first answer that is not the solution's."""
     for own, right in zip(mine, expected):
         if not same(own.result, right.result):
-            said = f"{own.what} is not what was asked for, though all of the above holds."
+            said = f"{own.what} is not what was asked for, though every law of the station holds."
             pairs = [(a, b) for a, b in zip(flat(own.result), flat(right.result)) if not same(a, b)]
             pairs = pairs or [(own.result, right.result)]  # of another kind or length, and the same inside
             return Report("comparison", said, beside(*pairs[0], "yours", "expected"))

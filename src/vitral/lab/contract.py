@@ -26,6 +26,10 @@ def raised(seen: Seen, answer: Any) -> str:
     if seen.error is None:
         return ""
     where = in_line(seen.error, Path(answer.__file__))
+    if "numpy()" in str(seen.error):
+        return f"{seen.what} leaves torch for NumPy, which keeps no gradients: use what torch has for it. {where}"
+    if isinstance(seen.error, EOFError):
+        return f"{seen.what} waits for input(), and nobody can answer here: take it out. {where}"
     if isinstance(seen.error, NotImplementedError):
         return f"{seen.what} is not written yet. {where}"
     if isinstance(seen.error, MemoryError) or "can't allocate memory" in str(seen.error):
@@ -59,6 +63,8 @@ def tensors_differ(one: Tensor, other: Tensor) -> str:
         return f"{one.dtype} for inputs of {other.dtype}: let the type be that of the input"
     if bool(one.isnan().any()) and not bool(other.isnan().any()):
         return f"NaN in {int(one.isnan().sum())} of {one.numel()} places"
+    if bool(one.isinf().any()) and not bool(other.isinf().any()):
+        return f"infinity in {int(one.isinf().sum())} of {one.numel()} places"
     return ""
 
 
@@ -73,7 +79,10 @@ def harm(own: Seen, right: Seen) -> str:
         return f"{own.what} gave something else when it was asked again with the same."
     for (name, slope), wanted in zip(own.slopes.items(), right.slopes.values()):
         if slope is None and wanted is not None:
-            return f"{own.what}: no gradient comes back to {name}, so it cannot be learned through this."
+            return (
+                f"{own.what}: no gradient comes back to {name}. Either it is not used, or it is cut off on the way "
+                "(by detach, no_grad or NumPy)."
+            )
     return ""
 
 

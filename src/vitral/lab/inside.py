@@ -5,6 +5,7 @@ not come to an end, the line where it stands is noted and the process ends.
 """
 
 import faulthandler
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
     from vitral.lab.checking import check
     from vitral.lab.report import Report
     from vitral.lab.station import stations
-    from vitral.store.code import run
+    from vitral.store.code import in_line, run
 
     torch.set_num_threads(1)
     station = stations()[name]
@@ -32,10 +33,15 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
             report = Report("file", str(error))
         except MemoryError:
             report = Report("file", f"{Path(file).name} asked for more memory than there is.")
-        except SystemExit:
-            report = Report("file", f"{Path(file).name} ended the process: it must not exit.")
+        except BaseException as error:  # SystemExit, KeyboardInterrupt: whatever a file may raise to be left alone
+            if isinstance(error, Exception):  # a mistake of the lab's own
+                raise
+            said = in_line(error, Path(file)).rstrip(".")
+            report = Report("file", f"{Path(file).name} ended Python ({said}). Take that out, and return the result.")
         faulthandler.cancel_dump_traceback_later()
     Path(result).write_text(report.to_json(), encoding="utf-8")
+    sys.stdout.flush()
+    os._exit(0)  # a thread of the file's own may go on for ever
 
 
 def limit_memory() -> None:

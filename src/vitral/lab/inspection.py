@@ -1,9 +1,12 @@
 """Ask an answer: call what it defines on drawn inputs, and note all that can be seen from outside."""
 
 import inspect
+import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,7 @@ class Inspection:
         self.answer, self.seed = answer, seed
         self.generator = torch.Generator().manual_seed(seed)
         self.seen: list[Seen] = []
+        self.built: dict[int, str] = {}  # how each module was called for
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
@@ -67,6 +71,7 @@ class Inspection:
             self.seen.append(Seen(what, result=module))
             raise Ended
         module = module.double().eval()
+        self.built[id(module)] = what
         named = dict(module.named_parameters())
         self.note(f"The parameters of {what}", {name: tuple(own.shape) for name, own in named.items()})
         self.seen[-1].unlearned = unlearned(module)
@@ -86,7 +91,7 @@ class Inspection:
         `flows` says that gradients must reach every tensor that it is given, and all its parameters; `what` is how a
         message calls it.
         """
-        name = asked if isinstance(asked, str) else type(asked).__name__
+        name = asked if isinstance(asked, str) else self.built.get(id(asked), type(asked).__name__)
         seen = Seen(what or f"{name}({', '.join(map(shown, arguments))})")
         self.seen.append(seen)
         try:
@@ -95,12 +100,20 @@ class Inspection:
             seen.result = function(*given)
             named = names_of(function, len(given))
             seen.changed = [own for own, now, before in zip(named, given, arguments) if not unchanged(now, before)]
-            seen.steady = same(seen.result, function(*copied(arguments)))
-            seen.slopes = slopes(function, arguments) if flows and any(map(is_float, flat(seen.result))) else {}
+            with silence():  # what is printed again says nothing new
+                seen.steady = same(seen.result, function(*copied(arguments)))
+                seen.slopes = slopes(function, arguments) if flows and any(map(is_float, flat(seen.result))) else {}
         except Exception as error:  # whatever a reader's file raises is told with its line
             seen.error = error
             raise Ended from error
         return seen.result
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """What Python prints from here on is not shown."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def unchanged(own: Any, before: Any) -> bool:

@@ -60,8 +60,8 @@ def stopped(process: "subprocess.Popen[bytes]") -> None:
 def ended(path: Path, trace: Path, code: int, said: str, seconds: float) -> str:
     """Why there is no result: time, memory, a crash, or an end of its own."""
     lines = trace.read_text(errors="replace") if trace.is_file() else ""
-    where = re.search(rf'File "{re.escape(str(path.resolve()))}", line (\d+)', lines)
-    place = f" At the end it stood in line {where[1]} of {path.name}." if where else ""
+    where = re.search(rf'File "{re.escape(str(path.resolve().parent))}/([^"/]+)", line (\d+)', lines)
+    place = f" At the end it stood in line {where[2]} of {where[1]}." if where else ""
     if "Timeout" in lines:
         return (
             f"{path.name} was stopped after {seconds:g} seconds.{place} Is there a loop that does not end, or one over "
@@ -72,4 +72,4 @@ def ended(path: Path, trace: Path, code: int, said: str, seconds: float) -> str:
     if code < 0:
         return f"{path.name} crashed Python ({signal.Signals(-code).name}).{place}"
     last = said.strip().splitlines()[-1] if said.strip() else f"exit code {code}"
-    return f"{path.name} ended before it was asked anything ({last}).{place}"
+    return f"{path.name} ended Python without a result ({last}).{place} Is there an os._exit, or a fork?"

@@ -1,6 +1,5 @@
 """A reader's part in the place of ours in a trained model."""
 
-import sys
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -62,6 +61,8 @@ def with_yours(folder: Path) -> nn.Module:
         raise UsageError(f"{changed[0]}.py has changed since it passed: vitral lab check {changed[0]}")
     fitting = [name for name, own in known.items() if own.graft and name != "fast" and since(folder, name) == "passed"]
     chosen = ["vit"] if "vit" in fitting else fitting
+    if not chosen and (others := [f"{name}.py" for name in known if since(folder, name) == "passed"]):
+        raise UsageError(f"{', '.join(others)} passed, but is no part of a model: vitral lab status")
     if not chosen:
         raise UsageError("None of your parts has passed here: vitral lab status")
     whole = trained()
@@ -73,5 +74,6 @@ def with_yours(folder: Path) -> nn.Module:
         assert graft is not None
         model = graft(model, run(folder / f"{name}.py"))
     vars(model)["class_names"] = classes
-    print(f"Yours in this model: {', '.join(f'{name}.py' for name in chosen)}, and what they import.", file=sys.stderr)
+    files = ", ".join(f"{name}.py" for name in chosen)
+    vars(model)["origin"] = f"Yours in this model: {files}, and what they import; its weights are the lab's, trained."
     return model.eval()

@@ -110,12 +110,21 @@ def call(make: Callable[..., Any], name: str, path: Path, offered: dict[str, Any
 
 
 def in_line(error: BaseException, path: Path) -> str:
-    """What went wrong, and in which line of the reader's file: "NameError in line 3: name 'x' is not defined."."""
-    lines, trace = [], error.__traceback__
+    """What went wrong, and in which line of the reader's file: "NameError in line 3: name 'x' is not defined."
+
+    Where it went wrong in a file beside that one, which it imports, the line is that file's, and it is named.
+    """
+    places, trace = [], error.__traceback__
     while trace:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            lines.append(trace.tb_lineno)
+        places.append((Path(trace.tb_frame.f_code.co_filename), trace.tb_lineno))
         trace = trace.tb_next
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    reason = error.msg if isinstance(error, SyntaxError) else str(error).strip().rstrip(".") or "it says no more"
-    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {reason}."
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((Path(error.filename), error.lineno or 0))
+    theirs = [(file, line) for file, line in places if file.parent == path.parent and line]
+    where = ""
+    if theirs:
+        file, line = theirs[-1]
+        where = f" in line {line}{'' if file == path else f' of {file.name}'}"
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    reason = next(iter(said.strip().splitlines()), "").rstrip(".")  # PyTorch's own go on for a page
+    return f"{type(error).__name__}{where}{f': {reason}' if reason else ''}."
