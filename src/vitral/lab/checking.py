@@ -21,6 +21,7 @@ SEEDS = range(4)  # rounds of questions
 DRAWN = range(8)  # inputs that each law is tried with
 # Arithmetic in another order moves a trained model's logits by about this, in single precision.
 ROUNDING = 1e-3
+UNNAMED = "No mistake that is known by name gives exactly this: it may be two at once, or one of your own."
 BESIDE = "It is not the only one: something else is wrong, too."
 
 Rounds = Sequence[Sequence[Seen]]  # what was seen, for each seed
@@ -39,6 +40,8 @@ def check(station: Station, answer: Any) -> Report:
         report.mistake, report.question = found.name, found.question
     elif found := recognised_in_part(station, report, mine, theirs, expected):
         report.mistake, report.question = f"{found.name} {BESIDE}", found.question
+    elif report.failed != "contract":
+        report.question = UNNAMED
     return report
 
 
@@ -76,7 +79,11 @@ def unlawful(station: Station, answer: Any, seed: int) -> Report | None:
                 "properties", f"{law.sentence} This could not be tried: {in_line(error, Path(answer.__file__))}"
             )
         if not same(one, other, law.within):
-            return Report("properties", law.sentence, beside(one, other, "yours", "should be"))
+            torch.manual_seed(seed)
+            _, right = law.sides(Inspection(station.solution, seed))
+            # The second side is what should be only where it is not the answer's own, too.
+            names = ("yours", "should be") if same(other, right, law.within) else ("yours, one way", "the other way")
+            return Report("properties", law.sentence, beside(one, other, *names))
     return None
 
 
