@@ -1,16 +1,34 @@
 """`docs/lecture.md` says what the records say: written again it is the same, and its numbers are computed anew."""
 
+import ast
 import json
 import re
+import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from scipy import stats
 
+from vitral.base.lookup import names
+from vitral.cli._parse import parse
+from vitral.nn.zoo import MODELS, create
+from vitral.studies.study import studies
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "lecture.md").read_text(encoding="utf-8")
-ROWS = [line for line in PAGE.splitlines() if "by a rule that was set before" in line]
+ROWS = ["* " + own.split("\n\n")[0] for own in PAGE.split("\n* ")[1:]]
+MEASURED = re.compile(
+    r"\*([^*\n]+)\* Measured: (\S+)( points)? \((\S+) to (\S+), (\d+) seeds\); "
+    r"the rule set before: ([^\n]+?)( points)?\.\s"
+)
+ASKED = [(re.search(r"studies/(\w+)\.html\): `", row)[1], *found) for row in ROWS for found in MEASURED.findall(row)]
+COMMANDS = sorted(set(re.findall(r"`((?:vitral|pytest|python) [^`]+)`", PAGE)) - {"python -m benchmarks.lecture"})
+
+
+def hypotheses(study):
+    return json.loads((ROOT / "docs" / "studies" / f"{study}.json").read_text(encoding="utf-8"))["hypotheses"]
 
 
 @pytest.fixture
@@ -27,39 +45,92 @@ def test_it_is_as_the_command_writes_it(lecture):
 
 
 def test_all_that_studies_decide_is_there(lecture):
-    asked = {own.study for part in lecture.PARTS for own in part.statements if own.study}
-    assert asked >= {
-        "equivariance",
-        "locality",
-        "global_attention",
-        "data_hunger",
-        "long_range",
-        "cls_aggregates",
-        "pooling",
-        "attention_cost",
-        "positions",
-    }
-    assert len(ROWS) == sum(bool(own.study) for part in lecture.PARTS for own in part.statements)
+    statements = [own for part in lecture.PARTS for own in part.statements]
+    assert {own.study for own in statements if own.study} == set(studies())
+    assert len(ROWS) == len(statements)
+    assert len(ASKED) == sum(len(own.also) + (not own.verdict) for own in statements if own.study)
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_its_numbers_follow_from_the_effects_of_the_seeds(row):
-    mean, low, high, count, name = re.search(
-        r"Found: (\S+) \((\S+) to (\S+), (\d+) seeds\).*studies/(\w+)\.html", row
-    ).groups()
-    record = json.loads((ROOT / "docs" / "studies" / f"{name}.json").read_text())
-    (one,) = (own for own in record["hypotheses"] if own["sentence"] in row)
-    found = stats.ttest_1samp(one["effects"], 0).confidence_interval(0.95)
-    assert len(one["effects"]) == int(count)
-    assert float(mean) == pytest.approx(sum(one["effects"]) / len(one["effects"]), rel=0.01, abs=1e-6)
+@pytest.mark.parametrize(("study", "sentence", "mean", "points", "low", "high", "count", "rule", "also"), ASKED)
+def test_its_numbers_follow_from_the_effects_of_the_seeds(study, sentence, mean, points, low, high, count, rule, also):
+    (one,) = (own for own in hypotheses(study) if own["sentence"] == sentence)
+    scale, border = 100 if points else 1, one["rule"]["border"]
+    effects = [scale * value for value in one["effects"]]
+    assert len(effects) == int(count)
+    assert float(mean) == pytest.approx(sum(effects) / len(effects), rel=0.01, abs=1e-6)
+    assert also == points
+    assert border == 0 if rule == "zero" else float(rule.split()[-1]) == pytest.approx(scale * border)
     if one["rule"]["kind"] != "exactly":
+        found = stats.ttest_1samp(effects, 0).confidence_interval(0.95)
         assert (float(low), float(high)) == (
-            pytest.approx(found.low, rel=0.01, abs=6e-4),
-            pytest.approx(found.high, rel=0.01, abs=6e-4),
+            pytest.approx(found.low, rel=0.01, abs=6e-4 * scale),
+            pytest.approx(found.high, rel=0.01, abs=6e-4 * scale),
         )
 
 
+@pytest.mark.parametrize(("study", "sentence"), [own[:2] for own in ASKED])
+def test_each_hypothesis_stands_beside_its_own_verdict(study, sentence):
+    (one,) = (own for own in hypotheses(study) if own["sentence"] == sentence)
+    said = [line for row in ROWS if f"studies/{study}.html): `" in row for line in row.splitlines() if sentence in line]
+    assert said
+    for line in said:
+        assert line.strip().startswith((f"And {one['verdict']}: ", f"**{one['verdict'].capitalize()}"))
+
+
+def test_effects_are_in_points_where_their_sentence_speaks_of_points():
+    for _, sentence, _, points, *_ in ASKED:
+        assert points or "points" not in sentence
+
+
+def test_what_it_says_in_its_own_words_is_what_was_decided():
+    decided = {study: [own["verdict"] for own in hypotheses(study)] for study in studies()}
+    for study, number in [("data_hunger", 0), ("data_hunger", 4), ("pooling", 0), ("cls_aggregates", 0)]:
+        assert decided[study][number] == "supported"
+    assert decided["cls_aggregates"][2] == "supported" and decided["global_attention"][4] == "holds"
+    assert decided["attention_cost"][5] == "holds"
+    demo = create("vit_nano_patch8_48")
+    assert (3 * 8 * 8, demo.config["embed_dim"]) == (192, 64) and "192 become 64" in PAGE
+
+
 def test_corrections_name_their_source():
-    for row in PAGE.splitlines():
-        if "**Wrong" in row:
-            assert "arXiv" in row or "tests/laws" in row
+    corrected = [row for row in ROWS if "**Right is:**" in row]
+    assert len(corrected) >= 5
+    for row in corrected:
+        assert re.search(r"arXiv \d|§\d|tests/\w+/test_\w+\.py", row), row
+
+
+def test_tests_that_it_names_exist():
+    files = set(re.findall(r"tests/\w+/\w+\.py", PAGE))
+    assert files
+    for file in files:
+        assert (ROOT / file).is_file(), file
+    for name, file in re.findall(r"`(test_\w+)` in\s+`(tests/\w+/\w+\.py)`", PAGE):
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+    assert "tests/laws`" not in PAGE
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_can_be_typed(command):
+    program, *words = shlex.split(command)
+    if program == "pytest":
+        assert words and all((ROOT / word).is_file() for word in words)
+        return
+    if program == "python":
+        option, code = words
+        assert option == "-c" and ast.parse(code)
+        assert set(re.findall(r"create\('(\w+)'\)", code)) <= set(MODELS)
+        return
+    verb, *rest = words
+    assert verb in names("cli")
+    module = import_module(f"vitral.cli.{verb}")
+    options = parse(module.Options, rest, f"vitral {verb}", module.__doc__, getattr(module, "defaults", None))
+    if verb == "study":
+        assert set(options.names) <= set(studies())
+    if verb == "models":
+        assert options.pattern in MODELS
+
+
+def test_each_statement_has_a_command(lecture):
+    for part in lecture.PARTS:
+        for own in part.statements:
+            assert f"`{own.command}`" in PAGE and own.command.split()[0] in ("vitral", "pytest", "python")
