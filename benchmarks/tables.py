@@ -94,8 +94,15 @@ def few(name: str, record: dict) -> list[str]:
     return rows
 
 
+QUESTIONS = {
+    "its place": ("auroc", "average_precision", "iou", "mass_ratio", "pointing_game"),
+    "the answer": ("class_specificity", "counterfactual", "deletion", "exact_deletion", "insertion"),
+    "the map itself": ("agreement", "randomisation", "stability"),
+}
+
+
 def scored() -> str:
-    """Every method by every metric, best first by the chance of pointing right; and what watching and rollout cost."""
+    """Every method by every metric, a table a question, best first by AUROC; and what watching and rollout cost."""
     record = read("scores")
     scores = record["scores"]
     arrows = {"higher": " ↑", "lower": " ↓", "neither": ""}
@@ -104,26 +111,31 @@ def scored() -> str:
     names = dict.fromkeys(one["method"] for one in scores)
     control = {one["method"]: one["control"] for one in scores}
     order = sorted(names, key=lambda name: (control[name], -found[name, "auroc"]["mean"]))
-    head = ["| | " + " | ".join(f"{metric}{arrows[better]}" for metric, better in metrics.items()) + " |"]
-    lines = [*head, "|---|" + "---|" * len(metrics)]
-    for name in order:
-        cells = [cell(found[name, metric]) for metric in metrics]
-        lines.append(f"| {f'*{name}*' if control[name] else name} | " + " | ".join(cells) + " |")
+    assert sorted(metric for asked in QUESTIONS.values() for metric in asked) == sorted(metrics)
+    tables = []
+    for question, asked in QUESTIONS.items():
+        head = " | ".join(f"{metric}{arrows[metrics[metric]]}" for metric in asked)
+        lines = [f"| {question} | {head} |", "|---|" + "---|" * len(asked)]
+        for name in order:
+            cells = [cell(found[name, metric]) for metric in asked]
+            lines.append(f"| {f'*{name}*' if control[name] else name} | " + " | ".join(cells) + " |")
+        tables.append("\n".join(lines))
     judged = ", ".join(share(run["test_accuracy"]) for run in record["runs"])
     timed = record["timed"]
     words = (
         f"Three models of `vitral train --data cued --seed S` ({judged} of {record['runs'][0]['n']:,} test images "
         f"right), {record['images']} images each that they answer right; the mean over the models, ± half its 95 % "
         "interval over them (Student's t, n = 3). *Italic* are the controls; † did not beat every control in every "
-        f"model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} metrics on {record['images']} "
-        f"images take {timed['seconds']:.0f} s on {record['machine']['cores']} cores."
+        f"model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} of these metrics "
+        f"({', '.join(timed['metrics'])}) on {record['images']} images take {timed['seconds']:.0f} s on "
+        f"{record['machine']['cores']} cores."
     )
-    return "\n\n".join([words, "\n".join(lines), cost()])
+    return "\n\n".join([words, *tables, cost()])
 
 
 def cell(one: dict) -> str:
     mark = "†" if one["beats_controls"] is not None and one["beats_controls"] < len(one["values"]) else ""
-    return f"{one['mean']:.2f} ± {(one['high'] - one['low']) / 2:.2f}{mark}"
+    return f"{round(one['mean'], 2) + 0.0:.2f}&nbsp;±&nbsp;{(one['high'] - one['low']) / 2:.2f}{mark}"
 
 
 def cost() -> str:

@@ -20,7 +20,7 @@ MODELS = {
     "the demo": {},
     "plain attention, no query-key norm": dict(mixer=Attention),
     "positions start from noise": dict(position=LearnedPosition),
-    "both: the lecture's parts": PLAIN,
+    "both put back": PLAIN,
     "MLP of four widths": dict(mlp_ratio=4.0),
     "mean pool instead of CLS": dict(pool=MeanPool),
 }

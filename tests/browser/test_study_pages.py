@@ -44,3 +44,12 @@ def test_from_the_summary_to_a_study_and_back(opened, summary):
         assert words.lower() in text.lower(), words
     page.click("text=The lecture, measured")
     assert page.url == summary.as_uri()
+
+
+def test_on_a_phone_each_number_says_what_it_is(opened, summary):
+    """The row of headings is not shown there."""
+    page = opened(summary.with_name("locality.html"), viewport=PHONE).page
+    labels = page.eval_on_selector_all(
+        "td.number:not(:empty)", "all => all.map(cell => getComputedStyle(cell, '::before').content)"
+    )
+    assert labels and all("none" not in label for label in labels)

@@ -60,8 +60,9 @@ def test_pictures_and_pages_that_it_points_to_are_there(page):
 
 @pytest.fixture
 def desk(trained, tmp_path, photos):
-    """A folder with what the pages speak of: a run, a photo, a folder of photos."""
-    trained.copy(tmp_path / "runs" / "shapes-1")
+    """A folder with what the pages speak of: two runs, a photo, a folder of photos."""
+    for run in ("shapes-1", "photos-1"):
+        trained.copy(tmp_path / "runs" / run)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
     return tmp_path
 

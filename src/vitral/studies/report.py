@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +20,7 @@ from vitral.studies.rules import Beyond, Within
 from vitral.studies.study import Preset, studies
 
 ORIGIN = ("machine", "versions", "time", "code")  # of all records alike, so kept once
-NUMBER = "{:.3g}".format
+ROUNDING = 1e-12  # what is smaller is 0, but for rounding
 ALIKE = 0.02  # of accuracy: what is no more than this ahead of a control is not ahead
 
 
@@ -94,8 +95,8 @@ def read(folder: Path) -> list[Results]:
     return found
 
 
-def write_summary(every: Sequence[Results], folder: Path) -> Path:
-    """The page of all studies; its path."""
+def write_summary(every: Sequence[Results], folder: Path, site: str = "") -> Path:
+    """The page of all studies; its path. `site` is where its first word leads, if it is part of one."""
     preset = every[0].preset
     seconds = sum(run["seconds"] for results in every for run in (*results.runs, *results.sweep))
     rows = [
@@ -113,6 +114,7 @@ def write_summary(every: Sequence[Results], folder: Path) -> Path:
         for results in every
     ]
     page = {
+        "site": site,
         "detail": "What is said about Vision Transformers and convolutional networks, tested on one machine with small "
         "models on drawn images: each verdict is about these, and names them.",
         "facts": {
@@ -213,7 +215,7 @@ def effects_pictures(results: Results) -> list[Picture]:
 
 def row_of(finding: Finding) -> dict[str, str]:
     decided = finding.decided
-    interval = "" if decided is None else f"{NUMBER(decided.mean)} ({NUMBER(decided.low)} to {NUMBER(decided.high)})"
+    interval = "" if decided is None else f"{number(decided.mean)} ({number(decided.low)} to {number(decided.high)})"
     return {
         "sentence": finding.hypothesis.sentence,
         "formula": finding.hypothesis.effect,
@@ -222,6 +224,11 @@ def row_of(finding: Finding) -> dict[str, str]:
         "p": "" if decided is None or not decided.p else f"{finding.corrected:.2g}",
         "word": finding.verdict,
     }
+
+
+def number(value: float) -> str:
+    """With three digits."""
+    return f"{0.0 if abs(value) < ROUNDING else value:.3g}"
 
 
 def arm_row(results: Results, name: str) -> dict[str, str]:
@@ -267,7 +274,7 @@ def controls_words(results: Results) -> str:
         if len(bag) and len(reference):
             ahead = float(reference.mean() - bag.mean())
             meaning = (
-                f"letting them meet is worth {ahead:.0%}"
+                f"letting them meet is worth {100 * ahead:.0f} points"
                 if ahead > ALIKE
                 else "such images can be told from their patches alone, and accuracy on them says nothing of whether "
                 "tokens must meet"
@@ -282,19 +289,34 @@ def controls_words(results: Results) -> str:
 
 
 def done_words(results: Results, samples: int, rates: tuple[float, ...]) -> str:
-    swept = (
-        f"Each arm's learning rate is the best of {', '.join(f'{rate:g}' for rate in rates)} times 0.002 on validation "
-        "images, the same sweep for all. "
-        if len(rates) > 1
-        else ""
-    )
-    reached = results.reached
-    asked = (
-        f"The reference arm stands at {reached[0]:.1%} on validation images; {reached[1]:.0%} were asked for. "
-        if reached
-        else ""
-    )
-    return (
-        f"Every arm on every condition with {len(results.seeds)} seeds, which decide the images, their order and the "
-        f"weights alike for all arms; {samples:,} samples a training. {swept}{asked}"
-    )
+    said = [f"Every arm on every condition with {len(results.seeds)} seeds"]
+    if samples:
+        said[0] += ", which decide the images, their order and the weights alike for all arms"
+        said[0] += f"; {samples:,} samples a training"
+    said[0] += "."
+    if len(rates) > 1:
+        said += swept_words(results, rates)
+    if results.reached:
+        reached, least = results.reached
+        said.append(f"The reference arm stands at {reached:.1%} on validation images; {least:.0%} were asked for.")
+    return " ".join(said)
+
+
+def swept_words(results: Results, rates: tuple[float, ...]) -> list[str]:
+    """How learning rates were chosen; and whose lies at an end of its sweep, so that a better one may lie beyond."""
+    trained = [run for run in results.runs if run.get("training", {}).get("samples")]
+    base = {run["arm"]: f"{run['training']['recipe']['lr'] / run['rate']:g}" for run in trained}
+    usual = Counter(base.values()).most_common(1)[0][0] if base else ""
+    others = "".join(f"; {arm} {rate}" for arm, rate in base.items() if rate != usual)
+    multiples = ", ".join(f"{rate:g}" for rate in rates)
+    said = [
+        f"Each arm's learning rate is the best of {multiples} times its base rate ({usual}{others}) on validation "
+        "images; of equally good ones, that nearest to the base rate."
+    ]
+    for end, rate in (("highest", max(rates)), ("lowest", min(rates))):
+        if there := [arm for arm in base if any(run["rate"] == rate for run in trained if run["arm"] == arm)]:
+            who = "every arm" if len(there) == len(base) else "; ".join(there)
+            said.append(
+                f"The {end} was chosen for {who}: {'higher' if end == 'highest' else 'lower'} ones were not tried."
+            )
+    return said

@@ -202,7 +202,11 @@ long_range = Study(
             "Samples until 90 % of validation answers are right; a run that never got there stands at all its samples.",
             percent=False,
         ),
-        dots("compares", "share of runs", "Runs that learned to compare: 90 % of test answers right. A dot is a run."),
+        dots(
+            "compares",
+            "share of runs",
+            "Runs that learned to compare: 90 % of test answers right. A small dot is a run, a large one the mean.",
+        ),
     ),
     exact=(
         Fact(
