@@ -7,18 +7,19 @@
     x = x + mlp(norm2(x))            each thinks for itself
 
 Nothing is ever replaced: a block reads the stream through a norm and adds what it found. That is "pre-norm": the norm
-stands on the branch and the stream itself is never normed, so whatever enters a deep model can reach its end.
+stands on the branch. Inside the blocks the stream is never normed, so whatever enters a deep model can reach its end.
 
 `attn` and `mlp` are modules that are given to the block; the norms are your own `LayerNorm`, one for each branch.
 
-Before you write: `attn` and `mlp` give zeros for everything. What does the block give?
+Before you write: an older order, "post-norm", is x = norm1(x + attn(x)), then x = norm2(x + mlp(x)). The norms are new,
+and `attn` and `mlp` give zeros for everything. What would that block give?
     a  zeros        b  its input, normed        c  its input
 """
 
 from feed_forward import LayerNorm
 from torch import Tensor, nn
 
-prediction = "c"  # "a", "b" or "c"
+prediction = "b"  # "a", "b" or "c"
 
 
 class Block(nn.Module):

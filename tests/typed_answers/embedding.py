@@ -13,8 +13,9 @@ numbers: it is that matrix product, and its kernel is the matrix, reshaped.
 You write both. The module keeps its convolution as `self.proj`, and gives tokens, patch by patch in the order of
 station 1: the map (b, d, gy, gx) must become a sequence (b, n, d). `x.flatten(start)` joins all axes from `start` on.
 
-Before you write: patches of 16 x 16 pixels with 3 colours become tokens of 768 numbers. How large is one patch?
-    a  smaller: 16 x 16 = 256        b  larger than its token: 4 x 16 x 16 = 1,024        c  as large: 768
+Before you write: patches of 16 x 16 pixels with 3 colours become tokens of 768 numbers. Counted in
+numbers, how large is a patch beside its token?
+    a  smaller        b  larger        c  as large
 """
 
 from patchify import patchify

@@ -4,9 +4,10 @@
     fused           F.scaled_dot_product_attention(q, k, v): the same output, the weights never stand in memory
     one row         softmax(q_0 kᵀ / √e): what the class token attends to costs n numbers, not n²
 
-Your attention of station 4 forms the weights. PyTorch's kernel goes over keys in pieces and keeps a running sum, so it
-needs no room for them; it is what every fast ViT calls. But it gives no weights to look at. When only the class token's
-row is wanted, that row alone can be computed beside it: this is how `vitral.watch` looks into a running model.
+Your attention of station 4 forms the weights. Given (b, heads, n, e), PyTorch's kernel goes over the keys in pieces,
+keeps a running sum, and divides by √e itself: the weights need no room. Every fast ViT calls it, but it gives no
+weights to look at. When only the class token's row is wanted, that row alone can be computed beside it: this is how
+`vitral.watch` looks into a running model.
 
 Your functions must give the same numbers as the written-out one, to rounding, form no tensor of n² numbers on the way
 (it is counted at 512 tokens), and go over the tokens in no loop.

@@ -8,8 +8,9 @@ In attention tokens meet; here each goes on alone. LayerNorm brings every token 
 of squares: divided by d, not d - 1) and then lets the model choose a scale and an offset. GELU lets large numbers
 through and stops very negative ones, with a smooth bend between. The MLP is two linear maps with GELU between.
 
-`x.mean(dim=-1, keepdim=True)`; `x.var(dim=-1, keepdim=True, unbiased=False)`; `torch.erf(x)`. Write them out, once
-in a life; PyTorch has both, as nn.LayerNorm and F.gelu.
+`x.mean(dim=-1, keepdim=True)`; `x.var(dim=-1, keepdim=True, unbiased=False)`; `torch.erf(x)`. What is learned
+is an nn.Parameter: `nn.Parameter(torch.ones(d))` holds d ones to begin with. Write them out, once in a life; PyTorch
+has both, as nn.LayerNorm and F.gelu.
 
 Before you write: every number of a token is multiplied by 10. What does LayerNorm give (leave eps aside)?
     a  ten times as much        b  the same        c  a tenth

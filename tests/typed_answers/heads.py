@@ -10,7 +10,8 @@ One head gives one weighted mean. Several, each on its own e = d / heads numbers
 have a bias.
 
 Splitting d into (heads, e) is a reshape; putting the heads before the tokens is a transpose. Both are needed: a
-reshape alone would mix tokens into heads.
+reshape alone would mix tokens into heads. einops does both at once, and what stands first can be unpacked:
+`one, two = rearrange(x, "n (two e) -> two n e", two=2)`. Your `attention` returns two things, the output first.
 
 Before you write: how many numbers do the maps `qkv` and `proj` hold, biases left out, with 8 heads instead of 4?
     a  twice as many        b  as many        c  half as many

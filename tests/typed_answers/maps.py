@@ -5,11 +5,16 @@
     rollout    R = Â_L ... Â_2 Â_1           Â = (A + 1) / 2, A: the mean over heads, 1: the identity
 
 A map of one block says what the class token took there. But a patch has by then been mixed with others. Rollout follows
-the mixing back to the images: half of each block's output is what went past it (the stream), hence the identity, and
-every later block reads what earlier ones mixed, hence the product, the last block leftmost.
+the mixing back to the images. It assumes that half of each block's output is what went past it, hence the identity, and
+leaves the MLPs out. Every later block reads what earlier ones mixed, hence the product, the last block leftmost.
 
 Both say where information could flow, not what the answer hangs on: no values, no classes, no gradients are in them.
-You write one thing that asks the model: what is lost of the answer's probability when a patch is covered with zeros.
+The third function, `occlusion`, asks the model itself: what is lost of the answer's probability when a patch is covered
+with zeros. Zero is the mean colour of a normalised image.
+
+`torch.eye(n, dtype=...)` is the identity, `x.unflatten(axis, (rows, columns))` splits an axis, `x.clone()` is a copy.
+A model gives logits: the softmax is yours. `p.gather(1, answer)` takes from p (b, classes) one class for each image,
+where answer is (b, 1).
 
 Before you write: two blocks. In the first, every token takes everything from itself; in the second, the class token
 takes everything from patch 7. What is the rollout's row of the class token?

@@ -11,8 +11,9 @@ reads. It has a position of its own.
 `cls_token` has a batch of one; `x.expand(b, -1, -1)` repeats it without copying, `torch.cat([...], dim=)` puts
 sequences one after the other.
 
-Before you write: an image of 48 x 48 pixels in patches of 8 x 8. How many rows has `pos_embed`?
-    a  37        b  36        c  48
+Before you write: two images of 48 x 48 pixels in one batch, in patches of 8 x 8. How many different rows of positions
+are added?
+    a  37        b  74        c  36
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Station 12: ViT against CNN.
 
     mixing      attention: a weighted mean of all tokens, weights from the tokens themselves
-                depthwise convolution: of the 3 x 3 neighbours, weights learned once, the same everywhere
+                depthwise convolution: of the 3 x 3 patches around and with it, weights learned, the same everywhere
     reach       attention: everything, at once; convolutions of 3 x 3: one patch further with every block
     cost        of a block for n tokens of width d, in multiply-adds: 12 n d² for its linear maps (MLP of 4 d)
                 and 2 n² d where tokens meet
@@ -10,7 +10,8 @@ Put one in the other's place and keep everything else: then what differs is due 
 tokens, how far a stack of them sees, and how much of a block is attention.
 
 Tokens (b, n, d) become a map (b, d, rows, columns), each channel is convolved by itself
-(`F.conv2d(..., padding=1, groups=d)`, zeros beyond the edge), and the map becomes tokens again.
+(`F.conv2d(..., padding=1, groups=d)`, zeros beyond the edge), and the map becomes tokens again. What `x.flatten(axis)`
+joins, `x.unflatten(axis, (rows, columns))` splits.
 
 Before you write: ViT-B/16 at 224 pixels, n = 197, d = 768. How much of a block's multiply-adds is its n² part?
     a  nearly all        b  31 %        c  4 %
@@ -32,7 +33,7 @@ def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
 
 
 def reach(blocks: int, kernel: int) -> int:
-    """How many patches one token's output depends on along one side: 1 for no block, 3 for one of 3 x 3."""
+    """How many patches one token's output depends on along one axis: 1 for no block, 3 for one of 3 x 3."""
     return 1 + blocks * (kernel - 1)
 
 

@@ -70,6 +70,11 @@ def mlp_unnormed(self: Any, x: Tensor) -> Tensor:
     return x + self.mlp(x)
 
 
+def normed_on_the_way_out(self: Any, x: Tensor) -> Tensor:
+    x = x + self.attn(self.norm1(x))
+    return self.norm2(x + self.mlp(self.norm2(x)))
+
+
 def beside_each_other(self: Any, x: Tensor) -> Tensor:
     return x + self.attn(self.norm1(x)) + self.mlp(self.norm2(x))
 
@@ -176,4 +181,9 @@ norms_of_torch = Mistake(
     "The norms are PyTorch's with an eps of 1e-5; yours has 1e-6. It shows in tokens that hardly vary.",
     "Which LayerNorm does your block make: the one of your own file?",
     {"Block": NormsOfTorch},
+)
+normed_at_the_end = Mistake(
+    "Both branches are right, but the stream is normed once more on its way out.",
+    "In the drawing, what stands between the second + and the end?",
+    flowing(normed_on_the_way_out),
 )

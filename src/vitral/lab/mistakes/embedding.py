@@ -141,3 +141,8 @@ divided = Mistake(
     "Which sign divides whole numbers so that a whole number comes out?",
     counting(lambda image, patch: (image / patch, image / patch)),
 )
+grid_as_list = Mistake(
+    "`grid` has the right two numbers, but is a list; a tuple is asked for, which nobody can change by accident.",
+    "Which brackets make a tuple?",
+    counting(lambda image, patch: [image // patch, image // patch]),
+)

@@ -30,6 +30,11 @@ def query_by_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.cat([written_out(query, k, v) for query in q.split(1, dim=2)], dim=2)
 
 
+def head_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    heads = zip(q.unbind(dim=1), k.unbind(dim=1), v.unbind(dim=1))
+    return torch.stack([F.scaled_dot_product_attention(*own) for own in heads], dim=1)
+
+
 def heads_for_tokens(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k, v = (own.transpose(1, 2) for own in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
@@ -45,9 +50,14 @@ def without_gradients(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 weights_formed = Mistake(
-    "The numbers are right, but the weights were written out: the whole matrix is formed, as in station 4.",
+    "The numbers are right, but a whole matrix of n x n numbers is formed on the way, as in station 4.",
     "How many numbers has q kᵀ for 4,096 tokens? Which function of PyTorch goes on without it?",
     attend_by(written_out),
+)
+three_axes = Mistake(
+    "The kernel was given three axes, (b, n, e): without the heads' axis PyTorch writes the weights out.",
+    "How many axes does the signature give q? How many does your call?",
+    attend_by(head_by_head),
 )
 loop_over_queries = Mistake(
     "The numbers are right and no matrix is formed, but Python goes over the queries one by one, which takes longer "
@@ -97,8 +107,8 @@ no_gradients = Mistake(
     attend_by(without_gradients),
 )
 matrix_for_a_row = Mistake(
-    "The numbers are right, but n x n numbers are formed to get one row of them.",
-    "How many queries take part in the first token's row? How many did you multiply?",
+    "The numbers are right, but a tensor of n x n numbers is formed on the way.",
+    "Which tensor of yours has both axes n?",
     row_by(lambda q, k: logits(q, k).softmax(dim=-1)[:, :, 0]),
 )
 row_not_scaled = Mistake(

@@ -54,6 +54,10 @@ def share(x: Tensor) -> Tensor:
     return (1 + torch.erf(x / 2**0.5)) / 2
 
 
+def twice_the_share(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / 2**0.5))
+
+
 def centred(x: Tensor) -> Tensor:
     return x - x.mean(dim=-1, keepdim=True)
 
@@ -85,6 +89,15 @@ def offset_first(self: Any, x: Tensor) -> Tensor:
     return (centred(x) / (variance + self.eps).sqrt() + self.bias) * self.weight
 
 
+def over_all(self: Any, x: Tensor) -> Tensor:
+    return (x - x.mean()) / (x.var(unbiased=False) + self.eps).sqrt() * self.weight + self.bias
+
+
+class FixedEps(LayerNorm):
+    def __init__(self, embed_dim: int, eps: float = 1e-6):
+        super().__init__(embed_dim)
+
+
 class LargerEps(LayerNorm):
     def __init__(self, embed_dim: int, eps: float = 1e-5):
         super().__init__(embed_dim, eps)
@@ -98,6 +111,10 @@ class FromNothing(LayerNorm):
 
 def straight(self: Any, x: Tensor) -> Tensor:
     return self.fc2(self.fc1(x))
+
+
+def cut_at_zero(self: Any, x: Tensor) -> Tensor:
+    return self.fc2(F.relu(self.fc1(x)))
 
 
 def bent_after(self: Any, x: Tensor) -> Tensor:
@@ -183,4 +200,24 @@ bend_at_the_end = Mistake(
     "GELU comes after the second map; it belongs between the two.",
     "Should what the MLP gives be able to be far below zero?",
     thinking(bent_after),
+)
+not_halved = Mistake(
+    "1 + erf is not halved: it goes from 0 to 2, and a share goes from 0 to 1.",
+    "What should a large number such as 10 become: about 10, or about 20?",
+    bending(twice_the_share),
+)
+all_normed_together = Mistake(
+    "There is one mean and one variance for all numbers; every token should have its own.",
+    "In which shape is your mean, for 5 tokens of 8 numbers?",
+    norming(over_all),
+)
+eps_not_used = Mistake(
+    "The eps that is given is not used: it is 1e-6 whatever was asked for.",
+    "What is the eps of your LayerNorm(64, 0.1)?",
+    {"LayerNorm": FixedEps},
+)
+relu_for_gelu = Mistake(
+    "Between the two linear maps stands a ReLU, which cuts off at zero; it should be your GELU.",
+    "What becomes of -0.5 between your two maps: zero, or something below it?",
+    thinking(cut_at_zero),
 )

@@ -121,3 +121,14 @@ other_way_round = Mistake(
     "In which order does the line below `def attention` name them?",
     ending(lambda q, k, v: attention(q, k, v)[::-1]),
 )
+times_the_root = Mistake(
+    "The products were multiplied by √e, where they should be divided by it: softmax picks a single token all the "
+    "sooner.",
+    "Does your scale make the products smaller or larger?",
+    weighing(lambda q, k: (q @ k.mT * q.shape[-1] ** 0.5).softmax(dim=-1)),
+)
+weights_turned = Mistake(
+    "The weights are right, but were turned before they met the values: each token gets what others take from it.",
+    "Row i of the weights is what token i takes. Which row or column meets the values in your product?",
+    ending(lambda q, k, v: (attention(q, k, v)[1].mT @ v, attention(q, k, v)[1])),
+)

@@ -165,3 +165,8 @@ places_first = Mistake(
     "With d = 6 and two heads, which numbers are the first head's: 0, 1, 2, or 0, 2, 4?",
     grouped("b n (three e h) -> three b h n e"),
 )
+values_for_keys = Mistake(
+    "The second third of `qkv` was taken for the values and the last for the keys; keys come before values.",
+    "In which order does the figure have the three parts, and in which does your `attention` take them?",
+    grouped(attend=lambda q, k, v: found(q, v, k)),
+)

@@ -18,6 +18,11 @@ def map_by(read: Callable[[Tensor], Tensor]) -> Mapping[str, Any]:
     return {"cls_map": cls_map}
 
 
+def made_whole(weights: Tensor) -> Tensor:
+    row = weights[:, :, 0, 1:].mean(dim=1)
+    return row / row.sum(dim=-1, keepdim=True)
+
+
 def down_the_columns(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     return weights[:, :, 0, 1:].mean(dim=1).unflatten(1, grid[::-1]).mT
 
@@ -83,6 +88,12 @@ def fallen(before: Tensor, after: Tensor) -> Tensor:
 
 def probability_fallen(before: Tensor, after: Tensor) -> Tensor:
     return fallen(before.softmax(dim=-1), after.softmax(dim=-1))
+
+
+def answer_of_the_first(before: Tensor, after: Tensor) -> Tensor:
+    before, after = before.softmax(dim=-1), after.softmax(dim=-1)
+    answer = int(before[0].argmax())
+    return before[:, answer] - after[:, answer]
 
 
 column_read = Mistake(
@@ -156,4 +167,24 @@ answer_chosen_again = Mistake(
     "different classes.",
     "A patch is covered and the model now says another class, just as surely. What should be lost?",
     occlusion_by(lambda before, after: before.softmax(dim=-1).amax(dim=-1) - after.softmax(dim=-1).amax(dim=-1)),
+)
+largest_head = Mistake(
+    "The map is the largest of the heads in each place, where their mean was asked for.",
+    "Three heads give a patch 0.9, 0 and 0. What should the map have there?",
+    map_by(lambda weights: weights[:, :, 0, 1:].amax(dim=1)),
+)
+map_made_whole = Mistake(
+    "The map was divided by its sum; what the class token takes from itself should be missing from it.",
+    "If the class token takes nearly all from itself, how much is left for the patches?",
+    map_by(made_whole),
+)
+wrong_sign = Mistake(
+    "The sign is the wrong way round: a patch that the answer needs should get a number above zero.",
+    "The probability falls from 0.9 to 0.2. By how much has it fallen, and what does yours say?",
+    occlusion_by(lambda before, after: -probability_fallen(before, after)),
+)
+one_answer_for_all = Mistake(
+    "The first image's answer was taken for all images of the batch.",
+    "How many answers does your code choose for three images?",
+    occlusion_by(answer_of_the_first),
 )

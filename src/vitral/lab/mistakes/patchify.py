@@ -54,6 +54,15 @@ def scaled(images: Tensor, patch_size: int) -> Tensor:
     return rearrange(images / 255, "b c (gy p) (gx q) -> b (gy gx) (c p q)", p=patch_size, q=patch_size)
 
 
+def colours_turned(images: Tensor, patch_size: int) -> Tensor:
+    return rearrange(images.flip(1), "b c (gy p) (gx q) -> b (gy gx) (c p q)", p=patch_size, q=patch_size)
+
+
+def upside_down(images: Tensor, patch_size: int) -> Tensor:
+    parts = rearrange(images, "b c (gy p) (gx q) -> b (gy gx) c p q", p=patch_size, q=patch_size)
+    return parts.flip(3).flatten(2)
+
+
 def no_batch(images: Tensor, patch_size: int) -> Tensor:
     return rearrange(images, "b c (gy p) (gx q) -> (b gy gx) (c p q)", p=patch_size, q=patch_size)
 
@@ -140,4 +149,14 @@ bottom_up = Mistake(
             dim=1,
         )
     },
+)
+blue_first = Mistake(
+    "The channels are in the other order, the last one first. They should stay as they are given.",
+    "Which channel of the image do the first numbers of your patch come from?",
+    {"patchify": colours_turned},
+)
+rows_from_below = Mistake(
+    "The patches stand in the right places, but each is upside down: its last row comes first.",
+    "Which row of a patch do its first numbers come from?",
+    {"patchify": upside_down},
 )

@@ -97,3 +97,13 @@ stretched = Mistake(
     "Is there a number in the figure by which tokens are multiplied?",
     put(lambda patches, cls, pos: joined(cls, patches) * patches.shape[-1] ** 0.5 + pos),
 )
+positions_multiplied = Mistake(
+    "The tokens were multiplied by their positions, which should be added.",
+    "What should come out if all positions are zeros? What does with yours?",
+    put(lambda patches, cls, pos: joined(cls, patches) * pos),
+)
+class_row_last = Mistake(
+    "The class token got the last row of `pos_embed`, and every patch the row of the place before its own.",
+    "In which place of the sequence does the class token stand, and which row belongs to that place?",
+    put(lambda patches, cls, pos: joined(cls, patches) + pos.roll(1, dims=1)),
+)

@@ -37,6 +37,12 @@ def falling_below(step: int, steps: int, warmup: int, peak: float) -> float:
     return up(step, warmup, peak) if step < warmup else 2 * down(step, steps, warmup, peak) - peak
 
 
+def falling_by_degrees(step: int, steps: int, warmup: int, peak: float) -> float:
+    if step < warmup:
+        return up(step, warmup, peak)
+    return peak * (1 + math.cos(180 * (step - warmup) / (steps - warmup))) / 2
+
+
 def up(step: int, warmup: int, peak: float) -> float:
     return peak * (step + 1) / (warmup + 1)
 
@@ -189,4 +195,14 @@ moved_by_hand = Mistake(
     "The weights are moved by hand, past the optimizer: with SGD it looks the same, with Adam it does not.",
     "If someone gives you another optimizer, what will change in your step?",
     {"train_step": by_hand},
+)
+degrees = Mistake(
+    "The cosine was given degrees; math.cos takes an angle in which half a turn is π.",
+    "What is math.cos(180), and what should be there at t = 1?",
+    {"learning_rate": falling_by_degrees},
+)
+biases_decay = Mistake(
+    "Only tokens and what has norm in its name were left out, so biases decay too: they have a single axis.",
+    "How many axes has the bias of a linear map?",
+    chosen(lambda name, parameter: not any(word in name for word in ("norm", "cls_token", "pos_embed"))),
 )

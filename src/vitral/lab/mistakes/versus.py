@@ -133,3 +133,13 @@ no_mlp = Mistake(
     "Which linear maps stand in a block beside `qkv` and `proj`? How wide are they?",
     share_by(lambda n, d: 2 * n**2 * d / (4 * n * d**2 + 2 * n**2 * d)),
 )
+percent = Mistake(
+    "The share was given in percent: a share is a number between 0 and 1.",
+    "Which number is all of something, as a share?",
+    share_by(lambda n, d: 100 * 2 * n**2 * d / (12 * n * d**2 + 2 * n**2 * d)),
+)
+whole_numbers_only = Mistake(
+    "The share was rounded down to a whole number, and that is 0.",
+    "What do / and // give for 1 by 4?",
+    share_by(lambda n, d: 2 * n**2 * d // (12 * n * d**2 + 2 * n**2 * d)),
+)

@@ -97,6 +97,12 @@ class LargeTokens(VisionTransformer):
         nn.init.normal_(self.pos_embed)
 
 
+class ClassFromNothing(VisionTransformer):
+    def __init__(self, *sizes: Any):
+        super().__init__(*sizes)
+        nn.init.zeros_(self.cls_token)
+
+
 mean_of_all = Mistake(
     "The head reads the mean of all tokens; it should read the class token alone.",
     "How many tokens of an image does the drawing give to the head?",
@@ -167,4 +173,9 @@ tokens_too_large = Mistake(
     "cls_token and pos_embed begin with a deviation of 1; asked for is 0.02, so that they do not drown the patches.",
     "How large are the numbers that torch.randn draws?",
     {"VisionTransformer": LargeTokens},
+)
+class_from_nothing = Mistake(
+    "cls_token begins with zeros; asked for are random numbers with deviation 0.02, as for pos_embed.",
+    "With which numbers does your class token begin, and with which do your positions?",
+    {"VisionTransformer": ClassFromNothing},
 )

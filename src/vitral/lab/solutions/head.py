@@ -5,7 +5,8 @@
 
 Every token asks with a query q, is found by its key k and gives its value v. A query and a key that point the same way
 have a large product; softmax makes a row of products into weights that are positive and add up to 1. The products of
-vectors of e numbers grow with √e, so they are divided by it: otherwise softmax would soon pick a single token.
+random vectors of e numbers are about √e in size, so they are divided by it: otherwise softmax would soon pick a single
+token.
 
 `x.mT` swaps the last two axes, `@` multiplies matrices for every image of the batch, `x.softmax(dim=)` runs along one
 axis. Later, heads will stand before the tokens: count axes from the end, dim=-1 and dim=-2.

@@ -10,7 +10,8 @@
 
 A transformer reads a sequence, so the image is cut into squares of p x p pixels, read like text: from left to right,
 then the next row. Each square is written as one line of numbers: channel by channel, within a channel row by row.
-No number is lost or changed, they only move.
+No number is lost or changed, they only move. Let sizes and types come from the input: the lab's images are float64
+and not square.
 
 Two ways to move them. `x.reshape(...)` splits an axis in two, or joins neighbours, and `x.permute(...)` changes the
 order of axes; joining is only right for axes that stand beside each other. Or einops, in words:

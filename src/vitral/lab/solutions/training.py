@@ -11,12 +11,16 @@ s is peak (s + 1) / (warmup + 1), so that the first step already moves. From the
 
 Decay belongs to weights of two or more axes that multiply something: the kernel of the patch embedding and the weights
 of linear maps. Everything of one axis is left alone, and so are `cls_token` and `pos_embed`, whatever their axes.
+`model.named_parameters()` gives pairs (name, parameter), and `parameter.ndim` is how many axes it has.
 
-A step: gradients that are there from before must be gone before new ones come (`optimizer.zero_grad()`).
+A step: `F.cross_entropy(logits, labels)` is the loss, `loss.backward()` adds to the gradients, `optimizer.step()` moves
+the weights by them, and `loss.item()` is the loss as a number. Gradients that are there from before must be gone before
+new ones come (`optimizer.zero_grad()`).
 
-Before you write: why warm up at all?
-    a  early gradients point anywhere, and Adam's first steps are as long as the rate, however small they are
-    b  the first images are harder        c  it saves time
+Before you write: why warm up at all, with Adam?
+    a  Adam's first steps are as long as the rate, whatever the gradient
+    b  gradients are larger at first, so steps would be too long
+    c  the loss is not defined at step 0
 """
 
 import math

@@ -83,7 +83,11 @@ block = Station(
     title="A block and its stream",
     minutes=15,
     difficulty=2,
-    prediction=Prediction("c", "Zeros are added to the stream twice: what came in goes out as it was."),
+    prediction=Prediction(
+        "b",
+        "Zeros are added, but the norms stand on the stream and norm it all the same. In your block they stand on the "
+        "branches: there the input would come out as it was.",
+    ),
     hints=(
         "Follow the upper line of the drawing: x goes straight through, and at each + something is added to it.",
         "Each branch begins with its own norm, reads the stream as it stands there, and gives what is added. The "

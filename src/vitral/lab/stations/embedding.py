@@ -107,9 +107,9 @@ embedding = Station(
         "The kernel as a matrix is weight.flatten(1), of shape (d, c p p): each row holds the numbers of one output, "
         "in the order of your patches. Turn it round with .T. In the module, nn.Conv2d moves its window by `stride` "
         "pixels; the map's last two axes are joined with flatten(2), then two axes change places.",
-        "patchify(images, p) @ weight.flatten(1).T + bias is the first; nn.Conv2d(in_channels, embed_dim, "
-        "kernel_size=patch_size, stride=patch_size) is `proj`, flatten(2) and transpose(1, 2) follow it, and each side "
-        "of the grid is img_size // patch_size.",
+        "The first is one line: your patches @ the turned matrix + bias. In the module kernel_size and stride are both "
+        "the patch size; in forward (b, d, gy, gx) becomes (b, d, n), and that (b, n, d). Each side of the grid is how "
+        "often a patch fits into the image, a whole number.",
     ),
     observe=observe,
     laws=(

@@ -6,8 +6,10 @@ How fast is not asked of a clock, which other work on the machine would move, bu
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,6 +18,20 @@ from vitral.lab.inspection import Inspection
 from vitral.lab.station import Law, Pair, Prediction, Station
 
 TOKENS, WIDTH = 512, 16  # of one head, when it is noted what is formed
+
+
+class Calls(TorchFunctionMode):
+    """Notes how many axes the queries have that PyTorch's kernel is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.axes: list[int] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            self.axes.append((args[0] if args else kwargs["query"]).ndim)
+        return func(*args, **kwargs)
 
 
 class Noting(TorchDispatchMode):
@@ -36,14 +52,14 @@ def drawn(inspection: Inspection, n: int) -> list[Tensor]:
     return [inspection.normal(2, 3, n, 4) * 2 for _ in range(3)]
 
 
-def formed(inspection: Inspection) -> dict[str, list[int]]:
-    """The sizes of what each function forms on its way, for many tokens of one head."""
+def formed(inspection: Inspection) -> dict[str, tuple[list[int], list[int]]]:
+    """The sizes of what each function forms on its way, and the axes of what it gives the kernel; many tokens."""
     q, k, v = (inspection.normal(1, 1, TOKENS, WIDTH) for _ in range(3))
     found = {}
     for name, given in (("fast_attention", (q, k, v)), ("cls_row", (q, k))):
-        with Noting() as noting:
+        with Noting() as noting, Calls() as calls:
             inspection.ask(name, *given, flows=False)
-        found[name] = noting.sizes
+        found[name] = (noting.sizes, calls.axes)
     return found
 
 
@@ -52,9 +68,9 @@ def observe(inspection: Inspection) -> None:
     inspection.ask("fast_attention", q, k, v)
     inspection.ask("cls_row", q, k)
     inspection.ask("cls_row", 1000 * q, k)
-    for name, sizes in formed(inspection).items():
+    for name, (sizes, axes) in formed(inspection).items():
         what = f"what {name} forms for {TOKENS} tokens"
-        inspection.note(what, (max(sizes) >= TOKENS**2, len(sizes) >= TOKENS))
+        inspection.note(what, (max(sizes) >= TOKENS**2, len(sizes) >= TOKENS, 3 in axes))
 
 
 def whole_row(inspection: Inspection) -> Pair:
@@ -89,12 +105,12 @@ def row_times_values(inspection: Inspection) -> Pair:
 
 
 def no_matrix(inspection: Inspection) -> Pair:
-    large = [sum(size >= TOKENS**2 for size in sizes) for sizes in formed(inspection).values()]
+    large = [sum(size >= TOKENS**2 for size in sizes) for sizes, _ in formed(inspection).values()]
     return torch.tensor(large), torch.zeros(2, dtype=torch.long)
 
 
 def no_loop(inspection: Inspection) -> Pair:
-    called = [max(TOKENS, len(sizes)) for sizes in formed(inspection).values()]
+    called = [max(TOKENS, len(sizes)) for sizes, _ in formed(inspection).values()]
     return torch.tensor(called), torch.full((2,), TOKENS)
 
 
@@ -136,11 +152,12 @@ fast = Station(
         "and values of one head with e = 64 are 3 MiB.",
     ),
     hints=(
-        "PyTorch has the whole of your attention as one function. For the row: which of the queries do you need?",
+        "Are q, k and v given to you in the shape that the second line of the figure takes? How many rows of q does "
+        "the third line need?",
         "F.scaled_dot_product_attention takes (b, heads, n, e) as it is and divides by √e itself. For the row take the "
         "first query before anything is multiplied: `q[:, :, :1]` keeps its axis.",
-        "`F.scaled_dot_product_attention(q, k, v)`; and `(q[:, :, :1] @ k.mT / q.shape[-1] ** 0.5)`, its softmax over "
-        "the last axis, then `[:, :, 0]`.",
+        "The kernel needs no argument beside its three. For the row cut q before the product, keep the axis while you "
+        "multiply, and take it away last.",
     ),
     observe=observe,
     laws=(

@@ -118,12 +118,13 @@ feed_forward = Station(
         "times as large: it goes out in the division.",
     ),
     hints=(
-        "LayerNorm: mean and variance along the last axis, with keepdim=True, so that each token keeps its own. "
-        "GELU and MLP follow their lines above word by word.",
-        "Take the mean away first and keep what is left: the variance is the mean of its squares. eps is added to the "
-        "variance, and the root is taken of both together.",
-        "x * (1 + torch.erf(x / 2**0.5)) / 2 for GELU; centred / (variance + self.eps).sqrt(), then times weight, "
-        "then plus bias; fc1, your gelu, fc2.",
+        "A sequence of 5 tokens of 8 numbers: how many means does LayerNorm take, and along which axis? In which shape "
+        "must they stand to be taken away from (5, 8)? And of what you wrote, what may the MLP call?",
+        "Mean and variance run along the last axis, with keepdim=True. Take the mean away first and keep what is left: "
+        "the variance is the mean of its squares. eps is added to the variance, and the root taken of both together.",
+        "GELU is one line: x times Φ(x), with torch.erf and 2**0.5. LayerNorm is three: what is left without the mean; "
+        "the mean of its squares; the first by the root of the second and eps, then times weight, then plus bias. The "
+        "MLP bends what fc1 gives before fc2 sees it.",
     ),
     observe=observe,
     laws=(

@@ -88,8 +88,8 @@ head = Station(
         "is what query i has with every key.",
         "k.mT is (..., e, n), so q @ k.mT is the table. Divide it by the root of e, which is q.shape[-1]. The weights "
         "of one token are a row, and a row runs along the last axis.",
-        "weights = (q @ k.mT / e ** 0.5).softmax(dim=-1), with e the length of a query; then weights @ v, and both are "
-        "returned, the output first.",
+        "Three lines: the table divided, its softmax along the last axis, the table times v. Look at the type after -> "
+        "for what is returned, and in which order.",
     ),
     observe=observe,
     laws=(

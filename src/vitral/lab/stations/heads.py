@@ -115,8 +115,9 @@ heads = Station(
         "The last axis is (three, heads, e), the slowest first. Your `attention` works on the last two axes and takes "
         "all that stands before them as a batch. Afterwards go the same way back: the tokens before the heads, then "
         "join heads and e.",
-        'With einops "b n (three h e) -> three b h n e" gives q, k and v at once, and "b h n e -> b n (h e)" leads '
-        "back; `attention` returns two things, and `proj` takes the first.",
+        'With einops the way there begins with "b n (three h e)" and the way back with "b h n e". Which axis must come '
+        "first on the right, so that q, k and v can be unpacked? `attention` returns two things, and `proj` takes the "
+        "first when its heads are joined.",
     ),
     observe=observe,
     laws=(

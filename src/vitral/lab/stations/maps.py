@@ -149,13 +149,14 @@ maps = Station(
         "The first block mixed nothing, so it stays that way.",
     ),
     hints=(
-        "Row 0 of the last two axes is what the class token takes. Three things go: the heads, by a mean, column 0, "
-        "and the flat order. Rollout begins with the identity; what should the first block be multiplied with?",
-        "A later block reads what earlier ones mixed, so it is put to the left: mixed = Â @ mixed. For `occlusion` "
-        "choose the class once, from the whole image, and ask for that class's probability each time.",
-        "`weights[:, :, 0, 1:].mean(dim=1).unflatten(1, grid)`; `(weights.mean(dim=1) + torch.eye(n, "
-        "dtype=weights.dtype)) / 2 @ mixed`; inside both loops `covered = images.clone()`, then "
-        "`before.gather(1, answer) - after.gather(1, answer)`, of softmaxes.",
+        "Try it on paper: two heads, one class token, six patches in a grid of (2, 3). Which axis of the weights goes "
+        "first, which row do you keep, and which of its seven numbers has no place in the image? And what is the "
+        "rollout of a single block?",
+        "For rollout begin with the identity. A later block reads what earlier ones mixed, so it is put to the left of "
+        "them. For `occlusion` choose the class once, from the whole image, and ask for that class's probability each "
+        "time.",
+        "unflatten makes an axis into rows and columns; torch.eye(n) is what stays, a half of every block; "
+        "gather(1, answer) picks one class for each image; a clone that is made inside both loops begins whole.",
     ),
     observe=observe,
     laws=(

@@ -82,7 +82,10 @@ tokens = Station(
     title="A class token, and where each token stood",
     minutes=10,
     difficulty=1,
-    prediction=Prediction("a", "36 patches, and one row for the class token, which has a position of its own."),
+    prediction=Prediction(
+        "a",
+        "36 patches and the class token have 37 places, each with a row of its own; every image gets the same rows.",
+    ),
     hints=(
         "Two things in a row: one more token for every image, then one row of positions for every token. Which is "
         "done first decides how many rows are needed.",

@@ -102,13 +102,20 @@ def thirds_of_the_way(inspection: Inspection) -> Pair:
     return found, torch.tensor([0.75 * peak, 0.25 * peak], dtype=torch.float64)
 
 
-def matrices_alone(inspection: Inspection) -> Pair:
+def matrices_alone(inspection: Inspection) -> Any:
+    """In words: which names are missing, and which are too many."""
     model = many_parts()
-    names = [name for name, _ in model.named_parameters()]
-    found = inspection.ask("decayed", model, flows=False)
-    wanted = [int(is_weight_matrix(model, name)) for name in names]
-    counted = [sum(name == own for own in found) for name in names]
-    return torch.tensor([*counted, len(found)]), torch.tensor([*wanted, sum(wanted)])
+    too_many = list(inspection.ask("decayed", model, flows=False))
+    missing = [name for name, _ in model.named_parameters() if is_weight_matrix(model, name)]
+    for name in list(missing):
+        if name in too_many:
+            too_many.remove(name)
+            missing.remove(name)
+    parts = [
+        f"{what}: {', '.join(map(str, names)) or 'none'}"
+        for what, names in (("missing", missing), ("too many", too_many))
+    ]
+    return "; ".join(parts), "missing: none; too many: none"
 
 
 def loss_before(inspection: Inspection) -> Pair:
@@ -184,16 +191,17 @@ training = Station(
     difficulty=3,
     prediction=Prediction(
         "a",
-        "Adam divides each gradient by its own size, so its first steps are as long as the rate, right or wrong: a "
-        "small rate keeps them short until the gradients agree.",
+        "Adam divides each gradient by its own size, so its first steps are as long as the rate, right or wrong, and "
+        "larger gradients make them no longer. A small rate keeps them short until the gradients agree.",
     ),
     hints=(
         "Three small things. The rate: is this step within the warm-up or behind it? Decay: look at a parameter's "
         "axes and at its name. The step: old gradients must be gone before `backward` adds new ones.",
         "Behind the warm-up, t counts from 0 at step `warmup` to 1 at `steps`; math.cos takes an angle where π is half "
         "a turn. `parameter.ndim` is the number of axes, and a name can be asked with `name.endswith(...)`.",
-        "peak * (step + 1) / (warmup + 1) below `warmup`, peak * (1 + math.cos(math.pi * t)) / 2 from there. In the "
-        "step: F.cross_entropy(model(images), labels), zero_grad, backward, step; and give `loss.item()` back.",
+        "Both halves of the rate stand in the text: `if step < warmup` tells which holds. Decay needs two conditions, "
+        "more than one axis, and a name that ends in neither of the two. The step is the text's calls in the right "
+        "order: old gradients go before new ones come, and the loss to return is the one from before the update.",
     ),
     observe=observe,
     laws=(

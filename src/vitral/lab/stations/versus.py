@@ -134,8 +134,8 @@ versus = Station(
         "rows and columns. For the reach draw a few tokens in a row: which does the middle one see after one block?",
         "(b, n, d) -> (b, d, n) -> (b, d, rows, columns), then the same steps back. A kernel of k goes (k - 1) / 2 to "
         "each side, and every block goes on from there. A share is a part by the whole, so the part stands below too.",
-        "`tokens.mT.unflatten(2, grid)`, `F.conv2d(images, weight, padding=1, groups=len(weight))`, `.flatten(2).mT`; "
-        "each block adds `kernel - 1` to 1; and 2 n² d / (12 n d² + 2 n² d).",
+        "Which method makes one axis into two, and which one two into one? For the reach make a table for 0, 1, 2 "
+        "blocks of 3 and of 5: what grows by how much?",
     ),
     observe=observe,
     laws=(

@@ -10,7 +10,7 @@ from vitral.lab.inspection import Inspection
 from vitral.lab.station import Law, Pair, Prediction, Station
 
 Sizes = tuple[int, int, int, int, int, int, int, float]
-NEW = (8, 1, 1, 2, 16, 1, 1, 1.0)  # of a model whose tokens hold a thousand numbers
+NEW = (2, 1, 1, 2, 256, 1, 1, 0.25)  # of a model whose class token alone has enough numbers to see how large they are
 HANDED_ON = ("preprocessing", "grid", "num_prefix_tokens", "config")  # what others ask a trained model for
 
 
@@ -37,9 +37,9 @@ def note_new(inspection: Inspection) -> None:
     """See how large the tokens are that a model begins with."""
     inspection.build("VisionTransformer", *NEW)
     named = dict(inspection.answer.VisionTransformer(*NEW).named_parameters())
-    tokens = [named[name].detach().flatten() for name in ("cls_token", "pos_embed") if name in named]
-    deviation = round(float(torch.cat(tokens).std()), 2) if tokens else None
-    inspection.note("the deviation of cls_token and pos_embed in a new VisionTransformer", deviation)
+    for name in ("cls_token", "pos_embed"):
+        deviation = round(float(named[name].detach().std()), 2) if name in named else None
+        inspection.note(f"the deviation of {name} in a new VisionTransformer", deviation)
 
 
 def observe(inspection: Inspection) -> None:
@@ -128,8 +128,8 @@ vit = Station(
         "__init__, and call them in forward in the order of the drawing.",
         "There is one row of pos_embed for each patch and one for the class token: rows x columns + 1, from the grid "
         "of your patch embedding. Each of the `depth` blocks must be made anew, in an nn.ModuleList.",
-        "forward: x = with_tokens(self.patch_embed(images), self.cls_token, self.pos_embed); x = block(x) for each of "
-        "self.blocks; then the norm, then token 0 of every image, then the head.",
+        "forward reads the figure from left to right: with_tokens takes three things, each block takes what the one "
+        "before it gave, the norm takes the last, and of (b, n + 1, d) the head takes token 0 of every image.",
     ),
     observe=observe,
     laws=(
