@@ -125,8 +125,8 @@ def doubtful(name: str, folder: Path) -> str:
     from vitral.lab.start import all_needed
 
     if found := [f"{other}.py" for other in all_needed(name) if since(folder, other) != "passed"]:
-        have = "has" if len(found) == 1 else "have"
-        return f"It builds on {', '.join(found)}, which {have} not passed as it is now: check that first."
+        as_now = "has not passed as it is" if len(found) == 1 else "have not passed as they are"
+        return f"It builds on {', '.join(found)}, which {as_now} now: check {'that' if len(found) == 1 else 'those'} first."
     return ""
 
 

@@ -32,8 +32,7 @@ def check(station: Station, answer: Any) -> Report:
     expected, mine = asked(station, station.solution), asked(station, answer)
     with silence():
         report = wrong(station, answer, mine, expected)
-    if not report:
-        with silence():
+        if not report:
             return transplanted(station, answer)
     theirs = [(mistake, asked(station, mistake.answer(station.solution))) for mistake in station.mistakes]
     if found := recognised(mine, theirs, expected):
