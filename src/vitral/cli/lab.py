@@ -125,8 +125,9 @@ def doubtful(name: str, folder: Path) -> str:
     from vitral.lab.start import all_needed
 
     if found := [f"{other}.py" for other in all_needed(name) if since(folder, other) != "passed"]:
-        as_now = "has not passed as it is" if len(found) == 1 else "have not passed as they are"
-        return f"It builds on {', '.join(found)}, which {as_now} now: check {'that' if len(found) == 1 else 'those'} first."
+        one = len(found) == 1
+        as_now = "has not passed as it is now: check that" if one else "have not passed as they are now: check those"
+        return f"It builds on {', '.join(found)}, which {as_now} first."
     return ""
 
 
