@@ -13,8 +13,8 @@ from vitral.data.augmentation.none import none
 from vitral.data.batches import batches
 from vitral.data.synthetic.shapes import shapes
 from vitral.nn.zoo import create
-from vitral.train.optim import optimizers
-from vitral.train.recipe import Recipe
+from vitral.training.optim import optimizers
+from vitral.training.recipe import Recipe
 
 STEPS = 300
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks.memory import peak
 from vitral import create, watch
 from vitral.explain.methods.rollout import first_row, rollout, through
-from vitral.explain.seen import CHUNK
+from vitral.recording.layers import CHUNK
 
 SIDE, ROUNDS = 1024, 3
 # glibc gives every tensor pages of its own, so that what was freed is gone and no holes are counted as held.

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from benchmarks.command import vitral
-from vitral.train.metrics import interval
+from vitral.training.metrics import interval
 
 COUNTS, SEEDS = (10, 30, 100), (0, 1, 2)
 SIDE, VALIDATION, LARGEST = 48, 20, 120
@@ -23,7 +23,7 @@ ARMS = {
     "linear probe": ["--init", str(START), "--epochs", "0"],
     "fine-tuned": ["--init", str(START)],
 }
-KEPT = Path("src/vitral/train/small.json")  # for `vitral train` to say
+KEPT = Path("src/vitral/training/small.json")  # for `vitral train` to say
 
 
 def run() -> dict[str, object]:

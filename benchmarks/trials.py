@@ -10,9 +10,9 @@ from vitral.nn.attention import Attention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.position import LearnedPosition
 from vitral.studies.parts import accuracy_of, train
-from vitral.train.metrics import interval
-from vitral.train.recipe import Recipe
-from vitral.train.steps import Step
+from vitral.training.metrics import interval
+from vitral.training.recipe import Recipe
+from vitral.training.steps import Step
 
 PLAIN = dict(mixer=Attention, position=LearnedPosition)
 

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from vitral import explain as explain
     from vitral.data.image import load_image
     from vitral.explain.maps import Maps
-    from vitral.explain.watch import watch
     from vitral.nn.attention import Attention
     from vitral.nn.block import Block
     from vitral.nn.mlp import MLP
     from vitral.nn.patch import PatchEmbedding
     from vitral.nn.vit import VisionTransformer
     from vitral.nn.zoo import create, list_models
+    from vitral.recording.intercept import watch
     from vitral.store.predict import predict
     from vitral.weights.load import load
 
@@ -32,7 +32,7 @@ HOMES = {
     "load": "weights.load",
     "load_image": "data.image",
     "predict": "store.predict",
-    "watch": "explain.watch",
+    "watch": "recording.intercept",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of use

@@ -5,7 +5,7 @@ import torch
 
 from vitral.base.lookup import find, names
 from vitral.data.augmentation.shift import shift
-from vitral.train.recipe import Recipe
+from vitral.training.recipe import Recipe
 
 ALL = names("data.augmentation")
 

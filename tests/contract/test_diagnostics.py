@@ -14,7 +14,7 @@ from vitral import explain, watch
 from vitral.base.errors import UsageError, VitralError, WatchError
 from vitral.base.lookup import find, names
 from vitral.explain.diagnostics.distance import distances, uniform_distance
-from vitral.explain.outlying import outlying
+from vitral.explain.outlier_tokens import outlying
 from vitral.nn.family.pool import MeanPool
 
 ALL = names("explain.diagnostics")
@@ -108,11 +108,11 @@ def test_uniform_attention_is_the_unit(many):
 
 @pytest.mark.parametrize("chunk", [1, 40])
 def test_in_chunks_it_is_the_same(many, chunk, monkeypatch):
-    from vitral.explain import seen
+    from vitral.recording import layers
 
     model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
     whole = [explain.entropy(model, many), explain.distance(model, many), *explain.attention_mass(model, many).values()]
-    monkeypatch.setattr(seen, "CHUNK", chunk)
+    monkeypatch.setattr(layers, "CHUNK", chunk)
     again = [explain.entropy(model, many), explain.distance(model, many), *explain.attention_mass(model, many).values()]
     for one, two in zip(whole, again):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)

@@ -12,7 +12,7 @@ import vitral.explain
 from tiny import tiny_vit
 from vitral import Maps
 from vitral.base.lookup import find, names
-from vitral.explain.measure import rank_correlation
+from vitral.explain.metric import rank_correlation
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.position import NoPosition
 

@@ -17,7 +17,7 @@ from vitral.base.lookup import find, names
 from vitral.data.preprocess import normalise
 from vitral.data.synthetic.cued import cued, objects_of, remarked, without
 from vitral.explain.controls.edges import edges as explain_by_edges
-from vitral.explain.measure import Case, Scene, belongs, measure, rank_correlation, share_of
+from vitral.explain.metric import Case, Scene, belongs, measure, rank_correlation, share_of
 
 ALL = names("explain.metrics")
 every = pytest.mark.parametrize("name", ALL)

@@ -9,8 +9,8 @@ from peers import PEERS, peer
 from tiny import redraw
 from vitral import watch
 from vitral.base.errors import UsageError
-from vitral.explain.edits import without_edge, without_head, without_token
-from vitral.explain.subject import answer_of
+from vitral.recording.edits import without_edge, without_head, without_token
+from vitral.recording.forward import answer_of
 
 
 def nothing(layer, rows, queries):

@@ -10,7 +10,7 @@ from vitral import explain, watch
 from vitral.base.errors import ShapeError, UsageError
 from vitral.explain.scoring import resolved
 from vitral.explain.trust import trust
-from vitral.explain.untrained import untrained_twin
+from vitral.explain.untrained_twin import untrained_twin
 
 GRADIENTS = ("input_gradient", "integrated_gradients", "grad_cam", "chefer", "attention_gradient")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tiny import redraw, tiny_vit
-from vitral.explain.features import tokens_and_maps
+from vitral.explain.feature_maps import tokens_and_maps
 from vitral.nn.zoo import create
 
 

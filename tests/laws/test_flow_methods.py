@@ -8,12 +8,12 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import explain, watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain import seen as seen_module
 from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
-from vitral.explain.untrained import untrained_twin
+from vitral.explain.untrained_twin import untrained_twin
 from vitral.nn.attention import Attention
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.pool import MeanPool
+from vitral.recording import layers as layers_module
 
 
 class Explicit(Attention):
@@ -54,7 +54,7 @@ TOKENS = pytest.mark.parametrize("tokens", [{"cls_token": 1}, {"cls_token": 1, "
 @TOKENS
 @pytest.mark.parametrize("chunk", [1, 30, 2**22])
 def test_rollout_is_the_product_of_the_mixed_matrices(tokens, chunk, images, monkeypatch):
-    monkeypatch.setattr(seen_module, "CHUNK", chunk)
+    monkeypatch.setattr(layers_module, "CHUNK", chunk)
     model = tiny_vit(tokens=tokens).double()
     maps = explain.rollout(model, images.double())
     whole = torch.eye(6 + sum(tokens.values()), dtype=torch.float64)
@@ -115,7 +115,7 @@ def test_gradients_of_the_weights_are_those_of_explicit_attention(tokens, images
 @pytest.mark.parametrize("target", [None, 0, 3])
 @pytest.mark.parametrize("chunk", [1, 2**22])
 def test_chefer_is_the_papers_recursion(vit, images, target, chunk, monkeypatch):
-    monkeypatch.setattr(seen_module, "CHUNK", chunk)
+    monkeypatch.setattr(layers_module, "CHUNK", chunk)
     whole = torch.eye(7, dtype=torch.float64)
     for weights, gradients in matrices(vit, images, target):
         whole = whole + (weights * gradients).clamp_min(0).mean(1) @ whole

@@ -12,8 +12,8 @@ from vitral import explain, watch
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.named import named
-from vitral.explain.features import grid_of
-from vitral.explain.reading import tokens_read
+from vitral.explain.feature_maps import grid_of
+from vitral.explain.readout import tokens_read
 from vitral.explain.scoring import score
 
 METHODS, CONTROLS = names("explain.methods"), names("explain.controls")

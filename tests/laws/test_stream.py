@@ -6,7 +6,7 @@ import torch
 from peers import PEERS, peer
 from tiny import tiny_vit
 from vitral import watch
-from vitral.explain.subject import answer_of
+from vitral.recording.forward import answer_of
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vitral.data.synthetic.cued import cued
-from vitral.explain.measure import Case, Scene, share_of
-from vitral.explain.objects import covered
+from vitral.explain.metric import Case, Scene, share_of
+from vitral.explain.object_masks import covered
 from vitral.explain.scoring import prepared
 from vitral.studies.claims.attention_maps import right_object
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vitral import create
-from vitral.explain.watch import watch
+from vitral.recording.intercept import watch
 from vitral.studies.claims.cls_aggregates import DEPTH, accuracy, means, unread
 
 

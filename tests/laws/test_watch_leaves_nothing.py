@@ -13,8 +13,8 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError
-from vitral.explain.calls import apart
 from vitral.explain.methods.attention import attention
+from vitral.recording.calls import apart
 
 
 def state(model):

@@ -9,9 +9,9 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain import calls
 from vitral.explain.methods.attention import attention
 from vitral.nn.family.mixer import NoMixing
+from vitral.recording import calls
 
 CORRUPTIONS = {
     "another query's row": lambda rows: rows.roll(1, 2),

@@ -5,8 +5,8 @@ import torch
 
 from tiny import tiny_vit
 from vitral import watch
-from vitral.explain.watch import TOLERANCE
 from vitral.nn.family.mixer import QKNormAttention
+from vitral.recording.intercept import TOLERANCE
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}
 dtypes = pytest.mark.parametrize("dtype", CLOSE, ids=str)

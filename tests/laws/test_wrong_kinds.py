@@ -10,9 +10,9 @@ from vitral.base.errors import ConfigError, ShapeError, UsageError
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
-from vitral.explain.measure import measure
-from vitral.explain.subject import answered, logits_of
+from vitral.explain.metric import measure
 from vitral.nn.packed import packed
+from vitral.recording.forward import answered, logits_of
 
 METHODS = sorted(names("explain.methods"))
 every = pytest.mark.parametrize("method", METHODS)

@@ -7,7 +7,7 @@ import torch
 from peers import shaken, timm, torchvision
 from vitral import explain, watch
 from vitral.base.errors import UsageError
-from vitral.explain.features import grid_of
+from vitral.explain.feature_maps import grid_of
 
 
 def of_timm(name, **changes):

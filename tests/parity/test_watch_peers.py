@@ -12,7 +12,7 @@ import torch
 
 from peers import PEERS, peer
 from vitral import watch
-from vitral.explain.subject import answer_of
+from vitral.recording.forward import answer_of
 
 TABLE = Path(__file__).parent.parent.parent / "docs" / "parity.md"
 CLOSE = 2e-6

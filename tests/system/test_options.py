@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from shell import Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
-from vitral.train.recipe import PRESETS
+from vitral.training.recipe import PRESETS
 
 OPTIONS = [
     (verb, field.name)

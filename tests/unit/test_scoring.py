@@ -14,7 +14,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.data.fits import fitting
 from vitral.data.named import named
-from vitral.explain.measure import measure
+from vitral.explain.metric import measure
 from vitral.explain.one_map import one_map
 from vitral.store.classifier import numbered
 from vitral.store.model import dress

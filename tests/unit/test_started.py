@@ -20,10 +20,10 @@ from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import dress
-from vitral.train.cost import operations
-from vitral.train.optim import layer_fractions, optimizers
-from vitral.train.probe import probed
-from vitral.train.recipe import Recipe
+from vitral.training.cost import operations
+from vitral.training.optim import layer_fractions, optimizers
+from vitral.training.probe import probed
+from vitral.training.recipe import Recipe
 from vitral.weights.load import published
 from vitral.weights.start import started
 

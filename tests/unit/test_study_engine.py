@@ -246,7 +246,7 @@ def test_the_same_training_in_two_studies_is_one():
 
 def test_code_is_known_by_what_it_does_and_by_what_it_imports():
     found = hashes("studies.training")
-    assert {"nn/vit.py", "train/steps.py", "data/batches.py"} <= found.keys()
+    assert {"nn/vit.py", "training/steps.py", "data/batches.py"} <= found.keys()
     assert not any(name.startswith(("report/", "cli/", "studies/report", "studies/claims")) for name in found)
     assert "data/synthetic/shapes.py" not in found
     assert "nn.attention" in imports("nn.vit")

@@ -12,7 +12,7 @@ from vitral import watch
 from vitral.base.errors import UsageError
 from vitral.explain.methods.attention import attention
 from vitral.explain.methods.attention_gradient import attention_gradient
-from vitral.explain.queries import query_grid
+from vitral.explain.query_grid import query_grid
 
 
 class Windowed(nn.Module):

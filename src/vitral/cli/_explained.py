@@ -20,7 +20,7 @@ from vitral.data.preprocess import normalise
 from vitral.explain.maps import Maps, side_by_side
 from vitral.explain.methods.attention import Query
 from vitral.explain.one_map import class_name
-from vitral.explain.queries import QueryGrid, query_grid
+from vitral.explain.query_grid import QueryGrid, query_grid
 from vitral.explain.trust import Trials, Trust, with_trust
 from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png

@@ -16,15 +16,15 @@ from vitral.data.dataset import Dataset
 from vitral.data.fits import in_order
 from vitral.data.folder import folder
 from vitral.data.named import named
-from vitral.explain.subject import logits_of
 from vitral.nn.zoo import MODELS, create
+from vitral.recording.forward import logits_of
 from vitral.store.classifier import Classifier, numbered
 from vitral.store.code import from_code, is_code
 from vitral.store.foreign import TIMM, foreign, is_hugging_face
 from vitral.store.model import dress
-from vitral.train.checkpoint import PREFIX
-from vitral.train.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
-from vitral.train.recipe import Recipe
+from vitral.training.checkpoint import PREFIX
+from vitral.training.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
+from vitral.training.recipe import Recipe
 from vitral.weights.load import is_published, load, told
 from vitral.weights.start import started
 

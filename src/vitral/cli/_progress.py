@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vitral.cli import say
-from vitral.train.fit import Evaluation
-from vitral.train.steps import RECENT, Step
+from vitral.training.fit import Evaluation
+from vitral.training.steps import RECENT, Step
 
 QUIET = 10.0  # seconds between plain lines
 

@@ -26,9 +26,9 @@ from vitral.report.positions import positions_figure
 from vitral.report.style import png
 from vitral.report.tokens import tokens_figure
 from vitral.store.classifier import Classifier
-from vitral.train.metrics import Predictions, interval
-from vitral.train.recipe import Recipe, preset
-from vitral.train.run import Run
+from vitral.training.metrics import Predictions, interval
+from vitral.training.recipe import Recipe, preset
+from vitral.training.run import Run
 from vitral.weights.load import is_published, told
 
 WORST = 7

@@ -11,7 +11,7 @@ from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
 from vitral.cli import say
 from vitral.cli._open import data_set
-from vitral.explain.measure import offers
+from vitral.explain.metric import offers
 from vitral.explain.scoring import Table, score
 from vitral.store.classifier import Classifier
 

@@ -18,8 +18,8 @@ from vitral.cli._progress import Progress
 from vitral.data.dataset import Dataset
 from vitral.report.contact import contact_figure
 from vitral.report.style import png
-from vitral.train.recipe import Recipe, preset
-from vitral.train.steps import Step
+from vitral.training.recipe import Recipe, preset
+from vitral.training.steps import Step
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.cli import say
 from vitral.cli._open import data_set, opened
 from vitral.data.fits import fitting
-from vitral.explain.subject import classes_of
-from vitral.train.checkpoint import fingerprint
-from vitral.train.metrics import interval, predict_split
+from vitral.explain.pixels import classes_of
+from vitral.training.checkpoint import fingerprint
+from vitral.training.metrics import interval, predict_split
 
 
 @dataclass(frozen=True)

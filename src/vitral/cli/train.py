@@ -32,14 +32,14 @@ from vitral.data.named import named
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
 from vitral.store.model import load, save_model
-from vitral.train.checkpoint import fingerprint, read_progress
-from vitral.train.cost import operations, width
-from vitral.train.expected import expected
-from vitral.train.fit import Evaluation, fit, origin
-from vitral.train.metrics import interval, predict_split
-from vitral.train.probe import probed
-from vitral.train.recipe import Recipe, preset
-from vitral.train.run import Run
+from vitral.training.checkpoint import fingerprint, read_progress
+from vitral.training.cost import operations, width
+from vitral.training.expected import expected
+from vitral.training.fit import Evaluation, fit, origin
+from vitral.training.metrics import interval, predict_split
+from vitral.training.probe import probed
+from vitral.training.recipe import Recipe, preset
+from vitral.training.run import Run
 from vitral.weights.load import is_published, told
 
 Pixels = UInt8[np.ndarray, "b y x 3"]

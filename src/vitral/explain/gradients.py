@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import WatchError
-from vitral.explain.seen import Layer, Seen
-from vitral.explain.subject import Target, check_unchanged, classes_to_explain, logits_of
-from vitral.explain.watch import TOLERANCE, watch
+from vitral.explain.target import Target, classes_to_explain
+from vitral.recording.forward import check_unchanged, logits_of
+from vitral.recording.intercept import TOLERANCE, watch
+from vitral.recording.layers import Layer, Seen
 
 
 def differentiable(images: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vitral.explain.maps import Maps
 from vitral.explain.methods.attention import times_uniform
-from vitral.explain.subject import pixels_of
-from vitral.explain.tokens import Grid
+from vitral.explain.pixels import pixels_of
+from vitral.recording.roles import Grid
 
 
 def one_map(

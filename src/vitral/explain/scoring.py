@@ -23,9 +23,10 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.data.fits import fitting
 from vitral.data.preprocess import normalise
-from vitral.explain.measure import Case, Scene, mean, offers
-from vitral.explain.subject import classes_of, logits_of, preprocessing_of
-from vitral.explain.tokens import Grid
+from vitral.explain.metric import Case, Scene, mean, offers
+from vitral.explain.pixels import classes_of, preprocessing_of
+from vitral.recording.forward import logits_of
+from vitral.recording.roles import Grid
 
 BATCH = 50  # images explained at a time
 RESAMPLED = 1_000  # bootstrap draws of an interval
@@ -186,7 +187,7 @@ def resolved(folder: str, asked: Sequence[Method], kind: str) -> dict[str, Any]:
     if twice := [name for name in named if named.count(name) > 1]:
         raise UsageError(f"Two of the {kind}s are called {twice[0]!r}: give each function a name of its own.")
     if kind == "metric" and (plain := [name for name, one in zip(named, found) if not hasattr(one, "needs")]):
-        raise UsageError(f"{plain[0]} does not say what it needs: mark it with @measure of vitral.explain.measure.")
+        raise UsageError(f"{plain[0]} does not say what it needs: mark it with @measure of vitral.explain.metric.")
     return dict(zip(named, found))
 
 

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.feature_maps import patches_of, tokens_and_maps
 from vitral.explain.maps import Maps
-from vitral.explain.measure import constant
+from vitral.explain.metric import constant
 from vitral.explain.metrics.deletion import FILL, STEPS
 from vitral.explain.one_map import class_name
-from vitral.explain.outlying import outlying
-from vitral.explain.subject import logits_of
-from vitral.explain.tokens import Grid
+from vitral.explain.outlier_tokens import outlying
+from vitral.recording.forward import logits_of
+from vitral.recording.roles import Grid
 
 SMALL = 64  # patches: on larger grids models are slow, so that there are fewer orders and steps
 ORDERS, FEWER_ORDERS = 100, 20  # random orders that a map's own is held against

@@ -28,10 +28,10 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.model import dress
-from vitral.train.metrics import interval, predict_split
-from vitral.train.optim import optimizers, schedule
-from vitral.train.recipe import Recipe
-from vitral.train.steps import Step, steps
+from vitral.training.metrics import interval, predict_split
+from vitral.training.optim import optimizers, schedule
+from vitral.training.recipe import Recipe
+from vitral.training.steps import Step, steps
 
 MARGIN = 0.10  # how far a bag of patches must stay below the ViT
 RATES = (0.5, 1.0, 2.0)  # the bag's learning rate, as multiples of the recipe's

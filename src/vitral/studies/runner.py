@@ -22,7 +22,7 @@ from vitral.studies.matching import check_matched
 from vitral.studies.study import Arm, Budget, Condition, Preset, Study
 from vitral.studies.task import FIRST, Task, kept, measured, perform, swept, training_of
 from vitral.studies.training import RECIPE, train
-from vitral.train.recipe import Recipe
+from vitral.training.recipe import Recipe
 
 TRIES = 2  # of a run whose process ended, killed or out of memory, perhaps with another's
 Stale = Literal["rerun", "refuse"]

@@ -32,10 +32,10 @@ from vitral.store.code import from_code, is_code
 from vitral.store.model import dress
 from vitral.studies.changes import changed
 from vitral.studies.code import fingerprint
-from vitral.train.metrics import predict_split
-from vitral.train.optim import optimizers, schedule
-from vitral.train.recipe import Recipe
-from vitral.train.steps import Step, steps
+from vitral.training.metrics import predict_split
+from vitral.training.optim import optimizers, schedule
+from vitral.training.recipe import Recipe
+from vitral.training.steps import Step, steps
 
 # Plain supervised training, the same for every arm: see docs/decisions/ for why not AdamW.
 RECIPE: dict[str, Any] = dict(batch_size=128, augment="none", warmup=0.1, weight_decay=0.1, precision="float32")

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import grid_of
+from vitral.explain.feature_maps import grid_of
 from vitral.explain.maps import Maps
-from vitral.explain.measure import averaged
+from vitral.explain.metric import averaged
 from vitral.explain.one_map import one_map
-from vitral.explain.subject import Target
-from vitral.explain.tokens import Grid
+from vitral.explain.target import Target
+from vitral.recording.roles import Grid
 
 
 def edges(

@@ -12,8 +12,8 @@ from vitral.explain.maps import Maps
 from vitral.explain.methods.attention import attention
 from vitral.explain.methods.grad_cam import grad_cam
 from vitral.explain.one_map import one_map
-from vitral.explain.subject import Target
-from vitral.explain.untrained import untrained_twin
+from vitral.explain.target import Target
+from vitral.explain.untrained_twin import untrained_twin
 
 
 def untrained(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None, *, seed: int = 0) -> Maps:

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.measure import check_masks, share_of
-from vitral.explain.outlying import outlying
-from vitral.explain.seen import Layer
-from vitral.explain.subject import answered
-from vitral.explain.watch import watch
+from vitral.explain.metric import check_masks, share_of
+from vitral.explain.outlier_tokens import outlying
+from vitral.recording.forward import answered
+from vitral.recording.intercept import watch
+from vitral.recording.layers import Layer
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.feature_maps import patches_of, tokens_and_maps
 
 
 @torch.no_grad()

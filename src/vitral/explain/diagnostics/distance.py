@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.subject import answered
-from vitral.explain.watch import watch
+from vitral.recording.forward import answered
+from vitral.recording.intercept import watch
 
 
 @torch.no_grad()

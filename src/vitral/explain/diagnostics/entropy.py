@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.seen import total
-from vitral.explain.subject import answered
-from vitral.explain.watch import watch
+from vitral.recording.forward import answered
+from vitral.recording.intercept import watch
+from vitral.recording.layers import total
 
 
 @torch.no_grad()

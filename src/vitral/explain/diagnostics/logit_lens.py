@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.reading import Tail
+from vitral.explain.readout import Tail
 
 TOGETHER = 512  # tokens whose answers are computed at a time
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
-from vitral.explain.outlying import outlying
+from vitral.explain.feature_maps import patches_of, tokens_and_maps
+from vitral.explain.outlier_tokens import outlying
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def outliers(
 ) -> tuple[list[Float[np.ndarray, "b gy gx"]], Float[np.ndarray, " l"]]:
     """Norms of the patches where they enter each block and leave the last, and the share of outliers at each place.
 
-    What an outlier is says `explain.outlying`. Raises `WatchError` if nothing is seen.
+    What an outlier is says `explain.outlier_tokens`. Raises `WatchError` if nothing is seen.
     """
     with evaluating(model):
         _, places, seen = tokens_and_maps(model, images)

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
-from vitral.explain.subject import pick
+from vitral.explain.feature_maps import patches_of, tokens_and_maps
+from vitral.recording.indices import pick
 
 
 @torch.no_grad()

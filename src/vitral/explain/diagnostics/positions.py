@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import WatchError
-from vitral.explain.features import tokens_and_maps
+from vitral.explain.feature_maps import tokens_and_maps
 
 
 @torch.no_grad()

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.feature_maps import patches_of, tokens_and_maps
 from vitral.explain.gradients import differentiable
-from vitral.explain.places import check_patch
+from vitral.recording.indices import check_patch
 
 
 def receptive_field(

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
-from vitral.explain.places import check_patch, chosen, is_pair, is_whole
-from vitral.explain.reading import asked, named_reader, readers_of
-from vitral.explain.seen import Layer, Seen, total
-from vitral.explain.subject import Target, answered, check_unchanged, pixels_of
-from vitral.explain.tokens import MOST_PREFIX_TOKENS, Grid, Tokens
-from vitral.explain.watch import TOLERANCE, Rows, watch
-from vitral.explain.windows import Windows
+from vitral.explain.pixels import pixels_of
+from vitral.explain.readout import asked, named_reader, readers_of
+from vitral.explain.target import Target
+from vitral.recording.forward import answered, check_unchanged
+from vitral.recording.indices import check_patch, chosen, is_pair, is_whole
+from vitral.recording.intercept import TOLERANCE, Rows, watch
+from vitral.recording.layers import Layer, Seen, total
+from vitral.recording.roles import MOST_PREFIX_TOKENS, Grid, Tokens
+from vitral.recording.windows import Windows
 
 Query = int | Grid | None
 
@@ -41,7 +43,7 @@ def attention(
 
     `images` are as the model takes them; `target` is ignored, since attention knows no class. `query` is the row and
     column of a patch, or a token's index, 0 being the first; by default it is what the answer is read from, as found by
-    `explain.reading`: CLS, the mean of the patches or of all tokens, or the query of an attention pool. Attention
+    `explain.readout`: CLS, the mean of the patches or of all tokens, or the query of an attention pool. Attention
     within windows is put where the windows stand. Where layers have different grids or heads, `layers` must choose some
     that are alike; by default the last ones are taken.
 

@@ -17,9 +17,9 @@ from vitral.base.modes import evaluating
 from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import readers_of, tokens_read
-from vitral.explain.seen import total
-from vitral.explain.subject import Target
+from vitral.explain.readout import readers_of, tokens_read
+from vitral.explain.target import Target
+from vitral.recording.layers import total
 
 
 def attention_gradient(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:

@@ -17,15 +17,15 @@ from vitral.explain.gradients import watched_with_gradients, weights_and_gradien
 from vitral.explain.maps import Maps
 from vitral.explain.methods.rollout import first_row, same_tokens, through
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import readers_of, tokens_read
-from vitral.explain.seen import total
-from vitral.explain.subject import Target
+from vitral.explain.readout import readers_of, tokens_read
+from vitral.explain.target import Target
+from vitral.recording.layers import total
 
 
 def chefer(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:
     """Each patch's relevance to a class's logit, as multiples of uniform. `target` is by default the model's answer.
 
-    It starts from what the answer is read from (`explain.reading`): CLS, or the mean of the patches. Raises
+    It starts from what the answer is read from (`explain.readout`): CLS, or the mean of the patches. Raises
     `UsageError` for a class that does not exist, or for layers that do not hold the same tokens; `WatchError` if
     nothing is seen or verified, or no gradient reaches the attention.
     """

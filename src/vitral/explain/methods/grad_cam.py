@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from vitral.base.errors import WatchError
 from vitral.base.modes import evaluating
-from vitral.explain.features import patches_of, tokens_and_maps
+from vitral.explain.feature_maps import patches_of, tokens_and_maps
 from vitral.explain.gradients import differentiable, recording
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.subject import Target, classes_to_explain, logits_of
+from vitral.explain.target import Target, classes_to_explain
+from vitral.recording.forward import logits_of
 
 
 def grad_cam(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.explain.features import grid_of
+from vitral.explain.feature_maps import grid_of
 from vitral.explain.maps import Maps
 from vitral.explain.methods.input_gradient import per_patch, slope
 from vitral.explain.one_map import one_map
-from vitral.explain.subject import Target, classes_to_explain, logits_of
-from vitral.explain.tokens import Grid
+from vitral.explain.target import Target, classes_to_explain
+from vitral.recording.forward import logits_of
+from vitral.recording.roles import Grid
 
 
 def integrated_gradients(

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.features import grid_of
+from vitral.explain.feature_maps import grid_of
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.subject import Target, classes_to_explain, logits_of, score_of
-from vitral.explain.tokens import Grid
+from vitral.explain.target import Target, classes_to_explain, score_of
+from vitral.recording.forward import logits_of
+from vitral.recording.roles import Grid
 
 BATCH = 256  # images a forward pass
 

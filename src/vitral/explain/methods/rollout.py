@@ -17,10 +17,11 @@ from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.explain.maps import Maps
 from vitral.explain.one_map import one_map
-from vitral.explain.reading import readers_of, tokens_read
-from vitral.explain.seen import Layer, Seen, total
-from vitral.explain.subject import Target, answered, check_unchanged
-from vitral.explain.watch import TOLERANCE, watch
+from vitral.explain.readout import readers_of, tokens_read
+from vitral.explain.target import Target
+from vitral.recording.forward import answered, check_unchanged
+from vitral.recording.intercept import TOLERANCE, watch
+from vitral.recording.layers import Layer, Seen, total
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def rollout(
     """The share of each patch in what CLS ends with, as multiples of uniform.
 
     `stays` is the assumed share of the residual path, in 0 to 1; `first` the first layer that counts. It starts from
-    what the answer is read from (`explain.reading`): CLS, the mean of the patches, or a pool's row. `target` is
+    what the answer is read from (`explain.readout`): CLS, the mean of the patches, or a pool's row. `target` is
     ignored.
 
     Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches), `WatchError` if nothing is

@@ -7,7 +7,7 @@ Axes:  b images   gy gx rows, columns of patches   g patches
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vitral.explain.measure import Case, belongs, flat, measure
+from vitral.explain.metric import Case, belongs, flat, measure
 
 
 @measure(better="higher", needs="masks")

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitral.explain.measure import Case, measure, rank_correlation
-from vitral.explain.subject import logits_of
+from vitral.explain.metric import Case, measure, rank_correlation
+from vitral.recording.forward import logits_of
 
 
 @measure(better="higher")

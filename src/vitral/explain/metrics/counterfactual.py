@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 
 from vitral.data.synthetic.cued import remarked
-from vitral.explain.measure import Case, measure
-from vitral.explain.objects import share_on_objects
-from vitral.explain.subject import logits_of
+from vitral.explain.metric import Case, measure
+from vitral.explain.object_masks import share_on_objects
+from vitral.recording.forward import logits_of
 
 
 @measure(better="higher", needs="scene")

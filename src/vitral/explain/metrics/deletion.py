@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vitral.explain.measure import Case, constant, flat, measure, probabilities_of
+from vitral.explain.metric import Case, constant, flat, measure, probabilities_of
 
 STEPS = 36  # at most; larger grids are covered several patches a step
 FILL = 0.0  # as the model takes it: the mean colour

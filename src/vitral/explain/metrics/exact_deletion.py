@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vitral.data.synthetic.cued import without
-from vitral.explain.measure import Case, measure, probabilities_of
-from vitral.explain.objects import height_on_objects
+from vitral.explain.metric import Case, measure, probabilities_of
+from vitral.explain.object_masks import height_on_objects
 
 
 @measure(better="higher", needs="scene")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from kornia.filters import gaussian_blur2d
 
-from vitral.explain.measure import Case, measure
+from vitral.explain.metric import Case, measure
 from vitral.explain.metrics.deletion import area
 
 BLUR = 1 / 8  # of the image's shorter side: the deviation of the blur that hides what is not yet shown

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from vitral.explain.measure import Case, constant, measure
+from vitral.explain.metric import Case, constant, measure
 
 
 def of_all(sums: Float[np.ndarray, "b 4"]) -> float:

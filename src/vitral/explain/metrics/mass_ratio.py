@@ -7,7 +7,7 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.measure import Case, flat, measure, share_of
+from vitral.explain.metric import Case, flat, measure, share_of
 
 
 @measure(better="higher", needs="masks")

@@ -6,7 +6,7 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.measure import Case, belongs, constant, flat, measure
+from vitral.explain.metric import Case, belongs, constant, flat, measure
 
 
 @measure(better="higher", needs="masks")

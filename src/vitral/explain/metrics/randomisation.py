@@ -7,8 +7,8 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.measure import Case, measure, rank_correlation
-from vitral.explain.untrained import untrained_twin
+from vitral.explain.metric import Case, measure, rank_correlation
+from vitral.explain.untrained_twin import untrained_twin
 
 
 @measure(better="lower")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitral.explain.measure import Case, measure, rank_correlation
+from vitral.explain.metric import Case, measure, rank_correlation
 
 NOISE = 0.05  # deviation, as a fraction of the images' own
 DRAWS = 3

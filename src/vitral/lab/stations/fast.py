@@ -122,7 +122,7 @@ def graft(model: Any, answer: Any) -> nn.Module:
 
 @torch.no_grad()
 def applied(answer: Any) -> dict[str, Pair]:
-    from vitral.explain.watch import watch
+    from vitral.recording.intercept import watch
 
     model, images = drawn_model()
     attention: Any = model.blocks[-1].attn

@@ -114,7 +114,7 @@ def shares(maps: Any) -> Tensor:
 
 def applied(answer: Any) -> dict[str, Pair]:
     from vitral import explain
-    from vitral.explain.watch import watch
+    from vitral.recording.intercept import watch
 
     model, images = drawn_model()
     with torch.no_grad(), watch(model, rows="all") as seen:

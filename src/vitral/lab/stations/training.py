@@ -14,7 +14,7 @@ from vitral.lab.inspection import Inspection
 from vitral.lab.solutions import training as solution
 from vitral.lab.station import Law, Pair, Prediction, Station
 from vitral.nn.vit import VisionTransformer
-from vitral.train.optim import is_weight_matrix, schedule
+from vitral.training.optim import is_weight_matrix, schedule
 
 Maker = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 RATE = 0.5

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from vitral.base.lookup import names
-from vitral.explain.measure import Case, measure
-from vitral.explain.objects import height_on_objects
+from vitral.explain.metric import Case, measure
+from vitral.explain.object_masks import height_on_objects
 from vitral.explain.scoring import score
 from vitral.report.studies import Row, dots_figure
 from vitral.studies.arms import CLS

@@ -17,8 +17,8 @@ from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.attention_mass import attention_mass
 from vitral.explain.diagnostics.probe import answers, features, probe
-from vitral.explain.edits import Edit, Weights, of_layers, shared_out
-from vitral.explain.watch import watch
+from vitral.recording.edits import Edit, Weights, of_layers, shared_out
+from vitral.recording.intercept import watch
 from vitral.report.beside import beside_figure
 from vitral.studies.arms import CLS, SAMPLES, SHAPES
 from vitral.studies.drawing import points

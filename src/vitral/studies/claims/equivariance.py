@@ -31,7 +31,7 @@ from vitral.studies.drawing import contrasted, curves
 from vitral.studies.rules import Beyond, Exactly, Within
 from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
 from vitral.studies.training import Trained
-from vitral.train.metrics import predict_split
+from vitral.training.metrics import predict_split
 
 PATCH = 8  # pixels: also the ResNet's strides together
 AROUND, WHOLE = tuple(range(2 * PATCH + 1)), tuple(range(PATCH + 1))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.distance import distance
 from vitral.explain.gradients import differentiable
-from vitral.explain.untrained import untrained_twin
+from vitral.explain.untrained_twin import untrained_twin
 from vitral.studies.arms import DWCONV3, RESNET, SAMPLES, SHAPES, VIT, untrained
 from vitral.studies.drawing import curves
 from vitral.studies.rules import Beyond, Exactly

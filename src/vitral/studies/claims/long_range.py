@@ -32,7 +32,7 @@ from vitral.studies.rules import Beyond, Exactly
 from vitral.studies.settled import SettledPool3
 from vitral.studies.study import Arm, Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
 from vitral.studies.training import Trained, first
-from vitral.train.metrics import predict_split
+from vitral.training.metrics import predict_split
 
 PATCH, SIDE = 4, 5  # pixels of a patch, patches along a side
 PAIRS = f"pairs:size={SIDE * PATCH},n=40000,patch={PATCH},noise=0.05"

@@ -33,7 +33,7 @@ from vitral.studies.rules import Beyond
 from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
 from vitral.studies.training import Trained, data_of, first, model_of
 from vitral.studies.wide_start import WideStart
-from vitral.train.metrics import predict_split
+from vitral.training.metrics import predict_split
 
 SMALL_BATCH = dict(batch_size=32)  # a table that starts near zero moves by the step, so there must be many
 TABLE = named(VIT, "learned", SMALL_BATCH, position=LearnedPosition)

@@ -18,9 +18,9 @@ from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.studies.loops.minimised import minimised
 from vitral.studies.training import Batches, Training
-from vitral.train.optim import optimizers, schedule
-from vitral.train.recipe import Recipe
-from vitral.train.steps import Step, steps
+from vitral.training.optim import optimizers, schedule
+from vitral.training.recipe import Recipe
+from vitral.training.steps import Step, steps
 
 SHARE = 0.25  # of the samples, that the teacher is trained on
 TEACHER, WIDTH, RATE = "resnet_nano_48", 16, 8e-3

@@ -19,9 +19,9 @@ from vitral.nn.vit import VisionTransformer
 from vitral.store.classifier import Classifier
 from vitral.studies.loops.minimised import minimised
 from vitral.studies.training import Batches, Training
-from vitral.train.optim import optimizers, schedule
-from vitral.train.recipe import Recipe
-from vitral.train.steps import Step, steps
+from vitral.training.optim import optimizers, schedule
+from vitral.training.recipe import Recipe
+from vitral.training.steps import Step, steps
 
 SHARE = 1 / 3  # of the samples, from whose pixels alone the model learns
 HIDDEN = 0.5  # of the patches

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
-from vitral.train.optim import schedule, set_lr
-from vitral.train.recipe import Recipe
-from vitral.train.steps import Step
+from vitral.training.optim import schedule, set_lr
+from vitral.training.recipe import Recipe
+from vitral.training.steps import Step
 
 
 def minimised(

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.calls import (
+from vitral.recording.calls import (
     PRODUCT,
     RESHAPED,
     SOFTMAX,
@@ -42,12 +42,12 @@ from vitral.explain.calls import (
     from_softmax,
     relative,
 )
-from vitral.explain.edits import Edit, check_edit
-from vitral.explain.places import is_whole
-from vitral.explain.seen import Layer, Seen, chunked
-from vitral.explain.stream import Stream
-from vitral.explain.tokens import MOST_PREFIX_TOKENS, Grid, Tokens, tokens_of
-from vitral.explain.windows import Trail, Windows
+from vitral.recording.edits import Edit, check_edit
+from vitral.recording.indices import is_whole
+from vitral.recording.layers import Layer, Seen, chunked
+from vitral.recording.roles import MOST_PREFIX_TOKENS, Grid, Tokens, tokens_of
+from vitral.recording.stream import Stream
+from vitral.recording.windows import Trail, Windows
 
 Rows = Literal["prefix", "all"] | Sequence[int]
 
@@ -120,9 +120,9 @@ class watch(TorchFunctionMode):
 
     `rows`: `"prefix"` computes the rows of CLS and the other tokens before the patches as they pass; a list of token
     indices computes those; `"all"` keeps q and k (2·layers·B·N·D values), so that rows can be chosen afterwards.
-    `num_prefix_tokens` is the model's own, or deduced (see `explain.tokens`), unless given. `stream=True` also keeps
+    `num_prefix_tokens` is the model's own, or deduced (see `recording.roles`), unless given. `stream=True` also keeps
     what enters each block and what leaves the last; `"blocks"` finds the blocks and keeps nothing. `edit` changes the
-    weights before they meet the values (see `explain.edits`); the rows seen are then the changed ones.
+    weights before they meet the values (see `recording.edits`); the rows seen are then the changed ones.
 
     Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from vitral.base.modes import evaluating
 from vitral.explain.maps import check_image, checked, same_everywhere, saved
 from vitral.explain.methods.attention import read, times_uniform
-from vitral.explain.places import check_patch, chosen
-from vitral.explain.subject import answered, check_unchanged, pixels_of
-from vitral.explain.tokens import Grid
-from vitral.explain.watch import TOLERANCE, watch
+from vitral.explain.pixels import pixels_of
+from vitral.recording.forward import answered, check_unchanged
+from vitral.recording.indices import check_patch, chosen
+from vitral.recording.intercept import TOLERANCE, watch
+from vitral.recording.roles import Grid
 from vitral.report.maps import queries_figure
 from vitral.report.style import png
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
-from vitral.train.optim import set_lr
+from vitral.training.optim import set_lr
 
 RECENT = 50  # steps that rates and running means are taken over
 

@@ -10,8 +10,9 @@ from tiny import tiny_vit
 from vitral import explain
 from vitral.base.errors import ModelError, ShapeError, UsageError
 from vitral.base.lookup import names
-from vitral.explain.measure import share_of
-from vitral.explain.subject import answer_of, answered, logits_of, pixels_of
+from vitral.explain.metric import share_of
+from vitral.explain.pixels import pixels_of
+from vitral.recording.forward import answer_of, answered, logits_of
 
 METHODS = sorted(names("explain.methods"))
 
@@ -90,7 +91,7 @@ class Raises(nn.Module):
 @pytest.mark.parametrize("method", ["attention", "chefer", "occlusion"])
 def test_what_a_model_raises_is_said_with_its_place(method, error, images):
     line = Raises.forward.__code__.co_firstlineno + 2
-    where = rf"in .*test_subject\.py, line {line}, for images of shape \([12], 3, 8, 18\)"
+    where = rf"in .*test_forward\.py, line {line}, for images of shape \([12], 3, 8, 18\)"
     with pytest.raises(ModelError, match=f"Raises raised {type(error).__name__} {where}") as caught:
         getattr(explain, method)(Raises(error), images)
     assert str(caught.value).endswith(f": {error}" if str(error) else "18)")

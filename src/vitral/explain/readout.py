@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
-from vitral.explain.calls import relative
-from vitral.explain.seen import Layer, Seen
-from vitral.explain.stream import first_tensor
-from vitral.explain.subject import answered, check_images
-from vitral.explain.watch import EAGER, TOLERANCE, watch
+from vitral.recording.calls import relative
+from vitral.recording.forward import answered, check_images
+from vitral.recording.intercept import EAGER, TOLERANCE, watch
+from vitral.recording.layers import Layer, Seen
+from vitral.recording.stream import first_tensor
 
 
 class Tail:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from vitral.data.dataset import Split
 from vitral.data.synthetic.cued import objects_of
-from vitral.explain.measure import constant, share_of
+from vitral.explain.metric import constant, share_of
 
 
 def covered(split: Split, grid: tuple[int, int]) -> Float[np.ndarray, "b k gy gx"]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitral.explain.outlying import outlying
+from vitral.explain.outlier_tokens import outlying
 
 SIZES = (16, 36, 64, 196)
 

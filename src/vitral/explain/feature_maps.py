@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError, UsageError, WatchError
-from vitral.explain.places import is_pair
-from vitral.explain.seen import Seen
-from vitral.explain.stream import first_tensor
-from vitral.explain.subject import answered, check_images
-from vitral.explain.tokens import Grid
-from vitral.explain.watch import NothingSeen, watch
+from vitral.recording.forward import answered, check_images
+from vitral.recording.indices import is_pair
+from vitral.recording.intercept import NothingSeen, watch
+from vitral.recording.layers import Seen
+from vitral.recording.roles import Grid
+from vitral.recording.stream import first_tensor
 
 Place = tuple[str, Tensor, Grid, int]  # its name, the tensor, its grid, and its number of tokens before the patches
 

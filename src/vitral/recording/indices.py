@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from vitral.base.errors import UsageError
-from vitral.explain.subject import pick
-from vitral.explain.tokens import Grid
+from vitral.recording.roles import Grid
 
 
 def is_whole(value: object) -> bool:
@@ -41,3 +40,15 @@ def chosen(asked: Sequence[int] | None, count: int, what: str) -> list[int]:
     if not listed or not all(map(is_whole, asked)):
         raise UsageError(f"{what}s={asked!r} is no list of numbers, as in {what}s=[0].")
     return pick([int(index) for index in asked], count, what)
+
+
+def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
+    """The indices asked for, or all; negative ones count from the end."""
+    wanted = range(count) if chosen is None else chosen
+    if not isinstance(wanted, Sequence | range) or not all(isinstance(index, int) for index in wanted):
+        raise UsageError(f"{what}s={chosen!r} is no list of numbers, as in {what}s=[0].")
+    if not len(wanted):
+        raise UsageError(f"No {what} was chosen: the model has {count}, 0 to {count - 1}.")
+    if wrong := [index for index in wanted if not -count <= index < count]:
+        raise UsageError(f"There is no {what} {', '.join(map(str, wrong))}: the model has {count}, 0 to {count - 1}.")
+    return [index % count for index in wanted]

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.base.errors import UsageError
-from vitral.explain.calls import Call, Queries
-from vitral.explain.tokens import Tokens
-from vitral.explain.windows import Windows
+from vitral.recording.calls import Call, Queries
+from vitral.recording.roles import Tokens
+from vitral.recording.windows import Windows
 
 CHUNK = 2**20  # weights that are formed at a time: 4 MB in single precision, and as much again for each step to them
 

@@ -22,12 +22,12 @@ from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
 from vitral.store.code import in_line
 from vitral.store.model import save_model
-from vitral.train.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
-from vitral.train.metrics import predict_split
-from vitral.train.optim import optimizers, schedule
-from vitral.train.recipe import Recipe
-from vitral.train.run import Run
-from vitral.train.steps import RECENT, Step, steps
+from vitral.training.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
+from vitral.training.metrics import predict_split
+from vitral.training.optim import optimizers, schedule
+from vitral.training.recipe import Recipe
+from vitral.training.run import Run
+from vitral.training.steps import RECENT, Step, steps
 
 EVALUATIONS = 8  # at least so many a run, and one each epoch
 MACHINE = ("command", "time", "versions", "machine")  # of this run, not of a model it started from

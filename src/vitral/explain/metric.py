@@ -168,7 +168,7 @@ def rank_correlation(one: Float[np.ndarray, "b gy gx"], other: Float[np.ndarray,
 @torch.no_grad()
 def probabilities_of(model: nn.Module, images: Tensor, classes: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
     """The probability of each image's class."""
-    from vitral.explain.subject import logits_of
+    from vitral.recording.forward import logits_of
 
     logits = logits_of(model, images)
     chosen = torch.as_tensor(classes, device=logits.device)[:, None]

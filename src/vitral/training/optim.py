@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitral.train.recipe import Recipe
+from vitral.training.recipe import Recipe
 
 MUON_TO_ADAMW = 10.0  # ratio of the two learning rates; settled by the trials in benchmarks/
 

@@ -9,7 +9,7 @@ from peers import shaken, timm
 from tiny import redraw, tiny_vit
 from vitral import explain, watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.reading import Tail, tokens_read
+from vitral.explain.readout import Tail, tokens_read
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.pool import FirstTwo, MeanPool
 

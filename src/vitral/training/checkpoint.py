@@ -16,7 +16,7 @@ from torch import nn
 from vitral.base.errors import StoreError
 from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
-from vitral.train.steps import Step
+from vitral.training.steps import Step
 
 PREFIX = "step-"
 STATE, WEIGHTS, OPTIMIZERS = "state.json", "weights.safetensors", "optimizers.pt"

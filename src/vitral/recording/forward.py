@@ -1,26 +1,21 @@
-"""What every method asks of a model: its answers, the class to explain, the grid, the pixels it saw.
+"""Run a model on images and find its output; translate what its own code raises into a sentence.
 
-Axes:  b images   k classes   c channels   y x pixels
+Axes:  b images   c channels   y x pixels
 """
 
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
-from vitral.base.preprocessing import Preprocessing
-from vitral.explain.calls import relative
-from vitral.store.classifier import numbered
+from vitral.recording.calls import relative
 
-Target = int | Sequence[int] | None
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])  # whose lines are not the model's own
 SIZES = re.compile("size|shape|dimension|channel|height|width|resolution|divi|mat1", re.IGNORECASE)
 
@@ -127,6 +122,15 @@ def place_of(error: Exception) -> str:
     return f" in {frames[-1].filename}, line {frames[-1].lineno}," if frames else ""
 
 
+def check_unchanged(watched: Tensor, plain: Tensor, tolerance: float) -> None:
+    """Raise `WatchError` if watching changed what the model gives."""
+    if not (difference := relative(watched, plain)) <= tolerance:
+        raise WatchError(
+            f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
+            "so no map is given."
+        )
+
+
 def logits_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
     """The model's answers. Raises what `run` raises, and `UsageError` if they score no classes."""
     result = run(model, images)
@@ -144,85 +148,3 @@ def headless(model: nn.Module) -> bool:
     """Whether a model says of itself that it has no classes."""
     config = getattr(model, "config", None)
     return getattr(model, "num_classes", config.get("num_classes") if isinstance(config, dict) else None) == 0
-
-
-def classes_to_explain(logits: Float[Tensor, "b k"], target: Target) -> Int[Tensor, " b"]:
-    """For each image the class asked for, or the one the model gives. Raises `UsageError` if it does not exist."""
-    count, classes = logits.shape
-    if target is None:
-        return logits.argmax(dim=1)
-    try:
-        asked = torch.as_tensor(target, device=logits.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"target={target!r} is no class: give its number, or one for each image.") from error
-    if (
-        (asked.numel() and asked.is_floating_point())
-        or asked.is_complex()
-        or asked.dtype == torch.bool
-        or asked.ndim > 1
-    ):
-        raise UsageError(f"target={target!r} is no class: give its number, or one for each image.")
-    asked = asked.long().expand(count) if asked.ndim == 0 else asked.long()
-    if len(asked) != count:
-        raise UsageError(f"target names {len(asked)} classes for {count} images: give one for each, or one for all.")
-    if wrong := [int(index) for index in asked if not 0 <= index < classes]:
-        raise UsageError(f"There is no class {wrong[0]}: the model has {classes}, 0 to {classes - 1}.")
-    return asked
-
-
-def score_of(logits: Float[Tensor, "b k"], target: Target) -> Float[Tensor, " b"]:
-    """The logit of the class to explain, one for each image."""
-    return logits.gather(1, classes_to_explain(logits, target)[:, None])[:, 0]
-
-
-def check_unchanged(watched: Tensor, plain: Tensor, tolerance: float) -> None:
-    """Raise `WatchError` if watching changed what the model gives."""
-    if not (difference := relative(watched, plain)) <= tolerance:
-        raise WatchError(
-            f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
-            "so no map is given."
-        )
-
-
-def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
-    """The indices asked for, or all; negative ones count from the end."""
-    wanted = range(count) if chosen is None else chosen
-    if not isinstance(wanted, Sequence | range) or not all(isinstance(index, int) for index in wanted):
-        raise UsageError(f"{what}s={chosen!r} is no list of numbers, as in {what}s=[0].")
-    if not len(wanted):
-        raise UsageError(f"No {what} was chosen: the model has {count}, 0 to {count - 1}.")
-    if wrong := [index for index in wanted if not -count <= index < count]:
-        raise UsageError(f"There is no {what} {', '.join(map(str, wrong))}: the model has {count}, 0 to {count - 1}.")
-    return [index % count for index in wanted]
-
-
-def preprocessing_of(model: nn.Module) -> Preprocessing | None:
-    """What a model says of how it takes images; None if it does not say, or calls something else by that name."""
-    said = getattr(model, "preprocessing", None)
-    return said if isinstance(said, Preprocessing) else None
-
-
-def classes_of(model: nn.Module) -> tuple[str, ...] | None:
-    """What a model calls its classes; None if nobody has named them."""
-    said = getattr(model, "classes", None)
-    if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
-        return None
-    return None if list(said) == numbered(len(said)) else tuple(said)
-
-
-@torch.no_grad()
-def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.ndarray, "b y x 3"]:
-    """The pixels that the model saw, back in 0..255; without a `preprocessing`, from least to largest."""
-    if (preprocessing := preprocessing_of(model)) is None:
-        least = images.min()
-        span = (images.max() - least).clamp_min(1e-12)
-        pixels = (images - least).div_(span)
-    else:
-        mean, std = (
-            torch.tensor(value, device=images.device)[:, None, None]
-            for value in (preprocessing.mean, preprocessing.std)
-        )
-        pixels = (images * std).add_(mean)
-    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]  # of other channels the first are drawn
-    pixels = pixels.mul_(255).round_().clamp_(0, 255).to(torch.uint8)  # in place: images may be large
-    return rearrange(pixels.expand(-1, 3, -1, -1), "b c y x -> b y x c").cpu().numpy()

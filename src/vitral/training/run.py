@@ -17,7 +17,7 @@ from typing import Any
 from vitral.base.config import read_settings, to_yaml
 from vitral.base.errors import StoreError
 from vitral.base.files import write_file, writing
-from vitral.train.recipe import Recipe
+from vitral.training.recipe import Recipe
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 

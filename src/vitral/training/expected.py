@@ -15,7 +15,7 @@ FEW = 300  # images a class, from which nothing is said: three times what was me
 @cache
 def measured() -> dict[str, dict[int, float]]:
     """Arm -> images a class -> test accuracy."""
-    said = json.loads(files("vitral.train").joinpath("small.json").read_text(encoding="utf-8"))
+    said = json.loads(files("vitral.training").joinpath("small.json").read_text(encoding="utf-8"))
     return {arm: {int(count): accuracy for count, accuracy in found.items()} for arm, found in said.items()}
 
 
