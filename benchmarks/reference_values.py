@@ -1,4 +1,4 @@
-"""Maps of every explanation method and logits of every zoo model, saved by one version of the code, compared with another.
+"""Maps of every explanation method, logits of every zoo model: saved by one version of the code, held against another.
 
     python -m benchmarks.reference_values save FOLDER      under either version: PYTHONPATH chooses it
     python -m benchmarks.reference_values compare BEFORE AFTER
