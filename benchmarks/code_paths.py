@@ -158,7 +158,7 @@ def modules(folder: Path) -> dict[str, Any]:
 MEASURES = {
     "vitral train --data shapes": train,
     "vitral explain RUN IMAGE": explain,
-    "vitral.load(timm's file)": load_timm,
+    "vitral.load(timm file)": load_timm,
     "forward passes": passes,
     "modules of explain": modules,
 }
