@@ -185,7 +185,7 @@ def create(name: str, **overrides: Any) -> Model:
     >>> from vitral import create
     >>> model = create("vit_tiny_patch16_224", num_classes=10, img_size=(32, 64))
     >>> model.grid, sum(parameter.numel() for parameter in model.parameters())
-    ((2, 4), 5489290)
+    ((2, 4), 5490250)
 
     Raises `UnknownName` with the nearest name, `ConfigError` for sizes that do not fit together.
     """

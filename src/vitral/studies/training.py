@@ -48,7 +48,7 @@ OWN_SIZE = Preprocessing(size=(48, 48))  # to which a reader's own images are cu
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that decides a trained model. `settings` and `recipe` hold plain values: parts as `record_part` gives them."""
+    """Everything that decides a trained model. `settings` and `recipe` hold plain values, parts as configs do."""
 
     model: str
     settings: Mapping[str, Any]

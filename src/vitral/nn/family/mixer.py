@@ -14,7 +14,6 @@ from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention, Heads
 from vitral.nn.family.window import ShiftedWindows
 
-
 Padding = Literal["zeros", "circular"]
 
 
@@ -53,8 +52,9 @@ class MapMixing(nn.Module):
     def set_grid(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
         if num_prefix_tokens:
             raise ConfigError(
-                f"{type(self).__name__} mixes patches on their grid, in which the {num_prefix_tokens} tokens before "
-                "them have no place: create the model with tokens={} and a pool of patches, such as MeanPool."
+                f"{type(self).__name__} mixes patches on their grid, which has no place for other tokens "
+                f"(num_prefix_tokens={num_prefix_tokens}): create the model with tokens={{}} and a pool of patches, "
+                "such as MeanPool."
             )
         self.grid = grid
 

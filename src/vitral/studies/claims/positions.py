@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from vitral.data.dataset import Dataset
-from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.family.position import NoPosition, SinCosPosition
 from vitral.nn.family.resample import resample_positions
+from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.report.positions import similarity
@@ -93,7 +93,7 @@ def structure(trained: Trained) -> Measures:
 
 
 def enlarged(trained: Trained, data: Dataset) -> Classifier:
-    """The trained model for the larger images: the same patches, more of them, its positions resample_positions in between."""
+    """The trained model for the larger images: the same patches, more of them, its positions resampled in between."""
     own, size = trained.training, data.preprocessing.size
     model = model_of(own.model, own.settings, len(data.classes), size)
     weights = dict(trained.model.state_dict())
@@ -180,7 +180,7 @@ positions = Study(
             Beyond(0.02),
         ),
         Hypothesis(
-            "On larger images rotary positions lose less than learned ones that are resample_positions, by over two points.",
+            "On larger images rotary positions lose less than learned ones that are resampled, by over two points.",
             '(accuracy["learned", "plain"] - larger["learned", "plain"])'
             ' - (accuracy["rotary", "plain"] - larger["rotary", "plain"])',
             Beyond(0.02),
