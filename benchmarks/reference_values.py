@@ -3,8 +3,9 @@
     python -m benchmarks.reference_values save FOLDER      under either version: PYTHONPATH chooses it
     python -m benchmarks.reference_values compare BEFORE AFTER
 
-Only names of the public contract are used, so that the same file runs under both versions. `compare` exits with 1 if a
-map differs by more than `TOLERANCE` of the larger of 1 and its largest value, or a logit by one bit.
+Only names of the public contract are used, but for the controls, so that the same file runs under both versions.
+`compare` exits with 1 if a map differs by more than `TOLERANCE` of the larger of 1 and its largest value, or a logit by
+one bit.
 
 Axes:  b images   l layers   h heads   gy gx rows, columns of patches
 """
@@ -139,8 +140,7 @@ def explanation(name: str) -> Callable[[nn.Module, Tensor], Any]:
     function = getattr(import_module(f"vitral.explain.controls.{name}"), name)
     if next(iter(inspect.signature(function).parameters)) == "model":
         return function
-    explainer: Callable[..., Any] = import_module("vitral.explain.entry").explainer
-    return explainer(function)
+    return import_module("vitral.explain.entry").explainer(function)
 
 
 def maps() -> Iterator[tuple[str, np.ndarray | str]]:
