@@ -178,7 +178,8 @@ def scored() -> str:
     timed = record["timed"]
     words = (
         f"Three models of `vitral train --data cued --seed S` (test accuracy {judged}, "
-        f"n = {record['runs'][0]['n']:,}), each with {record['images']} images that it classifies correctly. A cell is the mean over the models, ± half "
+        f"n = {record['runs'][0]['n']:,}), each with {record['images']} images that it classifies correctly. "
+        "A cell is the mean over the models, ± half "
         "its 95 % interval over them (Student's t, n = 3). Controls are in *italics*. † marks a method that did not "
         f"beat every control in every model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} of "
         f"these metrics ({', '.join(timed['metrics'])}) on {record['images']} images take {timed['seconds']:.0f} s on "
@@ -212,8 +213,8 @@ def cost() -> str:
         f"Forming the weights alone, which no exact rollout avoids, takes "
         f"{seconds['forming the weights alone']:.1f} s. Rollout keeps q and k of all layers "
         f"({mebi['q_and_k']:.0f} MiB) and one chunk of weights ({mebi['chunk']:.0f} MiB). The peak memory of the "
-        f"process is {mebi['extra']:.0f} MiB above that of a plain forward with glibc's default allocator, which counts the "
-        f"holes it keeps, and {paged:.0f} MiB above it where every tensor has its own pages."
+        f"process is {mebi['extra']:.0f} MiB above that of a plain forward with glibc's default allocator, which "
+        f"counts the holes it keeps, and {paged:.0f} MiB above it where every tensor has its own pages."
     )
     return "\n\n".join(["\n".join(lines), watched, rolled])
 
