@@ -27,14 +27,17 @@ def numbers() -> str:
 def section(title: str, note: str, names: tuple[str, ...], table: Table) -> str:
     """A heading, a note, the command and the machine that measured, and what `table` makes of the records."""
     records = [read(name) for name in names]
-    measured = f"`python -m benchmarks {' '.join(names)}`: {'; '.join(dict.fromkeys(map(origin, records)))}."
+    machines = "; ".join(dict.fromkeys(map(origin, records)))
+    measured = f"Measured by `python -m benchmarks {' '.join(names)}` on {machines}."
     return "\n\n".join([f"## {title}", f"{note} {measured}", *("\n".join(table(record)) for record in records)])
 
 
 def origin(record: dict) -> str:
     """The machine, the version of PyTorch and the day of a record."""
     machine = record["machine"]
-    return f"{machine['cpu']}, {machine['cores']} cores, PyTorch {record['versions']['torch']}, {record['time'][:10]}"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, with PyTorch {record['versions']['torch']}, {record['time'][:10]}"
+    )
 
 
 def accuracy(record: dict) -> str:

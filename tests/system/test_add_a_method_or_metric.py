@@ -33,15 +33,7 @@ def follow(tmp_path, isolated, trained):
         (place,) = re.findall(r"Save it as\s+`src/(vitral/explain/\w+/\w+\.py)`", text)
         (tmp_path / place).write_text(code)
         train, *commands = (line for language, block in blocks if not language for line in block.splitlines())
-        assert train.split()[1:] == [
-            "train",
-            "--data",
-            "shapes:n=64,size=16",
-            "--epochs",
-            "2",
-            "--batch-size",
-            "16",
-        ]  # as `trained`
+        assert train == "vitral train --data shapes:n=64,size=16 --epochs 2 --batch-size 16"  # the run of `trained`
         return [run(command) for command in commands]
 
     def run(command):
