@@ -170,7 +170,7 @@ def test_a_metric_that_does_not_give_a_number_an_image(given, said):
     def mine(maps, case):
         return given
 
-    with pytest.raises(UsageError, match=rf"mine returned {said} for the maps of 6 images: a metric returns one number"):
+    with pytest.raises(UsageError, match=rf"mine returned {said} for the maps of 6 images: a metric returns one"):
         explain.score(["rollout"], [mine], Always(), NOISE)
 
 
