@@ -157,7 +157,7 @@ class Trials:
         known = self.probabilities[image]
         index = maps.targets[image] if maps.targets else int(known.argmax())
         label, before = class_name(self.observation.model, index), float(known[index])
-        # What cannot be tested is refused in order of cause: no claim, no ranking, nothing to lower, nothing to compare.
+        # What cannot be tested is refused by cause: no claim, no ranking, nothing to lower, nothing to compare.
         if not maps.of_answer:
             return untested(
                 share, label, f"Not tested: what {maps.reader} attends to is not a claim about the prediction."
