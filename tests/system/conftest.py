@@ -7,7 +7,6 @@ import pytest
 
 from shell import NO_NETWORK, OWN, QUICK, Answer, Terminal, Trained, paint, text
 
-
 # Every warning is an error, but the one that pyproject.toml lets pass too: see there.
 WARNINGS = "error,ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"
 
