@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from shell import paint
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
-from vitral.store.model import dress
+from vitral.base.record import ModelRecord, attach_record
 from vitral.weights.convert import write
 from vitral.weights.load import load
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """A checkpoint as transformers saves it."""
     made = tmp_path_factory.mktemp("hub") / "model"
     model = tiny_vit(img_size=16, patch_size=4)
-    write(dress(model, NAMES, model.preprocessing, {}), made, "hf")
+    write(attach_record(model, ModelRecord(tuple(NAMES), model.preprocessing)), made, "hf")
     return made
 
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from shell import paint
 from tiny import tiny_vit
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.image import load_image
 from vitral.nn.family.pool import AttentionPool
-from vitral.store.model import dress
 from vitral.weights.convert import write
 from vitral.weights.load import load
 
@@ -26,7 +26,7 @@ def published(tmp_path):
 
     def written(classes=("dark", "light"), **changes):
         model = tiny_vit(**(dict(img_size=16, patch_size=4, num_classes=len(classes)) | changes))
-        write(dress(model, list(classes), model.preprocessing, {}), tmp_path / "out", "timm")
+        write(attach_record(model, ModelRecord(tuple(classes), model.preprocessing)), tmp_path / "out", "timm")
         return tmp_path / "out"
 
     return written

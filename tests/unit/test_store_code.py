@@ -10,7 +10,7 @@ from torch import nn
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.store.code import from_code, is_code
-from vitral.store.model import load, save_model
+from vitral.store.model import load_model, save_model
 
 SOURCE = """
 import torch
@@ -78,7 +78,7 @@ def test_code_is_told_from_names(name, wanted):
 def test_own_code_comes_back_from_its_file(file, dressed, tmp_path, images):
     model = dressed(redraw(from_code(f"{file}:Own", 5, (8, 18))))
     save_model(model, tmp_path / "run", {"seed": 1})
-    again = load(tmp_path / "run")
+    again = load_model(tmp_path / "run")
     assert again.img_size == (8, 18)
     assert torch.equal(again(images), model(images))
     assert again.classes == model.classes
@@ -90,19 +90,19 @@ def test_code_that_has_changed_since_is_refused_unless_it_is_named(file, dressed
     save_model(model, tmp_path / "run", {})
     file.write_text(SOURCE + "\n# changed")
     with pytest.raises(StoreError, match=r"own\.py:Own, which is gone or has changed since\. Say --code"):
-        load(tmp_path / "run")
-    assert torch.equal(load(tmp_path / "run", code=f"{file}:Own")(images), model(images))
+        load_model(tmp_path / "run")
+    assert torch.equal(load_model(tmp_path / "run", code=f"{file}:Own")(images), model(images))
     moved = file.rename(tmp_path / "moved.py")
     with pytest.raises(StoreError, match="gone or has changed"):
-        load(tmp_path / "run")
-    assert torch.equal(load(tmp_path / "run", code=f"{moved}:Own")(images), model(images))
+        load_model(tmp_path / "run")
+    assert torch.equal(load_model(tmp_path / "run", code=f"{moved}:Own")(images), model(images))
 
 
 def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
     save_model(dressed(from_code(f"{file}:Own", 5, (8, 18))), tmp_path / "run", {})
     file.write_text(SOURCE.replace("WIDTH = 4", "WIDTH = 6"))
     with pytest.raises(StoreError, match="do not fit the model"):
-        load(tmp_path / "run", code=f"{file}:Own")
+        load_model(tmp_path / "run", code=f"{file}:Own")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitral.base.preprocessing import Preprocessing
-from vitral.store.classifier import numbered
+from vitral.base.record import number_classes
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing | None:
@@ -24,7 +24,7 @@ def classes_of(model: nn.Module) -> tuple[str, ...] | None:
     said = getattr(model, "classes", None)
     if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
         return None
-    return None if list(said) == numbered(len(said)) else tuple(said)
+    return None if tuple(said) == number_classes(len(said)) else tuple(said)
 
 
 @torch.no_grad()

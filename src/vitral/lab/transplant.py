@@ -16,7 +16,7 @@ from vitral.lab.folder import since
 from vitral.lab.station import Pair, Station, stations
 from vitral.store.classifier import Classifier
 from vitral.store.code import run
-from vitral.store.model import load
+from vitral.store.model import load_model
 
 JUDGED = 200  # images
 
@@ -24,7 +24,7 @@ JUDGED = 200  # images
 def trained() -> Classifier:
     """The lab's small ViT: the lecture's model, which knows eight shapes."""
     with as_file(files("vitral.lab") / "model") as folder:
-        return load(folder)
+        return load_model(folder)
 
 
 @lru_cache(1)
