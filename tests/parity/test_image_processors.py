@@ -16,7 +16,7 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.data.preprocess import batch_of
 from vitral.weights.convert import write
 from vitral.weights.image_processor import preprocessing_from_processor
-from vitral.weights.peers import preprocessing_from_timm
+from vitral.weights.peers import load_transformers, preprocessing_from_timm
 
 CARDS = {
     "ViT": ("ViTImageProcessor", dict(size={"height": 40, "width": 40})),
@@ -121,16 +121,16 @@ def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, 
     with pytest.raises(
         StoreError, match=rf"no weights for classifier.bias, classifier.weight, .* saved from a {model}:"
     ):
-        foreign(str(tmp_path))
+        load_transformers(tmp_path, "not in a known format")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_a_card_that_cannot_be_read(text, tmp_path):
     transformers.ViTForImageClassification(transformers.ViTConfig(**peers.HF)).save_pretrained(tmp_path)
-    assert foreign(str(tmp_path)).preprocessing == Preprocessing((32, 32))
+    assert load_transformers(tmp_path, "not in a known format").preprocessing == Preprocessing((32, 32))
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(StoreError, match=r"preprocessor_config\.json (cannot be read|holds a list)"):
-        foreign(str(tmp_path))
+        load_transformers(tmp_path, "not in a known format")
 
 
 WRITTEN = {

@@ -95,7 +95,7 @@ def test_the_work_of_a_model_whose_query_is_its_own_is_counted(training):
 
 
 def test_a_model_of_the_readers_own_is_refused():
-    with pytest.raises(ConfigError, match="Sequential is a model of your own"):
+    with pytest.raises(ConfigError, match="Sequential is not one of Vitral's models"):
         transfer_weights(attach_record(nn.Sequential(), ModelRecord(tuple(NAMES), Preprocessing())), NAMES, None)
 
 

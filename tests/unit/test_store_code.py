@@ -89,11 +89,11 @@ def test_code_that_has_changed_since_is_refused_unless_it_is_named(file, dressed
     model = dressed(redraw(from_code(f"{file}:Own", 5, (8, 18))))
     save_model(model, tmp_path / "run", {})
     file.write_text(SOURCE + "\n# changed")
-    with pytest.raises(StoreError, match=r"own\.py:Own, which is gone or has changed since\. Say --code"):
+    with pytest.raises(StoreError, match=r"own\.py:Own, which is missing or has changed since\. Specify --code"):
         load_model(tmp_path / "run")
     assert torch.equal(load_model(tmp_path / "run", code=f"{file}:Own")(images), model(images))
     moved = file.rename(tmp_path / "moved.py")
-    with pytest.raises(StoreError, match="gone or has changed"):
+    with pytest.raises(StoreError, match="missing or has changed"):
         load_model(tmp_path / "run")
     assert torch.equal(load_model(tmp_path / "run", code=f"{moved}:Own")(images), model(images))
 

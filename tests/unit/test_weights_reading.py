@@ -20,7 +20,7 @@ from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.convert import write
 from vitral.weights.load import load
 from vitral.weights.published import load_published
-from vitral.weights.spec import parse_checkpoint_spec
+from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
 
 SAID = dict(source="timm", num_heads=4, trained_at=(8, 18))
 
@@ -126,12 +126,12 @@ def test_no_code_of_a_file_is_run(how, tmp_path, monkeypatch):
         (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page"),
         (b"\n  <html><head></head></html>        ", "is a web page"),
         (b"", "has 0 bytes"),
-        (b"hello, world, this is text", "cannot be read as a checkpoint"),
-        (save({}), "holds no tensors"),
-        (save({"a": torch.tensor([1.0, float("nan")])}), "no numbers, in a: it is damaged"),
-        (in_torch([torch.zeros(3)]), "holds a list, not tensors by name"),
-        (in_torch({"epoch": 3}), "holds no tensors by name; it has epoch"),
-        (save({"weight": torch.zeros(3)}), "no checkpoint of a ViT that Vitral knows"),
+        (b"hello, world, this is text", "PyTorch cannot read it without running code"),
+        (save({}), "does not contain tensors by name; it contains nothing"),
+        (save({"a": torch.tensor([1.0, float("nan")])}), "NaN or infinite, in a: it is damaged"),
+        (in_torch([torch.zeros(3)]), "contains a list, not tensors by name"),
+        (in_torch({"epoch": 3}), "does not contain tensors by name; it contains epoch"),
+        (save({"weight": torch.zeros(3)}), "is not in a format that Vitral reads"),
     ],
     ids=range(10),
 )
@@ -176,20 +176,22 @@ def test_of_weights_and_their_running_mean_neither_is_chosen(one, mean, state, t
     path = tmp_path / "checkpoint.pth"
     optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
     torch.save({one: state, mean: shifted(state, 1), "optimizer": optimizer, "epoch": 3}, path)
-    with pytest.raises(StoreError, match=rf"holds weights as {one} and as {mean}, {mean} being a running mean.*{one}'"):
+    with pytest.raises(
+        StoreError, match=rf"several sets of weights: {one}, {mean} \({mean} is a running mean\)\. Specify one:.*{one}'"
+    ):
         load_published(path, **SAID)
     for chosen, other, by in ((one, mean, 0), (mean, one, 1)):
         model = load(f"{path},weights={chosen},source=timm,num_heads=4,trained_at=8x18")
         torch.testing.assert_close(dict(model.state_dict()), shifted(state, by))
-        assert f"the weights called {chosen}, and not {other}" in model.provenance["assumed"]
+        assert f"the weights called {chosen}, not {other}" in model.provenance["assumed"]
     with pytest.raises(
-        UnknownName, match=rf"holds no weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
+        UnknownName, match=rf"does not contain weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
     ):
         load_published(path, **SAID, weights=f"{mean}x")
 
 
 def test_a_file_of_one_set_has_no_other(file):
-    with pytest.raises(UnknownName, match="It holds one set of weights, which has no name"):
+    with pytest.raises(UnknownName, match="It contains one set of weights, which has no name"):
         load_published(file, **SAID, weights="model_ema")
 
 
@@ -201,14 +203,16 @@ def test_one_set_is_read_whatever_it_is_called(name, state, tmp_path):
     rest = {"optimizer": optimizer.state_dict(), "rng": {"torch": torch.get_rng_state()}, "best": torch.tensor(0.9)}
     torch.save({name: state} | rest, tmp_path / "checkpoint.pth")
     torch.testing.assert_close(dict(load_published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
-    with pytest.raises(UnknownName, match=rf"holds no weights=model\..*It has: {name}\."):
+    with pytest.raises(UnknownName, match=rf"does not contain weights=model\..*It has: {name}\."):
         load_published(tmp_path / "checkpoint.pth", **SAID, weights="model")
 
 
 def test_weights_beside_a_set_with_a_name(state, tmp_path):
     path = tmp_path / "checkpoint.pth"
     torch.save({**state, "state_dict_ema": shifted(state, 1)}, path)
-    with pytest.raises(StoreError, match="holds weights as bare and as state_dict_ema, state_dict_ema being"):
+    with pytest.raises(
+        StoreError, match=r"several sets of weights: bare, state_dict_ema \(state_dict_ema is a running mean\)"
+    ):
         load_published(path, **SAID)
     for chosen, by in (("bare", 0), ("state_dict_ema", 1)):
         torch.testing.assert_close(
@@ -219,7 +223,7 @@ def test_weights_beside_a_set_with_a_name(state, tmp_path):
 def test_sets_within_sets(state, tmp_path):
     path = tmp_path / "checkpoint.pth"
     torch.save({"model": {"state_dict": state, "ema": shifted(state, 1)}, "teacher": shifted(state, 2)}, path)
-    with pytest.raises(StoreError, match=r"holds weights as model\.state_dict and as model\.ema.*weights='model\.st"):
+    with pytest.raises(StoreError, match=r"several sets of weights: model\.state_dict, model\.ema.*weights='model\.st"):
         load_published(path, **SAID, weights="model")
     for chosen, by in (("model.state_dict", 0), ("model.ema", 1), ("ema", 1), ("teacher", 2)):
         torch.testing.assert_close(
@@ -235,7 +239,7 @@ def test_models_that_were_wrapped_twice(wrapped, state, tmp_path):
 
 def test_a_name_that_is_there_wrapped_and_bare(state, tmp_path):
     torch.save({**state, "module.norm.bias": state["norm.bias"] + 1}, tmp_path / "checkpoint.pth")
-    with pytest.raises(StoreError, match=r"holds norm\.bias twice, with and without module\. or _orig_mod\."):
+    with pytest.raises(StoreError, match=r"contains norm\.bias twice, with and without module\. or _orig_mod\."):
         load_published(tmp_path / "checkpoint.pth", **SAID)
 
 
@@ -245,7 +249,7 @@ def test_a_mean_as_pytorch_keeps_it(state, tmp_path):
     torch.save({"model": state, "model_ema": mean}, tmp_path / "checkpoint.pth")
     model = load_published(tmp_path / "checkpoint.pth", **SAID, weights="model_ema")
     torch.testing.assert_close(dict(model.state_dict()), dict(tiny_vit().state_dict()))
-    assert model.provenance["dropped"] == {"n_averaged": "a count of training's"}
+    assert model.provenance["dropped"] == {"n_averaged": "a counter of the training script"}
 
 
 @pytest.mark.parametrize("wrapped", ["", "module."], ids=["one process", "several"])
@@ -254,7 +258,7 @@ def test_what_dino_trains_is_a_backbone_and_a_head(state, wrapped, tmp_path):
     whole |= {f"{wrapped}head.mlp.0.weight": torch.zeros(2, 2)}
     torch.save({"student": whole, "teacher": shifted(whole, 1), "epoch": 3}, tmp_path / "checkpoint.pth")
     model = load_published(tmp_path / "checkpoint.pth", **SAID, weights="teacher")
-    assert model.provenance["dropped"] == {"head.mlp.0.weight": "it is used while pre-training only"}
+    assert model.provenance["dropped"] == {"head.mlp.0.weight": "used in pre-training only"}
     torch.testing.assert_close(model.state_dict()["norm.bias"], state["norm.bias"] + 1)
     assert model.config["num_classes"] == 0
 
@@ -277,7 +281,7 @@ def test_shards_are_read_together(sharded, state):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "model-1.safetensors").unlink(), "names shards that are not there"),
+        (lambda folder: (folder / "model-1.safetensors").unlink(), "names shards that do not exist"),
         (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "has no weight_map"),
         (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "cannot be read as JSON"),
         (
@@ -306,7 +310,7 @@ def test_an_index_that_is_wrong(sharded, change, message):
             "blocks.1.mlp.fc1.weight has shape",
         ),
         (lambda state: state.pop("blocks.1.attn.proj.bias"), "lacks blocks.1.attn.proj.bias"),
-        (lambda state: state.pop("patch_embed.proj.weight"), "nothing that is patch_embed.proj.weight"),
+        (lambda state: state.pop("patch_embed.proj.weight"), "no tensor for patch_embed.proj.weight"),
     ],
     ids=range(6),
 )
@@ -325,7 +329,10 @@ def file(state, tmp_path):
 
 
 def test_two_readings_that_both_fit_are_not_chosen_between(file):
-    with pytest.raises(StoreError, match=r"fits the names of deit, timm.*file,source=deit"):
+    with pytest.raises(
+        StoreError,
+        match=r"matches several formats \(deit, timm\) that differ in preprocessing; specify source=.*file,source=deit",
+    ):
         load_published(file, num_heads=4, trained_at=(8, 18))
 
 
@@ -333,10 +340,10 @@ def test_two_readings_that_both_fit_are_not_chosen_between(file):
     ("said", "error", "message"),
     [
         (dict(source="tim"), UnknownName, "no source 'tim'.*Did you mean 'timm'"),
-        (dict(source="timm"), StoreError, "number of heads is not in the weights"),
+        (dict(source="timm"), StoreError, "do not show the number of heads"),
         (dict(source="timm", num_heads=4), StoreError, "7 positions and 1 tokens.*trained_at"),
         (dict(source="timm", num_heads=4, trained_at=(8, 12)), StoreError, "4 patches, but the checkpoint has 7"),
-        (dict(SAID, embed_dim=32), ConfigError, "embed_dim=32 was asked for, but the checkpoint is of embed_dim=16"),
+        (dict(SAID, embed_dim=32), ConfigError, "embed_dim=32 was requested, but the checkpoint has embed_dim=16"),
         (dict(SAID, img_size=(12, 12), resampling="tim"), ConfigError, "Did you mean 'timm'"),
     ],
     ids=range(6),
@@ -351,7 +358,7 @@ def test_what_was_assumed_and_done_travels_with_the_model(file):
     assert model.provenance["source"] == "timm" and len(model.provenance["sha256"]) == 64
     said = " ".join(model.provenance["assumed"])
     for part in (
-        "mean and deviation 0.5",
+        "mean and std 0.5",
         "resampled to 3 x 2 by timm",
         "a new head for 3 classes",
         "3 channels made 1",
@@ -397,15 +404,16 @@ def test_a_head_of_a_thousand_is_imagenets(tmp_path):
     ],
 )
 def test_what_a_file_does_not_say_is_said_behind_its_path(said, expected, tmp_path):
-    assert parse_checkpoint_spec(f"{tmp_path}/model.pth,{said}") == (tmp_path / "model.pth", expected)
+    found = parse_checkpoint_spec(f"{tmp_path}/model.pth,{said}")
+    assert (found.location, found.options) == (f"{tmp_path}/model.pth", expected)
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("sources=timm", "'sources=timm' says nothing about a checkpoint. Did you mean 'source'"),
-        ("num_heads=many", "num_heads='many' is not understood: as in num_heads=12"),
-        ("trained_at=8x", "trained_at='8x' is not understood|8x"),
+        ("sources=timm", r"Unknown checkpoint option 'sources'\. Did you mean 'source'\?"),
+        ("num_heads=many", r"num_heads='many' cannot be parsed\. Example: num_heads=12"),
+        ("trained_at=8x", r"trained_at='8x' cannot be parsed\. Example: trained_at=224x320"),
     ],
 )
 def test_what_cannot_be_said_behind_a_path(said, message):
@@ -416,7 +424,7 @@ def test_what_cannot_be_said_behind_a_path(said, message):
 def test_a_path_with_a_comma_is_a_path(tmp_path):
     path = tmp_path / "a,b.pth"
     path.touch()
-    assert parse_checkpoint_spec(path) == (path, {})
+    assert parse_checkpoint_spec(path) == CheckpointSpec("published", str(path))
 
 
 def test_the_command_line_loads_by_what_is_said(state, tmp_path):
@@ -429,5 +437,5 @@ def test_a_file_that_holds_itself_is_refused(tmp_path):
     loop = {}
     loop |= {"model": loop, "ema": {"model": loop, "ema": loop}}
     torch.save(loop, tmp_path / "checkpoint.pth")
-    with pytest.raises(StoreError, match=r"checkpoint\.pth holds"):
+    with pytest.raises(StoreError, match=r"checkpoint\.pth does not contain tensors"):
         load_published(tmp_path / "checkpoint.pth")

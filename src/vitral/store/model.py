@@ -5,7 +5,7 @@ noticed.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ def save_model(model: Classifier, folder: Path, provenance: Mapping[str, Any]) -
     # A clone per name: safetensors refuses two names of one tensor, and loading gives each its own values anyway.
     weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}
     write_file(folder / WEIGHTS, save(weights))
-    record = asdict(model.record) | {"classes": list(model.classes), "preprocessing": model.preprocessing}
-    del record["notes"]
-    content = record | {"provenance": dict(provenance), "architecture": architecture}
+    content = {name: value for name, value in asdict(model.record).items() if name != "notes"}
+    content |= {"provenance": dict(provenance), "architecture": architecture}
     card = Card(**content, weights=Weights(sha256=sha256(folder / WEIGHTS)))
     write_file(folder / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
 
@@ -76,7 +75,12 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
     except (RuntimeError, UsageError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"The weights in {weights} do not fit the model in {folder / CARD}: {reason}") from error
-    return attach_record(model, card.record()).eval()
+    classifier = attach_record(model, replace(card.record(), grid=None, num_prefix_tokens=None))
+    for name in ("grid", "num_prefix_tokens"):
+        stated, own = getattr(card, name), getattr(classifier.record, name)
+        if stated is not None and stated != own:
+            raise StoreError(f"{folder / CARD} says {name}={stated}, but the model that it describes has {name}={own}.")
+    return classifier.eval()
 
 
 def load_checkpoint_weights(model: Classifier, folder: Path) -> Classifier:

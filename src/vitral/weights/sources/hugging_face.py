@@ -19,12 +19,12 @@ from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.config_check import check_types, stated_settings
 from vitral.weights.image_processor import RESAMPLE, preprocessing_from_processor
 from vitral.weights.registers import fold_cls_position, unfold_cls_position
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.mae import DECODER
-from vitral.weights.stated import check_types, stated_settings
 from vitral.weights.vit import is_gated
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")

@@ -6,6 +6,7 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.config_check import check_types, stated_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import CheckpointMetadata, Config, Tensors
 from vitral.weights.sources.hugging_face import (
@@ -17,7 +18,6 @@ from vitral.weights.sources.hugging_face import (
     size_in,
     square,
 )
-from vitral.weights.stated import check_types, stated_settings
 from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_stages, swin_source
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")

@@ -14,9 +14,9 @@ from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.patch import pair
 from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.config_check import check_types, stated_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
-from vitral.weights.stated import check_types, stated_settings
 
 QKV = "blocks.0.attn.qkv.weight"
 LAYER = (
@@ -99,7 +99,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
     return is_bare(checkpoint) or (is_plain_vit(checkpoint) and "pretrained_cfg" in checkpoint.config and not rotary)
 
 
-def pixel_metadata(checkpoint: Checkpoint, is_default: dict[str, Any], words: str) -> CheckpointMetadata:
+def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) -> CheckpointMetadata:
     """Preprocessing, classes and image size from timm's `config.json`; without one, `default`, and `words` say so."""
     pretrained = checkpoint.config.get("pretrained_cfg", {})
     size, crop = pretrained.get("input_size", (0, 0, 0))[1:], pretrained.get("crop_pct")
