@@ -167,4 +167,4 @@ def test_what_a_format_does_not_say_of_pixels_is_told(tmp_path):
         tiny_vit(img_size=40, patch_size=8), ModelRecord(tuple("abcde"), Preprocessing((40, 40), crop=0.5))
     )
     _, told = write(model, tmp_path / "tv", "torchvision")
-    assert any("torchvision's files do not say how pixels are prepared" in line and "crop 0.5" in line for line in told)
+    assert any("torchvision files do not state the preprocessing" in line and "crop 0.5" in line for line in told)

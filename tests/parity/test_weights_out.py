@@ -211,17 +211,21 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
 @pytest.mark.parametrize(
     ("parts", "format", "message"),
     [
-        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*What can hold it: timm"),
-        (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*What can hold it: timm"),
+        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*Formats that can: timm"),
+        (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*Formats that can: timm"),
         (dict(pool=NormedMeanPool), "npz", "npz has no place for pool.norm"),
         (dict(pool=MeanPool), "hf", "hf cannot hold pool=MeanPool: it is read back as CLSPool.*can hold it: timm"),
         (dict(mixer=NoMixing), "timm", "timm cannot hold this model. .* lacks blocks.0.attn.qkv.weight"),
         (
             dict(position=NoPosition),
             "torchvision",
-            "torchvision's models always have pos_embed.*What can hold it: timm",
+            "Models in torchvision always have pos_embed.*Formats that can: timm",
         ),
-        (dict(block=ScaledBlock), "hf", "hf's DINOv2 classifies CLS beside the mean .*What can hold it: timm"),
+        (
+            dict(block=ScaledBlock),
+            "hf",
+            "hf cannot hold this classifier: its DINOv2 classifies CLS beside the mean .*Formats that can: timm",
+        ),
         (ROTARY, "torchvision", "torchvision cannot hold a ViT with rotary positions. No other"),
         (ROTARY, "timm", "timm has no bias of keys .* 2 of this one are not zero"),
     ],

@@ -104,7 +104,7 @@ def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
         folder = saved(peer, tmp_path, **(config or {}))
         if config is None:
             (folder / "config.json").unlink()
-        with pytest.raises(StoreError, match="is no checkpoint of a ViT that Vitral knows"):
+        with pytest.raises(StoreError, match="is not in a format that Vitral reads"):
             load_published(folder)
 
 
@@ -193,9 +193,7 @@ def test_models_with_nearly_the_same_names(name, config, tmp_path):
     swin = dict(embed_dim=16, depths=[1, 1], num_heads=[1, 2], window_size=2)
     said = whole if name in ("CLIPModel", "Siglip2Model") else swin if "Swin" in name else vision
     getattr(transformers, name)(getattr(transformers, config)(**said)).save_pretrained(tmp_path)
-    words = (
-        "model_type=|no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
-    )
+    words = "model_type=|no place in the model|a ViT for images has four axes|is not in a format|which belongs to it"
     with pytest.raises(StoreError, match=words):
         load_published(tmp_path)
 

@@ -108,17 +108,17 @@ def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("own.py:Ownn", UnknownName, r"defines no 'Ownn'\. Did you mean 'Own'\?"),
+        ("own.py:Ownn", UnknownName, r"does not define 'Ownn'\. Did you mean 'Own'\?"),
         (
             "own.py",
             UnknownName,
-            r"names no class\. Say which: .*own\.py:NAME, of Own, small, number, Asks, ",
+            r"does not name a class\. Specify .*own\.py:NAME; it defines: Own, small, number, Asks, ",
         ),
-        ("own.py:WIDTH", UnknownName, "defines no 'WIDTH'"),
-        ("own.py:nn", UnknownName, "defines no 'nn'"),
+        ("own.py:WIDTH", UnknownName, "does not define 'WIDTH'"),
+        ("own.py:nn", UnknownName, "does not define 'nn'"),
         ("none.py:Own", UnknownName, r"no file .*none\.py\. Your own model is named as file\.py:Name"),
-        ("own.py:number", ConfigError, "made a int, not a torch.nn.Module"),
-        ("own.py:Asks", ConfigError, "asks for temperature, which is not known. Give it a default"),
+        ("own.py:number", ConfigError, "returns a int, not a torch.nn.Module"),
+        ("own.py:Asks", ConfigError, r"requires temperature, which Vitral does not pass\. Give it a default"),
         ("own.py:Nothing", ConfigError, "has no parameters, so there is nothing to train"),
         ("own.py:Fails", UsageError, "failed: KeyError in line 36: 'no such thing'"),
     ],

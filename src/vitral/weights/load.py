@@ -35,10 +35,10 @@ def load(spec: str | Path, code: str | None = None, **overrides: Any) -> Classif
     >>> import tempfile, vitral
     >>> from vitral.weights.convert import write
     >>> from vitral.base.record import ModelRecord, attach_record
-    >>> folder = Path(tempfile.mkdtemp()) / "timm"
+    >>> folder = Path(tempfile.mkdtemp()) / "saved"
     >>> model = vitral.create("vit_nano_patch8_48", num_classes=2)
     >>> record = ModelRecord(classes=("cat", "dog"), preprocessing=model.preprocessing)
-    >>> files, notes = write(attach_record(model, record), folder, "hf")
+    >>> files, notes = write(attach_record(model, record), folder, "timm")
     >>> loaded = vitral.load(folder)
     >>> loaded.classes, loaded.record.grid
     (('cat', 'dog'), (6, 6))

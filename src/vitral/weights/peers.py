@@ -93,6 +93,8 @@ def from_transformers(folder: Path, reason: str) -> Classifier:
         model, loaded = transformers.AutoModelForImageClassification.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )
+    except ImportError as error:
+        raise import_refusal("transformers", error) from error
     except Exception as error:  # whatever the library raises for a folder it cannot read
         raise StoreError(
             f"{folder} is not an image classifier that transformers can read: {first_line(error)}"
@@ -126,31 +128,31 @@ def import_peer(library: str) -> Any:
     """A peer library. Raises `ConfigError`: that it is missing, or why it cannot be imported, and what to do."""
     try:
         return import_module(library)
-    except ModuleNotFoundError as error:
-        if error.name in (library, None):
-            remedy = f"pip install -c constraints.txt {library}"
-            raise ConfigError(f"This model needs {library}, which is not installed. Install it: {remedy}.") from error
-        remedy = f"Install that: pip install -c constraints.txt {(error.name or '').partition('.')[0]}."
-        raise ConfigError(
-            f"This model needs {library}, which is installed but needs {error.name}, which is not. {remedy}"
-        ) from error
     except Exception as error:  # whatever a library raises while it is imported
-        raise ConfigError(
-            f"This model needs {library}, which is installed but cannot be imported: {type(error).__name__}: "
-            f"{first_line(error)} {remedy_for(library, str(error))}"
-        ) from error
+        raise import_refusal(library, error) from error
 
 
-def remedy_for(library: str, error: str) -> str:
-    """What helps when a library that is installed raises this error while it is imported."""
-    if "torchvision" in error or "libcud" in error or "_C.so" in error:
+def import_refusal(library: str, error: BaseException) -> ConfigError:
+    """What to say of a library that raises this error while it, or a part of it, is imported."""
+    while error.__cause__ is not None:  # transformers, which imports its parts late, hides the cause
+        error = error.__cause__
+    needs = f"This model needs {library}, which is"
+    if isinstance(error, ModuleNotFoundError) and error.name == library:
+        return ConfigError(f"{needs} not installed. Install it: pip install -c constraints.txt {library}.")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        remedy = f"Install that: pip install -c constraints.txt {package}."
+        return ConfigError(f"{needs} installed but needs {package}, which is not. {remedy}")
+    found = f"{type(error).__name__}: {first_line(error)}"
+    if "torchvision" in found or "libcud" in found:
         # torchvision's compiled operators fit one build of PyTorch: those of a CUDA build do not load beside a CPU one.
-        torch = version("torch")
-        return (
-            f"The installed torchvision does not belong to the installed PyTorch ({torch}), and {library} needs it: "
-            "install both with the one command that PyTorch's install selector gives for your system."
+        remedy = (
+            f"The installed torchvision does not belong to the installed PyTorch ({version('torch')}), and {library} "
+            "imports it: install both with the one command that PyTorch's install selector gives for your system."
         )
-    return f"Reinstall it: pip install --force-reinstall -c constraints.txt {library}."
+    else:
+        remedy = f"Reinstall it: pip install --force-reinstall -c constraints.txt {library}."
+    return ConfigError(f"{needs} installed but cannot be imported: {found} {remedy}")
 
 
 def first_line(error: BaseException) -> str:
