@@ -132,5 +132,5 @@ def test_bfloat16_which_numpy_does_not_know_is_read(aged, size, tmp_path):
 
 def test_other_bytes_of_nothing_are_refused(tmp_path):
     np.savez(tmp_path / "model.npz", kernel=np.zeros(4, "V3"))
-    with pytest.raises(StoreError, match="holds kernel, which is no array of numbers"):
+    with pytest.raises(StoreError, match="holds kernel, which is not an array of numbers"):
         load_published(tmp_path / "model.npz")

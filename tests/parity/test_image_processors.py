@@ -80,7 +80,7 @@ def test_what_one_number_means_depends_on_the_kind():
         (dict(rescale_offset=True), "rescale_offset=True"),
         (dict(do_pad=True), "do_pad=True"),
         (dict(do_resize=False), "do_resize=False"),
-        (dict(resample=1), "resample=1, .* it takes of 0, 2, 3"),
+        (dict(resample=1), "resample=1, .* Supported: 0, 2, 3"),
         (dict(size={"longest_edge": 40}), "size={'longest_edge': 40}"),
         (dict(size={"shortest_edge": 40}), "do_center_crop=False"),
         (dict(size=40, do_center_crop=True, crop_size=48), "crop_size=48"),
@@ -90,7 +90,7 @@ def test_what_one_number_means_depends_on_the_kind():
     ids=str,
 )
 def test_what_cannot_be_done_to_images_is_refused(said, message):
-    with pytest.raises(StoreError, match=f"says {message}"):
+    with pytest.raises(StoreError, match=f"has {message}"):
         preprocessing_from_processor(dict(size=40) | said, (40, 40))
 
 
@@ -119,7 +119,7 @@ def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
 def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, tmp_path):
     getattr(transformers, model)(getattr(transformers, config)(**settings)).save_pretrained(tmp_path)
     with pytest.raises(
-        StoreError, match=rf"no weights for classifier.bias, classifier.weight, .* saved from a {model}:"
+        StoreError, match=rf"no weights for classifier.bias, classifier.weight; .* saved from a {model}:"
     ):
         load_transformers(tmp_path, "not in a known format")
 

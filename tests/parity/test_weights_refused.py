@@ -91,7 +91,7 @@ def test_several_class_tokens_without_a_config(tmp_path):
     with pytest.raises(StoreError, match="model_type='pixio'"):
         load_published(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(StoreError, match="8 class tokens, and how they are read"):
+    with pytest.raises(StoreError, match="8 class tokens, and its tensors do not show which the head reads"):
         load_published(tmp_path, num_heads=4)
     assert load_published(tmp_path, num_heads=4, pool=CLSPool).config["tokens"] == {"cls_token": 8}
 
@@ -221,13 +221,13 @@ def test_quantised_weights(kind, tmp_path):
 @pytest.mark.parametrize(
     ("parts", "format", "message"),
     [
-        (REGISTERS, "hf", "hf's ViT has no register tokens"),
-        (dict(mlp=SwiGLU), "hf", "hf's ViT has no gated MLP"),
-        (dict(position=PatchPosition), "hf", "hf has 17 positions where this model has 16"),
+        (REGISTERS, "hf", "hf cannot hold register tokens without LayerScale"),
+        (dict(mlp=SwiGLU), "hf", "hf cannot hold a gated MLP without LayerScale"),
+        (dict(position=PatchPosition), "hf", "hf cannot hold 16 positions: for this model.s tokens it has 17"),
         (dict(position=PatchPosition), "torchvision", "a position for its class token"),
         (dict(mlp=SwiGLU), "torchvision", "no gated MLP"),
         (dict(num_classes=0), "torchvision", "always have head.weight"),
-        (TO_HF["SigLIP"][0] | dict(num_classes=CLASSES), "hf", "SigLIP has no head behind its attention pool"),
+        (TO_HF["SigLIP"][0] | dict(num_classes=CLASSES), "hf", "hf cannot hold a SigLIP with a classifier"),
     ],
 )
 def test_what_is_written_has_a_place_in_their_class(parts, format, message, tmp_path):
@@ -269,7 +269,7 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     state = timm_vit((32, 32), embed_dim=192, depth=12, num_heads=3).state_dict()
     save_file(state, tmp_path / "model.safetensors")
     assumed = load_published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
-    for words in ("3 heads", "square grid", "the class token is read", "deviation 0.5"):
+    for words in ("3 heads", "square grid", "the head reads the class token", "mean and std 0.5"):
         assert any(words in line for line in assumed), words
 
 
@@ -325,27 +325,27 @@ def with_config(folder, inside, change):
 def test_sizes_of_another_kind(kind, change, tmp_path):
     with_config(tmp_path, of_kind(kind, tmp_path), change)
     ((word, value),) = change.items()
-    with pytest.raises(StoreError, match=re.escape(f"config.json says {word}={value!r}, which should be ")):
+    with pytest.raises(StoreError, match=re.escape(f"config.json has {word}={value!r}; it takes ")):
         load_published(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("Swin", dict(patch_size=2), "patch_size=(2, 2), but the tensors are of patch_size=(4, 4)"),
-        ("Swin", dict(depths=[2, 4]), "depths=(2, 4), but the tensors are of depths=(2, 2)"),
-        ("Swin", dict(window_size=7), "window_size=7, but the tensors are of window_size=4"),
-        ("Swin", dict(num_heads=[4, 8]), "num_heads=(4, 8), but the tensors are of num_heads=(2, 4)"),
-        ("Swin", dict(embed_dim=24), "embed_dim=24, but the tensors are of embed_dim=16"),
-        ("ViT", dict(hidden_size=64), "embed_dim=64, but the tensors are of embed_dim=32"),
-        ("ViT", dict(num_hidden_layers=5), "depth=5, but the tensors are of depth=2"),
-        ("ViT", dict(num_channels=1), "in_channels=1, but the tensors are of in_channels=3"),
-        ("ViT", dict(intermediate_size=96), "hidden_dim=96, but the tensors are of hidden_dim=64"),
-        ("ViT", dict(qkv_bias=False), "qkv_bias=False, but the tensors are of qkv_bias=True"),
-        ("Swin", dict(mlp_ratio=3.0), "mlp_ratio=3.0, but the tensors are of mlp_ratio=4.0"),
-        ("timm", dict(mlp_ratio=8), "mlp_ratio=8, but the tensors are of mlp_ratio=4.0"),
-        ("timm", dict(depth=5), "depth=5, but the tensors are of depth=1"),
-        ("timm", dict(in_chans=1), "in_channels=1, but the tensors are of in_channels=3"),
+        ("Swin", dict(patch_size=2), "patch_size=(2, 2), but the tensors have patch_size=(4, 4)"),
+        ("Swin", dict(depths=[2, 4]), "depths=(2, 4), but the tensors have depths=(2, 2)"),
+        ("Swin", dict(window_size=7), "window_size=7, but the tensors have window_size=4"),
+        ("Swin", dict(num_heads=[4, 8]), "num_heads=(4, 8), but the tensors have num_heads=(2, 4)"),
+        ("Swin", dict(embed_dim=24), "embed_dim=24, but the tensors have embed_dim=16"),
+        ("ViT", dict(hidden_size=64), "embed_dim=64, but the tensors have embed_dim=32"),
+        ("ViT", dict(num_hidden_layers=5), "depth=5, but the tensors have depth=2"),
+        ("ViT", dict(num_channels=1), "in_channels=1, but the tensors have in_channels=3"),
+        ("ViT", dict(intermediate_size=96), "hidden_dim=96, but the tensors have hidden_dim=64"),
+        ("ViT", dict(qkv_bias=False), "qkv_bias=False, but the tensors have qkv_bias=True"),
+        ("Swin", dict(mlp_ratio=3.0), "mlp_ratio=3.0, but the tensors have mlp_ratio=4.0"),
+        ("timm", dict(mlp_ratio=8), "mlp_ratio=8, but the tensors have mlp_ratio=4.0"),
+        ("timm", dict(depth=5), "depth=5, but the tensors have depth=1"),
+        ("timm", dict(in_chans=1), "in_channels=1, but the tensors have in_channels=3"),
     ],
 )
 def test_configs_that_contradict_the_tensors(kind, change, message, tmp_path):

@@ -102,7 +102,7 @@ def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
     ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
     assert ours.config["window_size"] == 4 and PADDED_TABLES in ours.provenance["assumed"]
     assert apart(peer, ours, size) < 1e-9
-    with pytest.raises(StoreError, match=r"windows were cut to their maps\. Say the size.*trained_at"):
+    with pytest.raises(StoreError, match=r"windows were cut to their maps\. Specify the size.*trained_at"):
         load_published(tmp_path / "swin.safetensors")
 
 
@@ -147,7 +147,7 @@ def test_torchvision_cuts_off_what_vitral_pads(tmp_path):
 @pytest.mark.parametrize("window", [(7, 14), (5, 13)], ids=["351 rows", "225 rows, as of windows of 8"])
 def test_torchvisions_windows_with_two_different_sides(window, tmp_path):
     torch.save(torchvisions(window).state_dict(), tmp_path / "swin.pth")
-    with pytest.raises(StoreError, match="of no square window: Vitral's Swin has windows whose sides are the same"):
+    with pytest.raises(StoreError, match="does not belong to a square window: Vitral's Swin has square windows"):
         load_published(tmp_path / "swin.pth")
 
 
@@ -155,5 +155,5 @@ def test_timms_windows_with_two_different_sides(tmp_path):
     peer = timm.models.swin_transformer.SwinTransformer(img_size=260, patch_size=4, window_size=(5, 13), **STAGES)
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"pretrained_cfg": {}, "model_args": {"window_size": [5, 13]}}')
-    with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has windows whose sides are the same"):
+    with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has square windows"):
         load_published(tmp_path)
