@@ -115,5 +115,5 @@ def check_contradictions(settings: Mapping[str, Any], requested: Mapping[str, An
     for name, value in requested.items():
         found = settings.get(name)
         # A part's class is not compared: the caller may name the exact one where the tensors only show its shape.
-        if name not in ADJUSTABLE and found is not None and found != value and not isinstance(found, type):
+        if name not in ADJUSTABLE and found is not None and found != value and not callable(found):
             raise ConfigError(f"{name}={value} was requested, but the checkpoint has {name}={found}.")

@@ -14,7 +14,7 @@ from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
 from vitral.nn.patch import Size, pair
-from vitral.nn.zoo import made
+from vitral.nn.zoo import construct
 from vitral.store.classifier import Classifier
 from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source
@@ -64,7 +64,7 @@ def load_published(
 
         tensors, changes = adapt_tensors(tensors, reading.settings, requested, resampling)
     any_size = any_size and family == "vit"
-    model = made("any_size", **settings, resampling=resampling) if any_size else made(family, **settings)
+    model = construct("any_size", **settings, resampling=resampling) if any_size else construct(family, **settings)
     copy_weights(model, tensors, reading.source.name)
 
     size, config = pair(model.config["img_size"]), model.config

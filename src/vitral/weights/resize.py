@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vitral.base.errors import ConfigError
-from vitral.nn.family.resample import resampled
+from vitral.nn.family.resample import resample_positions
 from vitral.nn.patch import pair
 
 
@@ -24,7 +24,7 @@ def adapt_tensors(
         if any(side < 1 or side % own for side, own in zip(new, patch)):
             raise ConfigError(f"Images of {new[0]} x {new[1]} cannot be cut into patches of {patch[0]} x {patch[1]}.")
         (rows, columns), grid = ((size[0] // patch[0], size[1] // patch[1]) for size in (old, new))
-        tensors["pos_embed"] = resampled(tensors["pos_embed"], (rows, columns), grid, resampling)
+        tensors["pos_embed"] = resample_positions(tensors["pos_embed"], (rows, columns), grid, resampling)
         changes.append(f"positions of {rows} x {columns} patches resampled to {grid[0]} x {grid[1]} by {resampling}")
     classes = requested.get("num_classes", settings["num_classes"])
     if classes != settings["num_classes"]:

@@ -10,6 +10,7 @@ import torch
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.position import PatchPosition, SinCosPosition
+from vitral.nn.parts import describe_part, find_part
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.weights.published import load_published
@@ -31,7 +32,7 @@ def check_round_trip(model: Any, weights: Path, source: Source, format: str) -> 
     stated: dict[str, Any] = {"trained_at": model.config["img_size"], "source": source.name}
     stated |= {"num_heads": num_heads_of(model)} if num_heads_of(model) else {}
     try:
-        back = load_published(weights, **stated)
+        back: Any = load_published(weights, **stated)
     except StoreError as error:
         raise ConfigError(f"{format} cannot hold this model. {error}") from error
     own, found = parts_of(model), parts_of(back)
@@ -40,7 +41,12 @@ def check_round_trip(model: Any, weights: Path, source: Source, format: str) -> 
             raise ConfigError(
                 f"{format} cannot hold {slot}={part.__name__}: it is read back as {found[slot].__name__}."
             )
-    unstated: dict[str, Any] = {slot: own[slot] for slot in UNSTATED if slot in own and own[slot] is not found[slot]}
+    recorded, read = (one.config.get("parts", {}) for one in (model, back))
+    unstated: dict[str, Any] = {
+        slot: find_part(recorded[slot]) if isinstance(recorded.get(slot), dict) else own[slot]
+        for slot in UNSTATED
+        if slot in own and recorded.get(slot) != read.get(slot)
+    }
     if unstated:
         back = load_published(weights, **stated, **unstated)
     if (difference := relative_difference(model, back)) > 1e-5:
@@ -51,7 +57,7 @@ def check_round_trip(model: Any, weights: Path, source: Source, format: str) -> 
     if not prepares_alike(model.preprocessing, back.preprocessing):
         notes.append(PIXELS.format(format=format, **asdict(model.preprocessing)))
     notes += [
-        f"{format} files do not state {slot}={part.__name__}: {UNSTATED[slot]}" for slot, part in unstated.items()
+        f"{format} files do not state {slot}={describe_part(part)}: {UNSTATED[slot]}" for slot, part in unstated.items()
     ]
     if own.get("position") is SinCosPosition:
         notes.append("fixed positions were written as a table of learned ones")

@@ -7,6 +7,7 @@ given by the caller, by a config beside the file, or by the table of published s
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.position import LearnedPosition
@@ -110,7 +111,7 @@ def head_settings(tensors: Tensors) -> dict[str, Any]:
 
 def pool_settings(tensors: Tensors, tokens: Mapping[str, int], given: Mapping[str, Any]) -> dict[str, Any]:
     if "pool.latent" in tensors:
-        return dict(pool=TanhAttentionPool if given.get("mlp") is TanhMLP else AttentionPool)
+        return dict(pool=partial(AttentionPool, mlp=TanhMLP) if given.get("mlp") is TanhMLP else AttentionPool)
     if "pool.norm.weight" in tensors:
         return dict(pool=NormedMeanPool)
     if "head.head_dist.weight" in tensors:
