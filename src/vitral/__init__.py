@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from vitral.nn.mlp import MLP
     from vitral.nn.patch import PatchEmbedding
     from vitral.nn.vit import VisionTransformer
-    from vitral.nn.zoo import create, list_models
+    from vitral.nn.zoo import list_models
     from vitral.recording.intercept import watch
     from vitral.store.predict import predict
+    from vitral.weights.create import create
     from vitral.weights.load import load
 
 HOMES = {
@@ -27,7 +28,7 @@ HOMES = {
     "Maps": "explain.maps",
     "PatchEmbedding": "nn.patch",
     "VisionTransformer": "nn.vit",
-    "create": "nn.zoo",
+    "create": "weights.create",
     "list_models": "nn.zoo",
     "load": "weights.load",
     "load_image": "data.image",

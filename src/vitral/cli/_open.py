@@ -4,29 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors.torch import load_file
-from torch import nn
-
-from vitral.base.errors import ConfigError, UnknownName, UsageError, VitralError
-from vitral.base.lookup import nearest
+from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.cli import say
 from vitral.data.dataset import Dataset
 from vitral.data.fits import in_order
 from vitral.data.folder import folder
 from vitral.data.named import named
-from vitral.nn.zoo import MODELS, create
-from vitral.recording.forward import logits_of
-from vitral.store.classifier import Classifier, numbered
-from vitral.store.code import from_code, is_code
-from vitral.store.foreign import TIMM, foreign, is_hugging_face
-from vitral.store.model import dress
-from vitral.training.checkpoint import PREFIX
-from vitral.training.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
+from vitral.nn.zoo import MODELS
+from vitral.store.classifier import Classifier
 from vitral.training.recipe import Recipe
-from vitral.weights.load import is_published, load, told
-from vitral.weights.start import started
+from vitral.weights.create import create
+from vitral.weights.load import load
+from vitral.weights.transfer import transfer_weights
 
 PHOTO = 64  # pixels: the side a folder's images are cut to for a model that does not say
 
@@ -39,93 +30,12 @@ def data_set(
     return folder(found, preprocessing, seed, on_bad_image, say) if isinstance(found, Path) else found
 
 
-def opened(name: str, code: str | None = None, **said: Any) -> Classifier:
-    """A run, or a published checkpoint; and of that what was assumed and what was left out, said to the user."""
-    model = load(name, code, **said)
-    if is_published(told(name)[0]):
-        for line in read_as(model.provenance):
-            say(line)
+def opened(name: str, code: str | None = None, **options: Any) -> Classifier:
+    """The model that a verb's MODEL names; how its file was read is printed."""
+    model = load(name, code, **options)
+    for note in model.record.notes:
+        say(note)
     return model
-
-
-def read_as(provenance: dict[str, Any]) -> list[str]:
-    """How a published checkpoint was read."""
-    reasons: dict[str, list[str]] = {}
-    for name, reason in provenance["dropped"].items():
-        reasons.setdefault(reason, []).append(name)
-    return [
-        f"read as of {provenance['source']}",
-        *(f"  assumed: {line}" for line in provenance["assumed"]),
-        *(
-            f"  left out: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}, {reason}"
-            for reason, names in reasons.items()
-        ),
-    ]
-
-
-def to_look_into(name: str, code: str | None) -> Classifier:
-    """A trained model to explain: a run, a checkpoint of one, `timm:NAME`, a published checkpoint, or `file.py:Name`.
-
-    A checkpoint's weights are those of its step; the rest is its run's. A model of `file.py:Name` is as its class makes
-    it, trained if that loads weights. A Hugging Face folder that is none of Vitral's sources' is read by transformers.
-    """
-    if name.startswith(TIMM):
-        return foreign(name)
-    if is_code(name):
-        model = from_code(name, 1000, (224, 224))
-        say(getattr(model, "origin", f"{name} is as it makes itself: trained only if it loads weights of its own."))
-        side = getattr(model, "img_size", 224)
-        size = tuple(side) if isinstance(side, tuple | list) else (side, side)
-        preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
-        return dress(model, class_names(model, outputs(model.eval(), preprocessing)), preprocessing, {}).eval()
-    folder = Path(name)
-    if folder.name.startswith(PREFIX) and (folder / CHECKPOINT_WEIGHTS).is_file():
-        model = opened(str(folder.parent.parent), code)
-        model.load_state_dict(load_file(folder / CHECKPOINT_WEIGHTS))
-        return model
-    if not is_hugging_face(folder):
-        return opened(name, code)
-    try:
-        return opened(name)
-    except VitralError as error:
-        say(f"Vitral cannot read this itself, so transformers is asked to: {error}")
-        return foreign(name)
-
-
-@torch.no_grad()
-def outputs(model: nn.Module, seen: Preprocessing) -> int:
-    """How many classes a model of `file.py:Name` scores, as it answers an empty image; none if it scores no classes.
-
-    Raises `ShapeError` if it does not take images that are prepared so.
-    """
-    channels = len(seen.mean)
-    try:
-        return logits_of(model, torch.zeros(1, channels, *seen.size, device=next(model.parameters()).device)).shape[1]
-    except UsageError:
-        return 0
-
-
-def class_names(model: nn.Module, count: int) -> list[str]:
-    """A model's own `class_names`, or numbers. Raises `ConfigError` if they are not one for each class."""
-    own = getattr(model, "class_names", None)
-    if own is None:
-        return numbered(count)
-    if not isinstance(own, list | tuple) or len(own) != count or not all(isinstance(name, str) for name in own):
-        raise ConfigError(f"The model's `class_names` should be {count} texts, one for each class; found {own!r}.")
-    return list(own)
-
-
-def untrained(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Module:
-    """A new model for so many classes: a name of the zoo, or `file.py:Name`."""
-    if is_code(name):
-        return from_code(name, num_classes, img_size)
-    if name not in MODELS and Path(name).exists():
-        raise ConfigError(f"{name} is a path. To train, --model takes a name from `vitral models`, or file.py:Name.")
-    if name not in MODELS:
-        raise UnknownName(
-            f"There is no model {name!r}.{nearest(name, MODELS)} `vitral models` lists them; your own is file.py:Name."
-        )
-    return create(name, num_classes=num_classes, img_size=img_size)
 
 
 def data_of(recipe: Recipe, preprocessing: Preprocessing | None = None) -> Dataset:
@@ -148,13 +58,13 @@ def model_and_data(recipe: Recipe) -> tuple[Classifier, Dataset]:
     if recipe.init:
         trained = opened(recipe.init)
         data = as_known(data_of(recipe, trained.preprocessing), trained)
-        model, done = started(trained, data.classes, data.preprocessing.size)
-        for line in done:
+        model, changes = transfer_weights(trained, data.classes, data.preprocessing.size)
+        for line in changes:
             say(f"  {line}")
         return model, data
     data = data_of(recipe)
-    new = untrained(recipe.model, len(data.classes), data.preprocessing.size)
-    return dress(new, list(data.classes), data.preprocessing, {}), data
+    new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
+    return attach_record(new, ModelRecord(data.classes, data.preprocessing)), data
 
 
 def resumed(recipe: Recipe, folder: Path) -> tuple[Classifier, Dataset]:

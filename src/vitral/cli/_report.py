@@ -29,7 +29,7 @@ from vitral.store.classifier import Classifier
 from vitral.training.metrics import Predictions, interval
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import Run
-from vitral.weights.load import is_published, told
+from vitral.weights.spec import parse_checkpoint_spec
 
 WORST = 7
 
@@ -99,7 +99,7 @@ def write_report(
 def command(recipe: Recipe) -> str:
     """The shortest command that gives the same settings."""
     init = recipe.init
-    start = asdict(Recipe(**preset(recipe.data, init, init is not None and is_published(told(init)[0]))))
+    start = asdict(Recipe(**preset(recipe.data, init, init is not None and parse_checkpoint_spec(init).is_published)))
     given = {name: value for name, value in asdict(recipe).items() if value != start[name]}
     first = [] if recipe.data == "shapes" else ["--data", recipe.data]
     first += [] if init is None else ["--init", init]

@@ -86,8 +86,8 @@ class Options:
 
 def run(options: Options) -> dict[str, Any]:
     from vitral.cli._explained import explained
-    from vitral.cli._open import to_look_into
+    from vitral.cli._open import opened
     from vitral.cli._scored import scored
 
-    model = to_look_into(options.model, options.code)
+    model = opened(options.model, options.code)
     return scored(model, options) if options.score else explained(model, options)

@@ -31,7 +31,7 @@ from vitral.data.dataset import Dataset
 from vitral.data.named import named
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
-from vitral.store.model import load, save_model
+from vitral.store.model import load_model, save_model
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
 from vitral.training.expected import expected
@@ -40,7 +40,7 @@ from vitral.training.metrics import interval, predict_split
 from vitral.training.probe import probed
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import Run
-from vitral.weights.load import is_published, told
+from vitral.weights.spec import parse_checkpoint_spec
 
 Pixels = UInt8[np.ndarray, "b y x 3"]
 
@@ -79,7 +79,7 @@ def defaults(arguments: Sequence[str]) -> dict[str, Any]:
     init = value_of(arguments, "--init") or given.get("init")
     if init and value_of(arguments, "--model"):
         raise UsageError("--init brings its own model: leave out --model.")
-    return preset(data, init, init is not None and is_published(told(init)[0])) | given
+    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published) | given
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def begun(model: Classifier, data: Dataset, recipe: Recipe, folder: Run) -> tupl
 
 def finish(folder: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float) -> dict[str, Any]:
     """Judge the best model on the test split and write the report."""
-    model = load(folder.folder, code_of(recipe))
+    model = load_model(folder.folder, code_of(recipe))
     test = predict_split(model, data.test)
     low, high = interval(test.accuracy, len(data.test))
     if not any("test_accuracy" in record for record in folder.records()):

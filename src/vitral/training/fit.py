@@ -20,7 +20,7 @@ from vitral.base.provenance import provenance
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
 from vitral.training.metrics import predict_split
@@ -122,7 +122,7 @@ def fit(
         except Exception as error:  # whatever the reader's own code raises
             if isinstance(error, VitralError) or not code:
                 raise
-            reason = in_line(error, Path(code["file"]))
+            reason = describe_error(error, Path(code["file"]))
             raise UsageError(
                 f"{code['file']}:{code['name']} failed in step {done + 1} of training: {reason}"
             ) from error
