@@ -177,8 +177,8 @@ def resume(
 ) -> Progress:
     """Put the last checkpoint of a run into the model and the optimizers; how far it was.
 
-    `data` and `code` name the images and the file of the user's own model in messages. Raises `StoreError` if settings, images or code are not
-    those of the run, or if the checkpoint is of another model.
+    `data` and `code` name the images and the file of the user's own model in messages. Raises `StoreError` if settings,
+    images or code are not those of the run, or if the checkpoint is of another model.
     """
     last = read_checkpoint(home)
     if last.inputs.settings != inputs.settings:

@@ -21,9 +21,7 @@ def operations(model: Classifier) -> float:
     channels that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(
-            "Every parameter of the model is frozen (requires_grad=False), so there is nothing to train."
-        )
+        raise ConfigError("Every parameter of the model is frozen (requires_grad=False), so there is nothing to train.")
     height, width = model.preprocessing.size
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=next(model.parameters()).device)
     image = normalise(pixels, model.preprocessing)

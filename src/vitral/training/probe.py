@@ -43,7 +43,9 @@ def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, tot
     """
     head = getattr(model, "head", None)
     if not isinstance(head, nn.Linear):
-        raise ConfigError(f"A linear probe needs a model whose `head` is an nn.Linear; this model's is a {type(head).__name__}.")
+        raise ConfigError(
+            f"A linear probe needs a model whose `head` is an nn.Linear; this model's is a {type(head).__name__}."
+        )
     count, total = len(data.train), len(data.train) + len(data.val)
     x = features(model, head, data.train, lambda done: report(done, total))
     held_out = features(model, head, data.val, lambda done: report(count + done, total))

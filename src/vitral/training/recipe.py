@@ -15,11 +15,13 @@ class Recipe:
 
     data: Annotated[
         str,
-        Option("Data to learn: shapes, digits (with options, as in shapes:size=64,n=10000), or a folder of class folders."),
+        Option(
+            "Data to learn: shapes, digits (with options, as in shapes:size=64,n=10000), or a folder of class folders."
+        ),
     ] = "shapes"
-    model: Annotated[str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")] = (
-        "vit_nano_patch8_48"
-    )
+    model: Annotated[
+        str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")
+    ] = "vit_nano_patch8_48"
     init: Annotated[
         str | None,
         Option("Run or checkpoint to fine-tune: a linear probe first, then all layers."),
@@ -43,7 +45,10 @@ class Recipe:
         ),
     ] = 1.0
     weight_decay: Annotated[
-        float, Option("Weight decay of weight matrices; biases, norms, positions and learned tokens have none.", low=0, high=10)
+        float,
+        Option(
+            "Weight decay of weight matrices; biases, norms, positions and learned tokens have none.", low=0, high=10
+        ),
     ] = 0.2
     warmup: Annotated[
         float,
@@ -52,7 +57,8 @@ class Recipe:
         ),
     ] = 0.05
     clip: Annotated[
-        float, Option("Largest norm of the gradient; a larger gradient is scaled down to it.", low=0.001, high=1_000_000)
+        float,
+        Option("Largest norm of the gradient; a larger gradient is scaled down to it.", low=0.001, high=1_000_000),
     ] = 1.0
     label_smoothing: Annotated[
         float, Option("Probability that the target gives to the other classes.", low=0, high=0.9)
@@ -73,7 +79,8 @@ class Recipe:
         Option("auto: bfloat16 if this processor supports it and the model is wide enough to gain from it."),
     ] = "auto"
     compile: Annotated[
-        Literal["auto", "always", "never"], Option("auto: compile long runs only, since compiling takes up to a minute.")
+        Literal["auto", "always", "never"],
+        Option("auto: compile long runs only, since compiling takes up to a minute."),
     ] = "auto"
     seed: Annotated[
         int, Option("Seed for the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
@@ -98,9 +105,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# A trained model needs small updates, smallest in its first blocks (see `optim.layer_fractions`). A run of ours continues
-# with the optimizer that it was trained by; a published checkpoint was trained by AdamW, and is fine-tuned as BEiT and
-# MAE are (Bao et al. 2022, appendix H).
+# A trained model needs small updates, smallest in its first blocks (see `optim.layer_fractions`). A run of ours keeps
+# the optimizer that it was trained by; a published checkpoint was trained by AdamW, and is fine-tuned as BEiT and MAE
+# are (Bao et al. 2022, appendix H).
 FROM_RUN: dict[str, Any] = dict(layer_decay=0.75, warmup=0.1)
 FROM_PUBLISHED: dict[str, Any] = FROM_RUN | dict(optimizer="adamw", lr=5e-4, weight_decay=0.05, epochs=20)
 
