@@ -14,7 +14,7 @@ def isolated(tmp_path_factory):
     blocked = tmp_path_factory.mktemp("blocked")
     (blocked / "sitecustomize.py").write_text(NO_NETWORK)
     return os.environ | {
-        "PYTHONPATH": str(blocked),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(blocked), os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "100",
         "PYTHONWARNINGS": "error",

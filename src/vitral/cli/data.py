@@ -1,4 +1,4 @@
-"""Show a data set: its classes, a contact sheet, and with --check whether it can be solved without combining patches."""
+"""Show a data set: its classes, a contact sheet, and with --check if it can be solved without combining patches."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Options:
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels of the images of a folder, which are cropped and resized to it; by default as for training.",
+            "Side in pixels that the images of a folder are cropped and resized to; by default as for training.",
             low=1,
             high=4096,
         ),

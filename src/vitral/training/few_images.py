@@ -28,6 +28,6 @@ def few_images_advice(data: Dataset) -> str:
     near = min(scratch, key=lambda count: abs(count - each))
     return (
         f"{each:.0f} images per class are few to train a ViT from scratch. For comparison: with {near} images per "
-        f"class of handwritten digits, accuracy was {scratch[near]:.0%} from scratch and {tuned[near]:.0%} from a model "
-        "trained on shapes; your images may differ. To start from a trained model, use --init."
+        f"class of handwritten digits, accuracy was {scratch[near]:.0%} from scratch and {tuned[near]:.0%} from a "
+        "model trained on shapes; your images may differ. To start from a trained model, use --init."
     )
