@@ -87,7 +87,7 @@ MORE = {
     "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
     "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
     "the size of a built-in set given twice": (
-        (*SMALL, "--img-size", 32), "--img-size applies to folders of images; give a built-in set its size by name: shapes:size=32."),
+        (*SMALL, "--img-size", 32), "--img-size applies to folders of images;", "its size by name: shapes:size=32."),
     "the size of a contact sheet's built-in set": (("data", "shapes", "--img-size", 32), "shapes:size=32"),
     "no image to classify": (("predict", "RUN"), "No images were specified."),
     "no run to classify with": (("predict",), "MODEL"),

@@ -27,17 +27,18 @@ def parse(
         return settings(**{name: getattr(parsed, name) for name in options(settings)})
     # A TypedDict without totality holds only what was typed, so that presets can fill in the rest.
     typed: Any = TypedDict("Given", {name: kind for name, (kind, _) in fields(settings).items()}, total=False)
-    given = read(typed, [word for word in arguments if word not in HELP], program, description)
+    off = {name: False for name, (kind, _) in options(settings).items() if kind is bool}  # or tyro would offer --no-
+    given = read(typed, [word for word in arguments if word not in HELP], program, description, off)
     filled = defaults(given)
     if len(arguments) != len([word for word in arguments if word not in HELP]):
         read(dataclass_of(settings, filled | given), HELP[1:], program, description)
     return settings(**filled | given)
 
 
-def read(kind: Any, arguments: Sequence[str], program: str, description: str) -> Any:
+def read(kind: Any, arguments: Sequence[str], program: str, description: str, default: Any = None) -> Any:
     """What tyro reads for a type."""
-    config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(kind, args=list(arguments), prog=program, description=description, config=config)
+    config, more = (tyro.conf.FlagCreatePairsOff,), {} if default is None else {"default": default}
+    return tyro.cli(kind, args=list(arguments), prog=program, description=description, config=config, **more)
 
 
 def dataclass_of(settings: type, given: Mapping[str, Any]) -> type:
