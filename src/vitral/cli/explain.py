@@ -15,7 +15,7 @@ from vitral.base.lookup import check_name, names
 
 if TYPE_CHECKING:
     from vitral.explain.maps import Maps
-    from vitral.explain.scoring import Table
+    from vitral.explain.score_table import Table
     from vitral.tasks.explanation import ImageResult, MapResult
 
 
@@ -111,7 +111,7 @@ def explanations(options: Options) -> dict[str, Any]:
             print_result(f"{title}. {summary(one.maps)}\n  {one.maps.caption}\n  {one.trust.sentence}\n  {one.picture}")
             records.append(map_record(image, one))
         for shown in image.grids:
-            print_result(f"{image.image.name}. {shown.grid.said_of(0)}\n  {shown.picture}")
+            print_result(f"{image.image.name}. {shown.grid.caption_of(0)}\n  {shown.picture}")
             files = {"image": str(image.image), "picture": str(shown.picture), "numbers": str(shown.numbers)}
             records.append(files | {"layer": shown.grid.layer, "head": shown.grid.head})
         if image.side_by_side:

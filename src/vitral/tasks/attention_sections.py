@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from vitral import explain
 from vitral.base.errors import UsageError, WatchError
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.explain.maps import Maps
-from vitral.explain.methods.attention import attention
 from vitral.report.attention import attention_figure
 from vitral.report.mistakes import mistakes_figure
 from vitral.report.page import Picture, Section
@@ -33,7 +33,7 @@ def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> l
     chosen = np.array([*right[:SHOWN], *wrong], dtype=int)
     try:
         images = normalise(torch.from_numpy(data.test.pixels[chosen]), model.preprocessing)
-        maps = attention(model, images)
+        maps = explain.attention(model, images)
     except (WatchError, UsageError) as error:
         return [Section("Attention", f"No attention maps: {error}"), mistakes_section(data, test, wrong, None)]
     shown = range(min(len(chosen), len(right[:SHOWN]) + SHOWN))

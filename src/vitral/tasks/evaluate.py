@@ -11,7 +11,7 @@ from torch import nn
 from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.data.fits import fitting
 from vitral.data.named import named
-from vitral.explain.pixels import classes_of
+from vitral.explain.described import classes_of
 from vitral.tasks.opening import open_model
 from vitral.tasks.prepare import read_data
 from vitral.tasks.progress import Progress, progress_for

@@ -16,11 +16,12 @@ from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
 from vitral.base.files import free, write_file
 from vitral.base.lookup import check_name, find, names, nearest
 from vitral.data.preprocess import normalise
-from vitral.explain.maps import Maps, side_by_side
-from vitral.explain.methods.attention import Query
-from vitral.explain.one_map import class_name
-from vitral.explain.query_grid import QueryGrid, query_grid
+from vitral.explain.entry import explain_observed
+from vitral.explain.maps import Maps, class_name, side_by_side
+from vitral.explain.observation import Need, Observation, observe
+from vitral.explain.query_maps import QueryGrid, query_maps
 from vitral.explain.trust import Trials, with_trust
+from vitral.recording.queries import Query
 from vitral.report.page import Picture
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
@@ -88,9 +89,10 @@ def explain_image(
     progress: Progress,
 ) -> ImageResult:
     """Explain one image, test its maps, and write their files; `choices` are the layers and heads of attention."""
-    found, refused = make_maps(model, images, methods, target, choices | {"query": parse_query(query)})
-    grids = make_grids(model, images, choices) if query == "grid" else []
-    trials = Trials(model, images)
+    observation = observe(model, images, needs_of(methods, query))
+    found, refused = make_maps(observation, methods, target, choices | {"query": parse_query(query)})
+    grids = make_grids(observation, choices) if query == "grid" else []
+    trials = Trials(observation)
     progress.note(f"{path.name}: testing {len(found)} map{'s' * (len(found) > 1)} against random orders of its patches")
     maps, pictures = [], []
     for untested in found:
@@ -111,18 +113,22 @@ def explain_image(
         figure = side_by_side([one.maps for one in maps])
         pictures.insert(0, write_picture(beside, figure, "the methods side by side"))
     prediction, probability = None, None
-    if trials.chances is not None:
-        index = int(trials.chances[0].argmax())
-        prediction, probability = class_name(model, index), float(trials.chances[0, index])
+    if trials.probabilities is not None:
+        index = int(trials.probabilities[0].argmax())
+        prediction, probability = class_name(model, index), float(trials.probabilities[0, index])
     return ImageResult(path, prediction, probability, tuple(maps), tuple(shown), refused, beside, tuple(pictures))
 
 
+def needs_of(methods: Sequence[str], query: str | None) -> set[Need]:
+    """What the methods, the grids of queries and the test against chance need an observation to record."""
+    needs: set[Need] = {"feature maps"}  # the test looks for outlier tokens in them
+    for method in methods:
+        needs |= find("explain.methods", method, "method").needs
+    return needs | {"attention"} if query == "grid" else needs
+
+
 def make_maps(
-    model: Classifier,
-    images: Float[Tensor, "1 c y x"],
-    methods: Sequence[str],
-    target: int | None,
-    choices: dict[str, Any],
+    observation: Observation, methods: Sequence[str], target: int | None, choices: dict[str, Any]
 ) -> tuple[list[Maps], dict[str, str]]:
     """Maps by each method, and for each that cannot explain the model the reason.
 
@@ -133,7 +139,7 @@ def make_maps(
     for method in methods:
         options = choices if method == "attention" else {}
         try:
-            found.append(find("explain.methods", method, "method")(model, images, target, **options))
+            found.append(explain_observed(find("explain.methods", method, "method"), observation, target, **options))
         except (WatchError, UsageError) as error:
             if any(choice is not None for choice in options.values()):
                 raise
@@ -143,10 +149,10 @@ def make_maps(
     return found, {method: str(error) for method, error in errors.items()}
 
 
-def make_grids(model: Classifier, images: Float[Tensor, "1 c y x"], choices: dict[str, Any]) -> list[QueryGrid]:
+def make_grids(observation: Observation, choices: dict[str, Any]) -> list[QueryGrid]:
     """What patches all over the image attend to, in each layer and head asked for; by default the last layer's mean."""
     chosen = product(choices["layers"] or (-1,), choices["heads"] or (None,))
-    return [query_grid(model, images, layer=layer, head=head) for layer, head in chosen]
+    return [query_maps(observation, layer=layer, head=head) for layer, head in chosen]
 
 
 def write_picture(path: Path, figure: Any, alt: str) -> Picture:

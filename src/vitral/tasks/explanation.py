@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitral.explain.maps import Maps
-from vitral.explain.query_grid import QueryGrid
+from vitral.explain.query_maps import QueryGrid
 from vitral.explain.trust import Trust
 from vitral.report.page import Picture
 

@@ -13,7 +13,8 @@ from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
 from vitral.data.named import named
 from vitral.explain.metric import offers
-from vitral.explain.scoring import Table, score
+from vitral.explain.score_table import Table
+from vitral.explain.scoring import score
 from vitral.tasks.opening import open_model
 from vitral.tasks.prepare import read_data
 from vitral.tasks.progress import Progress, progress_for
@@ -53,7 +54,7 @@ def score_methods(
         known = {name: find("explain.metrics", name, "metric") for name in names("explain.metrics")}
         metrics = [name for name, metric in known.items() if metric.needs in offered]
     methods = methods or names("explain.methods")
-    table = score(methods, metrics, opened, found, n=n, told=progress.count)
+    table = score(methods, metrics, opened, found, n=n, progress=progress.count)
     progress.close()
     markdown = free(Path(out) / "score.md")
     numbers = markdown.with_suffix(".json")
