@@ -244,13 +244,13 @@ def test_a_file_where_the_run_should_be_is_not_written_to(vitral, tmp_path):
 
 def test_a_folder_that_is_no_run_is_told_apart(terminal, photos):
     answer = terminal("eval", "photos")
-    answer.refused(FAILURE, "photos holds no model: there is no model.json in it.")
+    answer.refused(FAILURE, "photos does not contain a model: there is no model.json in it.")
 
 
 @pytest.mark.parametrize("verb", ["eval", "predict", "explain"])
 def test_every_verb_refuses_what_is_no_run(vitral, photos, verb):
     images = () if verb == "eval" else (photos / "dark" / "0.png",)
-    vitral(verb, "photos", *images).refused(FAILURE, "photos holds no model")
+    vitral(verb, "photos", *images).refused(FAILURE, "photos does not contain a model")
     vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "There is no run 'vit_nano_patch8_48'")
 
 

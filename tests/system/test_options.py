@@ -581,7 +581,7 @@ def to_is_whose_format_it_is(vitral, trained, tmp_path):
     vitral("convert", trained.folder, tmp_path / "timm", "--to", "timm").done()
     assert "blocks.0.attn.qkv.weight" in written(tmp_path / "timm")
     answer = vitral("convert", trained.folder, tmp_path / "hf", "--to", "hf")
-    answer.refused(2, "hf has no place for blocks.0.attn.q_norm", "What can hold it: timm")
+    answer.refused(2, "hf has no place for blocks.0.attn.q_norm", "Formats that can: timm")
 
 
 @effect("convert", "source")

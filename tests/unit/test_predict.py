@@ -7,6 +7,7 @@ from PIL import Image
 
 from vitral import predict
 from vitral.base.errors import ImageError, UsageError
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.preprocess import batch_of
 from vitral.store import predict as module
 
@@ -56,8 +57,10 @@ def test_a_folder_stands_for_its_images_and_what_cannot_be_read_may_be_left_out(
 
 
 def test_a_model_without_classes_is_refused(vit, pixels):
-    with pytest.raises(UsageError, match="VisionTransformer has no classes to predict"):
+    with pytest.raises(UsageError, match="VisionTransformer has no record of its classes"):
         predict(vit, pixels)
+    with pytest.raises(UsageError, match="VisionTransformer has no classes to predict"):
+        predict(attach_record(vit, ModelRecord((), vit.preprocessing)), pixels)
 
 
 @pytest.mark.parametrize("one", ["pixels", "path", "text"])

@@ -1,8 +1,8 @@
 """What travels with a model besides its weights, as one typed, frozen record. Needs no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitral.base.preprocessing import Preprocessing
 
@@ -26,7 +26,8 @@ class ModelRecord:
     `thresholds` are probabilities in [0, 1], one per class, for "several classes" only. `grid` (rows, columns of
     patches) and `num_prefix_tokens` (tokens before the patches) are None where they are unknown until the model is
     observed. `feature_statistics` describe the validation images in feature space. `provenance` says what the model was
-    trained on or read from, with every assumption.
+    trained on or read from, with every assumption. `notes` are lines for a person on how a file that is not a run was
+    read; they are not stored.
 
     >>> from vitral.base.preprocessing import Preprocessing
     >>> record = ModelRecord(classes=("cat", "dog"), preprocessing=Preprocessing(size=(64, 64)))
@@ -42,26 +43,25 @@ class ModelRecord:
     num_prefix_tokens: int | None = None
     feature_statistics: Mapping[str, tuple[float, ...]] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     version: int = VERSION
 
 
-Model = TypeVar("Model", bound="nn.Module")
-
-
-def attach_record(model: Model, record: ModelRecord) -> Model:
+def attach_record(model: "nn.Module", record: ModelRecord) -> Any:
     """The same model with its `record`; `classes`, `preprocessing` and `provenance` repeat what the record says.
 
+    What comes back is a `vitral.store.classifier.Classifier`.
     Where the record leaves `grid` or `num_prefix_tokens` open, it takes over those that the model itself states.
     """
     if record.grid is None:
         record = replace(record, grid=stated_grid(model))
     if record.num_prefix_tokens is None:
         record = replace(record, num_prefix_tokens=stated_prefix(model))
-    attributes: Any = model  # a module takes any attribute; its type names none of these
-    attributes.record = record
-    attributes.classes, attributes.preprocessing = record.classes, record.preprocessing
-    attributes.provenance = record.provenance
-    return model
+    classifier: Any = model  # a module takes any attribute; its type names none of these
+    classifier.record = record
+    classifier.classes, classifier.preprocessing = record.classes, record.preprocessing
+    classifier.provenance = record.provenance
+    return classifier
 
 
 def record_of(model: "nn.Module") -> ModelRecord | None:
@@ -86,3 +86,18 @@ def stated_prefix(model: "nn.Module") -> int | None:
 def number_classes(count: int) -> tuple[str, ...]:
     """Names for classes that have none: "class 0", "class 1", ..."""
     return tuple(f"class {index}" for index in range(count))
+
+
+def reading_notes(source: str, assumed: Sequence[str], dropped: Mapping[str, str]) -> tuple[str, ...]:
+    """Lines on how a file was read: the source, each assumption, and the tensors dropped for each reason.
+
+    >>> reading_notes("timm", ["12 heads"], {"a": "a count", "b": "a count"})
+    ('read as timm', '  assumed: 12 heads', '  dropped: a and 1 more, a count')
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in dropped.items():
+        names.setdefault(reason, []).append(name)
+    lines = [f"  assumed: {line}" for line in assumed]
+    for reason, (first, *others) in names.items():
+        lines.append(f"  dropped: {first}{f' and {len(others)} more' if others else ''}, {reason}")
+    return (f"read as {source}", *lines)

@@ -40,14 +40,17 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
-    from vitral.tasks.convert import convert
+    from vitral.tasks.opening import open_model
+    from vitral.tasks.progress import ConsoleProgress
+    from vitral.weights.convert import write
 
     given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
     given |= {"trained_at": options.trained_at} if options.trained_at else {}
-    done = convert(options.model, options.out, options.to, progress=True, **given)
-    for file in done.files:
+    model = open_model(options.model, ConsoleProgress(), **given)
+    files, lost = write(model, options.out, options.to)
+    for file in files:
         print_result(f"wrote {file}")
-    for line in done.lost:
+    for line in lost:
         print_result(f"  note: {line}")
     print_result("verified: the files give the same logits when they are read back")
-    return {"files": [str(file) for file in done.files], "told": list(done.lost), "provenance": done.provenance}
+    return {"files": [str(file) for file in files], "told": lost, "provenance": dict(model.provenance)}

@@ -77,11 +77,11 @@ def findings(found: "DataDescription") -> list[dict[str, Any]]:
     from vitral.base.numerics import choose
     from vitral.studies.parts import parts
     from vitral.tasks.pace import Pace
-    from vitral.tasks.prepare import new_model
     from vitral.tasks.progress import ConsoleProgress
+    from vitral.weights.create import create
 
     data, recipe = found.dataset, found.recipe
-    new_model(recipe.model, len(data.classes), data.preprocessing.size)  # fails at once if the sizes do not fit
+    create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)  # fails at once if it cannot
 
     @contextmanager
     def shown(name: str, total: int) -> Iterator[Callable[["Step"], None]]:

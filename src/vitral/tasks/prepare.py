@@ -4,23 +4,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
-
-from vitral.base.errors import ConfigError, UnknownName
-from vitral.base.lookup import nearest
+from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.dataset import Dataset
 from vitral.data.fits import in_order
 from vitral.data.folder import folder
 from vitral.data.named import named
-from vitral.nn.zoo import MODELS, create
+from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier
-from vitral.store.code import from_code, is_code
-from vitral.store.model import dress, load
-from vitral.tasks.opening import opened
+from vitral.store.model import load_model
+from vitral.tasks.opening import open_model
 from vitral.tasks.progress import Progress
 from vitral.training.recipe import Recipe
-from vitral.weights.start import started
+from vitral.weights.create import create
+from vitral.weights.transfer import transfer_weights
 
 PHOTO = 64  # pixels: the side of a folder's images for a model that does not specify one
 
@@ -39,15 +37,16 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     found = named(recipe.data)
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
-        new = new_model(recipe.model, len(data.classes), data.preprocessing.size)
-        return Prepared(dress(new, list(data.classes), data.preprocessing, {}), data, isinstance(found, Path))
+        new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
+        model = attach_record(new, ModelRecord(data.classes, data.preprocessing))
+        return Prepared(model, data, isinstance(found, Path))
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
-    model = load(resumed) if resumed else opened(recipe.init, progress)
+    model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
     if sorted(data.classes) == sorted(model.classes):
         data = in_order(data, tuple(model.classes))
     if not resumed:
-        model, changes = started(model, data.classes, data.preprocessing.size)
+        model, changes = transfer_weights(model, data.classes, data.preprocessing.size)
         for change in changes:
             progress.note(f"  {change}")
     return Prepared(model, data, isinstance(found, Path))
@@ -82,18 +81,3 @@ def read_data(
 ) -> Dataset:
     """A built-in data set as it is, or the images of a folder, prepared by `preprocessing`."""
     return folder(found, preprocessing, seed, on_bad_image, progress.note) if isinstance(found, Path) else found
-
-
-def new_model(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Module:
-    """A new model by its name in the zoo, or from `file.py:Name`. Raises `ConfigError` or `UnknownName`."""
-    if is_code(name):
-        return from_code(name, num_classes, img_size)
-    if name not in MODELS and Path(name).exists():
-        raise ConfigError(
-            f"{name} is a path; --model takes a name from `vitral models`, or file.py:Name. To fine-tune it: --init."
-        )
-    if name not in MODELS:
-        raise UnknownName(
-            f"There is no model {name!r}.{nearest(name, MODELS)} `vitral models` lists them; your own is file.py:Name."
-        )
-    return create(name, num_classes=num_classes, img_size=img_size)

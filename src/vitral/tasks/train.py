@@ -16,7 +16,7 @@ from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
-from vitral.store.model import load, save_model
+from vitral.store.model import load_model, save_model
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import prepare
 from vitral.tasks.progress import Progress, progress_for
@@ -30,7 +30,7 @@ from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import Run
 from vitral.training.steps import Step
-from vitral.weights.load import is_published, told
+from vitral.weights.spec import parse_checkpoint_spec
 
 FILMED = 6  # validation images in the training film
 LOG_EVERY = 20  # steps
@@ -65,7 +65,7 @@ def make_recipe(**settings: Any) -> Recipe:
 
 def defaults_for(data: str, init: str | None) -> dict[str, Any]:
     """The presets of this data, and of the run or published checkpoint `init` that a run starts from."""
-    return preset(data, init, init is not None and is_published(told(init)[0]))
+    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published)
 
 
 def train(
@@ -183,7 +183,7 @@ def test_and_report(
     run: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float, progress: Progress
 ) -> TrainingResult:
     """Test the best model once, and write the report."""
-    model = load(run.path, recipe.model if ".py" in recipe.model else None)
+    model = load_model(run.path, recipe.model if ".py" in recipe.model else None)
     found = predict_split(model, data.test)
     if not any("test_accuracy" in record for record in run.records()):
         n = len(found.labels)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from vitral.base.errors import StoreError
 from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
+from vitral.store.checkpoint import PREFIX, WEIGHTS
 from vitral.training.steps import Step
 
-PREFIX = "step-"
-STATE, WEIGHTS, OPTIMIZERS = "state.json", "weights.safetensors", "optimizers.pt"
+STATE, OPTIMIZERS = "state.json", "optimizers.pt"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from vitral.base.errors import ConfigError, UsageError, VitralError
 from vitral.base.modes import evaluating, frozen
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 
 
 def operations(model: Classifier) -> float:
@@ -32,7 +32,7 @@ def operations(model: Classifier) -> float:
         if isinstance(error, VitralError) or not hasattr(model, "code"):
             raise
         file = Path(model.code["file"])
-        reason = in_line(error, file)
+        reason = describe_error(error, file)
         raise UsageError(
             f"{file.name}:{model.code['name']} failed on one image of {height}x{width}: {reason}"
         ) from error

@@ -24,7 +24,7 @@ from vitral.base.provenance import provenance
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training import optim
 from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
@@ -127,7 +127,7 @@ def failures_named(run: Run, code: dict[str, str], number: int, saved: int) -> I
     except Exception as error:  # whatever the user's own code raises
         if isinstance(error, VitralError) or not code:
             raise
-        reason = in_line(error, Path(code["file"]))
+        reason = describe_error(error, Path(code["file"]))
         raise UsageError(f"{code['file']}:{code['name']} failed in step {number} of training: {reason}") from error
 
 

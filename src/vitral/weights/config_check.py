@@ -1,4 +1,4 @@
-"""What a config says that tensors say too: of the kind it should be, and in our words, to be held against them."""
+"""Check a config against itself and against the tensors: the same sizes, of the right types."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from torch import Tensor
 from vitral.base.errors import StoreError
 from vitral.nn.patch import pair
 
-# Their words for what tensors say too, and ours.
-OURS = {
+# Keys of timm's and transformers' configs for what the tensors show as well -> our words for it.
+OUR_WORDS = {
     "hidden_size": "embed_dim",
     "embed_dim": "embed_dim",
     "num_hidden_layers": "depth",
@@ -28,18 +28,18 @@ COUNTS = ("hidden_size", "embed_dim", "num_hidden_layers", "depth", "num_channel
 SIDES = ("image_size", "img_size", "patch_size")
 
 
-def checked(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a config says, as it is. Raises `StoreError` for a size of another kind than its word is of."""
-    for words, able, kind in (
+def check_types(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config as it is. Raises `StoreError` for a size of the wrong type."""
+    for keys, is_valid, expected in (
         (COUNTS, is_count, "a whole number above zero"),
         (SIDES, lambda value: is_count(value) or (are_counts(value) and len(value) == 2), "one whole number, or two"),
         (("depths",), are_counts, "a list of whole numbers above zero"),
         (("num_heads",), lambda value: is_count(value) or are_counts(value), "whole numbers above zero"),
     ):
-        for word in words:
-            if said.get(word) is not None and not able(said[word]):
-                raise StoreError(f"config.json says {word}={said[word]!r}, which should be {kind}.")
-    return said
+        for key in keys:
+            if config.get(key) is not None and not is_valid(config[key]):
+                raise StoreError(f"config.json has {key}={config[key]!r}; it takes {expected}.")
+    return config
 
 
 def is_count(value: Any) -> bool:
@@ -50,15 +50,15 @@ def are_counts(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_count, value))
 
 
-def claimed(said: Mapping[str, Any], *but: str) -> dict[str, Any]:
-    """In our words what tensors say as well, for all of their words `but` these."""
-    found = {OURS[word]: said[word] for word in OURS if word not in but and said.get(word) is not None}
+def stated_settings(config: Mapping[str, Any], *ignored: str) -> dict[str, Any]:
+    """Our settings that a config states and tensors show as well, from all of its keys but the ignored."""
+    found = {OUR_WORDS[key]: config[key] for key in OUR_WORDS if key not in ignored and config.get(key) is not None}
     found |= {"patch_size": pair(found["patch_size"])} if "patch_size" in found else {}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def seen(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the tensors are of besides the `settings` that were found from them; nothing of an MLP that is gated."""
+def settings_in_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The `settings` read from the tensors, with biases and the MLP's width; no ratio for an MLP that is gated."""
     found = dict(settings, qkv_bias=any(name.endswith("attn.qkv.bias") for name in tensors))
     mlp = next((name.removesuffix("fc2.weight") for name in tensors if name.endswith("mlp.fc2.weight")), None)
     if mlp is None:
@@ -67,11 +67,12 @@ def seen(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str
     return found | {"hidden_dim": hidden, "mlp_ratio": hidden / settings["embed_dim"] if rows == hidden else None}
 
 
-def check_claims(claims: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raise `StoreError` where a config says something else than the tensors are of, with both."""
-    for name, value in claims.items():
-        same = (
-            int(value * found["embed_dim"]) == found["hidden_dim"] if name == "mlp_ratio" else value == found.get(name)
-        )
-        if found.get(name) is not None and not same:
-            raise StoreError(f"config.json says {name}={value}, but the tensors are of {name}={found[name]}.")
+def check_against_tensors(stated: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise `StoreError` where a config and the tensors disagree, with both values."""
+    for name, value in stated.items():
+        if name == "mlp_ratio":  # a ratio is right if it gives the same whole width
+            agrees = int(value * found["embed_dim"]) == found["hidden_dim"]
+        else:
+            agrees = value == found.get(name)
+        if found.get(name) is not None and not agrees:
+            raise StoreError(f"config.json says {name}={value}, but the tensors have {name}={found[name]}.")
