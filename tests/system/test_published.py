@@ -36,7 +36,7 @@ def test_a_checkpoint_is_judged_on_data_that_is_named(vitral, published, photos)
     folder = published()
     answer = vitral("eval", folder, "--data", "photos", "--json").done()
     assert "read as timm" in answer.told and answer.json["n"] == 4
-    vitral("eval", folder).refused(USAGE, "does not say what it was trained on. Name the data: --data.")
+    vitral("eval", folder).refused(USAGE, "does not record what it was trained on. Specify the data: --data.")
     paint(photos.parent / "birds", {"crow": 20, "swan": 230})
     vitral("eval", folder, "--data", "birds").refused(
         FAILURE, "birds has the classes crow, swan; the model knows dark, light.", "vitral train --init"
@@ -72,17 +72,17 @@ def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "photos").done()
     assert "assumed: preprocessing: ImageNet's mean and std" in answer.told
-    assert "assumed: the model answers with the classes of photos in their order" in answer.told
+    assert "assumed: the model's classes are those of photos, in their order" in answer.told
     vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "specify source=...")
     paint(photos.parent / "birds", {"crow": 20, "gull": 100, "swan": 230})
     vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds").refused(
-        FAILURE, "birds has 3 classes; the model answers with 2."
+        FAILURE, "birds has 3 classes; the model predicts 2."
     )
 
 
 def test_features_cannot_be_judged(vitral, published, photos):
     folder = published((), num_classes=0)
-    vitral("eval", folder, "--data", "photos").refused(USAGE, "no classes to judge", "vitral train --init")
+    vitral("eval", folder, "--data", "photos").refused(USAGE, "no classes to evaluate", "vitral train --init")
 
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])

@@ -22,7 +22,7 @@ from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
 from vitral.training.cost import operations
 from vitral.training.optim import layer_fractions, optimizers
-from vitral.training.probe import probed
+from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe
 from vitral.weights.published import load_published
 from vitral.weights.transfer import transfer_weights
@@ -157,7 +157,7 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
     splits = {"train": drawn(60, 0), "val": drawn(30, 1)}
     data = Dataset("drawn", model.classes, model.preprocessing, lambda split: splits[split])
     told = []
-    probe = probed(model, data, lambda done, total: told.append((done, total)))
+    probe = fit_head(model, data, lambda done, total: told.append((done, total)))
     assert probe.accuracy > 0.9 and told[-1] == (90, 90)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.weight", "head.bias"} and not model.head._forward_pre_hooks
@@ -166,7 +166,7 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
 def test_a_head_that_is_no_line_is_refused():
     model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, num_classes=0)
     with pytest.raises(ConfigError, match="needs a linear head, and this model's is a Identity"):
-        probed(
+        fit_head(
             attach_record(model, ModelRecord((), model.preprocessing)),
             Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0)),
         )
