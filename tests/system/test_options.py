@@ -34,11 +34,24 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("verb", "option"), OPTIONS)
-def test_an_option_does_what_it_says(request, verb, option):
+def test_every_option_has_a_test(verb, option):
     assert (verb, option) in EFFECTS, f"vitral {verb} --{option} has no test: add @effect({verb!r}, {option!r}) here."
-    shows = EFFECTS[verb, option]
-    asked = list(inspect.signature(shows).parameters)
-    shows(*(verb if name == "verb" else request.getfixturevalue(name) for name in asked))
+
+
+def pytest_generate_tests(metafunc):
+    """Each function of this file once, or once per verb if it takes one, with the options that it is about."""
+    if metafunc.function is not test_an_option_does_what_it_says:
+        return
+    options = {}
+    for (verb, option), shows in EFFECTS.items():
+        case = shows, verb if "verb" in inspect.signature(shows).parameters else None
+        options.setdefault(case, []).append(f"{verb}-{option}")
+    metafunc.parametrize(("shows", "verb"), list(options), ids=[",".join(names) for names in options.values()])
+
+
+def test_an_option_does_what_it_says(request, shows, verb):
+    required = inspect.signature(shows).parameters
+    shows(*(verb if name == "verb" else request.getfixturevalue(name) for name in required))
 
 
 def test_no_test_is_of_an_option_that_is_gone():
