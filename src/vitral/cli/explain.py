@@ -51,6 +51,9 @@ class Options:
     target: Annotated[str | None, Option("Class to explain, by name or number; by default the prediction.")] = None
     data: Annotated[str | None, Option("Data to score on with --score, named as for training.")] = None
     score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
+    diagnose: Annotated[
+        bool, Option("Show what the model's layers do on the images in general, instead of explaining each image.")
+    ] = False
     metric: Annotated[
         tuple[str, ...],
         Option(f"Metrics for --score, of {', '.join(names('explain.metrics'))}; by default all that the data allows."),
@@ -77,12 +80,47 @@ class Options:
             raise ConfigError("--data is for --score only: add --score, or name images instead.")
         if self.score and self.images:
             raise ConfigError("Specify either images to explain, or --data with --score.")
+        if self.diagnose and (self.score or self.method or self.layer or self.head or self.query or self.target):
+            raise ConfigError("--diagnose runs every diagnostic on the images: leave out the options of methods.")
         if self.score and (self.layer or self.head or self.query or self.target):
             raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
 
 
 def run(options: Options) -> dict[str, Any]:
+    if options.diagnose:
+        return diagnosis(options)
     return scores(options) if options.score else explanations(options)
+
+
+def diagnosis(options: Options) -> dict[str, Any]:
+    """Run the diagnostics; print their means by layer, and the page."""
+    from vitral.cli._parse import command_line
+    from vitral.tasks.diagnose import diagnose
+
+    found = diagnose(
+        options.model,
+        options.images,
+        out=options.out,
+        code=options.code,
+        on_bad_image=options.on_bad_image,
+        repeat=command_line("explain", options),
+        progress=True,
+    )
+    means: dict[str, list[float]] = {}
+    for name in ("distance", "entropy"):
+        if name in found.found:
+            means[name] = [float(value) for value in found.found[name].mean(axis=(0, 2))]
+            print_result(f"{name} by layer: {', '.join(f'{value:.2f}' for value in means[name])}")
+    for name, reason in found.refused.items():
+        say(f"  {name} was left out: {reason}")
+    print_result(f"numbers: {found.numbers}\npage: {found.page}")
+    return {
+        "diagnostics": sorted(found.found),
+        "means": means,
+        "refused": found.refused,
+        "numbers": str(found.numbers),
+        "page": str(found.page),
+    }
 
 
 def explanations(options: Options) -> dict[str, Any]:
