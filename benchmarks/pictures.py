@@ -22,7 +22,7 @@ from vitral import explain, load
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset
-from vitral.data.preprocess import fit, normalise
+from vitral.data.preprocess import crop_and_resize, normalise
 from vitral.data.synthetic.cued import cued
 from vitral.data.synthetic.shapes import shapes
 from vitral.explain.maps import Maps
@@ -105,7 +105,7 @@ def on_a_photograph() -> bytes:
             parameter.add_(torch.randn_like(parameter) * 0.02)
     preprocessing = Preprocessing(size=size)
     dressed = dress(model.eval(), [str(index) for index in range(10)], preprocessing, {})
-    pixels = fit(load_sample_image("china.jpg"), preprocessing)[None]
+    pixels = crop_and_resize(load_sample_image("china.jpg"), preprocessing)[None]
     images = normalise(torch.from_numpy(pixels.copy()), preprocessing)
     told = (
         "timm's DINOv3, 12 blocks, CLS and 4 registers, rotary positions, 14 x 21 patches, random weights: flat maps."

@@ -12,7 +12,7 @@ from peers import timm, transformers
 from tiny import tiny_vit
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.preprocess import batch_of
+from vitral.data.preprocess import preprocess
 from vitral.store.foreign import as_timm_says, foreign
 from vitral.store.image_processor import as_transformers_says
 from vitral.store.model import dress
@@ -59,8 +59,8 @@ def check_same(photo, preprocessing, theirs):
         preprocessing, crop_mode={"center": "squash", "squash": "center"}[preprocessing.crop_mode]
     )
     step = (theirs.amax() - theirs.amin()) / 255  # of a pixel's values
-    assert (batch_of([photo], preprocessing) - theirs).abs().mean() < 4 * step
-    assert (batch_of([photo], other) - theirs).abs().mean() > 8 * step
+    assert (preprocess([photo], preprocessing) - theirs).abs().mean() < 4 * step
+    assert (preprocess([photo], other) - theirs).abs().mean() > 8 * step
 
 
 def test_what_one_number_means_depends_on_the_kind():

@@ -209,7 +209,7 @@ def img_size_is_what_images_are_cut_to(train):
 def precision_is_what_is_computed_in(train):
     half, single = train(precision="bfloat16"), train(precision="float32")
     assert not same(half, single)
-    assert "bfloat16, as asked" in half.answer.told and "float32, as asked" in single.answer.told
+    assert "bfloat16, as specified" in half.answer.told and "float32, as specified" in single.answer.told
     assert all(values.dtype == np.float32 for values in half.weights.values())
     assert same(train(precision="auto"), single)  # this model is too narrow to gain
 

@@ -1,4 +1,4 @@
-"""Where to compute, how precisely, and whether to compile: each by a rule that can be said in a sentence."""
+"""Device, precision and compilation, each chosen by a rule of one sentence."""
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -7,13 +7,13 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 
-WIDE = 128  # inner width from which bfloat16 gains on a processor that has it; measured, docs/decisions/
-LONG = 3e14  # floating-point operations from which a minute of compiling is worth its time
+WIDE = 128  # width from which bfloat16 is faster on a processor that has it; measured, see docs/decisions/
+LONG = 3e14  # floating-point operations from which a minute of compiling pays off
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """The choice, and why in words."""
+    """The choice, and the reasons in words."""
 
     device: str
     precision: str
@@ -29,9 +29,9 @@ class Numerics:
 
 
 def choose(precision: str, compile: str, width: int, planned: float) -> Numerics:
-    """Decide for a model of inner `width` and a run of so many `planned` floating-point operations.
+    """Choose for a model of this embedding `width` and a run of `planned` floating-point operations.
 
-    Raises `ConfigError` if something was asked for that this machine cannot do.
+    "auto" is decided here; anything else is taken as specified. Raises `ConfigError` if this machine cannot do it.
     """
     import torch
 
@@ -40,27 +40,27 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     if precision == "auto":
         gains = has_bfloat16 and width >= WIDE
         precision = "bfloat16" if gains else "float32"
-        reason = f"{precision}, since the width of {width} is {'at least' if width >= WIDE else 'below'} {WIDE}"
+        reason = f"{precision}, because the width of {width} is {'at least' if width >= WIDE else 'below'} {WIDE}"
         if width >= WIDE and not has_bfloat16:
-            reason = f"float32, since this {device} does not compute in bfloat16"
+            reason = f"float32, because this {device} does not compute in bfloat16"
     else:
-        reason = f"{precision}, as asked"
+        reason = f"{precision}, as specified"
     can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
     if compile == "always" and not can_compile:
         raise ConfigError(
-            "--compile always needs a C++ compiler, and none was found. Install g++ or clang, or leave it out."
+            "--compile always needs a C++ compiler, and none was found. Install g++ or clang, or omit the option."
         )
     compiled = can_compile if compile == "always" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"
     if compile == "auto" and planned >= LONG and not can_compile:
-        reason += ", since no C++ compiler was found"
+        reason += ", because no C++ compiler was found"
     elif compile == "auto":
-        reason += f", since {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
+        reason += f", because {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
     return Numerics(device, precision, compiled, reason)
 
 
 def cpu_computes_in_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX), rather than imitating it slowly."""
+    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX); others emulate it, which is slow."""
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -11,7 +11,7 @@ import torch
 
 from vitral.base.config import options as settings
 from vitral.base.errors import UnknownName, UsageError, WatchError
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, nearest
 from vitral.base.provenance import provenance
 from vitral.cli import say
@@ -49,15 +49,15 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
         for plain in found:
             (trust,) = trials.trust(plain)
             maps = with_trust(plain, [trust])
-            picture = maps.save(free(options.out / f"{path.stem}.{maps.method}.png"))
-            numbers = maps.save(free(picture.with_suffix(".npz")))
+            picture = maps.save(unused_path(options.out / f"{path.stem}.{maps.method}.png"))
+            numbers = maps.save(unused_path(picture.with_suffix(".npz")))
             shown.append(maps)
             pictures.append(Picture(picture.read_bytes(), f"{maps.method} of {path.name}", ""))
             say(f"{said}. {summary(maps)}\n  {maps.caption}\n  {trust.sentence}\n  {picture}")
             written.append(record(path, answer, picture, numbers, maps, trust))
         for grid in grids:
-            picture = grid.save(free(options.out / f"{path.stem}.queries.{named(grid)}.png"))
-            numbers = grid.save(free(picture.with_suffix(".npz")))
+            picture = grid.save(unused_path(options.out / f"{path.stem}.queries.{named(grid)}.png"))
+            numbers = grid.save(unused_path(picture.with_suffix(".npz")))
             pictures.append(Picture(picture.read_bytes(), f"what patches of {path.name} read, {named(grid)}", ""))
             say(f"{path.name}. {grid.said_of(0)}\n  {picture}")
             written.append(
@@ -65,14 +65,14 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
                 | {"layer": grid.layer, "head": grid.head}
             )
         if len(shown) > 1:
-            beside = free(options.out / f"{path.stem}.methods.png")
+            beside = unused_path(options.out / f"{path.stem}.methods.png")
             write_file(beside, png(side_by_side(shown)))
             say(f"  {beside}")
             pictures.insert(0, Picture(beside.read_bytes(), "the methods side by side", ""))
         for method, reason in reasons.items():
             say(f"  {method} was left out: {reason}")
         sections.append(Section(said, told(model, target, answer, reasons), pictures))
-    page = free(options.out / f"{read[0][0].stem}.html")
+    page = unused_path(options.out / f"{read[0][0].stem}.html")
     write_file(page, page_of(options, sections, len(read)).html())
     say(f"page: {page}")
     return {"explained": written, "refused": refused, "page": str(page)}

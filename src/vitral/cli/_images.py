@@ -11,7 +11,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
 from vitral.data.folder import images_in
 from vitral.data.image import load_image
-from vitral.data.preprocess import fit
+from vitral.data.preprocess import crop_and_resize
 
 
 def read_images(
@@ -30,7 +30,7 @@ def read_images(
     read, bad = [], []
     for file in files:
         try:
-            read.append((file, fit(load_image(file), preprocessing)))
+            read.append((file, crop_and_resize(load_image(file), preprocessing)))
         except ImageError as error:
             if on_bad_image == "fail":
                 raise

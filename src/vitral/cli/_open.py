@@ -12,10 +12,10 @@ from vitral.base.errors import ConfigError, UnknownName, UsageError, VitralError
 from vitral.base.lookup import nearest
 from vitral.base.preprocessing import Preprocessing
 from vitral.cli import say
+from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
-from vitral.data.fits import in_order
 from vitral.data.folder import folder
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.nn.zoo import MODELS, create
 from vitral.recording.forward import logits_of
 from vitral.store.classifier import Classifier, numbered
@@ -35,7 +35,7 @@ def data_set(
     spec: str, preprocessing: Preprocessing, seed: int = 0, on_bad_image: Literal["fail", "skip"] = "fail"
 ) -> Dataset:
     """Data by name or path; a folder's images are cut as `preprocessing` says."""
-    found = named(spec)
+    found = find_data(spec)
     return folder(found, preprocessing, seed, on_bad_image, say) if isinstance(found, Path) else found
 
 
@@ -133,7 +133,7 @@ def data_of(recipe: Recipe, preprocessing: Preprocessing | None = None) -> Datas
     if preprocessing is None:
         side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO
         preprocessing = Preprocessing(size=(side, side))
-    built_in = not isinstance(named(recipe.data), Path)
+    built_in = not isinstance(find_data(recipe.data), Path)
     if built_in and recipe.img_size:
         raise ConfigError(
             "--img-size is for folders of images; say it with the data: "
@@ -167,4 +167,4 @@ def resumed(recipe: Recipe, folder: Path) -> tuple[Classifier, Dataset]:
 
 def as_known(data: Dataset, model: Classifier) -> Dataset:
     """The data with its classes in the model's order, if they are the same."""
-    return in_order(data, tuple(model.classes)) if sorted(data.classes) == sorted(model.classes) else data
+    return reorder_classes(data, tuple(model.classes)) if sorted(data.classes) == sorted(model.classes) else data

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
 from vitral.cli import say
@@ -33,7 +33,7 @@ def scored(model: Classifier, options: "Options") -> dict[str, Any]:
             bar.update(task, description=what, completed=done, total=of)
 
         table = score(methods, options.metric or known, model, data, n=options.n, told=told)
-    text = free(options.out / "score.md")
+    text = unused_path(options.out / "score.md")
     write_file(text, table.markdown() + "\n")
     numbers = text.with_suffix(".json")
     write_file(numbers, json.dumps({"scores": table.rows(), "caption": table.caption} | provenance(), indent=2) + "\n")

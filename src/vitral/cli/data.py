@@ -10,7 +10,7 @@ import numpy as np
 
 from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.base.numerics import choose
 from vitral.cli import say
 from vitral.cli._open import data_of, model_and_data
@@ -56,7 +56,7 @@ def run(options: Options) -> dict[str, Any]:
     for name, count in zip(data.classes, counts):
         say(f"  {name:<16} {count:,}")
     name = Path(options.data.partition(":")[0]).resolve().name
-    path = free(options.out or Path(f"{name}.png"))
+    path = unused_path(options.out or Path(f"{name}.png"))
     write_file(
         path,
         png(contact_figure(split.pixels, split.labels, data.classes, split.masks, f"{options.data}, {options.split}")),

@@ -8,7 +8,7 @@ from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.cli import say
 from vitral.cli._open import data_set, opened
-from vitral.data.fits import fitting
+from vitral.data.classes import match_classes
 from vitral.explain.pixels import classes_of
 from vitral.training.checkpoint import fingerprint
 from vitral.training.metrics import interval, predict_split
@@ -42,7 +42,7 @@ def run(options: Options) -> dict[str, Any]:
         raise ConfigError(f"{options.model} does not say what it was trained on. Name the data: --data.")
     data = data_set(spec, model.preprocessing, model.provenance.get("seed", 0), options.on_bad_image)
     names = classes_of(model)
-    data = fitting(data, names, model.preprocessing.size)
+    data = match_classes(data, names, model.preprocessing.size)
     if names is None and len(data.classes) != len(model.classes):
         raise DataError(f"{spec} has {len(data.classes)} classes; the model answers with {len(model.classes)}.")
     if names is None:

@@ -28,7 +28,7 @@ from vitral.cli._progress import Progress, counting
 from vitral.cli._report import write_report
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.explain.film import Film, frame_steps
 from vitral.store.classifier import Classifier
 from vitral.store.model import load, save_model
@@ -110,7 +110,7 @@ def run(options: Options) -> dict[str, Any]:
     )
     say(f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}")
     say(f"run: {folder.folder}")
-    if not recipe.init and isinstance(named(recipe.data), Path) and (said := expected(data)):
+    if not recipe.init and isinstance(find_data(recipe.data), Path) and (said := expected(data)):
         say(said)
 
     if recipe.init and not options.resume:

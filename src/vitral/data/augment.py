@@ -3,11 +3,14 @@
 Axes:  b images   c channels   y x pixels
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from kornia.augmentation import AugmentationBase2D
 
 Images = Float[Tensor, "b c y x"]
 Masks = Int[Tensor, "b y x"] | Bool[Tensor, "b y x"]
@@ -30,7 +33,7 @@ class Augment(Protocol):
 
 
 def apply_kornia(
-    operations: list[nn.Module], images: Images, masks: Masks | None, generator: torch.Generator
+    operations: list["AugmentationBase2D"], images: Images, masks: Masks | None, generator: torch.Generator
 ) -> tuple[Images, Masks | None]:
     """Apply Kornia operations one after the other, to the masks too where the operation moves pixels."""
     from kornia.augmentation import AugmentationSequential

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import path_of
-from vitral.base.preprocessing import plain
+from vitral.base.lookup import part_path
+from vitral.base.preprocessing import plain_preprocessing
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
@@ -107,7 +107,7 @@ class VisionTransformer(nn.Module):
         self.each_part_with("place", self.grid, self.num_prefix_tokens)
         self.init_weights()
 
-        self.preprocessing = plain(self.patch_embed.img_size, in_channels)
+        self.preprocessing = plain_preprocessing(self.patch_embed.img_size, in_channels)
         parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp)
         parts |= dict(norm=norm, block=block, pool=pool, head=head)
         self.config = sizes | {
@@ -116,7 +116,7 @@ class VisionTransformer(nn.Module):
             "num_classes": num_classes,
             "mlp_ratio": mlp_ratio,
             "tokens": dict(tokens),
-            "parts": {slot: path_of(part) for slot, part in parts.items() if part is not DEFAULTS[slot]},
+            "parts": {slot: part_path(part) for slot, part in parts.items() if part is not DEFAULTS[slot]},
         }
 
     def init_weights(self) -> None:

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from vitral.base.errors import ConfigError, UsageError
-from vitral.base.lookup import at_path, check_name, nearest
+from vitral.base.lookup import check_name, find_part, nearest
 from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import LayerNorm5, ScaledBlock, stochastic_depth
 from vitral.nn.family.cnn import ResNet
@@ -218,7 +218,7 @@ def build(config: dict[str, Any]) -> Model:
     if family not in FAMILIES:
         raise ConfigError(f"There is no family of models {family!r}.{nearest(str(family), FAMILIES)}")
     try:
-        parts = {slot: at_path(path, within="nn") for slot, path in config.get("parts", {}).items()}
+        parts = {slot: find_part(path, within="nn") for slot, path in config.get("parts", {}).items()}
         return made(family, **settings, **parts)
     except UsageError:
         raise

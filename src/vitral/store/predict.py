@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.data.image import load_image
-from vitral.data.preprocess import fit, normalise
+from vitral.data.preprocess import crop_and_resize, normalise
 from vitral.store.classifier import Classifier
 
 AT_ONCE = 64
@@ -27,7 +27,10 @@ def predict(model: Classifier, images: Image | Sequence[Image]) -> Float[np.ndar
     several = [images] if isinstance(images, str | Path | np.ndarray) else images
     if not len(several):
         raise UsageError("There are no images to predict.")
-    cut = [fit(image if isinstance(image, np.ndarray) else load_image(image), model.preprocessing) for image in several]
+    cut = [
+        crop_and_resize(image if isinstance(image, np.ndarray) else load_image(image), model.preprocessing)
+        for image in several
+    ]
     return probabilities(model, np.stack(cut))
 
 

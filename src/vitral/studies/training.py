@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import at_path, find, names, path_of
+from vitral.base.lookup import find, find_part, names, part_path
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.folder import folder
-from vitral.data.named import built_in, named
+from vitral.data.spec import built_in_sets, find_data
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
@@ -101,7 +101,7 @@ def model_of(name: str, settings: Mapping[str, Any], classes: int, size: tuple[i
 
 def part_at(path: str) -> Any:
     """A part of the models', or one that only a study needs."""
-    return at_path(path, within="studies" if path.startswith("studies.") else "nn")
+    return find_part(path, within="studies" if path.startswith("studies.") else "nn")
 
 
 def is_path(value: Any) -> bool:
@@ -110,15 +110,15 @@ def is_path(value: Any) -> bool:
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they are written down: parts by their paths."""
-    return {key: path_of(value) if callable(value) else value for key, value in settings.items()}
+    return {key: part_path(value) if callable(value) else value for key, value in settings.items()}
 
 
 @lru_cache(maxsize=4)
 def data_of(spec: str, change: str, seed: int) -> Dataset:
     """A data set whose images are the seed's own, so that seeds differ by all that chance decides."""
     name, _, options = spec.partition(":")
-    own = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in() else spec
-    found = named(own)
+    own = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in_sets() else spec
+    found = find_data(own)
     data = folder(found, OWN_SIZE, seed) if isinstance(found, Path) else found
     return changed(data, change, seed)
 
@@ -187,7 +187,7 @@ def curve(
     augment = find("data.augmentation", recipe.augment, "augmentation")
     feed = islice(batches(data.train, data.preprocessing, recipe.batch_size, recipe.seed, augment), total)
     movers, lr_at = optimizers(model, recipe), partial(schedule, total=total, warmup=recipe.warmup)
-    loop: Loop = at_path(training.loop, within="studies") if training.loop else supervised
+    loop: Loop = find_part(training.loop, within="studies") if training.loop else supervised
     some, every = first(data.val, min(SOME, training.judged)), max(1, total // CURVE)
     try:
         for step in loop(model, feed, movers, lr_at, recipe, training):

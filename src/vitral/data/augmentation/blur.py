@@ -28,6 +28,6 @@ def gaussian_blur(images: Images, deviation: Float[Tensor, " b"]) -> Images:
 def averaging_weights(side: int, deviation: Float[Tensor, " b"]) -> Float[Tensor, "b i j"]:
     """Weight of pixel j in the blurred pixel i; each row sums to 1."""
     pixel = torch.arange(side, dtype=torch.float32)
-    # A softmax of -distance²/2σ² is a Gaussian that is normalised over the pixels that exist. σ = 0 would divide 0 by 0.
+    # A softmax of -distance²/2σ² is a Gaussian normalised over the pixels that exist. σ = 0 would divide 0 by 0.
     distance = (pixel - pixel[:, None]) / deviation.clamp_min(1e-3)[:, None, None]
     return torch.softmax(-(distance**2) / 2, dim=2)
