@@ -20,7 +20,7 @@ from torch import nn
 
 from vitral.data.drawing import to_bytes
 from vitral.data.preprocess import normalise
-from vitral.data.synthetic.pairs import by_distance, grey, lit
+from vitral.data.synthetic.pairs import by_distance, glyph_mask, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
@@ -82,7 +82,7 @@ def contrast(model: nn.Module, trained: Trained) -> list[float]:
         logits = {}
         for a in (0, 1):
             for b in (0, 1):
-                pixels = to_bytes(grey(lit(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
+                pixels = to_bytes(to_grey(glyph_mask(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
                 out = model(normalise(torch.from_numpy(pixels), trained.data.preprocessing).double())
                 logits[a, b] = out[:, 1] - out[:, 0]
         crossed = logits[0, 0] - logits[0, 1] - logits[1, 0] + logits[1, 1]
