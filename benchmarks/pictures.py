@@ -27,7 +27,7 @@ from vitral.data.synthetic.cued import cued
 from vitral.data.synthetic.shapes import shapes
 from vitral.explain.maps import Maps
 from vitral.explain.trust import Trials
-from vitral.report.maps import Drawn, maps_figure
+from vitral.report.maps import MapPanel, maps_figure
 from vitral.report.style import png
 from vitral.store.model import dress
 
@@ -71,7 +71,7 @@ def row(
         below = maps.below(0)
         if tested and not (trust := trials.trust(maps)[0]).better_than_chance:
             below = trust.verdict
-        drawn.append(Drawn(method, maps.merged[0], maps.sign == "signed", below))
+        drawn.append(MapPanel(method, maps.merged[0], maps.sign == "signed", below))
     return png(maps_figure(pixels[0], drawn, caption, columns))
 
 

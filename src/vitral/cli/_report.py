@@ -22,7 +22,7 @@ from vitral.report.curves import curves_figure
 from vitral.report.film import animation, film_frames, still
 from vitral.report.mistakes import mistakes_figure
 from vitral.report.page import Page, Picture, Section
-from vitral.report.positions import positions_figure
+from vitral.report.similarity import cosine_similarity, similarity_figure
 from vitral.report.style import png
 from vitral.report.tokens import tokens_figure
 from vitral.store.classifier import Classifier
@@ -226,16 +226,16 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         untrained = build(model.config)
-    grids = [
-        m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
-        for m in (model, untrained)
-    ]
+    grids = {
+        title: m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
+        for title, m in (("before training", untrained), ("after training", model))
+    }
     text = (
         "Positions are learned, a row for each place in the sequence; nothing says that the sequence was a grid. A "
         "panel is a patch: how alike its position is to every other's, the mean position taken out. Structure that is "
         "there before training comes from how the table starts, not from learning."
     )
-    drawn = positions_figure(*grids)
+    drawn = similarity_figure({title: cosine_similarity(grid) for title, grid in grids.items()})
     return [
         Section(
             "What the position embeddings know",

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from vitral.base.errors import UsageError
 from vitral.base.files import write_file
 from vitral.report.attention import attention_figure
-from vitral.report.maps import Drawn, maps_figure
+from vitral.report.maps import MapPanel, maps_figure
 from vitral.report.style import png
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Maps:
         """
         check_image(image, len(self.values))
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
-            drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
+            drawn = MapPanel(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
             return maps_figure(self.pixels[image], [drawn], self.said_of(image))
         return attention_figure(
             self.pixels[image],
@@ -151,7 +151,7 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
                 "side: explain the same images by both."
             )
     drawn = [
-        Drawn(maps.method, maps.merged[image], maps.sign == "signed", maps.verdicts[image] if maps.verdicts else "")
+        MapPanel(maps.method, maps.merged[image], maps.sign == "signed", maps.verdicts[image] if maps.verdicts else "")
         for maps in found
     ]
     return maps_figure(found[0].pixels[image], drawn, said_beside(found, image))

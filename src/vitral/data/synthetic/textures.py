@@ -129,7 +129,6 @@ def draw(
     """Draw `CHUNK` images with equally frequent classes; `texture_of_class` numbers the texture of each class."""
     labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
     # Drawn for every cue, needed or not, so that the same seed gives the same shapes in the same places.
-    # Drawn for every cue, needed or not, so that the same seed gives the same shapes in the same places.
     other = (labels + rng.integers(1, len(SHAPES), CHUNK)) % len(SHAPES)
     textured_as = other if cue == "conflict" else labels  # the class whose texture the image has
     side = rng.uniform(*sides, CHUNK).astype(np.float32) * size

@@ -24,7 +24,7 @@ from vitral.data.synthetic.pairs import by_distance, glyph_mask, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
-from vitral.report.beside import beside_figure
+from vitral.report.panels import panels_figure
 from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise, named
 from vitral.studies.drawing import dots, points
 from vitral.studies.results import Results
@@ -122,7 +122,7 @@ def knees(results: Results) -> tuple[Figure, str]:
         beyond = [(d, CEILING, CEILING, CEILING) for d in range(NEAR + 1, SIDE)]
         if lines or not panels:
             panels[condition] = lines | {"sums: at most": np.array(beyond)}
-    return beside_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
+    return panels_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
         f"Right answers by distance. At the dashed line one 3 x 3 convolution ceases to see both glyphs; from there on "
         f"a model whose answer is a sum of what it makes of each is right in {CEILING:.0%} of cases at most."
     )
