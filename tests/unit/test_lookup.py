@@ -3,7 +3,7 @@
 import pytest
 
 from vitral.base.errors import UnknownName
-from vitral.base.lookup import check_name, find, find_part, names, nearest, part_path
+from vitral.base.lookup import check_name, find, import_object, names, nearest, object_path
 from vitral.explain.methods.attention import attention
 
 
@@ -45,9 +45,9 @@ def test_the_nearest_name_is_a_question(name, words):
 
 
 def test_the_path_of_a_part_is_where_it_is_defined():
-    assert part_path(attention) == "explain.methods.attention:attention"
-    assert part_path(int) == "builtins:int"
-    assert part_path(3).endswith(":3")
+    assert object_path(attention) == "explain.methods.attention:attention"
+    assert object_path(int) == "builtins:int"
+    assert object_path(3).endswith(":3")
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_the_path_of_a_part_is_where_it_is_defined():
 )
 def test_only_what_a_file_within_the_folder_defines_is_found(path):
     with pytest.raises(UnknownName, match="is not a part of Vitral"):
-        find_part(path, within="nn")
+        import_object(path, within="nn")

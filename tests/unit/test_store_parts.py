@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from vitral.base.errors import StoreError, UnknownName
-from vitral.base.lookup import find_part, part_path
+from vitral.base.lookup import import_object, object_path
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.mlp import MLP
 from vitral.nn.zoo import build
@@ -52,7 +52,7 @@ def test_a_model_file_that_names_another_library_is_refused(wrapped, tmp_path, p
 
 
 def test_a_parts_path_leads_back_to_it():
-    assert part_path(MeanPool) == "nn.family.pool:MeanPool"
-    assert part_path(MLP) == "nn.mlp:MLP"
+    assert object_path(MeanPool) == "nn.family.pool:MeanPool"
+    assert object_path(MLP) == "nn.mlp:MLP"
     for part in (MeanPool, MLP):
-        assert find_part(part_path(part), within="nn") is part
+        assert import_object(object_path(part), within="nn") is part

@@ -52,14 +52,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {spellings[close[0]]!r}?" if close else ""
 
 
-def part_path(part: Any) -> str:
+def object_path(part: Any) -> str:
     """Module and name of a class or function, `"nn.family.pool:MeanPool"`; of any other object, its representation."""
     module, name = getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))
     return f"{module.removeprefix('vitral.')}:{name}"
 
 
-def find_part(path: str, within: str) -> Any:
-    """The object at a `part_path`, if the package defines it below the folder `within`; raises `UnknownName` if not.
+def import_object(path: str, within: str) -> Any:
+    """The object with this `object_path`, if the package defines it below `within`; raises `UnknownName` if not.
 
     Paths come from files of unknown origin: nothing outside the package is imported, and nothing that a module of the
     package has only imported is returned.
