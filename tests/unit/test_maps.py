@@ -153,7 +153,7 @@ def test_methods_beside_each_other_are_captioned_by_what_they_are(maps):
         in three
     )
     other = one(maps, "chefer", class_names=("disk", "plus"))
-    assert "Classes: grad_cam of ring, chefer of plus." in side_by_side([cam, other], 1).get_suptitle()
+    assert "Classes: ring (grad_cam), plus (chefer)." in side_by_side([cam, other], 1).get_suptitle()
 
 
 def test_a_verdict_stands_below_its_map(maps):
