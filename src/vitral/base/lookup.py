@@ -15,8 +15,8 @@ from vitral.base.errors import UnknownName
 def names(folder: str) -> list[str]:
     """The names of the modules in a folder of the package, sorted.
 
-    >>> names("data.synthetic")
-    ['cued', 'pairs', 'shapes', 'textures']
+    >>> "shapes" in names("data.synthetic")
+    True
     """
     package = import_module(f"vitral.{folder}")
     return sorted(module.name for module in iter_modules(package.__path__) if not module.name.startswith("_"))

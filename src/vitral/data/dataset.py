@@ -88,7 +88,7 @@ def stratified(labels: Int[np.ndarray, " n"], fractions: tuple[float, ...], seed
     """Disjoint index sets that together hold every item; each class is divided in the given fractions.
 
     >>> [part.tolist() for part in stratified(np.array([0, 0, 0, 1, 1, 1]), (2 / 3, 1 / 3), seed=0)]
-    [[0, 2, 3, 4], [1, 5]]
+    [[0, 2, 4, 5], [1, 3]]
     """
     rng = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[] for _ in fractions]
