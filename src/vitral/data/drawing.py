@@ -56,6 +56,7 @@ def sample_colours(
     rng: np.random.Generator, background: Float[np.ndarray, "n 3"], contrast: float
 ) -> Float[np.ndarray, "n 3"]:
     """Uniform colours at a distance of at least `contrast` from the background's, by drawing again what is nearer."""
+    # Rejection keeps the colours uniform where they are allowed, which moving the near ones away would not.
     colour = rng.random(background.shape, dtype=np.float32)
     while (near := np.linalg.norm(colour - background, axis=1) < contrast).any():
         colour[near] = rng.random((near.sum(), 3), dtype=np.float32)
@@ -86,12 +87,14 @@ def shape_coordinates(size: int, centre: np.ndarray, angle: np.ndarray, side: np
     pixel = np.arange(size, dtype=np.float32) + np.float32(0.5)
     right = pixel - centre[0][:, None, None]
     down = pixel[:, None] - centre[1][:, None, None]
+    # Rotating and dividing by the side in one step: the shapes are drawn upright and with area 1.
     cos, sin = (np.cos(angle) / side)[:, None, None], (np.sin(angle) / side)[:, None, None]
     return right * cos + down * sin, down * cos - right * sin
 
 
 def edge_opacity(distance: Plane, side: np.ndarray) -> Plane:
     """1 inside, 0 outside, and in between within half a pixel of the outline; `distance` is in units of `side`."""
+    # In pixels, so that the soft edge has the same width at every size.
     return np.clip(np.float32(0.5) - distance * side[:, None, None], 0, 1)
 
 
@@ -107,6 +110,7 @@ def to_bytes(image: Float[np.ndarray, "n y x 3"]) -> UInt8[np.ndarray, "n y x 3"
 def check_options(name: str, options: Mapping[str, Any], rules: Mapping[str, bool]) -> None:
     """Raise `ConfigError` naming the rules that are broken and the options in them."""
     if broken := [rule for rule, holds in rules.items() if not holds]:
+        # Rules are written with the names of the options, so that a message can name the values that break them.
         words = {word for rule in broken for word in rule.split()}
         values = ", ".join(f"{option}={value}" for option, value in options.items() if option in words)
         raise ConfigError(f"{name} cannot be drawn with {values}; required: {' and '.join(broken)}.")

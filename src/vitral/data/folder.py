@@ -46,11 +46,12 @@ def folder(
     """
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
+    # Everything about names and folders is checked here, before an image is read: reading may take minutes.
     homes = find_split_folders(root, report)
     home = homes.get("train", root)
     classes = find_classes(home, report)
-    split_names = {name for names in FOLDER_NAMES.values() for name in names}
-    if not homes and set(classes) <= split_names:  # images directly in train/ and val/
+    # Images that are directly in train/ and val/ would become two classes of these names.
+    if not homes and set(classes) <= {name for names in FOLDER_NAMES.values() for name in names}:
         raise DataError(
             f"{root} has {' and '.join(f'{name}/' for name in classes)}, but no class folders in them. "
             f"Put each class in a folder of its own: {root.name}/train/cat/1.jpg."
@@ -58,6 +59,7 @@ def folder(
     examples: dict[SplitName, list[Example]] = {"train": list_examples(home, classes, report)}
     for split in ("val", "test"):
         if held_out := homes.get(split):
+            # At least one class, not two: a held-out split may lack classes, but has none that training lacks.
             unknown = sorted(set(find_classes(held_out, report, at_least=1)) - set(classes))
             if unknown:
                 raise DataError(
@@ -103,6 +105,7 @@ def find_split_folders(root: Path, report: Report) -> dict[SplitName, Path]:
 
     A folder `test/` that holds images but no folders of images is a class called "test".
     """
+    # A split folder is one that has folders with images; the first of several spellings wins.
     homes: dict[SplitName, Path] = {}
     for split, names in FOLDER_NAMES.items():
         for name in names:
@@ -199,7 +202,7 @@ def load_examples(
         assert isinstance(example.image, Path)
         try:
             return crop_and_resize(load_image(example.image), preprocessing)
-        except ImageError as error:
+        except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
             if on_bad_image == "fail":
                 raise ImageError(f"{error} Use --on-bad-image skip to leave such files out.") from error
             return error
@@ -212,6 +215,7 @@ def load_examples(
         report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {', '.join(bad)}.")
     if not good:
         raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
+    # A class without training images would silently become one that is never answered.
     labels = np.array([example.target for example, _ in good], dtype=np.int64)
     if split == "train" and (lost := [name for label, name in enumerate(classes) if label not in labels]):
         raise DataError(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from matplotlib.figure import Figure
 
-from vitral.report.style import INK, hide_spines, sheet, styled
+from vitral.report.style import INK, sheet, styled
 
 MAX_NUMBERED = 25  # classes; with more, the numbers would be too small to read
 
@@ -27,7 +27,7 @@ def confusion_figure(matrix: Int[np.ndarray, "k k"], classes: Sequence[str]) -> 
     axes.set_yticks(range(count), classes)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.tick_params(length=0)
-    hide_spines(axes)
+    axes.spines[:].set_visible(False)
     if count <= MAX_NUMBERED:
         for row, column in np.argwhere(matrix):
             colour = "white" if share[row, column] > 0.4 else INK

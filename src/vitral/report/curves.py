@@ -17,11 +17,11 @@ def curves_figure(records: Records, num_classes: int) -> Figure:
     figure = sheet(8.4, 2.7)
     loss, accuracy = figure.subplots(1, 2)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
-        for label, found, key, style in (
+        for label, subset, key, style in (
             ("training", training, f"train_{name}", dict(color=FAINT, lw=1.4)),
             ("validation", validation, name, dict(color=ACCENT, lw=1, marker="o", ms=3.5)),
         ):
-            axes.plot([record["step"] for record in found], [record[key] for record in found], label=label, **style)
+            axes.plot([record["step"] for record in subset], [record[key] for record in subset], label=label, **style)
     loss.set(title="loss (nats)", xlabel="step", ylim=(0, None))
     loss.legend()
     accuracy.axhline(1 / num_classes, color=SECOND, lw=0.9, ls=":")

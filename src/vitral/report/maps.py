@@ -91,9 +91,9 @@ def queries_figure(
     figure, cells, panels = map_grid(pixels, len(queries), columns, 1.6, 0.27, caption)
     norm = colour_scale(values)
     height, width = pixels.shape[0] / values.shape[1], pixels.shape[1] / values.shape[2]
-    for place, ((row, column), own) in enumerate(zip(queries, values)):
+    for place, ((row, column), attention) in enumerate(zip(queries, values)):
         axes = figure.add_subplot(panels[divmod(place, columns)])
-        drawn_map = overlay(axes, pixels, own, norm)
+        drawn_map = overlay(axes, pixels, attention, norm)
         for colour, line_width in (("white", 3), (SECOND, 1.5)):  # white on both sides: visible on every colour
             corner = column * width, row * height
             axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line_width))

@@ -29,8 +29,7 @@ def similarity_figure(panels: Mapping[str, Float[np.ndarray, "gy gx v u"]]) -> F
 
 def mosaic(similarities: Float[np.ndarray, "gy gx v u"]) -> Float[np.ndarray, "w w"]:
     """All maps as one image, separated by lines of NaN, which are drawn white."""
-    gap = ((0, 0), (0, 0), (0, 1), (0, 1))
-    framed = np.pad(similarities, gap, constant_values=np.nan)
+    framed = np.pad(similarities, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     rows, columns, height, width = framed.shape
     return framed.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)[:-1, :-1]
 

@@ -86,10 +86,6 @@ def hide_axes(axes: Axes) -> None:
     """Leave only what is drawn inside, as for a picture."""
     axes.set_xticks([])
     axes.set_yticks([])
-    hide_spines(axes)
-
-
-def hide_spines(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 

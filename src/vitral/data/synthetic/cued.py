@@ -109,6 +109,7 @@ def sample_scenes(
     noise: float,
 ) -> Factors:
     """The factors of `CHUNK` images; the classes of the cued shapes are equally frequent."""
+    # The cued shape is any of them with equal probability: being drawn first or last reveals nothing.
     marked = rng.integers(0, objects, CHUNK)
     label = rng.permutation(np.arange(CHUNK) % len(SHAPES))
     steps = rng.random((CHUNK, len(SHAPES) - 1)).argsort(axis=1)[:, :objects] + 1
@@ -140,10 +141,10 @@ def sample_centres(rng: np.random.Generator, size: int, radius: Float[np.ndarray
     while (todo := np.flatnonzero(np.isnan(centre).any(axis=(1, 2)))).size:
         centre[todo] = np.nan
         for k in range(objects):
-            own = radius[todo, k, None, None]
-            tried = own + rng.random((len(todo), TRIES, 2), dtype=np.float32) * (size - 2 * own)
+            own_radius = radius[todo, k, None, None]
+            tried = own_radius + rng.random((len(todo), TRIES, 2), dtype=np.float32) * (size - 2 * own_radius)
             distance = np.linalg.norm(tried[:, :, None] - centre[todo, None, :k], axis=-1)
-            free = (distance >= own[..., 0, None] + radius[todo, None, :k]).all(axis=-1)
+            free = (distance >= own_radius[..., 0, None] + radius[todo, None, :k]).all(axis=-1)
             chosen = tried[np.arange(len(todo)), free.argmax(axis=1)]  # the first free one
             centre[todo, k] = np.where(free.any(axis=1)[:, None], chosen, np.nan)
     return centre
@@ -166,6 +167,7 @@ def render(
     image = gradient(scene["background"], scene["heading"], scene["change"], size)
     masks = np.zeros((count, objects, size, size), bool)
     for k in range(objects):
+        # One outline for many images at a time, which is faster than image by image; shapes never overlap.
         for label, distance in enumerate(SHAPES.values()):
             members = np.flatnonzero((scene["each class"][:, k] == label) & present[:, k])
             side = scene["each side"][members, k]
@@ -177,8 +179,9 @@ def render(
         for white in (False, True):
             members = np.flatnonzero(present[:, k] & ((scene["marked"] == k) == white))
             add_dot(image, members, scene["each centre"][members, k], DOT * size, white)
-    for own, noise, seed in zip(image, scene["noise"], scene["noise seed"]):
-        own += np.random.default_rng(seed).standard_normal(own.shape, dtype=np.float32) * noise
+    # `pixels` is a view of the image, so that the noise is added in place.
+    for pixels, noise, seed in zip(image, scene["noise"], scene["noise seed"]):
+        pixels += np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32) * noise
     return to_bytes(image), masks
 
 

@@ -76,9 +76,10 @@ def draw(
     distractors: int,
 ) -> Split:
     """Draw `CHUNK` images with equally frequent classes."""
+    # Classes are counted out and shuffled rather than drawn, so that all are equally frequent.
     labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
     side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
-    reach = REACH * side + 1
+    reach = REACH * side + 1  # a pixel stays between the shape and the border, at any rotation
     centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
     angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
     ground = rng.random((CHUNK, 3), dtype=np.float32)
@@ -117,6 +118,7 @@ def add_blobs(
 ) -> None:
     """Add a small blob to half of the images, in place, where one of a few tries finds room beside the shape."""
     size, count = image.shape[1], len(image)
+    # Smaller than the smallest shape of the default settings.
     radius = rng.uniform(0.05, 0.08, count).astype(np.float32) * size
     place = radius + rng.random((16, 2, count), dtype=np.float32) * (size - 2 * radius)
     free = np.hypot(*(place - centre).swapaxes(0, 1)) > reach + radius
@@ -124,6 +126,7 @@ def add_blobs(
     position = place[free.argmax(axis=0)[members], :, members].T
     wobble = rng.uniform(0, 2 * np.pi, len(members)).astype(np.float32)
     u, v = shape_coordinates(size, position, wobble, radius[members])
+    # A radius that varies three times around makes an outline which is none of the classes.
     outline = 1 + np.float32(0.2) * np.cos(3 * np.arctan2(v, u))
     colour = sample_colours(rng, ground[members], contrast)
     paint(image, members, edge_opacity(np.hypot(u, v) - outline, radius[members]), colour)

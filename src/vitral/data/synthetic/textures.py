@@ -141,7 +141,7 @@ def draw(
     number = texture_of_class[textured_as]
     sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, number, size, period)
     filled = colour[:, None, None] + np.float32(tone) * sign[..., None]
-    opacity = np.ones((CHUNK, size, size), np.float32)
+    opacity = np.ones((CHUNK, size, size), np.float32)  # for a texture alone: it covers the whole image
     if cue != "texture":
         for label, distance in enumerate(SHAPES.values()):
             members = np.flatnonzero(labels == label)
@@ -167,6 +167,7 @@ def signs(rng: np.random.Generator, which: np.ndarray, size: int, period: float)
     phase = rng.random((2, len(which), 1, 1))
     pixel = (np.arange(size) + 0.5) / period
     y, x = np.broadcast_arrays(phase[0] + pixel[:, None], phase[1] + pixel)
+    # Where the texture is negative the tone is dark: a sign per pixel has two tones and no grey between them.
     sign = np.empty((len(which), size, size), np.float32)
     for number, texture in enumerate(TEXTURES.values()):
         members = np.flatnonzero(which == number)
