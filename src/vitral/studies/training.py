@@ -22,6 +22,7 @@ from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
 from vitral.base.lookup import find, import_object, names
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.folder import folder
@@ -30,7 +31,6 @@ from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
-from vitral.store.model import dress
 from vitral.studies.changes import changed
 from vitral.studies.code import fingerprint
 from vitral.training.metrics import predict_split
@@ -83,11 +83,9 @@ class Training:
         """The untrained model, the same for the same seed."""
         data = self.dataset()
         torch.manual_seed(self.seed)
-        return dress(
+        return attach_record(
             model_of(self.model, self.settings, len(data.classes), data.preprocessing.size),
-            list(data.classes),
-            data.preprocessing,
-            {},
+            ModelRecord(data.classes, data.preprocessing),
         )
 
 
