@@ -94,9 +94,9 @@ def test_what_is_no_record_of_a_part_is_refused(vit, recorded):
 @pytest.mark.parametrize("name", ["torch:manual_seed", "torch.nn:Linear", "torch:Conv2d", "os:system"])
 def test_of_other_libraries_only_the_listed_layers_are_found(vit, name):
     for recorded in (name, {"name": name, "arguments": {"seed": 0}}):
-        with pytest.raises(UnknownName, match=f"{name} is no part"):
+        with pytest.raises(UnknownName, match=f"{name} is not a part"):
             build(vit.config | {"parts": {"norm": recorded}})
-        with pytest.raises(UnknownName, match=f"{name} is no part"):
+        with pytest.raises(UnknownName, match=f"{name} is not a part"):
             build(
                 vit.config | {"parts": {"norm": {"name": "nn.block:LayerNorm", "arguments": {"eps": {"name": name}}}}}
             )
