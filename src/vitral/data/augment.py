@@ -3,19 +3,20 @@
 Axes:  b images   c channels   y x pixels
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 if TYPE_CHECKING:
     from kornia.augmentation import AugmentationBase2D
 
 Images = Float[Tensor, "b c y x"]
-Masks = Int[Tensor, "b y x"] | Bool[Tensor, "b y x"]
+Masks = Integer[Tensor, "b y x"] | Bool[Tensor, "b y x"]
 
 
+@runtime_checkable
 class Augment(Protocol):
     """A random change of a batch; `data/augmentation/NAME.py` defines one, with the name of its file.
 

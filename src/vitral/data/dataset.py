@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
 
@@ -29,7 +29,7 @@ class Example:
 
     image: Path | UInt8[np.ndarray, "y x 3"]
     target: int | tuple[bool, ...] | tuple[float, ...] | None = None
-    mask: Path | Int[np.ndarray, "y x"] | Bool[np.ndarray, "y x"] | None = None
+    mask: Path | Integer[np.ndarray, "y x"] | Bool[np.ndarray, "y x"] | None = None
     group: str | None = None
     split: SplitName | None = None
 

@@ -57,9 +57,8 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     >>> image.shape, image[0, 0].tolist()
     ((30, 40, 3), [255, 0, 0])
     """
-    name, stream = (
-        ("the image given as bytes", io.BytesIO(source)) if isinstance(source, bytes) else (str(source), source)
-    )
+    name = "the image given as bytes" if isinstance(source, bytes) else str(source)
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with PillowWarningsOff(), Image.open(stream, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:  # the header is enough: nothing has been decoded yet

@@ -31,10 +31,8 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
         return image
     scales = height / target_height, width / target_width  # pixels of the image per pixel of the result
     down, across = scales if preprocessing.crop_mode == "squash" else (min(scales),) * 2
-    half_height, half_width = (
-        preprocessing.crop * target_height * down / 2,
-        preprocessing.crop * target_width * across / 2,
-    )
+    half_height = preprocessing.crop * target_height * down / 2
+    half_width = preprocessing.crop * target_width * across / 2
     left, top = max(0.0, width / 2 - half_width), max(0.0, height / 2 - half_height)  # rounding may give -1e-15
     window = (left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height))
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
@@ -52,10 +50,8 @@ def normalise(pixels: UInt8[Tensor, "b y x 3"], preprocessing: Preprocessing) ->
     >>> normalise(white, Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))).unique()
     tensor([1.])
     """
-    mean, std = (
-        255 * torch.tensor(value, device=pixels.device)[:, None, None]
-        for value in (preprocessing.mean, preprocessing.std)
-    )
+    statistics = preprocessing.mean, preprocessing.std
+    mean, std = (255 * torch.tensor(value, device=pixels.device)[:, None, None] for value in statistics)
     channels_first = rearrange(select_channels(pixels, len(preprocessing.mean)), "b y x c -> b c y x")
     # In place, and contiguous as the model reads it: this takes a tenth of the time of the plain formula.
     return channels_first.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from vitral.base.errors import DataError
 from vitral.base.files import write_file
@@ -35,6 +35,7 @@ class SplitRow:
 
 
 COLUMNS = tuple(field.name for field in fields(SplitRow))
+SPLITS = get_args(SplitName)
 
 
 def write_splits(path: Path, rows: Sequence[SplitRow]) -> None:
@@ -52,20 +53,21 @@ def read_splits(path: Path) -> list[SplitRow]:
     Raises `DataError` for a file without its columns, for an unknown split, and where a content or a group is assigned
     to two splits.
     """
+    rows: list[SplitRow] = []
+    split_of: dict[tuple[str, str], str] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             table = csv.DictReader(file, strict=True)
             if missing := set(COLUMNS) - set(table.fieldnames or ()):
                 raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}. Needed: {','.join(COLUMNS)}.")
-            rows = [SplitRow(*(line[name] or "" for name in COLUMNS)) for line in table]  # type: ignore[arg-type]  # checked below
+            for line in table:
+                content, split, group, image = (line[name] or "" for name in COLUMNS)
+                if split not in SPLITS:
+                    raise DataError(f"{path} assigns {image} to {split!r}. Splits: {', '.join(SPLITS)}.")
+                for key in (("content", content), ("group", group)):
+                    if key[1] and (other := split_of.setdefault(key, split)) != split:
+                        raise DataError(f"{path} assigns {' '.join(key)} to both {other} and {split}. Keep one.")
+                rows.append(SplitRow(content, cast(SplitName, split), group, image))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}. Restore or delete it.") from error
-    split_of: dict[str, str] = {}
-    for row in rows:
-        if row.split not in get_args(SplitName):
-            raise DataError(f"{path} assigns {row.path} to {row.split!r}. Splits: {', '.join(get_args(SplitName))}.")
-        for kind, value in (("content", row.content), ("group", row.group)):
-            if value and split_of.setdefault(f"{kind} {value}", row.split) != row.split:
-                other = split_of[f"{kind} {value}"]
-                raise DataError(f"{path} assigns {kind} {value} to both {other} and {row.split}. Keep one of them.")
     return rows

@@ -26,7 +26,7 @@ def panels_figure(
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     figure = sheet(8.8, 3.1)
-    all_axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    all_axes: list[Axes] = list(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0])
     for axes, (title, series) in zip(all_axes, panels.items()):
         for name, points in series.items():
             draw_series(axes, names.index(name), name, points, alpha=0.12)

@@ -3,7 +3,7 @@
 Axes:  p points
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +24,7 @@ def scaling_figure(panels: Mapping[tuple[str, str], Series], across: str) -> Fig
     Dotted lines show linear and quadratic growth; they start below the lowest line.
     """
     figure = sheet(9.6, 3.6)
-    all_axes: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False)[0]
+    all_axes: list[Axes] = list(figure.subplots(1, len(panels), squeeze=False)[0])
     for axes, ((label, unit), series) in zip(all_axes, panels.items()):
         for number, (name, points) in enumerate(series.items()):
             draw_series(axes, number, name, points, alpha=0.15)

@@ -1,6 +1,6 @@
 """Which positions a model treats alike: for each patch, a small map of its similarity with all others.
 
-Axes:  gy gx rows, columns of patches   v u the same, of the other patch   d embedding width   w pixels of the mosaic
+Axes:  gy gx rows, columns of patches   v u the same, of the other patch   d embedding width   h w cells of the mosaic
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def similarity_figure(panels: Mapping[str, Float[np.ndarray, "gy gx v u"]]) -> F
     return figure
 
 
-def mosaic(similarities: Float[np.ndarray, "gy gx v u"]) -> Float[np.ndarray, "w w"]:
+def mosaic(similarities: Float[np.ndarray, "gy gx v u"]) -> Float[np.ndarray, "h w"]:
     """All maps as one image, separated by lines of NaN, which are drawn white."""
     framed = np.pad(similarities, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     rows, columns, height, width = framed.shape
