@@ -38,7 +38,7 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
     resized = Image.fromarray(image).resize((target_width, target_height), resampling, box=window)
-    return np.asarray(resized)
+    return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
 
 
 def normalise(pixels: UInt8[Tensor, "b y x 3"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
