@@ -38,7 +38,6 @@ def _():
     from torch import nn
 
     import vitral
-    from vitral.data.named import named
 
     return F, math, named, nn, plt, time, torch, vitral
 
@@ -57,7 +56,7 @@ def _(mo):
 
 @app.cell
 def _(named, plt, torch):
-    data = named("shapes:n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7")
+    data = find_data("shapes:n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7")
 
     def scaled(pixels):  # bytes (b, y, x, c) -> numbers from -1 to 1, (b, c, y, x)
         return pixels.permute(0, 3, 1, 2) / 127.5 - 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.mixer import DepthwiseMixing
 from vitral.nn.family.pool import MeanPool
@@ -135,7 +135,7 @@ def test_the_resnet_has_zeros_beyond_its_edges_so_that_even_its_stride_changes_t
 
 
 def test_objects_are_on_the_left_to_learn_and_on_the_right_to_test():
-    plain = named("shapes:size=24,n=500")
+    plain = find_data("shapes:size=24,n=500")
     data = changed(plain, "one side", seed=0)
     assert data.preprocessing.size == (24, 48)
     for name, own, other in (("train", slice(0, 24), slice(24, 48)), ("test", slice(24, 48), slice(0, 24))):
@@ -154,7 +154,7 @@ def test_an_image_moves_down_or_right_around_the_edges_or_with_the_edge_repeated
 
 @pytest.mark.parametrize("axis", [1, 2])
 def test_objects_with_room_stay_whole(axis):
-    split = named("shapes:size=32,n=500").test
+    split = find_data("shapes:size=32,n=500").test
     chosen = with_room(split, 6, axis)
     assert 0 < len(chosen) < len(split)
     before = chosen.masks.sum((1, 2))

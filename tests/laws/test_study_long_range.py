@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitral.data.synthetic.pairs import EVERY, alphabet, by_distance, grey, lit, pairs
+from vitral.data.synthetic.pairs import EVERY, all_glyphs, by_distance, glyph_mask, pairs, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition
@@ -91,7 +91,7 @@ def contrasts(model):
         some = places[:: max(1, len(places) // 12)]
         answers = {}
         for a, b in product((0, 1), repeat=2):
-            images = grey(lit(some, np.tile([a, b], (len(some), 1)), SIDE * PATCH, PATCH))
+            images = to_grey(glyph_mask(some, np.tile([a, b], (len(some), 1)), SIDE * PATCH, PATCH))
             answers[a, b] = model(torch.from_numpy(images).double().permute(0, 3, 1, 2))
         crossed = answers[0, 0] - answers[0, 1] - answers[1, 0] + answers[1, 1]
         found.append(float(crossed.abs().max() / answers[0, 0].abs().max()))
@@ -165,7 +165,7 @@ def test_such_a_model_starts_as_the_identity_too():
 
 
 def test_glyphs_are_equally_bright_and_equally_far_from_each_other():
-    cells = alphabet().reshape(15, 16)
+    cells = all_glyphs().reshape(15, 16)
     assert (cells.sum(axis=1) == 8).all()
     apart = (cells[:, None] != cells).sum(axis=2)
     assert (apart[~np.eye(15, dtype=bool)] == 8).all()
@@ -181,7 +181,7 @@ def test_labels_and_distances_are_what_the_factors_say(data):
         which, places = split.factors["glyphs"], split.factors["places"]
         assert ((which[:, 0] == which[:, 1]) == split.labels).all()
         assert (np.abs(places[:, 0] - places[:, 1]).max(axis=1) == split.factors["distance"]).all()
-        assert (lit(places, which, 24, 4) == split.masks).all()
+        assert (glyph_mask(places, which, 24, 4) == split.masks).all()
 
 
 def test_at_each_distance_half_are_the_same(data):

@@ -10,8 +10,7 @@ from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import NoPosition, sines_and_cosines
 from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.zoo import create
-from vitral.report.positions import similarity
-from vitral.report.similar import mosaic
+from vitral.report.similarity import cosine_similarity, mosaic
 from vitral.studies.changes import permuted_patches
 from vitral.studies.claims.positions import follows
 from vitral.studies.wide_start import WideStart
@@ -20,7 +19,7 @@ SIDE = 6
 
 
 def similar(table):
-    return similarity(table.reshape(SIDE, SIDE, -1)).reshape(SIDE**2, SIDE**2)
+    return cosine_similarity(table.reshape(SIDE, SIDE, -1)).reshape(SIDE**2, SIDE**2)
 
 
 def test_waves_follow_the_grid_and_noise_does_not():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitral.data.augmentation.blur import blurred
+from vitral.data.augmentation.blur import gaussian_blur
 from vitral.data.synthetic.textures import CUES, TEXTURES, signs, textures
 from vitral.studies.claims.shape_or_texture import TILE, tiles_shuffled
 
@@ -53,6 +53,6 @@ def test_shuffled_tiles_keep_every_pixel_and_no_order(splits):
 
 def test_blur_keeps_the_mean_of_an_even_image_and_takes_stripes_away():
     stripes = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(8).expand(1, 3, 32, 32)
-    assert blurred(torch.full((2, 3, 32, 32), 0.7), torch.tensor([0.5, 2.0])).sub(0.7).abs().max() < 1e-5
-    assert blurred(stripes, torch.tensor([2.0]))[..., 8:-8].abs().max() < 0.02
-    assert torch.equal(blurred(stripes, torch.zeros(1)), stripes)
+    assert gaussian_blur(torch.full((2, 3, 32, 32), 0.7), torch.tensor([0.5, 2.0])).sub(0.7).abs().max() < 1e-5
+    assert gaussian_blur(stripes, torch.tensor([2.0]))[..., 8:-8].abs().max() < 0.02
+    assert torch.equal(gaussian_blur(stripes, torch.zeros(1)), stripes)

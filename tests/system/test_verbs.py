@@ -10,7 +10,7 @@ from PIL import Image
 import vitral as package
 from shell import tree
 from vitral.base.lookup import names
-from vitral.data.named import named
+from vitral.data.spec import find_data
 
 RUN_FILES = ["config.yaml", "film.npz", "film.webp", "metrics.jsonl", "model.json", "model.safetensors", "report.html"]
 CHECKPOINT_FILES = ["optimizers.pt", "state.json", "weights.safetensors"]
@@ -21,7 +21,7 @@ def pictures(tmp_path):
     """Three test images of the shapes, as a person has them: files."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for number, pixels in enumerate(named("shapes:n=8,size=16").test.pixels[:3]):
+    for number, pixels in enumerate(find_data("shapes:n=8,size=16").test.pixels[:3]):
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
 
@@ -181,7 +181,7 @@ def test_a_folder_of_photos_is_trained_on_and_judged(vitral, photos, tmp_path):
     words = ("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--epochs", 6, "--batch-size", 16)
     answer = vitral(*words, "--img-size", 16, "--json").done()
     assert answer.json["run"] == "runs/photos-1" and answer.json["n"] == 4
-    assert "cut by seed 0" in answer.err
+    assert "images were divided by seed 0 into" in answer.err
     judged = vitral("eval", "runs/photos-1", "--json").done()
     assert judged.json["accuracy"] == answer.json["test_accuracy"]
     found = vitral("predict", "runs/photos-1", photos / "dark" / "0.png", "--json").done()

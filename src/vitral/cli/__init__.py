@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(USAGE.format(verbs=verbs), end="", flush=True)
             return 0 if arguments else 2
         if arguments[0] in ("-V", "--version"):
-            from vitral.base.provenance import installed
+            from vitral.base.provenance import installed_version
 
-            print(f"vitral {installed('vitral')}", flush=True)
+            print(f"vitral {installed_version('vitral')}", flush=True)
             return 0
         verb, *rest = arguments
         check_name(verb, names("cli"), "verb")

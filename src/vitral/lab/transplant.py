@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
-from vitral.data.named import named
 from vitral.data.preprocess import normalise
+from vitral.data.spec import find_data
 from vitral.lab.folder import since
 from vitral.lab.station import Pair, Station, stations
 from vitral.store.classifier import Classifier
@@ -31,7 +31,7 @@ def trained() -> Classifier:
 def images() -> tuple[Tensor, Tensor]:
     """Test images as the model takes them, and their labels."""
     model = trained()
-    data = named(model.provenance["data"])
+    data = find_data(model.provenance["data"])
     assert not isinstance(data, Path)
     some = data.test.only(np.arange(JUDGED))
     return normalise(torch.from_numpy(some.pixels), model.preprocessing), torch.from_numpy(some.labels)

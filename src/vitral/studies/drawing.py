@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitral.report.beside import beside_figure
+from vitral.report.panels import panels_figure
 from vitral.report.scaling import scaling_figure
 from vitral.report.studies import Row, dots_figure, lines_figure
 from vitral.studies.results import Results, interval_of
@@ -110,7 +110,7 @@ def curves(
             }
             for title, (measure, places) in panels.items()
         }
-        return beside_figure(found, label, across, marked=marked), caption
+        return panels_figure(found, label, across, marked=marked), caption
 
     return draw
 
@@ -130,7 +130,7 @@ def growth(panels: Mapping[str, str], label: str, across: str, at: Mapping[str, 
                 for arm in results.arms
             }
             found[title] = {arm: np.array(places) for arm, places in each.items() if places}
-        return beside_figure(found, label, across, log=True), caption
+        return panels_figure(found, label, across, log=True), caption
 
     return draw
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitral.base.errors import StoreError
 from vitral.base.files import write_file
-from vitral.report.page import Picture, rendered
+from vitral.report.page import Picture, render
 from vitral.report.studies import Row, findings_figure
 from vitral.report.style import png
 from vitral.studies.arms import BAG, SHUFFLED
@@ -28,7 +28,7 @@ def write_study(results: Results, folder: Path) -> Path:
     """The records and the page of one study; the page's path."""
     write_file(folder / f"{results.study.name}.json", json.dumps(recorded(results), indent=1) + "\n")
     page = folder / f"{results.study.name}.html"
-    write_file(page, rendered("study.html", page=contents(results)))
+    write_file(page, render("study.html", page=contents(results)))
     return page
 
 
@@ -127,7 +127,7 @@ def write_summary(every: Sequence[Results], folder: Path, site: str = "") -> Pat
         "repeat": f"vitral study run all --preset {preset}",
     }
     path = folder / "index.html"
-    write_file(path, rendered("studies.html", page=page))
+    write_file(path, render("studies.html", page=page))
     return path
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import at_path
+from vitral.base.lookup import import_object
 from vitral.studies.arms import VIT
 from vitral.studies.matching import check_matched
 from vitral.studies.study import Arm, Budget, Condition, Preset, Study
@@ -71,7 +71,7 @@ def check_trainable(arm: Arm) -> None:
     """Raise `UsageError` for a recipe or a loop that is none."""
     Recipe(**(RECIPE | dict(arm.recipe)))
     if arm.loop:
-        at_path(arm.loop, within="studies")
+        import_object(arm.loop, within="studies")
 
 
 def compare(study: Study, plan: Plan) -> None:

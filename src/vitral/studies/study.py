@@ -31,7 +31,7 @@ class Arm:
 
     Its parameters and multiply-adds must be those of the study's reference (see `matching`), unless `unmatched` says
     why they cannot be. `samples` is its share of the study's samples: 0 leaves it untrained. `loop` is the path of
-    another training loop, as `path_of` gives it.
+    another training loop, as `object_path` gives it.
     """
 
     name: str

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import at_path, find, names
+from vitral.base.lookup import find, import_object, names
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.folder import folder
-from vitral.data.named import built_in, named
+from vitral.data.spec import built_in_sets, find_data
 from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
@@ -126,8 +126,8 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 def data_of(spec: str, change: str, seed: int) -> Dataset:
     """A data set whose images are the seed's own, so that seeds differ by all that chance decides."""
     name, _, options = spec.partition(":")
-    own = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in() else spec
-    found = named(own)
+    own = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in_sets() else spec
+    found = find_data(own)
     data = folder(found, OWN_SIZE, seed) if isinstance(found, Path) else found
     return changed(data, change, seed)
 
@@ -196,7 +196,7 @@ def curve(
     augment = find("data.augmentation", recipe.augment, "augmentation")
     feed = islice(batches(data.train, data.preprocessing, recipe.batch_size, recipe.seed, augment), total)
     movers, lr_at = optimizers(model, recipe), partial(schedule, total=total, warmup=recipe.warmup)
-    loop: Loop = at_path(training.loop, within="studies") if training.loop else supervised
+    loop: Loop = import_object(training.loop, within="studies") if training.loop else supervised
     some, every = first(data.val, min(SOME, training.judged)), max(1, total // CURVE)
     try:
         for step in loop(model, feed, movers, lr_at, recipe, training):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitral.base.errors import ConfigError
 from vitral.base.files import write_file, write_folder
-from vitral.base.lookup import find, path_of
+from vitral.base.lookup import find, object_path
 from vitral.nn.families import FAMILIES, VITS
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
@@ -95,7 +95,7 @@ def tensors_in_format(model: Classifier, format: str) -> tuple[Source, dict[str,
 
 def kind_of_model(model: Classifier) -> str:
     """ "vit", "rotary" for a ViT with rotary positions, or "swin". Raises `ConfigError` for any other model."""
-    kind = next((name for name, path in FAMILIES.items() if path_of(type(model)) == path), None)
+    kind = next((name for name, path in FAMILIES.items() if object_path(type(model)) == path), None)
     if kind is None:
         raise ConfigError(f"{type(model).__name__} is not one of Vitral's models, so no format has names for it.")
     kind = "vit" if kind in VITS else kind

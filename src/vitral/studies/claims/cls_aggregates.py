@@ -19,7 +19,7 @@ from vitral.explain.diagnostics.attention_mass import attention_mass
 from vitral.explain.diagnostics.probe import answers, features, probe
 from vitral.recording.edits import Edit, Weights, renormalise
 from vitral.recording.intercept import watch
-from vitral.report.beside import beside_figure
+from vitral.report.panels import panels_figure
 from vitral.studies.arms import CLS, SAMPLES, SHAPES
 from vitral.studies.drawing import points
 from vitral.studies.results import Results
@@ -114,7 +114,7 @@ def drawn(results: Results) -> tuple[Figure, str]:
         }
         for title, lines in panels.items()
     }
-    return beside_figure(found, "test accuracy", "after so many blocks"), (
+    return panels_figure(found, "test accuracy", "after so many blocks"), (
         "Left: what a linear probe reads from the class token, and from the mean of the patches, after each block. "
         "Right: the model's answers when the class token reads nothing in all blocks up to here, from here on, or in "
         "the next one."

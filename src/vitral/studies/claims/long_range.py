@@ -21,11 +21,11 @@ from torch import nn
 
 from vitral.data.drawing import to_bytes
 from vitral.data.preprocess import normalise
-from vitral.data.synthetic.pairs import by_distance, grey, lit
+from vitral.data.synthetic.pairs import by_distance, glyph_mask, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
-from vitral.report.beside import beside_figure
+from vitral.report.panels import panels_figure
 from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise, named
 from vitral.studies.drawing import dots, points
 from vitral.studies.results import Results
@@ -83,7 +83,7 @@ def contrast(model: nn.Module, trained: Trained) -> list[float]:
         logits = {}
         for a in (0, 1):
             for b in (0, 1):
-                pixels = to_bytes(grey(lit(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
+                pixels = to_bytes(to_grey(glyph_mask(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
                 out = model(normalise(torch.from_numpy(pixels), trained.data.preprocessing).double())
                 logits[a, b] = out[:, 1] - out[:, 0]
         crossed = logits[0, 0] - logits[0, 1] - logits[1, 0] + logits[1, 1]
@@ -123,7 +123,7 @@ def knees(results: Results) -> tuple[Figure, str]:
         beyond = [(d, CEILING, CEILING, CEILING) for d in range(NEAR + 1, SIDE)]
         if lines or not panels:
             panels[condition] = lines | {"sums: at most": np.array(beyond)}
-    return beside_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
+    return panels_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
         f"Right answers by distance. At the dashed line one 3 x 3 convolution ceases to see both glyphs; from there on "
         f"a model whose answer is a sum of what it makes of each is right in {CEILING:.0%} of cases at most."
     )

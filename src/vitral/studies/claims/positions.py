@@ -23,8 +23,7 @@ from vitral.nn.family.resample import resample_positions
 from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
-from vitral.report.positions import similarity
-from vitral.report.similar import similar_figure
+from vitral.report.similarity import cosine_similarity, similarity_figure
 from vitral.store.classifier import Classifier
 from vitral.studies.arms import BAG, NO_POSITIONS, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT, named
 from vitral.studies.drawing import dots
@@ -79,7 +78,7 @@ def structure(trained: Trained) -> Measures:
     back = np.argsort(order)  # of each place of the original image, the patch that shows it
 
     def similar(values: Float[np.ndarray, "g d"]) -> Float[np.ndarray, "g g"]:
-        return similarity(values[-count:].reshape(rows, columns, -1)).reshape(count, count)
+        return cosine_similarity(values[-count:].reshape(rows, columns, -1)).reshape(count, count)
 
     end, change = similar(table), similar(table - start)
     return {
@@ -130,7 +129,7 @@ def maps(results: Results) -> tuple[Figure, str]:
         if len(values):
             side = math.isqrt(values.shape[1])
             found[title] = values[0].reshape(side, side, side, side)
-    return similar_figure(found), (
+    return similarity_figure(found), (
         "How alike each patch's learned position is to all others, the mean taken out; one seed. Where patches are "
         "permuted, the same for all images, a table that had learned the index would look right in the middle, and one "
         "that learned the images looks right once it is put back."

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vitral.data.augmentation.blur import blurred
+from vitral.data.augmentation.blur import gaussian_blur
 from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
 from vitral.studies.arms import DWCONV3, RESNET, SAMPLES, VIT, named
@@ -63,7 +63,7 @@ def cues(trained: Trained) -> Measures:
     images = ready(trained, plain.pixels)
     without = {
         "outline": ready(trained, tiles_shuffled(plain.pixels, trained.training.seed)),
-        "texture": blurred(images, torch.full((len(images),), WIDTH)),
+        "texture": gaussian_blur(images, torch.full((len(images),), WIDTH)),
         "colour": images.mean(dim=1, keepdim=True).expand_as(images),
     }
     kept = {f"without_{cue}": float((answers(trained, given) == plain.labels).mean()) for cue, given in without.items()}

@@ -1,14 +1,14 @@
-"""Panels beside each other: one height, one legend, the places that are marked."""
+"""Panels share one vertical axis and one legend, and show the marked positions."""
 
 import numpy as np
 
-from vitral.report.beside import beside_figure
+from vitral.report.panels import panels_figure
 
 LINE = np.array([[0, 0.5, 0.4, 0.6], [8, 0.75, 0.7, 0.8]])
 
 
 def test_panels_share_their_height_and_a_series_its_colour():
-    figure = beside_figure({"one": {"a": LINE, "b": LINE}, "two": {"b": LINE}}, "share", "shift", marked=(0, 8))
+    figure = panels_figure({"one": {"a": LINE, "b": LINE}, "two": {"b": LINE}}, "share", "shift", marked=(0, 8))
     one, two = figure.axes
     assert one.get_ylim() == two.get_ylim()
     assert [axis.get_title() for axis in figure.axes] == ["one", "two"]
@@ -21,6 +21,6 @@ def test_panels_share_their_height_and_a_series_its_colour():
 
 def test_numbers_of_images_are_written_out():
     many = LINE * [[1, 1, 1, 1]] + [[256, 0, 0, 0]]
-    (axis,) = beside_figure({"new images": {"a": many}}, "accuracy", "images", log=True).axes
+    (axis,) = panels_figure({"new images": {"a": many}}, "accuracy", "images", log=True).axes
     assert axis.get_xscale() == "log"
     assert [text.get_text() for text in axis.get_xticklabels()] == ["256", "264"]
