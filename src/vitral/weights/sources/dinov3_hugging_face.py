@@ -1,6 +1,5 @@
 """DINOv3 as Hugging Face saves it, with its `config.json`: blocks are `layer.3` on disk, `model.layer.3` in memory."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +85,7 @@ def config_files(model: Any) -> dict[str, str]:
     }
     if written["use_gated_mlp"]:
         written["hidden_act"] = "silu"
-    return {"config.json": json.dumps(written, indent=2) + "\n"} | hugging_face.preprocessor(model)
+    return hugging_face.config_and_processor(model, written)
 
 
 dinov3_hugging_face = Source(

@@ -87,12 +87,8 @@ def is_plain_vit(checkpoint: Checkpoint) -> bool:
 
 def is_bare(checkpoint: Checkpoint) -> bool:
     """Whether nothing shows the publisher: no config, and no tensors that only one of them has."""
-    publishers_own = ("mask_token", "dist_token", "register_tokens", "decoder_pos_embed", "blocks.0.gamma_1")
-    return (
-        is_plain_vit(checkpoint)
-        and not checkpoint.config
-        and not any(name in checkpoint.tensors for name in publishers_own)
-    )
+    publishers_own = {"mask_token", "dist_token", "register_tokens", "decoder_pos_embed", "blocks.0.gamma_1"}
+    return is_plain_vit(checkpoint) and not checkpoint.config and publishers_own.isdisjoint(checkpoint.tensors)
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -174,9 +170,8 @@ def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
             f"config.json has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
             "('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
-    supported = {"act_layer": (None, "gelu", "gelu_tanh")} | dict.fromkeys(
-        ("pool_include_prefix", "always_partition"), (None, False)
-    )
+    supported: dict[str, Any] = {"act_layer": (None, "gelu", "gelu_tanh")}
+    supported |= dict.fromkeys(("pool_include_prefix", "always_partition"), (None, False))
     for key, value in given.items():
         if key not in TRAINING_ONLY and key not in harmless and value not in supported.get(key, (None,)):
             raise ConfigError(f"config.json has {key}={value!r}, which no part of Vitral computes.")
