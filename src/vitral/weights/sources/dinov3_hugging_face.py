@@ -8,10 +8,10 @@ from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rotary import (
     ANY_SIZE,
     MASKED,
+    PUBLISHED_BASE,
     add_key_biases,
     bias_rule,
     drop_key_biases,
-    published_base,
     rotary_settings,
 )
 from vitral.weights.rules import Rule, rule
@@ -56,8 +56,8 @@ def rules(tensors: Tensors) -> list[Rule]:
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From the configs beside the file. Raises `ConfigError` for rotary positions of another base."""
     config = checkpoint.config
-    if (base := config.get("rope_theta", published_base())) != published_base():
-        raise ConfigError(f"config.json has rope_theta={base}; supported: {published_base()}.")
+    if (base := config.get("rope_theta", PUBLISHED_BASE)) != PUBLISHED_BASE:
+        raise ConfigError(f"config.json has rope_theta={base}; supported: {PUBLISHED_BASE}.")
     if not config:
         return CheckpointMetadata(preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std", ANY_SIZE))
     found = hugging_face.metadata(checkpoint, TYPES)
@@ -78,7 +78,7 @@ def config_files(model: Any) -> dict[str, str]:
         **hugging_face.sizes(model),
         "num_register_tokens": config["tokens"].get("reg_token", 0),
         "use_gated_mlp": is_gated(ours),
-        "rope_theta": published_base(),
+        "rope_theta": model.blocks[0].attn.base,
         "query_bias": True,
         "value_bias": True,
         "key_bias": False,

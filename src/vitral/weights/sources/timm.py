@@ -13,9 +13,8 @@ from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
-from vitral.nn.patch import pair
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.config_check import check_types, stated_settings
+from vitral.weights.config_check import check_types, read_size, stated_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
@@ -110,7 +109,7 @@ def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) 
     if pretrained.get("crop_mode") in ("center", "squash"):
         found["crop_mode"] = pretrained["crop_mode"]
     return CheckpointMetadata(
-        settings=dict(img_size=pair(size)) if size != (0, 0) else {},
+        settings=dict(img_size=read_size(size)) if size != (0, 0) else {},
         preprocessing=found or default,
         classes=tuple(checkpoint.config.get("label_names") or ()),
         assumed=() if found else (words,),
