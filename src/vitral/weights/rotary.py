@@ -15,22 +15,16 @@ from vitral.weights.source import Tensors
 from vitral.weights.vit import vit_settings
 
 PUBLISHED_AT = (256, 256)
+PUBLISHED_BASE = 100.0  # of the periods of rotary positions
 ANY_SIZE = "images of 256 x 256, as in most of its training: img_size takes any other size"
 MASKED = "it replaces hidden patches in pre-training only"
 
 
-def published_base() -> float:
-    """The base of the rotary positions' periods."""
-    from vitral.nn.family.rope import RotaryAttention  # here, since every source is imported to find the one that fits
-
-    return RotaryAttention.base
-
-
 def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the `VisionTransformer` with rotary positions that these tensors are of."""
-    from vitral.nn.family.rope import RotaryAttention
+    from vitral.nn.family.rope import RotaryAttention  # here: every source is imported to find the one that fits
 
-    parts = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
+    parts: dict[str, Any] = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
     return parts | vit_settings(tensors, dict(img_size=PUBLISHED_AT) | parts | dict(given))
 
 

@@ -1,6 +1,5 @@
 """DINOv3 as Hugging Face saves it, with its `config.json`: blocks are `layer.3` on disk, `model.layer.3` in memory."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +8,10 @@ from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rotary import (
     ANY_SIZE,
     MASKED,
+    PUBLISHED_BASE,
     add_key_biases,
     bias_rule,
     drop_key_biases,
-    published_base,
     rotary_settings,
 )
 from vitral.weights.rules import Rule, rule
@@ -57,8 +56,8 @@ def rules(tensors: Tensors) -> list[Rule]:
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From the configs beside the file. Raises `ConfigError` for rotary positions of another base."""
     config = checkpoint.config
-    if (base := config.get("rope_theta", published_base())) != published_base():
-        raise ConfigError(f"config.json has rope_theta={base}; supported: {published_base()}.")
+    if (base := config.get("rope_theta", PUBLISHED_BASE)) != PUBLISHED_BASE:
+        raise ConfigError(f"config.json has rope_theta={base}; supported: {PUBLISHED_BASE}.")
     if not config:
         return CheckpointMetadata(preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std", ANY_SIZE))
     found = hugging_face.metadata(checkpoint, TYPES)
@@ -79,14 +78,14 @@ def config_files(model: Any) -> dict[str, str]:
         **hugging_face.sizes(model),
         "num_register_tokens": config["tokens"].get("reg_token", 0),
         "use_gated_mlp": is_gated(ours),
-        "rope_theta": published_base(),
+        "rope_theta": model.blocks[0].attn.base,
         "query_bias": True,
         "value_bias": True,
         "key_bias": False,
     }
     if written["use_gated_mlp"]:
         written["hidden_act"] = "silu"
-    return {"config.json": json.dumps(written, indent=2) + "\n"} | hugging_face.preprocessor(model)
+    return hugging_face.config_and_processor(model, written)
 
 
 dinov3_hugging_face = Source(
