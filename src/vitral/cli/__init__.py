@@ -87,7 +87,10 @@ def run(verb: str, arguments: list[str]) -> int:
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         result = module.run(options)
     if options.json:
-        print(json.dumps(result), flush=True)
+        print(
+            json.dumps(result, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value)),
+            flush=True,
+        )
     return int(result.get("exit_code", 0))
 
 

@@ -66,7 +66,7 @@ def explain_images(
     results = []
     for number, (path, pixels) in enumerate(read):
         progress.count("explaining", number, len(read))
-        prepared = normalise(torch.from_numpy(pixels[None]), opened.preprocessing)
+        prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         results.append(explain_image(opened, path, prepared, methods, index, choices, query, Path(out), progress))
     progress.close()
     name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
