@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
+from vitral.cli._options import Json
+from vitral.training.recipe import OnBadImage
 
 if TYPE_CHECKING:
     from vitral.tasks.describe_data import DataDescription
@@ -35,10 +37,8 @@ class Options:
         bool,
         Option("Train a few models to test whether the set can be solved without combining patches; takes minutes."),
     ] = False
-    on_bad_image: Annotated[
-        Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
-    ] = "fail"
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    on_bad_image: OnBadImage = "fail"
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

@@ -6,12 +6,14 @@ with the numbers. With --data and --score: a table of methods, controls and metr
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
+from vitral.cli._options import Code, Images, Json, Model
+from vitral.training.recipe import OnBadImage
 
 if TYPE_CHECKING:
     from vitral.explain.maps import Maps
@@ -21,14 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[
-        str,
-        Option(
-            "Run folder, checkpoint in it, published checkpoint, timm:NAME, Hugging Face folder, or file.py:Name.",
-            positional=True,
-        ),
-    ]
-    images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)] = ()
+    model: Model
+    images: Images = ()
     method: Annotated[
         tuple[str, ...],
         Option(f"Methods, of {', '.join(names('explain.methods'))}; by default attention, with --score all."),
@@ -60,13 +56,9 @@ class Options:
     ] = ()
     n: Annotated[int, Option("Number of images for --score.", low=2, high=1_000_000)] = 200
     out: Annotated[Path, Option("Folder for pictures, numbers and the page.")] = Path("explained")
-    on_bad_image: Annotated[
-        Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
-    ] = "fail"
-    code: Annotated[
-        str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")
-    ] = None
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    on_bad_image: OnBadImage = "fail"
+    code: Code = None
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

@@ -13,6 +13,7 @@ from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, Failure
 from vitral.base.lookup import check_name, names
+from vitral.cli._options import Json
 
 MARKS = {True: "✓", False: "✗"}
 LAST = "Your parts in a trained model: vitral explain mine.py:mine IMAGE"
@@ -31,7 +32,7 @@ class Options:
     names: Annotated[tuple[str, ...], Option("Names or numbers of stations, or all.", positional=True)] = ()
     folder: Annotated[Path, Option("Folder of your files.")] = Path()
     seconds: Annotated[float, Option("Seconds that your file may run before it is stopped.", low=1, high=3600)] = 30.0
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

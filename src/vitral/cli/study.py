@@ -10,6 +10,7 @@ from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import check_name
+from vitral.cli._options import Json
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Options:
     model: Annotated[str | None, Option("file.py:Name of your own model, to compare with the models of the study.")] = (
         None
     )
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

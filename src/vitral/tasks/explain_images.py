@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ def explain_images(
     results = []
     for number, (path, pixels) in enumerate(read):
         progress.count("explaining", number, len(read))
-        prepared = normalise(torch.from_numpy(pixels[None]), opened.preprocessing)
+        prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         results.append(explain_image(opened, path, prepared, methods, index, choices, query, Path(out), progress))
     progress.close()
     name = type(model).__name__ if isinstance(model, nn.Module) else str(model)

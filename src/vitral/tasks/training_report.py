@@ -47,7 +47,7 @@ def write_report(
     seconds = next((record["seconds"] for record in reversed(records) if "seconds" in record), 0.0)
     origin = provenance()
     run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
-    whats = "shapes" if recipe.data.partition(":")[0] == "shapes" else "classes"
+    things = "shapes" if recipe.data.partition(":")[0] == "shapes" else "classes"
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=f"{test.accuracy:.1%} right",
@@ -67,7 +67,7 @@ def write_report(
             *tokens_section(model, data),
             learning_section(records, data),
             Section(
-                f"Which {whats} are confused",
+                f"Which {things} are confused",
                 "One row per true class, one column per predicted class; the colour is the share of the row.",
                 [Picture(png(confusion_figure(test.confusion, data.classes)), "confusion matrix of the test images")],
             ),
