@@ -13,7 +13,7 @@ from tiny import redraw
 from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
-from vitral.nn.build import build
+from vitral.nn.families import build
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
 from vitral.nn.family.head import DistilledHead, WideHead

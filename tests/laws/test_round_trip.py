@@ -8,7 +8,7 @@ import torch
 
 from tiny import TINY, redraw, tiny_vit
 from vitral import MLP, create, list_models
-from vitral.nn.build import build
+from vitral.nn.families import build
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosStart

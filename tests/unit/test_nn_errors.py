@@ -6,7 +6,7 @@ import torch
 from tiny import tiny_vit
 from vitral import Attention, PatchEmbedding, VisionTransformer, create
 from vitral.base.errors import ConfigError, ShapeError, UnknownName
-from vitral.nn.build import build
+from vitral.nn.families import build
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import SinCosStart

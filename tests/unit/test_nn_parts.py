@@ -10,7 +10,7 @@ from torch import nn
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, UnknownName
 from vitral.nn.block import LayerNorm
-from vitral.nn.build import build
+from vitral.nn.families import build
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool

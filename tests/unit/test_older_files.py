@@ -10,7 +10,7 @@ import torch
 
 from tiny import redraw
 from vitral.base.record import ModelRecord, attach_record
-from vitral.nn.build import build
+from vitral.nn.families import build
 from vitral.nn.parts import RENAMED
 from vitral.store.model import load_model, save_model
 

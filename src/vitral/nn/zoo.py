@@ -1,6 +1,6 @@
 """One table of names and sizes. Names follow timm: `vit_SIZE_patchPATCH_IMAGE`, `swin_SIZE_patch4_windowW_IMAGE`.
 
-Sizes: Dosovitskiy et al. 2021, table 1; Zhai et al. 2022, table 2; Liu et al. 2021, §3.3; the papers in `VARIANTS`.
+Swin's sizes: Liu et al. 2021, §3.3; other variants: the papers in `VARIANTS`.
 """
 
 import inspect
@@ -13,7 +13,7 @@ from typing import Any
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, nearest
 from vitral.nn.block import LayerNorm
-from vitral.nn.build import VITS, Model, construct, family_class
+from vitral.nn.families import SIZES, VITS, Model, construct, family_class
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing, QKNormAttention, WindowMixing
@@ -32,22 +32,6 @@ class Entry:
     family: str
     settings: Settings
 
-
-# width, blocks, heads, hidden width of the MLP over width
-SIZES: dict[str, tuple[int, int, int, float]] = {
-    "nano": (64, 4, 4, 2.0),
-    "micro": (128, 6, 4, 2.0),
-    "mu": (32, 1, 2, 4.0),
-    "tiny": (192, 12, 3, 4.0),
-    "small": (384, 12, 6, 4.0),
-    "medium": (512, 12, 8, 4.0),
-    "base": (768, 12, 12, 4.0),
-    "large": (1024, 24, 16, 4.0),
-    "so400m": (1152, 27, 16, 4304 / 1152),
-    "huge": (1280, 32, 16, 4.0),
-    "giant": (1408, 40, 16, 48 / 11),
-    "gigantic": (1664, 48, 16, 64 / 13),
-}
 
 PLAIN = {
     "nano": ((2, 8), (4, 32), (8, 48), (8, 64)),

@@ -13,7 +13,7 @@ from vitral.base.files import write_file
 from vitral.base.provenance import provenance
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film
-from vitral.nn.build import build
+from vitral.nn.families import build
 from vitral.nn.vit import VisionTransformer
 from vitral.report.confusion import confusion_figure
 from vitral.report.curves import curves_figure

@@ -13,7 +13,7 @@ from torch import Tensor
 from vitral.base.errors import ConfigError
 from vitral.base.files import write_file, write_folder
 from vitral.base.lookup import find, path_of
-from vitral.nn.build import FAMILIES, VITS
+from vitral.nn.families import FAMILIES, VITS
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.store.classifier import Classifier

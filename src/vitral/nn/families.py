@@ -1,14 +1,13 @@
-"""Build a model from its family and settings, or from the config that it carries.
+"""The families of models, the sizes in which plain ViTs are published, and models built from settings or a config.
 
-A family is imported when it is first built, so that a run of the lecture's ViT loads nothing else.
+Sizes: Dosovitskiy et al. 2021, table 1; Zhai et al. 2022, table 2.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from vitral.base.errors import ConfigError, UsageError
-from vitral.base.lookup import at_path, nearest
+from vitral.base.lookup import nearest
 from vitral.nn.parts import find_part
 
 if TYPE_CHECKING:
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
 
     Model = VisionTransformer | SwinTransformer | ResNet
 else:
-    Model = nn.Module
+    Model = Any
 
+# Where each family's class is defined. It is imported when a model of it is built: most programs build one.
 FAMILIES = {
     "vit": "nn.vit:VisionTransformer",
     "any_size": "nn.family.any_size:AnySizeViT",
@@ -28,23 +28,40 @@ FAMILIES = {
 }
 VITS = ("vit", "any_size")
 
+# width, blocks, heads, hidden width of the MLP over width
+SIZES: dict[str, tuple[int, int, int, float]] = {
+    "nano": (64, 4, 4, 2.0),
+    "micro": (128, 6, 4, 2.0),
+    "mu": (32, 1, 2, 4.0),
+    "tiny": (192, 12, 3, 4.0),
+    "small": (384, 12, 6, 4.0),
+    "medium": (512, 12, 8, 4.0),
+    "base": (768, 12, 12, 4.0),
+    "large": (1024, 24, 16, 4.0),
+    "so400m": (1152, 27, 16, 4304 / 1152),
+    "huge": (1280, 32, 16, 4.0),
+    "giant": (1408, 40, 16, 48 / 11),
+    "gigantic": (1664, 48, 16, 64 / 13),
+}
 
-def family_class(family: str) -> type[Model]:
+
+def family_class(family: str) -> "type[Model]":
     """The class of a family's models. Raises `ConfigError` with the nearest name."""
     if family not in FAMILIES:
         raise ConfigError(f"Unknown family of models {family!r}.{nearest(family, FAMILIES)}")
-    return at_path(FAMILIES[family], "nn")
+    module, _, name = FAMILIES[family].partition(":")
+    found: type[Model] = getattr(import_module(f"vitral.{module}"), name)
+    return found
 
 
-def construct(family: str, **settings: Any) -> Model:
+def construct(family: str, **settings: Any) -> "Model":
     """A model of a family. Stochastic depth is added to a finished ViT: `VisionTransformer` has no argument for it."""
     rate = settings.get("drop_path_rate", 0.0)
     if not 0 <= rate < 1:
         raise ConfigError(f"drop_path_rate={rate} must be in [0, 1).")
-    make = family_class(family)
     if family not in VITS:
-        return make(**settings)
-    model: Any = make(**{key: value for key, value in settings.items() if key != "drop_path_rate"})
+        return family_class(family)(**settings)
+    model: Any = family_class(family)(**{key: value for key, value in settings.items() if key != "drop_path_rate"})
     if rate:
         from vitral.nn.family.block import stochastic_depth
 
@@ -53,7 +70,7 @@ def construct(family: str, **settings: Any) -> Model:
     return model
 
 
-def build(config: dict[str, Any]) -> Model:
+def build(config: dict[str, Any]) -> "Model":
     """The untrained model that a `model.config` describes, also after a round trip through JSON.
 
     Raises `UnknownName` for a part that is not Vitral's own, `ConfigError` for any other mistake in the config.
