@@ -127,7 +127,9 @@ def doubtful(name: str, folder: Path) -> str:
     from vitral.lab.start_file import find_all_required
 
     if found := [f"{other}.py" for other in find_all_required(name) if find_state(folder, other) != "passed"]:
-        state = "has not passed as it is now: check it" if len(found) == 1 else "have not passed as they are: check them"
+        state = (
+            "has not passed as it is now: check it" if len(found) == 1 else "have not passed as they are: check them"
+        )
         return f"It imports {', '.join(found)}, which {state} first."
     return ""
 
@@ -138,9 +140,7 @@ def revealed(name: str, predicted: str) -> None:
 
     right = load_stations()[name].prediction
     if not predicted:
-        say(
-            '  The question under "Before you write" is open. Put your letter between the quotes and check again.'
-        )
+        say('  The question under "Before you write" is open. Put your letter between the quotes and check again.')
     elif predicted not in ("a", "b", "c"):
         say(f'  Your prediction is "{predicted}": write one letter, a, b or c, and check again.')
     elif predicted == right.letter:

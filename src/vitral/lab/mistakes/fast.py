@@ -87,8 +87,8 @@ def tokens_for_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Which two of the four axes does the kernel take as tokens and width? Which two are there in your call?
     """
-    swapped = (own.transpose(1, 2) for own in (q, k, v))
-    return F.scaled_dot_product_attention(*swapped).transpose(1, 2)
+    q, k, v = (own.transpose(1, 2) for own in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 @mistake("fast_attention")
