@@ -3,6 +3,7 @@
 import ast
 import random
 import re
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from vitral.lab.source_check import check_source, find_definitions
 from vitral.lab.start_file import build_start_file, find_required, read_solution
 from vitral.lab.station import Mistake, load_stations
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "how-to" / "add-a-station.md").read_text(encoding="utf-8")
 STATIONS = load_stations()
 MISTAKES = [(name, mistake) for name, station in STATIONS.items() for mistake in station.mistakes]
 each_station = pytest.mark.parametrize("station", STATIONS.values(), ids=STATIONS)
@@ -46,6 +49,17 @@ def test_the_solution_passes_up_to_the_trained_model(station):
 def test_each_mistake_is_recognised_under_its_own_name(name, mistake, without_integration):
     report = stages.check_answer(STATIONS[name], mistake.build_answer(STATIONS[name].solution))
     assert report.failed in ("contract", "properties", "comparison")
+    assert (report.mistake, report.question) == (mistake.name, mistake.question)
+
+
+def test_the_mistake_of_the_guide_is_recognised(monkeypatch, without_integration):
+    module = import_module("vitral.lab.mistakes.maps")
+    added = dict(vars(module))
+    exec(re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)[1], added)
+    monkeypatch.setattr(module, "second_row", added["second_row"], raising=False)
+    mistake = STATIONS["maps"].mistakes[-1]
+    assert mistake is added["second_row"]
+    report = stages.check_answer(STATIONS["maps"], mistake.build_answer(STATIONS["maps"].solution))
     assert (report.mistake, report.question) == (mistake.name, mistake.question)
 
 

@@ -127,9 +127,7 @@ def doubtful(name: str, folder: Path) -> str:
     from vitral.lab.start_file import find_all_required
 
     if found := [f"{other}.py" for other in find_all_required(name) if find_state(folder, other) != "passed"]:
-        state = (
-            "has not passed as it is now: check it" if len(found) == 1 else "have not passed as they are: check them"
-        )
+        state = "has not passed as it is now: check it" if len(found) == 1 else "have not all passed: check them"
         return f"It imports {', '.join(found)}, which {state} first."
     return ""
 
