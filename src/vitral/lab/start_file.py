@@ -9,7 +9,7 @@ MARK = re.compile(r"^( *)# Yours: ")
 
 
 def read_solution(name: str) -> str:
-    """Return the solution's source; it imports earlier stations from files beside it. Raises `UnknownName`."""
+    """Return the solution's source; it imports earlier stations from files in the same folder. Raises `UnknownName`."""
     check_name(name, names("lab.solutions"), "station")
     source = (files("vitral.lab.solutions") / f"{name}.py").read_text(encoding="utf-8")
     return source.replace("from vitral.lab.solutions.", "from ")
@@ -17,20 +17,20 @@ def read_solution(name: str) -> str:
 
 def build_start_file(name: str) -> str:
     """Return the solution's source with the code below each `# Yours: ` removed, up to the end of its function."""
-    kept: list[str] = []
+    output: list[str] = []
     depth: int | None = None  # the indentation of the function body that is being removed
     for line in read_solution(name).splitlines():
         indentation = len(line) - len(line.lstrip())
         if depth is not None and (not line.strip() or indentation >= depth):
             continue
         if depth is not None:
-            kept += ["", ""] if indentation == 0 else [""]
+            output += ["", ""] if indentation == 0 else [""]
             depth = None
-        kept.append(line.replace("# Yours: ", "# TODO: "))
+        output.append(line.replace("# Yours: ", "# TODO: "))
         if mark := MARK.match(line):
             depth = len(mark[1])
-            kept.append(f"{mark[1]}raise NotImplementedError")
-    return "\n".join(kept) + "\n"
+            output.append(f"{mark[1]}raise NotImplementedError")
+    return "\n".join(output) + "\n"
 
 
 def find_required(name: str) -> list[str]:

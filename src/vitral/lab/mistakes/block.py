@@ -121,7 +121,7 @@ def mlp_without_norm(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Block.forward")
 def side_by_side(self: Any, x: Tensor) -> Tensor:
-    """Both branches take the input of the block; mlp should take the stream after attn was added to it.
+    """Both branches take the input of the block; mlp should take the stream after attn is added to it.
 
     Which x does the second line take: the input, or the result of the first line?
     """

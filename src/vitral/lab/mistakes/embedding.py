@@ -16,7 +16,7 @@ def multiply(images: Tensor, patch_size: int, matrix: Tensor, bias: Tensor) -> T
 
 @mistake("by_matrix")
 def matrix_reshaped(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The kernel became (c p p, d) by a reshape, which mixes the weights of different outputs; use a transpose.
+    """The kernel becomes (c p p, d) by a reshape, which mixes the weights of different outputs; use a transpose.
 
     Which numbers of the kernel belong to one output, and are they still together in your matrix?
     """
@@ -34,7 +34,7 @@ def channels_last(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @mistake("by_matrix")
 def flipped(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The kernel was flipped in both directions, as a convolution does in mathematics; PyTorch's does not flip it.
+    """The kernel is flipped in both directions, as a convolution does in mathematics; PyTorch's does not flip it.
 
     Which pixel of a patch does nn.Conv2d multiply by weight[:, :, 0, 0]?
     """
@@ -45,7 +45,7 @@ def flipped(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def bias_forgotten(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`by_matrix` does not add the bias.
 
-    What token should a patch of zeros give?
+    What should the token of a patch of zeros be?
     """
     return patchify(images, weight.shape[-1]) @ weight.flatten(1).T
 
@@ -98,7 +98,7 @@ def map_not_turned(self: Any, images: Tensor) -> Tensor:
 
 @mistake("PatchEmbedding.forward")
 def map_reshaped(self: Any, images: Tensor) -> Tensor:
-    """The feature map became (b, n, d) by a reshape, which mixes the numbers of all tokens; use a transpose.
+    """The feature map becomes (b, n, d) by a reshape, which mixes the numbers of all tokens; use a transpose.
 
     The numbers of one token are far apart in (b, d, gy, gx). Does a reshape bring them together?
     """
@@ -117,7 +117,7 @@ def columns_first(self: Any, images: Tensor) -> Tensor:
 
 @mistake("PatchEmbedding.forward")
 def all_joined(self: Any, images: Tensor) -> Tensor:
-    """All axes after the batch were joined, so that each image became one long row of numbers.
+    """All axes after the batch are joined, so that each image becomes one long row of numbers.
 
     From which axis on should flatten join, if d must stay an axis of its own?
     """

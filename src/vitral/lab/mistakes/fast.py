@@ -37,7 +37,7 @@ def three_axes(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @mistake("fast_attention")
 def loop_over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The numbers are right and no matrix is formed, but a Python loop runs over the queries, which takes longer than
-    the matrix did.
+    the matrix.
 
     How many calls does your code make for 1,024 tokens? What could run over them instead of Python?
     """
@@ -46,7 +46,7 @@ def loop_over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @mistake("fast_attention")
 def scaled_twice(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The queries were divided by √e before the kernel, which divides by √e itself.
+    """The queries are divided by √e before the kernel, which divides by √e itself.
 
     What does F.scaled_dot_product_attention do without the argument `scale`?
     """
@@ -55,7 +55,7 @@ def scaled_twice(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @mistake("fast_attention")
 def scale_taken_away(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The kernel was called with scale=1, so that the scores are not divided by √e.
+    """The kernel is called with scale=1, so that the scores are not divided by √e.
 
     By what does the kernel multiply the scores by default?
     """
@@ -102,9 +102,9 @@ def asked_the_wrong_way(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @mistake("fast_attention")
 def sixteen_bits(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The numbers were rounded to 16 bits on the way: faster on some machines, but not the same numbers.
+    """The numbers are rounded to 16 bits on the way: faster on some machines, but not the same numbers.
 
-    How many digits of your output agree with the attention of station 4? Where were the others lost?
+    How many digits of your output agree with the attention of station 4? Where are the others lost?
     """
     return F.scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16()).to(q.dtype)
 
@@ -148,7 +148,7 @@ def softmax_of_one(q: Tensor, k: Tensor) -> Tensor:
 
 @mistake("cls_row")
 def column_for_row(q: Tensor, k: Tensor) -> Tensor:
-    """The first key was used instead of the first query: the result says which tokens attend to the class token.
+    """The first key is used instead of the first query: the result says which tokens attend to the class token.
 
     The class token attends to the others. Is it then a query or a key?
     """

@@ -36,7 +36,7 @@ def variance(x: Tensor) -> Tensor:
 def tanh_curve(x: Tensor) -> Tensor:
     """This GELU is the approximation by tanh: close, but not the same numbers.
 
-    Which function gives the cumulative normal distribution exactly, and which is a fast approximation of it?
+    Which function computes the cumulative normal distribution exactly, and which is a fast approximation of it?
     """
     return F.gelu(x, approximate="tanh")
 
@@ -63,7 +63,7 @@ def two_for_its_root(x: Tensor) -> Tensor:
 def scaled_sigmoid(x: Tensor) -> Tensor:
     """This GELU is the approximation by a sigmoid of 1.702 x: close, but not the same numbers.
 
-    Which function gives the cumulative normal distribution exactly?
+    Which function computes the cumulative normal distribution exactly?
     """
     return x * (1.702 * x).sigmoid()
 
@@ -127,7 +127,7 @@ def tokens_normed_together(self: Any, x: Tensor) -> Tensor:
 
 @mistake("LayerNorm.forward")
 def variance_from_zero(self: Any, x: Tensor) -> Tensor:
-    """The variance is computed from x before the mean was subtracted.
+    """The variance is computed from x before the mean is subtracted.
 
     What is the variance of a token whose numbers are all 7? What is yours?
     """

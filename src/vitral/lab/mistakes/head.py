@@ -160,7 +160,7 @@ def times_the_root(q: Tensor, k: Tensor, v: Tensor) -> Result:
 
 @mistake("attention")
 def weights_turned(q: Tensor, k: Tensor, v: Tensor) -> Result:
-    """The weights are right, but were transposed before the product with the values: each token gets what others
+    """The weights are right, but are transposed before the product with the values: each token gets what others
     should take from it.
 
     Row i of the weights says how much token i takes from each token. Which rows multiply the values in your product?

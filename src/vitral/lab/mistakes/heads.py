@@ -41,7 +41,7 @@ def reshape(module: Any, x: Tensor, to_heads: bool, back: bool) -> Tensor:
 
 @mistake("Attention.forward")
 def reshaped_only(self: Any, x: Tensor) -> Tensor:
-    """Tokens were reshaped into heads and back without a transpose: each of your heads has all numbers of a few
+    """Tokens are reshaped into heads and back without a transpose: each of your heads has all numbers of a few
     tokens, but it should have a few numbers of all tokens.
 
     Which axis of (b, n, d) should be split in two? Which one does your reshape split?
@@ -51,7 +51,7 @@ def reshaped_only(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def split_by_reshape(self: Any, x: Tensor) -> Tensor:
-    """The heads were made by one reshape to (b, heads, n, e), which mixes tokens into heads; the way back is right.
+    """The heads are made by one reshape to (b, heads, n, e), which mixes tokens into heads; the way back is right.
 
     Split d first and leave the tokens where they are: what shape is that? What remains to be done?
     """
@@ -60,7 +60,7 @@ def split_by_reshape(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def joined_by_reshape(self: Any, x: Tensor) -> Tensor:
-    """The split into heads is right, but the heads were joined by a reshape alone, which mixes tokens and heads.
+    """The split into heads is right, but the heads are joined by a reshape alone, which mixes tokens and heads.
 
     A reshape joins neighbouring axes. Are heads and e neighbours in (b, heads, n, e)?
     """
@@ -88,7 +88,7 @@ def among_images(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def head_by_head(self: Any, x: Tensor) -> Tensor:
-    """The output of `qkv` was split head by head, each with its query, key and value. All queries come first, then all
+    """The output of `qkv` is split head by head, each with its query, key and value. All queries come first, then all
     keys, then all values.
 
     Which of (three, heads, e) changes slowest along the 3 d numbers?
@@ -98,7 +98,7 @@ def head_by_head(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def shuffled_back(self: Any, x: Tensor) -> Tensor:
-    """The heads were joined as (e, heads): `proj` gets the right numbers in the wrong order.
+    """The heads are joined as (e, heads): `proj` gets the right numbers in the wrong order.
 
     When heads and e are joined, which one should change faster?
     """
@@ -107,7 +107,7 @@ def shuffled_back(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def keys_first(self: Any, x: Tensor) -> Tensor:
-    """The first third of `qkv` was used as keys and the second as queries; the queries come first.
+    """The first third of `qkv` is used as keys and the second as queries; the queries come first.
 
     In which order does the figure list the three parts?
     """
@@ -145,7 +145,7 @@ def no_bias(self: Any, embed_dim: int, num_heads: int) -> None:
 
 @mistake("Attention.forward")
 def scaled_twice(self: Any, x: Tensor) -> Tensor:
-    """The queries were divided by √e before your `attention`, which divides by √e itself: once is enough.
+    """The queries are divided by √e before your `attention`, which divides by √e itself: once is enough.
 
     Where is √e already used?
     """
@@ -154,7 +154,7 @@ def scaled_twice(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def scaled_by_all(self: Any, x: Tensor) -> Tensor:
-    """The scores were divided by √d, for the width of all heads together; each head divides by its own √e.
+    """The scores are divided by √d, for the width of all heads together; each head divides by its own √e.
 
     Over how many numbers does a product sum in one head?
     """
@@ -163,7 +163,7 @@ def scaled_by_all(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def input_added(self: Any, x: Tensor) -> Tensor:
-    """The input was added to the result. The block does that, around the attention; here it would be added twice.
+    """The input is added to the result. The block does that, around the attention; here it would be added twice.
 
     Does the figure have an arrow around the attention?
     """
@@ -172,7 +172,7 @@ def input_added(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def places_first(self: Any, x: Tensor) -> Tensor:
-    """The d numbers of a token were split as (e, heads), so that each head has every h-th number. They should be split
+    """The d numbers of a token are split as (e, heads), so that each head has every h-th number. They should be split
     as (heads, e): each head has e neighbouring numbers.
 
     With d = 6 and two heads, which numbers does the first head have: 0, 1, 2, or 0, 2, 4?
@@ -182,7 +182,7 @@ def places_first(self: Any, x: Tensor) -> Tensor:
 
 @mistake("Attention.forward")
 def values_for_keys(self: Any, x: Tensor) -> Tensor:
-    """The second third of `qkv` was used as values and the last as keys; the keys come before the values.
+    """The second third of `qkv` is used as values and the last as keys; the keys come before the values.
 
     In which order does the figure list the three parts, and in which order does your `attention` take them?
     """

@@ -72,7 +72,7 @@ def class_token_kept(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 @mistake("cls_map")
 def columns_first(weights: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The map was filled column by column; patches run along the rows. A square map might not show it.
+    """The map is filled column by column; patches run along the rows. A square map might not show it.
 
     Which patch comes second in the sequence: the one to the right of the first, or the one below it?
     """
@@ -99,7 +99,7 @@ def heads_summed(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 @mistake("rollout")
 def first_leftmost(layers: list[Tensor]) -> Tensor:
-    """The blocks were multiplied in reverse order, as if early blocks attended to the output of later ones.
+    """The blocks are multiplied in reverse order, as if early blocks attended to the output of later ones.
 
     In R = A B, row 0 of A says which rows of B are mixed. Which block mixes last?
     """
@@ -117,7 +117,7 @@ def no_identity(layers: list[Tensor]) -> Tensor:
 
 @mistake("rollout")
 def not_halved(layers: list[Tensor]) -> Tensor:
-    """The identity was added but the sum was not halved, so that every block doubles the total.
+    """The identity is added but the sum is not halved, so that every block doubles the total.
 
     What do the rows of A add up to, and those of A + 1? What should those of a mixture add up to?
     """
@@ -126,7 +126,7 @@ def not_halved(layers: list[Tensor]) -> Tensor:
 
 @mistake("rollout")
 def place_by_place(layers: list[Tensor]) -> Tensor:
-    """The blocks were multiplied element by element (*), which passes nothing from token to token.
+    """The blocks are multiplied element by element (*), which passes nothing from token to token.
 
     Token 0 attends to token 3, which attended to token 5. Which product leads from 0 to 5?
     """
@@ -160,7 +160,7 @@ def first_without_stream(layers: list[Tensor]) -> Tensor:
 
 @mistake("occlusion")
 def covers_stay(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
-    """The covers were not removed: each patch was covered in addition to all before it.
+    """The covers are not removed: each patch is covered in addition to all before it.
 
     How many patches are zero when you call the model for the last time?
     """
@@ -178,7 +178,7 @@ def logits_compared(model: nn.Module, images: Tensor, patch_size: int) -> Tensor
 
 @mistake("occlusion")
 def answer_chosen_again(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
-    """The class was chosen again for each covered image: your code compares the highest probabilities, perhaps of two
+    """The class is chosen again for each covered image: your code compares the highest probabilities, perhaps of two
     different classes.
 
     With one patch covered, the model predicts another class, just as surely. How much should be lost?
@@ -197,7 +197,7 @@ def largest_head(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 @mistake("cls_map")
 def map_made_whole(weights: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The map was divided by its sum; the class token's attention to itself should be missing from the total.
+    """The map is divided by its sum; the class token's attention to itself should be missing from the total.
 
     If the class token attends almost only to itself, how much is left for the patches?
     """
@@ -216,7 +216,7 @@ def wrong_sign(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("occlusion")
 def one_answer_for_all(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
-    """The class predicted for the first image was used for all images of the batch.
+    """The class predicted for the first image is used for all images of the batch.
 
     How many classes does your code choose for three images?
     """

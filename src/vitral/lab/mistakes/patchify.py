@@ -42,7 +42,7 @@ def transposed_patches(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def colours_apart(images: Tensor, patch_size: int) -> Tensor:
-    """The channels were joined to the wrong axis, so that each channel became patches of its own.
+    """The channels are joined to the wrong axis, so that each channel becomes patches of its own.
 
     How many patches does an image have, and how many numbers has each? Which of the two depends on the channels?
     """
@@ -51,7 +51,7 @@ def colours_apart(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def batch_joined(images: Tensor, patch_size: int) -> Tensor:
-    """The images of a batch were joined into one long sequence.
+    """The images of a batch are joined into one long sequence.
 
     Two images go in. How many sequences should come out?
     """
@@ -70,7 +70,7 @@ def scattered(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def only_reshaped(images: Tensor, patch_size: int) -> Tensor:
-    """The image was only reshaped: your patches are pieces of whole rows, not squares.
+    """The image is only reshaped: your patches are pieces of whole rows, not squares.
 
     A reshape keeps numbers that are neighbours in memory together. Is the pixel below a neighbour in memory?
     """
@@ -79,7 +79,7 @@ def only_reshaped(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def row_strips(images: Tensor, patch_size: int) -> Tensor:
-    """The rows were not split: each of your patches is a strip of p x p pixels along a row, not a square.
+    """The rows are not split: each of your patches is a strip of p x p pixels along a row, not a square.
 
     How many rows of the image does one of your patches touch?
     """
@@ -98,7 +98,7 @@ def unfold_as_it_comes(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def unfold_reshaped(images: Tensor, patch_size: int) -> Tensor:
-    """The last two axes of F.unfold were swapped by a reshape, which tears patches apart; use a transpose.
+    """The last two axes of F.unfold are swapped by a reshape, which tears patches apart; use a transpose.
 
     Does a reshape ever change the order of the numbers in memory?
     """
@@ -117,7 +117,7 @@ def no_stride(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def sides_swapped(images: Tensor, patch_size: int) -> Tensor:
-    """Rows and columns of patches were counted along the wrong sides: height comes before width. A square image would
+    """Rows and columns of patches are counted along the wrong sides: height comes before width. A square image would
     not show it.
 
     Which axis of (batch, channels, height, width) holds the rows?
@@ -138,7 +138,7 @@ def always_the_first(images: Tensor, patch_size: int) -> Tensor:
 
 @mistake("patchify")
 def brightness_changed(images: Tensor, patch_size: int) -> Tensor:
-    """The numbers were divided by 255. `patchify` only moves numbers; the images are normalised already.
+    """The numbers are divided by 255. `patchify` only moves numbers; the images are normalised already.
 
     Is every number of your patches also in the image?
     """

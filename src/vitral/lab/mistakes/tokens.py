@@ -41,8 +41,8 @@ def none_for_class_token(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) 
 
 @mistake("with_tokens")
 def one_too_early(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    """Each patch has the position of the one before it, and the class token has none: the positions were added before
-    the class token was there.
+    """Each patch has the position of the one before it, and the class token has none: the positions are added before
+    the class token is there.
 
     At which position of the finished sequence is the first patch?
     """
@@ -69,7 +69,7 @@ def no_class_token(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Ten
 
 @mistake("with_tokens")
 def added_to_all(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    """The class token was added to every patch; it should be a token of its own, before them.
+    """The class token is added to every patch; it should be a token of its own, before them.
 
     Does an addition change the number of tokens?
     """
@@ -78,7 +78,7 @@ def added_to_all(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tenso
 
 @mistake("with_tokens")
 def one_for_all(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    """All tokens have the first position, so that the model cannot tell them apart by position.
+    """All tokens have the first position, so that positions do not distinguish them.
 
     How many different rows of `pos_embed` does your code use?
     """
@@ -96,7 +96,7 @@ def twice(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
 
 @mistake("with_tokens")
 def put_beside(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    """The positions were appended to the numbers of each token, which makes it twice as wide; add them instead.
+    """The positions are appended to the numbers of each token, which makes it twice as wide; add them instead.
 
     How many numbers does a token have before, and how many after?
     """
@@ -133,7 +133,7 @@ def token_cut_off(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tens
 
 @mistake("with_tokens")
 def stretched(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    """The tokens were multiplied by √d before the positions were added, as in transformers for text. A ViT does not
+    """The tokens are multiplied by √d before the positions are added, as in transformers for text. A ViT does not
     scale them.
 
     Does the figure multiply the tokens by anything?
@@ -143,7 +143,7 @@ def stretched(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
 
 @mistake("with_tokens")
 def positions_multiplied(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    """The tokens were multiplied by their positions; the positions should be added.
+    """The tokens are multiplied by their positions; the positions should be added.
 
     What should the result be if all positions are zeros? What is yours?
     """

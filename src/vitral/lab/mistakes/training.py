@@ -85,7 +85,7 @@ def tokens_decay(model: nn.Module) -> list[str]:
 
 @mistake("decayed")
 def norms_decay(model: nn.Module) -> list[str]:
-    """The parameters were chosen by the name `weight`, which includes the norms; their weight has one axis.
+    """The parameters are chosen by the name `weight`, which includes the norms; their weight has one axis.
 
     What is the shape of a LayerNorm's weight?
     """
@@ -118,7 +118,7 @@ def gradients_thrown_away(model: nn.Module, optimizer: Optimizer, images: Tensor
     """There are no gradients when the optimizer updates: `backward` is missing, or its result is cleared before the
     update.
 
-    What does `optimizer.step()` use if `backward` was not called, or `zero_grad` was called after it?
+    What does `optimizer.step()` use if `backward` is not called, or `zero_grad` is called after it?
     """
     loss = F.cross_entropy(model(images), labels)
     loss.backward()
@@ -199,7 +199,7 @@ def degrees(step: int, steps: int, warmup: int, peak: float) -> float:
 
 @mistake("decayed")
 def biases_decay(model: nn.Module) -> list[str]:
-    """Only the tokens and the norms were left out, so that biases are listed too; they have one axis.
+    """Only the tokens and the norms are left out, so that biases are listed too; they have one axis.
 
     How many axes does the bias of a linear layer have?
     """

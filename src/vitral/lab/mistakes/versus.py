@@ -30,7 +30,7 @@ def rows_for_columns(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> T
 
 @mistake("mixed")
 def torn_by_reshape(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-    """Tokens became a feature map, and tokens again, by reshapes, which mix channels with positions; use a transpose.
+    """Tokens become a feature map, and tokens again, by reshapes, which mix channels with positions; use a transpose.
 
     In memory the d numbers of one token are neighbours. Where does your reshape put them?
     """
@@ -40,7 +40,7 @@ def torn_by_reshape(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Te
 
 @mistake("mixed")
 def torn_on_the_way_in(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-    """Tokens became a feature map by a reshape, which mixes channels with positions. The way back is right.
+    """Tokens become a feature map by a reshape, which mixes channels with positions. The way back is right.
 
     In memory the d numbers of one token are neighbours. Is that so in a feature map (d, rows, columns)?
     """
@@ -86,7 +86,7 @@ def channels_meet(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tens
 
 @mistake("mixed")
 def stream_added(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-    """The tokens were added to the result of the convolution. The block does that, not this function.
+    """The tokens are added to the result of the convolution. The block does that, not this function.
 
     What should the result be if the kernel is all zeros?
     """
@@ -132,7 +132,7 @@ def always_three(blocks: int, kernel: int) -> int:
 
 @mistake("attention_share")
 def one_product(n: int, d: int) -> float:
-    """Only one of the two n² products was counted: queries by keys, or weights by values.
+    """Only one of the two n² products is counted: queries by keys, or weights by values.
 
     How many products does attention have in which n tokens are combined with n tokens?
     """
@@ -141,7 +141,7 @@ def one_product(n: int, d: int) -> float:
 
 @mistake("attention_share")
 def beside_the_linear(n: int, d: int) -> float:
-    """The n² part was divided by the linear part; a share is divided by the whole.
+    """The n² part is divided by the linear part; a share is divided by the whole.
 
     What is your result at n = 6 d, where both parts cost the same? What is one half of the whole?
     """
@@ -150,7 +150,7 @@ def beside_the_linear(n: int, d: int) -> float:
 
 @mistake("attention_share")
 def no_mlp(n: int, d: int) -> float:
-    """Only the linear layers of attention were counted, 4 n d²; the two of the MLP are missing.
+    """Only the linear layers of attention are counted, 4 n d²; the two of the MLP are missing.
 
     Which linear layers does a block have besides `qkv` and `proj`? How wide are they?
     """
@@ -168,7 +168,7 @@ def percent(n: int, d: int) -> float:
 
 @mistake("attention_share")
 def whole_numbers_only(n: int, d: int) -> float:
-    """The share was rounded down to an integer, which is 0.
+    """The share is rounded down to an integer, which is 0.
 
     What are 1 / 4 and 1 // 4?
     """

@@ -9,7 +9,7 @@ with a running sum, and divides by √e itself, so the weights need no memory. E
 return the weights. If only the class token's row is needed, that row can be computed separately: this is how
 `vitral.watch` observes a running model.
 
-Your functions must give the same numbers as the written-out one, to rounding; form no tensor of n² numbers on the way
+Your functions must return the same numbers as the written-out one, to rounding; form no tensor of n² numbers on the way
 (this is counted with 512 tokens); and use no loop over the tokens.
 
 Before you write: 4,096 tokens, one head, float32. How large is the matrix of weights?

@@ -1,6 +1,6 @@
 """Station 4: one attention head.
 
-    weights = softmax( q kᵀ / √e )            (n, n): row i says how much token i attends to every token
+    weights = softmax( q kᵀ / √e )            (n, n): row i: how much token i attends to every token
     output  = weights v                       (n, e): a weighted mean of the values
 
 Every token has a query q, a key k and a value v. If a query and a key point in the same direction, their product is

@@ -5,9 +5,9 @@
     every head by itself:  attention of (b, heads, n, e)
     then joined again:  (b, n, d) ── proj ──> (b, n, d)
 
-One head gives one weighted mean. Several heads, each with its own e = d / heads numbers, can attend to different tokens
-at once; `proj` then mixes their outputs. One linear layer computes queries, keys and values for all heads together.
-Both linear layers have a bias.
+One head computes one weighted mean. Several heads, each with its own e = d / heads numbers, can attend to different
+tokens at once; `proj` then mixes their outputs. One linear layer computes queries, keys and values for all heads
+together. Both linear layers have a bias.
 
 To split d into (heads, e) is a reshape; to put the heads before the tokens is a transpose. Both are needed: a reshape
 alone would mix tokens into heads. einops does both at once, and the first axis can be unpacked:

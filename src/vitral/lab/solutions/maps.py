@@ -35,7 +35,7 @@ def cls_map(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def rollout(layers: list[Tensor]) -> Tensor:
-    """Weights (b, heads, n, n) of each block, in order -> (b, n, n): row i says what token i is a mixture of."""
+    """Weights (b, heads, n, n) of each block, in order -> (b, n, n): row i is the mixture that token i consists of."""
     # Yours: the product of (A + 1) / 2 over the blocks.
     n = layers[0].shape[-1]
     mixed = torch.eye(n, dtype=layers[0].dtype)

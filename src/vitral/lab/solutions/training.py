@@ -11,7 +11,7 @@ has a rate above 0. At step `warmup` the rate is the peak. From there t = (s - w
 
 Weight decay is for weights of two or more axes that multiply something: the kernel of the patch embedding and the
 weights of linear layers. It leaves out everything with one axis, and `cls_token` and `pos_embed`, whatever their axes.
-`model.named_parameters()` gives pairs (name, parameter), and `parameter.ndim` is the number of axes.
+`model.named_parameters()` returns pairs (name, parameter), and `parameter.ndim` is the number of axes.
 
 A step: `F.cross_entropy(logits, labels)` is the loss, `loss.backward()` adds to the gradients, `optimizer.step()`
 updates the weights, and `loss.item()` is the loss as a number. Old gradients must be cleared before new ones are added

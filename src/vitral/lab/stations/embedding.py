@@ -44,7 +44,7 @@ def observe(recorder: Recorder) -> None:
 
 @law()
 def bias_alone(recorder: Recorder) -> Pair:
-    """An image of zeros gives the bias at every patch."""
+    """For an image of zeros, every token is the bias."""
     images, kernel, bias = draw_inputs(recorder)
     tokens = recorder.call("by_matrix", torch.zeros_like(images), kernel, bias)
     return tokens, bias.expand(2, images[0, 0].numel() // kernel[0, 0].numel(), WIDTH)
@@ -91,7 +91,7 @@ def own_patch_alone(recorder: Recorder) -> Pair:
 
 @law()
 def both_ways(recorder: Recorder) -> Pair:
-    """The convolution and the matrix product give the same tokens for the same weight and bias."""
+    """With the same weight and bias, the convolution and the matrix product return the same tokens."""
     module, images, _ = build_module(recorder)
     weight, bias = module.proj.weight.detach(), module.proj.bias.detach()
     return recorder.call(module, images), recorder.call("by_matrix", images, weight, bias)

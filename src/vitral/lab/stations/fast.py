@@ -59,12 +59,12 @@ def draw_inputs(recorder: Recorder, n: int) -> list[Tensor]:
 def measure(recorder: Recorder) -> dict[str, tuple[list[int], list[int]]]:
     """Return for each function the tensor sizes on the way, and the axes of the queries that the kernel gets."""
     q, k, v = (recorder.normal(1, 1, TOKENS, WIDTH) for _ in range(3))
-    found = {}
+    results = {}
     for name, given in (("fast_attention", (q, k, v)), ("cls_row", (q, k))):
         with TensorSizes() as tensors, KernelCalls() as calls:
             recorder.call(name, *given, gradients=False)
-        found[name] = (tensors.sizes, calls.axes)
-    return found
+        results[name] = (tensors.sizes, calls.axes)
+    return results
 
 
 def observe(recorder: Recorder) -> None:
@@ -81,8 +81,8 @@ def observe(recorder: Recorder) -> None:
 def whole_row(recorder: Recorder) -> Pair:
     """The class token's row adds up to 1 in every head."""
     q, k, _ = draw_inputs(recorder, 6)
-    found = recorder.call("cls_row", q, k).sum(dim=-1)
-    return found, torch.ones_like(found)
+    results = recorder.call("cls_row", q, k).sum(dim=-1)
+    return results, torch.ones_like(results)
 
 
 @law()
@@ -104,7 +104,7 @@ def two_tokens(recorder: Recorder) -> Pair:
 
 @law()
 def any_order(recorder: Recorder) -> Pair:
-    """Keys and values in another order, the same for both, give the same output."""
+    """Keys and values in another order, the same for both, do not change the output."""
     (q, k, v), order = draw_inputs(recorder, 6), recorder.permutation(6)
     moved = recorder.call("fast_attention", q, k[:, :, order], v[:, :, order])
     return recorder.call("fast_attention", q, k, v), moved

@@ -65,7 +65,7 @@ def share_passes(recorder: Recorder) -> Pair:
 
 @law()
 def mean_is_zero(recorder: Recorder) -> Pair:
-    """With weight 1 and bias 0, LayerNorm gives every token the mean 0."""
+    """With weight 1 and bias 0, every normalised token has mean 0."""
     tokens = draw_tokens(recorder)
     normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens, gradients=False)
     return normed.mean(dim=-1), torch.zeros_like(tokens[..., 0])
@@ -73,7 +73,7 @@ def mean_is_zero(recorder: Recorder) -> Pair:
 
 @law(within=1e-05)
 def variance_is_one(recorder: Recorder) -> Pair:
-    """With weight 1 and bias 0, the squares of every normalised token have the mean 1."""
+    """With weight 1 and bias 0, the squares of every normalised token have mean 1."""
     tokens = draw_tokens(recorder)
     normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens, gradients=False)
     return normed.square().mean(dim=-1), torch.ones_like(tokens[..., 0])
@@ -101,7 +101,7 @@ def scale_then_offset(recorder: Recorder) -> Pair:
 
 @law()
 def nothing_passes(recorder: Recorder) -> Pair:
-    """If the output of fc1 is far below zero everywhere, the MLP gives the bias of fc2."""
+    """If the output of fc1 is far below zero everywhere, the MLP returns the bias of fc2."""
     tokens = recorder.normal(2, 3, 4)
     mlp: Any = recorder.build("MLP", 4, 6)
     with torch.no_grad():

@@ -50,7 +50,7 @@ def same_keys(recorder: Recorder) -> Pair:
 
 @law()
 def keys_with_values(recorder: Recorder) -> Pair:
-    """Keys and values in another order, the same for both, give the same output."""
+    """Keys and values in another order, the same for both, do not change the output."""
     q, k, v = draw_inputs(recorder)
     order = recorder.permutation(q.shape[1])
     return recorder.call("attention", q, k[:, order], v[:, order])[0], recorder.call("attention", q, k, v)[0]
@@ -100,7 +100,7 @@ head = Station(
         "the plain mean.",
     ),
     hints=(
-        "Begin with the scores: n queries and n keys of e numbers each give a table of n x n products. Row i holds the "
+        "Begin with the scores: n queries and n keys of e numbers each have a table of n x n products. Row i holds the "
         "products of query i with every key.",
         "k.mT is (..., e, n), so q @ k.mT is the table. Divide it by the root of e, which is q.shape[-1]. The weights "
         "of one token are a row, and a row runs along the last axis.",

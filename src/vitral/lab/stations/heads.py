@@ -47,15 +47,15 @@ def each_by_itself(recorder: Recorder) -> Pair:
 
 @law()
 def alone(recorder: Recorder) -> Pair:
-    """A token that is alone gets its own value: `proj` of the last third of `qkv`."""
+    """A token that is alone receives its own value: `proj` of the last third of `qkv`."""
     module, x, _ = build_module(recorder)
-    found = recorder.call(module, x[:, :1])
-    return found, F.linear(compute_values(module, x[:, :1]), module.proj.weight, module.proj.bias)
+    result = recorder.call(module, x[:, :1])
+    return result, F.linear(compute_values(module, x[:, :1]), module.proj.weight, module.proj.bias)
 
 
 @law()
 def in_any_order(recorder: Recorder) -> Pair:
-    """Tokens in another order give the same results in that order."""
+    """If the tokens are in another order, so are the results."""
     module, x, _ = build_module(recorder)
     order = recorder.permutation(x.shape[1])
     return recorder.call(module, x[:, order]), recorder.call(module, x)[:, order]

@@ -70,23 +70,23 @@ def whole_row(recorder: Recorder) -> Pair:
     """The map and the class token's attention to itself add up to 1."""
     rows, columns = draw_grid(recorder)
     weights = draw_weights(recorder, 1 + rows * columns)
-    found = recorder.call("cls_map", weights, (rows, columns))
-    return found.flatten(1).sum(dim=1) + weights[:, :, 0, 0].mean(dim=1), torch.ones(len(weights), dtype=weights.dtype)
+    result = recorder.call("cls_map", weights, (rows, columns))
+    return result.flatten(1).sum(dim=1) + weights[:, :, 0, 0].mean(dim=1), torch.ones(len(weights), dtype=weights.dtype)
 
 
 @law()
 def whole_mixture(recorder: Recorder) -> Pair:
     """Every token is a mixture: each row of the rollout adds up to 1."""
-    found = recorder.call("rollout", [draw_weights(recorder, 6) for _ in range(3)])
-    return found.sum(dim=-1), torch.ones_like(found[:, :, 0])
+    result = recorder.call("rollout", [draw_weights(recorder, 6) for _ in range(3)])
+    return result.sum(dim=-1), torch.ones_like(result[:, :, 0])
 
 
 @law()
 def half_stays(recorder: Recorder) -> Pair:
     """After one block, half of each token is itself, and half is what it attends to, by the mean over heads."""
     weights = draw_weights(recorder, 6)
-    found = recorder.call("rollout", [weights])
-    return 2 * found - torch.eye(6, dtype=weights.dtype), weights.mean(dim=1)
+    result = recorder.call("rollout", [weights])
+    return 2 * result - torch.eye(6, dtype=weights.dtype), weights.mean(dim=1)
 
 
 @law()
@@ -107,9 +107,9 @@ def nothing_to_cover(recorder: Recorder) -> Pair:
     images[:, :, : row * patch] = 0
     images[:, :, (row + 1) * patch :] = 0
     images[:, :, :, patch:] = 0
-    found = recorder.call("occlusion", model, images, patch, gradients=False).clone()
-    found[:, row, 0] = 0
-    return found, torch.zeros_like(found)
+    result = recorder.call("occlusion", model, images, patch, gradients=False).clone()
+    result[:, row, 0] = 0
+    return result, torch.zeros_like(result)
 
 
 @law()
@@ -127,7 +127,7 @@ def all_covered(recorder: Recorder) -> Pair:
 def compute_weights(maps: Any) -> Tensor:
     """Return the attention weights of the patches from Vitral's maps, the mean over the last layer's heads.
 
-    Vitral scales a map to mean 1 and keeps the weight of the prefix tokens apart; here both are undone.
+    Vitral scales a map to mean 1 and keeps the weight of the prefix tokens separately; here both are undone.
     """
     of_patches = maps.values[:, -1] * (1 - maps.prefix_mass[:, -1])[:, :, None, None]
     return torch.from_numpy(of_patches).mean(dim=1) / (maps.grid[0] * maps.grid[1])

@@ -64,8 +64,8 @@ patchify = Station(
         "b", "48 / 4 = 12 patches per side, 144 in all: half the side means four times as many."
     ),
     hints=(
-        "The height is (rows of patches) x (rows in a patch). Split both sides of the image that way first, which "
-        "gives six axes.",
+        "The height is (rows of patches) x (rows in a patch). Split both sides of the image that way first: then "
+        "there are six axes.",
         "The axes are now b, c, gy, p, gx, q. A patch is (c, p, q), and the sequence is (gy, gx): move the axes to "
         "(b, gy, gx, c, p, q) before you join any.",
         'With einops it is one line, whose left side is "b c (gy p) (gx q)". By hand it is reshape, permute, reshape.',

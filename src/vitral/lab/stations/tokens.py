@@ -74,7 +74,7 @@ def added_once(recorder: Recorder) -> Pair:
 
 @law()
 def moved_together(recorder: Recorder) -> Pair:
-    """Patches and positions in another order give the same tokens in that order."""
+    """If patches and positions are in another order, so are the tokens."""
     patches, cls_token, pos_embed = draw_inputs(recorder)
     order = recorder.permutation(patches.shape[1])
     all_places = torch.cat([torch.zeros(1, dtype=torch.long), order + 1])

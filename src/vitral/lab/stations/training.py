@@ -32,15 +32,15 @@ class TwoSteps(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> list[Any]:
         """Return the loss and the parameters after each update, and how often the optimizer made one."""
-        model, updates, found = deepcopy(self.model), [0], []
+        model, updates, results = deepcopy(self.model), [0], []
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)  # left over from an earlier step
         optimizer = self.make(model.parameters())
         optimizer.register_step_post_hook(lambda *_: updates.append(1))
         for _ in range(2):
-            found.append(self.answer.train_step(model, optimizer, images, labels))
-            found.append(parameters_to_vector(model.parameters()).detach())
-        return [*found, sum(updates)]
+            results.append(self.answer.train_step(model, optimizer, images, labels))
+            results.append(parameters_to_vector(model.parameters()).detach())
+        return [*results, sum(updates)]
 
 
 def record_two_steps(recorder: Recorder, make: Any, model: nn.Module, images: Tensor, labels: Tensor) -> list[Any]:
@@ -67,8 +67,8 @@ def draw_schedule(recorder: Recorder) -> tuple[int, int, float]:
 
 
 def compute_rates(recorder: Recorder, at: Iterable[int], steps: int, warmup: int, peak: float) -> Tensor:
-    found = [recorder.call("learning_rate", step, steps, warmup, peak, gradients=False) for step in at]
-    return torch.tensor(found, dtype=torch.float64)
+    rates = [recorder.call("learning_rate", step, steps, warmup, peak, gradients=False) for step in at]
+    return torch.tensor(rates, dtype=torch.float64)
 
 
 def observe(recorder: Recorder) -> None:
@@ -103,8 +103,8 @@ def peak_after_warmup(recorder: Recorder) -> Pair:
 def even_steps_up(recorder: Recorder) -> Pair:
     """In the warm-up the first step has a rate above 0, and the rate grows by the same amount at each step."""
     steps, warmup, peak = draw_schedule(recorder)
-    found = compute_rates(recorder, range(warmup + 1), steps, warmup, peak)
-    return found, peak / (warmup + 1) * torch.arange(1, warmup + 2, dtype=torch.float64)
+    rates = compute_rates(recorder, range(warmup + 1), steps, warmup, peak)
+    return rates, peak / (warmup + 1) * torch.arange(1, warmup + 2, dtype=torch.float64)
 
 
 @law()
@@ -112,8 +112,8 @@ def thirds_of_the_way(recorder: Recorder) -> Pair:
     """A third of the way down three quarters of the peak are left, after two thirds one quarter."""
     steps, warmup, peak = draw_schedule(recorder)
     third = (steps - warmup) // 3
-    found = compute_rates(recorder, [warmup + third, warmup + 2 * third], steps, warmup, peak)
-    return found, torch.tensor([0.75 * peak, 0.25 * peak], dtype=torch.float64)
+    rates = compute_rates(recorder, [warmup + third, warmup + 2 * third], steps, warmup, peak)
+    return rates, torch.tensor([0.75 * peak, 0.25 * peak], dtype=torch.float64)
 
 
 @law()
@@ -137,8 +137,8 @@ def matrices_alone(recorder: Recorder) -> Any:
 def loss_before(recorder: Recorder) -> Pair:
     """A step returns the loss of the model before the update."""
     model, images, labels = build_small_model(recorder)
-    found = record_two_steps(recorder, SGD, model, images, labels)[0]
-    return torch.tensor(found, dtype=torch.float64), F.cross_entropy(model(images), labels).detach()
+    loss = record_two_steps(recorder, SGD, model, images, labels)[0]
+    return torch.tensor(loss, dtype=torch.float64), F.cross_entropy(model(images), labels).detach()
 
 
 @law()
@@ -166,12 +166,12 @@ def run_training(answer: Any, model: nn.Module, images: Tensor, labels: Tensor) 
         {"params": [own for name, own in named.items() if (name in decayed) == pulled], "weight_decay": decay}
         for pulled, decay in ((True, 1.0), (False, 0.0))
     ]
-    optimizer, found = torch.optim.AdamW(groups), []
+    optimizer, losses = torch.optim.AdamW(groups), []
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = answer.learning_rate(step, STEPS, WARMUP, PEAK)
-        found.append(answer.train_step(model, optimizer, images, labels))
-    return torch.tensor(found)
+        losses.append(answer.train_step(model, optimizer, images, labels))
+    return torch.tensor(losses)
 
 
 def compare_in_use(answer: Any) -> Mapping[str, Pair]:

@@ -52,7 +52,7 @@ def middle(recorder: Recorder) -> Pair:
 
 @law()
 def right_neighbour(recorder: Recorder) -> Pair:
-    """A kernel with a one to the right of the middle gives each token its right neighbour, and zero at the edge."""
+    """A kernel with a one to the right of the middle returns each token's right neighbour, and zero at the edge."""
     tokens, grid = draw_tokens(recorder)
     moved = F.pad(tokens.unflatten(1, grid)[:, :, 1:], (0, 0, 0, 1)).flatten(1, 2)
     return recorder.call("mixed", tokens, grid, build_kernel(1, 2, tokens.shape[2])), moved
@@ -60,8 +60,8 @@ def right_neighbour(recorder: Recorder) -> Pair:
 
 @law()
 def lower_neighbour(recorder: Recorder) -> Pair:
-    """A kernel with a one below the middle gives each token the one below it, a whole row later in the sequence, and
-    zero at the edge.
+    """A kernel with a one below the middle returns for each token the one below it, a row later in the sequence, and zero
+    at the edge.
     """
     tokens, grid = draw_tokens(recorder)
     moved = F.pad(tokens[:, grid[1] :], (0, 0, 0, grid[1]))
@@ -81,8 +81,8 @@ def channels_by_themselves(recorder: Recorder) -> Pair:
 def first_block(recorder: Recorder) -> Pair:
     """Without a block a token depends on one patch, itself; after one block on as many as the kernel is long."""
     kernel = 2 * recorder.integer(1, 4) + 1
-    found = [float(recorder.call("reach", blocks, kernel, gradients=False)) for blocks in (0, 1)]
-    return torch.tensor(found), torch.tensor([1.0, kernel])
+    reaches = [float(recorder.call("reach", blocks, kernel, gradients=False)) for blocks in (0, 1)]
+    return torch.tensor(reaches), torch.tensor([1.0, kernel])
 
 
 @law()

@@ -62,7 +62,7 @@ def each_by_itself(recorder: Recorder) -> Pair:
 
 @law()
 def head_comes_last(recorder: Recorder) -> Pair:
-    """A head whose weights are zero gives its bias as logits, for every image."""
+    """With a head whose weights are zero, the logits are its bias, for every image."""
     sizes = draw_sizes(recorder, 1)
     model: Any = recorder.build("VisionTransformer", *sizes)
     with torch.no_grad():
