@@ -260,8 +260,8 @@ def _(mo):
         """
         ## The same model
 
-        Vitral's `VisionTransformer` has the same parameter names, so it loads your weights, and it then returns the same
-        logits.
+        Vitral's `VisionTransformer` has the same parameter names, so it loads your weights, and then it returns the
+        same logits.
         """
     )
 

@@ -37,7 +37,7 @@ CAUGHT = {
     "heads_strided_channels": ("properties", "Another query in the first head"),
     "maps_cls_numpy": ("contract", "a NumPy array"),
     "maps_heads_averaged_last": ("properties", "Later blocks mix what earlier ones mixed"),
-    "maps_occlusion_own_answer": ("properties", "the loss is the probability of the predicted class"),
+    "maps_occlusion_own_answer": ("properties", "the result is the probability of the predicted class"),
     "patchify_float_cast": ("contract", "returns torch.float32 for inputs of torch.float64"),
     "patchify_stack_mixes_batch": ("properties", "Each image of a batch is cut as if it were alone"),
     "patchify_unfold_order": ("properties", "channel by channel, each row by row"),

@@ -26,9 +26,9 @@ def accumulate(layers: list[Tensor], step: Callable[[Tensor, Tensor], Tensor]) -
 
 
 def cover(
-    model: nn.Module, images: Tensor, patch_size: int, loss: Callable[[Tensor, Tensor], Tensor], fresh: bool = True
+    model: nn.Module, images: Tensor, patch_size: int, measure: Callable[[Tensor, Tensor], Tensor], fresh: bool = True
 ) -> Tensor:
-    """Compute `loss` from the logits before and after each patch is covered; without `fresh`, covers stay."""
+    """Apply `measure` to the logits before and after each patch is covered; without `fresh`, covers stay."""
     with torch.no_grad():
         rows, columns = images.shape[2] // patch_size, images.shape[3] // patch_size
         lost = torch.zeros(len(images), rows, columns, dtype=images.dtype)
@@ -38,7 +38,7 @@ def cover(
                 covered = images.clone() if fresh else covered
                 top, left = row * patch_size, column * patch_size
                 covered[:, :, top : top + patch_size, left : left + patch_size] = 0
-                lost[:, row, column] = loss(model(images), model(covered))
+                lost[:, row, column] = measure(model(images), model(covered))
     return lost
 
 
@@ -181,7 +181,7 @@ def answer_chosen_again(model: nn.Module, images: Tensor, patch_size: int) -> Te
     """The class is chosen again for each covered image: your code compares the highest probabilities, perhaps of two
     different classes.
 
-    With one patch covered, the model predicts another class, just as surely. How much should be lost?
+    With one patch covered, the model predicts another class, just as surely. What should the result be?
     """
     return cover(model, images, patch_size, lambda *both: both[0].softmax(-1).amax(-1) - both[1].softmax(-1).amax(-1))
 

@@ -53,7 +53,7 @@ def observe(recorder: Recorder) -> None:
 
 
 @law()
-def one_patch_taken(recorder: Recorder) -> Pair:
+def one_patch_attended(recorder: Recorder) -> Pair:
     """If the class token attends to one patch only, that patch is 1 on the map and all others are 0."""
     rows, columns = draw_grid(recorder)
     row, column = recorder.integer(0, rows - 1), recorder.integer(0, columns - 1)
@@ -90,7 +90,7 @@ def half_stays(recorder: Recorder) -> Pair:
 
 
 @law()
-def later_reads_earlier(recorder: Recorder) -> Pair:
+def later_mixes_earlier(recorder: Recorder) -> Pair:
     """Later blocks mix what earlier ones mixed: the rollout of all blocks is that of the later ones times that of the
     earlier ones.
     """
@@ -114,8 +114,8 @@ def nothing_to_cover(recorder: Recorder) -> Pair:
 
 @law()
 def all_covered(recorder: Recorder) -> Pair:
-    """If one patch is the whole image, the loss is the probability of the predicted class, minus that of the same class
-    for an image of zeros.
+    """If one patch is the whole image, the result is the probability of the predicted class, minus that of the same
+    class for an image of zeros.
     """
     model, images = draw_model(recorder, 2, 4, 4), recorder.normal(3, 2, 4, 4)
     before, after = model(images).softmax(dim=-1), model(torch.zeros_like(images)).softmax(dim=-1)

@@ -163,8 +163,8 @@ def run_training(answer: Any, model: nn.Module, images: Tensor, labels: Tensor) 
     model = deepcopy(model)
     named, decayed = dict(model.named_parameters()), answer.decayed(model)
     groups = [
-        {"params": [own for name, own in named.items() if (name in decayed) == pulled], "weight_decay": decay}
-        for pulled, decay in ((True, 1.0), (False, 0.0))
+        {"params": [own for name, own in named.items() if (name in decayed) == is_decayed], "weight_decay": decay}
+        for is_decayed, decay in ((True, 1.0), (False, 0.0))
     ]
     optimizer, losses = torch.optim.AdamW(groups), []
     for step in range(STEPS):

@@ -60,8 +60,8 @@ def right_neighbour(recorder: Recorder) -> Pair:
 
 @law()
 def lower_neighbour(recorder: Recorder) -> Pair:
-    """A kernel with a one below the middle returns for each token the one below it, a row later in the sequence, and zero
-    at the edge.
+    """A kernel with a one below the middle returns for each token the one below it, a row later in the sequence, and
+    zero at the edge.
     """
     tokens, grid = draw_tokens(recorder)
     moved = F.pad(tokens[:, grid[1] :], (0, 0, 0, grid[1]))
@@ -109,8 +109,8 @@ def measure_reach(blocks: int, kernel: int) -> int:
     for block in stack.children():
         block.get_submodule("attn").place((1, side), 0)  # type: ignore[operator]
     tokens = torch.randn(1, side, 4, dtype=torch.float64, requires_grad=True)
-    (slopes,) = torch.autograd.grad(stack(tokens)[0, side // 2, 0], tokens)
-    return int(slopes[0].any(dim=1).sum())
+    (gradients,) = torch.autograd.grad(stack(tokens)[0, side // 2, 0], tokens)
+    return int(gradients[0].any(dim=1).sum())
 
 
 def count_share(n: int, width: int) -> float:
@@ -126,13 +126,11 @@ def compare_in_use(answer: Any) -> dict[str, Pair]:
     with torch.no_grad():
         theirs = ours.proj(answer.mixed(tokens, ours.grid, ours.conv.weight) + ours.conv.bias)
         mixed = (theirs, ours(tokens))
-    reached = [[float(answer.reach(*stack)), float(measure_reach(*stack))] for stack in STACKS]
+    reaches = [[float(answer.reach(*stack)), float(measure_reach(*stack))] for stack in STACKS]
     shares = [[float(answer.attention_share(*sizes)), count_share(*sizes)] for sizes in BLOCKS]
     return {
         "tokens after the convolution of Vitral's DepthwiseMixing": mixed,
-        f"the reach of {len(STACKS)} stacks of blocks, compared with their gradients": torch.tensor(reached).unbind(
-            dim=1
-        ),
+        f"the reach of {len(STACKS)} stacks, compared with their gradients": torch.tensor(reaches).unbind(dim=1),
         f"attention's share of {len(BLOCKS)} blocks, compared with PyTorch's count": torch.tensor(shares).unbind(dim=1),
     }
 
