@@ -18,7 +18,7 @@ def build_module(recorder: Recorder) -> tuple[Any, Tensor, int]:
     return module, recorder.normal(2, tokens, heads * width), width
 
 
-def with_identity_projection(module: Any) -> Any:
+def set_identity_projection(module: Any) -> Any:
     """Set `proj` to the identity, so that the result is the output of the heads."""
     with torch.no_grad():
         module.proj.weight.copy_(torch.eye(len(module.proj.weight)))
@@ -69,7 +69,7 @@ def without_queries(recorder: Recorder) -> Pair:
         for own in (module.qkv.weight, module.qkv.bias):
             own[: x.shape[-1]] = 0
     mean = compute_values(module, x).mean(dim=1, keepdim=True)
-    return recorder.call(with_identity_projection(module), x), mean.expand_as(x)
+    return recorder.call(set_identity_projection(module), x), mean.expand_as(x)
 
 
 @law()
@@ -86,7 +86,7 @@ def bias_of_keys(recorder: Recorder) -> Pair:
 def heads_apart(recorder: Recorder) -> Pair:
     """Another query in the first head changes nothing in the output of the other heads."""
     module, x, width = build_module(recorder)
-    before = recorder.call(with_identity_projection(module), x)
+    before = recorder.call(set_identity_projection(module), x)
     with torch.no_grad():
         module.qkv.weight[:width] = recorder.normal(width, x.shape[-1])
     return recorder.call(module, x)[..., width:], before[..., width:]
@@ -102,8 +102,8 @@ def first_head_alone(recorder: Recorder) -> Pair:
         single.qkv.weight.copy_(module.qkv.weight[rows, :width])
         single.qkv.bias.copy_(module.qkv.bias[rows])
     first = torch.cat([x[..., :width], torch.zeros_like(x[..., width:])], dim=-1)
-    return recorder.call(with_identity_projection(module), first)[..., :width], recorder.call(
-        with_identity_projection(single), x[..., :width]
+    return recorder.call(set_identity_projection(module), first)[..., :width], recorder.call(
+        set_identity_projection(single), x[..., :width]
     )
 
 

@@ -77,8 +77,8 @@ def class_token_alone(recorder: Recorder) -> Pair:
     model: Any = recorder.build("VisionTransformer", *sizes)
     for place in range(2):
         zero_block(model, place)
-    taken = model.head(model.norm(model.cls_token[:, 0] + model.pos_embed[:, 0]))
-    return recorder.call(model, draw_images(recorder, sizes, 2), gradients=False), taken.expand(2, -1)
+    logits = model.head(model.norm(model.cls_token[:, 0] + model.pos_embed[:, 0]))
+    return recorder.call(model, draw_images(recorder, sizes, 2), gradients=False), logits.expand(2, -1)
 
 
 @law()
