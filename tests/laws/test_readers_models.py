@@ -12,8 +12,7 @@ from vitral import explain, watch
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.named import named
-from vitral.explain.feature_maps import grid_of
-from vitral.explain.readout import tokens_read
+from vitral.explain.observation import observe
 from vitral.explain.scoring import score
 
 METHODS, CONTROLS = names("explain.methods"), names("explain.controls")
@@ -156,11 +155,11 @@ def test_blocks_outside_of_lists_are_found(pictures):
         entering = model.embedded(pictures)
         after = model.encoder.first(entering)
         expected = [entering, after, model.encoder.second(after)]
-    assert seen.before == [0, 1, 2]
+    assert seen.next_layers == [0, 1, 2]
     for got, wanted in zip(seen.stream, expected, strict=True):
         torch.testing.assert_close(got, wanted)
-    assert tokens_read(model, pictures) == (0,)
-    assert grid_of(model, pictures) == (2, 3)
+    assert observe(model, pictures).readout == (0,)
+    assert observe(model, pictures, ["feature maps"]).patch_grid() == (2, 3)
     assert explain.tested(model, pictures, explain.attention(model, pictures)).tested
     assert explain.logit_lens(model, pictures).shape == (2, 3, 7, 5)
 
@@ -179,7 +178,7 @@ class Alone(Plain):
 def test_without_blocks_there_are_feature_maps(pictures):
     model = made(Alone)
     assert explain.attention(model, pictures).reader == "CLS"
-    assert grid_of(model, pictures) == (2, 3)
+    assert observe(model, pictures, ["feature maps"]).patch_grid() == (2, 3)
     assert explain.grad_cam(model, pictures).layers == ("patch",)
     assert explain.tested(model, pictures, explain.occlusion(model, pictures)).tested
 
@@ -193,7 +192,7 @@ class Segmenter(Plain):
 
 def test_a_segmenter_reads_its_patches_though_it_has_cls(pictures):
     model = made(Segmenter)
-    assert tokens_read(model, pictures) == (1, 2, 3, 4, 5, 6)
+    assert observe(model, pictures).readout == (1, 2, 3, 4, 5, 6)
     assert explain.attention(model, pictures).reader == "the mean of all patches"
 
 
@@ -354,7 +353,7 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
     model, images = made(Merging, (32, 32)), torch.randn(2, 3, 32, 32)
     with torch.no_grad(), watch(model, rows="all") as seen:
         model(images)
-    assert tokens_read(model, images) == (0, 1, 2, 3)
+    assert observe(model, images).readout == (0, 1, 2, 3)
     for number, (layer, side) in enumerate(zip(seen.layers, (4, 2), strict=True)):
         maps = explain.attention(model, images, layers=[number])
         assert maps.grid == (side, side) and maps.reader == "the mean of all tokens"

@@ -13,7 +13,7 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError
-from vitral.explain.methods.attention import attention
+from vitral.explain import attention
 from vitral.recording.calls import apart
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.methods.attention import attention
+from vitral.explain import attention
 from vitral.nn.family.mixer import NoMixing
 from vitral.recording import calls
 

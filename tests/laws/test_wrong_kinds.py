@@ -10,9 +10,9 @@ from vitral.base.errors import ConfigError, ShapeError, UsageError
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
-from vitral.explain.metric import measure
+from vitral.explain.metric import metric
 from vitral.nn.packed import packed
-from vitral.recording.forward import answered, logits_of
+from vitral.recording.forward import logits_of
 
 METHODS = sorted(names("explain.methods"))
 every = pytest.mark.parametrize("method", METHODS)
@@ -166,7 +166,7 @@ def test_a_method_that_gives_fewer_maps_when_it_is_asked_again():
     ids=str,
 )
 def test_a_metric_that_does_not_give_a_number_an_image(given, said):
-    @measure(better="higher")
+    @metric(better="higher")
     def mine(maps, case):
         return given
 
@@ -176,7 +176,7 @@ def test_a_metric_that_does_not_give_a_number_an_image(given, said):
 
 @pytest.mark.parametrize("given", [[0.5] * 6, (1,) * 6, np.ones(6, bool), torch.ones(6)], ids=str)
 def test_numbers_of_any_kind_are_numbers(given):
-    @measure(better="higher")
+    @metric(better="higher")
     def mine(maps, case):
         return given
 

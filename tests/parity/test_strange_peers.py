@@ -7,7 +7,11 @@ import torch
 from peers import shaken, timm, torchvision
 from vitral import explain, watch
 from vitral.base.errors import UsageError
-from vitral.explain.feature_maps import grid_of
+from vitral.explain.observation import observe
+
+
+def grid_of(model, images):
+    return observe(model, images, ["feature maps"]).patch_grid()
 
 
 def of_timm(name, **changes):

@@ -12,7 +12,7 @@ import torch
 
 from peers import PEERS, peer
 from vitral import watch
-from vitral.recording.forward import answer_of
+from vitral.recording.forward import output_tensor
 
 TABLE = Path(__file__).parent.parent.parent / "docs" / "parity.md"
 CLOSE = 2e-6
@@ -29,9 +29,9 @@ def bound(value: float) -> str:
 def test_the_maps_are_the_models_own_and_nothing_is_changed(name):
     made = peer(name)
     images = made.images()
-    plain = answer_of(made.model(images))
+    plain = output_tensor(made.model(images))
     with watch(made.model, rows="all") as seen:
-        watched = answer_of(made.model(images))
+        watched = output_tensor(made.model(images))
     assert torch.equal(watched, plain)
     expected = made.reference(made.model, images)
     assert len(seen.layers) == len(expected)

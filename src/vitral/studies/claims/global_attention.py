@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.distance import distance
-from vitral.explain.gradients import differentiable
 from vitral.explain.untrained_twin import untrained_twin
 from vitral.studies.arms import DWCONV3, RESNET, SAMPLES, SHAPES, VIT, untrained
 from vitral.studies.drawing import curves
@@ -30,7 +29,7 @@ UNTRAINED = tuple(untrained(arm) for arm in (VIT, DWCONV3))
 def sensitivity(model: nn.Module, images: Tensor, block: int) -> Float[np.ndarray, "y x"]:
     """How much the middle of a map depends on each pixel, the mean over images: Luo et al. 2016, with random signs."""
     model.eval()
-    given = differentiable(images)
+    given = images.detach().clone().requires_grad_()
     features = model.features(given, [block])[0]  # type: ignore[operator]
     middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
     signs = torch.randint(0, 2, middle.shape, generator=torch.Generator().manual_seed(block)) * 2.0 - 1
