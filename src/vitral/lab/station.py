@@ -100,7 +100,7 @@ def law(within: float = RELATIVE) -> Callable[[Callable[[Recorder], Pair]], Law]
 
 
 def mistake(target: str, **also: Any) -> Callable[[Any], Mistake]:
-    """Declare the decorated function or class as a mistake: it stands for `target` of the station's solution.
+    """Declare the decorated function as a mistake: it replaces `target` of the station's solution.
 
     `target` is a definition, `"attention"`, or one method of a class, `"Block.forward"`. The docstring's first
     paragraph names the mistake, its second is the question. `also` are further definitions that change with it.
