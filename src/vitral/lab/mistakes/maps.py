@@ -197,7 +197,7 @@ def largest_head(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 @mistake("cls_map")
 def map_made_whole(weights: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The map is divided by its sum; the class token's attention to itself should be missing from the total.
+    """The map is divided by its sum; it should add up to less than 1, since the class token attends to itself, too.
 
     If the class token attends almost only to itself, how much is left for the patches?
     """
