@@ -76,7 +76,7 @@ def test_numbers_of_numpy_are_numbers(vit, images, asked):
 @pytest.mark.parametrize("patch", [5, (0, 3), (1, 2, 3), "a"], ids=str)
 @pytest.mark.parametrize("name", ["similarity", "receptive_field"])
 def test_a_patch_that_is_none(vit, images, name, patch):
-    with pytest.raises(UsageError, match="not a patch|There is no patch"):
+    with pytest.raises(UsageError, match=r"not a patch|There is no patch"):
         getattr(explain, name)(vit, images, patch)
 
 

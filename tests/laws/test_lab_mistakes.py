@@ -34,7 +34,7 @@ def without_integration(monkeypatch):
 def test_there_are_twelve_stations_in_order_with_enough_mistakes():
     assert [station.number for station in STATIONS.values()] == list(range(1, 13))
     assert len(MISTAKES) >= 120
-    assert f"held against {len(MISTAKES)} mistakes" in README
+    assert f"compared with {len(MISTAKES)} known mistakes" in README
     assert all(8 <= len(station.mistakes) <= 20 for station in STATIONS.values())
 
 

@@ -11,7 +11,7 @@ from vitral.lab.report import Report
 from vitral.lab.source_check import check_source
 from vitral.lab.start_file import find_required, read_solution
 from vitral.lab.station import load_stations
-from vitral.store.code import run
+from vitral.store.code import run_file
 
 STATIONS = load_stations()
 HOME = Path(__file__).parents[1] / "wrong_answers"
@@ -78,7 +78,7 @@ def test_a_wrong_answer_gets_the_property_that_fails(answer, tmp_path, monkeypat
     for other in STATIONS:
         monkeypatch.delitem(sys.modules, other, raising=False)
     assert check_source(name, tmp_path / f"{name}.py") is None
-    report = stages.check_answer(STATIONS[name], run(tmp_path / f"{name}.py"))
+    report = stages.check_answer(STATIONS[name], run_file(tmp_path / f"{name}.py"))
     stage, message = CAUGHT[answer]
     assert report.failed == stage and message in report.message
     for other in STATIONS:

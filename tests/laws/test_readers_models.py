@@ -12,6 +12,7 @@ from vitral import explain, watch
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.named import named
+from vitral.explain.entry import explainer
 from vitral.explain.observation import observe
 from vitral.explain.scoring import score
 
@@ -117,7 +118,7 @@ def made(kind, *args):
 def test_every_method_explains_it_as_it_explains_its_plain_twin(kind, name, pictures):
     """`Unlisted` computes what `Plain` does, and so does `Normalising`; the others add a step to it out of place."""
     model = made(kind)
-    method = find("explain.methods" if name in METHODS else "explain.controls", name, "method")
+    method = explainer(find("explain.methods" if name in METHODS else "explain.controls", name, "method"))
     maps = method(model, pictures.clone())
     assert maps.grid == (2, 3) and np.isfinite(maps.values).all()
 
@@ -234,7 +235,7 @@ def test_a_pools_queries_are_averaged(kind, pictures):
     np.testing.assert_allclose(explain.rollout(model, pictures).merged.reshape(2, -1), expected, rtol=1e-4)
     for name in ("chefer", "attention_gradient", "grad_cam"):
         assert getattr(explain, name)(model, pictures).grid == (2, 3)
-    assert find("explain.controls", "untrained", "control")(model, pictures).grid == (2, 3)
+    assert explainer(find("explain.controls", "untrained", "control"))(model, pictures).grid == (2, 3)
 
 
 @pytest.mark.parametrize("kind", [Pooled, PooledByOne])
@@ -363,7 +364,7 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
 
 def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
     """What left the last block is gone: asked about it again, the model would add its step twice."""
-    with pytest.raises(UsageError, match="does not answer the tokens that left its last block as it did before"):
+    with pytest.raises(UsageError, match="answers differently when it is run again from the output of its last block"):
         explain.logit_lens(made(Added), pictures)
     assert explain.logit_lens(made(Plain), pictures).shape == (2, 3, 7, 5)
 

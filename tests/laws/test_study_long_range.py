@@ -1,5 +1,6 @@
 """What a model that never holds one glyph against the other can know: the ceiling of sums, and when a model is one."""
 
+from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -13,10 +14,9 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
-from vitral.studies.settled import SettledPool, SettledPool2, SettledPool3
+from vitral.studies.settled import SettledPool
 
 SIDE, PATCH = 7, 4
-POOLS = {0: SettledPool, 1: SettledPool, 2: SettledPool2, 3: SettledPool3}
 
 
 def accuracy(same):
@@ -63,7 +63,10 @@ def test_the_formulas_for_more_glyphs():
 def model_with(radius, head=nn.Linear, **parts):
     """A model of which so many blocks mix and another goes on alone, with weights from a normal law."""
     torch.manual_seed(radius)
-    settings = dict(mixer=DepthwiseMixing, position=NoPosition, pool=POOLS[radius], head=head) | parts
+    settings = (
+        dict(mixer=DepthwiseMixing, position=NoPosition, pool=partial(SettledPool, depth=max(1, radius)), head=head)
+        | parts
+    )
     model = VisionTransformer(
         SIDE * PATCH,
         PATCH,
@@ -154,7 +157,9 @@ def test_blocks_in_the_pool_are_blocks_in_which_nothing_meets():
 
 
 def test_such_a_model_starts_as_the_identity_too():
-    model = VisionTransformer(SIDE * PATCH, PATCH, depth=1, embed_dim=16, num_heads=2, tokens={}, pool=SettledPool2)
+    model = VisionTransformer(
+        SIDE * PATCH, PATCH, depth=1, embed_dim=16, num_heads=2, tokens={}, pool=partial(SettledPool, depth=2)
+    )
     tokens = torch.randn(2, 5, 16)
     assert all(torch.equal(block(tokens), tokens) for block in model.pool.blocks)
 

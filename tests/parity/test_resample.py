@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from test_weights_in import CLASSES, HF, hf, hf_answer, hf_model, images_of, timm_vit
 
 from tiny import redraw
-from vitral.nn.family.resample import resampled
+from vitral.nn.family.resample import resample_positions
 from vitral.store.model import save_model
-from vitral.weights.load import load, published
+from vitral.weights.load import load
+from vitral.weights.published import load_published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -30,9 +31,9 @@ def table_of(grid, prefix=1, width=6):
 def test_timms(prefix, old, new):
     table = table_of(old, prefix)
     theirs = timm.layers.resample_abs_pos_embed(table, list(new), list(old), num_prefix_tokens=prefix)
-    assert torch.equal(resampled(table, old, new, "timm"), theirs)
+    assert torch.equal(resample_positions(table, old, new, "timm"), theirs)
     theirs = timm.layers.resample_abs_pos_embed(table, list(new), list(old), prefix, interpolation="bilinear")
-    assert torch.equal(resampled(table, old, new, "flexivit"), theirs)
+    assert torch.equal(resample_positions(table, old, new, "flexivit"), theirs)
 
 
 @pytest.mark.parametrize("side", [3, 7, 12])
@@ -41,7 +42,7 @@ def test_torchvisions(side):
     theirs = torchvision.models.vision_transformer.interpolate_embeddings(
         side * 8, 8, OrderedDict({"encoder.pos_embedding": table})
     )["encoder.pos_embedding"]
-    assert torch.equal(resampled(table, (5, 5), (side, side), "torchvision"), theirs)
+    assert torch.equal(resample_positions(table, (5, 5), (side, side), "torchvision"), theirs)
 
 
 @pytest.mark.parametrize("new", GRIDS)
@@ -53,7 +54,7 @@ def test_hugging_faces(name, new):
     tokens = torch.zeros(1, embeddings.position_embeddings.shape[1] - 25 + new[0] * new[1], 32)
     with torch.no_grad():
         theirs = embeddings.interpolate_pos_encoding(tokens, new[0] * 8, new[1] * 8)
-        ours = resampled(embeddings.position_embeddings, (5, 5), new, "hugging_face")
+        ours = resample_positions(embeddings.position_embeddings, (5, 5), new, "hugging_face")
     assert torch.equal(ours, theirs)
 
 
@@ -63,7 +64,7 @@ def test_googles_is_scipys_zoom(side):
     table = table_of((5, 5))
     grid = table[0, 1:].reshape(5, 5, -1).double().numpy()
     theirs = ndimage.zoom(grid, (side / 5, side / 5, 1), order=1)
-    ours = resampled(table.double(), (5, 5), (side, side), "google")[0, 1:].reshape(side, side, -1)
+    ours = resample_positions(table.double(), (5, 5), (side, side), "google")[0, 1:].reshape(side, side, -1)
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-12)
 
 
@@ -90,7 +91,7 @@ def test_dinov2s_factor_is_a_tenth_of_a_patch_too_large(how, extra, new):
     table, old = table_of((5, 5)).double(), (5, 5)
     rows, columns = (kernel(5, side, (side + extra) / 5) for side in new)
     theirs = np.einsum("ya,xb,abd->yxd", rows, columns, table[0, 1:].reshape(5, 5, -1).numpy())
-    ours = resampled(table, old, new, how)[0, 1:].reshape(*new, -1)
+    ours = resample_positions(table, old, new, how)[0, 1:].reshape(*new, -1)
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-12)
 
 
@@ -103,7 +104,7 @@ def test_hugging_faces_at_another_size(name, size, tmp_path):
     kind, config, changes = HF[name]
     peer = hf_model(kind, hf(config, **changes))
     peer.save_pretrained(tmp_path)
-    ours = published(tmp_path, img_size=size)
+    ours = load_published(tmp_path, img_size=size)
     asks = {} if "DINOv2" in name else dict(interpolate_pos_encoding=True)
     with torch.no_grad():
         theirs = hf_answer(peer(images_of(size).float(), **asks))
@@ -115,7 +116,7 @@ def test_hugging_faces_at_another_size(name, size, tmp_path):
 def test_timms_at_another_size(changes, size, tmp_path):
     peer = timm_vit((32, 32), **changes)
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path / "model.safetensors", source="timm", num_heads=4, img_size=size)
+    ours = load_published(tmp_path / "model.safetensors", source="timm", num_heads=4, img_size=size)
     peer.set_input_size(size)
     with torch.no_grad():
         torch.testing.assert_close(ours(images_of(size).float()), peer(images_of(size).float()), rtol=1e-5, atol=1e-5)
@@ -125,7 +126,7 @@ def test_one_model_for_images_of_every_size(tmp_path):
     """As Hugging Face's, which resamples for each image too; and it is built again from its own file."""
     peer = hf_model("Dinov2ForImageClassification", hf("Dinov2", image_size=32, mlp_ratio=2, num_labels=CLASSES))
     peer.save_pretrained(tmp_path)
-    ours = published(tmp_path, any_size=True)
+    ours = load_published(tmp_path, any_size=True)
     save_model(ours, tmp_path / "own", {})
     for size in ((32, 32), (24, 56), (40, 40)):
         with torch.no_grad():
@@ -138,7 +139,7 @@ def test_torchvisions_at_another_size(tmp_path):
     build = torchvision.models.VisionTransformer
     peer = redraw(build(32, 8, 2, 4, 32, 64, num_classes=CLASSES))
     torch.save(peer.state_dict(), tmp_path / "vit.pth")
-    ours = published(tmp_path / "vit.pth", num_heads=4, img_size=48)
+    ours = load_published(tmp_path / "vit.pth", num_heads=4, img_size=48)
     larger = build(48, 8, 2, 4, 32, 64, num_classes=CLASSES).eval()
     state = torchvision.models.vision_transformer.interpolate_embeddings(48, 8, OrderedDict(peer.state_dict()))
     larger.load_state_dict(state)

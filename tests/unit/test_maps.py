@@ -145,17 +145,15 @@ def test_one_of_several_maps_is_named(maps):
 def test_methods_beside_each_other_are_captioned_by_what_they_are(maps):
     cam, occlusion = one(maps, "grad_cam", residual=2e-7), one(maps, "occlusion", sign="signed")
     both = side_by_side([cam, occlusion], 1).get_suptitle()
-    assert (
-        both
-        == "The class is ring. Checked (grad_cam): rows · v reproduces the model's own output to 2e-07 of its largest value."
-    )
+    checked = "Checked (grad_cam): rows · v reproduces the model's own output to 2e-07 of its largest value."
+    assert both == f"The class is ring. {checked}"
     three = side_by_side([maps, cam], 0).get_suptitle()
     assert (
         "The class is disk (grad_cam). The map of attention is blocks.2.attn, its 4 heads averaged. Checked: rows"
         in three
     )
     other = one(maps, "chefer", class_names=("disk", "plus"))
-    assert "Classes: grad_cam of ring, chefer of plus." in side_by_side([cam, other], 1).get_suptitle()
+    assert "Classes: ring (grad_cam), plus (chefer)." in side_by_side([cam, other], 1).get_suptitle()
 
 
 def test_a_verdict_stands_below_its_map(maps):

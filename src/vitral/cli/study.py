@@ -1,4 +1,4 @@
-"""Test what is said about ViTs: `vitral study list`, `run NAME...` (or `run all`), `report`."""
+"""Test claims about ViTs by experiment: `vitral study list`, `run NAME...` (or `run all`), `report`."""
 
 import os
 import time
@@ -7,40 +7,54 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
+from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import check_name
-from vitral.cli import say
 
 
 @dataclass(frozen=True)
 class Options:
     action: Annotated[
         Literal["list", "run", "report"],
-        Option("list: what can be tested; run: do it; report: write the pages from records again.", positional=True),
+        Option(
+            "list: show the studies; run: run them; report: write the pages again from the records.", positional=True
+        ),
     ]
-    names: Annotated[tuple[str, ...], Option("Studies by name, or all.", positional=True)] = ()
+    names: Annotated[tuple[str, ...], Option("Names of studies, or all.", positional=True)] = ()
     preset: Annotated[
         Literal["smoke", "quick", "full"],
-        Option("smoke: does everything run; quick: about two hours for all; full: more seeds and samples."),
+        Option(
+            "smoke: only test that everything runs; quick: two hours for all studies; full: more seeds and samples."
+        ),
     ] = "quick"
-    out: Annotated[Path, Option("Where records, models and pages are kept.")] = Path("runs/studies")
+    out: Annotated[Path, Option("Folder for records, models and pages.")] = Path("runs/studies")
     processes: Annotated[
-        int | None, Option("Runs at a time; by default one a core, each on one thread.", low=1, high=1024)
+        int | None,
+        Option("Number of runs at the same time; by default one per core, each on one thread.", low=1, high=1024),
     ] = None
     minutes: Annotated[
-        float | None, Option("Do not begin what takes longer; says what fits.", low=0.1, high=1_000_000)
+        float | None,
+        Option(
+            "Refuse to start if the estimate exceeds this many minutes, and list the studies that fit.",
+            low=0.1,
+            high=1_000_000,
+        ),
     ] = None
-    stale: Annotated[Literal["rerun", "refuse"], Option("What to do about records that other code has made.")] = "rerun"
-    data: Annotated[Path | None, Option("A folder of class folders to ask instead of the drawn images.")] = None
-    model: Annotated[str | None, Option("file.py:Name, a model of your own that is put beside the arms.")] = None
-    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+    stale: Annotated[
+        Literal["rerun", "refuse"], Option("rerun or refuse results computed by a different version of the code.")
+    ] = "rerun"
+    data: Annotated[Path | None, Option("Folder of class folders to use instead of the drawn images.")] = None
+    model: Annotated[str | None, Option("file.py:Name of your own model, to compare with the models of the study.")] = (
+        None
+    )
+    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
 
     def __post_init__(self) -> None:
         check(self)
         if self.action == "list" and self.names:
-            raise ConfigError("`vitral study list` lists them all: leave the names out.")
+            raise ConfigError("`vitral study list` lists all studies: leave the names out.")
         if self.action == "run" and not self.names:
-            raise ConfigError("Name the studies to run, as `vitral study list` has them, or all.")
+            raise ConfigError("Specify the studies to run, by their names in `vitral study list`, or all.")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -48,18 +62,18 @@ def run(options: Options) -> dict[str, Any]:
 
     known = studies()
     if options.action == "list":
-        return listed(options)
+        return list_studies(options)
     for name in options.names:
         if name != "all":
             check_name(name, known, "study")
     chosen = list(known.values()) if "all" in options.names else [known[name] for name in dict.fromkeys(options.names)]
     home = options.out / (options.preset if options.data is None and options.model is None else f"{options.preset}-own")
     if options.action == "run":
-        done(options, chosen, home)
-    return reported(home, options)
+        run_studies(options, chosen, home)
+    return report(home, options)
 
 
-def listed(options: Options) -> dict[str, Any]:
+def list_studies(options: Options) -> dict[str, Any]:
     from vitral.studies.runner import planned
     from vitral.studies.study import studies
 
@@ -68,14 +82,14 @@ def listed(options: Options) -> dict[str, Any]:
         tasks = planned(study, options.preset).tasks()
         trainings = {task.training.key: task.training.samples for task in tasks}
         samples = sum(trainings.values())
-        say(f"{study.number:>2}  {name:<16} {study.claim}")
-        say(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} samples")
+        print_result(f"{study.number:>2}  {name:<16} {study.claim}")
+        print_result(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} samples")
         rows.append({"name": name, "claim": study.claim, "runs": len(tasks), "samples": samples})
     return {"studies": rows}
 
 
-def done(options: Options, chosen: list[Any], home: Path) -> None:
-    """Do the runs that are not there yet, saying each, and how long the rest takes."""
+def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
+    """Run what has no record yet, and report each run and the remaining time."""
     from vitral.studies.own import asked
     from vitral.studies.runner import planned
     from vitral.studies.runner import run as run_all
@@ -105,7 +119,7 @@ def line(happened: Any, seconds: float) -> str:
 
 
 def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
-    """Raise `ConfigError` where the runs would take longer than they may, with what fits."""
+    """Raise `ConfigError`, with the studies that fit, if the runs would take longer than `minutes`."""
     from vitral.studies.runner import speed
 
     rate = speed() * processes
@@ -118,15 +132,15 @@ def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
         if total + own <= minutes:
             fitting, total = [*fitting, name], total + own
     raise ConfigError(
-        f"These runs would take about {sum(takes.values()):.0f} minutes on this machine, and {minutes:g} were given: "
+        f"These studies would take about {sum(takes.values()):.0f} minutes on this machine, more than {minutes:g}: "
         + ", ".join(f"{name} {own:.0f}" for name, own in takes.items())
-        + f". What fits: {' '.join(fitting) or 'none of them'}"
-        + ("; or --preset smoke." if not fitting else f" (about {total:.0f} minutes).")
+        + f". Studies that fit: {' '.join(fitting) or 'none'}"
+        + ("; try --preset smoke." if not fitting else f" (about {total:.0f} minutes).")
     )
 
 
-def reported(home: Path, options: Options) -> dict[str, Any]:
-    """Write the pages of all studies that have records, and say their verdicts."""
+def report(home: Path, options: Options) -> dict[str, Any]:
+    """Write the pages of all studies that have records, and print their verdicts."""
     from vitral.studies.gathered import gathered
     from vitral.studies.own import asked
     from vitral.studies.report import word_of, write_study, write_summary
@@ -139,11 +153,11 @@ def reported(home: Path, options: Options) -> dict[str, Any]:
             write_study(found, home)
             every.append(found)
     if not every:
-        raise UsageError(f"{home} has no records. Make some first: vitral study run NAME --preset {options.preset}.")
+        raise UsageError(f"{home} has no records. Run a study first: vitral study run NAME --preset {options.preset}.")
     summary = write_summary(every, home)
     for results in every:
-        say(f"{results.study.number:>2}  {results.study.name:<16} {word_of(results):<14} {results.sentence}")
-    say(f"report: {summary}")
+        print_result(f"{results.study.number:>2}  {results.study.name:<16} {word_of(results):<14} {results.sentence}")
+    print_result(f"report: {summary}")
     return {
         "verdicts": {results.study.name: word_of(results) for results in every},
         "report": str(summary),

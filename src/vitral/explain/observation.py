@@ -145,6 +145,7 @@ class Observation:
             return [None] * len(tensors)
         with recorded_gradients():
             score = answer.gather(1, classes.clone()[:, None]).sum()
+            # The graph is kept: other methods, and other targets, differentiate it again.
             return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
 
     def patch_grid(self, grid: Grid | None = None) -> Grid:
@@ -153,6 +154,7 @@ class Observation:
         Raises `ShapeError` if the images do not divide into them, `UsageError` for what is not a grid.
         """
         own = getattr(self.model, "grid", None) if grid is None else grid
+        # One image is enough to see the grid, and an observation for occlusion alone has recorded no maps.
         if own is None:
             alone = self if self.maps else observe(self.model, self.images[:1], ["feature maps"], "rows")
             own = alone.feature_maps[-1].grid

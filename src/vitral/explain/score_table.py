@@ -83,6 +83,7 @@ def cell(score: Score, images: int) -> str:
 def score_of(method: str, metric: Metric, values: Mapping[str, Values], controls: Sequence[str]) -> Score:
     """The score of a method among the values that all methods and controls have by one metric."""
     own = values[method]
+    # One seed for all methods: each draw takes the same images, so that methods are compared on equal samples.
     draws = np.random.default_rng(0).integers(0, len(own), (RESAMPLES, len(own)))
     pooled = np.array([metric.pool(own[draw]) for draw in draws])
     low, high = np.nanquantile(pooled, [0.025, 0.975]) if np.isfinite(pooled).any() else (np.nan, np.nan)

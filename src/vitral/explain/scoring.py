@@ -92,11 +92,13 @@ def score(
         explain_all(explainers)
         if not maps:
             raise UsageError("No method can explain the model. " + " ".join(refused.values()))
+        # Controls come last: they are made on the grid of the methods, so that all rank the same patches.
         grid = Counter(one.shape[1:] for one in maps.values()).most_common(1)[0][0]
         explainers |= on_grid(controls, grid)
         explain_all({name: explainers[name] for name in controls})
         values: dict[str, dict[str, np.ndarray]] = {metric: {} for metric in measures}
         for name in maps:
+            # Agreement is with other methods; a control knows nothing to agree with.
             others = {other: maps[other] for other in maps if other not in controls and other != name}
             again = partial(explain_again, name, explainers[name])
             case = Case(model, images, split.labels, split.masks, again, others, scene)

@@ -79,6 +79,7 @@ class Trust:
             return "cannot be tested"
         if self.p <= FALSE_POSITIVES:
             return "better than chance"
+        # The other tail has a test of its own: a map that hides what matters is worse than noise, not inconclusive.
         worse = (1 + self.as_bad) / (1 + len(self.by_chance)) <= FALSE_POSITIVES
         return "worse than chance" if worse else "inconclusive for a single image"
 
@@ -156,6 +157,7 @@ class Trials:
         known = self.probabilities[image]
         index = maps.targets[image] if maps.targets else int(known.argmax())
         label, before = class_name(self.observation.model, index), float(known[index])
+        # What cannot be tested is refused by cause: no claim, no ranking, nothing to lower, nothing to compare.
         if not maps.of_answer:
             return untested(
                 share, label, f"Not tested: what {maps.reader} attends to is not a claim about the prediction."
@@ -170,7 +172,7 @@ class Trials:
                 "can hardly lower.",
             )
         chance = self.by_chance(image, maps.grid)[:, index]
-        if np.ptp(chance) < LEAST:
+        if np.ptp(chance) < LEAST:  # the order of covering makes no difference, so no order can be better
             return untested(
                 share,
                 label,

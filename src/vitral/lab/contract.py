@@ -9,23 +9,23 @@ from torch import Tensor
 
 from vitral.lab.recorder import CallRecord, flatten
 from vitral.lab.report import Report
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 
 
 def find_violation(recorded: Sequence[CallRecord], expected: Sequence[CallRecord], answer: Any) -> Report | None:
     """Return the first violation; the solution's records define the contract."""
     for own, right in zip(recorded, expected):
         compare = describe_parameter_difference if isinstance(right.result, dict) else describe_type_difference
-        if message := describe_error(own, answer) or compare(own, right) or describe_side_effect(own, right):
+        if message := describe_call_error(own, answer) or compare(own, right) or describe_side_effect(own, right):
             return Report("contract", message)
     return None
 
 
-def describe_error(record: CallRecord, answer: Any) -> str:
+def describe_call_error(record: CallRecord, answer: Any) -> str:
     """Return the error that a call raised and its line, or "" if it raised none."""
     if record.error is None:
         return ""
-    where = in_line(record.error, Path(answer.__file__))
+    where = describe_error(record.error, Path(answer.__file__))
     if "numpy()" in str(record.error):
         return f"{record.label} uses NumPy, which loses gradients: use the torch function instead. {where}"
     if isinstance(record.error, EOFError):

@@ -15,8 +15,8 @@ from vitral.data.preprocess import normalise
 from vitral.lab.progress import find_state
 from vitral.lab.station import Pair, Station, load_stations
 from vitral.store.classifier import Classifier
-from vitral.store.code import run
-from vitral.store.model import load
+from vitral.store.code import run_file
+from vitral.store.model import load_model
 
 TEST_IMAGES = 200
 
@@ -24,7 +24,7 @@ TEST_IMAGES = 200
 def load_trained_model() -> Classifier:
     """Return the lab's small ViT, which was trained on eight shapes."""
     with as_file(files("vitral.lab") / "model") as folder:
-        return load(folder)
+        return load_model(folder)
 
 
 @lru_cache(1)
@@ -76,7 +76,7 @@ def build_model_with_answers(folder: Path) -> nn.Module:
     for name in chosen:
         insert = known[name].insert
         assert insert is not None
-        model = insert(model, run(folder / f"{name}.py"))
+        model = insert(model, run_file(folder / f"{name}.py"))
     vars(model)["class_names"] = classes
     used = ", ".join(f"{name}.py" for name in chosen)
     vars(model)["origin"] = f"This model uses your {used} and what they import; its weights are the lab's, trained."

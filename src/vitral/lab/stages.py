@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vitral.lab.contract import describe_error, find_violation
+from vitral.lab.contract import describe_call_error, find_violation
 from vitral.lab.difference import describe_difference
 from vitral.lab.identification import Rounds, find_matching_mistake, find_partial_matches
 from vitral.lab.recorder import (
@@ -25,7 +25,7 @@ from vitral.lab.recorder import (
 )
 from vitral.lab.report import Report
 from vitral.lab.station import Station
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 
 SEEDS = range(4)  # of the rounds of calls that are compared with the solution
 LAW_SEEDS = range(8)  # of the inputs on which each law is tested
@@ -78,9 +78,9 @@ def find_broken_law(station: Station, answer: Any, seed: int) -> Report | None:
         try:
             one, other = law.sides(recorder)
         except AnswerFailed:
-            return Report("contract", describe_error(recorder.records[-1], answer))
+            return Report("contract", describe_call_error(recorder.records[-1], answer))
         except Exception as error:  # the law could not use what the answer returned
-            where = in_line(error, Path(answer.__file__))
+            where = describe_error(error, Path(answer.__file__))
             return Report("properties", f"{law.sentence} This could not be tested: {where}")
         if not agree(one, other, law.within):
             torch.manual_seed(seed)
@@ -132,7 +132,7 @@ def check_integration(station: Station, answer: Any) -> Report:
         pairs = dict(compare_in_model(station, answer)) if station.insert else {}
         pairs |= station.compare_in_use(answer) if station.compare_in_use else {}
     except Exception as error:  # whatever the reader's part raises inside the model
-        where = in_line(error, Path(answer.__file__))
+        where = describe_error(error, Path(answer.__file__))
         return Report("integration", f"It fails inside a trained model. {where}")
     for what, (own, ours) in pairs.items():
         close = own.shape == ours.shape and torch.allclose(own.double(), ours.double(), atol=ROUNDING, rtol=ROUNDING)

@@ -19,7 +19,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
     from vitral.lab.report import Report
     from vitral.lab.stages import check_answer
     from vitral.lab.station import load_stations
-    from vitral.store.code import in_line, run
+    from vitral.store.code import describe_error, run_file
 
     torch.set_num_threads(1)
     station = load_stations()[name]
@@ -30,7 +30,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
         faulthandler.dump_traceback_later(float(seconds), exit=True, file=lines)
         limit_memory()
         try:
-            report = check_answer(station, run(Path(file)))
+            report = check_answer(station, run_file(Path(file)))
         except UsageError as error:
             report = Report("file", str(error))
         except MemoryError:
@@ -38,7 +38,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
         except BaseException as error:  # SystemExit or KeyboardInterrupt, raised by the reader's code
             if isinstance(error, Exception):  # a fault of the lab itself, which must not look like the reader's
                 raise
-            message = in_line(error, Path(file)).rstrip(".")
+            message = describe_error(error, Path(file)).rstrip(".")
             report = Report("file", f"{Path(file).name} ends Python ({message}). Remove that, and return the result.")
         faulthandler.cancel_dump_traceback_later()
     Path(result).write_text(report.to_json(), encoding="utf-8")

@@ -125,6 +125,7 @@ class Call:
 
     def weight_gradients(self, out_gradient: Tensor, queries: Queries) -> Float[Tensor, "b h r m"]:
         """∂y/∂A of these rows, from ∂y/∂out: rows · v is linear in the rows, so ∂y/∂A = ∂y/∂(A v) · vᵀ."""
+        # Autograd applies vᵀ, since `product` may hold more than a product: nn.MultiheadAttention's output projection.
         with torch.inference_mode(False), torch.enable_grad():
             rows = self.rows(queries).detach().requires_grad_()
             return torch.autograd.grad(self.product(rows), rows, self.output_rows(queries, out_gradient))[0]
@@ -151,6 +152,7 @@ def relative_difference(tensor: Tensor, reference: Tensor) -> float:
 def attention_rows(
     q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], bias: Tensor | None, scale: float, queries: Queries
 ) -> Float[Tensor, "b h r m"]:
+    # Kernels for bfloat16 and float16 accumulate in float32; an autocast region around the model must not undo that.
     exact = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         logits = (q[..., queries, :].to(exact) * scale) @ k.to(exact).mT
@@ -212,10 +214,10 @@ def from_sdpa(
 ) -> Call:
     """A call of `torch.nn.functional.scaled_dot_product_attention`, from its result and arguments."""
     q, k, v = (with_heads(x) for x in (query, key, value))
-    if enable_gqa:
+    if enable_gqa:  # grouped queries: one key and value head serves several query heads
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     bias = attn_mask
-    if bias is not None and query.ndim != 4 and bias.ndim > 2:
+    if bias is not None and query.ndim != 4 and bias.ndim > 2:  # as many axes as the queries, before they are merged
         bias = with_heads(bias.expand(*query.shape[:-1], key.shape[-2]))
     if is_causal:
         bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
@@ -235,6 +237,7 @@ def from_softmax(weights: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -
 
 def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor]) -> Call | None:
     """A call written out by the model, softmax(...) · v, if one of `candidates` itself multiplies values."""
+    # `is`, not equal values: a copy that the model scaled or masked in between would no longer be what multiplies v.
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     if len(tensors) != 2 or not any(tensors[0] is weights for weights in candidates):
         return None
@@ -271,6 +274,7 @@ def from_multi_head_attention(
         rearrange(F.linear(x, weight, bias), "n b (h e) -> b h n e", h=given["num_heads"])
         for x, weight, bias in zip((query, key, value), weights, biases)
     )
+    # Both masks of the function become one additive bias, in the layout of q kᵀ.
     bias = additive(given.get("attn_mask"), q.dtype)
     if bias is not None and bias.ndim == 3:
         bias = rearrange(bias, "(b h) n m -> b h n m", h=given["num_heads"])

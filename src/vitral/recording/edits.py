@@ -70,6 +70,7 @@ def without_edge(layer: int, query: int, key: int, head: int | None = None) -> E
             return rows
         keep = torch.ones_like(rows)
         heads = slice(None) if head is None else check_index(head, rows.shape[1], "head")
+        # `queries` may be some rows only: the query's place among them, not its index, is set to zero.
         keep[:, heads, list(queries).index(query), check_index(key, rows.shape[-1], "token")] = 0
         return renormalise(rows * keep)
 

@@ -94,6 +94,7 @@ class watch(TorchFunctionMode):
         self.called: set[str] = set()  # for the message where nothing was seen
 
     def __enter__(self) -> Recording:
+        # Two watches in one thread would each see the calls that the other makes to verify its rows.
         if any(isinstance(mode, watch) for mode in torch.overrides._get_current_function_mode_stack()):
             raise UsageError(
                 "A model is already being watched in this thread. Leave that block first, or use its value."
@@ -107,6 +108,7 @@ class watch(TorchFunctionMode):
         return self.recording
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        # Hooks and the compiler's switch go first: they must go, whatever the model raised.
         if self.stream is not None:
             self.stream.remove()
             if self.stream.keep_tensors:
@@ -127,7 +129,7 @@ class watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = func(*args, **kwargs)  # first the model's own kernel, untouched: what it returns is what is checked
         call = self.recognizer.recognize(func, args, kwargs, result)
         if call is not None:
             return self.record(call, result)
@@ -139,12 +141,13 @@ class watch(TorchFunctionMode):
     def record(self, call: Call, result: Any) -> Any:
         """Compute the wanted rows of a call, check them against its output, keep them; return what the call returns."""
         name, number = self.calling_module(), len(self.recording.layers)
-        call = self.roles.split_heads(call)
+        call = self.roles.split_heads(call)  # before anything counts images or heads
         if self.stream is not None:
             self.stream.attended(number, call.num_queries == call.num_keys)
         windows = self.roles.windows_of(call)
         find_roles = self.roles.roles_of(call, windows, name)
         queries = self.wanted_queries(call, find_roles)
+        # The proof: a few rows formed here, times the values, must be what the kernel returned for these queries.
         rows = call.rows(queries)
         residual = relative_difference(call.product(rows), call.output_rows(queries))
         if not residual <= TOLERANCE[call.out.dtype]:  # also refuses a residual that is not a number
@@ -152,6 +155,7 @@ class watch(TorchFunctionMode):
         has_graph = torch.is_grad_enabled() and call.out.requires_grad
         compute = None
         if self.wanted == "all":
+            # With a graph its tensors live anyway; without one, copies let the model free q and k in their own layout.
             compute = call.rows if has_graph else call.rows.detached()
         if self.edit is not None:
             result, rows, compute = self.apply_edit(call, result, number, rows, queries, compute)
@@ -171,7 +175,7 @@ class watch(TorchFunctionMode):
                 windows,
             )
         )
-        self.roles.windows.forget()
+        self.roles.windows.forget()  # maps from before this layer cannot be the windows of the next
         return result
 
     def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles]) -> tuple[int, ...]:
@@ -204,6 +208,7 @@ class watch(TorchFunctionMode):
             indices = range(call.num_queries)[queries] if isinstance(queries, slice) else queries
             return edit(number, source(queries), indices)
 
+        # All rows are formed, in chunks, since the kernel's own result was made with the weights as they were.
         weights_per_query = rows.shape[0] * rows.shape[1] * call.num_keys
         parts = [changed(call.rows, queries) for queries in query_chunks(call.num_queries, weights_per_query)]
         out: Any = call.concatenate([call.product(part) for part in parts])
@@ -228,6 +233,7 @@ class watch(TorchFunctionMode):
 
     def calling_module(self) -> str:
         """The name of the innermost module of the model that is running now, found on the stack."""
+        # The stack, and not hooks: it is right under exceptions and threads, and leaves nothing on the model.
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             first = frame.f_code.co_varnames[:1]  # `self` in a method

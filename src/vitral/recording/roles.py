@@ -73,6 +73,7 @@ class RoleFinder:
         """Look at one function call that is not attention."""
         if func is F.conv2d or func is torch.conv2d:
             self.note_projection(args[0], result, args[1] if len(args) > 1 else kwargs["weight"], before_attention)
+        # Models without a patch convolution (they unfold, or reshape): the first tensor of four axes is the images.
         first = args[0] if args else None
         if not self.batch and isinstance(result, Tensor) and isinstance(first, Tensor) and first.ndim == 4:
             self.batch, self.image_size = len(first), (first.shape[-2], first.shape[-1])
@@ -90,6 +91,7 @@ class RoleFinder:
     def split_heads(self, call: Call) -> Call:
         """The call with heads and batch apart, where three-dimensional tensors of all tokens hold the heads in the
         batch."""
+        # Windows look the same, (more items, fewer tokens); only as many tokens as the whole image has means heads.
         patches = self.patch_grid[0] * self.patch_grid[1] if self.patch_grid else 0
         all_tokens = patches <= call.num_keys <= patches + MOST_PREFIX_TOKENS and call.num_queries == call.num_keys
         count = call.batch_size
@@ -149,6 +151,7 @@ def find_roles(
     no projection), `given` the number of prefix tokens that the caller specified.
     Raises `UsageError` if nothing determines them.
     """
+    # In this order: the caller, the model itself, the patch projection, learned tokens, the shape of the image.
     num_prefix = getattr(model, "num_prefix_tokens", None) if given is None else given
     grid, source = getattr(model, "grid", None), "the model's own `grid`"
     if grid is None and patch_grid is not None:
@@ -164,6 +167,7 @@ def find_roles(
         raise UsageError(no_grid_message(num_tokens, grid, source, image_size))
     if num_prefix > num_tokens:
         raise UsageError(f"num_prefix_tokens={num_prefix} is more than the {num_tokens} tokens of the layer.")
+    # The model's own grid is of its trained size; another image has another one.
     if grid is None or grid[0] * grid[1] != num_tokens - num_prefix:
         grid = grid_like(num_tokens - num_prefix, image_size)
         source = f"{num_prefix} tokens before the patches, and the patches in a grid of the image's shape"

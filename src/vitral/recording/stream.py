@@ -47,7 +47,7 @@ class Stream:
         given = first_tensor((*args, *kwargs.values()))
         outside = not any(id(part) in self.elements for part in (*self.running, module))
         kept = id(module) in self.elements or (outside and self.has_parts(module))
-        if given is not None and not self.keep_tensors:
+        if given is not None and not self.keep_tensors:  # an empty tensor marks that it was entered
             given = given.new_empty(0)
         if given is not None and self.keep_tensors and self.listed and self.after is None and outside:
             self.after = given if given.shape == self.entered[id(self.listed[-1])].shape else None
@@ -72,6 +72,7 @@ class Stream:
         for module in self.running:
             self.calls.setdefault(id(module), []).append(number)
         entered = [module for module in self.running if id(module) in self.entered]
+        # Of nested lists the innermost element is the block: a stage holds blocks.
         inside = [module for module in entered if id(module) in self.elements]
         if inside and inside[-1] not in self.listed:
             self.listed.append(inside[-1])

@@ -37,6 +37,7 @@ class Windows:
     def spread(self, values: Float[Tensor, "bw h n"]) -> Float[Tensor, "b h gyx"]:
         """Put a value per token of each window at the token's place in the image; zero where there is no value."""
         values = rearrange(values, "(b w) h n -> b h (w n)", w=len(self.places))
+        # One place more than the image has takes what stands on padding: -1 % size is the last place, dropped below.
         image = values.new_zeros(*values.shape[:2], self.grid[0] * self.grid[1] + 1)
         return image.index_copy(2, self.places.flatten() % image.shape[-1], values)[..., :-1]
 
@@ -73,6 +74,7 @@ class WindowTracker:
 
         With one sequence per image only a padded or rolled map is a window: anything else is attention over the image.
         """
+        # The most recent tensors come first: they are nearly always the right ones, and comparing costs a pass each.
         moved = [result for result, *_ in reversed(self.moved.values())]
         sources = moved if count == batch else [*reversed(self.maps), *moved]
         for tokens in (entering for entering in reversed(self.inputs) if entering.shape[:2] == (count, num_tokens)):

@@ -6,11 +6,13 @@ same parameters. After Yu et al. 2022, "MetaFormer is actually what you need for
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from vitral.nn.family.mixer import CircularMixing, DepthwiseMixing, DepthwiseMixing5, DepthwiseMixing7, NoMixing
+from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import CLSPool
+from vitral.nn.parts import Part
 from vitral.studies.study import Arm
 
 # Shapes as easy as lets a ViT of this size learn them in 400 steps; of 48 pixels it sees 36 patches, of 32 it sees 16.
@@ -23,7 +25,7 @@ ORDINARY = "an ordinary CNN has no ViT's parameters and multiply-adds at once"
 CONTROL = "a control"
 
 
-def mixing(name: str, mixer: type, numbers: int, **more: Any) -> Arm:
+def mixing(name: str, mixer: Part, numbers: int, **more: Any) -> Arm:
     """An arm with another mixer that holds so many `numbers`; its MLP takes what attention holds more."""
     attention = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # projections, their biases, the norms of queries and keys
     hidden = int(RATIO * WIDTH) + round((attention - numbers) / (2 * WIDTH + 1))
@@ -37,9 +39,9 @@ def depthwise(side: int) -> int:
 
 VIT = Arm("vit")
 DWCONV3 = mixing("dwconv3", DepthwiseMixing, depthwise(3))
-DWCONV5 = mixing("dwconv5", DepthwiseMixing5, depthwise(5))
-DWCONV7 = mixing("dwconv7", DepthwiseMixing7, depthwise(7))
-CIRCULAR = mixing("circular3", CircularMixing, depthwise(3))
+DWCONV5 = mixing("dwconv5", partial(DepthwiseMixing, kernel_size=5), depthwise(5))
+DWCONV7 = mixing("dwconv7", partial(DepthwiseMixing, kernel_size=7), depthwise(7))
+CIRCULAR = mixing("circular3", partial(DepthwiseMixing, padding_mode="circular"), depthwise(3))
 BAG = mixing("bag of patches", NoMixing, 0)
 RESNET = Arm("resnet", "resnet_nano_48", dict(embed_dim=16), dict(lr=8e-3), unmatched=ORDINARY)
 SHUFFLED = Arm("vit, labels shuffled", change="labels shuffled", unmatched=CONTROL)

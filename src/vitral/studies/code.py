@@ -8,9 +8,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-import vitral
-
-ROOT = Path(vitral.__file__).parent
+ROOT = Path(__file__).parents[1]
 OWN = ("study", "arms", "rules", "statistics", "results", "drawing", "code")
 SAYING = ("report", *(f"studies.{name}" for name in OWN))  # these say what was found, and have no part in finding it
 

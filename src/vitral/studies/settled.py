@@ -1,6 +1,6 @@
-"""Models whose tokens meet in the first blocks only: in the rest each goes on alone, and then they are averaged.
+"""Models whose tokens mix in the first blocks only: in the last ones each is transformed by itself, then averaged.
 
-So is made a convolutional model that sees no further than m times its kernel's radius, but is as deep as any other.
+Such a convolutional model sees m times its kernel's radius, however deep it is.
 
 Axes:  b batch   n tokens   d width
 """
@@ -15,15 +15,14 @@ from vitral.nn.mlp import MLP
 
 
 class SettledPool(MeanPool):
-    """`more` blocks in which no token meets another, the final norm of each, and the mean of the patches."""
+    """`depth` blocks without a mixer, the final norm, and the mean of the patches."""
 
-    norms = True
-    more = 1
+    replaces_final_norm = True
 
-    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int):
-        super().__init__(embed_dim, num_heads, hidden_dim)
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int, depth: int = 1):
+        super().__init__()
         self.blocks = nn.ModuleList(
-            Block(NoMixing(embed_dim, num_heads), MLP(embed_dim, hidden_dim), embed_dim) for _ in range(self.more)
+            Block(NoMixing(embed_dim, num_heads), MLP(embed_dim, hidden_dim), embed_dim) for _ in range(depth)
         )
         self.norm = LayerNorm(embed_dim)
 
@@ -37,11 +36,3 @@ class SettledPool(MeanPool):
         for block in self.blocks:
             x = block(x)
         return super().forward(self.norm(x), num_prefix_tokens)
-
-
-class SettledPool2(SettledPool):
-    more = 2
-
-
-class SettledPool3(SettledPool):
-    more = 3

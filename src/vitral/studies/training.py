@@ -20,16 +20,17 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import at_path, find, names, path_of
+from vitral.base.lookup import at_path, find, names
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.folder import folder
 from vitral.data.named import built_in, named
+from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
-from vitral.store.model import dress
 from vitral.studies.changes import changed
 from vitral.studies.code import fingerprint
 from vitral.training.metrics import predict_split
@@ -47,7 +48,7 @@ OWN_SIZE = Preprocessing(size=(48, 48))  # to which a reader's own images are cu
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that decides a trained model. `settings` and `recipe` hold plain values: parts by their paths."""
+    """Everything that decides a trained model. `settings` and `recipe` hold plain values, parts as configs do."""
 
     model: str
     settings: Mapping[str, Any]
@@ -72,8 +73,7 @@ class Training:
         """The modules that make it."""
         data, augment = self.data.partition(":")[0], self.recipe.get("augment", RECIPE["augment"])
         drawn = (f"data.synthetic.{data}",) if data in names("data.synthetic") else ()
-        paths = (self.loop, *self.settings.values())
-        parts = (path.partition(":")[0] for path in paths if is_path(path))
+        parts = (name.partition(":")[0] for value in (self.loop, *self.settings.values()) for name in parts_in(value))
         return ("studies.training", *drawn, f"data.augmentation.{augment}", *parts)
 
     def dataset(self) -> Dataset:
@@ -83,11 +83,9 @@ class Training:
         """The untrained model, the same for the same seed."""
         data = self.dataset()
         torch.manual_seed(self.seed)
-        return dress(
+        return attach_record(
             model_of(self.model, self.settings, len(data.classes), data.preprocessing.size),
-            list(data.classes),
-            data.preprocessing,
-            {},
+            ModelRecord(data.classes, data.preprocessing),
         )
 
 
@@ -95,22 +93,33 @@ def model_of(name: str, settings: Mapping[str, Any], classes: int, size: tuple[i
     """A model of the zoo with some settings, or the reader's own."""
     if is_code(name):
         return from_code(name, classes, size)
-    parts = {key: part_at(value) if is_path(value) else value for key, value in settings.items()}
+    parts = {key: part_at(value) if is_part(value) else value for key, value in settings.items()}
     return create(name, **(dict(num_classes=classes, img_size=size) | parts))
 
 
-def part_at(path: str) -> Any:
-    """A part of the models', or one that only a study needs."""
-    return at_path(path, within="studies" if path.startswith("studies.") else "nn")
+def part_at(recorded: Any) -> Any:
+    """A part of the models, or one that only a study needs."""
+    (name, *_) = parts_in(recorded)
+    return find_part(recorded, within="studies" if name.startswith("studies.") else "nn")
 
 
-def is_path(value: Any) -> bool:
-    return isinstance(value, str) and ":" in value
+def is_part(value: Any) -> bool:
+    """Whether a setting is the record of a part: its name, or its name and arguments."""
+    return ":" in value if isinstance(value, str) else isinstance(value, Mapping) and "name" in value
+
+
+def parts_in(value: Any) -> Iterator[str]:
+    """The names of the package's parts in a setting, those in the arguments of a part too."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from parts_in(inner)
+    elif is_part(value) and value.startswith(("nn.", "studies.")):
+        yield value
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are written down: parts by their paths."""
-    return {key: path_of(value) if callable(value) else value for key, value in settings.items()}
+    """Settings as they are written down: parts as a config records them."""
+    return {key: record_part(value) if callable(value) else value for key, value in settings.items()}
 
 
 @lru_cache(maxsize=4)

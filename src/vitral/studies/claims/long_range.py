@@ -12,6 +12,7 @@ Axes:  n images   k glyphs   m pairs of places
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise, 
 from vitral.studies.drawing import dots, points
 from vitral.studies.results import Results
 from vitral.studies.rules import Beyond, Exactly
-from vitral.studies.settled import SettledPool3
+from vitral.studies.settled import SettledPool
 from vitral.studies.study import Arm, Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
 from vitral.studies.training import Trained, first
 from vitral.training.metrics import predict_split
@@ -56,7 +57,7 @@ def alike(name: str, mixing: int, **settings: object) -> Arm:
     return Arm(name, settings=shared | settings, recipe=MANY_STEPS)
 
 
-NEAR_SIGHTED = dict(mixer=DepthwiseMixing, depth=1, pool=SettledPool3)  # one block mixes, three go on
+NEAR_SIGHTED = dict(mixer=DepthwiseMixing, depth=1, pool=partial(SettledPool, depth=3))  # one block mixes, three go on
 ARMS = (
     named(VIT, "vit", MANY_STEPS, patch_size=PATCH),
     alike("cnn, whole image", DEPTH, mixer=DepthwiseMixing),
