@@ -48,7 +48,7 @@ CAUGHT = {
     "training_last_step_zero": ("properties", "A third of the way down"),
     "training_zero_grad_last": ("properties", "-(rate x gradient)"),
     "versus_edges_wrap": ("properties", "zero at the"),
-    "versus_kernel_flipped": ("properties", "gives each token its right neighbour"),
+    "versus_kernel_flipped": ("properties", "returns each token's right neighbour"),
     "versus_reach_power": ("properties", "Blocks add up"),
     "vit_one_block_repeated": ("contract", "there is no blocks.1"),
     "vit_positions_as_buffer": ("contract", "pos_embed is a buffer, which is not trained"),

@@ -71,7 +71,7 @@ def build_model_with_answers(folder: Path) -> nn.Module:
         raise UsageError("None of your files has passed here: vitral lab status")
     whole = load_trained_model()
     classes, model = tuple(whole.classes), cast(nn.Module, whole)
-    for name in ("classes", "provenance"):  # `vitral explain` sets its own for a model from the reader's file
+    for name in ("record", "classes", "provenance"):  # `vitral explain` sets its own for a model from the reader's file
         delattr(model, name)
     for name in chosen:
         insert = known[name].insert
