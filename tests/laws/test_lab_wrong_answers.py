@@ -22,7 +22,7 @@ CAUGHT = {
     "block_shared_norm": ("contract", "there is no norm2.weight"),
     "embedding_detached_kernel": ("contract", "no gradient reaches"),
     "embedding_kernel_order": ("properties", "selects one pixel of every patch"),
-    "embedding_map_by_columns": ("properties", "The convolution and the matrix product"),
+    "embedding_map_by_columns": ("properties", "the convolution and the matrix product"),
     "fast_bfloat_inside": ("properties", "With two tokens"),
     "fast_flash_layout": ("properties", "Each head attends as if it were the only one"),
     "fast_squeeze_all": ("contract", "returns shape (512,)"),
