@@ -165,7 +165,7 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
 
 def test_a_head_that_is_no_line_is_refused():
     model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, num_classes=0)
-    with pytest.raises(ConfigError, match="needs a linear head, and this model's is a Identity"):
+    with pytest.raises(ConfigError, match=r"needs a model whose `head` is an nn\.Linear; this model's is a Identity"):
         fit_head(
             attach_record(model, ModelRecord((), model.preprocessing)),
             Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0)),

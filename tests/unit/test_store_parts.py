@@ -6,9 +6,9 @@ import pytest
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.lookup import at_path, path_of
+from vitral.nn.families import build
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.mlp import MLP
-from vitral.nn.zoo import build
 from vitral.store.model import load_model, save_model
 
 FOREIGN = [

@@ -72,7 +72,6 @@ def explain_images(
     name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
     page = free(Path(out) / f"{read[0][0].stem}.html")
     target_name = None if index is None else class_name(opened, index)
-    target_name = None if index is None else class_name(opened, index)
     write_file(page, explanation_page(name, results, methods, target_name, repeat).html())
     return ExplanationResult(tuple(results), page, tuple(progress.notes))
 

@@ -13,8 +13,8 @@ from vitral.base.files import write_file
 from vitral.base.provenance import provenance
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film
+from vitral.nn.families import build
 from vitral.nn.vit import VisionTransformer
-from vitral.nn.zoo import build
 from vitral.report.confusion import confusion_figure
 from vitral.report.curves import curves_figure
 from vitral.report.film import animation, film_frames, still

@@ -10,7 +10,6 @@ from torch import Tensor
 from vitral.base.errors import ConfigError
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.position import NoPosition
-from vitral.nn.family.rope import RotaryAttention
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Tensors
 from vitral.weights.vit import vit_settings
@@ -20,8 +19,17 @@ ANY_SIZE = "images of 256 x 256, as in most of its training: img_size takes any 
 MASKED = "it replaces hidden patches in pre-training only"
 
 
+def published_base() -> float:
+    """The base of the rotary positions' periods."""
+    from vitral.nn.family.rope import RotaryAttention  # here, since every source is imported to find the one that fits
+
+    return RotaryAttention.base
+
+
 def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the `VisionTransformer` with rotary positions that these tensors are of."""
+    from vitral.nn.family.rope import RotaryAttention
+
     parts = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
     return parts | vit_settings(tensors, dict(img_size=PUBLISHED_AT) | parts | dict(given))
 

@@ -29,7 +29,7 @@ from vitral.weights.vit import is_gated
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
-NORMS: dict[float, Any] = {1e-6: LayerNorm} | {eps: partial(LayerNorm, eps=eps) for eps in (1e-5, 1e-12)}
+NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: partial(LayerNorm, eps=1e-5), 1e-12: partial(LayerNorm, eps=1e-12)}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
 TEXT = "it belongs to SigLIP's text encoder"
 
