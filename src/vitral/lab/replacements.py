@@ -1,4 +1,4 @@
-"""Places in a trained model where a reader's part can stand in for ours."""
+"""Modules that call a reader's function in place of a part of Vitral's model, with that part's weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from vitral.nn.vit import VisionTransformer
 
 
-class PatchesBy(nn.Module):
-    """Our patch embedding's numbers, applied to patches that another function cuts."""
+class PatchEmbeddingWith(nn.Module):
+    """A patch embedding whose patches are cut by another function."""
 
     def __init__(self, patchify: Callable[[Tensor, int], Tensor], ours: Any):
         super().__init__()
@@ -22,8 +22,8 @@ class PatchesBy(nn.Module):
         return patches @ self.proj.weight.flatten(1).T + self.proj.bias
 
 
-class AttentionBy(nn.Module):
-    """Our attention's numbers, with another function where the heads attend."""
+class AttentionWith(nn.Module):
+    """Multi-head attention whose heads are computed by another function."""
 
     def __init__(self, attend: Callable[[Tensor, Tensor, Tensor], Tensor], ours: Any):
         super().__init__()
@@ -34,16 +34,19 @@ class AttentionBy(nn.Module):
         return self.proj(rearrange(self.attend(q, k, v), "b h n e -> b n (h e)"))
 
 
-def with_weights(module: nn.Module, ours: nn.Module) -> nn.Module:
-    """The module with the numbers of ours, whose parameters have the same names; buffers are its own."""
-    kept = module.load_state_dict(ours.state_dict(), strict=False)
+def copy_weights(module: nn.Module, ours: nn.Module) -> nn.Module:
+    """Return the module in eval mode with the weights of ours; both have the same parameter names."""
+    loaded = module.load_state_dict(ours.state_dict(), strict=False)
     parameters = {name for name, _ in module.named_parameters()}
-    assert not kept.unexpected_keys and not parameters & set(kept.missing_keys)
+    assert not loaded.unexpected_keys and not parameters & set(loaded.missing_keys)
     return module.eval()
 
 
-def drawn_model() -> tuple[VisionTransformer, Tensor]:
-    """A small ViT of 2 x 3 patches and two images. Every number is drawn, so that each token reads in its own way."""
+def build_random_model() -> tuple[VisionTransformer, Tensor]:
+    """Return a small ViT with 2 x 3 patches and two images.
+
+    All weights are random: with the zeros and ones of a new model, tokens would attend almost evenly.
+    """
     generator = torch.Generator().manual_seed(0)
     model = VisionTransformer(img_size=(16, 24), patch_size=8, num_classes=5, embed_dim=16, depth=3, num_heads=2)
     with torch.no_grad():
