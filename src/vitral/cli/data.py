@@ -74,8 +74,8 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def checked(data: Dataset, recipe: Recipe) -> list[dict[str, Any]]:
-    """The findings of `studies.parts`, said as they come."""
-    from vitral.studies.parts import parts
+    """The checks of `studies.shortcuts`, printed as they finish."""
+    from vitral.studies.shortcuts import check_shortcuts
 
     @contextmanager
     def shown(name: str, total: int) -> Iterator[Callable[[Step], None]]:
@@ -84,7 +84,7 @@ def checked(data: Dataset, recipe: Recipe) -> list[dict[str, Any]]:
             yield progress.stepped
 
     findings = []
-    for finding in parts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
+    for finding in check_shortcuts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
         verdict = "holds" if finding.holds else "DOES NOT HOLD"
         say(
             f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "

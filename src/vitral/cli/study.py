@@ -1,4 +1,4 @@
-"""Test what is said about ViTs: `vitral study list`, `run NAME...` (or `run all`), `report`."""
+"""Test claims about ViTs: `vitral study list`, `run NAME...` (or `run all`), `report`."""
 
 import os
 import time
@@ -16,31 +16,44 @@ from vitral.cli import say
 class Options:
     action: Annotated[
         Literal["list", "run", "report"],
-        Option("list: what can be tested; run: do it; report: write the pages from records again.", positional=True),
+        Option(
+            "list: show all studies; run: run some; report: write the pages again from the records.", positional=True
+        ),
     ]
-    names: Annotated[tuple[str, ...], Option("Studies by name, or all.", positional=True)] = ()
+    names: Annotated[tuple[str, ...], Option("Names of studies, or all.", positional=True)] = ()
     preset: Annotated[
         Literal["smoke", "quick", "full"],
-        Option("smoke: does everything run; quick: about two hours for all; full: more seeds and samples."),
+        Option(
+            "smoke: only checks that everything runs; quick: about two hours for all; full: more seeds and samples."
+        ),
     ] = "quick"
-    out: Annotated[Path, Option("Where records, models and pages are kept.")] = Path("runs/studies")
+    out: Annotated[Path, Option("Folder for records, models and pages.")] = Path("runs/studies")
     processes: Annotated[
-        int | None, Option("Runs at a time; by default one a core, each on one thread.", low=1, high=1024)
+        int | None, Option("Runs at the same time; by default one per core, each on one thread.", low=1, high=1024)
     ] = None
     minutes: Annotated[
-        float | None, Option("Do not begin what takes longer; says what fits.", low=0.1, high=1_000_000)
+        float | None,
+        Option(
+            "Refuse to start if the estimate exceeds this many minutes, and list the studies that fit.",
+            low=0.1,
+            high=1_000_000,
+        ),
     ] = None
-    stale: Annotated[Literal["rerun", "refuse"], Option("What to do about records that other code has made.")] = "rerun"
-    data: Annotated[Path | None, Option("A folder of class folders to ask instead of the drawn images.")] = None
-    model: Annotated[str | None, Option("file.py:Name, a model of your own that is put beside the arms.")] = None
+    stale: Annotated[
+        Literal["rerun", "refuse"], Option("What to do about results computed by a different version of the code.")
+    ] = "rerun"
+    data: Annotated[
+        Path | None, Option("Folder with one subfolder per class, to use instead of the synthetic images.")
+    ] = None
+    model: Annotated[str | None, Option("file.py:Name: your own model, compared with the study's arms.")] = None
     json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
 
     def __post_init__(self) -> None:
         check(self)
         if self.action == "list" and self.names:
-            raise ConfigError("`vitral study list` lists them all: leave the names out.")
+            raise ConfigError("`vitral study list` takes no names: it lists all studies.")
         if self.action == "run" and not self.names:
-            raise ConfigError("Name the studies to run, as `vitral study list` has them, or all.")
+            raise ConfigError("Name the studies to run, or use all. `vitral study list` shows their names.")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -48,24 +61,25 @@ def run(options: Options) -> dict[str, Any]:
 
     known = studies()
     if options.action == "list":
-        return listed(options)
+        return list_studies(options)
     for name in options.names:
         if name != "all":
             check_name(name, known, "study")
     chosen = list(known.values()) if "all" in options.names else [known[name] for name in dict.fromkeys(options.names)]
-    home = options.out / (options.preset if options.data is None and options.model is None else f"{options.preset}-own")
+    own = options.data is not None or options.model is not None
+    home = options.out / (f"{options.preset}-own" if own else options.preset)
     if options.action == "run":
-        done(options, chosen, home)
-    return reported(home, options)
+        run_studies(options, chosen, home)
+    return write_pages(home, options)
 
 
-def listed(options: Options) -> dict[str, Any]:
-    from vitral.studies.runner import planned
+def list_studies(options: Options) -> dict[str, Any]:
+    from vitral.studies.running.plan import plan_study
     from vitral.studies.study import studies
 
     rows = []
     for name, study in studies().items():
-        tasks = planned(study, options.preset).tasks()
+        tasks = plan_study(study, options.preset).tasks()
         trainings = {task.training.key: task.training.samples for task in tasks}
         samples = sum(trainings.values())
         say(f"{study.number:>2}  {name:<16} {study.claim}")
@@ -74,30 +88,30 @@ def listed(options: Options) -> dict[str, Any]:
     return {"studies": rows}
 
 
-def done(options: Options, chosen: list[Any], home: Path) -> None:
-    """Do the runs that are not there yet, saying each, and how long the rest takes."""
-    from vitral.studies.own import asked
-    from vitral.studies.runner import planned
-    from vitral.studies.runner import run as run_all
+def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
+    """Do the runs that have no record yet, with one line and the remaining time for each."""
+    from vitral.studies.custom_inputs import with_custom_inputs
+    from vitral.studies.running.plan import plan_study
+    from vitral.studies.running.runner import run as run_plans
 
-    plans = [planned(asked(study, options.data, options.model), options.preset) for study in chosen]
+    plans = [plan_study(with_custom_inputs(study, options.data, options.model), options.preset) for study in chosen]
     processes = options.processes or os.cpu_count() or 1
     if options.minutes is not None:
         check_fits(plans, processes, options.minutes)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    began = time.monotonic()
-    for happened in run_all(plans, home, options.out / "models", processes, threads, options.stale, say):
-        if not happened.before:
-            say(line(happened, time.monotonic() - began))
+    start = time.monotonic()
+    for finished in run_plans(plans, home, options.out / "models", processes, threads, options.stale, say):
+        if not finished.cached:
+            say(progress_line(finished, time.monotonic() - start))
 
 
-def line(happened: Any, seconds: float) -> str:
-    record, (done, total), (work, whole) = happened.record, happened.runs, happened.work
-    found = record.get("record", {}).get("test_accuracy")
-    status = record["status"] if found is None or record["status"] != "done" else f"{found:6.1%}"
+def progress_line(finished: Any, seconds: float) -> str:
+    record, (done, total), (work, whole) = finished.record, finished.runs, finished.work
+    accuracy = record.get("record", {}).get("test_accuracy")
+    status = record["status"] if accuracy is None or record["status"] != "done" else f"{accuracy:6.1%}"
     why = f" {record['why']}" if record.get("why") else ""
     sweep = f", lr x {record['rate']:g}" if record["sweep"] else ""
-    left = int((whole - work) * seconds / happened.now) if happened.now else 0
+    left = int((whole - work) * seconds / finished.work_now) if finished.work_now else 0
     return (
         f"{done:>4}/{total}  {record['study']}: {record['arm']}, {record['condition']}, seed {record['seed']}{sweep}: "
         f"{status}{why}   {record['seconds']:.0f} s   left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
@@ -105,47 +119,50 @@ def line(happened: Any, seconds: float) -> str:
 
 
 def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
-    """Raise `ConfigError` where the runs would take longer than they may, with what fits."""
-    from vitral.studies.runner import speed
+    """Raise `ConfigError` if the runs would take longer than `minutes`, with the studies that fit."""
+    from vitral.studies.running.progress import estimate_minutes
 
-    rate = speed() * processes
-    takes = {plan.study.name: sum(task.work for task in plan.tasks()) / rate / 60 for plan in plans}
-    if sum(takes.values()) <= minutes:
+    estimates = estimate_minutes(plans, processes)
+    if sum(estimates.values()) <= minutes:
         return
     fitting: list[str] = []
     total = 0.0
-    for name, own in sorted(takes.items(), key=lambda pair: pair[1]):
-        if total + own <= minutes:
-            fitting, total = [*fitting, name], total + own
+    for name, estimate in sorted(estimates.items(), key=lambda pair: pair[1]):
+        if total + estimate <= minutes:
+            fitting, total = [*fitting, name], total + estimate
+    each = ", ".join(f"{name} {estimate:.0f}" for name, estimate in estimates.items())
+    advice = (
+        f"These fit: {' '.join(fitting)} (about {total:.0f} minutes)."
+        if fitting
+        else "No study fits: allow more minutes, or use --preset smoke."
+    )
     raise ConfigError(
-        f"These runs would take about {sum(takes.values()):.0f} minutes on this machine, and {minutes:g} were given: "
-        + ", ".join(f"{name} {own:.0f}" for name, own in takes.items())
-        + f". What fits: {' '.join(fitting) or 'none of them'}"
-        + ("; or --preset smoke." if not fitting else f" (about {total:.0f} minutes).")
+        f"These runs would take about {sum(estimates.values()):.0f} minutes on this machine, more than the limit of "
+        f"{minutes:g} (minutes per study: {each}). {advice}"
     )
 
 
-def reported(home: Path, options: Options) -> dict[str, Any]:
-    """Write the pages of all studies that have records, and say their verdicts."""
-    from vitral.studies.gathered import gathered
-    from vitral.studies.own import asked
-    from vitral.studies.report import word_of, write_study, write_summary
+def write_pages(home: Path, options: Options) -> dict[str, Any]:
+    """Write the pages of all studies that have records, and print their verdicts."""
+    from vitral.studies.custom_inputs import with_custom_inputs
+    from vitral.studies.pages import verdict_label, write_study, write_summary
+    from vitral.studies.running.records import collect_results
     from vitral.studies.study import studies
 
     every = []
     for study in (one for one in studies().values() if options.data is None or one.own_data):
-        found = gathered(asked(study, options.data, options.model), options.preset, home)
+        found = collect_results(with_custom_inputs(study, options.data, options.model), options.preset, home)
         if found is not None:
             write_study(found, home)
             every.append(found)
     if not every:
-        raise UsageError(f"{home} has no records. Make some first: vitral study run NAME --preset {options.preset}.")
+        raise UsageError(f"{home} has no records. Run a study first: vitral study run NAME --preset {options.preset}.")
     summary = write_summary(every, home)
     for results in every:
-        say(f"{results.study.number:>2}  {results.study.name:<16} {word_of(results):<14} {results.sentence}")
+        say(f"{results.study.number:>2}  {results.study.name:<16} {verdict_label(results):<14} {results.sentence}")
     say(f"report: {summary}")
     return {
-        "verdicts": {results.study.name: word_of(results) for results in every},
+        "verdicts": {results.study.name: verdict_label(results) for results in every},
         "report": str(summary),
-        "failed": sum(len(results.lost) for results in every),
+        "failed": sum(len(results.unfinished) for results in every),
     }

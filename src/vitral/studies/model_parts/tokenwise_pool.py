@@ -1,6 +1,7 @@
-"""Models whose tokens meet in the first blocks only: in the rest each goes on alone, and then they are averaged.
+"""Mean pooling after blocks without token mixing: each token is processed on its own, then all are averaged.
 
-So is made a convolutional model that sees no further than m times its kernel's radius, but is as deep as any other.
+After m convolutional blocks this gives a model whose receptive field is m times the kernel's radius, but which is as
+deep as any other.
 
 Axes:  b batch   n tokens   d width
 """
@@ -15,7 +16,7 @@ from vitral.nn.mlp import MLP
 
 
 class SettledPool(MeanPool):
-    """`more` blocks in which no token meets another, the final norm of each, and the mean of the patches."""
+    """`more` blocks without token mixing, the final norm, and the mean of the patches."""
 
     norms = True
     more = 1
@@ -28,7 +29,7 @@ class SettledPool(MeanPool):
         self.norm = LayerNorm(embed_dim)
 
     def init_weights(self) -> None:
-        """The blocks start as the identity, as the model's own do."""
+        """Initialise the blocks to the identity, as the model does with its own."""
         for part in self.modules():
             if isinstance(part, MLP):
                 nn.init.zeros_(part.fc2.weight)
