@@ -276,7 +276,7 @@ attention_cost = Study(
             "Liu et al. 2021, arXiv 2103.14030, §3.2, and microsoft/Swin-Transformer, models/swin_transformer.py",
         ),
     ),
-    correction="It is also said that at 1,024 pixels with patches of 16 a head's matrix has 64 million entries. It "
-    "has 4,096² = 16.8 million; 64 is their size in MiB, in float32.",
+    correction="It is also said that at 1,024 pixels with patches of 16 a head's matrix has 64 million entries. It has "
+    "4,096² = 16.8 million; 64 is their size in MiB, in float32.",
     alone=True,
 )

@@ -123,10 +123,10 @@ attention_maps = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported for the last block of this ViT: its attention ranks the right shape's patches above "
-        "all others, better than maps without knowledge of the model. It is the same map for every class.",
-        refuted="Not in the usual sense: as a ranking of patches, the last block's attention is not 0.05 AUROC "
-        "better than the best control. Whether it is higher on the right object is a separate hypothesis.",
+        supported="The attention in this ViT's last block ranks the right shape's patches above all others, better "
+        "than maps without knowledge of the model. It is the same map for every class.",
+        refuted="Not in the usual sense: as a ranking of patches, the last block's attention is not 0.05 AUROC better "
+        "than the best control. Whether it is higher on the right object is a separate hypothesis.",
     ),
     would_change="Objects of many patches, of which the few highest are a smaller part; a model that pools by the mean "
     "of its patches; photographs, for which the right object is not known.",

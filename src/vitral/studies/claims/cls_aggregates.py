@@ -163,9 +163,9 @@ cls_aggregates = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported for this ViT: without attention to the patches in the first half of the blocks, the class "
-        "token lacks what it would have collected there, and accuracy falls. How much it collects later, and what a "
-        "probe finds on the way, are separate hypotheses.",
+        supported="In this ViT, without attention to the patches in the first half of the blocks, the class token "
+        "lacks what it would have collected there, and accuracy falls. How much it collects later, and what a probe "
+        "finds on the way, are separate hypotheses.",
         refuted="Not over the layers: isolated in the first half of the blocks, the class token loses almost nothing, "
         "so it collects what it needs in the later ones.",
     ),

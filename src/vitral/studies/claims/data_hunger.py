@@ -67,8 +67,8 @@ data_hunger = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported without augmentation: with few images the ViT is behind a convolution in the same "
-        "architecture, after the same number of steps. Whether shifted images suffice is a separate hypothesis.",
+        supported="Without augmentation, with few images, the ViT is behind a convolution in the same architecture, "
+        "after the same number of steps. Whether shifted images suffice is a separate hypothesis.",
         refuted="Not found: with few images the ViT is not two points behind a convolution in the same architecture. "
         "How an ordinary CNN compares is a separate hypothesis.",
     ),

@@ -144,8 +144,8 @@ equivariance = Study(
         Hypothesis("Nor of a ViT without positions.", 1 - around["vit, no positions", "plain"][PATCH], Exactly(1e-3)),
     ),
     outcomes=Outcomes(
-        supported="Supported for this convolution: even with zero padding it recognises on one side what it learned on "
-        "the other. What the ViT loses, with and without positions, is a separate hypothesis.",
+        supported="Even with zero padding, this convolution recognises on one side what it learned on the other. What "
+        "the ViT loses, with and without positions, is a separate hypothesis.",
         refuted="Wrong as stated: this convolution of patches, with zero padding, does not recognise on one side what "
         "it learned on the other. One with circular padding, and a ViT without positions, are provably equivariant to "
         "whole patches, and to nothing less. What they and an ordinary ResNet lose here are separate hypotheses.",

@@ -137,8 +137,8 @@ global_attention = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported for this small ViT: its first block attends over most of the image. Whether it did so "
-        "before training, and whether the block's output depends on as much, are separate hypotheses.",
+        supported="The first block of this small ViT attends over most of the image. Whether it did so before "
+        "training, and whether the block's output depends on as much, are separate hypotheses.",
         refuted="Not as stated: the first block can attend to everything, and every weight is positive, but once "
         "trained it attends nearer: to less than 0.7 of the distance of uniform attention.",
     ),

@@ -53,8 +53,8 @@ locality = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported for patches: when they are permuted, the convolution loses more than the ViT, for which "
-        "all orders are provably equivalent. Whether patches assume locality is a separate hypothesis.",
+        supported="When patches are permuted, the convolution loses more than the ViT, for which all orders are "
+        "provably equivalent. Whether patches assume locality is a separate hypothesis.",
         refuted="Not found: when patches are permuted, the convolution does not lose five points more than the ViT.",
     ),
     would_change="Patches of a single pixel, which assume nothing; data whose classes do not depend on neighbourhoods.",

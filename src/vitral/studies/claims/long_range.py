@@ -191,7 +191,7 @@ long_range = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported: even a CNN that sees the whole image loses more with distance than the ViT.",
+        supported="Even a CNN that sees the whole image loses more with distance than the ViT.",
         refuted="Not as stated: a CNN that sees the whole image does not lose five points more with distance than the "
         "ViT. One that sees too little, and whose output is a sum, is provably limited by distance. What a CNN needs "
         "to learn to compare, near or far, is a separate hypothesis.",
@@ -249,8 +249,8 @@ long_range = Study(
             "Miralles-González et al. 2025, arXiv 2501.14850",
         ),
         Fact(
-            "Feed-forward convolutional networks struggle with Pathfinder where a single recurrent layer does not: "
-            "the comparison was with recurrence, not with attention.",
+            "Feed-forward convolutional networks struggle with Pathfinder where a single recurrent layer does not: the "
+            "comparison was with recurrence, not with attention.",
             "Linsley et al. 2018, arXiv 1805.08315",
         ),
     ),

@@ -72,8 +72,8 @@ pooling = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported: mean pooling and the class token are equally accurate to within two points, each at its "
-        "own learning rate, with tens of thousands of synthetic images.",
+        supported="Mean pooling and the class token are equally accurate to within two points, each at its own "
+        "learning rate, with tens of thousands of synthetic images.",
         refuted="Not equally accurate: one of the two is better by more than two points, although each has its own "
         "learning rate. The second hypothesis shows which one.",
         inconclusive="These runs do not decide whether the two are equally accurate to within two points.",

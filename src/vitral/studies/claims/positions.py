@@ -191,9 +191,9 @@ positions = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported in part: positions that start near zero become similar where patches are near. They "
-        "cannot learn this from the index, since all orders of the patches are provably equivalent for a ViT. Whether "
-        "they follow the images when patches are permuted is a separate hypothesis.",
+        supported="In part: positions that start near zero become similar where patches are near. They cannot learn "
+        "this from the index, since all orders of the patches are provably equivalent for a ViT. Whether they follow "
+        "the images when patches are permuted is a separate hypothesis.",
         refuted="Not found in runs of this length: learned positions are hardly more similar where patches are near.",
         inconclusive="These runs do not decide whether learned positions follow the grid.",
     ),

@@ -38,8 +38,8 @@ remedies = Study(
     name="remedies",
     number=12,
     title="Small-data remedies",
-    claim="With a convolutional stem, augmentation, distillation, shifted patches or masked pre-training, a ViT "
-    "learns from few images.",
+    claim="With a convolutional stem, augmentation, distillation, shifted patches or masked pre-training, a ViT learns "
+    "from few images.",
     question=f"Which of them exceeds the plain ViT on {FEW} images, with the same budget of samples?",
     arms=(VIT, *REMEDIES, RESNET, BAG, SHUFFLED),
     conditions=(Condition(FEW, images(1_024)),),
@@ -56,8 +56,8 @@ remedies = Study(
         Hypothesis("Pre-training on hidden patches of the same images helps.", gain(MASKED.name), Beyond(0.02)),
     ),
     outcomes=Outcomes(
-        supported="Supported for augmentation: shifted images improve the ViT by more than two points, without more "
-        "samples. The other remedies are separate hypotheses, each with its own verdict.",
+        supported="Augmentation helps: shifted images improve the ViT by more than two points, without more samples. "
+        "The other remedies are separate hypotheses, each with its own verdict.",
         refuted="Not found: even shifted images do not improve this ViT by two points. Other remedies: see below.",
     ),
     would_change="Images whose objects are always in the same place, where shifting adds nothing; a teacher that also "

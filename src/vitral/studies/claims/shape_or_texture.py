@@ -107,7 +107,7 @@ shape_or_texture = Study(
     ),
     hypotheses=(
         Hypothesis(
-            "When cues conflict, the ViT follows the shape over 10 points more often than the ResNet, over textures.",
+            "When cues conflict, the ViT follows the shape over 10 points more often than the ResNet, on average.",
             ARCHITECTURE,
             Beyond(0.1),
         ),
@@ -135,8 +135,8 @@ shape_or_texture = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="Supported for these two models: when the cues conflict, the ViT follows the shape more often than "
-        "the ResNet. Whether attention is the reason, or textures and training matter more, are separate hypotheses.",
+        supported="When the cues conflict, this ViT follows the shape more often than this ResNet. Whether attention "
+        "is the reason, or textures and training matter more, are separate hypotheses.",
         refuted="Not found: the ViT follows the shape less often than the ResNet, or less than ten points more often. "
         "What else changes it is tested by separate hypotheses.",
     ),
@@ -166,8 +166,8 @@ shape_or_texture = Study(
             STRONG,
             "share",
             "With strong textures. Cue conflict: as above. Cue suppression: accuracy without texture (blurred) over "
-            "the sum of accuracies without texture and without outline (tiles shuffled). Right: test images that "
-            "have only one of the cues.",
+            "the sum of accuracies without texture and without outline (tiles shuffled). Right: test images that have "
+            "only one of the cues.",
         ),
     ),
     exact=(
