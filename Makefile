@@ -1,16 +1,18 @@
 # make demo      train the lecture's ViT on shapes, with a report at the end
 # make test      every test
+# make fast      laws and units alone
 # make check     format, lint, types, layers, spelling
 # make docs      the documentation site, in build/site
 # make bench     the numbers in benchmarks/results/, about an hour
-# Each makes .venv first, when it is missing or older than what it is made from.
+# Each makes .venv first, when it is missing or older than what it is made from. Another Python, and a place for its
+# environment: make test PYTHON=python3.13 VENV=.venv-3.13
 
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(name)),$(name))))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(if $(shell $(name) -c 1 2>&1 || echo fails),,$(name))))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test fast check docs bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/vitral train
@@ -18,6 +20,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n logical
 	VITRAL_TYPED=1 $(BIN)/python -m pytest -n logical tests/unit tests/laws -q
+
+fast: $(INSTALLED)
+	$(BIN)/python -m pytest -n logical tests/unit tests/laws -q
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

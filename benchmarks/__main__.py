@@ -20,6 +20,8 @@ NAMES = (
     "scores",
     "small",
     "family",
+    "code_paths",
+    "code_size",
 )
 RESULTS = Path(__file__).parent / "results"
 

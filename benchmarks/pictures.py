@@ -26,6 +26,7 @@ from vitral.data.preprocess import fit, normalise
 from vitral.data.synthetic.cued import cued
 from vitral.data.synthetic.shapes import shapes
 from vitral.explain.maps import Maps
+from vitral.explain.observation import observe
 from vitral.explain.trust import Trials
 from vitral.report.maps import Drawn, maps_figure
 from vitral.report.style import png
@@ -65,7 +66,7 @@ def row(
     columns: int = 6,
 ) -> bytes:
     """One image by several methods, with a word below a map that one image does not tell from chance."""
-    drawn, trials = [], Trials(model, images)
+    drawn, trials = [], Trials(observe(model, images, ["feature maps"]))
     for method in methods:
         maps: Maps = getattr(explain, method)(model, images, **({"layers": [-1]} if method == "attention" else {}))
         below = maps.below(0)

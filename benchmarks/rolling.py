@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.memory import peak
 from vitral import create, watch
-from vitral.explain.methods.rollout import first_row, rollout, through
+from vitral.explain import rollout
+from vitral.explain.flow import carry
 from vitral.recording.layers import CHUNK
 
 SIDE, ROUNDS = 1024, 3
@@ -47,9 +48,9 @@ def run() -> dict[str, object]:
     layers = seen.layers
 
     def rows() -> torch.Tensor:
-        row = first_row(layers[-1], (0,))
+        row = torch.eye(layers[-1].num_tokens)[:1]
         for layer in reversed(layers):
-            row = row / 2 + sum(through(layer, row[:, part], weights) for part, weights in layer.chunks()) / 2
+            row = row / 2 + carry(layer, row, layer.chunks()) / 2
         return row
 
     def form() -> None:

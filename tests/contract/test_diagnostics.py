@@ -14,7 +14,7 @@ from vitral import explain, watch
 from vitral.base.errors import UsageError, VitralError, WatchError
 from vitral.base.lookup import find, names
 from vitral.explain.diagnostics.distance import distances, uniform_distance
-from vitral.explain.outlier_tokens import outlying
+from vitral.explain.outlier_tokens import is_outlier
 from vitral.nn.family.pool import MeanPool
 
 ALL = names("explain.diagnostics")
@@ -121,7 +121,7 @@ def test_in_chunks_it_is_the_same(many, chunk, monkeypatch):
 def test_outliers_are_found_where_they_are():
     tokens = torch.randn(2, 100, 8, generator=torch.Generator().manual_seed(0))
     tokens[0, 17] *= 40
-    above = outlying(tokens)
+    above = is_outlier(tokens)
     assert above.nonzero().tolist() == [[0, 17]]
 
 

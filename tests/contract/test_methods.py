@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import vitral.explain
 from tiny import tiny_vit
 from vitral import Maps
 from vitral.base.lookup import find, names
+from vitral.explain.entry import explainer
+from vitral.explain.method import Method
 from vitral.explain.metric import rank_correlation
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.position import NoPosition
@@ -22,6 +25,11 @@ every = pytest.mark.parametrize("method", METHODS + CONTROLS)
 
 
 def method_of(name):
+    """The method as a function of a model and images."""
+    return explainer(declared(name))
+
+
+def declared(name):
     return find("explain.methods" if name in METHODS else "explain.controls", name, "method")
 
 
@@ -31,10 +39,10 @@ def test_there_are_methods():
 
 @every
 def test_a_file_holds_the_function_it_is_named_after_and_says_where_it_comes_from(method):
-    function = method_of(method)
-    module = inspect.getmodule(inspect.unwrap(function))
-    assert function.__name__ == method
-    assert method in CONTROLS or getattr(vitral.explain, method) is function
+    function = declared(method)
+    module = sys.modules[function.__module__]
+    assert isinstance(function, Method) and function.name == method
+    assert method in CONTROLS or getattr(vitral.explain, method).__doc__ == function.__doc__
     assert module.__doc__.startswith(f"`{method}`")
     assert re.search(r"\b(19|20)\d\d\b", module.__doc__)  # a source
     assert "Raises" in function.__doc__
@@ -70,7 +78,7 @@ def test_it_gives_maps_of_the_models_grid(method, parts):
     assert maps.values.std() > 1e-3
     assert maps.residual is None or 0 <= maps.residual < 1e-4
     assert (maps.residual is None) == ("Checked" not in maps.caption)
-    assert not maps.targets or all(name in maps.said_of(image) for image, name in enumerate(maps.class_names))
+    assert not maps.targets or all(name in maps.caption_of(image) for image, name in enumerate(maps.class_names))
     assert maps.explained.endswith(".")
     assert maps.unit
     assert maps.sign in ("positive", "signed")

@@ -16,8 +16,10 @@ from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.preprocess import normalise
 from vitral.data.synthetic.cued import cued, objects_of, remarked, without
-from vitral.explain.controls.edges import edges as explain_by_edges
-from vitral.explain.metric import Case, Scene, belongs, measure, rank_correlation, share_of
+from vitral.explain import metric as metric_module
+from vitral.explain.controls.edges import edges as edges_method
+from vitral.explain.entry import explainer
+from vitral.explain.metric import Case, Scene, patch_shares, patches_on_object, rank_correlation
 
 ALL = names("explain.metrics")
 every = pytest.mark.parametrize("name", ALL)
@@ -72,7 +74,7 @@ def drawn_case():
         return normalise(torch.from_numpy(pixels), data.preprocessing)
 
     def edges(model, images, classes):
-        return explain_by_edges(model, images, grid=(3, 4)).merged
+        return explainer(edges_method)(model, images, grid=(3, 4)).merged
 
     model = Knows([(prepare(one.pixels), one.labels) for one in moved])
     return Case(model, prepare(split.pixels), split.labels, split.masks, edges, {}, Scene(split, prepare))
@@ -120,7 +122,7 @@ def test_a_constant_map_wins_nothing(name, case_of):
     flat = np.full_like(maps_of(case), 0.3)
     values = metric(name)(flat, case)
     if name in ("auroc", "average_precision", "mass_ratio", "pointing_game"):  # what chance would give, or nothing
-        share = belongs(case.masks, GRID).mean(1)
+        share = patches_on_object(case.masks, GRID).mean(1)
         chance = {"auroc": 0.5, "average_precision": share, "mass_ratio": 1.0, "pointing_game": 0.0}[name]
         np.testing.assert_allclose(values, np.broadcast_to(chance, COUNT))
     else:
@@ -129,7 +131,7 @@ def test_a_constant_map_wins_nothing(name, case_of):
 
 @pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "masks"])
 def test_the_mask_itself_wins_and_its_opposite_loses(name, case):
-    right = share_of(case.masks, GRID).astype(np.float32)
+    right = patch_shares(case.masks, GRID).astype(np.float32)
     function = metric(name)
     best, worst = function.pool(function(right, case)), function.pool(function(1 - right, case))
     assert best > worst
@@ -159,26 +161,26 @@ def test_masks_that_are_not_true_or_false_are_refused(name, case, maps, convert,
     """~1 is -2: what is beside the object would be counted wrong."""
     other = object.__new__(Case)  # as the plain run lets anyone do, and the typed one does not
     vars(other).update(vars(case) | {"known_masks": convert(case.known_masks)})
-    with pytest.raises(UsageError, match=f"Masks of {kind} were given: give a NumPy array of bool"):
+    with pytest.raises(UsageError, match=f"Masks of type {kind} were given: give a NumPy array of bool"):
         metric(name)(maps, other)
 
 
 @pytest.mark.parametrize("wrong", [dict(better="up"), dict(better=None), dict(better="lower", needs="mask")], ids=str)
-def test_a_measure_says_what_it_is_in_known_words(wrong):
-    with pytest.raises(UsageError, match=r"@measure takes (better|needs)= one of \w+, .*, not "):
-        inspect.unwrap(measure)(**wrong)
+def test_a_metric_is_declared_in_known_words(wrong):
+    with pytest.raises(UsageError, match=r"@metric takes (better|needs)= one of \w+, .*, not "):
+        inspect.unwrap(metric_module.metric)(**wrong)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "scene"])
 def test_where_nothing_can_be_drawn_again_it_says_so(name, case, maps):
-    with pytest.raises(UsageError, match="only cued can"):
+    with pytest.raises(UsageError, match="only `cued` can"):
         metric(name)(maps, case)
 
 
 def on_object(split, which):
     """A map that is the object's own mask."""
     masks = objects_of(split)[np.arange(COUNT), which]
-    return share_of(masks, (3, 4)).astype(np.float32) + 1e-3 * RANDOM.random((COUNT, 3, 4), dtype=np.float32)
+    return patch_shares(masks, (3, 4)).astype(np.float32) + 1e-3 * RANDOM.random((COUNT, 3, 4), dtype=np.float32)
 
 
 @pytest.mark.parametrize("step", [0, 1, 2])
@@ -215,7 +217,7 @@ def test_a_map_that_follows_the_dot_wins_the_counterfactual_and_one_that_stays_d
 
 def test_ranks_are_scikit_learns(case, maps):
     coarse = np.round(maps * 2) / 2  # with ties
-    inside = belongs(case.masks, GRID)
+    inside = patches_on_object(case.masks, GRID)
     for values in (maps, coarse):
         for name, reference in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
             expected = [reference(mine, own.ravel()) for mine, own in zip(inside, values)]
@@ -232,7 +234,7 @@ def test_the_pointing_game_counts_ties_by_their_share(case):
     maps = np.zeros((COUNT, *GRID))
     maps[:, 0, 0] = maps[:, 1, 2] = 1
     hits = metric("pointing_game")(maps, case)
-    inside = belongs(case.masks, GRID).reshape(COUNT, *GRID)
+    inside = patches_on_object(case.masks, GRID).reshape(COUNT, *GRID)
     np.testing.assert_array_equal(hits, (inside[:, 0, 0].astype(float) + inside[:, 1, 2]) / 2)
 
 
@@ -294,7 +296,7 @@ def test_a_method_that_knows_no_class_is_not_class_specific(case):
 
 
 def test_what_does_not_read_the_model_is_not_changed_by_randomising_it(case):
-    from vitral.explain.controls.edges import edges
+    edges = explainer(edges_method)
 
     def drawn(model, images, classes):
         return edges(model, images, classes).merged

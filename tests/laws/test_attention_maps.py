@@ -9,7 +9,7 @@ from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.preprocessing import Preprocessing
-from vitral.explain.methods.attention import attention
+from vitral.explain import attention
 
 
 def watched(model, images):
@@ -121,7 +121,7 @@ class Changing(nn.Module):
 
 
 def test_a_model_whose_output_is_changed_by_watching_is_refused():
-    with pytest.raises(WatchError, match=r"output changed by .* while it was watched, so no map"):
+    with pytest.raises(WatchError, match=r"output changed by .* while it was watched, so there is no map"):
         attention(Changing().eval(), torch.randn(1, 3, 6, 6))
 
 
@@ -153,7 +153,7 @@ def test_a_model_that_says_nothing_of_itself_is_taken_for_cls_and_a_square():
 def test_patches_that_are_no_grid_are_refused_with_advice():
     model = Plain(tokens=9)
     model.num_prefix_tokens = 1
-    with pytest.raises(WatchError, match=r"8 patches are no square grid.*`grid` = \(rows, columns\)"):
+    with pytest.raises(WatchError, match=r"8 patches form neither a square grid.*`grid` = \(rows, columns\)"):
         attention(model, torch.rand(1, 3, 6, 6))
     model.grid = (2, 4)
     assert attention(model, torch.rand(1, 3, 6, 6)).grid == (2, 4)

@@ -64,8 +64,8 @@ def test_without_classes_the_model_returns_what_its_head_would_read(images):
 
 def test_the_cls_pool_reads_the_first_token_and_the_mean_pool_the_patches():
     x = torch.randn(2, 7, 3)
-    assert torch.equal(CLSPool(16, 4, 32)(x, 2), x[:, 0])
-    torch.testing.assert_close(MeanPool(16, 4, 32)(x, 2), sum(x[:, place] for place in range(2, 7)) / 5)
+    assert torch.equal(CLSPool()(x, 2), x[:, 0])
+    torch.testing.assert_close(MeanPool()(x, 2), sum(x[:, place] for place in range(2, 7)) / 5)
 
 
 def test_the_mlp_head_has_one_hidden_layer_of_tanh():

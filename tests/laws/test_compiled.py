@@ -5,7 +5,7 @@ import torch
 
 from tiny import tiny_vit
 from vitral import create, watch
-from vitral.explain.methods.attention import attention
+from vitral.explain import attention
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosStart

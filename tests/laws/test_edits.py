@@ -10,7 +10,7 @@ from tiny import redraw
 from vitral import watch
 from vitral.base.errors import UsageError
 from vitral.recording.edits import without_edge, without_head, without_token
-from vitral.recording.forward import answer_of
+from vitral.recording.forward import output_tensor
 
 
 def nothing(layer, rows, queries):
@@ -22,9 +22,9 @@ def nothing(layer, rows, queries):
 def test_changing_nothing_changes_nothing(name):
     made = peer(name)
     images = made.images()
-    plain = answer_of(made.model(images))
+    plain = output_tensor(made.model(images))
     with watch(made.model, rows=[0], edit=nothing) as seen:
-        edited = answer_of(made.model(images))
+        edited = output_tensor(made.model(images))
     torch.testing.assert_close(edited, plain, atol=1e-5, rtol=1e-5)
     assert seen.layers
 

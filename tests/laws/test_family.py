@@ -1,6 +1,7 @@
 """Random architectures, drawn from the parts, keep the laws that every ViT keeps."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -12,33 +13,32 @@ from tiny import redraw
 from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
-from vitral.nn.family.block import LayerNorm5, LayerNorm12, ScaledBlock
+from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
 from vitral.nn.family.head import DistilledHead, WideHead
-from vitral.nn.family.mixer import (
-    CircularMixing,
-    DepthwiseMixing,
-    DepthwiseMixing5,
-    DepthwiseMixing7,
-    NoMixing,
-    QKNormAttention,
-    WindowMixing,
-)
+from vitral.nn.family.mixer import DepthwiseMixing, NoMixing, QKNormAttention, WindowMixing
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition, SinCosStart
 from vitral.nn.family.relative import RelativeBiasAttention
-from vitral.nn.family.rope import RotaryAttention
+from vitral.nn.family.rope import QKNormRotary, RotaryAttention
 from vitral.nn.family.stem import ConvStem
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.mlp import MLP
+from vitral.nn.parts import describe_part
 from vitral.nn.patch import PatchEmbedding
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.nn.zoo import build
 
-GLOBAL = (Attention, QKNormAttention, RotaryAttention, RelativeBiasAttention, NoMixing)
-LOCAL = (DepthwiseMixing, DepthwiseMixing5, DepthwiseMixing7, CircularMixing, WindowMixing)
+GLOBAL = (Attention, QKNormAttention, RotaryAttention, QKNormRotary, RelativeBiasAttention, NoMixing)
+LOCAL = (
+    DepthwiseMixing,
+    partial(DepthwiseMixing, kernel_size=5),
+    partial(DepthwiseMixing, kernel_size=7),
+    partial(DepthwiseMixing, padding_mode="circular"),
+    WindowMixing,
+)
 POSITIONS = (LearnedPosition, SinCosStart, PatchPosition, SinCosPosition, NoPosition)
 HEADS = {FirstTwo: DistilledHead, CLSAndMeanPool: WideHead}  # of pools that give more than one token's width
 UNORDERED = (Attention, QKNormAttention, NoMixing)  # mixers that do not know where a token stands
@@ -48,7 +48,7 @@ UNORDERED = (Attention, QKNormAttention, NoMixing)  # mixers that do not know wh
 def architectures(draw, **fixed):
     """Arguments of a small `VisionTransformer` whose parts fit each other."""
     tokens = draw(st.sampled_from([{}, {"cls_token": 1}, {"cls_token": 1, "reg_token": 3}, DISTILLED]))
-    pools = [MeanPool, NormedMeanPool, AttentionPool]
+    pools = [MeanPool, NormedMeanPool, AttentionPool, partial(AttentionPool, mlp=TanhMLP)]
     pools += [CLSPool, CLSAndMeanPool] if tokens else []
     pool = FirstTwo if tokens is DISTILLED and draw(st.booleans()) else draw(st.sampled_from(pools))
     chosen = dict(
@@ -65,7 +65,11 @@ def architectures(draw, **fixed):
         mixer=draw(st.sampled_from(GLOBAL if tokens else GLOBAL + LOCAL)),
         position=draw(st.sampled_from(POSITIONS)),
         mlp=draw(st.sampled_from([MLP, TanhMLP, SwiGLU])),
-        norm=draw(st.sampled_from([LayerNorm, LayerNorm5, LayerNorm12])),
+        norm=draw(
+            st.sampled_from(
+                [LayerNorm, partial(LayerNorm, eps=1e-12), nn.LayerNorm, partial(nn.LayerNorm, eps=1e-3), nn.RMSNorm]
+            )
+        ),
         block=draw(st.sampled_from([Block, ScaledBlock])),
         head=HEADS[pool] if pool in HEADS else draw(st.sampled_from([nn.Linear, MLPHead])),
     )
@@ -147,7 +151,7 @@ def test_checkpointing_leaves_nothing_behind(vit, images):
     assert [set(vars(part)) for part in vit.modules()] == before
 
 
-@pytest.mark.parametrize("mixer", LOCAL)
+@pytest.mark.parametrize("mixer", LOCAL, ids=describe_part)
 def test_mixers_of_maps_refuse_tokens_that_have_no_place(mixer):
-    with pytest.raises(ConfigError, match="1 tokens before them have no place"):
+    with pytest.raises(ConfigError, match=r"no place for other tokens \(num_prefix_tokens=1\)"):
         VisionTransformer(16, 4, embed_dim=16, depth=1, num_heads=2, mixer=mixer)

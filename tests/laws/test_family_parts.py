@@ -14,8 +14,8 @@ from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention
 from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock, stochastic_depth
-from vitral.nn.family.relative import RelativeBiasAttention, differences
-from vitral.nn.family.resample import WAYS, resampled
+from vitral.nn.family.relative import RelativeBiasAttention, displacement_index
+from vitral.nn.family.resample import WAYS, resample_positions
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.stem import ConvStem
 from vitral.nn.family.swin import SwinTransformer
@@ -28,27 +28,27 @@ GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6))
 @given(GRIDS, st.integers(0, 3))
 def test_rotary_logits_depend_on_the_displacement_alone(grid, prefix):
     attention = RotaryAttention(16, 2)
-    attention.place(grid, prefix)
+    attention.set_grid(grid, prefix)
     q, k = torch.randn(2, 1, 2, 1, 8).expand(2, 1, 2, prefix + grid[0] * grid[1], 8)
-    logits = (attention.turn(q) @ attention.turn(k).mT)[0, :, prefix:, prefix:]
-    apart = differences(grid)
+    logits = (attention.rotate(q) @ attention.rotate(k).mT)[0, :, prefix:, prefix:]
+    apart = displacement_index(grid)
     for displacement in apart.unique():
         same = logits[:, apart == displacement]
         torch.testing.assert_close(same, same[:, :1].expand_as(same), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(attention.turn(q)[..., :prefix, :], q[..., :prefix, :])
+    torch.testing.assert_close(attention.rotate(q)[..., :prefix, :], q[..., :prefix, :])
 
 
 def test_turning_keeps_lengths():
     attention = RotaryAttention(16, 2)
-    attention.place((3, 4), 1)
+    attention.set_grid((3, 4), 1)
     q = torch.randn(2, 2, 13, 8)
-    torch.testing.assert_close(attention.turn(q).norm(dim=-1), q.norm(dim=-1))
+    torch.testing.assert_close(attention.rotate(q).norm(dim=-1), q.norm(dim=-1))
 
 
 @settings(deadline=None, max_examples=20)
 @given(GRIDS)
 def test_a_bias_table_has_a_row_for_every_displacement_and_no_more(grid):
-    index = differences(grid)
+    index = displacement_index(grid)
     rows, columns = grid
     assert index.min() == 0 and index.max() == (2 * rows - 1) * (2 * columns - 1) - 1
     assert len(index.unique()) == (2 * rows - 1) * (2 * columns - 1)
@@ -57,7 +57,7 @@ def test_a_bias_table_has_a_row_for_every_displacement_and_no_more(grid):
 
 def test_relative_attention_with_a_table_of_zeros_is_attention():
     relative, plain = RelativeBiasAttention(16, 4), Attention(16, 4)
-    relative.place((2, 3), 1)
+    relative.set_grid((2, 3), 1)
     plain.load_state_dict({k: v for k, v in relative.state_dict().items() if k != "bias_table"})
     x = torch.randn(2, 7, 16)
     torch.testing.assert_close(relative(x), plain(x))
@@ -75,12 +75,12 @@ def windows_of(window, shift=0, dim=8):
 def test_a_window_that_covers_the_grid_is_attention_over_all_of_it(grid, shift):
     local = windows_of(6, shift)
     whole = RelativeBiasAttention(8, 2)
-    whole.place(grid, 0)
+    whole.set_grid(grid, 0)
     state = {k: v for k, v in local.state_dict().items() if "table" not in k}
-    table = local.relative_position_bias_table[differences(grid, (6, 6))]
+    table = local.relative_position_bias_table[displacement_index(grid, (6, 6))]
     whole.load_state_dict(state | {"bias_table": torch.zeros_like(whole.bias_table)})
     whole.double()
-    whole.bias_table.data[differences(grid).flatten()] = table.flatten(0, 1)
+    whole.bias_table.data[displacement_index(grid).flatten()] = table.flatten(0, 1)
     x = torch.randn(2, *grid, 8, dtype=torch.float64)
     torch.testing.assert_close(local(x).flatten(1, 2), whole(x.flatten(1, 2)))
 
@@ -120,14 +120,14 @@ def test_swin_takes_images_of_any_size(size):
 @pytest.mark.parametrize("how", [name for name in WAYS if name != "dinov2"])
 def test_resampling_to_the_same_grid_changes_nothing(how):
     table = torch.randn(1, 1 + 12, 5)
-    torch.testing.assert_close(resampled(table, (3, 4), (3, 4), how, always=True), table)
-    assert resampled(table, (3, 4), (3, 4), how) is table
+    torch.testing.assert_close(resample_positions(table, (3, 4), (3, 4), how, always=True), table)
+    assert resample_positions(table, (3, 4), (3, 4), how) is table
 
 
 @pytest.mark.parametrize("how", WAYS)
 def test_resampling_keeps_the_rows_before_the_patches_and_a_constant(how):
     table = torch.cat([torch.randn(1, 2, 5), torch.ones(1, 12, 5)], dim=1)
-    again = resampled(table, (3, 4), (5, 7), how)
+    again = resample_positions(table, (3, 4), (5, 7), how)
     assert again.shape == (1, 2 + 35, 5)
     assert torch.equal(again[:, :2], table[:, :2])
     torch.testing.assert_close(again[:, 2:], torch.ones(1, 35, 5))
@@ -135,7 +135,7 @@ def test_resampling_keeps_the_rows_before_the_patches_and_a_constant(how):
 
 def test_an_unknown_way_to_resample_names_the_nearest():
     with pytest.raises(ConfigError, match=r"'tim'.*Did you mean 'timm'"):
-        resampled(torch.zeros(1, 4, 2), (2, 2), (3, 3), "tim")
+        resample_positions(torch.zeros(1, 4, 2), (2, 2), (3, 3), "tim")
 
 
 def test_any_size_is_the_model_itself_at_its_own_size_and_its_resampled_self_at_another():
@@ -146,7 +146,7 @@ def test_any_size_is_the_model_itself_at_its_own_size_and_its_resampled_self_at_
     images = torch.randn(2, 3, 8, 18)
     torch.testing.assert_close(free(images), plain(images))
     other = tiny_vit(img_size=(12, 30))
-    table = resampled(plain.pos_embed, (2, 3), (3, 5), "hugging_face")
+    table = resample_positions(plain.pos_embed, (2, 3), (3, 5), "hugging_face")
     other.load_state_dict({**plain.state_dict(), "pos_embed": table})
     larger = torch.randn(2, 3, 12, 30)
     torch.testing.assert_close(free(larger), other(larger))
@@ -188,5 +188,5 @@ def test_drop_path_rate_is_a_setting_of_every_family():
 
 @pytest.mark.parametrize("patch", [3, 12, (4, 8), 1])
 def test_a_stem_halves_its_patch_to_a_pixel(patch):
-    with pytest.raises(ConfigError, match="not halved to one pixel"):
+    with pytest.raises(ConfigError, match="cannot be halved to one pixel"):
         ConvStem(24, patch, 3, 16)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tiny import redraw, tiny_vit
-from vitral.explain.feature_maps import tokens_and_maps
+from vitral.explain.observation import observe
 from vitral.nn.zoo import create
 
 
@@ -55,6 +55,6 @@ def test_features_pass_gradients_to_the_image(vit, images):
 def test_maps_of_a_convolutional_model_are_those_with_their_width_first():
     """Its linear maps after a convolution give the width last: read as a map, a row would be a channel."""
     model = redraw(create("iso_dwconv3_nano_patch8_48", num_classes=3)).eval()
-    _, places, _ = tokens_and_maps(model, torch.randn(1, 3, 48, 48))
-    assert {tuple(tensor.shape[1:]) for _, tensor, _, _ in places} == {(64, 6, 6)}
-    assert {grid for _, _, grid, _ in places} == {(6, 6)}
+    maps = observe(model, torch.randn(1, 3, 48, 48), ["feature maps"]).feature_maps
+    assert {tuple(features.tensor.shape[1:]) for features in maps} == {(64, 6, 6)}
+    assert {features.grid for features in maps} == {(6, 6)}

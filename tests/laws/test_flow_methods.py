@@ -8,7 +8,8 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import explain, watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
+from vitral.explain.flow import carry, weights_and_gradients
+from vitral.explain.observation import observe
 from vitral.explain.untrained_twin import untrained_twin
 from vitral.nn.attention import Attention
 from vitral.nn.family.mixer import QKNormAttention
@@ -68,16 +69,14 @@ def test_rollout_is_the_product_of_the_mixed_matrices(tokens, chunk, images, mon
 
 def test_rollout_of_a_long_sequence_is_exact():
     """At 197 tokens, in double precision, to 1e-10."""
-    from vitral.explain.methods.rollout import first_row, through
-
     model = tiny_vit(img_size=(56, 84), patch_size=(4, 6), mixer=QKNormAttention).double()
     images = torch.randn(1, 3, 56, 84, dtype=torch.float64)
     with torch.no_grad(), watch(model, rows="all") as seen:
         model(images)
     assert seen.layers[0].num_tokens == 197
-    row = first_row(seen.layers[-1], (0,))
+    row = torch.eye(197, dtype=torch.float64)[:1]
     for layer in reversed(seen.layers):
-        row = row / 2 + sum(through(layer, row[:, part], rows) for part, rows in layer.chunks()) / 2
+        row = row / 2 + carry(layer, row, layer.chunks()) / 2
     whole = torch.eye(197, dtype=torch.float64)
     for layer in seen.layers:
         whole = (layer.weights().mean(1) / 2 + torch.eye(197) / 2) @ whole
@@ -104,10 +103,11 @@ def test_rollout_refuses_what_is_no_share_or_no_layer(vit, images, wrong):
 def test_gradients_of_the_weights_are_those_of_explicit_attention(tokens, images):
     """∂y/∂A = ∂y/∂Z · vᵀ under the fused kernel, to 1e-9 in double precision."""
     model = tiny_vit(tokens=tokens).double()
-    seen, gradients, classes = watched_with_gradients(model, images.double(), None)
-    assert classes == model(images.double()).argmax(1).tolist()
+    observation = observe(model, images.double(), ["attention", "gradients"])
+    gradients = observation.layer_gradients(None)
+    assert observation.classes(None).tolist() == model(images.double()).argmax(1).tolist()
     for number, (weights, expected) in enumerate(matrices(model, images)):
-        parts = list(weights_and_gradients(seen.layers[number], gradients[number]))
+        parts = list(weights_and_gradients(observation.layers[number], gradients[number]))
         assert (torch.cat([part[1] for part in parts], 2) - weights).abs().max() < 1e-12
         assert (torch.cat([part[2] for part in parts], 2) - expected).abs().max() < 1e-9
 
@@ -148,7 +148,7 @@ def test_a_class_that_does_not_exist_is_refused(vit, images):
     for method in (explain.chefer, explain.attention_gradient, explain.grad_cam, explain.occlusion):
         with pytest.raises(UsageError, match="There is no class 5: the model has 5, 0 to 4"):
             method(vit, images, 5)
-        with pytest.raises(UsageError, match="target names 3 classes for 2 images"):
+        with pytest.raises(UsageError, match="target has 3 classes for 2 images"):
             method(vit, images, [0, 1, 2])
 
 

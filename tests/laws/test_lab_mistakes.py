@@ -29,7 +29,7 @@ def untransplanted(monkeypatch):
 def test_there_are_twelve_in_a_row_and_enough_mistakes():
     assert [station.number for station in STATIONS.values()] == list(range(1, 13))
     assert len(MISTAKES) >= 120
-    assert f"held against {len(MISTAKES)} mistakes" in README
+    assert f"compared with {len(MISTAKES)} known mistakes" in README
     assert all(8 <= len(station.mistakes) <= 20 for station in STATIONS.values())
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vitral.explain.outlier_tokens import outlying
+from vitral.explain.outlier_tokens import is_outlier
 
 SIZES = (16, 36, 64, 196)
 
@@ -17,7 +17,7 @@ def test_planted_outliers_are_all_found(n, width, share):
     tokens = torch.randn(20, n, width, generator=generator)
     where = torch.stack([torch.randperm(n, generator=generator)[:planted] for _ in range(20)])
     expected = torch.zeros(20, n, dtype=torch.bool).scatter(1, where, True)
-    above = outlying(torch.where(expected[..., None], 50 * tokens, tokens))
+    above = is_outlier(torch.where(expected[..., None], 50 * tokens, tokens))
     assert above[expected].all()
     assert above[~expected].float().mean() < 1 / 500
 
@@ -26,16 +26,16 @@ def test_planted_outliers_are_all_found(n, width, share):
 @pytest.mark.parametrize("n", SIZES)
 def test_of_normal_tokens_fewer_than_1_in_5000_is_taken_for_one(n, width):
     tokens = torch.randn(400_000 // n, n, width, generator=torch.Generator().manual_seed(0))
-    assert outlying(tokens).float().mean() < 1 / 5000
+    assert is_outlier(tokens).float().mean() < 1 / 5000
 
 
 def test_norms_that_are_almost_alike_have_no_outlier():
     """As after a norm, where they differ by rounding, or all but one."""
     tokens = torch.nn.functional.normalize(torch.randn(50, 64, 16), dim=-1)
-    assert not outlying(tokens).any()
-    assert not outlying(torch.ones(2, 16, 4)).any()
-    assert not outlying(torch.zeros(2, 16, 4)).any()
+    assert not is_outlier(tokens).any()
+    assert not is_outlier(torch.ones(2, 16, 4)).any()
+    assert not is_outlier(torch.zeros(2, 16, 4)).any()
     tokens[:, 0] *= 1.5
-    assert not outlying(tokens).any()
+    assert not is_outlier(tokens).any()
     tokens[:, 0] *= 2
-    assert outlying(tokens).nonzero()[:, 1].tolist() == [0] * 50
+    assert is_outlier(tokens).nonzero()[:, 1].tolist() == [0] * 50

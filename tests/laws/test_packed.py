@@ -179,8 +179,8 @@ def test_what_cannot_be_packed_is_refused():
     pruned = nn.Sequential(prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5)).eval()
     for model, words in (
         (tiny_vit().train(), r"call model\.eval\(\) first"),
-        (tiny_vit().double(), r"has no nn\.Linear of float32 on a CPU"),
-        (nn.Conv2d(3, 4, 2).eval(), r"Conv2d has no nn\.Linear"),
+        (tiny_vit().double(), r"has no plain nn\.Linear in float32 on a CPU"),
+        (nn.Conv2d(3, 4, 2).eval(), r"Conv2d has no plain nn\.Linear"),
         (pruned, "This Sequential cannot be copied"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -57,19 +57,19 @@ def test_uniform_rows_are_said_to_tell_nothing_apart(vit, images):
     torch.nn.init.zeros_(vit.blocks[0].attn.qkv.weight)
     torch.nn.init.zeros_(vit.blocks[0].attn.qkv.bias)
     flat = explain.query_grid(vit, images, layer=0)
-    assert "All maps are the same everywhere: nothing is told apart." in flat.said_of(1)
-    assert flat.figure(1).get_suptitle() == flat.said_of(1)
+    assert "All maps are constant, so they rank no patch." in flat.caption_of(1)
+    assert flat.figure(1).get_suptitle() == flat.caption_of(1)
     told = explain.query_grid(vit, images, layer=1)
-    assert told.said_of(0) == told.caption
+    assert told.caption_of(0) == told.caption
     some = dataclasses.replace(told, values=told.values.copy())
     some.values[0, 1] = 1
-    assert "The maps of the patches in row, column 0, 1 are the same everywhere" in some.said_of(0)
-    assert some.said_of(1) == some.caption
+    assert "Constant, so that no patch is ranked: row, column 0, 1." in some.caption_of(0)
+    assert some.caption_of(1) == some.caption
 
 
 def test_a_check_without_any_error_says_so(vit, images):
     exact = dataclasses.replace(explain.query_grid(vit, images), residual=0.0)
-    assert exact.caption.endswith("Checked: rows · v is the model's own output, exactly.")
+    assert exact.caption.endswith("Checked: rows · v reproduces the model's own output exactly.")
 
 
 def test_layers_and_heads_counted_from_the_end_are_named_as_they_are(vit, images):

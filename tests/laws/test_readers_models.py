@@ -12,8 +12,8 @@ from vitral import explain, watch
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.named import named
-from vitral.explain.feature_maps import grid_of
-from vitral.explain.readout import tokens_read
+from vitral.explain.entry import explainer
+from vitral.explain.observation import observe
 from vitral.explain.scoring import score
 
 METHODS, CONTROLS = names("explain.methods"), names("explain.controls")
@@ -118,7 +118,7 @@ def made(kind, *args):
 def test_every_method_explains_it_as_it_explains_its_plain_twin(kind, name, pictures):
     """`Unlisted` computes what `Plain` does, and so does `Normalising`; the others add a step to it out of place."""
     model = made(kind)
-    method = find("explain.methods" if name in METHODS else "explain.controls", name, "method")
+    method = explainer(find("explain.methods" if name in METHODS else "explain.controls", name, "method"))
     maps = method(model, pictures.clone())
     assert maps.grid == (2, 3) and np.isfinite(maps.values).all()
 
@@ -156,11 +156,11 @@ def test_blocks_outside_of_lists_are_found(pictures):
         entering = model.embedded(pictures)
         after = model.encoder.first(entering)
         expected = [entering, after, model.encoder.second(after)]
-    assert seen.before == [0, 1, 2]
+    assert seen.next_layers == [0, 1, 2]
     for got, wanted in zip(seen.stream, expected, strict=True):
         torch.testing.assert_close(got, wanted)
-    assert tokens_read(model, pictures) == (0,)
-    assert grid_of(model, pictures) == (2, 3)
+    assert observe(model, pictures).readout == (0,)
+    assert observe(model, pictures, ["feature maps"]).patch_grid() == (2, 3)
     assert explain.tested(model, pictures, explain.attention(model, pictures)).tested
     assert explain.logit_lens(model, pictures).shape == (2, 3, 7, 5)
 
@@ -179,7 +179,7 @@ class Alone(Plain):
 def test_without_blocks_there_are_feature_maps(pictures):
     model = made(Alone)
     assert explain.attention(model, pictures).reader == "CLS"
-    assert grid_of(model, pictures) == (2, 3)
+    assert observe(model, pictures, ["feature maps"]).patch_grid() == (2, 3)
     assert explain.grad_cam(model, pictures).layers == ("patch",)
     assert explain.tested(model, pictures, explain.occlusion(model, pictures)).tested
 
@@ -193,7 +193,7 @@ class Segmenter(Plain):
 
 def test_a_segmenter_reads_its_patches_though_it_has_cls(pictures):
     model = made(Segmenter)
-    assert tokens_read(model, pictures) == (1, 2, 3, 4, 5, 6)
+    assert observe(model, pictures).readout == (1, 2, 3, 4, 5, 6)
     assert explain.attention(model, pictures).reader == "the mean of all patches"
 
 
@@ -235,7 +235,7 @@ def test_a_pools_queries_are_averaged(kind, pictures):
     np.testing.assert_allclose(explain.rollout(model, pictures).merged.reshape(2, -1), expected, rtol=1e-4)
     for name in ("chefer", "attention_gradient", "grad_cam"):
         assert getattr(explain, name)(model, pictures).grid == (2, 3)
-    assert find("explain.controls", "untrained", "control")(model, pictures).grid == (2, 3)
+    assert explainer(find("explain.controls", "untrained", "control"))(model, pictures).grid == (2, 3)
 
 
 @pytest.mark.parametrize("kind", [Pooled, PooledByOne])
@@ -354,7 +354,7 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
     model, images = made(Merging, (32, 32)), torch.randn(2, 3, 32, 32)
     with torch.no_grad(), watch(model, rows="all") as seen:
         model(images)
-    assert tokens_read(model, images) == (0, 1, 2, 3)
+    assert observe(model, images).readout == (0, 1, 2, 3)
     for number, (layer, side) in enumerate(zip(seen.layers, (4, 2), strict=True)):
         maps = explain.attention(model, images, layers=[number])
         assert maps.grid == (side, side) and maps.reader == "the mean of all tokens"
@@ -364,7 +364,7 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
 
 def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
     """What left the last block is gone: asked about it again, the model would add its step twice."""
-    with pytest.raises(UsageError, match="does not answer the tokens that left its last block as it did before"):
+    with pytest.raises(UsageError, match="answers differently when it is run again from the output of its last block"):
         explain.logit_lens(made(Added), pictures)
     assert explain.logit_lens(made(Plain), pictures).shape == (2, 3, 7, 5)
 

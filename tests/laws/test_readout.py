@@ -9,7 +9,8 @@ from peers import shaken, timm
 from tiny import redraw, tiny_vit
 from vitral import explain, watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.readout import Tail, tokens_read
+from vitral.explain.observation import observe
+from vitral.explain.readout import Tail
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.pool import FirstTwo, MeanPool
 
@@ -29,17 +30,17 @@ REGISTERS = {"cls_token": 1, "reg_token": 2}
 )
 def test_the_tokens_that_the_answer_depends_on(parts, read, images):
     model = tiny_vit(**parts)
-    assert tokens_read(model, images) == read
+    assert observe(model, images).readout == read
     modes = [(part.training, len(part._forward_hooks)) for part in model.modules()]
     with torch.inference_mode():
-        assert tokens_read(model, images) == read
+        assert observe(model, images).readout == read
     assert [(part.training, len(part._forward_hooks)) for part in model.modules()] == modes
 
 
 def test_a_model_that_says_all_classes_alike_is_taken_to_read_cls(images):
     model = tiny_vit()
     nn.init.zeros_(model.head.weight)
-    assert tokens_read(model, images) == (0,)
+    assert observe(model, images).readout == (0,)
 
 
 def peer(**changes):
@@ -97,7 +98,7 @@ def test_the_logit_lens_ends_with_the_models_own_answer(make):
     lens = explain.logit_lens(model, images)
     tail = Tail(model, images)
     with torch.no_grad():
-        alike = tail.seen.stream[-1][:, 3:4].expand_as(tail.seen.stream[-1])
+        alike = tail.recording.stream[-1][:, 3:4].expand_as(tail.recording.stream[-1])
         torch.testing.assert_close(lens[:, -1, 3], tail(alike))
 
 
@@ -180,5 +181,5 @@ def test_channels_are_not_taken_for_patches():
             x = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
             return self.head(nn.functional.pad(x.mean(2), (0, 10)))
 
-    with pytest.raises((UsageError, WatchError), match="5 patches are no square grid, nor one of the image"):
+    with pytest.raises((UsageError, WatchError), match="5 patches form neither a square grid nor one of the image"):
         explain.attention(Channels("apart"), torch.randn(2, 3, 8, 16))

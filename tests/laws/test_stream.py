@@ -6,7 +6,7 @@ import torch
 from peers import PEERS, peer
 from tiny import tiny_vit
 from vitral import watch
-from vitral.recording.forward import answer_of
+from vitral.recording.forward import output_tensor
 
 
 @torch.no_grad()
@@ -27,9 +27,9 @@ def test_it_is_what_our_blocks_read(vit, images):
 def test_it_has_a_place_before_each_block_and_one_after_the_last(name):
     made = peer(name)
     images = made.images()
-    plain = answer_of(made.model(images))
+    plain = output_tensor(made.model(images))
     with watch(made.model, rows=[0], stream=True) as seen:
-        assert torch.equal(answer_of(made.model(images)), plain)
+        assert torch.equal(output_tensor(made.model(images)), plain)
     blocks = [layer for layer in seen.layers if layer.num_queries == layer.num_tokens]
     if name == "written by hand":  # no module is a block: only what the readers are called with can be told
         pytest.skip("it has no blocks that are modules")

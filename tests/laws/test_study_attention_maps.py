@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vitral.data.synthetic.cued import cued
-from vitral.explain.metric import Case, Scene, share_of
+from vitral.explain.metric import Case, Scene, patch_shares
 from vitral.explain.object_masks import covered
 from vitral.explain.scoring import prepared
 from vitral.studies.claims.attention_maps import right_object
@@ -26,7 +26,7 @@ def case():
 
 
 def test_the_mask_is_right_and_its_negative_is_wrong(case):
-    mask = share_of(case.masks, GRID)
+    mask = patch_shares(case.masks, GRID)
     assert (right_object(mask, case) == 1).all()
     assert (right_object(-mask, case) == 0).all()
 

@@ -1,5 +1,6 @@
 """The limit of models that never compare two glyphs: the accuracy of sums, and which models compute a sum."""
 
+from functools import partial
 from itertools import permutations, product
 
 import numpy as np
@@ -13,10 +14,9 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
-from vitral.studies.model_parts.tokenwise_pool import SettledPool, SettledPool2, SettledPool3
+from vitral.studies.model_parts.tokenwise_pool import TokenwisePool
 
 SIDE, PATCH = 7, 4
-POOLS = {0: SettledPool, 1: SettledPool, 2: SettledPool2, 3: SettledPool3}
 
 
 def accuracy(same):
@@ -63,7 +63,8 @@ def test_the_formulas_for_more_glyphs():
 def model_with(radius, head=nn.Linear, **parts):
     """A model with `radius` blocks that mix and others that do not, with random weights."""
     torch.manual_seed(radius)
-    settings = dict(mixer=DepthwiseMixing, position=NoPosition, pool=POOLS[radius], head=head) | parts
+    pool = partial(TokenwisePool, depth=max(1, radius))
+    settings = dict(mixer=DepthwiseMixing, position=NoPosition, pool=pool, head=head) | parts
     model = VisionTransformer(
         SIDE * PATCH,
         PATCH,
@@ -140,7 +141,7 @@ def test_blocks_in_the_pool_are_blocks_without_mixing():
     sizes = dict(
         num_classes=2, embed_dim=16, num_heads=2, mlp_ratio=2.0, tokens={}, mixer=NoMixing, position=NoPosition
     )
-    one = VisionTransformer(SIDE * PATCH, PATCH, depth=1, pool=SettledPool, **sizes)
+    one = VisionTransformer(SIDE * PATCH, PATCH, depth=1, pool=TokenwisePool, **sizes)
     two = VisionTransformer(SIDE * PATCH, PATCH, depth=2, pool=MeanPool, **sizes)
     for parameter in one.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -154,7 +155,8 @@ def test_blocks_in_the_pool_are_blocks_without_mixing():
 
 
 def test_blocks_in_the_pool_start_as_the_identity():
-    model = VisionTransformer(SIDE * PATCH, PATCH, depth=1, embed_dim=16, num_heads=2, tokens={}, pool=SettledPool2)
+    pool = partial(TokenwisePool, depth=2)
+    model = VisionTransformer(SIDE * PATCH, PATCH, depth=1, embed_dim=16, num_heads=2, tokens={}, pool=pool)
     tokens = torch.randn(2, 5, 16)
     assert all(torch.equal(block(tokens), tokens) for block in model.pool.blocks)
 

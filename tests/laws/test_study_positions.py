@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vitral.nn.family.mixer import QKNormAttention
-from vitral.nn.family.normed_rope import QKNormRotary
-from vitral.nn.family.position import NoPosition, waves
+from vitral.nn.family.position import NoPosition, sines_and_cosines
+from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.zoo import create
 from vitral.report.positions import similarity
 from vitral.report.similar import mosaic
@@ -25,7 +25,7 @@ def similar(table):
 
 def test_sines_and_cosines_follow_the_grid_and_noise_does_not():
     index = np.arange(SIDE**2)
-    assert correlation_with_nearness(similar(waves((SIDE, SIDE), 64).double().numpy()), index, SIDE) > 0.7
+    assert correlation_with_nearness(similar(sines_and_cosines((SIDE, SIDE), 64).double().numpy()), index, SIDE) > 0.7
     rng = np.random.default_rng(0)
     noise = [correlation_with_nearness(similar(rng.standard_normal((SIDE**2, 64))), index, SIDE) for _ in range(20)]
     assert np.abs(noise).max() < 0.15
@@ -38,7 +38,7 @@ def test_a_table_of_original_places_follows_the_images_and_not_the_index():
     shown = permute_patches(numbers, seed)[0, ::8, ::8, 0].reshape(-1)
     order = np.random.default_rng(seed).permutation(SIDE**2)
     assert (shown == order).all()
-    table = waves((SIDE, SIDE), 64).double().numpy()[order]
+    table = sines_and_cosines((SIDE, SIDE), 64).double().numpy()[order]
     assert correlation_with_nearness(similar(table), order, SIDE) > 0.7
     assert abs(correlation_with_nearness(similar(table), np.arange(SIDE**2), SIDE)) < 0.15
 
@@ -70,7 +70,7 @@ def test_a_wide_start_has_the_stated_deviation():
 def test_normalised_rotary_attention_without_rotation_is_normalised_attention():
     torch.manual_seed(0)
     turned, plain = QKNormRotary(16, 2), QKNormAttention(16, 2)
-    turned.place((2, 3), 0)
+    turned.set_grid((2, 3), 0)
     plain.load_state_dict(turned.state_dict())
     tokens = torch.randn(2, 6, 16)
     assert not torch.allclose(turned(tokens), plain(tokens), atol=1e-4)
@@ -82,9 +82,9 @@ def test_normalised_rotary_attention_depends_only_on_relative_positions():
     """With the same token everywhere, the weight is the same for all pairs of places with the same offset."""
     torch.manual_seed(0)
     attention = QKNormRotary(16, 2).double()
-    attention.place((3, 3), 0)
+    attention.set_grid((3, 3), 0)
     one = torch.randn(1, 2, 1, 8, dtype=torch.float64).expand(1, 2, 9, 8)
-    weights = attention.turn(one) @ attention.turn(one).transpose(-1, -2)
+    weights = attention.rotate(one) @ attention.rotate(one).transpose(-1, -2)
     assert torch.allclose(weights[..., 0, 1], weights[..., 4, 5]) and torch.allclose(
         weights[..., 0, 4], weights[..., 4, 8]
     )

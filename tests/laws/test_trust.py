@@ -10,8 +10,10 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import Maps, explain
 from vitral.base.errors import ShapeError
-from vitral.explain.controls.random import random
-from vitral.explain.trust import FEWER_ORDERS, ORDERS, RARE, Trials, Trust, trust
+from vitral.explain.controls.random import random as noise_map
+from vitral.explain.entry import explainer
+from vitral.explain.observation import observe
+from vitral.explain.trust import FALSE_POSITIVES, FEWER_ORDERS, ORDERS, Trials, Trust, trust
 
 
 class OnePatch(nn.Module):
@@ -70,9 +72,9 @@ def test_a_map_that_is_right_is_nearly_always_better_than_chance():
         assert maps.values.argmax() == place and (maps.values != 0).sum() == 1
         found += trust(model, images, maps)
     assert sum(one.better_than_chance for one in found) >= 25
-    assert {one.verdict for one in found} <= {"better than chance", "one image cannot tell"}
+    assert {one.verdict for one in found} <= {"better than chance", "inconclusive for a single image"}
     assert all(len(one.by_chance) == ORDERS for one in found)
-    assert "This one image cannot tell whether it finds what" in " ".join(one.sentence for one in found)
+    assert "This single image is inconclusive on whether it finds what" in " ".join(one.sentence for one in found)
 
 
 def test_a_map_that_is_wrong_where_much_hangs_on_little_is_worse_than_chance():
@@ -86,14 +88,14 @@ def test_a_map_that_is_wrong_where_much_hangs_on_little_is_worse_than_chance():
 def test_the_p_value_counts_ties_and_is_never_zero():
     found = Trust(0.3, (0.1, 0.3, 0.5, 0.7), 0.0, "disk")
     assert (found.as_good, found.as_bad, found.p) == (2, 3, 3 / 5)
-    assert Trust(0.0, (0.5,) * 19, 0.0, "disk").p == 1 / 20 <= RARE
+    assert Trust(0.0, (0.5,) * 19, 0.0, "disk").p == 1 / 20 <= FALSE_POSITIVES
     assert Trust(0.0, (0.5,) * 19, 0.0, "disk").better_than_chance
     assert Trust(0.9, (0.5,) * 19, 0.0, "disk").verdict == "worse than chance"
 
 
 def test_noise_is_better_than_chance_as_seldom_as_it_is_said_to_be(vit):
     images = torch.randn(100, 3, 8, 18, generator=torch.Generator().manual_seed(0))
-    verdicts = [one.verdict for one in trust(vit, images, random(vit, images))]
+    verdicts = [one.verdict for one in trust(vit, images, explainer(noise_map)(vit, images))]
     # 5 of 100 on average on either side; 13 or more of 100 happen once in a thousand
     assert verdicts.count("better than chance") < 13 and verdicts.count("worse than chance") < 13
 
@@ -110,7 +112,7 @@ def test_an_image_has_the_same_verdict_in_any_batch(vit, images):
 def test_the_random_orders_are_gone_through_once_for_all_maps_and_classes(vit, images):
     passes = []
     vit.register_forward_hook(lambda module, args, output: passes.append(len(args[0])))
-    trials = Trials(vit, images)
+    trials = Trials(observe(vit, images, ["feature maps"]))
     first = trials.trust(explain.occlusion(vit, images))
     counted, expected = (
         len(passes),
@@ -177,13 +179,13 @@ def test_a_model_without_classes_is_not_tested(images):
     model = tiny_vit(num_classes=0)
     maps = explain.tested(model, images, explain.attention(model, images))
     assert maps.verdicts == ("cannot be tested",) * 2
-    assert "The model scores no classes" in maps.said_of(1)
+    assert "The model scores no classes" in maps.caption_of(1)
 
 
 def test_the_map_of_a_patchs_reading_is_not_tested_and_that_of_cls_is(vit, images):
     assert (
         explain.tested(vit, images, explain.attention(vit, images, query=(0, 1))).tested
-        == ("Not tested: what the patch in row 0, column 1 reads is no claim about the answer.",) * 2
+        == ("Not tested: what the patch in row 0, column 1 attends to is not a claim about the prediction.",) * 2
     )
     assert explain.attention(vit, images, query=0).of_answer and not explain.attention(vit, images, query=2).of_answer
 

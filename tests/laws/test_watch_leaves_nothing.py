@@ -13,8 +13,8 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError
-from vitral.explain.methods.attention import attention
-from vitral.recording.calls import apart
+from vitral.explain import attention
+from vitral.recording.calls import detached_copy
 
 
 def state(model):
@@ -85,7 +85,7 @@ def test_what_was_seen_stays_as_it_was_when_the_model_runs_again(vit, images):
 def test_a_block_inside_a_block_is_refused_and_the_outer_one_goes_on(vit, images):
     before = state(vit)
     with watch(vit) as seen:
-        with pytest.raises(UsageError, match="watched already in this thread"), watch(vit):
+        with pytest.raises(UsageError, match="already being watched in this thread"), watch(vit):
             pass
         vit(images)
     assert len(seen.layers) == 3
@@ -213,7 +213,7 @@ def test_rows_that_pass_keep_no_q_no_k_and_no_v(vit, images):
     gc.collect()
     kept = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and id(thing) not in before]
     stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
-    assert sum(stored.values()) <= sum(layer.seen.untyped_storage().nbytes() for layer in seen.layers)
+    assert sum(stored.values()) <= sum(layer.kept_rows.untyped_storage().nbytes() for layer in seen.layers)
     assert all(layer.roles for layer in seen.layers)
 
 
@@ -226,7 +226,7 @@ def test_rows_for_later_keep_q_and_k_and_no_more(vit, images):
     gc.collect()
     kept = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and id(thing) not in before]
     stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
-    rows = sum(layer.seen.untyped_storage().nbytes() for layer in seen.layers)
+    rows = sum(layer.kept_rows.untyped_storage().nbytes() for layer in seen.layers)
     assert sum(stored.values()) - rows <= 2 * 3 * (2 * 7 * 16) * 4  # 2 · layers · B·N·D numbers of 4 bytes
 
 
@@ -235,7 +235,7 @@ def test_rows_for_later_keep_q_and_k_and_no_more(vit, images):
 def test_what_is_kept_has_memory_of_its_own_and_gives_it_back(count, dtype):
     whole = torch.randn(2, count, 3, dtype=dtype, requires_grad=True)
     part = whole[:, :, :2].mT
-    kept = apart(part)
+    kept = detached_copy(part)
     assert torch.equal(kept, part) and kept.dtype == dtype and not kept.requires_grad
     assert kept.untyped_storage().nbytes() == part.nbytes
     before = resident()

@@ -9,7 +9,7 @@ from torch import nn
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.methods.attention import attention
+from vitral.explain import attention
 from vitral.nn.family.mixer import NoMixing
 from vitral.recording import calls
 
@@ -29,25 +29,25 @@ CORRUPTIONS = {
 @pytest.mark.parametrize("rows", [[0, 3], "all"], ids=str)
 @torch.no_grad()
 def test_wrong_rows_are_refused(vit, images, monkeypatch, corrupt, rows):
-    weights_of = calls.weights_of
-    monkeypatch.setattr(calls, "weights_of", lambda *args: corrupt(weights_of(*args)))
-    with pytest.raises(WatchError, match=r"blocks\.0\.attn could not be verified.*No map is given"), watch(vit, rows):
+    attention_rows = calls.attention_rows
+    monkeypatch.setattr(calls, "attention_rows", lambda *args: corrupt(attention_rows(*args)))
+    with pytest.raises(WatchError, match=r"blocks\.0\.attn could not be verified.*map is refused"), watch(vit, rows):
         vit(images)
 
 
 @torch.no_grad()
 def test_wrong_rows_give_no_maps(vit, images, monkeypatch):
-    weights_of = calls.weights_of
-    monkeypatch.setattr(calls, "weights_of", lambda *args: weights_of(*args).flip(-1))
+    attention_rows = calls.attention_rows
+    monkeypatch.setattr(calls, "attention_rows", lambda *args: attention_rows(*args).flip(-1))
     with pytest.raises(WatchError, match="could not be verified"):
         attention(vit, images)
 
 
 @torch.no_grad()
 def test_wrong_rows_of_torchs_own_module_are_refused(monkeypatch):
-    weights_of = calls.weights_of
+    attention_rows = calls.attention_rows
     model = redraw(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True))
-    monkeypatch.setattr(calls, "weights_of", lambda *args: weights_of(*args).flip(-1))
+    monkeypatch.setattr(calls, "attention_rows", lambda *args: attention_rows(*args).flip(-1))
     with pytest.raises(WatchError, match="self_attn could not be verified"), watch(model, [0]):
         model(torch.randn(2, 5, 8))
 
@@ -169,5 +169,5 @@ def test_a_number_of_tokens_that_says_nothing_needs_the_number_before_the_patche
 @pytest.mark.parametrize("rows", ["columns", 0, [], ()], ids=repr)
 def test_the_watchers_message_names_the_ways_to_say_rows(vit, rows):
     # in the typed run, a type is refused first
-    with pytest.raises((UsageError, TypeCheckError), match=r'takes "prefix", "all" or a list|Type-check error'):
+    with pytest.raises((UsageError, TypeCheckError), match=r'give "prefix", "all" or a list|Type-check error'):
         watch(vit, rows=rows)

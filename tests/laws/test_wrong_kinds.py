@@ -10,9 +10,9 @@ from vitral.base.errors import ConfigError, ShapeError, UsageError
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
-from vitral.explain.metric import measure
+from vitral.explain.metric import metric
 from vitral.nn.packed import packed
-from vitral.recording.forward import answered, logits_of
+from vitral.recording.forward import logits_of, model_output
 
 METHODS = sorted(names("explain.methods"))
 every = pytest.mark.parametrize("method", METHODS)
@@ -27,7 +27,7 @@ def test_a_model_that_is_none(method, model, images):
 
 @every
 def test_images_that_are_still_an_array(method, vit, images):
-    with pytest.raises(UsageError, match=r"Images are a tensor \(B, C, H, W\).* a ndarray was given"):
+    with pytest.raises(UsageError, match=r"Images must be a tensor \(B, C, H, W\).* a ndarray was given"):
         getattr(explain, method)(vit, images.numpy())
 
 
@@ -49,7 +49,7 @@ def test_images_that_a_model_changes_are_as_they_were(method, images):
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("asks", [answered, logits_of])
+@pytest.mark.parametrize("asks", [model_output, logits_of])
 def test_images_that_are_nothing(asks, vit):
     with pytest.raises(UsageError, match="a NoneType was given"):
         asks(vit, None)
@@ -57,7 +57,7 @@ def test_images_that_are_nothing(asks, vit):
 
 @every
 def test_one_image_is_no_batch(method, vit, images):
-    with pytest.raises(ShapeError, match=r"one image is images\[None\]"):
+    with pytest.raises(ShapeError, match=r"For one image: images\[None\]"):
         getattr(explain, method)(vit, images[0])
 
 
@@ -71,7 +71,7 @@ def test_a_model_that_gives_whole_numbers(method, images):
         def forward(self, images):
             return self.vit(images).round().long()
 
-    with pytest.raises(UsageError, match=r"Whole gives torch\.int64, and what is explained is a real number"):
+    with pytest.raises(UsageError, match=r"Whole returned torch\.int64 values; return logits"):
         getattr(explain, method)(Whole(), images)
 
 
@@ -83,7 +83,7 @@ def test_a_target_of_any_whole_numbers(kind, vit, images):
 
 
 def test_a_target_of_no_classes(vit, images):
-    with pytest.raises(UsageError, match="target names 0 classes for 2 images"):
+    with pytest.raises(UsageError, match="target has 0 classes for 2 images"):
         explain.occlusion(vit, images, [])
 
 
@@ -107,8 +107,8 @@ class Always(torch.nn.Module):
     [
         (dict(data="cued"), r"takes a data set with its classes, and a str was given\. By name: .*named"),
         (dict(data=SIX), "takes a data set with its classes, and a Split was given"),
-        (dict(metrics=None), "No metric was chosen: give a list of names, of agreement"),
-        (dict(methods=None), "No method was chosen: give a list of names, of attention"),
+        (dict(metrics=None), "No metric was chosen: give a list of names, from agreement"),
+        (dict(methods=None), "No method was chosen: give a list of names, from attention"),
         (dict(methods=(name for name in ["rollout"])), "No method was chosen: give a list"),
         (dict(model="runs/shapes-1"), "A model is a torch.nn.Module, and a str was given"),
     ],
@@ -136,7 +136,7 @@ def one_for_all(model, images, target=None):
     ("method", "found"), [(nothing, "NoneType"), (array, "ndarray"), (one_for_all, r"maps of \(1, 2, 3\)")]
 )
 def test_a_method_that_does_not_give_one_map_an_image(method, found):
-    with pytest.raises(UsageError, match=rf"{method.__name__} gave {found} for 6 images: a method gives Maps"):
+    with pytest.raises(UsageError, match=rf"{method.__name__} returned {found} for 6 images: a method returns Maps"):
         explain.score(["rollout", method], ["deletion"], Always(), NOISE)
 
 
@@ -148,7 +148,7 @@ def only_with_all(model, images, target=None):
 
 def test_a_method_that_gives_fewer_maps_when_it_is_asked_again():
     only_with_all.asked = 0
-    with pytest.raises(UsageError, match=r"only_with_all gave maps of \(2, 2, 3\) for 6 images"):
+    with pytest.raises(UsageError, match=r"only_with_all returned maps of \(2, 2, 3\) for 6 images"):
         explain.score([only_with_all], ["stability"], Always(), NOISE)
 
 
@@ -166,17 +166,17 @@ def test_a_method_that_gives_fewer_maps_when_it_is_asked_again():
     ids=str,
 )
 def test_a_metric_that_does_not_give_a_number_an_image(given, said):
-    @measure(better="higher")
+    @metric(better="higher")
     def mine(maps, case):
         return given
 
-    with pytest.raises(UsageError, match=rf"mine gave {said} for the maps of 6 images: a metric gives a number"):
+    with pytest.raises(UsageError, match=rf"mine returned {said} for the maps of 6 images: a metric returns one"):
         explain.score(["rollout"], [mine], Always(), NOISE)
 
 
 @pytest.mark.parametrize("given", [[0.5] * 6, (1,) * 6, np.ones(6, bool), torch.ones(6)], ids=str)
 def test_numbers_of_any_kind_are_numbers(given):
-    @measure(better="higher")
+    @metric(better="higher")
     def mine(maps, case):
         return given
 
@@ -185,5 +185,5 @@ def test_numbers_of_any_kind_are_numbers(given):
 
 
 def test_what_is_no_model_cannot_be_packed():
-    with pytest.raises(ConfigError, match=r"takes a model, an nn\.Module, and this is of type int"):
+    with pytest.raises(ConfigError, match=r"takes an nn.Module, not a int"):
         packed(3)

@@ -1,6 +1,7 @@
 """Google's `.npz` in each of its ages, as timm's own loader, which is independent of ours, reads them."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from test_weights_in import CLASSES, SIZES, agree, images_of
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.nn.family.mlp import TanhMLP
-from vitral.nn.family.pool import MeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, MeanPool
 from vitral.nn.family.position import PatchPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import dress
@@ -36,7 +37,7 @@ MADE = {  # parts of ours; timm's; how the oldest age's arrays become this one's
         lambda arrays: prefixed(own_positions(linen(arrays)), "params/"),
     ),
     "big_vision, attention pool, image tower": (
-        NO_TOKENS | dict(pool=TanhAttentionPool, mlp_ratio=4.0),
+        NO_TOKENS | dict(pool=partial(AttentionPool, mlp=TanhMLP), mlp_ratio=4.0),
         dict(class_token=False, global_pool="map"),
         lambda arrays: prefixed(own_positions(linen(arrays)), "params/img/"),
     ),

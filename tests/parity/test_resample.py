@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from test_weights_in import CLASSES, HF, hf, hf_answer, hf_model, images_of, timm_vit
 
 from tiny import redraw
-from vitral.nn.family.resample import resampled
+from vitral.nn.family.resample import resample_positions
 from vitral.store.model import save_model
 from vitral.weights.load import load, published
 
@@ -30,9 +30,9 @@ def table_of(grid, prefix=1, width=6):
 def test_timms(prefix, old, new):
     table = table_of(old, prefix)
     theirs = timm.layers.resample_abs_pos_embed(table, list(new), list(old), num_prefix_tokens=prefix)
-    assert torch.equal(resampled(table, old, new, "timm"), theirs)
+    assert torch.equal(resample_positions(table, old, new, "timm"), theirs)
     theirs = timm.layers.resample_abs_pos_embed(table, list(new), list(old), prefix, interpolation="bilinear")
-    assert torch.equal(resampled(table, old, new, "flexivit"), theirs)
+    assert torch.equal(resample_positions(table, old, new, "flexivit"), theirs)
 
 
 @pytest.mark.parametrize("side", [3, 7, 12])
@@ -41,7 +41,7 @@ def test_torchvisions(side):
     theirs = torchvision.models.vision_transformer.interpolate_embeddings(
         side * 8, 8, OrderedDict({"encoder.pos_embedding": table})
     )["encoder.pos_embedding"]
-    assert torch.equal(resampled(table, (5, 5), (side, side), "torchvision"), theirs)
+    assert torch.equal(resample_positions(table, (5, 5), (side, side), "torchvision"), theirs)
 
 
 @pytest.mark.parametrize("new", GRIDS)
@@ -53,7 +53,7 @@ def test_hugging_faces(name, new):
     tokens = torch.zeros(1, embeddings.position_embeddings.shape[1] - 25 + new[0] * new[1], 32)
     with torch.no_grad():
         theirs = embeddings.interpolate_pos_encoding(tokens, new[0] * 8, new[1] * 8)
-        ours = resampled(embeddings.position_embeddings, (5, 5), new, "hugging_face")
+        ours = resample_positions(embeddings.position_embeddings, (5, 5), new, "hugging_face")
     assert torch.equal(ours, theirs)
 
 
@@ -63,7 +63,7 @@ def test_googles_is_scipys_zoom(side):
     table = table_of((5, 5))
     grid = table[0, 1:].reshape(5, 5, -1).double().numpy()
     theirs = ndimage.zoom(grid, (side / 5, side / 5, 1), order=1)
-    ours = resampled(table.double(), (5, 5), (side, side), "google")[0, 1:].reshape(side, side, -1)
+    ours = resample_positions(table.double(), (5, 5), (side, side), "google")[0, 1:].reshape(side, side, -1)
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-12)
 
 
@@ -90,7 +90,7 @@ def test_dinov2s_factor_is_a_tenth_of_a_patch_too_large(how, extra, new):
     table, old = table_of((5, 5)).double(), (5, 5)
     rows, columns = (kernel(5, side, (side + extra) / 5) for side in new)
     theirs = np.einsum("ya,xb,abd->yxd", rows, columns, table[0, 1:].reshape(5, 5, -1).numpy())
-    ours = resampled(table, old, new, how)[0, 1:].reshape(*new, -1)
+    ours = resample_positions(table, old, new, how)[0, 1:].reshape(*new, -1)
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-12)
 
 

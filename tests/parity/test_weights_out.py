@@ -5,6 +5,7 @@ Google's `.npz` has no reader here but timm's, which is independent of ours.
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from test_weights_in import CLASSES, agree, hf_answer, images_of
 
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
-from vitral.nn.family.block import LayerNorm5, LayerNorm12, ScaledBlock
+from vitral.nn.block import LayerNorm
+from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
@@ -34,6 +36,7 @@ SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_
 NAMES = [f"name {index}" for index in range(CLASSES)]
 REGISTERS = dict(tokens={"cls_token": 1, "reg_token": 3})
 DISTILLED = dict(tokens={"cls_token": 1, "dist_token": 1}, pool=FirstTwo, head=DistilledHead)
+TANH_POOL = partial(AttentionPool, mlp=TanhMLP)
 
 
 def ours(**parts):
@@ -85,7 +88,13 @@ def test_timm_builds_from_the_config_that_is_written(parts, tmp_path):
     agree(timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double(), model, images_of((32, 32)))
 
 
-ROTARY = REGISTERS | dict(block=ScaledBlock, mixer=RotaryAttention, position=NoPosition, norm=LayerNorm5, num_classes=0)
+ROTARY = REGISTERS | dict(
+    block=ScaledBlock,
+    mixer=RotaryAttention,
+    position=NoPosition,
+    norm=partial(LayerNorm, eps=1e-5),
+    num_classes=0,
+)
 GATED = dict(mlp=SwiGLU, mlp_ratio=2.5)
 
 
@@ -125,7 +134,7 @@ def test_transformers_loads_the_dinov3_that_is_written(parts, tmp_path):
 
 
 TO_HF = {
-    "ViT": (dict(norm=LayerNorm12), "AutoModelForImageClassification"),
+    "ViT": (dict(norm=partial(LayerNorm, eps=1e-12)), "AutoModelForImageClassification"),
     "ViT, tanh": (dict(mlp=TanhMLP), "AutoModelForImageClassification"),
     "DeiT distilled": (DISTILLED, "DeiTForImageClassificationWithTeacher"),
     "DINOv2": (dict(block=ScaledBlock, num_classes=0), "AutoModel"),
@@ -136,7 +145,7 @@ TO_HF = {
     "DINOv2, SwiGLU": (dict(block=ScaledBlock, num_classes=0, mlp=SwiGLU, mlp_ratio=1.5), "AutoModel"),
     "DINOv2 with registers": (REGISTERS | dict(block=ScaledBlock, num_classes=0, position=PatchPosition), "AutoModel"),
     "SigLIP": (
-        dict(tokens={}, position=PatchPosition, pool=TanhAttentionPool, mlp=TanhMLP, num_classes=0, mlp_ratio=4.0),
+        dict(tokens={}, position=PatchPosition, pool=TANH_POOL, mlp=TanhMLP, num_classes=0, mlp_ratio=4.0),
         "SiglipVisionModel",
     ),
 }
@@ -167,9 +176,7 @@ def test_torchvision_loads_what_is_written(parts, tmp_path):
     agree(peer.eval().double(), model, images_of((32, 32)))
 
 
-@pytest.mark.parametrize(
-    "parts", [{}, dict(tokens={}, pool=TanhAttentionPool, position=PatchPosition)], ids=["CLS", "MAP"]
-)
+@pytest.mark.parametrize("parts", [{}, dict(tokens={}, pool=TANH_POOL, position=PatchPosition)], ids=["CLS", "MAP"])
 def test_timm_reads_the_npz_that_is_written(parts, tmp_path):
     model = ours(mlp=TanhMLP, **(parts | dict(mlp_ratio=4.0))).float()
     write(model, tmp_path, "npz")

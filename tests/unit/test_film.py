@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 from PIL import Image
 
 from vitral.data.preprocess import normalise
+from vitral.explain import attention
 from vitral.explain.film import FRAMES, Film, frame_steps
-from vitral.explain.methods.attention import attention
 from vitral.report.attention import scale
 from vitral.report.film import GAP, HEAD, MARGIN, PANE, animation, film_frames, lit, still
 

@@ -10,9 +10,9 @@ from tiny import tiny_vit
 from vitral import explain
 from vitral.base.errors import ModelError, ShapeError, UsageError
 from vitral.base.lookup import names
-from vitral.explain.metric import share_of
-from vitral.explain.pixels import pixels_of
-from vitral.recording.forward import answer_of, answered, logits_of
+from vitral.explain.maps import pixels_of
+from vitral.explain.metric import patch_shares
+from vitral.recording.forward import logits_of, model_output, output_tensor
 
 METHODS = sorted(names("explain.methods"))
 
@@ -32,8 +32,8 @@ def test_features_are_no_classes(method):
 
 
 def test_masks_of_fewer_pixels_than_patches():
-    with pytest.raises(ShapeError, match="2 pixels cannot be shared out to 3 patches"):
-        share_of(np.zeros((1, 9, 2), bool), (2, 3))
+    with pytest.raises(ShapeError, match="2 pixels cannot be divided into 3 patches"):
+        patch_shares(np.zeros((1, 9, 2), bool), (2, 3))
 
 
 def test_a_pixel_counts_for_the_patch_nearest_to_it():
@@ -42,13 +42,13 @@ def test_a_pixel_counts_for_the_patch_nearest_to_it():
     places = torch.arange(12.0).reshape(1, 1, 3, 4)
     owner = F.interpolate(places, size=(80, 50), mode="nearest-exact")[0, 0].numpy()
     expected = np.stack([masks[:, owner == place].mean(axis=1) for place in range(12)], axis=1).reshape(4, 3, 4)
-    np.testing.assert_allclose(share_of(masks, (3, 4)), expected)
+    np.testing.assert_allclose(patch_shares(masks, (3, 4)), expected)
 
 
 def test_an_answer_without_a_tensor():
-    with pytest.raises(UsageError, match="gives a dict, in which no tensor was found"):
-        answer_of({})
-    assert torch.equal(answer_of((torch.ones(1), None)), torch.ones(1))
+    with pytest.raises(UsageError, match="returned a dict that holds no tensor"):
+        output_tensor({})
+    assert torch.equal(output_tensor((torch.ones(1), None)), torch.ones(1))
 
 
 def test_a_dicts_logits_are_the_answer(vit, images):
@@ -103,7 +103,7 @@ def test_what_a_model_raises_is_said_with_its_place(method, error, images):
 )
 def test_not_every_error_is_one_of_shape(error, images):
     with pytest.raises(ModelError, match=type(error).__name__):
-        answered(Raises(error), images)
+        model_output(Raises(error), images)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_not_every_error_is_one_of_shape(error, images):
 )
 def test_a_shape_that_is_refused_is_called_so(model, images):
     with pytest.raises(ShapeError, match=r"does not take images of shape \(2, 3, 8, 18\): .+"):
-        answered(model, images)
+        model_output(model, images)
 
 
 def test_an_error_that_speaks_of_inference_is_not_one_of_inference_mode(images):
     with pytest.raises(ModelError, match="the inference server is gone"):
-        answered(Raises(RuntimeError("the inference server is gone")), images)
+        model_output(Raises(RuntimeError("the inference server is gone")), images)
 
 
 def test_a_part_that_is_called_preprocessing_is_no_preprocessing(vit, images):

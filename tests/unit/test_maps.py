@@ -35,7 +35,10 @@ def test_the_grid_is_that_of_the_values(maps):
 
 
 def test_the_caption_says_what_is_shown_and_how_far_it_was_checked(maps):
-    assert maps.caption == "What CLS attends to. Checked: rows · v is the model's own output, to 2e-07 of its largest."
+    assert (
+        maps.caption
+        == "What CLS attends to. Checked: rows · v reproduces the model's own output to 2e-07 of its largest value."
+    )
 
 
 def test_a_figure_shows_one_image(maps):
@@ -90,7 +93,8 @@ def test_an_npz_holds_everything_and_no_code(maps, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("map.jpg", "not .jpg"), ("map", "not without a suffix"), ("map.npz.txt", "not .txt")]
+    ("name", "said"),
+    [("map.jpg", "not as .jpg"), ("map", "not as a file without a suffix"), ("map.npz.txt", "not as .txt")],
 )
 def test_another_suffix_is_refused_and_writes_nothing(maps, tmp_path, name, said):
     with pytest.raises(UsageError, match=rf"{name}: maps are saved as \.png or \.npz, {said}"):
@@ -112,22 +116,22 @@ def one(maps, method, **changes):
 
 def test_a_caption_names_the_class_of_its_image(maps):
     named = one(maps, "occlusion")
-    assert named.said_of(0) == "What CLS attends to. The class is disk."
-    assert named.said_of(1) == "What CLS attends to. The class is ring."
+    assert named.caption_of(0) == "What CLS attends to. The class is disk."
+    assert named.caption_of(1) == "What CLS attends to. The class is ring."
     assert named.caption == "What CLS attends to. The classes are disk, ring."
 
 
 def test_what_is_the_same_everywhere_is_said_of_the_image_it_is_true_of(maps):
     flat = replace(maps, values=maps.values.copy())
     flat.values[0] = 1
-    assert flat.said_of(0).endswith("The map is the same everywhere: nothing is told apart.")
-    assert flat.said_of(1) == maps.said_of(1)
-    assert flat.caption.endswith("The maps of images [0] are the same everywhere: nothing is told apart.")
+    assert flat.caption_of(0).endswith("The map is constant, so it ranks no patch.")
+    assert flat.caption_of(1) == maps.caption_of(1)
+    assert flat.caption.endswith("The maps of images [0] are constant, so they rank no patch.")
 
 
 def test_a_check_without_any_error_is_a_check(maps):
     exact = replace(maps, residual=0.0)
-    assert exact.caption == "What CLS attends to. Checked: rows · v is the model's own output, exactly."
+    assert exact.caption == "What CLS attends to. Checked: rows · v reproduces the model's own output exactly."
     assert "Checked" not in replace(maps, residual=None).caption
 
 
@@ -141,11 +145,15 @@ def test_one_of_several_maps_is_named(maps):
 def test_methods_beside_each_other_are_captioned_by_what_they_are(maps):
     cam, occlusion = one(maps, "grad_cam", residual=2e-7), one(maps, "occlusion", sign="signed")
     both = side_by_side([cam, occlusion], 1).get_suptitle()
-    assert both == "The class is ring. Checked (grad_cam): rows · v is the model's own output, to 2e-07 of its largest."
+    checked = "Checked (grad_cam): rows · v reproduces the model's own output to 2e-07 of its largest value."
+    assert both == f"The class is ring. {checked}"
     three = side_by_side([maps, cam], 0).get_suptitle()
-    assert "The class is disk (grad_cam). Of attention: blocks.2.attn, its 4 heads averaged. Checked: rows" in three
+    assert (
+        "The class is disk (grad_cam). The map of attention is blocks.2.attn, its 4 heads averaged. Checked: rows"
+        in three
+    )
     other = one(maps, "chefer", class_names=("disk", "plus"))
-    assert "Classes: grad_cam of ring, chefer of plus." in side_by_side([cam, other], 1).get_suptitle()
+    assert "Classes: ring (grad_cam), plus (chefer)." in side_by_side([cam, other], 1).get_suptitle()
 
 
 def test_a_verdict_stands_below_its_map(maps):
@@ -157,7 +165,7 @@ def test_a_verdict_stands_below_its_map(maps):
 def test_only_maps_of_the_same_image_stand_beside_each_other(maps):
     with pytest.raises(UsageError, match="attention and occlusion are of different images"):
         side_by_side([maps, one(maps, "occlusion", pixels=255 - maps.pixels)])
-    with pytest.raises(UsageError, match="no maps to put side by side"):
+    with pytest.raises(UsageError, match="no maps to compare"):
         side_by_side([])
     with pytest.raises(UsageError, match="no image 2"):
         side_by_side([maps], 2)

@@ -109,7 +109,7 @@ def test_an_unknown_setting_names_the_nearest_one():
     ids=str,
 )
 def test_a_config_that_is_none_is_refused(vit, config):
-    with pytest.raises(ConfigError, match="no config of a VisionTransformer"):
+    with pytest.raises(ConfigError, match="not the config of a VisionTransformer"):
         build(vit.config | config)
 
 

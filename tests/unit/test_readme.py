@@ -1,17 +1,50 @@
-"""What the README says is what was measured, and what it points to is there."""
+"""The README is short, its numbers are the measured ones, and the files that it links to exist."""
 
+import json
 import re
+import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from vitral.base.lookup import names
+from vitral.cli._parse import parse
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_WORDS = 1200
+COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("vitral ")]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/believe.md"])
-def test_its_numbers_are_those_of_the_benchmarks(page, monkeypatch):
+def test_it_has_at_most_1200_words():
+    assert len(README.split()) <= MOST_WORDS
+
+
+def result(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_what_it_says_of_the_demo_was_measured():
+    runs = result("demo")["runs"]
+    seconds = sorted(round(run["seconds"]) for run in runs)
+    mean = sum(run["test_accuracy"] for run in runs) / len(runs)
+    assert f"{mean:.1%} test accuracy in {seconds[0]} to {seconds[-1]} s" in " ".join(README.split())
+    accuracy = {arm["arm"]: arm["accuracy"] for arm in result("trials")["results"]}
+    assert f"{accuracy['both put back']:.0%} instead of {accuracy['the demo']:.0%} validation accuracy" in README
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_can_be_typed(command):
+    _, verb, *words = shlex.split(command)
+    assert verb in names("cli")
+    module = import_module(f"vitral.cli.{verb}")
+    parse(module.Options, words, f"vitral {verb}", module.__doc__, getattr(module, "defaults", None))
+
+
+@pytest.mark.parametrize("page", ["docs/numbers.md", "docs/believe.md"])
+def test_the_number_tables_are_those_of_the_benchmarks(page, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.delitem(sys.modules, "benchmarks", raising=False)
     from benchmarks.tables import PAGES, with_numbers
@@ -20,6 +53,8 @@ def test_its_numbers_are_those_of_the_benchmarks(page, monkeypatch):
     assert with_numbers(text, PAGES[page]()) == text, "Run: python -m benchmarks.tables"
 
 
-def test_every_file_it_points_to_exists():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_file_it_links_to_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).exists(), target

@@ -10,12 +10,16 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import explain
 from vitral.base.errors import DataError, UnknownName, UsageError
+from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.data.fits import fitting
 from vitral.data.named import named
-from vitral.explain.metric import measure
-from vitral.explain.one_map import one_map
+from vitral.explain.entry import explainer
+from vitral.explain.maps import as_maps
+from vitral.explain.method import PatchMap
+from vitral.explain.metric import metric
+from vitral.explain.observation import observe
 from vitral.store.classifier import numbered
 from vitral.store.model import dress
 
@@ -46,7 +50,9 @@ def oracle(model, images, target=None):
     """Knows the mask."""
     values = torch.zeros(len(images), 2, 3)
     values[:, 0, 0] = 1
-    return one_map("oracle", "The mask.", model, images, values + 0.01 * torch.rand(2, 3), (2, 3))
+    return as_maps(
+        "oracle", PatchMap(values + 0.01 * torch.rand(2, 3), (2, 3), "The mask."), observe(model, images, [])
+    )
 
 
 def test_every_control_is_in_every_table(model):
@@ -59,7 +65,7 @@ def test_every_control_is_in_every_table(model):
 
 
 def test_who_knows_the_mask_beats_the_controls_and_noise_does_not(model):
-    from vitral.explain.controls.random import random as noise
+    noise = explainer(find("explain.controls", "random", "control"))
 
     def again(model, images, target=None):
         return noise(model, images, seed=7)
@@ -73,7 +79,7 @@ def test_who_knows_the_mask_beats_the_controls_and_noise_does_not(model):
 
 
 def test_the_interval_is_the_bootstraps(model):
-    @measure(better="higher")
+    @metric(better="higher")
     def image_number(maps, case):
         return np.arange(len(maps), dtype=float)
 
@@ -86,15 +92,15 @@ def test_the_interval_is_the_bootstraps(model):
 
 
 def test_only_images_that_are_answered_right_count(model):
-    with pytest.raises(DataError, match="answers none of 30 test images of noise right"):
+    with pytest.raises(DataError, match="answers none of 30 test images of noise correctly"):
         explain.score(["rollout"], ["auroc"], model, data_for(model, right=False))
     table = explain.score([oracle], ["auroc"], model, data_for(model), n=12)
     assert all(score.n == 12 for score in table.scores)
-    assert table.caption.startswith("12 test images of noise that the model answers right, of ")
+    assert table.caption.startswith("12 test images of noise that the model answers correctly, of ")
 
 
 def test_metrics_that_need_masks_are_refused_without(model):
-    with pytest.raises(UsageError, match="auroc cannot be measured without the object's mask"):
+    with pytest.raises(UsageError, match="auroc needs masks of the object"):
         explain.score(["rollout"], ["auroc"], model, data_for(model, masks=False))
     table = explain.score(["rollout"], ["deletion"], model, data_for(model, masks=False), n=4)
     assert len(table.scores) == 5
@@ -112,7 +118,7 @@ def test_names_that_are_not_known(model, methods, metrics, message):
 def test_progress_is_told(model):
     heard = []
     explain.score(
-        ["rollout"], ["auroc"], model, data_for(model), n=4, told=lambda what, done, of: heard.append((done, of))
+        ["rollout"], ["auroc"], model, data_for(model), n=4, progress=lambda what, done, of: heard.append((done, of))
     )
     assert heard == [(step, 10) for step in range(10)]
 
@@ -121,7 +127,7 @@ def mostly_blank(model, images, target=None):
     """A hot patch on the mask for some images, nothing for the rest."""
     values = torch.ones(len(images), 2, 3)
     values[::4, 0, 0] = 5
-    return one_map("mostly_blank", "Now and then.", model, images, values, (2, 3))
+    return as_maps("mostly_blank", PatchMap(values, (2, 3), "Now and then."), observe(model, images, []))
 
 
 def test_a_method_that_mostly_says_nothing_beats_nobody(model):
@@ -156,7 +162,7 @@ def edges(model, images, target=None):
         ("attention", ["auroc"], 4, "No method was chosen: give a list"),
         (["rollout"], [], 4, "No metric was chosen"),
         ([], ["auroc"], 4, "No method was chosen"),
-        (["rollout"], [edges], 4, "mark it with @measure"),
+        (["rollout"], [edges], 4, "declare it with @metric"),
         (["rollout"], ["auroc"], 0, "n=0: at least one image"),
         (["rollout"], ["auroc"], -3, "n=-3: at least one image"),
     ],
@@ -184,7 +190,7 @@ def test_images_are_prepared_as_the_model_says(model):
     wrapped.preprocessing = Preprocessing(SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     for one in (model, wrapped, Bare(model)):
         table = explain.score(["occlusion"], ["auroc"], one, data)
-        assert table.images == 30 and "answers right, of 30;" in table.caption
+        assert table.images == 30 and "answers correctly, of 30;" in table.caption
 
 
 class Bare(nn.Module):
@@ -210,7 +216,7 @@ def test_a_model_whose_classes_nobody_named_must_have_as_many(model, classes):
     data = data_for(model)
     model.classes = classes
     assert explain.score(["rollout"], ["deletion"], model, data, n=4).images == 4
-    with pytest.raises(DataError, match="noise has 4 classes; the model answers with 5"):
+    with pytest.raises(DataError, match="noise has 4 classes; the model scores 5"):
         explain.score(["rollout"], ["deletion"], model, dataclasses.replace(data, classes=tuple("abcd")), n=4)
 
 

@@ -15,7 +15,7 @@ from vitral.base.logistic import logistic
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.nn.family.pool import AttentionPool
-from vitral.nn.family.resample import resampled
+from vitral.nn.family.resample import resample_positions
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
@@ -64,7 +64,7 @@ def test_another_size_resamples_positions_as_the_checkpoints_library_does():
     old = trained()
     old.provenance = {"resampling": "torchvision"}
     model, done = started(old, NAMES, (12, 30))
-    expected = resampled(old.pos_embed.data, (2, 3), (3, 5), "torchvision")
+    expected = resample_positions(old.pos_embed.data, (2, 3), (3, 5), "torchvision")
     assert torch.equal(model.pos_embed.data, expected) and "2 x 3 patches resampled to 3 x 5 by torchvision" in done[0]
     assert model.preprocessing == replace(old.preprocessing, size=(12, 30))
 

@@ -10,9 +10,8 @@ from torch import nn
 
 from vitral import watch
 from vitral.base.errors import UsageError
-from vitral.explain.methods.attention import attention
-from vitral.explain.methods.attention_gradient import attention_gradient
-from vitral.explain.query_grid import query_grid
+from vitral.explain import attention, attention_gradient
+from vitral.explain.query_maps import query_grid
 
 
 class Windowed(nn.Module):

@@ -17,11 +17,12 @@ from vitral.base.provenance import provenance
 from vitral.cli import say
 from vitral.cli._images import read_images
 from vitral.data.preprocess import normalise
-from vitral.explain.maps import Maps, side_by_side
-from vitral.explain.methods.attention import Query
-from vitral.explain.one_map import class_name
-from vitral.explain.query_grid import QueryGrid, query_grid
+from vitral.explain.entry import explain_observed
+from vitral.explain.maps import Maps, class_name, side_by_side
+from vitral.explain.observation import Need, Observation, observe
+from vitral.explain.query_maps import QueryGrid, query_maps
 from vitral.explain.trust import Trials, Trust, with_trust
+from vitral.recording.queries import Query
 from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
@@ -38,10 +39,11 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     refused: dict[str, str] = {}
     for path, image in read:
         images = normalise(torch.from_numpy(np.stack([image])), model.preprocessing)
-        found, reasons = maps_of(model, images, target, options)
-        grids = grids_of(model, images, options)
+        observation = observe(model, images, needs_of(options))
+        found, reasons = maps_of(observation, target, options)
+        grids = grids_of(observation, options)
         refused |= reasons
-        trials = Trials(model, images)
+        trials = Trials(observation)
         answer, said = answered(model, trials)
         said = f"{path.name}: {said}"
         say(f"{path.name}: testing {len(found)} map{'s' * (len(found) > 1)} against random orders of its patches")
@@ -59,7 +61,7 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
             picture = grid.save(free(options.out / f"{path.stem}.queries.{named(grid)}.png"))
             numbers = grid.save(free(picture.with_suffix(".npz")))
             pictures.append(Picture(picture.read_bytes(), f"what patches of {path.name} read, {named(grid)}", ""))
-            say(f"{path.name}. {grid.said_of(0)}\n  {picture}")
+            say(f"{path.name}. {grid.caption_of(0)}\n  {picture}")
             written.append(
                 {"image": str(path), "picture": str(picture), "numbers": str(numbers)}
                 | {"layer": grid.layer, "head": grid.head}
@@ -78,9 +80,15 @@ def explained(model: Classifier, options: "Options") -> dict[str, Any]:
     return {"explained": written, "refused": refused, "page": str(page)}
 
 
-def maps_of(
-    model: Classifier, images: torch.Tensor, target: int | None, options: "Options"
-) -> tuple[list[Maps], dict[str, str]]:
+def needs_of(options: "Options") -> set[Need]:
+    """What the methods, the grids of queries and the test against chance need an observation to record."""
+    needs: set[Need] = {"feature maps"}  # the test looks for outlier tokens in them
+    for method in options.method or ("attention",):
+        needs |= find("explain.methods", method, "method").needs
+    return needs | {"attention"} if options.query == "grid" else needs
+
+
+def maps_of(observation: Observation, target: int | None, options: "Options") -> tuple[list[Maps], dict[str, str]]:
     """What each method gives, and of those that cannot explain the model the reason.
 
     Raises it if there is no other, or if it may be about the layer, head or token that was asked for.
@@ -93,7 +101,7 @@ def maps_of(
             query = None if options.query == "grid" else query_of(options.query)
             choices = {"layers": options.layer or None, "heads": options.head or None, "query": query}
         try:
-            found.append(find("explain.methods", method, "method")(model, images, target, **choices))
+            found.append(explain_observed(find("explain.methods", method, "method"), observation, target, **choices))
         except (WatchError, UsageError) as error:
             if any(choice is not None for choice in choices.values()):
                 raise
@@ -103,12 +111,12 @@ def maps_of(
     return found, {method: str(error) for method, error in errors.items()}
 
 
-def grids_of(model: Classifier, images: torch.Tensor, options: "Options") -> list[QueryGrid]:
+def grids_of(observation: Observation, options: "Options") -> list[QueryGrid]:
     """What patches all over the image read, in each layer and head asked for."""
     if options.query != "grid":
         return []
     asked = product(options.layer or (-1,), options.head or (None,))
-    return [query_grid(model, images, layer=layer, head=head) for layer, head in asked]
+    return [query_maps(observation, layer=layer, head=head) for layer, head in asked]
 
 
 def named(grid: QueryGrid) -> str:
@@ -118,11 +126,11 @@ def named(grid: QueryGrid) -> str:
 
 def answered(model: Classifier, trials: Trials) -> tuple[str | None, str]:
     """The model's answer for the one image, and with its probability in words; none of a model without classes."""
-    if trials.chances is None:
+    if trials.probabilities is None:
         return None, "the model scores no classes"
-    index = int(trials.chances[0].argmax())
+    index = int(trials.probabilities[0].argmax())
     name = class_name(model, index)
-    return name, f"{name} ({trials.chances[0, index]:.1%})"
+    return name, f"{name} ({trials.probabilities[0, index]:.1%})"
 
 
 def told(model: Classifier, target: int | None, answer: str | None, refused: dict[str, str]) -> str:

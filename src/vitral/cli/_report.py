@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vitral import explain
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.files import write_file
 from vitral.base.provenance import provenance
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.explain.film import Film
-from vitral.explain.methods.attention import attention
 from vitral.nn.vit import VisionTransformer
 from vitral.nn.zoo import build
 from vitral.report.attention import attention_figure
@@ -159,9 +159,11 @@ def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> l
     chosen = [*right[:2], *wrong[:2]]
     pixels = data.test.pixels
     try:
-        maps = attention(model, normalise(torch.from_numpy(pixels[chosen]), model.preprocessing))
+        maps = explain.attention(model, normalise(torch.from_numpy(pixels[chosen]), model.preprocessing))
         worst = (
-            attention(model, normalise(torch.from_numpy(pixels[wrong]), model.preprocessing)) if len(wrong) else None
+            explain.attention(model, normalise(torch.from_numpy(pixels[wrong]), model.preprocessing))
+            if len(wrong)
+            else None
         )
     except (WatchError, UsageError) as error:
         return [Section("Attention", f"No attention maps: {error}"), *mistakes(data, test, wrong, None)]

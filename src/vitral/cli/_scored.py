@@ -12,7 +12,8 @@ from vitral.base.provenance import provenance
 from vitral.cli import say
 from vitral.cli._open import data_set
 from vitral.explain.metric import offers
-from vitral.explain.scoring import Table, score
+from vitral.explain.score_table import Table
+from vitral.explain.scoring import score
 from vitral.store.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def scored(model: Classifier, options: "Options") -> dict[str, Any]:
         def told(what: str, done: int, of: int) -> None:
             bar.update(task, description=what, completed=done, total=of)
 
-        table = score(methods, options.metric or known, model, data, n=options.n, told=told)
+        table = score(methods, options.metric or known, model, data, n=options.n, progress=told)
     text = free(options.out / "score.md")
     write_file(text, table.markdown() + "\n")
     numbers = text.with_suffix(".json")

@@ -9,7 +9,7 @@ from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.cli import say
 from vitral.cli._open import data_set, opened
 from vitral.data.fits import fitting
-from vitral.explain.pixels import classes_of
+from vitral.explain.described import classes_of
 from vitral.training.checkpoint import fingerprint
 from vitral.training.metrics import interval, predict_split
 

@@ -15,14 +15,16 @@ from jaxtyping import Float, UInt8
 from vitral.base.errors import StoreError, UsageError
 from vitral.base.files import write_file
 from vitral.data.preprocess import normalise
+from vitral.explain.entry import explain_observed
 from vitral.explain.methods.attention import attention
+from vitral.explain.observation import observe
 from vitral.store.classifier import Classifier
 
 FRAMES = 18
 
 
 def frame_steps(total: int) -> set[int]:
-    """The steps that are filmed: closer together early, where most happens."""
+    """The steps of a film: closer together early, where most changes."""
     return {round(total * (frame / (FRAMES - 1)) ** 1.6) for frame in range(FRAMES)}
 
 
@@ -38,15 +40,16 @@ class Film:
     def shoot(self, model: Classifier, step: int) -> None:
         """Add the frame of a step, unless the film has it.
 
-        Raises `UsageError` for a model without CLS, or whose layers do not fit one picture; `WatchError` if its
-        attention cannot be verified.
+        Raises `UsageError` for a model that does not read its answer from CLS, or whose layers do not fit one picture;
+        `WatchError` if its attention cannot be verified.
         """
         if self.steps and step <= self.steps[-1]:
             return
         device = next(model.parameters()).device
-        maps = attention(model, normalise(torch.from_numpy(self.pixels).to(device), model.preprocessing))
+        images = normalise(torch.from_numpy(self.pixels).to(device), model.preprocessing)
+        maps = explain_observed(attention, observe(model, images))
         if maps.reader != "CLS":
-            raise UsageError(f"the film shows what CLS attends to, and this model has no CLS ({maps.reader} reads).")
+            raise UsageError(f"the film shows what CLS attends to, and this model reads its answer from {maps.reader}.")
         self.steps.append(step)
         self.frames.append(maps.values.mean(axis=2))
         self.prefix_mass.append(maps.prefix_mass.mean(axis=2))
@@ -64,11 +67,11 @@ class Film:
 
     @classmethod
     def load(cls, path: Path, until: int) -> "Film":
-        """The frames up to a step, which a resumed run goes on from."""
+        """The frames up to the step from which a run resumes."""
         try:
             return cls.read(path, until)
         except (ValueError, EOFError, OSError, KeyError, BadZipFile) as error:
-            raise StoreError(f"{path} is damaged: {error}. Remove it to go on without the film.") from error
+            raise StoreError(f"{path} is damaged: {error}. Delete it to continue without the film.") from error
 
     @classmethod
     def read(cls, path: Path, until: int) -> "Film":

@@ -1,4 +1,4 @@
-"""What an explanation gives back: numbers first, a figure from them, a file from the figure.
+"""`Maps`, what an explanation returns: numbers first, a figure from them, a file from the figure.
 
 Axes:  b images   l layers   h heads   gy gx rows, columns of patches   y x pixels
 """
@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.files import write_file
+from vitral.explain.described import preprocessing_of
+from vitral.explain.method import UNIFORM, PatchMap
+from vitral.explain.metric import is_constant
+from vitral.explain.observation import Observation
 from vitral.report.attention import attention_figure
 from vitral.report.maps import Drawn, maps_figure
 from vitral.report.style import png
@@ -21,21 +28,22 @@ from vitral.report.style import png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FLAT = 1e-5  # of a map's largest value: what differs by less is what single precision rounds
-NAMED = 5  # classes that a caption names
+MOST_NAMES = 5  # classes that a caption lists
 
 
 @dataclass(frozen=True)
 class Maps:
-    """A value for each patch, per image, layer and head, and how far to trust it.
+    """One value per patch, for each image, layer and head, and how far to trust it.
 
-    `values` are in `unit`; `prefix_mass` is the share of attention that stays on CLS and other tokens before the
-    patches, which no place in the image can show; `residual` is how far the watched rows were from the model's own
-    output, None where no attention was watched. `targets` are the classes explained, one an image, of a method that
-    knows classes, and `class_names` what the model calls them; a method that gives one map for the whole model has one
-    layer and one head. Of attention, `reader` is who reads, and `prefix` what to call the tokens before the patches, if
-    there are any; `of_answer` is false where somebody else was asked for than the answer is read from. `tested` says
-    of each image's map how far to trust it, and `verdicts` in three words, once `explain.tested` was asked.
+    method       the name of the method; `explained` is what the map shows, in a sentence
+    values       in `unit`; a method with one map for the whole model has one layer and one head
+    prefix_mass  the share of attention on CLS and other tokens before the patches, which no place in the image can show
+    pixels       the images as the model saw them, 0..255
+    residual     how far the watched rows were from reproducing the model's output; None if no attention was watched
+    targets      the class explained for each image, by a method that knows classes; `class_names` are their names
+    reader       whose attention it is; `prefix` is what the tokens before the patches are called
+    of_answer    false if the answer is not read from `reader`
+    tested       how far to trust each image's map, in a sentence, and `verdicts` in three words (`explain.tested`)
     """
 
     method: str
@@ -46,7 +54,7 @@ class Maps:
     layers: tuple[str, ...]
     heads: tuple[int, ...]
     residual: float | None
-    unit: str = "times uniform"
+    unit: str = UNIFORM
     sign: str = "positive"
     targets: tuple[int, ...] = ()
     reader: str = ""
@@ -64,12 +72,12 @@ class Maps:
 
     @property
     def merged(self) -> Float[np.ndarray, "b gy gx"]:
-        """One map an image: the last layer, its heads averaged."""
+        """One map per image: the last layer, its heads averaged."""
         return self.values[:, -1].mean(axis=1)
 
     @property
     def which(self) -> str:
-        """Which of several maps `merged` is; nothing where there is only one."""
+        """Which of several maps `merged` is; empty if there is only one."""
         depth, heads = self.values.shape[1:3]
         if (depth, heads) == (1, 1):
             return ""
@@ -78,49 +86,53 @@ class Maps:
 
     @property
     def constant(self) -> list[int]:
-        """The images whose map is the same everywhere: it tells nothing apart."""
-        return [image for image, values in enumerate(self.values) if same_everywhere(values)]
+        """The images whose map is constant, so that it ranks no patch."""
+        return [image for image, values in enumerate(self.values) if is_constant_map(values)]
 
     def figure(self, image: int = 0) -> "Figure":
-        """One image's maps: every layer and head on one scale, or the one map that the method gives.
+        """One image's maps: every layer and head on one scale, or the method's one map.
 
         Raises `UsageError` for an image that does not exist.
         """
         check_image(image, len(self.values))
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
-            drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.below(image))
-            return maps_figure(self.pixels[image], [drawn], self.said_of(image))
+            drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.mass_label(image))
+            return maps_figure(self.pixels[image], [drawn], self.caption_of(image))
         return attention_figure(
             self.pixels[image],
             self.values[image],
             self.prefix_mass[image],
             self.layers,
             self.heads,
-            self.said_of(image),
+            self.caption_of(image),
             self.prefix,
         )
 
     @property
     def caption(self) -> str:
-        """What is shown, of which classes, and how it was checked."""
-        return self.said(range(len(self.values)))
+        """What the maps show, of which classes, and how they were checked."""
+        return self.describe(range(len(self.values)))
 
-    def said_of(self, image: int) -> str:
+    def caption_of(self, image: int) -> str:
         """The caption of one image, and how far to trust its map if that was tested."""
-        said = self.said([image])
-        return f"{said} {self.tested[image]}" if self.tested else said
+        caption = self.describe([image])
+        return f"{caption} {self.tested[image]}" if self.tested else caption
 
-    def said(self, images: Sequence[int]) -> str:
+    def describe(self, images: Sequence[int]) -> str:
         """The caption of some of the images."""
-        said = [self.explained, *named([self.class_names[image] for image in images if self.class_names])]
-        said += checked(self.residual)
-        if same := [image for image in images if image in self.constant]:
-            which = "The map is" if len(images) == 1 else f"The maps of images {same} are"
-            said.append(f"{which} the same everywhere: nothing is told apart.")
-        return " ".join(said)
+        sentences = [self.explained, *class_sentence([self.class_names[image] for image in images if self.class_names])]
+        sentences += residual_sentence(self.residual)
+        if constant := [image for image in images if image in self.constant]:
+            which = (
+                "The map is constant, so it ranks"
+                if len(images) == 1
+                else f"The maps of images {constant} are constant, so they rank"
+            )
+            sentences.append(f"{which} no patch.")
+        return " ".join(sentences)
 
-    def below(self, image: int) -> str:
-        """What no place in the image shows."""
+    def mass_label(self, image: int) -> str:
+        """The share of attention that no place in the image can show."""
         mass = float(self.prefix_mass[image, -1].mean())
         return f"not on patches: {mass:.0%}" if mass > 0 else ""
 
@@ -133,65 +145,114 @@ class Maps:
 
     def save(self, path: str | Path, image: int = 0) -> Path:
         """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
-        return saved(Path(path), lambda: self.figure(image), vars(self))
+        return save_figure(Path(path), lambda: self.figure(image), vars(self))
 
 
 def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
-    """Several methods' one map of an image, the positive ones on one scale; see `Maps.merged`.
+    """One map per method of the same image, the positive ones on one scale; see `Maps.merged`.
 
     Raises `UsageError` for no maps, an image that does not exist, or maps of different images.
     """
     if not found:
-        raise UsageError("There are no maps to put side by side: give a list of at least one.")
+        raise UsageError("There are no maps to compare: give a list of at least one.")
     for maps in found:
         check_image(image, len(maps.values))
         if not np.array_equal(maps.pixels[image], found[0].pixels[image]):
             raise UsageError(
-                f"The maps of {found[0].method} and {maps.method} are of different images, which cannot stand side by "
-                "side: explain the same images by both."
+                f"The maps of {found[0].method} and {maps.method} are of different images, so they cannot be compared. "
+                "Explain the same images with both methods."
             )
     drawn = [
         Drawn(maps.method, maps.merged[image], maps.sign == "signed", maps.verdicts[image] if maps.verdicts else "")
         for maps in found
     ]
-    return maps_figure(found[0].pixels[image], drawn, said_beside(found, image))
+    return maps_figure(found[0].pixels[image], drawn, shared_caption(found, image))
 
 
-def said_beside(found: Sequence[Maps], image: int) -> str:
-    """What several maps of an image show, of which classes, and how they were checked."""
+def shared_caption(found: Sequence[Maps], image: int) -> str:
+    """What several methods' maps of an image show, of which classes, and how they were checked."""
     classes = {maps.method: maps.class_names[image] for maps in found if maps.class_names}
-    said = named(list(classes.values()), "" if len(classes) == len(found) else f" ({', '.join(classes)})")
+    sentences = class_sentence(list(classes.values()), "" if len(classes) == len(found) else f" ({', '.join(classes)})")
     if len(set(classes.values())) > 1:
-        said = ["Classes: " + ", ".join(f"{method} of {name}" for method, name in classes.items()) + "."]
-    said += [f"Of {maps.method}: {maps.which}." for maps in found if maps.which]
+        sentences = ["Classes: " + ", ".join(f"{name} ({method})" for method, name in classes.items()) + "."]
+    sentences += [f"The map of {maps.method} is {maps.which}." for maps in found if maps.which]
     if watched := [maps for maps in found if maps.residual is not None]:
-        who = "" if len(watched) == len(found) else f" ({', '.join(maps.method for maps in watched)})"
-        said += checked(max(maps.residual for maps in watched if maps.residual is not None), who)
-    if same := [maps.method for maps in found if image in maps.constant]:
-        said.append(f"The same everywhere, so that nothing is told apart: {', '.join(same)}.")
-    return " ".join(said)
+        methods = "" if len(watched) == len(found) else f" ({', '.join(maps.method for maps in watched)})"
+        sentences += residual_sentence(max(maps.residual for maps in watched if maps.residual is not None), methods)
+    if constant := [maps.method for maps in found if image in maps.constant]:
+        sentences.append(f"Constant, so that no patch is ranked: {', '.join(constant)}.")
+    return " ".join(sentences)
 
 
-def named(classes: Sequence[str], by: str = "") -> list[str]:
-    """A sentence that names the classes explained, if there are any."""
+def class_sentence(classes: Sequence[str], methods: str = "") -> list[str]:
+    """A sentence with the classes explained, if there are any."""
     names = list(dict.fromkeys(classes))
     if len(names) < 2:
-        return [f"The class is {name}{by}." for name in names]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [f"The classes are {', '.join(names[:NAMED])}{more}."]
+        return [f"The class is {name}{methods}." for name in names]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return [f"The classes are {', '.join(names[:MOST_NAMES])}{more}."]
 
 
-def checked(residual: float | None, who: str = "") -> list[str]:
-    """A sentence that says how far the watched rows were from the model's own output, if there were any."""
+def residual_sentence(residual: float | None, methods: str = "") -> list[str]:
+    """A sentence on how exactly the watched rows reproduce the model's output, if rows were watched."""
     if residual is None:
         return []
-    how_far = f"to {residual:.0e} of its largest" if residual else "exactly"
-    return [f"Checked{who}: rows · v is the model's own output, {how_far}."]
+    how_far = f"to {residual:.0e} of its largest value" if residual else "exactly"
+    return [f"Checked{methods}: rows · v reproduces the model's own output {how_far}."]
 
 
-def same_everywhere(values: Float[np.ndarray, "*l gy gx"]) -> bool:
-    """Whether maps of an image tell nothing apart."""
-    return bool(np.ptp(values) <= FLAT * np.abs(values).max())
+def as_maps(name: str, patch_map: PatchMap, observation: Observation) -> Maps:
+    """What the method `name` found, with the images, class names and everything that a caption tells."""
+    values = patch_map.scaled
+    mass = patch_map.prefix_mass
+    mass = values.new_zeros(values.shape[:3]) if mass is None else mass.detach().float().reshape(values.shape[:3])
+    classes = () if patch_map.classes is None else tuple(patch_map.classes.tolist())
+    return Maps(
+        method=name,
+        explained=patch_map.explains,
+        values=values.cpu().numpy(),
+        prefix_mass=mass.cpu().numpy(),
+        pixels=pixels_of(observation.model, observation.images),
+        layers=patch_map.layers,
+        heads=patch_map.heads,
+        residual=patch_map.residual,
+        unit=patch_map.unit,
+        sign=patch_map.sign,
+        targets=classes,
+        reader=patch_map.reader,
+        prefix=patch_map.prefix,
+        class_names=tuple(class_name(observation.model, index) for index in classes),
+        of_answer=patch_map.reader_is_readout,
+    )
+
+
+def class_name(model: nn.Module, index: int) -> str:
+    """What the model calls a class, or its number."""
+    names = getattr(model, "classes", ())
+    return str(names[index]) if isinstance(names, tuple | list) and index < len(names) else f"class {index}"
+
+
+@torch.no_grad()
+def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.ndarray, "b y x 3"]:
+    """The pixels that the model saw, back in 0..255; without a `preprocessing`, from the least value to the largest."""
+    if (preprocessing := preprocessing_of(model)) is None:
+        least = images.min()
+        span = (images.max() - least).clamp_min(1e-12)
+        pixels = (images - least).div_(span)
+    else:
+        mean, std = (
+            torch.tensor(value, device=images.device)[:, None, None]
+            for value in (preprocessing.mean, preprocessing.std)
+        )
+        pixels = (images * std).add_(mean)
+    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]  # further channels are not drawn
+    pixels = pixels.mul_(255).round_().clamp_(0, 255).to(torch.uint8)  # in place: images may be large
+    return rearrange(pixels.expand(-1, 3, -1, -1), "b c y x -> b y x c").cpu().numpy()
+
+
+def is_constant_map(values: Float[np.ndarray, "*l gy gx"]) -> bool:
+    """Whether the maps of one image differ by no more than rounding."""
+    return bool(is_constant(values[None])[0])
 
 
 def check_image(image: int, count: int) -> None:
@@ -200,7 +261,7 @@ def check_image(image: int, count: int) -> None:
         raise UsageError(f"There is no image {image}: the maps are of {count}, 0 to {count - 1}.")
 
 
-def saved(path: Path, figure: Callable[[], "Figure"], numbers: Mapping[str, Any]) -> Path:
+def save_figure(path: Path, figure: Callable[[], "Figure"], numbers: Mapping[str, Any]) -> Path:
     """Write a figure (`.png`) or numbers (`.npz`). Raises `UsageError` for another suffix."""
     match path.suffix:
         case ".png":
@@ -210,5 +271,7 @@ def saved(path: Path, figure: Callable[[], "Figure"], numbers: Mapping[str, Any]
             np.savez_compressed(content, **{name: value for name, value in numbers.items() if value is not None})
             write_file(path, content.getvalue())
         case other:
-            raise UsageError(f"{path.name}: maps are saved as .png or .npz, not {other or 'without a suffix'}.")
+            raise UsageError(
+                f"{path.name}: maps are saved as .png or .npz, not as {other or 'a file without a suffix'}."
+            )
     return path

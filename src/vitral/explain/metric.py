@@ -1,4 +1,11 @@
-"""What a metric of maps is: a function of the maps and of the case they are of, one number an image.
+"""What a metric is: a function of relevance maps and of the case that they explain, with one number per image.
+
+A file in `explain/metrics` defines one, under its own name:
+
+    @metric(better="higher", needs="masks")
+    def share_on_object(maps, case):
+        "The share of the map on the object."
+        return (maps * patch_shares(case.masks, maps.shape[1:])).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
 
 Axes:  b images   gy gx rows, columns of patches   y x pixels   s sums
 """
@@ -14,9 +21,10 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError, UsageError
 from vitral.data.dataset import Split
+from vitral.recording.forward import logits_of
 
-ROUNDING = 1e-5  # of a map's largest value: differences below it are those of single precision
-INSIDE = 0.25  # of a patch's pixels: a patch with this much of the object belongs to it
+ROUNDING = 1e-5  # of a map's largest value: smaller differences are rounding in single precision
+INSIDE = 0.25  # of a patch's pixels: a patch with at least this share of the object is on it
 
 
 Needs = Literal["nothing", "masks", "scene"]
@@ -25,7 +33,7 @@ Better = Literal["higher", "lower", "neither"]
 
 @dataclass(frozen=True)
 class Scene:
-    """What images were drawn from, so that they can be drawn again otherwise, and how the model takes pixels."""
+    """What synthetic images were drawn from, so that they can be drawn again, and how to prepare pixels."""
 
     split: Split
     prepare: Callable[[UInt8[np.ndarray, "b y x 3"]], Tensor]
@@ -33,10 +41,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Case:
-    """The model, images and classes that maps explain; masks of what is right to look at, where that is known.
+    """What maps explain.
 
-    `explain(model, images, classes)` makes the maps again, for another model, class or image; `others` are the maps
-    that the other methods gave, by name; `known_scene` is of images of several objects that can be drawn again.
+    model, images, classes   the model, the images as it takes them, and the class explained for each
+    known_masks              what is right to look at, where that is known
+    explain                  makes the maps again, for another model, other images or classes
+    others                   the maps of the other methods, by name
+    known_scene              where images are synthetic, of several objects, and can be drawn again
     """
 
     model: nn.Module
@@ -59,12 +70,12 @@ class Case:
     def scene(self) -> Scene:
         """Raises `UsageError` where the data cannot be drawn again object by object."""
         if self.known_scene is None:
-            raise UsageError("This metric draws the images again without one of their objects, which only cued can.")
+            raise UsageError("This metric draws images again without one of their objects; only `cued` can do that.")
         return self.known_scene
 
 
 def offers(split: Split) -> tuple[Needs, ...]:
-    """What a split has of the things that metrics need."""
+    """Which of the needs of metrics a split can meet."""
     masks: tuple[Needs, ...] = ("masks",) if split.masks is not None else ()
     return "nothing", *masks, *(("scene",) if "each class" in split.factors else ())
 
@@ -73,85 +84,100 @@ Pool = Callable[[Float[np.ndarray, "b *s"]], float]
 
 
 def mean(values: Float[np.ndarray, " b"]) -> float:
-    """Of the images that have a value; not a number if none has."""
+    """The mean over the images that have a value; not a number if none has."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")
 
 
-def measure(better: Better, needs: Needs = "nothing", pool: Pool = mean) -> Callable[[Callable[..., Any]], Any]:
-    """Say of a metric whether more is better, what it needs of the data, and how images make one number.
+@dataclass(frozen=True)
+class Metric:
+    """A metric: `metric(maps, case)` gives one number per image, or several that `pool` combines over images.
 
-    Raises `UsageError` for another word.
+    better   "higher", "lower", or "neither"
+    needs    what the data must have: "nothing", "masks" or a "scene" that can be drawn again
+    pool     how the values of all images make one number; by default their mean
     """
-    for word, found, known in (("better", better, get_args(Better)), ("needs", needs, get_args(Needs))):
-        if found not in known:
+
+    function: Callable[[Float[np.ndarray, "b gy gx"], Case], Float[np.ndarray, "b *s"]]
+    better: Better
+    needs: Needs
+    pool: Pool
+
+    def __post_init__(self) -> None:
+        for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):  # help() shows the function's own
+            object.__setattr__(self, attribute, getattr(self.function, attribute))
+        object.__setattr__(self, "__wrapped__", self.function)
+
+    def __call__(self, maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, "b *s"]:
+        return self.function(maps, case)
+
+
+def metric(better: Better, needs: Needs = "nothing", pool: Pool = mean) -> Callable[[Callable[..., Any]], Metric]:
+    """Declare a metric. Raises `UsageError` for another word than `Metric` lists."""
+    for word, value, known in (("better", better, get_args(Better)), ("needs", needs, get_args(Needs))):
+        if value not in known:
             raise UsageError(
-                f'@measure takes {word}= one of {", ".join(known)}, as in {word}="{known[0]}", not {found!r}.'
+                f'@metric takes {word}= one of {", ".join(known)}, as in {word}="{known[0]}", not {value!r}.'
             )
-
-    def mark(function: Any) -> Any:
-        function.better, function.needs, function.pool = better, needs, pool
-        return function
-
-    return mark
+    return lambda function: Metric(function, better, needs, pool)
 
 
-def share_of(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
+def patch_shares(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
     """The share of each patch that the mask covers. Raises `ShapeError` for masks of fewer pixels than patches."""
-    return averaged(masks.astype(np.float64), grid)
+    return patch_means(masks.astype(np.float64), grid)
 
 
-def averaged(values: Float[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
+def patch_means(values: Float[np.ndarray, "b y x"], grid: tuple[int, int]) -> Float[np.ndarray, "b gy gx"]:
     """The mean over each patch. Raises `ShapeError` for fewer pixels than patches."""
-    rows, columns = (nearest(pixels, patches) for pixels, patches in zip(values.shape[1:], grid))
+    rows, columns = (pixel_shares(pixels, patches) for pixels, patches in zip(values.shape[1:], grid))
     return rows @ values @ columns.T
 
 
-def nearest(pixels: int, patches: int) -> Float[np.ndarray, "g y"]:
+def pixel_shares(pixels: int, patches: int) -> Float[np.ndarray, "g y"]:
     """How much each pixel of a side counts for each patch: its even share of the patch nearest to it, else nothing.
 
     Where pixels do not divide into patches, as in some CNNs, some patches have a pixel more than others.
     """
     if pixels < patches:
-        raise ShapeError(f"{pixels} pixels cannot be shared out to {patches} patches: give larger masks.")
+        raise ShapeError(f"{pixels} pixels cannot be divided into {patches} patches: give larger masks.")
     own = (2 * np.arange(pixels) + 1) * patches // (2 * pixels) == np.arange(patches)[:, None]
     return own / own.sum(axis=1, keepdims=True)
 
 
-def belongs(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Bool[np.ndarray, "b g"]:
-    """Which patches are of the object: those that it covers by a quarter, or the most covered if none is."""
-    share = share_of(masks, grid).reshape(len(masks), -1)
+def patches_on_object(masks: Bool[np.ndarray, "b y x"], grid: tuple[int, int]) -> Bool[np.ndarray, "b g"]:
+    """Which patches are on the object: those covered by it to a quarter, or the most covered one if none is."""
+    share = patch_shares(masks, grid).reshape(len(masks), -1)
     return (share >= INSIDE) | ((share == share.max(axis=1, keepdims=True)) & (share > 0))
 
 
-def flat(values: Float[np.ndarray, "b *places"]) -> Float[np.ndarray, "b g"]:
+def flattened(values: Float[np.ndarray, "b *places"]) -> Float[np.ndarray, "b g"]:
     return values.reshape(len(values), -1).astype(np.float64)
 
 
-def constant(values: Float[np.ndarray, "b *places"]) -> Bool[np.ndarray, " b"]:
-    """Maps that tell nothing apart: what differs is below what single precision rounds."""
-    return np.ptp(flat(values), axis=1) <= ROUNDING * np.abs(flat(values)).max(axis=1)
+def is_constant(values: Float[np.ndarray, "b *places"]) -> Bool[np.ndarray, " b"]:
+    """Which maps are constant, up to rounding in single precision, so that they rank no patch."""
+    return np.ptp(flattened(values), axis=1) <= ROUNDING * np.abs(flattened(values)).max(axis=1)
 
 
 def check_masks(masks: object, images: Tensor) -> None:
-    """Raise `ShapeError` for masks that are not one an image, of its size, `UsageError` for what is not bool."""
+    """Raise `ShapeError` for masks that are not one per image, of its size, `UsageError` for what is not bool."""
     wanted = (len(images), *images.shape[-2:])
     if getattr(masks, "shape", None) != wanted:
         found = getattr(masks, "shape", type(masks).__name__)
         raise ShapeError(
-            f"Masks of shape {found} were given for images of {tuple(images.shape)}: give one an image, of its height "
+            f"Masks of shape {found} were given for images of {tuple(images.shape)}: give one per image, of its height "
             f"and width, {wanted}."
         )
     if not isinstance(masks, np.ndarray) or masks.dtype != bool:
         raise UsageError(
-            f"Masks of {getattr(masks, 'dtype', type(masks).__name__)} were given: give a NumPy array of bool, True on "
-            "the object, as masks > 0 is of numbers that are 0 beside it."
+            f"Masks of type {getattr(masks, 'dtype', type(masks).__name__)} were given: give a NumPy array of bool, "
+            "True on the object; from numbers that are 0 elsewhere: masks > 0."
         )
 
 
 def ranks(values: Float[np.ndarray, "b gy gx"]) -> Float[np.ndarray, "b g"]:
     """From 1 for the lowest patch of each map; equal ones share the mean of their ranks."""
-    rows = flat(values)
+    rows = flattened(values)
     ends = [[np.searchsorted(np.sort(row), row, side) for side in ("left", "right")] for row in rows]
     return np.array([(left + right + 1) / 2 for left, right in ends])
 
@@ -162,14 +188,12 @@ def rank_correlation(one: Float[np.ndarray, "b gy gx"], other: Float[np.ndarray,
     lengths = [np.linalg.norm(own, axis=1) for own in centred]
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (centred[0] * centred[1]).sum(axis=1) / (lengths[0] * lengths[1])
-    return np.where(constant(one) | constant(other), np.nan, found)
+    return np.where(is_constant(one) | is_constant(other), np.nan, found)
 
 
 @torch.no_grad()
-def probabilities_of(model: nn.Module, images: Tensor, classes: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+def class_probabilities(model: nn.Module, images: Tensor, classes: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
     """The probability of each image's class."""
-    from vitral.recording.forward import logits_of
-
     logits = logits_of(model, images)
     chosen = torch.as_tensor(classes, device=logits.device)[:, None]
     return logits.softmax(dim=1).gather(1, chosen)[:, 0].double().cpu().numpy()

@@ -5,7 +5,7 @@ but the table of names in `zoo.py`.
 """
 
 from vitral.nn.attention import Attention
-from vitral.nn.block import Block
+from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.mlp import MLP
 from vitral.nn.patch import PatchEmbedding
@@ -20,6 +20,7 @@ __all__ = [
     "Attention",
     "Block",
     "CLSPool",
+    "LayerNorm",
     "LearnedPosition",
     "MLPHead",
     "PatchEmbedding",

@@ -1,8 +1,8 @@
 """Multi-head self-attention (Vaswani et al. 2017, §3.2; Dosovitskiy et al. 2021, appendix A).
 
-    Attention(q, k, v) = softmax(q kᵀ / √e) v
+    Attention(q, k, v) = softmax(q kᵀ / √e + bias) v
 
-Axes:  b batch   h heads   n tokens   d width   e width of one head (d = h e)
+Axes:  b batch   h heads   n tokens (m queries)   d width   e width of one head (d = h e)
 """
 
 import torch.nn.functional as F
@@ -12,11 +12,30 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 
+Heads = Float[Tensor, "b h n e"]
+
+
+def attend(
+    q: Float[Tensor, "b h m e"], k: Heads, v: Heads, bias: Float[Tensor, "#b #h #m #n"] | None = None
+) -> Float[Tensor, "b m d"]:
+    """Attention in each head, and the results of the heads side by side.
+
+    The one call of the kernel in all of `nn`: `family/` normalises or rotates q and k before it, adds a bias for the
+    distance between patches, cuts the tokens into windows, or takes other queries than keys.
+    """
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return rearrange(x, "b h n e -> b n (h e)")
+
 
 class Attention(nn.Module):
-    """Every token asks (q) all tokens (k) and takes a weighted mean of what they hold (v), once per head.
+    """Each token compares its query with the keys of all tokens and takes the weighted mean of their values, per head.
 
-    The kernel never forms the (n, n) weights; `vitral.watch` computes the rows one wants to see.
+    The kernel never forms the (n, n) weights; `vitral.watch` computes the rows that are asked for.
+
+    >>> import torch
+    >>> from vitral import Attention
+    >>> Attention(embed_dim=192, num_heads=3)(torch.zeros(2, 197, 192)).shape
+    torch.Size([2, 197, 192])
 
     Raises `ConfigError` if the width does not split over the heads.
     """
@@ -32,7 +51,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         self.proj = nn.Linear(embed_dim, embed_dim)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values of each head."""
         q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(rearrange(x, "b h n e -> b n (h e)"))
+        return q, k, v
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        q, k, v = self.project(x)
+        return self.proj(attend(q, k, v))

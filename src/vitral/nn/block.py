@@ -4,18 +4,28 @@ Axes:  b batch   n tokens   d width
 """
 
 from collections.abc import Callable
-from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-LayerNorm = partial(nn.LayerNorm, eps=1e-6)  # the paper's epsilon; PyTorch's default is 1e-5
+
+class LayerNorm(nn.LayerNorm):
+    """PyTorch's layer norm with the paper's epsilon, 1e-6, where PyTorch's default is 1e-5."""
+
+    def __init__(self, embed_dim: int, eps: float = 1e-6):
+        super().__init__(embed_dim, eps)
 
 
 class Block(nn.Module):
-    """x + attn(norm(x)), then x + mlp(norm(x)): tokens exchange, then each thinks for itself.
+    """x + attn(norm1(x)), then x + mlp(norm2(x)): attention mixes the tokens, the MLP transforms each by itself.
 
     `attn` and `mlp` are any modules from tokens (B, N, D) to tokens (B, N, D).
+
+    >>> import torch
+    >>> from vitral import MLP, Attention, Block
+    >>> block = Block(Attention(192, num_heads=3), MLP(192, 768), embed_dim=192)
+    >>> block(torch.zeros(2, 197, 192)).shape
+    torch.Size([2, 197, 192])
     """
 
     def __init__(self, attn: nn.Module, mlp: nn.Module, embed_dim: int, norm: Callable[[int], nn.Module] = LayerNorm):

@@ -1,6 +1,6 @@
-"""What a model costs before it is run: multiply-adds, attention matrices, and what training keeps, by formula.
+"""The cost of a model by formula: multiply-adds, attention matrices, and the activations that training saves.
 
-    linear maps of a block      N · (4 D² + 2 D M)          attention      2 N² D          equal at N = 2 D + M
+    linear layers of a block     N · (4 D² + 2 D M)          attention      2 N² D          equal at N = 2 D + M
 
 Axes:  N tokens   D width   M hidden width of the MLP   n tokens of a window   h heads   K classes
 """
@@ -27,17 +27,17 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class Mixing:
-    """What one mixer costs: multiply-adds of linear maps and of attention, and its matrices of weights."""
+    """Cost of one mixer: multiply-adds of linear layers and of attention, and the attention matrices."""
 
     linear: int
     attention: int = 0
-    matrices: int = 0  # one a head, and a window
-    entries: int = 0  # of one matrix
+    matrices: int = 0  # one per head and window
+    entries: int = 0  # per matrix
 
 
 @dataclass(frozen=True)
 class BlockCost:
-    """One block for one image; `kept` are the numbers that training keeps for its backward pass, kernel fused."""
+    """One block for one image; `kept` counts the numbers saved for the backward pass, with a fused kernel."""
 
     name: str
     tokens: int
@@ -48,7 +48,7 @@ class BlockCost:
 
     @property
     def weights(self) -> int:
-        """Entries of all its attention matrices, which a fused kernel never forms."""
+        """Entries of all attention matrices, which a fused kernel never forms."""
         return self.mixing.matrices * self.mixing.entries
 
     @property
@@ -58,7 +58,7 @@ class BlockCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """A model for one image. `outside` are the multiply-adds of patch embedding, merging, pool and head."""
+    """A model for one image; `outside` counts the multiply-adds of patch embedding, merging, pool and head."""
 
     parameters: int
     blocks: tuple[BlockCost, ...]
@@ -71,8 +71,8 @@ class Cost:
 
 @singledispatch
 def mixing_of(mixer: nn.Module, grid: Grid, prefix: int, width: int) -> Mixing:
-    """Raises `TypeError` for a mixer that is not known here."""
-    raise TypeError(f"{type(mixer).__name__} has no formula for its cost.")
+    """Raises `TypeError` for a mixer without a formula here."""
+    raise TypeError(f"{type(mixer).__name__} has no cost formula.")
 
 
 @mixing_of.register
@@ -111,7 +111,7 @@ def mlp_of(mlp: nn.Module, tokens: int, width: int) -> int:
 
 
 def kept_of(block: Any, tokens: int, width: int, heads: int) -> int:
-    """Numbers that the backward pass of a plain block needs: inputs of norms, maps and GELU; q, k, v, their result."""
+    """Numbers that a block's backward pass needs: inputs of norms, linear layers and GELU; q, k, v and their result."""
     hidden = block.mlp.fc2.in_features
     norms = 2 * (tokens * width + 2 * tokens)
     attention = 5 * tokens * width + heads * tokens
@@ -139,7 +139,7 @@ def blocks_of(model: nn.Module, grid: Grid) -> Iterator[BlockCost]:
 
 
 def cost(model: VisionTransformer | SwinTransformer) -> Cost:
-    """For the image size that the model was made for; it may be on the meta device, with nothing in its parameters."""
+    """The cost for one image of the model's own size; the model may be on the meta device, without values."""
     height, width = model.preprocessing.size
     config = model.config
     patch, classes = config["patch_size"], config["num_classes"]

@@ -1,4 +1,4 @@
-"""From tokens to an answer: which tokens are read (pool), and what is said about them (head).
+"""From tokens to logits: a pool selects or combines tokens, a head classifies (Dosovitskiy et al. 2021, §3.1).
 
 Axes:  b batch   n tokens   d width   k classes
 """
@@ -8,19 +8,16 @@ from torch import Tensor, nn
 
 
 class CLSPool(nn.Module):
-    """Read the first token: the class token, which has gathered what it needs (Dosovitskiy et al. 2021, equation 4)."""
-
-    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int):
-        super().__init__()
+    """The first token: the class token, to which attention has moved what the head needs (equation 4 of the paper)."""
 
     def forward(self, x: Float[Tensor, "b n d"], num_prefix_tokens: int) -> Float[Tensor, "b d"]:
         return x[:, 0]
 
 
 class MLPHead(nn.Sequential):
-    """One hidden layer of tanh: the head the paper pre-trains with (§3.1).
+    """One hidden layer with tanh: the paper's head for pre-training (§3.1).
 
-    The default is its fine-tuning head, `nn.Linear`.
+    Its head for fine-tuning is the default, `nn.Linear`.
     """
 
     def __init__(self, embed_dim: int, num_classes: int):

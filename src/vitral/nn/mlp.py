@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """GELU(x W1 + b1) W2 + b2, with `hidden_dim` numbers between; tokens do not meet here."""
+    """GELU(x W1 + b1) W2 + b2, with `hidden_dim` numbers in between; each token is computed from itself alone.
+
+    >>> import torch
+    >>> from vitral import MLP
+    >>> MLP(embed_dim=192, hidden_dim=768)(torch.zeros(2, 197, 192)).shape
+    torch.Size([2, 197, 192])
+    """
 
     def __init__(self, embed_dim: int, hidden_dim: int):
         super().__init__()

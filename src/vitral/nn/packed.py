@@ -1,4 +1,4 @@
-"""Inference on a CPU by oneDNN: weights laid out once, where MKL lays them out for each call; GELU in the same pass."""
+"""CPU inference with oneDNN: weights are reordered once, where MKL reorders them in each call; GELU is fused."""
 
 from copy import deepcopy
 from typing import Any
@@ -13,7 +13,7 @@ from vitral.nn.mlp import MLP
 
 
 class PackedLinear(nn.Linear):
-    """A linear map that keeps its weight as oneDNN reads it too: of use while that is its weight, and frozen."""
+    """A linear layer that also keeps its weight in oneDNN's layout, and uses that while the weight is frozen."""
 
     def pack(self) -> "PackedLinear":
         weight = self.weight.data
@@ -21,7 +21,7 @@ class PackedLinear(nn.Linear):
         return self
 
     def forward(self, x: Float[Tensor, "*b i"], gelu: bool = False) -> Float[Tensor, "*b o"]:
-        if self.packed and plain(x) and x.shape[-1:] == self.weight.shape[1:] and only_numbers():
+        if self.packed and plain(x) and x.shape[-1:] == self.weight.shape[1:] and is_plain_inference():
             weight, packed = self.packed
             if weight is self.weight and not weight.requires_grad:
                 then, how = ("gelu", "none") if gelu else ("none", "")
@@ -45,62 +45,73 @@ class PackedLinear(nn.Linear):
 
 
 class PackedMLP(MLP):
-    """The lecture's MLP, its GELU a part of its first map."""
+    """An MLP whose first layer computes the GELU too."""
 
     def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
         return self.fc2(self.fc1(x, gelu=True))
 
 
 def plain(x: Tensor) -> bool:
-    """Numbers that oneDNN takes as they are."""
+    """Whether oneDNN can use the tensor without converting it."""
     return type(x) is Tensor and x.dtype is torch.float32 and x.device.type == "cpu" and x.layout is torch.strided
 
 
-def only_numbers() -> bool:
-    """No gradient, program, other type, transform or counter is asked for, and oneDNN is not turned off."""
+def is_plain_inference() -> bool:
+    """Whether nothing but values is needed: no gradient, compiled program, autocast, transform or dispatch mode.
+
+    oneDNN's operators below have no gradient and no meta implementation, so any of these must take the ordinary path.
+    """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    seen = torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
+    observed = torch._C._functorch.peek_interpreter_stack() is not None or torch._C._len_torch_dispatch_stack() > 0
     forward_gradient = torch.autograd.forward_ad._current_level >= 0
-    return torch._C._get_mkldnn_enabled() and not (seen or forward_gradient or torch.is_autocast_enabled("cpu"))
+    return torch._C._get_mkldnn_enabled() and not (observed or forward_gradient or torch.is_autocast_enabled("cpu"))
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
 def packed(model: nn.Module) -> nn.Module:
-    """A snapshot of any model for inference on a CPU: a copy with frozen weights of its own, packed once.
+    """A snapshot of any model for inference on a CPU: a copy with frozen weights in oneDNN's layout.
 
-    It does not follow the model: train that, and pack again. Where the model has exactly an `nn.Linear` or Vitral's
-    `MLP`, of float32 and with nothing added, the copy has oneDNN's, which works under `torch.no_grad()` and
-    `inference_mode()` only. Raises `ConfigError` for a model that is training, cannot be copied or has no such map.
+    It does not follow the model: after more training, pack again. Each part that is exactly an `nn.Linear` or Vitral's
+    `MLP`, in float32 and without hooks or additions, is replaced by oneDNN's, which is used under `torch.no_grad()` and
+    `inference_mode()` only. Raises `ConfigError` for a model that is training, cannot be copied, or has no such part.
+
+    >>> import torch
+    >>> from vitral import create
+    >>> from vitral.nn.packed import packed
+    >>> model = create("vit_nano_patch8_48", num_classes=3).eval()
+    >>> with torch.no_grad():
+    ...     packed(model)(torch.zeros(1, 3, 48, 48)).shape
+    torch.Size([1, 3])
     """
     name = type(model).__name__
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"packed takes a model, an nn.Module, and this is of type {name}.")
+        raise ConfigError(f"packed takes an nn.Module, not a {name}.")
     if not torch.backends.mkldnn.is_available():
-        raise ConfigError("This PyTorch was built without oneDNN, so there is nothing to pack for.")
+        raise ConfigError("This PyTorch was built without oneDNN, so packed cannot speed anything up.")
     if model.training:
         raise ConfigError("packed is for inference, and the model is training: call model.eval() first.")
     try:
-        found: Any = deepcopy(model).requires_grad_(False)
+        copy: Any = deepcopy(model).requires_grad_(False)
     except Exception as error:  # whatever its parts raise
         raise ConfigError(f"This {name} cannot be copied, so it cannot be packed: {error}") from error
-    for part in found.modules():
+    for part in copy.modules():
         if as_made(part, nn.Linear):
             part.__class__ = PackedLinear
             part.pack()
-    for part in found.modules():
-        if as_made(part, MLP) and all(type(map_) is PackedLinear for map_ in part.children()):
+    for part in copy.modules():
+        if as_made(part, MLP) and all(type(layer) is PackedLinear for layer in part.children()):
             part.__class__ = PackedMLP
-    if not any(type(part) is PackedLinear for part in found.modules()):
-        raise ConfigError(f"{name} has no nn.Linear of float32 on a CPU with nothing added: nothing can be packed.")
-    return found
+    if not any(type(part) is PackedLinear for part in copy.modules()):
+        raise ConfigError(f"{name} has no plain nn.Linear in float32 on a CPU: nothing can be packed.")
+    return copy
 
 
 def as_made(part: nn.Module, kind: type[nn.Linear | MLP]) -> bool:
-    """Whether it is exactly of this type, with no hook, parameter or part that a new one has not, but for plain marks.
+    """Whether the part is exactly of this type and has no hook, parameter or sub-module that a new one lacks.
 
-    transformers marks what it has filled with a `True`, which no map reads.
+    Plain attributes are ignored: transformers marks initialized layers with a `True` that no layer uses.
     """
     if type(part) is not kind or not all(plain(p.data) and p.numel() for p in part.parameters()):
         return False

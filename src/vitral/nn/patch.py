@@ -13,22 +13,27 @@ Size = int | tuple[int, int]
 
 
 def pair(size: Size) -> tuple[int, int]:
-    """Height and width; one number stands for both."""
+    """Height and width, where one number stands for both."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
 
 def check_sizes(least: int = 1, /, **sizes: int) -> None:
-    """Raise `ConfigError` for each that is smaller than the least that it can be."""
+    """Raise `ConfigError` that names each size below `least`."""
     if wrong := [f"{name}={value}" for name, value in sizes.items() if value < least]:
         raise ConfigError(f"{', '.join(wrong)}: must be at least {least}.")
 
 
 class PatchEmbedding(nn.Module):
-    """Cut an image into patches and map each to `embed_dim` numbers by the same linear map.
+    """Cut an image into patches and project each to `embed_dim` numbers with one linear layer.
 
-    A convolution whose stride is its kernel visits each patch once, so it *is* that linear map: images
+    A convolution whose stride is its kernel size visits each patch once, so it *is* that linear layer: images
     (B, C, H, W) -> tokens (B, N, D), row by row. Sizes are a number or (height, width).
+
+    >>> import torch
+    >>> from vitral import PatchEmbedding
+    >>> PatchEmbedding(img_size=224, patch_size=16)(torch.zeros(2, 3, 224, 224)).shape  # 14 x 14 patches
+    torch.Size([2, 196, 768])
 
     Raises `ConfigError` if patches do not tile the image, `ShapeError` for images of another size.
     """

@@ -1,4 +1,4 @@
-"""Where a token stood: without positions a transformer sees a bag of patches.
+"""Position embeddings: without them a transformer sees its patches in no order.
 
 Dosovitskiy et al. 2021, §3.1 and appendix D.4.
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 
 class LearnedPosition:
-    """x + pos_embed: one learned row per token, prefix tokens included.
+    """x + pos_embed: one learned row for each token, the class token included.
 
-    "1-D" because a row belongs to a place in the sequence; that the sequence was once a grid is left to be learned.
-    The lecture adds positions to the patches only. A row for CLS changes nothing that can be learned (the class token
-    is itself a free vector, and their sum is what enters), so it is kept as the paper and published models have it.
+    "1-D" because a row belongs to an index in the sequence; that the sequence was once a grid remains to be learned.
+    A row for the class token adds nothing that can be learned (the token is a free vector, and only the sum of both
+    enters the first block), but the paper and published models have it.
 
-    The table is a Parameter of the model (`pos_embed`); this part makes it and uses it.
+    The table is a Parameter of the model, `pos_embed`; this part draws it and adds it.
     """
 
     def table(self, num_prefix_tokens: int, grid: tuple[int, int], embed_dim: int) -> Float[Tensor, "1 n d"]:

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import path_of
 from vitral.base.preprocessing import plain
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
 from vitral.nn.mlp import MLP
+from vitral.nn.parts import InitializesWeights, KnowsGrid, NormalizesItself, build_with, record_part
 from vitral.nn.patch import PatchEmbedding, Size, check_sizes
 from vitral.nn.position import LearnedPosition
 
@@ -35,29 +35,41 @@ DEFAULTS = dict(
 )
 
 
+def prepend(token: Float[Tensor, "1 count d"], x: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+    return torch.cat([token.expand(x.shape[0], -1, -1), x], dim=1)
+
+
 class VisionTransformer(nn.Module):
     """Images (B, C, H, W) -> logits (B, num_classes); features (B, D) when `num_classes` is 0.
 
-    Each keyword after the sizes is a part, replaced by any other that fits its slot:
+    >>> import torch
+    >>> from vitral import VisionTransformer
+    >>> model = VisionTransformer(img_size=32, patch_size=8, num_classes=10, embed_dim=64, depth=2, num_heads=4)
+    >>> model(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
 
-        patch_embed(img_size, patch_size, in_channels, embed_dim)   images -> patch tokens, with a `grid`
-        tokens      {parameter name: how many}                      learned tokens put before the patches
-        position    .table(num_prefix_tokens, grid, embed_dim)      makes `pos_embed` (or None) and adds it
-        mixer(embed_dim, num_heads)                                 where tokens meet
-        mlp(embed_dim, hidden_dim)                                  where each thinks for itself
+    Each keyword after the sizes is a part, replaced by any other that fits its slot; `functools.partial` gives a part
+    arguments of its own, as in `norm=partial(LayerNorm, eps=1e-12)`:
+
+        patch_embed(img_size, patch_size, in_channels, embed_dim)   images -> patch tokens; has a `grid`
+        tokens      {parameter name: how many}                      learned tokens before the patches
+        position    .table(num_prefix_tokens, grid, embed_dim)      draws `pos_embed` (or None), and adds it
+        mixer(embed_dim, num_heads)                                 exchanges information between tokens
+        mlp(embed_dim, hidden_dim)                                  transforms each token by itself
         norm(embed_dim)
-        block(attn, mlp, embed_dim, norm)                           how a mixer and an MLP make a layer
-        pool(embed_dim, num_heads, hidden_dim)                      tokens, num_prefix_tokens -> (B, D)
-        head(embed_dim, num_classes)
+        block(attn, mlp, embed_dim, norm)                           combines a mixer and an MLP into a layer
+        pool                                                        tokens, num_prefix_tokens -> (B, D)
+        head(embed_dim, num_classes)                                (B, D) -> logits
 
-    A part that must know where the tokens stand has a method `place(grid, num_prefix_tokens)`; one that draws its own
-    weights has `init_weights()`; a pool with `norms = True` reads the tokens before the final norm.
+    A position gets those of num_prefix_tokens, grid and embed_dim that its signature names; a pool, of embed_dim,
+    num_heads and hidden_dim. What else a part can declare: `vitral.nn.parts`.
 
     Raises `ConfigError` for sizes that do not fit together.
     """
 
     grid: tuple[int, int]  # rows, columns of patches
     config: dict[str, Any]  # enough to build the model again, untrained
+    cls_token: nn.Parameter | None
 
     def __init__(
         self,
@@ -89,24 +101,27 @@ class VisionTransformer(nn.Module):
             raise ConfigError(f"mlp_ratio={mlp_ratio} of embed_dim={embed_dim} must be at least 1.")
 
         self.patch_embed = patch_embed(img_size, patch_size, in_channels, embed_dim)
-        self.grid = self.patch_embed.grid
-        self.token_names, self.num_prefix_tokens = tuple(tokens), sum(tokens.values())
+        self.grid, self.num_prefix_tokens = self.patch_embed.grid, sum(tokens.values())
         if pool is CLSPool and not self.num_prefix_tokens:
-            raise ConfigError("Without tokens there is no class token to read: take another pool, such as MeanPool.")
+            raise ConfigError("Without tokens there is no class token to pool: take another pool, such as MeanPool.")
+        self.register_parameter("cls_token", None)
         for name, count in tokens.items():
             self.register_parameter(name, nn.Parameter(torch.empty(1, count, embed_dim)))
-        self.position = position()
-        table = self.position.table(self.num_prefix_tokens, self.grid, embed_dim)
+        self.more_tokens = [name for name in tokens if name != "cls_token"]
+        places = dict(num_prefix_tokens=self.num_prefix_tokens, grid=self.grid, embed_dim=embed_dim)
+        self.position = build_with(position, **places)
+        table = self.position.table(**places)
         self.pos_embed = None if table is None else nn.Parameter(table)
         self.blocks = nn.ModuleList(
             block(mixer(embed_dim, num_heads), mlp(embed_dim, hidden_dim), embed_dim, norm) for _ in range(depth)
         )
-        self.pool = pool(embed_dim, num_heads, hidden_dim)
-        self.norm = nn.Identity() if getattr(pool, "norms", False) else norm(embed_dim)
+        self.pool = build_with(pool, embed_dim=embed_dim, num_heads=num_heads, hidden_dim=hidden_dim)
+        normalized = isinstance(self.pool, NormalizesItself) and self.pool.replaces_final_norm
+        self.norm = nn.Identity() if normalized else norm(embed_dim)
         self.head = head(embed_dim, num_classes) if num_classes else nn.Identity()
-        self.each_part_with("place", self.grid, self.num_prefix_tokens)
-        self.init_weights()
-
+        for part in self.modules():
+            if isinstance(part, KnowsGrid):
+                part.set_grid(self.grid, self.num_prefix_tokens)
         self.preprocessing = plain(self.patch_embed.img_size, in_channels)
         parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp)
         parts |= dict(norm=norm, block=block, pool=pool, head=head)
@@ -116,16 +131,17 @@ class VisionTransformer(nn.Module):
             "num_classes": num_classes,
             "mlp_ratio": mlp_ratio,
             "tokens": dict(tokens),
-            "parts": {slot: path_of(part) for slot, part in parts.items() if part is not DEFAULTS[slot]},
+            "parts": {slot: record_part(part) for slot, part in parts.items() if part is not DEFAULTS[slot]},
         }
+        self.init_weights()
 
     def init_weights(self) -> None:
         """Draw the weights.
 
         patch projection             normal, variance 1 / inputs: pixels of unit variance give tokens of unit variance
-        attn.proj, mlp.fc2, head     zero: blocks start as the identity, and every class as likely
-        other linear maps            normal, deviation 0.02
-        learned tokens               normal, deviation 0.02 (positions: by their part)
+        attn.proj, mlp.fc2, head     zero: blocks start as the identity, and all classes as equally likely
+        other linear layers          normal, deviation 0.02
+        learned tokens               normal, deviation 0.02 (positions: drawn by their part)
         biases                       zero
         """
         for module in self.modules():
@@ -138,21 +154,20 @@ class VisionTransformer(nn.Module):
             linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
             if linear:
                 nn.init.zeros_(linear[-1].weight)
-        for name in self.token_names:
-            nn.init.trunc_normal_(getattr(self, name), std=0.02)
-        self.each_part_with("init_weights")
-
-    def each_part_with(self, method: str, *arguments: Any) -> None:
-        """Call a method of all the parts that have it."""
+        for name in self.config["tokens"]:
+            nn.init.trunc_normal_(self.get_parameter(name), std=0.02)
         for part in self.modules():
-            if part is not self and hasattr(part, method):
-                getattr(part, method)(*arguments)
+            if part is not self and isinstance(part, InitializesWeights):
+                part.init_weights()
 
     def embed(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b n d"]:
-        """The sequence that enters the first block: prefix tokens, then patches, positions added."""
-        patches = self.patch_embed(images)
-        prefix = [getattr(self, name).expand(images.shape[0], -1, -1) for name in self.token_names]
-        return self.position(torch.cat([*prefix, patches], dim=1), self.pos_embed)
+        """The sequence that enters the first block: class token, then patches, positions added."""
+        return self.position(self.with_tokens(self.patch_embed(images)), self.pos_embed)
+
+    def with_tokens(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b m d"]:
+        for name in reversed(self.more_tokens):  # of models in family/: registers, a distillation token
+            x = prepend(self.get_parameter(name), x)
+        return x if self.cls_token is None else prepend(self.cls_token, x)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k"]:
         x = self.embed(images)
@@ -161,7 +176,7 @@ class VisionTransformer(nn.Module):
         return self.head(self.pool(self.norm(x), self.num_prefix_tokens))
 
     def features(self, images: Float[Tensor, "b c y x"], layers: Sequence[int]) -> list[Float[Tensor, "b d gy gx"]]:
-        """What the patches hold after the given blocks, as maps, in the order asked; -1 is the last block."""
+        """Feature maps: the patch tokens after each of the given blocks, in this order; -1 is the last block."""
         depth = len(self.blocks)
         if wrong := [layer for layer in layers if not -depth <= layer < depth]:
             raise ConfigError(

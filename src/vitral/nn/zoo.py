@@ -7,28 +7,23 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from typing import Any
 
 from vitral.base.errors import ConfigError, UsageError
-from vitral.base.lookup import at_path, check_name, nearest
+from vitral.base.lookup import check_name, nearest
+from vitral.nn.block import LayerNorm
 from vitral.nn.family.any_size import AnySizeViT
-from vitral.nn.family.block import LayerNorm5, ScaledBlock, stochastic_depth
+from vitral.nn.family.block import ScaledBlock, stochastic_depth
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.head import DistilledHead
-from vitral.nn.family.mixer import (
-    CircularMixing,
-    DepthwiseMixing,
-    DepthwiseMixing5,
-    DepthwiseMixing7,
-    NoMixing,
-    QKNormAttention,
-    WindowMixing,
-)
+from vitral.nn.family.mixer import DepthwiseMixing, NoMixing, QKNormAttention, WindowMixing
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import FirstTwo, MeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition, SinCosStart
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
+from vitral.nn.parts import find_part
 from vitral.nn.vit import VisionTransformer
 
 Settings = dict[str, Any]
@@ -44,7 +39,7 @@ VITS = ("vit", "any_size")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name stands for: a family and its settings."""
+    """A family of models and the settings of one of them."""
 
     family: str
     settings: Settings
@@ -81,7 +76,7 @@ PLAIN = {
     "gigantic": ((14, 224),),
 }
 
-# Made to be trained from nothing in minutes: see docs/decisions/ for what each part is worth there.
+# To be trained from scratch in minutes; docs/decisions/ has what each part gains there.
 SMALL: Settings = dict(mixer=QKNormAttention, position=SinCosStart)
 
 REGISTERS: Settings = dict(tokens={"cls_token": 1, "reg_token": 4})
@@ -89,11 +84,13 @@ SCALED: Settings = dict(block=ScaledBlock)
 NO_TOKENS: Settings = dict(tokens={})
 DISTILLED: Settings = dict(tokens={"cls_token": 1, "dist_token": 1}, pool=FirstTwo, head=DistilledHead)
 GIANT2: Settings = dict(embed_dim=1536, depth=40, num_heads=24, mlp_ratio=4096 / 1536, mlp=SwiGLU)
-DINOV3: Settings = REGISTERS | SCALED | dict(mixer=RotaryAttention, position=NoPosition, norm=LayerNorm5)
-SIGLIP: Settings = NO_TOKENS | dict(position=PatchPosition, pool=TanhAttentionPool, mlp=TanhMLP)
+DINOV3: Settings = (
+    REGISTERS | SCALED | dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
+)
+SIGLIP: Settings = NO_TOKENS | dict(position=PatchPosition, pool=partial(AttentionPool, mlp=TanhMLP), mlp=TanhMLP)
 SIMPLE: Settings = NO_TOKENS | dict(position=SinCosPosition, pool=MeanPool)
 
-# name with the size left open, the sizes there are, patch, image, parts
+# pattern of names, sizes, patch, image, parts
 VARIANTS: tuple[tuple[str, tuple[str, ...], int, int, Settings], ...] = (
     ("deit_{}_patch16_224", ("tiny", "small", "base"), 16, 224, {}),  # Touvron et al. 2021
     ("deit_{}_patch16_384", ("base",), 16, 384, {}),
@@ -118,13 +115,13 @@ VARIANTS: tuple[tuple[str, tuple[str, ...], int, int, Settings], ...] = (
     ("simplevit_{}_patch16_224", ("tiny", "small", "base", "large"), 16, 224, SIMPLE),  # Beyer et al. 2022
 )
 
-# One token mixer each, everything else shared: for comparisons of nothing but how tokens meet.
+# Models that differ in their token mixer alone.
 MIXERS: dict[str, Settings] = {
     "attention": dict(mixer=QKNormAttention),
     "dwconv3": dict(mixer=DepthwiseMixing),
-    "dwconv5": dict(mixer=DepthwiseMixing5),
-    "dwconv7": dict(mixer=DepthwiseMixing7),
-    "circular3": dict(mixer=CircularMixing),
+    "dwconv5": dict(mixer=partial(DepthwiseMixing, kernel_size=5)),
+    "dwconv7": dict(mixer=partial(DepthwiseMixing, kernel_size=7)),
+    "circular3": dict(mixer=partial(DepthwiseMixing, padding_mode="circular")),
     "window3": dict(mixer=WindowMixing),
     "nothing": dict(mixer=NoMixing),
 }
@@ -141,7 +138,7 @@ SWINS = (
 
 
 def entries() -> Iterator[tuple[str, Entry]]:
-    """Every name and what it stands for."""
+    """Every name and its entry."""
     for size, pairs in PLAIN.items():
         for patch, image in pairs:
             small = SMALL if size in ("nano", "micro") else {}
@@ -171,15 +168,26 @@ MODELS = dict(entries())
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names that `create` knows; `pattern` as in a shell: `vit_*_patch16_224`."""
+    """The names of models that `create` builds and that match a shell pattern.
+
+    >>> from vitral import list_models
+    >>> list_models("deit_small*")
+    ['deit_small_patch16_224', 'deit_small_distilled_patch16_224']
+    """
     return [name for name in MODELS if fnmatch(name, pattern)]
 
 
 def create(name: str, **overrides: Any) -> Model:
-    """An untrained model by name; any argument of its class can be given instead of the name's own.
+    """An untrained model by name; `overrides` replace arguments of its class.
 
-    `drop_path_rate` (0 to below 1) is the stochastic depth of the last block while training. Raises `UnknownName` with
-    the nearest name, `ConfigError` for sizes that do not fit together.
+    `drop_path_rate`, in [0, 1), is the stochastic depth of the last block in training.
+
+    >>> from vitral import create
+    >>> model = create("vit_tiny_patch16_224", num_classes=10, img_size=(32, 64))
+    >>> model.grid, sum(parameter.numel() for parameter in model.parameters())
+    ((2, 4), 5490250)
+
+    Raises `UnknownName` with the nearest name, `ConfigError` for sizes that do not fit together.
     """
     check_name(name, MODELS, "model")
     entry = MODELS[name]
@@ -187,14 +195,14 @@ def create(name: str, **overrides: Any) -> Model:
     known += ["drop_path_rate"] if entry.family in VITS else []
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
-    return made(entry.family, **(entry.settings | overrides))
+    return construct(entry.family, **(entry.settings | overrides))
 
 
-def made(family: str, **settings: Any) -> Model:
-    """A model of a family; of a ViT, with stochastic depth, which is no part of the lecture's."""
+def construct(family: str, **settings: Any) -> Model:
+    """A model of a family. Stochastic depth is added to a finished ViT: `VisionTransformer` has no argument for it."""
     rate = settings.get("drop_path_rate", 0.0)
     if not 0 <= rate < 1:
-        raise ConfigError(f"drop_path_rate={rate} is no share of blocks to leave out: it takes 0 to below 1.")
+        raise ConfigError(f"drop_path_rate={rate} must be in [0, 1).")
     if family not in VITS:
         return FAMILIES[family](**settings)
     model: Any = FAMILIES[family](**{key: value for key, value in settings.items() if key != "drop_path_rate"})
@@ -205,9 +213,9 @@ def made(family: str, **settings: Any) -> Model:
 
 
 def build(config: dict[str, Any]) -> Model:
-    """The untrained model that a `model.config` describes, as it comes back from JSON.
+    """The untrained model that a `model.config` describes, also after a round trip through JSON.
 
-    Raises `UnknownName` if it has a part that is not Vitral's own, `ConfigError` if it is no such config.
+    Raises `UnknownName` for a part that is not Vitral's own, `ConfigError` for any other mistake in the config.
     """
     settings: Settings = {
         key: tuple(value) if isinstance(value, list) else value
@@ -216,11 +224,11 @@ def build(config: dict[str, Any]) -> Model:
     }
     family = config.get("family", "vit")
     if family not in FAMILIES:
-        raise ConfigError(f"There is no family of models {family!r}.{nearest(str(family), FAMILIES)}")
+        raise ConfigError(f"Unknown family of models {family!r}.{nearest(str(family), FAMILIES)}")
     try:
-        parts = {slot: at_path(path, within="nn") for slot, path in config.get("parts", {}).items()}
-        return made(family, **settings, **parts)
+        parts = {slot: find_part(recorded) for slot, recorded in config.get("parts", {}).items()}
+        return construct(family, **settings, **parts)
     except UsageError:
         raise
     except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"This is no config of a {FAMILIES[family].__name__}: {error}.") from error
+        raise ConfigError(f"This is not the config of a {FAMILIES[family].__name__}: {error}.") from error

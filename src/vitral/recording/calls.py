@@ -1,10 +1,14 @@
-"""The three ways a model computes attention, each read as: some rows of its weights, and what they must give.
+"""Recognise the calls that compute attention, each as: how to form some rows of its weights, and what they must yield.
+
+Three forms are recognised: `scaled_dot_product_attention`, the function behind `nn.MultiheadAttention`, and a softmax
+whose result multiplies values, for models that write the product out.
 
 Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of one head   d width
 """
 
 import inspect
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from mmap import mmap
@@ -20,25 +24,26 @@ from vitral.base.errors import WatchError
 
 SOFTMAX = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
 PRODUCT = (torch.matmul, torch.bmm, torch.einsum, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
+# A softmax result that went through these is still the weights: other type, other memory, dropout (none in eval mode).
+SAME_VALUES = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.bfloat16, Tensor.half, Tensor.contiguous, F.dropout)
+RECENT_SOFTMAXES = 4  # results that may still be multiplied by values
 
-RESHAPED = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.bfloat16, Tensor.half, Tensor.contiguous, F.dropout)
-
-PAGES = 2**16  # bytes from which a tensor that is kept gets memory of its own
+OWN_PAGES = 2**16  # bytes from which a detached copy gets memory pages of its own
 
 Queries = Sequence[int] | slice
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """Computes the rows of some queries; `alone` is the same, holding no memory but what it needs."""
+    """Computes the rows of some queries; `detached` does so from copies, without the graph or the model's buffers."""
 
     def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]: ...
-    def alone(self) -> "Rows": ...
+    def detached(self) -> "Rows": ...
 
 
 @dataclass(frozen=True)
 class Scores:
-    """softmax(q kᵀ · scale + bias), in single precision at least; a boolean bias says what may be."""
+    """softmax(q kᵀ · scale + bias), in single precision at least; a boolean bias is True where attention is allowed."""
 
     q: Float[Tensor, "b h n e"]
     k: Float[Tensor, "b h m e"]
@@ -47,14 +52,14 @@ class Scores:
 
     def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
         wanted = queries if isinstance(queries, slice) else list(queries)
-        return weights_of(self.q, self.k, self.bias, self.scale, wanted)
+        return attention_rows(self.q, self.k, self.bias, self.scale, wanted)
 
-    def alone(self) -> "Scores":
-        return replace(self, q=apart(self.q), k=apart(self.k))
+    def detached(self) -> "Scores":
+        return replace(self, q=detached_copy(self.q), k=detached_copy(self.k))
 
 
 @dataclass(frozen=True)
-class Written:
+class ExplicitWeights:
     """Weights that the model formed itself."""
 
     weights: Float[Tensor, "b h n m"]
@@ -62,16 +67,17 @@ class Written:
     def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
         return self.weights[..., queries if isinstance(queries, slice) else list(queries), :]
 
-    def alone(self) -> "Written":
-        return Written(self.weights.detach())
+    def detached(self) -> "ExplicitWeights":
+        return ExplicitWeights(self.weights.detach())
 
 
 @dataclass(frozen=True)
 class Call:
     """One call of attention that returned `out`.
 
-    `product(rows)` is rows · v as the call returns it, and `view` brings `out`, or a tensor like it, into that layout,
-    with the queries along `axis`.
+    `product(rows)` is rows · v in the call's own layout; `view` brings `out`, or a tensor of its shape, into that
+    layout, with the queries along `query_axis`. `heads_in_batch` marks tensors without an axis of heads, whose batch
+    may hold the heads.
     """
 
     out: Tensor
@@ -80,65 +86,73 @@ class Call:
     rows: Rows
     product: Callable[[Float[Tensor, "b h r m"]], Tensor]
     view: Callable[[Tensor], Tensor]
-    axis: int
-    flat: bool = False  # its tensors had no axis of heads
+    query_axis: int
+    heads_in_batch: bool = False
 
-    def unfolded(self, batch: int) -> "Call":
-        """The same with the heads that stood in the batch, each image's one after the other, on their own axis."""
+    @property
+    def batch_size(self) -> int:
+        """The items that the call attends over: images, or windows, or images times heads."""
+        shaped = self.view(self.out)
+        return shaped.shape[1] if self.query_axis == 0 else len(shaped)
 
-        def apart_again(x: Tensor) -> Tensor:
+    def split_heads(self, batch: int) -> "Call":
+        """The same call with heads on their own axis, where they stood in the batch, image by image."""
+
+        def split(x: Tensor) -> Tensor:
             return rearrange(x, "(b h) 1 n e -> b h n e", b=batch)
 
-        rows = self.rows
-        if isinstance(rows, Scores):
-            bias = rows.bias if rows.bias is None or rows.bias.ndim < 4 else apart_again(rows.bias)
-            rows = replace(rows, q=apart_again(rows.q), k=apart_again(rows.k), bias=bias)
-        elif isinstance(rows, Written):
-            rows = Written(apart_again(rows.weights))
+        source = self.rows
+        if isinstance(source, Scores):
+            bias = source.bias if source.bias is None or source.bias.ndim < 4 else split(source.bias)
+            source = replace(source, q=split(source.q), k=split(source.k), bias=bias)
+        elif isinstance(source, ExplicitWeights):
+            source = ExplicitWeights(split(source.weights))
 
-        def product(own: Float[Tensor, "b h r m"]) -> Tensor:
-            return apart_again(self.product(rearrange(own, "b h r m -> (b h) 1 r m")))
+        def product(rows: Float[Tensor, "b h r m"]) -> Tensor:
+            return split(self.product(rearrange(rows, "b h r m -> (b h) 1 r m")))
 
-        return replace(self, rows=rows, product=product, view=lambda x: apart_again(self.view(x)), flat=False)
+        return replace(self, rows=source, product=product, view=lambda x: split(self.view(x)), heads_in_batch=False)
 
-    def made(self, queries: Queries, like: Tensor | None = None) -> Tensor:
-        """What the call returned for these queries, or their part of another tensor of its shape."""
-        seen = self.view(self.out if like is None else like)
+    def output_rows(self, queries: Queries, tensor: Tensor | None = None) -> Tensor:
+        """What the call returned for these queries, or their part of another tensor of the output's shape."""
+        shaped = self.view(self.out if tensor is None else tensor)
         wanted = queries if isinstance(queries, slice) else list(queries)
-        return seen[wanted] if self.axis == 0 else seen[..., wanted, :]
+        return shaped[wanted] if self.query_axis == 0 else shaped[..., wanted, :]
 
-    def joined(self, parts: Sequence[Tensor]) -> Tensor:
-        """Results of `product` for all queries in their order, as the call would return them."""
-        return torch.cat(list(parts), dim=self.axis).reshape(self.out.shape).to(self.out.dtype)
+    def concatenate(self, parts: Sequence[Tensor]) -> Tensor:
+        """Results of `product` for all queries, in order, as one tensor like the call's output."""
+        return torch.cat(list(parts), dim=self.query_axis).reshape(self.out.shape).to(self.out.dtype)
 
     def weight_gradients(self, out_gradient: Tensor, queries: Queries) -> Float[Tensor, "b h r m"]:
         """∂y/∂A of these rows, from ∂y/∂out: rows · v is linear in the rows, so ∂y/∂A = ∂y/∂(A v) · vᵀ."""
+        # Autograd applies vᵀ, since `product` may hold more than a product: nn.MultiheadAttention's output projection.
         with torch.inference_mode(False), torch.enable_grad():
             rows = self.rows(queries).detach().requires_grad_()
-            return torch.autograd.grad(self.product(rows), rows, self.made(queries, out_gradient))[0]
+            return torch.autograd.grad(self.product(rows), rows, self.output_rows(queries, out_gradient))[0]
 
 
-def apart(x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
-    """A copy that needs no more memory than its own.
+def detached_copy(x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
+    """A contiguous copy without the graph.
 
-    On the CPU it gets pages of its own, if it fills some: left on the heap, among all that the model makes and frees,
-    it would keep holes open that nothing fits (30 MB beside 72 in 12 layers of 4,097 tokens).
+    On the CPU a large copy gets memory pages of its own. On the heap, between tensors that the model allocates and
+    frees, it would leave holes that nothing fits (measured: 30 MB lost beside 72 MB kept, 12 layers of 4,097 tokens).
     """
-    if x.device.type != "cpu" or x.nbytes < PAGES:
+    if x.device.type != "cpu" or x.nbytes < OWN_PAGES:
         return x.detach().clone(memory_format=torch.contiguous_format)
     return torch.frombuffer(mmap(-1, x.nbytes), dtype=x.dtype).view(x.shape).copy_(x.detach())
 
 
-def relative(again: Tensor, out: Tensor) -> float:
-    """The largest difference, as a fraction of the largest value of `out`."""
-    exact = torch.promote_types(out.dtype, torch.float32)
-    again, out = again.detach().to(exact), out.detach().to(exact)
-    return float((again - out).abs().max() / out.abs().max().clamp_min(1e-12))
+def relative_difference(tensor: Tensor, reference: Tensor) -> float:
+    """The largest difference, as a fraction of the largest value of `reference`."""
+    exact = torch.promote_types(reference.dtype, torch.float32)
+    tensor, reference = tensor.detach().to(exact), reference.detach().to(exact)
+    return float((tensor - reference).abs().max() / reference.abs().max().clamp_min(1e-12))
 
 
-def weights_of(
+def attention_rows(
     q: Float[Tensor, "b h n e"], k: Float[Tensor, "b h m e"], bias: Tensor | None, scale: float, queries: Queries
 ) -> Float[Tensor, "b h r m"]:
+    # Kernels for bfloat16 and float16 accumulate in float32; an autocast region around the model must not undo that.
     exact = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         logits = (q[..., queries, :].to(exact) * scale) @ k.to(exact).mT
@@ -148,8 +162,42 @@ def weights_of(
     return logits.softmax(dim=-1)
 
 
+class CallRecognizer:
+    """Finds the calls of attention among all functions that a model calls, in order.
+
+    `unmatched` counts softmaxes over tokens that were not seen to multiply values: attention, perhaps, in a form that
+    is not recognised.
+    """
+
+    def __init__(self) -> None:
+        self.softmaxes: deque[Tensor] = deque(maxlen=RECENT_SOFTMAXES)
+        self.unmatched = 0
+
+    def recognize(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Call | None:
+        """The call of attention that a function call is; None for any other."""
+        if func is F.scaled_dot_product_attention:
+            return from_sdpa(result, *args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return from_multi_head_attention(result[0], args, kwargs)
+        if func in SOFTMAX:
+            if (weights := from_softmax(result, args, kwargs)) is not None:
+                self.softmaxes.append(weights)
+                self.unmatched += 1
+        elif func in PRODUCT:
+            call = from_product(result, args, self.softmaxes)
+            self.unmatched -= call is not None
+            return call
+        elif func in SAME_VALUES and any(args[0] is weights for weights in self.softmaxes):
+            self.softmaxes.append(result)
+        return None
+
+    def forget(self) -> None:
+        """Let go of the tensors held."""
+        self.softmaxes.clear()
+
+
 def with_heads(x: Shaped[Tensor, "*b n e"]) -> Shaped[Tensor, "b h n e"]:
-    """Tensors of attention with one axis of batches and one of heads; without one of heads there is one head."""
+    """A tensor with one batch axis and one axis of heads, added where the call had none."""
     return x.flatten(0, -4) if x.ndim > 3 else x.reshape(-1, 1, *x.shape[-2:])
 
 
@@ -164,31 +212,32 @@ def from_sdpa(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Call:
-    """The arguments and the result of `torch.nn.functional.scaled_dot_product_attention`."""
+    """A call of `torch.nn.functional.scaled_dot_product_attention`, from its result and arguments."""
     q, k, v = (with_heads(x) for x in (query, key, value))
-    if enable_gqa:
+    if enable_gqa:  # grouped queries: one key and value head serves several query heads
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     bias = attn_mask
-    if bias is not None and query.ndim != 4 and bias.ndim > 2:
+    if bias is not None and query.ndim != 4 and bias.ndim > 2:  # as many axes as the queries, before they are merged
         bias = with_heads(bias.expand(*query.shape[:-1], key.shape[-2]))
     if is_causal:
         bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    scaled = q.shape[-1] ** -0.5 if scale is None else scale
-    scores = Scores(q, k, bias, scaled)
-    flat = query.ndim == 3
-    return Call(out, q.shape[-2], k.shape[-2], scores, lambda rows: rows @ v.to(rows.dtype), with_heads, -2, flat)
+    scores = Scores(q, k, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+    return Call(
+        out, q.shape[-2], k.shape[-2], scores, lambda rows: rows @ v.to(rows.dtype), with_heads, -2, query.ndim == 3
+    )
 
 
 def from_softmax(weights: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-    """The result of a softmax that may be attention weights: over the last axis, tokens by tokens or one query's."""
+    """The result of a softmax if it may be attention: over the last axis, of shape (tokens, tokens) or (1, tokens)."""
     dim = kwargs.get("dim", next((arg for arg in args[1:] if isinstance(arg, int)), None))
     over_last = dim is not None and dim % weights.ndim == weights.ndim - 1
-    tokens = weights.ndim in (3, 4) and weights.shape[-1] > 1 and weights.shape[-2] in (1, weights.shape[-1])
-    return weights if over_last and tokens else None
+    over_tokens = weights.ndim in (3, 4) and weights.shape[-1] > 1 and weights.shape[-2] in (1, weights.shape[-1])
+    return weights if over_last and over_tokens else None
 
 
 def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor]) -> Call | None:
-    """A product of such weights, as they are, with values: softmax(...) · v written out by the model."""
+    """A call written out by the model, softmax(...) · v, if one of `candidates` itself multiplies values."""
+    # `is`, not equal values: a copy that the model scaled or masked in between would no longer be what multiplies v.
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     if len(tensors) != 2 or not any(tensors[0] is weights for weights in candidates):
         return None
@@ -196,34 +245,36 @@ def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor])
     if v.shape[:-1] != (*weights.shape[:-2], weights.shape[-1]) or with_heads(out).shape[:-1] != weights.shape[:-1]:
         return None
     n, m = weights.shape[-2:]
-    flat = tensors[0].ndim == 3
-    return Call(out, n, m, Written(weights), lambda rows: rows @ v.to(rows.dtype), with_heads, -2, flat)
+    rows, heads_in_batch = ExplicitWeights(weights), tensors[0].ndim == 3
+    return Call(out, n, m, rows, lambda rows: rows @ v.to(rows.dtype), with_heads, -2, heads_in_batch)
 
 
 def from_multi_head_attention(
     out: Float[Tensor, "n b d"] | Float[Tensor, "n d"], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Call:
-    """The arguments and the result of `torch.nn.functional.multi_head_attention_forward`.
+    """A call of `torch.nn.functional.multi_head_attention_forward`, from its result and arguments.
 
-    Projects as it does; `product` includes its output projection, since what is before is not returned.
+    q, k and v are projected again as the function does. `product` includes the output projection, since the function
+    does not return what enters it.
     """
     given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
     if given.get("bias_k") is not None or given.get("add_zero_attn"):
         raise WatchError(
-            "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to tokens that are not there; "
-            "it cannot be watched. Make it without."
+            "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to tokens that are not in the image, so "
+            "it cannot be watched. Create it without these two options."
         )
     batched = given["query"].ndim == 3
     query, key, value = (x if batched else x[:, None] for x in (given["query"], given["key"], given["value"]))
     biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None,) * 3
     if given.get("use_separate_proj_weight"):
-        maps = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
+        weights = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
     else:
-        maps = given["in_proj_weight"].chunk(3)
+        weights = given["in_proj_weight"].chunk(3)
     q, k, v = (
         rearrange(F.linear(x, weight, bias), "n b (h e) -> b h n e", h=given["num_heads"])
-        for x, weight, bias in zip((query, key, value), maps, biases)
+        for x, weight, bias in zip((query, key, value), weights, biases)
     )
+    # Both masks of the function become one additive bias, in the layout of q kᵀ.
     bias = additive(given.get("attn_mask"), q.dtype)
     if bias is not None and bias.ndim == 3:
         bias = rearrange(bias, "(b h) n m -> b h n m", h=given["num_heads"])
@@ -241,7 +292,7 @@ def from_multi_head_attention(
 
 
 def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A mask of this function as numbers to add; its True means "may not", the opposite of SDPA's."""
+    """A mask of this function as numbers to add; its True forbids attention, SDPA's True allows it."""
     if mask is None or mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)

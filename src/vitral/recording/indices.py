@@ -1,4 +1,4 @@
-"""The numbers by which layers, heads and patches are asked for: Python's own or NumPy's, never True or 1.5."""
+"""Check the numbers that select layers, heads, tokens and patches: Python's or NumPy's integers, never True or 1.5."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -7,22 +7,28 @@ from typing import Any
 import numpy as np
 
 from vitral.base.errors import UsageError
-from vitral.recording.roles import Grid
+
+Grid = tuple[int, int]
 
 
-def is_whole(value: object) -> bool:
+def is_index(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def is_index_list(values: object) -> bool:
+    """Whether these are integers, at least one."""
+    return isinstance(values, Sequence) and bool(values) and all(map(is_index, values))
+
+
 def is_pair(value: object) -> bool:
-    """Whether it is two whole numbers, as the row and column of a patch are."""
-    return isinstance(value, tuple | list | np.ndarray) and len(value) == 2 and all(map(is_whole, value))
+    """Whether it is two integers, such as the row and column of a patch."""
+    return isinstance(value, tuple | list | np.ndarray) and len(value) == 2 and all(map(is_index, value))
 
 
 def check_patch(patch: Any, grid: Grid, where: str = "the map") -> Grid:
-    """The patch's row and column. Raises `UsageError` if there is none; `where` is what has the grid."""
+    """The patch's row and column. Raises `UsageError` if it does not exist; `where` names what has the grid."""
     if not is_pair(patch):
-        raise UsageError(f"{patch!r} is no patch: it takes (row, column), two whole numbers.")
+        raise UsageError(f"{patch!r} is not a patch: give (row, column), two integers.")
     row, column = map(int, patch)
     if not (0 <= row < grid[0] and 0 <= column < grid[1]):
         raise UsageError(
@@ -32,23 +38,15 @@ def check_patch(patch: Any, grid: Grid, where: str = "the map") -> Grid:
     return row, column
 
 
-def chosen(asked: Sequence[int] | None, count: int, what: str) -> list[int]:
-    """The indices asked for, or all; negative ones count from the end. Raises `UsageError` for what is none."""
-    if asked is None:
-        return pick(None, count, what)
-    listed = isinstance(asked, Sequence | np.ndarray) and not isinstance(asked, str)
-    if not listed or not all(map(is_whole, asked)):
-        raise UsageError(f"{what}s={asked!r} is no list of numbers, as in {what}s=[0].")
-    return pick([int(index) for index in asked], count, what)
-
-
-def pick(chosen: Sequence[int] | None, count: int, what: str) -> list[int]:
-    """The indices asked for, or all; negative ones count from the end."""
-    wanted = range(count) if chosen is None else chosen
-    if not isinstance(wanted, Sequence | range) or not all(isinstance(index, int) for index in wanted):
-        raise UsageError(f"{what}s={chosen!r} is no list of numbers, as in {what}s=[0].")
-    if not len(wanted):
-        raise UsageError(f"No {what} was chosen: the model has {count}, 0 to {count - 1}.")
-    if wrong := [index for index in wanted if not -count <= index < count]:
-        raise UsageError(f"There is no {what} {', '.join(map(str, wrong))}: the model has {count}, 0 to {count - 1}.")
-    return [index % count for index in wanted]
+def select(indices: Sequence[int] | None, count: int, kind: str) -> list[int]:
+    """The selected indices, or all; negative ones count from the end. Raises `UsageError` for any that do not exist."""
+    if indices is None:
+        return list(range(count))
+    is_list = isinstance(indices, Sequence | np.ndarray) and not isinstance(indices, str)
+    if not is_list or not all(map(is_index, indices)):
+        raise UsageError(f"{kind}s={indices!r} is not a list of integers, as in {kind}s=[0].")
+    if not len(indices):
+        raise UsageError(f"No {kind} was selected: the model has {count}, 0 to {count - 1}.")
+    if wrong := [int(index) for index in indices if not -count <= index < count]:
+        raise UsageError(f"There is no {kind} {', '.join(map(str, wrong))}: the model has {count}, 0 to {count - 1}.")
+    return [int(index) % count for index in indices]

@@ -1,130 +1,222 @@
-"""What each token of a model is: CLS, register, patch at row and column; known, deduced from what ran, or given.
+"""What each token of a model is: CLS, register, or the patch at a row and column; known, deduced or given.
 
-Deduced from the patch projection, if one was seen: a convolution whose kernel is its stride turns the image into
-`rows` x `columns` vectors, and whatever tokens the attention has more than that came before them. Else from the learned
-tokens among the model's parameters and the shape of the image. A token is called CLS only by the model's own word: a
-learned token of such a name, or its `num_prefix_tokens`.
+Deduced from the patch projection, if there was one: a convolution whose kernel is its stride turns the image into
+`rows` x `columns` vectors, and the tokens that attention has beyond those came before them. Otherwise from the learned
+tokens among the model's parameters and the shape of the image. A token is called CLS only if the model says so: by a
+learned token of such a name, or by its `num_prefix_tokens`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.recording.calls import Call
+from vitral.recording.windows import Windows, WindowTracker
 
 MOST_PREFIX_TOKENS = 16
 Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """The tokens before the patches, by name, then so many patches, in `found` rows and columns if that is known.
+class TokenRoles:
+    """The names of the tokens before the patches, the number of patches, and their rows and columns where known.
 
-    `how` this is known is said in words.
+    `source` states in words how this is known.
     """
 
     prefix: tuple[str, ...]
-    patches: int
-    found: Grid | None
-    how: str
+    num_patches: int
+    known_grid: Grid | None
+    source: str
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of patches. Raises `WatchError` if nothing tells."""
-        if self.found is None:
+        """Rows and columns of patches. Raises `WatchError` if they are not known."""
+        if self.known_grid is None:
             raise WatchError(
-                f"{self.patches} patches are no square grid, nor one of the image's shape. "
-                "Give the model a `grid` = (rows, columns) and `num_prefix_tokens`."
+                f"{self.num_patches} patches form neither a square grid nor one of the image's shape. "
+                "Set `grid` = (rows, columns) and `num_prefix_tokens` on the model."
             )
-        return self.found
+        return self.known_grid
 
     @property
     def has_cls(self) -> bool:
         return self.prefix[:1] == ("cls",)
 
     @property
-    def roles(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """`cls`, `register 0`, ..., then `patch 0 0`, `patch 0 1`, ...: row and column, or a number without a grid."""
-        if self.found is None:
-            return (*self.prefix, *(f"patch {index}" for index in range(self.patches)))
-        rows, columns = self.found
+        if self.known_grid is None:
+            return (*self.prefix, *(f"patch {index}" for index in range(self.num_patches)))
+        rows, columns = self.known_grid
         return (*self.prefix, *(f"patch {row} {column}" for row in range(rows) for column in range(columns)))
 
 
-def tokens_of(model: nn.Module, n: int, projected: Grid | None, image: Grid | None, given: int | None) -> Tokens:
-    """What `n` tokens are.
+class RoleFinder:
+    """Follows a model's run and finds, for each call of attention, what its tokens are and where they stand."""
 
-    `projected` is the grid that a patch projection gave, `image` the height and width of what it read (both None if
-    none was seen), `given` the number of tokens before the patches as the caller said it.
-    Raises `UsageError` if nothing tells.
-    """
-    said = getattr(model, "num_prefix_tokens", None) if given is None else given
-    own, how = getattr(model, "grid", None), "the model's own word"
-    if own is None and projected is not None:
-        own, how = projected, "the grid of the patch projection"
-    if said is None and own is not None and 0 <= n - own[0] * own[1] <= MOST_PREFIX_TOKENS:
-        said = n - own[0] * own[1]
-    learned = len(list(prefix_parameters(model)))
-    if said is None and learned:
-        said = learned
-    if said is None:
-        said = next((count for count in ((0, 1) if own is None else (0,)) if shaped(n - count, image or own)), None)
-    if said is None:
-        raise UsageError(nowhere(n, own, how, image))
-    if said > n:
-        raise UsageError(f"num_prefix_tokens={said} is more than the {n} tokens that were seen.")
-    if own is None or own[0] * own[1] != n - said:
-        own, how = shaped(n - said, image), f"{said} before the patches, and these in a grid of the image's shape"
-    return Tokens(
-        named(model, said), n - said, own, how if given is None else f"num_prefix_tokens={given} as given; {how}"
+    def __init__(self, model: nn.Module, num_prefix_tokens: int | None):
+        self.model, self.num_prefix_tokens = model, num_prefix_tokens
+        self.patch_grid: Grid | None = None
+        self.image_size: Grid | None = None
+        self.batch = 0
+        self.windows = WindowTracker()
+
+    def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
+        """Look at one function call that is not attention."""
+        if func is F.conv2d or func is torch.conv2d:
+            self.note_projection(args[0], result, args[1] if len(args) > 1 else kwargs["weight"], before_attention)
+        # Models without a patch convolution (they unfold, or reshape): the first tensor of four axes is the images.
+        first = args[0] if args else None
+        if not self.batch and isinstance(result, Tensor) and isinstance(first, Tensor) and first.ndim == 4:
+            self.batch, self.image_size = len(first), (first.shape[-2], first.shape[-1])
+        if self.batch:
+            self.windows.note(func, args, kwargs, result, self.batch)
+
+    def note_projection(self, images: Tensor, result: Tensor, weight: Tensor, before_attention: bool) -> None:
+        """Remember the last convolution before any attention that cuts its input into patches: it gives the grid."""
+        height, width = weight.shape[-2:]
+        grid = (images.shape[-2] // height, images.shape[-1] // width)
+        if before_attention and height > 1 and tuple(result.shape[-2:]) == grid:
+            self.patch_grid, self.batch = grid, len(images)
+            self.image_size = (images.shape[-2], images.shape[-1])
+
+    def split_heads(self, call: Call) -> Call:
+        """The call with heads and batch apart, where three-dimensional tensors of all tokens hold the heads in the
+        batch."""
+        # Windows look the same, (more items, fewer tokens); only as many tokens as the whole image has means heads.
+        patches = self.patch_grid[0] * self.patch_grid[1] if self.patch_grid else 0
+        all_tokens = patches <= call.num_keys <= patches + MOST_PREFIX_TOKENS and call.num_queries == call.num_keys
+        count = call.batch_size
+        folded = call.heads_in_batch and self.batch and count != self.batch and count % self.batch == 0
+        return call.split_heads(self.batch) if folded and all_tokens else call
+
+    def windows_of(self, call: Call) -> Windows | None:
+        """Where the tokens stand, if the call attends within windows: its batch is then a multiple of the model's."""
+        count = call.batch_size
+        if not self.batch or count % self.batch or call.num_queries != call.num_keys:
+            return None
+        return self.windows.find(self.batch, count, call.num_keys)
+
+    def roles_of(self, call: Call, windows: Windows | None, layer: str) -> Callable[[], TokenRoles]:
+        """A function that gives the roles of the call's tokens, or raises what is not known of them.
+
+        It is kept with the layer, so it must hold no tensor and nothing that holds the layer.
+        """
+        count, tokens_entering = call.batch_size, self.windows.tokens_entering
+        if windows is None and self.batch and count != self.batch:
+            return partial(refuse_groups, layer, count, self.batch)
+        # Attention over channels: as many keys as the width, and another number of tokens entered the projection.
+        if (
+            call.query_axis != 0
+            and call.num_queries == call.num_keys != tokens_entering == call.view(call.out).shape[-1]
+        ):
+            return partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
+        if windows is not None:
+            rows, columns = windows.grid
+            roles = TokenRoles((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
+            return lambda: roles
+        return partial(find_roles, self.model, call.num_keys, self.patch_grid, self.image_size, self.num_prefix_tokens)
+
+
+def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
+    """Raises `UsageError`: the places of these tokens in the image are not known."""
+    raise UsageError(
+        f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows cut from a "
+        "map of tokens before it. What its tokens are is not known, so it has no attention map."
     )
 
 
-def nowhere(n: int, own: Grid | None, how: str, image: Grid | None) -> str:
-    """Why `n` tokens have no place in the image."""
-    shape = f"a grid of the shape of an image of {image[0]} x {image[1]}" if image else "a square grid"
+def refuse_channels(layer: str, channels: int, tokens: int) -> TokenRoles:
+    """Raises `UsageError`: the layer attends over channels (Ding et al. 2022, "DaViT", §3.2), which have no place."""
+    raise UsageError(
+        f"{layer} attends over the {channels} channels of each head, not over its {tokens} tokens, so it has no "
+        "attention map. Choose other layers: layers=[...]."
+    )
+
+
+def find_roles(
+    model: nn.Module, num_tokens: int, patch_grid: Grid | None, image_size: Grid | None, given: int | None
+) -> TokenRoles:
+    """What `num_tokens` tokens are.
+
+    `patch_grid` is the grid of a patch projection and `image_size` the height and width of its input (None if there was
+    no projection), `given` the number of prefix tokens that the caller specified.
+    Raises `UsageError` if nothing determines them.
+    """
+    # In this order: the caller, the model itself, the patch projection, learned tokens, the shape of the image.
+    num_prefix = getattr(model, "num_prefix_tokens", None) if given is None else given
+    grid, source = getattr(model, "grid", None), "the model's own `grid`"
+    if grid is None and patch_grid is not None:
+        grid, source = patch_grid, "the grid of the patch projection"
+    if num_prefix is None and grid is not None and 0 <= num_tokens - grid[0] * grid[1] <= MOST_PREFIX_TOKENS:
+        num_prefix = num_tokens - grid[0] * grid[1]
+    if num_prefix is None and (learned := len(list(learned_prefix_tokens(model)))):
+        num_prefix = learned
+    if num_prefix is None:  # no prefix, or a CLS, if the rest forms a grid of the image's shape
+        counts = (0, 1) if grid is None else (0,)
+        num_prefix = next((count for count in counts if grid_like(num_tokens - count, image_size or grid)), None)
+    if num_prefix is None:
+        raise UsageError(no_grid_message(num_tokens, grid, source, image_size))
+    if num_prefix > num_tokens:
+        raise UsageError(f"num_prefix_tokens={num_prefix} is more than the {num_tokens} tokens of the layer.")
+    # The model's own grid is of its trained size; another image has another one.
+    if grid is None or grid[0] * grid[1] != num_tokens - num_prefix:
+        grid = grid_like(num_tokens - num_prefix, image_size)
+        source = f"{num_prefix} tokens before the patches, and the patches in a grid of the image's shape"
+    if given is not None:
+        source = f"num_prefix_tokens={given} as given; {source}"
+    return TokenRoles(prefix_names(model, num_prefix), num_tokens - num_prefix, grid, source)
+
+
+def no_grid_message(num_tokens: int, grid: Grid | None, source: str, image_size: Grid | None) -> str:
+    """Why these tokens have no place in the image."""
+    shape = f"a grid of the shape of a {image_size[0]} x {image_size[1]} image" if image_size else "a square grid"
     fitting = (
-        f"the {own[0]} x {own[1]} patches known by {how}, nor {shape}" if own else f"{shape}, nor one more than it"
+        f"the {grid[0]} x {grid[1]} patches known from {source}, nor {shape}" if grid else f"{shape}, nor one more"
     )
     return (
-        f"{n} tokens are not {fitting}. They may be channels, or patches in an order that is not known, so they have "
-        "no map. If other tokens come before the patches, say how many: num_prefix_tokens=..."
+        f"{num_tokens} tokens are not {fitting}. They may be channels, or patches in an unknown order, so there is no "
+        "attention map. If other tokens come before the patches, specify how many: num_prefix_tokens=..."
     )
 
 
-def shaped(patches: int, image: Grid | None) -> Grid | None:
-    """Rows and columns in the ratio of the image's sides, square if no image was seen; None if there are none such."""
-    height, width = image or (1, 1)
-    rows = math.isqrt(patches * height // width)
-    fits = rows > 0 and patches % rows == 0 and rows * width == patches // rows * height
-    return (rows, patches // rows) if fits else None
+def grid_like(num_patches: int, image_size: Grid | None) -> Grid | None:
+    """Rows and columns in the ratio of the image's sides (square without an image); None if there are none."""
+    height, width = image_size or (1, 1)
+    rows = math.isqrt(num_patches * height // width)
+    fits = rows > 0 and num_patches % rows == 0 and rows * width == num_patches // rows * height
+    return (rows, num_patches // rows) if fits else None
 
 
-def named(model: nn.Module, count: int) -> tuple[str, ...]:
-    """Names for the tokens before the patches: its parameters' if these add up, else numbers, the first being CLS if
-    the model says that it has so many tokens there."""
-    found = list(prefix_parameters(model))
-    if len(found) == count:
-        return tuple(found)
+def prefix_names(model: nn.Module, count: int) -> tuple[str, ...]:
+    """Names of the tokens before the patches: from its parameters if these are as many, else numbers.
+
+    The first number is CLS if the model itself states so many prefix tokens.
+    """
+    learned = list(learned_prefix_tokens(model))
+    if len(learned) == count:
+        return tuple(learned)
     numbered = tuple(f"prefix {index}" for index in range(count))
     return ("cls", *numbered[1:]) if count and getattr(model, "num_prefix_tokens", None) == count else numbered
 
 
-def prefix_parameters(model: nn.Module) -> Iterator[str]:
-    """`cls`, `distillation`, `register 0`, ...: the learned tokens that a model has, in the order models put them."""
-    words = {"cls": ("cls_tok", "class_tok", "class_emb"), "distillation": ("dist",), "register": ("reg",)}
+def learned_prefix_tokens(model: nn.Module) -> Iterator[str]:
+    """`cls`, `distillation`, `register 0`, ...: the learned tokens of a model, in the order that models use."""
+    beginnings = {"cls": ("cls_tok", "class_tok", "class_emb"), "distillation": ("dist",), "register": ("reg",)}
     parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
-    for role, parts in words.items():
+    for role, words in beginnings.items():
         for name, value in parameters:
-            token = "token" in name or "class_emb" in name
-            if name == role or (token and any(name.startswith(part) for part in parts)):
-                count = counted(value)
+            is_token = "token" in name or "class_emb" in name
+            if name == role or (is_token and any(name.startswith(word) for word in words)):
+                # A parameter of shape (D) holds one token, (n, D) or (1, n, D) hold n.
+                count = 1 if value.ndim == 1 else value.shape[-2]
                 yield from (role if role != "register" else f"{role} {index}" for index in range(count))
                 break
-
-
-def counted(value: Tensor) -> int:
-    """How many tokens a parameter of shape (D), (1, n, D) or (n, D) holds."""
-    return 1 if value.ndim == 1 else value.shape[-2]

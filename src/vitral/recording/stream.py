@@ -1,9 +1,9 @@
 """The residual stream: what enters each block of a model, and what leaves the last.
 
 A block is found as the model runs: the innermost element of a list of modules that calls attention, or, in a model
-without such lists, the outermost module that does so once. In most models a block gives the next one's input. Where it
-does not (attention and MLP are elements of their own, and the sum is formed outside), the input of the next is the
-stream all the same, and after the last it is what the next module reads.
+without such lists, the outermost module that does so once. In most models the output of a block is the input of the
+next. Where it is not (attention and MLP are elements of their own, and the sum is formed outside), the stream is still
+the input of the next block, and after the last block the input of the next module.
 """
 
 import threading
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 
 class Stream:
-    """Notes what enters and leaves the elements of a model's lists, in this thread, until it is removed.
+    """Records what enters and leaves the elements of a model's module lists, in this thread, until it is removed.
 
-    `keeps=False` notes which of them are blocks, and none of their tensors.
+    With `keep_tensors=False` it only finds which of them are blocks.
     """
 
-    def __init__(self, model: nn.Module, keeps: bool = True):
-        self.keeps = keeps
+    def __init__(self, model: nn.Module, keep_tensors: bool = True):
+        self.keep_tensors = keep_tensors
         self.model = model
         self.thread = threading.get_ident()
         self.running: list[nn.Module] = []
@@ -46,10 +46,10 @@ class Stream:
             return
         given = first_tensor((*args, *kwargs.values()))
         outside = not any(id(part) in self.elements for part in (*self.running, module))
-        kept = id(module) in self.elements or (outside and self.composed(module))
-        if given is not None and not self.keeps:
+        kept = id(module) in self.elements or (outside and self.has_parts(module))
+        if given is not None and not self.keep_tensors:  # an empty tensor marks that it was entered
             given = given.new_empty(0)
-        if given is not None and self.keeps and self.listed and self.after is None and outside:
+        if given is not None and self.keep_tensors and self.listed and self.after is None and outside:
             self.after = given if given.shape == self.entered[id(self.listed[-1])].shape else None
         self.running.append(module)
         if given is not None and kept:
@@ -60,51 +60,59 @@ class Stream:
             return
         if self.running and self.running[-1] is module:
             self.running.pop()
-        if self.keeps and id(module) in self.entered and (given := first_tensor(output)) is not None:
+        if self.keep_tensors and id(module) in self.entered and (given := first_tensor(output)) is not None:
             self.left[id(module)] = given
 
-    def composed(self, module: nn.Module) -> bool:
-        """Whether it is a part of the model, with parts of its own."""
+    def has_parts(self, module: nn.Module) -> bool:
+        """Whether it is a part of the model that has parts of its own."""
         return module is not self.model and next(module.children(), None) is not None
 
-    def attended(self, number: int, among_themselves: bool) -> None:
-        """The layer of this number called attention, of tokens among themselves or not: what runs may be a block."""
+    def attended(self, number: int, queries_are_keys: bool) -> None:
+        """Attention number `number` was called; the modules that are running may be a block."""
         for module in self.running:
             self.calls.setdefault(id(module), []).append(number)
         entered = [module for module in self.running if id(module) in self.entered]
+        # Of nested lists the innermost element is the block: a stage holds blocks.
         inside = [module for module in entered if id(module) in self.elements]
         if inside and inside[-1] not in self.listed:
             self.listed.append(inside[-1])
             self.after = None
-        if among_themselves and not inside:
+        if queries_are_keys and not inside:
             self.chains.append(entered)
 
     @property
-    def units(self) -> list[nn.Module]:
+    def blocks(self) -> list[nn.Module]:
         """The blocks, in the order in which they called attention."""
         if self.listed:
             return self.listed
-        once = Counter(id(module) for chain in self.chains for module in chain)
-        alone = ((module for module in chain if once[id(module)] == 1) for chain in self.chains)
-        return [block for block in (next(modules, None) for modules in alone) if block is not None]
+        # Without lists: of the modules around each call, the outermost one that contains no other call.
+        calls = Counter(id(module) for chain in self.chains for module in chain)
+        single = ((module for module in chain if calls[id(module)] == 1) for chain in self.chains)
+        return [block for block in (next(modules, None) for modules in single) if block is not None]
 
     @property
-    def before(self) -> list[int]:
-        """The numbers of the layers that each of the `tokens` comes before; for the last, perhaps that of none."""
-        units = self.units
-        if not units:
+    def last_block(self) -> nn.Module | None:
+        """The last block, if blocks were found."""
+        return self.blocks[-1] if self.blocks else None
+
+    @property
+    def next_layers(self) -> list[int]:
+        """The number of the layer that comes after each of the `tokens`; for the last it may not exist."""
+        blocks = self.blocks
+        if not blocks:
             return []
-        return [*(self.calls[id(unit)][0] for unit in units), self.calls[id(units[-1])][-1] + 1]
+        return [*(self.calls[id(block)][0] for block in blocks), self.calls[id(blocks[-1])][-1] + 1]
 
     @property
     def tokens(self) -> list[Tensor]:
         """What enters each block, then what leaves the last; (B, N, D), or a map for models that keep one."""
-        units = self.units
-        if not units:
+        blocks = self.blocks
+        if not blocks:
             return []
-        entered = [self.entered[id(unit)] for unit in units]
-        left = [self.left.get(id(unit)) for unit in units]
-        passed_on = any(given is read for given, read in zip(left, entered[1:])) or left[-1] is self.after
+        entered = [self.entered[id(block)] for block in blocks]
+        left = [self.left.get(id(block)) for block in blocks]
+        # If no block's output is the next block's input, the sum is formed outside, and the last one is read after it.
+        passed_on = any(output is entering for output, entering in zip(left, entered[1:])) or left[-1] is self.after
         leaving = left[-1] if passed_on or self.after is None else self.after
         return entered if leaving is None else [*entered, leaving]
 

@@ -6,11 +6,13 @@ the same number of parameters. After Yu et al. 2022, "MetaFormer is actually wha
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from vitral.nn.family.mixer import CircularMixing, DepthwiseMixing, DepthwiseMixing5, DepthwiseMixing7, NoMixing
+from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import CLSPool
+from vitral.nn.parts import Part
 from vitral.studies.study import Arm
 
 # Shapes easy enough for a ViT of this size to learn in 400 steps. At 48 pixels it has 36 patches, at 32 it has 16.
@@ -23,7 +25,7 @@ ORDINARY = "an ordinary CNN cannot match a ViT's parameters and multiply-adds at
 CONTROL = "a control"
 
 
-def with_mixer(name: str, mixer: type, mixer_parameters: int) -> Arm:
+def with_mixer(name: str, mixer: Part, mixer_parameters: int) -> Arm:
     """The ViT with another mixer, whose MLP gets the parameters that attention has more than this mixer."""
     attention = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # projections, their biases, the norms of queries and keys
     hidden = int(RATIO * WIDTH) + round((attention - mixer_parameters) / (2 * WIDTH + 1))
@@ -37,9 +39,9 @@ def depthwise_parameters(side: int) -> int:
 
 VIT = Arm("vit")
 DWCONV3 = with_mixer("dwconv3", DepthwiseMixing, depthwise_parameters(3))
-DWCONV5 = with_mixer("dwconv5", DepthwiseMixing5, depthwise_parameters(5))
-DWCONV7 = with_mixer("dwconv7", DepthwiseMixing7, depthwise_parameters(7))
-CIRCULAR = with_mixer("circular3", CircularMixing, depthwise_parameters(3))
+DWCONV5 = with_mixer("dwconv5", partial(DepthwiseMixing, kernel_size=5), depthwise_parameters(5))
+DWCONV7 = with_mixer("dwconv7", partial(DepthwiseMixing, kernel_size=7), depthwise_parameters(7))
+CIRCULAR = with_mixer("circular3", partial(DepthwiseMixing, padding_mode="circular"), depthwise_parameters(3))
 BAG = with_mixer("bag of patches", NoMixing, 0)
 RESNET = Arm("resnet", "resnet_nano_48", dict(embed_dim=16), dict(lr=8e-3), unmatched=ORDINARY)
 SHUFFLED = Arm("vit, labels shuffled", change="labels shuffled", unmatched=CONTROL)

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import at_path, find, names, path_of
+from vitral.base.lookup import at_path, find, names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split
 from vitral.data.folder import folder
 from vitral.data.named import built_in, named
+from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
@@ -46,7 +47,7 @@ OWN_SIZE = Preprocessing(size=(48, 48))  # of a reader's own images
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that determines a trained model. `settings` and `recipe` hold plain values: parts by their paths."""
+    """Everything that determines a trained model. `settings` and `recipe` hold plain values, parts as configs do."""
 
     model: str
     settings: Mapping[str, Any]
@@ -71,8 +72,7 @@ class Training:
         """The modules whose code determines the model, without those that they import."""
         data, augment = self.data.partition(":")[0], self.recipe.get("augment", RECIPE["augment"])
         generator = (f"data.synthetic.{data}",) if data in names("data.synthetic") else ()
-        paths = (self.loop, *self.settings.values())
-        parts = (path.partition(":")[0] for path in paths if is_path(path))
+        parts = (name.partition(":")[0] for value in (self.loop, *self.settings.values()) for name in parts_in(value))
         return ("studies.training", *generator, f"data.augmentation.{augment}", *parts)
 
     def dataset(self) -> Dataset:
@@ -90,22 +90,33 @@ def build_model(name: str, settings: Mapping[str, Any], classes: int, size: tupl
     """A model of the zoo with some settings, or the reader's own."""
     if is_code(name):
         return from_code(name, classes, size)
-    parts = {key: part_at(value) if is_path(value) else value for key, value in settings.items()}
+    parts = {key: part_at(value) if is_part(value) else value for key, value in settings.items()}
     return create(name, **(dict(num_classes=classes, img_size=size) | parts))
 
 
-def part_at(path: str) -> Any:
+def part_at(recorded: Any) -> Any:
     """A part from `nn`, or one that only studies need."""
-    return at_path(path, within="studies" if path.startswith("studies.") else "nn")
+    (name, *_) = parts_in(recorded)
+    return find_part(recorded, within="studies" if name.startswith("studies.") else "nn")
 
 
-def is_path(value: Any) -> bool:
-    return isinstance(value, str) and ":" in value
+def is_part(value: Any) -> bool:
+    """Whether a setting is the record of a part: its name, or its name and arguments."""
+    return ":" in value if isinstance(value, str) else isinstance(value, Mapping) and "name" in value
+
+
+def parts_in(value: Any) -> Iterator[str]:
+    """The names of this package's parts in a setting, including those in the arguments of a part."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from parts_in(inner)
+    elif is_part(value) and value.startswith(("nn.", "studies.")):
+        yield value
 
 
 def plain_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as records hold them: parts by their paths."""
-    return {key: path_of(value) if callable(value) else value for key, value in settings.items()}
+    """Settings as records hold them: parts as a config records them."""
+    return {key: record_part(value) if callable(value) else value for key, value in settings.items()}
 
 
 @lru_cache(maxsize=4)

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -19,7 +20,7 @@ from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead, WideHead
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
-from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool, TanhAttentionPool
+from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.position import LearnedPosition
@@ -128,7 +129,7 @@ def head_of(tensors: Tensors) -> dict[str, Any]:
 
 def pool_of(tensors: Tensors, tokens: Mapping[str, int], known: Mapping[str, Any]) -> dict[str, Any]:
     if "pool.latent" in tensors:
-        return dict(pool=TanhAttentionPool if known.get("mlp") is TanhMLP else AttentionPool)
+        return dict(pool=partial(AttentionPool, mlp=TanhMLP) if known.get("mlp") is TanhMLP else AttentionPool)
     if "pool.norm.weight" in tensors:
         return dict(pool=NormedMeanPool)
     if "head.head_dist.weight" in tensors:

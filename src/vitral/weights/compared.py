@@ -10,6 +10,7 @@ import torch
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.position import PatchPosition, SinCosPosition
+from vitral.nn.parts import describe_part, find_part
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.weights.load import published
@@ -32,7 +33,7 @@ def compared(model: Any, weights: Path, source: Source, format: str) -> list[str
     said: dict[str, Any] = {"trained_at": model.config["img_size"], "source": source.name}
     said |= {"num_heads": heads_of(model)} if heads_of(model) else {}
     try:
-        back = published(weights, **said)
+        back: Any = published(weights, **said)
     except StoreError as error:
         raise ConfigError(f"{format} cannot hold this model. {error}") from error
     own, found = parts_of(model), parts_of(back)
@@ -41,7 +42,12 @@ def compared(model: Any, weights: Path, source: Source, format: str) -> list[str
             raise ConfigError(
                 f"{format} cannot hold {slot}={part.__name__}: it is read back as {found[slot].__name__}."
             )
-    unsaid: dict[str, Any] = {slot: own[slot] for slot in TOLD if slot in own and own[slot] is not found[slot]}
+    recorded, read = (one.config.get("parts", {}) for one in (model, back))
+    unsaid: dict[str, Any] = {
+        slot: find_part(recorded[slot]) if isinstance(recorded.get(slot), dict) else own[slot]
+        for slot in TOLD
+        if slot in own and recorded.get(slot) != read.get(slot)
+    }
     if unsaid:
         back = published(weights, **said, **unsaid)
     if (apart := difference(model, back)) > 1e-5:
@@ -51,7 +57,7 @@ def compared(model: Any, weights: Path, source: Source, format: str) -> list[str
         if near(model.preprocessing, back.preprocessing)
         else [PIXELS.format(format=format, **asdict(model.preprocessing))]
     )
-    told += [f"{format}'s files do not say {slot}={part.__name__}: {TOLD[slot]}" for slot, part in unsaid.items()]
+    told += [f"{format}'s files do not say {slot}={describe_part(part)}: {TOLD[slot]}" for slot, part in unsaid.items()]
     if own.get("position") is SinCosPosition:
         told.append("positions that stay as they are were written as a table of learned ones")
     return [*told, *source.unlike(model.config), *source.told(model.config)]

@@ -63,7 +63,7 @@ def tensors_of(model: Classifier) -> dict[str, Tensor]:
     ours = model.state_dict()
     position = getattr(model, "position", None)
     if isinstance(position, SinCosPosition):
-        ours["pos_embed"] = position.fixed[None].to(ours["norm.weight"])
+        ours["pos_embed"] = position.fixed.to(ours["norm.weight"])
     return ours
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, StoreError, UnknownName, VitralError
 from vitral.base.lookup import check_name, find, names, nearest
-from vitral.nn.family.resample import resampled
+from vitral.nn.family.resample import resample_positions
 from vitral.nn.patch import Size, pair
-from vitral.nn.zoo import made
+from vitral.nn.zoo import construct
 from vitral.store.classifier import Classifier
 from vitral.store.model import dress
 from vitral.store.model import load as load_run
@@ -149,7 +149,7 @@ def published(
     how = resampling or reading.known.resampling
     tensors, changes = fitted(reading.tensors, settings, wanted, how)
     as_they_come: dict[str, Any] = dict(resampling=how) if any_size and reading.source.family == "vit" else {}
-    model = made("any_size" if as_they_come else reading.source.family, **(settings | wanted | as_they_come))
+    model = construct("any_size" if as_they_come else reading.source.family, **(settings | wanted | as_they_come))
     filled(model, tensors, reading)
     said = reading.known.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
     preprocessing, as_channels = preprocessing_of(pair(model.config["img_size"]), model.config["in_channels"], said)
@@ -247,7 +247,7 @@ def contradicted(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
     """Raise `ConfigError` for a setting that the checkpoint contradicts, with both values."""
     for name, value in wanted.items():
         found = settings.get(name)
-        if name not in FREE and found is not None and found != value and not isinstance(found, type):
+        if name not in FREE and found is not None and found != value and not callable(found):
             raise ConfigError(f"{name}={value} was asked for, but the checkpoint is of {name}={found}.")
 
 
@@ -262,7 +262,7 @@ def fitted(
         if any(side < 1 or side % own for side, own in zip(new, patch)):
             raise ConfigError(f"Images of {new[0]} x {new[1]} cannot be cut into patches of {patch[0]} x {patch[1]}.")
         grids = [(size[0] // patch[0], size[1] // patch[1]) for size in (old, new)]
-        tensors["pos_embed"] = resampled(tensors["pos_embed"], grids[0], grids[1], how)
+        tensors["pos_embed"] = resample_positions(tensors["pos_embed"], grids[0], grids[1], how)
         done.append(
             f"positions of {grids[0][0]} x {grids[0][1]} patches resampled to {grids[1][0]} x {grids[1][1]} by {how}"
         )

@@ -1,13 +1,14 @@
 """What DINOv3's spellings share: rotary positions, LayerScale, keys without a bias (Siméoni et al. 2025, §3.2)."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitral.base.errors import ConfigError
-from vitral.nn.family.block import LayerNorm5
+from vitral.nn.block import LayerNorm
 from vitral.nn.family.position import NoPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.weights.architecture import vit_of
@@ -21,7 +22,7 @@ MASKED = "it stands for hidden patches while pre-training only"
 
 def rotary_of(tensors: Tensors, known: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the `VisionTransformer` with rotary positions that these tensors are of."""
-    parts = dict(mixer=RotaryAttention, position=NoPosition, norm=LayerNorm5)
+    parts = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
     return parts | vit_of(tensors, dict(img_size=PUBLISHED_AT) | parts | dict(known))
 
 

@@ -1,1 +1,1 @@
-"""What a method must beat to have said anything: maps that know nothing of the model, or of what it learned."""
+"""What a method must beat: maps that know nothing of the model, or of what it learned."""

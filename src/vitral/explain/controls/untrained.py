@@ -1,35 +1,31 @@
 """`untrained`: the last attention of the same model with nothing learned (the sanity check of Adebayo et al. 2018, §3).
 
-Of a model without attention, Grad-CAM.
+For a model without attention, Grad-CAM.
 """
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
 from vitral.base.errors import WatchError
-from vitral.explain.maps import Maps
+from vitral.explain.method import PatchMap, method
 from vitral.explain.methods.attention import attention
 from vitral.explain.methods.grad_cam import grad_cam
-from vitral.explain.one_map import one_map
+from vitral.explain.observation import Observation, observe
 from vitral.explain.target import Target
 from vitral.explain.untrained_twin import untrained_twin
 
 
-def untrained(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None, *, seed: int = 0) -> Maps:
+@method()
+def untrained(observation: Observation, target: Target = None, *, seed: int = 0) -> PatchMap:
     """What the untrained twin attends to in its last layer, heads averaged. Raises `WatchError` if nothing is seen."""
-    twin = untrained_twin(model, seed)
+    twin = untrained_twin(observation.model, seed)
     try:
-        maps = attention(twin, images, layers=[-1])
+        shown = attention(observe(twin, observation.images, attention.needs), layers=[-1])
+        values = shown.scaled[:, -1].mean(dim=1)
     except WatchError:
-        maps = grad_cam(twin, images, target)
-    return one_map(
-        "untrained",
-        "Shown is the same model before it learned anything.",
-        model,
-        images,
-        torch.from_numpy(maps.merged),
-        maps.grid,
-        layers=maps.layers[0],
-        residual=maps.residual,
+        shown = grad_cam(observe(twin, observation.images, grad_cam.needs), target)
+        values = shown.values
+    return PatchMap(
+        values,
+        shown.grid,
+        "This map shows the same model before it learned anything.",
+        layers=shown.layers[:1],
+        residual=shown.residual,
     )

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.explain.metric import check_masks, share_of
-from vitral.explain.outlier_tokens import outlying
-from vitral.recording.forward import answered
+from vitral.explain.metric import check_masks, patch_shares
+from vitral.explain.outlier_tokens import is_outlier
+from vitral.recording.forward import model_output
 from vitral.recording.intercept import watch
 from vitral.recording.layers import Layer
 
@@ -31,7 +31,7 @@ def attention_mass(
     if masks is not None:
         check_masks(masks, images)
     with evaluating(model), watch(model, rows="all", stream=True) as seen:
-        answered(model, images)
+        model_output(model, images)
     found = [shares(layer, tokens, masks) for layer, tokens in zip(seen.layers, seen.stream)]
     return {name: np.stack([each[name] for each in found], axis=1) for name in found[0]}
 
@@ -44,11 +44,13 @@ def shares(layer: Layer, tokens: Tensor, masks: np.ndarray | None) -> dict[str, 
     of["prefix"][int(kinds.has_cls) : prefix] = 1
     of["patches"][prefix:] = 1
     each = {name: vector.to(tokens.device).expand(len(tokens), n) for name, vector in of.items()}
-    each["outliers"] = torch.cat([torch.zeros_like(tokens[:, :prefix, 0]), outlying(tokens[:, prefix:]).float()], dim=1)
+    each["outliers"] = torch.cat(
+        [torch.zeros_like(tokens[:, :prefix, 0]), is_outlier(tokens[:, prefix:]).float()], dim=1
+    )
     if masks is not None:
-        share = torch.from_numpy(share_of(masks, kinds.grid)).flatten(1).to(tokens)
+        share = torch.from_numpy(patch_shares(masks, kinds.grid)).flatten(1).to(tokens)
         each["object"] = torch.cat([share.new_zeros(len(share), prefix), share], dim=1)
-    nothing = layer.seen.new_zeros(len(tokens), layer.num_heads)
+    nothing = layer.kept_rows.new_zeros(len(tokens), layer.num_heads)
     totals = dict.fromkeys((*each, "itself"), nothing)
     first: dict[str, Tensor] = {}
     for queries, rows in layer.chunks():

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
+from vitral.explain.observation import observe
 
 
 @torch.no_grad()
@@ -35,9 +34,8 @@ def cka(model: nn.Module, images: Float[Tensor, "b c y x"], other: nn.Module | N
 
 def grams(model: nn.Module, images: Tensor) -> list[Float[Tensor, "b b"]]:
     """X Xᵀ at each place, the diagonal left out."""
-    with evaluating(model):
-        _, places, seen = tokens_and_maps(model, images)
-    means = [patches_of(tokens, grid, prefix, seen).double().mean(dim=(2, 3)) for _, tokens, grid, prefix in places]
+    maps = observe(model, images, ["feature maps"], check="rows").feature_maps
+    means = [features.patches.double().mean(dim=(2, 3)) for features in maps]
     return [(x @ x.T).fill_diagonal_(0) for x in (mean - mean.mean(dim=0) for mean in means)]
 
 

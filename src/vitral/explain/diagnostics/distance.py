@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.recording.forward import answered
+from vitral.recording.forward import model_output
 from vitral.recording.intercept import watch
 
 
@@ -25,7 +25,7 @@ def distance(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nda
     within windows.
     """
     with evaluating(model), watch(model, rows="all") as seen:
-        answered(model, images)
+        model_output(model, images)
     found = []
     for layer in seen.layers:
         tokens = layer.whole_image("distance")

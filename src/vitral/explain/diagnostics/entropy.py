@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.modes import evaluating
-from vitral.recording.forward import answered
+from vitral.recording.forward import model_output
 from vitral.recording.intercept import watch
-from vitral.recording.layers import total
+from vitral.recording.layers import sum_chunks
 
 
 @torch.no_grad()
@@ -24,10 +24,10 @@ def entropy(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.ndar
     Raises `WatchError` if nothing is seen.
     """
     with evaluating(model), watch(model, rows="all") as seen:
-        answered(model, images)
+        model_output(model, images)
     found = []
     for layer in seen.layers:
-        summed = total(torch.special.entr(rows).sum(dim=(2, 3)) for _, rows in layer.chunks())
+        summed = sum_chunks(torch.special.entr(rows).sum(dim=(2, 3)) for _, rows in layer.chunks())
         each = summed / layer.num_queries / np.log(layer.num_tokens)
         found.append(each.reshape(len(images), -1, layer.num_heads).mean(dim=1).double().cpu().numpy())
     most = max(each.shape[1] for each in found)

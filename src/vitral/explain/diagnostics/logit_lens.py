@@ -30,11 +30,11 @@ def logit_lens(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tens
         tail = Tail(model, images)
         if tail.answer.ndim != 2:
             raise UsageError(
-                f"{type(model).__name__} answers {tuple(tail.answer.shape)}, not (B, K): it has no head to apply."
+                f"{type(model).__name__} returns {tuple(tail.answer.shape)}, not (B, K): it has no head to apply."
             )
-        if any(tokens.ndim != 3 for tokens in tail.seen.stream):
-            raise UsageError(f"The blocks of {type(model).__name__} pass on maps, not tokens (B, N, D).")
-        stream = torch.stack(tail.seen.stream, dim=1)
+        if any(tokens.ndim != 3 for tokens in tail.recording.stream):
+            raise UsageError(f"The blocks of {type(model).__name__} return maps, not tokens (B, N, D).")
+        stream = torch.stack(tail.recording.stream, dim=1)
         n = stream.shape[2]
         each = rearrange(stream, "b l n d -> (b l n) 1 d")
         answers = torch.cat([tail(some.expand(-1, n, -1)) for some in each.split(TOGETHER)])

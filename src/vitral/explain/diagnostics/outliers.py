@@ -10,9 +10,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
-from vitral.explain.outlier_tokens import outlying
+from vitral.explain.observation import observe
+from vitral.explain.outlier_tokens import is_outlier
 
 
 @torch.no_grad()
@@ -23,11 +22,9 @@ def outliers(
 
     What an outlier is says `explain.outlier_tokens`. Raises `WatchError` if nothing is seen.
     """
-    with evaluating(model):
-        _, places, seen = tokens_and_maps(model, images)
     norms, shares = [], []
-    for _, tokens, grid, prefix in places:
-        patches = patches_of(tokens, grid, prefix, seen)
+    for features in observe(model, images, ["feature maps"], check="rows").feature_maps:
+        patches = features.patches
         norms.append(patches.norm(dim=1).float().cpu().numpy())
-        shares.append(outlying(rearrange(patches, "b d gy gx -> b (gy gx) d")).float().mean())
+        shares.append(is_outlier(rearrange(patches, "b d gy gx -> b (gy gx) d")).float().mean())
     return norms, torch.stack(shares).cpu().numpy()

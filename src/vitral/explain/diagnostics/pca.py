@@ -10,24 +10,22 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
-from vitral.recording.indices import pick
+from vitral.explain.observation import observe
+from vitral.recording.indices import select
 
 
 @torch.no_grad()
 def pca(
     model: nn.Module, images: Float[Tensor, "b c y x"], place: int = -1
 ) -> tuple[Float[np.ndarray, "b gy gx 3"], Float[np.ndarray, " 3"]]:
-    """Colours in 0..1, one scale for all the images, and the share of the variance that each of three directions has.
+    """Colours in 0..1, on one scale for all images, and the share of the variance along each of the three directions.
 
     `place` counts in the stream: 0 enters the first block, -1 leaves the last. A direction's sign is chosen so that its
     largest entry is positive. Raises `UsageError` for a place that does not exist, `WatchError` if there are no maps.
     """
-    with evaluating(model):
-        _, places, seen = tokens_and_maps(model, images)
-    _, tokens, grid, prefix = places[pick([place], len(places), "place")[0]]
-    patches = rearrange(patches_of(tokens, grid, prefix, seen), "b d gy gx -> (b gy gx) d").double()
+    maps = observe(model, images, ["feature maps"], check="rows").feature_maps
+    features = maps[select([place], len(maps), "place")[0]]
+    patches, grid = rearrange(features.patches, "b d gy gx -> (b gy gx) d").double(), features.grid
     centred = patches - patches.mean(dim=0)
     _, lengths, directions = torch.linalg.svd(centred, full_matrices=False)
     three = directions[:3] * directions[:3].gather(1, directions[:3].abs().argmax(dim=1, keepdim=True)).sign()

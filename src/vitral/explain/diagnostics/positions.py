@@ -1,4 +1,4 @@
-"""`positions`: how alike the learned position embeddings are (Dosovitskiy et al. 2021, §4.5, figure 7, centre).
+"""`positions`: how similar the learned position embeddings are (Dosovitskiy et al. 2021, §4.5, figure 7, centre).
 
 Axes:  g patches   gy gx rows, columns of patches   d width
 """
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import WatchError
-from vitral.explain.feature_maps import tokens_and_maps
+from vitral.explain.observation import observe
 
 
 @torch.no_grad()
@@ -18,8 +18,7 @@ def positions(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nd
 
     Raises `WatchError` for a model without a learned table (B, N, D) of positions.
     """
-    _, places, _ = tokens_and_maps(model, images[:1])
-    rows, columns = places[-1][2]
+    rows, columns = observe(model, images[:1], ["feature maps"], check="rows").feature_maps[-1].grid
     tables = [
         value for name, value in model.named_parameters() if "pos" in name.rpartition(".")[2] or "position" in name
     ]
@@ -28,8 +27,8 @@ def positions(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nd
     ]
     if not fitting:
         raise WatchError(
-            f"{type(model).__name__} has no learned table of positions for {rows} x {columns} patches: looked for a "
-            "parameter with 'pos' in its name. Rotary and relative positions are not in such a table."
+            f"{type(model).__name__} has no learned table of positions for {rows} x {columns} patches: no "
+            "parameter with 'pos' in its name fits. Rotary and relative positions are not in such a table."
         )
     table = fitting[0].reshape(-1, fitting[0].shape[-1])[-rows * columns :]
     unit = torch.nn.functional.normalize(table.double(), dim=-1)

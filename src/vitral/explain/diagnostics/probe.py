@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.logistic import logistic
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
+from vitral.explain.observation import observe
 
 BATCH = 64
 PENALTY = 1e-3  # of the weights' squares
@@ -44,17 +43,15 @@ def probe(
 @torch.no_grad()
 def features(model: nn.Module, images: Tensor) -> list[Float[Tensor, "n d"]]:
     parts: list[list[Tensor]] = []
-    with evaluating(model):
-        for batch in images.split(BATCH):
-            _, places, seen = tokens_and_maps(model, batch)
-            parts.append(
-                [
-                    tokens[:, 0]
-                    if seen is not None and prefix and seen.layers[-1].tokens.has_cls
-                    else patches_of(tokens, grid, prefix, seen).mean(dim=(2, 3))
-                    for _, tokens, grid, prefix in places
-                ]
-            )
+    for batch in images.split(BATCH):
+        observation = observe(model, batch, ["feature maps"], check="rows")
+        has_cls = observation.recording is not None and observation.layers[-1].tokens.has_cls
+        parts.append(
+            [
+                features.tensor[:, 0] if has_cls and features.num_prefix_tokens else features.patches.mean(dim=(2, 3))
+                for features in observation.feature_maps
+            ]
+        )
     return [torch.cat(place).float().cpu() for place in zip(*parts)]
 
 

@@ -13,9 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
-from vitral.explain.gradients import differentiable
+from vitral.explain.observation import observe, recorded_gradients
 from vitral.recording.indices import check_patch
 
 
@@ -27,15 +25,16 @@ def receptive_field(
     Each sums to 1. Raises `UsageError` for a patch that does not exist, `WatchError` if the model makes no maps.
     """
     generator = torch.Generator().manual_seed(seed)
-    with evaluating(model), torch.enable_grad():
-        given = differentiable(images)
-        _, places, seen = tokens_and_maps(model, given)
-        found = []
-        for _, tokens, grid, prefix in places:
-            row, column = check_patch((grid[0] // 2, grid[1] // 2) if patch is None else patch, grid)
-            features = patches_of(tokens, grid, prefix, seen)[:, :, row, column]
-            signs = torch.randint(0, 2, features.shape, generator=generator).to(features) * 2 - 1
-            slope = torch.autograd.grad((features * signs).sum(), given, retain_graph=True)[0]
-            mass = slope.abs().sum(dim=1).mean(dim=0).double()
-            found.append((mass / mass.sum()).cpu().numpy())
+    observation = observe(model, images, ["feature maps", "gradients"], check="rows")
+    assert observation.map_graph is not None
+    found = []
+    for features in observation.feature_maps:
+        rows, columns = features.grid
+        row, column = check_patch((rows // 2, columns // 2) if patch is None else patch, features.grid)
+        with recorded_gradients():
+            one = features.patches[:, :, row, column]
+            signs = torch.randint(0, 2, one.shape, generator=generator).to(one) * 2 - 1
+            gradient = torch.autograd.grad((one * signs).sum(), observation.map_graph.images, retain_graph=True)[0]
+        mass = gradient.abs().sum(dim=1).mean(dim=0).double()
+        found.append((mass / mass.sum()).cpu().numpy())
     return np.stack(found)

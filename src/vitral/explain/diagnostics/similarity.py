@@ -1,5 +1,5 @@
-"""`similarity`: how alike one patch's features are to all others' (Caron et al. 2021, "Emerging Properties", §4.2, and
-Siméoni et al. 2021, "LOST", §3, which find objects by it).
+"""`similarity`: how similar one patch's features are to all others' (Caron et al. 2021, "Emerging Properties", §4.2,
+and Siméoni et al. 2021, "LOST", §3, which find objects by it).
 
 Axes:  b images   gy gx rows, columns of patches
 """
@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
-from vitral.recording.indices import check_patch, pick
+from vitral.explain.observation import observe
+from vitral.recording.indices import check_patch, select
 
 
 @torch.no_grad()
@@ -24,9 +23,8 @@ def similarity(
     `place` counts in the stream: 0 enters the first block, -1 leaves the last. Raises `UsageError` for a patch or place
     that does not exist, `WatchError` if there are no maps.
     """
-    with evaluating(model):
-        _, places, seen = tokens_and_maps(model, images)
-    _, tokens, grid, prefix = places[pick([place], len(places), "place")[0]]
-    row, column = check_patch(patch, grid)
-    unit = F.normalize(patches_of(tokens, grid, prefix, seen).float(), dim=1)
+    maps = observe(model, images, ["feature maps"], check="rows").feature_maps
+    features = maps[select([place], len(maps), "place")[0]]
+    row, column = check_patch(patch, features.grid)
+    unit = F.normalize(features.patches.float(), dim=1)
     return torch.einsum("bdyx,bd->byx", unit, unit[:, :, row, column]).cpu().numpy()

@@ -9,48 +9,39 @@ windows stand.
 Axes:  b images   h heads   r rows   m key tokens
 """
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from vitral.base.modes import evaluating
-from vitral.explain.gradients import watched_with_gradients, weights_and_gradients
-from vitral.explain.maps import Maps
-from vitral.explain.one_map import one_map
-from vitral.explain.readout import readers_of, tokens_read
+from vitral.explain.flow import positive_relevance
+from vitral.explain.method import PatchMap, method, share_of_prefix
+from vitral.explain.observation import Observation
+from vitral.explain.readout import readout_in
 from vitral.explain.target import Target
-from vitral.recording.layers import total
+from vitral.recording.layers import sum_chunks
+from vitral.recording.queries import readout_vector
 
 
-def attention_gradient(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:
+@method(needs=["attention", "gradients"])
+def attention_gradient(observation: Observation, target: Target = None) -> PatchMap:
     """What speaks for a class in the last layer's attention, as multiples of uniform.
 
     `target` is by default the model's answer. Raises `UsageError` for a class that does not exist, `WatchError` if
-    nothing is seen or verified, or no gradient reaches the attention.
+    there is no attention, it cannot be verified, or no gradient reaches it.
     """
-    with evaluating(model):
-        readers = tokens_read(model, images)
-        seen, gradients, classes = watched_with_gradients(model, images, target)
+    gradients = observation.layer_gradients(target)
     last = max(gradients)
-    layer = seen.layers[last]
-    some = torch.zeros(layer.num_queries, device=images.device)
-    some[list(readers_of(layer, seen, readers)) or slice(None)] = 1
-    row = total(
-        ((weights * gradient).clamp_min(0).mean(dim=1).mT @ some[queries].to(weights.dtype))
-        for queries, weights, gradient in weights_and_gradients(layer, gradients[last])
+    layer = observation.layers[last]
+    readers = readout_vector(layer, readout_in(layer, observation.layers, observation.readout))
+    row = sum_chunks(
+        relevance.mean(dim=1).mT @ readers[queries].to(relevance.dtype)
+        for queries, relevance in positive_relevance(layer, gradients[last])
     )
     if layer.windows is not None:
         row = layer.windows.spread(row[:, None])[:, 0]
-    prefix = len(layer.tokens.prefix)
-    return one_map(
-        "attention_gradient",
-        f"Shown is what speaks for the class in the attention of {layer.name}, by its gradient.",
-        model,
-        images,
+    prefix = layer.num_prefix_tokens
+    return PatchMap(
         row[:, prefix:],
         layer.tokens.grid,
-        layers=layer.name,
-        prefix_mass=row[:, :prefix].sum(dim=1) / row.sum(dim=1).clamp_min(1e-30),
-        residual=seen.residual,
-        targets=classes,
+        f"This map shows what speaks for the class in the attention of {layer.name}, by its gradient.",
+        layers=(layer.name,),
+        prefix_mass=share_of_prefix(row, prefix),
+        residual=observation.residual,
+        classes=observation.classes(target),
     )

@@ -9,52 +9,33 @@ leave the last block, so it is what enters it; with a mean pool it is what leave
 Axes:  b images   d width   gy gx rows, columns
 """
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-
 from vitral.base.errors import WatchError
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import patches_of, tokens_and_maps
-from vitral.explain.gradients import differentiable, recording
-from vitral.explain.maps import Maps
-from vitral.explain.one_map import one_map
-from vitral.explain.target import Target, classes_to_explain
-from vitral.recording.forward import logits_of
+from vitral.explain.method import PatchMap, method
+from vitral.explain.observation import Observation
+from vitral.explain.target import Target
 
 
-def grad_cam(model: nn.Module, images: Float[Tensor, "b c y x"], target: Target = None) -> Maps:
+@method(needs=["feature maps", "gradients"])
+def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
     """What speaks for a class's logit in the last features, as multiples of uniform. For ViT, Swin and CNN.
 
     `target` is by default the model's answer. Raises `UsageError` for a class that does not exist, `WatchError` if the
-    model makes no maps or no gradient reaches them.
+    model makes no feature maps or no gradient reaches them.
     """
-    with evaluating(model):
-        with torch.no_grad():
-            classes = classes_to_explain(logits_of(model, images), target)
-        with recording():
-            logits, places, seen = tokens_and_maps(model, differentiable(images))
-            score = logits.gather(1, classes.clone()[:, None]).sum()
-            reached = [place for place in places if place[1].requires_grad]
-            gradients = (
-                torch.autograd.grad(score, [place[1] for place in reached], allow_unused=True) if reached else ()
-            )
-    for (name, tokens, grid, prefix), gradient in reversed(list(zip(reached, gradients))):
+    classes = observation.classes(target)
+    found = zip(observation.feature_maps, observation.map_gradients(target))
+    for features, gradient in reversed(list(found)):
         if gradient is None:
             continue
-        slopes = patches_of(gradient, grid, prefix, seen)
+        slopes = features.as_map(gradient)
         if slopes.abs().amax() > 0:
-            features = patches_of(tokens.detach(), grid, prefix, seen)
-            values = (slopes.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1).clamp_min(0)
-            return one_map(
-                "grad_cam",
-                f"Shown is what speaks for the class in the features {name}.",
-                model,
-                images,
-                values,
-                grid,
-                layers=name,
-                residual=seen.residual if seen else None,
-                targets=classes.tolist(),
+            weighted = slopes.mean(dim=(2, 3), keepdim=True) * features.patches.detach()
+            return PatchMap(
+                weighted.sum(dim=1).clamp_min(0),
+                features.grid,
+                f"This map shows what speaks for the class in the features {features.where}.",
+                layers=(features.where,),
+                residual=observation.residual,
+                classes=classes,
             )
     raise WatchError("No gradient of the class reaches any map of patches, so there is nothing to show.")

@@ -1,4 +1,4 @@
-"""`occlusion`: how much of a class's logit is gone when a patch is covered (Zeiler & Fergus 2014, §4.2).
+"""`occlusion`: how much a class's logit falls when a patch is covered (Zeiler & Fergus 2014, §4.2).
 
     y(x) - y(x with the patch at the baseline)
 
@@ -9,56 +9,39 @@ Axes:  b images   c channels   y x pixels   gy gx rows, columns of patches
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor, nn
 
-from vitral.base.modes import evaluating
-from vitral.explain.feature_maps import grid_of
-from vitral.explain.maps import Maps
-from vitral.explain.one_map import one_map
-from vitral.explain.target import Target, classes_to_explain, score_of
-from vitral.recording.forward import logits_of
+from vitral.explain.method import PatchMap, method
+from vitral.explain.observation import Observation
+from vitral.explain.target import Target
 from vitral.recording.roles import Grid
 
-BATCH = 256  # images a forward pass
+BATCH = 256  # images per forward pass
 
 
-@torch.no_grad()
+@method()
 def occlusion(
-    model: nn.Module,
-    images: Float[Tensor, "b c y x"],
-    target: Target = None,
-    *,
-    baseline: float = 0.0,
-    grid: Grid | None = None,
-) -> Maps:
-    """What each patch holds of a class's logit; signed, in logits. For any model of images; a forward pass a patch.
+    observation: Observation, target: Target = None, *, baseline: float = 0.0, grid: Grid | None = None
+) -> PatchMap:
+    """How much of a class's logit each patch holds; signed, in logits. For any model; one forward pass per patch.
 
     `target` is by default the model's answer, `baseline` a value of every channel as the model takes it (0 is the mean
     colour), `grid` the model's own. Raises `UsageError` for a class that does not exist, `ShapeError` for a grid that
     does not divide the image.
     """
-    with evaluating(model):
-        grid = grid_of(model, images, grid)
-        logits = logits_of(model, images)
-        classes = classes_to_explain(logits, target)
-        places = rearrange(torch.eye(grid[0] * grid[1], device=images.device), "g (gy gx) -> g 1 gy gx", gy=grid[0])
-        covers = places.bool().repeat_interleave(images.shape[2] // grid[0], 2)
-        covers = covers.repeat_interleave(images.shape[3] // grid[1], 3)
-        drops = []
-        for image, label in zip(images, classes.tolist()):
-            covered = (torch.where(some, baseline, image) for some in covers.split(BATCH))
-            drops.append(torch.cat([score_of(logits_of(model, batch), label) for batch in covered]))
-    values = logits.gather(1, classes[:, None]) - torch.stack(drops)
-    return one_map(
-        "occlusion",
-        f"Shown is how much of the class's logit is gone when a patch is set to {baseline:g}.",
-        model,
-        images,
-        values,
-        grid,
-        layers="pixels",
+    (rows, columns), images = observation.patch_grid(grid), observation.images
+    classes = observation.classes(target)
+    covers = rearrange(torch.eye(rows * columns, device=images.device), "g (gy gx) -> g 1 gy gx", gy=rows).bool()
+    covers = covers.repeat_interleave(images.shape[2] // rows, 2).repeat_interleave(images.shape[3] // columns, 3)
+    covered_logits = []
+    for image, label in zip(images, classes.tolist()):
+        batches = (torch.where(some, baseline, image) for some in covers.split(BATCH))
+        covered_logits.append(torch.cat([observation.run(batch)[:, label] for batch in batches]))
+    return PatchMap(
+        observation.logits.gather(1, classes[:, None]) - torch.stack(covered_logits),
+        (rows, columns),
+        f"This map shows how much the class's logit falls when a patch is set to {baseline:g}.",
         unit="logits",
         sign="signed",
-        targets=classes.tolist(),
+        layers=("pixels",),
+        classes=classes,
     )

@@ -6,10 +6,10 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, mean, measure, rank_correlation
+from vitral.explain.metric import Case, mean, metric, rank_correlation
 
 
-@measure(better="neither")
+@metric(better="neither")
 def agreement(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """The mean rank correlation with the other methods' maps of the same image; controls are not among them.
 

@@ -6,13 +6,13 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, belongs, measure, ranks
+from vitral.explain.metric import Case, metric, patches_on_object, ranks
 
 
-@measure(better="higher", needs="masks")
+@metric(better="higher", needs="masks")
 def auroc(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """0.5 is chance, ties counting half, so that a constant map has it. Not a number without both kinds of patches."""
-    inside = belongs(case.masks, maps.shape[1:])
+    inside = patches_on_object(case.masks, maps.shape[1:])
     ours, rest = inside.sum(axis=1), (~inside).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = ((ranks(maps) * inside).sum(axis=1) - ours * (ours + 1) / 2) / (ours * rest)

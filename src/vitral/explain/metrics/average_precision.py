@@ -7,17 +7,17 @@ Axes:  b images   gy gx rows, columns of patches   g patches
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vitral.explain.metric import Case, belongs, flat, measure
+from vitral.explain.metric import Case, flattened, metric, patches_on_object
 
 
-@measure(better="higher", needs="masks")
+@metric(better="higher", needs="masks")
 def average_precision(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 if all patches of the object come first; a constant map gets the object's share of the patches.
 
     Patches of one value come together. Not a number where the mask is empty.
     """
-    inside = belongs(case.masks, maps.shape[1:])
-    return np.array([of_one(values, mine) for values, mine in zip(flat(maps), inside)])
+    inside = patches_on_object(case.masks, maps.shape[1:])
+    return np.array([of_one(values, mine) for values, mine in zip(flattened(maps), inside)])
 
 
 def of_one(values: Float[np.ndarray, " g"], inside: Bool[np.ndarray, " g"]) -> float:

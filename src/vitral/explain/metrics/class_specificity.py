@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, measure, rank_correlation
+from vitral.explain.metric import Case, metric, rank_correlation
 from vitral.recording.forward import logits_of
 
 
-@measure(better="higher")
+@metric(better="higher")
 def class_specificity(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 minus the rank correlation with the map of the next likely class: 0 if the map knows no class, at most 2."""
     with torch.no_grad():

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 
 from vitral.data.synthetic.cued import remarked
-from vitral.explain.metric import Case, measure
+from vitral.explain.metric import Case, metric
 from vitral.explain.object_masks import share_on_objects
 from vitral.recording.forward import logits_of
 
 
-@measure(better="higher", needs="scene")
+@metric(better="higher", needs="scene")
 def counterfactual(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """The share of an object in the map of all objects, once its dot is the one that counts, minus its share before.
 

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from vitral.data.synthetic.cued import without
-from vitral.explain.metric import Case, measure, probabilities_of
+from vitral.explain.metric import Case, class_probabilities, metric
 from vitral.explain.object_masks import height_on_objects
 
 
-@measure(better="higher", needs="scene")
+@metric(better="higher", needs="scene")
 def exact_deletion(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """The fall of the class's probability without the object on whose patches the map is highest on average; at most 1.
 
@@ -22,5 +22,7 @@ def exact_deletion(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.n
     """
     heights = height_on_objects(maps, case.scene.split)
     redrawn = case.scene.prepare(without(case.scene.split, np.nan_to_num(heights).argmax(axis=1)))
-    fall = probabilities_of(case.model, case.images, case.classes) - probabilities_of(case.model, redrawn, case.classes)
+    fall = class_probabilities(case.model, case.images, case.classes) - class_probabilities(
+        case.model, redrawn, case.classes
+    )
     return np.where(np.isnan(heights).any(axis=1), np.nan, fall)

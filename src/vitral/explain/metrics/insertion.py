@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from kornia.filters import gaussian_blur2d
 
-from vitral.explain.metric import Case, measure
+from vitral.explain.metric import Case, metric
 from vitral.explain.metrics.deletion import area
 
 BLUR = 1 / 8  # of the image's shorter side: the deviation of the blur that hides what is not yet shown
 
 
-@measure(better="higher")
+@metric(better="higher")
 def insertion(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """The area under the class's probability as patches of a blurred image are made sharp, highest first; in 0 to 1.
 

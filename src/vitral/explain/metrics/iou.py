@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, constant, measure
+from vitral.explain.metric import Case, is_constant, metric
 
 
 def of_all(sums: Float[np.ndarray, "b 4"]) -> float:
@@ -20,7 +20,7 @@ def of_all(sums: Float[np.ndarray, "b 4"]) -> float:
         return float((one / over_one + two / over_two) / 2)
 
 
-@measure(better="higher", needs="masks", pool=of_all)
+@metric(better="higher", needs="masks", pool=of_all)
 def iou(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, "b 4"]:
     """For each image the pixels in the intersection, and in the union, of background and of object.
 
@@ -33,5 +33,5 @@ def iou(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, "b 
     both = [(ours & right).sum(axis=(1, 2)) for ours, right in pairs]
     either = [(ours | right).sum(axis=(1, 2)) for ours, right in pairs]
     counted = np.stack([*both, *either], axis=1).astype(float)
-    counted[constant(maps)] = np.nan
+    counted[is_constant(maps)] = np.nan
     return counted

@@ -7,13 +7,13 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, flat, measure, share_of
+from vitral.explain.metric import Case, flattened, metric, patch_shares
 
 
-@measure(better="higher", needs="masks")
+@metric(better="higher", needs="masks")
 def mass_ratio(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 is an even map. What is negative counts for nothing; without anything positive, or a mask, not a number."""
-    positive = flat(maps).clip(min=0)
-    share = flat(share_of(case.masks, maps.shape[1:]))
+    positive = flattened(maps).clip(min=0)
+    share = flattened(patch_shares(case.masks, maps.shape[1:]))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (positive * share).sum(axis=1) / positive.sum(axis=1) / share.mean(axis=1)

@@ -7,11 +7,11 @@ Axes:  b images   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, measure, rank_correlation
+from vitral.explain.metric import Case, metric, rank_correlation
 from vitral.explain.untrained_twin import untrained_twin
 
 
-@measure(better="lower")
+@metric(better="lower")
 def randomisation(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """The rank correlation of the map with the one of the untrained twin, for the same class: near 0 if the map is of
     what was learned, 1 if it is of the image alone. Not a number where either map is constant."""

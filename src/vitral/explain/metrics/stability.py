@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitral.explain.metric import Case, measure, rank_correlation
+from vitral.explain.metric import Case, metric, rank_correlation
 
 NOISE = 0.05  # deviation, as a fraction of the images' own
 DRAWS = 3
 
 
-@measure(better="higher")
+@metric(better="higher")
 def stability(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """The mean rank correlation with the maps of noisier images, for the same class; not a number for constant maps."""
     generator = torch.Generator().manual_seed(0)

@@ -11,10 +11,9 @@ from vitral.lab.inspection import Inspection
 from vitral.lab.station import Law, Pair, Prediction, Station
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block
-from vitral.nn.family.mixer import DepthwiseMixing, DepthwiseMixing5, DepthwiseMixing7
+from vitral.nn.family.mixer import DepthwiseMixing
 from vitral.nn.mlp import MLP
 
-MIXINGS = {3: DepthwiseMixing, 5: DepthwiseMixing5, 7: DepthwiseMixing7}  # by their kernel
 STACKS = ((1, 3), (3, 3), (2, 5), (3, 7))  # blocks, kernel
 BLOCKS = ((197, 768), (50, 64), (384, 64))  # tokens, width
 
@@ -89,9 +88,10 @@ def meeting_beside_linear(inspection: Inspection) -> Pair:
 def seen_by_one(blocks: int, kernel: int) -> int:
     """How many patches of a row one token's output hangs on in a stack of Vitral's blocks, by its gradients."""
     side = 2 * blocks * kernel + 1
-    stack = nn.Sequential(*(Block(MIXINGS[kernel](4, 1), MLP(4, 8), 4) for _ in range(blocks))).double()
-    for block in stack.children():
-        block.get_submodule("attn").place((1, side), 0)  # type: ignore[operator]
+    mixers = [DepthwiseMixing(4, 1, kernel_size=kernel) for _ in range(blocks)]
+    for mixer in mixers:
+        mixer.set_grid((1, side), 0)
+    stack = nn.Sequential(*(Block(mixer, MLP(4, 8), 4) for mixer in mixers)).double()
     tokens = torch.randn(1, side, 4, dtype=torch.float64, requires_grad=True)
     (slopes,) = torch.autograd.grad(stack(tokens)[0, side // 2, 0], tokens)
     return int(slopes[0].any(dim=1).sum())
@@ -106,7 +106,7 @@ def counted_share(n: int, width: int) -> float:
 
 def applied(answer: Any) -> dict[str, Pair]:
     ours, tokens = DepthwiseMixing(6, 1), torch.randn(2, 20, 6)
-    ours.place((4, 5), 0)
+    ours.set_grid((4, 5), 0)
     with torch.no_grad():
         theirs = ours.proj(answer.mixed(tokens, ours.grid, ours.conv.weight) + ours.conv.bias)
         mixed = (theirs, ours(tokens))

@@ -1,4 +1,4 @@
-"""Other ways to make a layer of a mixer and an MLP, and to leave layers out while training.
+"""LayerScale and stochastic depth: scale each branch of a block, or drop it at random in training.
 
 Axes:  b batch   n tokens   d width
 """
@@ -13,22 +13,8 @@ from torch import Tensor, nn
 from vitral.nn.block import Block, LayerNorm
 
 
-class LayerNorm5(nn.LayerNorm):
-    """With 1e-5 in the root: PyTorch's default, Swin's, and the released DINOv3's."""
-
-    def __init__(self, embed_dim: int):
-        super().__init__(embed_dim, eps=1e-5)
-
-
-class LayerNorm12(nn.LayerNorm):
-    """With 1e-12 in the root: Hugging Face's ViT and DeiT."""
-
-    def __init__(self, embed_dim: int):
-        super().__init__(embed_dim, eps=1e-12)
-
-
 class LayerScale(nn.Module):
-    """x · gamma, learned for each channel and small at first (Touvron et al. 2021, "Going deeper", §2)."""
+    """x · gamma, one learned factor per channel, small at first (Touvron et al. 2021, "Going deeper", §2)."""
 
     def __init__(self, embed_dim: int, start: float = 1e-5):
         super().__init__()
@@ -52,18 +38,19 @@ class ScaledBlock(Block):
 
 
 def stochastic_depth(blocks: Sequence[nn.Module], rate: float) -> None:
-    """While training, leave out each branch of each image at random: never in the first block, at `rate` in the last.
+    """In training, drop each branch at random, image by image: never in the first block, at `rate` in the last.
 
-    What stays is divided by its share, so that the mean is kept (Huang et al. 2016; rates linear in depth, §3).
+    Rates grow linearly with depth. What remains is divided by its probability to remain, so that its mean stays the
+    same (Huang et al. 2016, §3).
     """
     for number, block in enumerate(blocks):
-        share = rate * number / max(1, len(blocks) - 1)
+        probability = rate * number / max(1, len(blocks) - 1)
         for scale, branch in (("ls1", "attn"), ("ls2", "mlp")):
-            getattr(block, scale, block.get_submodule(branch)).register_forward_hook(partial(drop, share))
+            getattr(block, scale, block.get_submodule(branch)).register_forward_hook(partial(drop, probability))
 
 
-def drop(share: float, module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-    if not (module.training and share):
+def drop(probability: float, module: nn.Module, args: tuple, out: Tensor) -> Tensor:
+    if not (module.training and probability):
         return out
-    stays = torch.rand(out.shape[0], *[1] * (out.ndim - 1), device=out.device, dtype=out.dtype) >= share
-    return out * stays / (1 - share)
+    keep = torch.rand(out.shape[0], *[1] * (out.ndim - 1), device=out.device, dtype=out.dtype) >= probability
+    return out * keep / (1 - probability)

@@ -1,4 +1,4 @@
-"""Train with less memory: keep what enters each block, and run the block again when its gradient is wanted.
+"""Train with less memory: keep only the input of each block, and run the block again for its gradient.
 
 Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", §4.
 """
@@ -15,10 +15,10 @@ from vitral.nn.block import Block
 
 @contextmanager
 def checkpointed(model: nn.Module) -> Iterator[None]:
-    """Inside the block, gradients of the model's blocks are computed this way; they are the same gradients."""
+    """Inside the `with` block, gradients of the model's blocks are computed so; their values are the same."""
     blocks = [part for part in model.modules() if isinstance(part, Block)]
     for block in blocks:
-        block.forward = again(block)  # type: ignore[method-assign]
+        block.forward = recompute(block)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -26,6 +26,6 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
             del block.forward
 
 
-def again(block: Block) -> Any:
+def recompute(block: Block) -> Any:
     forward = type(block).forward
     return lambda tokens: checkpoint(forward, block, tokens, use_reentrant=False)

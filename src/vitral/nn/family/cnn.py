@@ -1,6 +1,6 @@
-"""A small residual network, to hold the ViT against (He et al. 2016, "Deep Residual Learning", §3).
+"""A small residual network to compare the ViT with (He et al. 2016, "Deep Residual Learning", §3).
 
-Axes:  b batch   c channels   y x pixels, or rows and columns of a map   d width   k classes
+Axes:  b batch   c channels   y x pixels, or rows and columns of a feature map   d width   k classes
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from vitral.nn.patch import Size, check_sizes, pair
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(x))), each convolution 3 x 3 and batch-normed; x is projected where the shape changes."""
+    """x + conv(relu(conv(x))), with 3 x 3 convolutions and batch norm; x is projected where its shape changes."""
 
     def __init__(self, narrow: int, wide: int, stride: int):
         super().__init__()
@@ -39,8 +39,8 @@ class Residual(nn.Module):
 class ResNet(nn.Module):
     """Images (B, C, H, W) -> logits (B, num_classes); features (B, D) when `num_classes` is 0.
 
-    `depths` blocks in each stage; widths double and maps halve from stage to stage. Raises `ConfigError` for sizes that
-    do not fit together.
+    Stage i has `depths[i]` blocks; from stage to stage widths double and feature maps halve. Raises `ConfigError` for
+    sizes that do not fit together.
     """
 
     grid: tuple[int, int]  # rows, columns of the last stage
@@ -83,7 +83,7 @@ class ResNet(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Convolutions as He et al. 2015; blocks start as the identity, and every class as likely."""
+        """Convolutions as in He et al. 2015; blocks start as the identity, and all classes as equally likely."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -94,7 +94,7 @@ class ResNet(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def features(self, images: Float[Tensor, "b c y x"], layers: Sequence[int]) -> list[Float[Tensor, "b d gy gx"]]:
-        """The map after the given stages, in the order asked; -1 is the last."""
+        """The feature map after each of the given stages, in this order; -1 is the last."""
         if wrong := [layer for layer in layers if not -len(self.stages) <= layer < len(self.stages)]:
             raise ConfigError(f"layers={wrong} do not exist: there are {len(self.stages)} stages.")
         after, x = [], self.stem(images)

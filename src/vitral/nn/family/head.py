@@ -1,4 +1,4 @@
-"""Other things to say about what was read.
+"""Heads for two tokens: the distilled model's, and one for twice the width.
 
 Axes:  b batch   d width   k classes
 """
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class DistilledHead(nn.Module):
-    """One head for the class token and one for the distillation token; at test time their mean.
+    """One head for the class token and one for the distillation token; the logits are their mean.
 
-    Touvron et al. 2021, "DeiT", §4. The two answers apart, to be taught by labels and by a teacher, are `both`.
+    Touvron et al. 2021, "DeiT", §4. `both` gives the two separately: labels train the first, a teacher the second.
     """
 
     def __init__(self, embed_dim: int, num_classes: int):
@@ -26,12 +26,12 @@ class DistilledHead(nn.Module):
         return self.head(x[:, 0]), self.head_dist(x[:, 1])
 
     def forward(self, x: Float[Tensor, "b two d"]) -> Float[Tensor, "b k"]:
-        labelled, taught = self.both(x)
-        return (labelled + taught) / 2
+        logits, distilled = self.both(x)
+        return (logits + distilled) / 2
 
 
 class WideHead(nn.Linear):
-    """A line on twice the width, for `CLSAndMeanPool`."""
+    """A linear head for twice the width, which `CLSAndMeanPool` gives."""
 
     def __init__(self, embed_dim: int, num_classes: int):
         super().__init__(2 * embed_dim, num_classes)

@@ -1,25 +1,26 @@
-"""Other ways for tokens to meet, or not to: a family that shares everything else with the ViT.
+"""Other mixers, or none, for models that share everything else with the ViT.
 
-Axes:  b batch   h heads   n tokens   p prefix tokens   y x rows, columns of patches   d width   e width of one head
+Axes:  b batch   h heads   n tokens   y x rows, columns of patches   d width   e width of one head
 """
 
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.nn.attention import Attention
+from vitral.nn.attention import Attention, Heads
 from vitral.nn.family.window import ShiftedWindows
+
+Padding = Literal["zeros", "circular"]
 
 
 class QKNormAttention(Attention):
-    """Attention between normalised queries and keys (Dehghani et al. 2023, "Scaling ViT to 22B", §2).
+    """Attention between normalized queries and keys (Dehghani et al. 2023, "Scaling ViT to 22B", §2).
 
-    Logits can then neither start too flat nor grow too sharp, whatever the learning rate.
+    The logits of the softmax then neither start too flat nor grow too sharp, at any learning rate.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, qkv_bias: bool = True):
@@ -27,14 +28,13 @@ class QKNormAttention(Attention):
         self.q_norm = nn.LayerNorm(embed_dim // num_heads, eps=1e-6)
         self.k_norm = nn.LayerNorm(embed_dim // num_heads, eps=1e-6)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
-        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
-        return self.proj(rearrange(x, "b h n e -> b n (h e)"))
+    def project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
+        q, k, v = super().project(x)
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class NoMixing(nn.Module):
-    """Tokens never meet: with a mean pool, the model is a bag of patches. The baseline that attention must beat."""
+    """Zeros: tokens exchange nothing. With a mean pool, the model is a bag of patches, attention's baseline."""
 
     def __init__(self, embed_dim: int, num_heads: int):
         super().__init__()
@@ -44,16 +44,17 @@ class NoMixing(nn.Module):
 
 
 class MapMixing(nn.Module):
-    """Tokens meet on the map where their patches stand; there must be none before the patches.
+    """A mixer on the grid of patches; there must be no tokens before the patches.
 
-    `mix` takes and gives a map (B, rows, columns, D).
+    `mix` takes and returns tokens (B, rows, columns, D).
     """
 
-    def place(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
+    def set_grid(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
         if num_prefix_tokens:
             raise ConfigError(
-                f"{type(self).__name__} mixes patches on their map, where the {num_prefix_tokens} tokens before them "
-                "have no place: make the model with tokens={} and a pool of patches, such as MeanPool."
+                f"{type(self).__name__} mixes patches on their grid, which has no place for other tokens "
+                f"(num_prefix_tokens={num_prefix_tokens}): create the model with tokens={{}} and a pool of patches, "
+                "such as MeanPool."
             )
         self.grid = grid
 
@@ -66,23 +67,21 @@ class MapMixing(nn.Module):
 
 
 class DepthwiseMixing(MapMixing):
-    """A convolution of each channel, then a linear map of all: a CNN's way to meet (as ConvNeXt, Liu et al. 2022, §2).
+    """A convolution of each channel, then a linear layer, as in ConvNeXt (Liu et al. 2022, §2).
 
-    Zeros beyond the edges; `CircularMixing` wraps around instead, and so knows no edge at all.
+    `padding_mode` is "zeros" beyond the edges, or "circular": then opposite edges touch, and there is none.
     """
 
-    kernel_size = 3
-    padding_mode: Literal["zeros", "circular"] = "zeros"
-
-    def __init__(self, embed_dim: int, num_heads: int):
+    def __init__(self, embed_dim: int, num_heads: int, kernel_size: int = 3, padding_mode: Padding = "zeros"):
         super().__init__()
+        self.kernel_size = kernel_size
         self.conv = nn.Conv2d(
             embed_dim,
             embed_dim,
-            self.kernel_size,
-            padding=self.kernel_size // 2,
+            kernel_size,
+            padding=kernel_size // 2,
             groups=embed_dim,
-            padding_mode=self.padding_mode,
+            padding_mode=padding_mode,
         )
         self.proj = nn.Linear(embed_dim, embed_dim)
 
@@ -91,26 +90,12 @@ class DepthwiseMixing(MapMixing):
         return self.proj(rearrange(x, "b d y x -> b y x d"))
 
 
-class DepthwiseMixing5(DepthwiseMixing):
-    kernel_size = 5
-
-
-class DepthwiseMixing7(DepthwiseMixing):
-    kernel_size = 7
-
-
-class CircularMixing(DepthwiseMixing):
-    padding_mode: Literal["zeros", "circular"] = "circular"
-
-
 class WindowMixing(MapMixing):
-    """Attention within windows of 3 x 3 patches that do not shift, with a bias for each distance."""
+    """Attention in windows of `window_size` x `window_size` patches that do not shift, with a bias per displacement."""
 
-    window_size, shift = 3, 0
-
-    def __init__(self, embed_dim: int, num_heads: int):
+    def __init__(self, embed_dim: int, num_heads: int, window_size: int = 3):
         super().__init__()
-        self.windows = ShiftedWindows(embed_dim, num_heads, self.window_size, self.shift)
+        self.windows = ShiftedWindows(embed_dim, num_heads, window_size)
 
     def mix(self, x: Float[Tensor, "b y x d"]) -> Float[Tensor, "b y x d"]:
         return self.windows(x)

@@ -1,4 +1,4 @@
-"""Other ways for a token to think for itself.
+"""Other feed-forward networks.
 
 Axes:  b batch   n tokens   d width
 """
@@ -11,16 +11,16 @@ from vitral.nn.mlp import MLP
 
 
 class TanhMLP(MLP):
-    """GELU by its tanh approximation, as JAX computes it: Google's own checkpoints and SigLIP."""
+    """With the tanh approximation of GELU, JAX's default: Google's own checkpoints and SigLIP."""
 
     def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
 class SwiGLU(nn.Module):
-    """(SiLU(x W1) * x W2) W3: one half opens the gate for the other (Shazeer 2020, "GLU Variants", §2).
+    """(SiLU(x W1) * x W2) W3: one half of the hidden numbers gates the other (Shazeer 2020, "GLU Variants", §2).
 
-    `fc1` holds W1 above W2.
+    `fc1` stacks W1 on W2.
     """
 
     def __init__(self, embed_dim: int, hidden_dim: int):

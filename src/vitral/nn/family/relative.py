@@ -1,46 +1,44 @@
-"""Attention that adds a learned number for how far apart two patches are (Liu et al. 2021, "Swin", §3.2).
+"""Attention with a learned bias for the displacement between two patches (Liu et al. 2021, "Swin", §3.2).
 
-Axes:  b batch   h heads   n tokens   d width   e width of one head
+Axes:  b batch   h heads   n tokens   d width
 """
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitral.nn.attention import Attention
+from vitral.nn.attention import Attention, attend
 
 
-def differences(grid: tuple[int, int], reach: tuple[int, int] | None = None) -> Int[Tensor, "n n"]:
-    """For each pair of patches the row of a bias table: how many rows and columns lie between, counted from the least.
+def displacement_index(grid: tuple[int, int], reach: tuple[int, int] | None = None) -> Int[Tensor, "n n"]:
+    """The row of a bias table for each pair of patches, by the rows and columns between them.
 
-    `reach` is the grid that the table was made for, by default this one: (2 rows - 1)(2 columns - 1) rows.
+    The table is for a grid of `reach`, by default this one, and has (2 rows - 1)(2 columns - 1) rows.
     """
     rows, columns = reach or grid
     y, x = torch.meshgrid(*(torch.arange(side) for side in grid), indexing="ij")
-    apart_y, apart_x = (place.flatten()[:, None] - place.flatten() for place in (y, x))
-    return (apart_y + rows - 1) * (2 * columns - 1) + apart_x + columns - 1
+    down, right = (index.flatten()[:, None] - index.flatten() for index in (y, x))
+    return (down + rows - 1) * (2 * columns - 1) + right + columns - 1  # shifted so that the least is zero
 
 
 class RelativeBiasAttention(Attention):
-    """softmax(q kᵀ / √e + bias[distance]) v over all patches; pairs with a token before the patches have no bias."""
+    """softmax(q kᵀ / √e + bias[displacement]) v over all patches; the tokens before the patches have no bias."""
 
     index: Tensor
 
-    def place(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
+    def set_grid(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
         self.num_prefix_tokens = num_prefix_tokens
-        self.register_buffer("index", differences(grid), persistent=False)
+        self.register_buffer("index", displacement_index(grid), persistent=False)
         self.bias_table = nn.Parameter(torch.zeros((2 * grid[0] - 1) * (2 * grid[1] - 1), self.num_heads))
 
     def init_weights(self) -> None:
         nn.init.trunc_normal_(self.bias_table, std=0.02)
 
     def bias(self) -> Float[Tensor, "h n n"]:
-        between = self.bias_table[self.index].permute(2, 0, 1)
-        return F.pad(between, (self.num_prefix_tokens, 0, self.num_prefix_tokens, 0))
+        patches = self.bias_table[self.index].permute(2, 0, 1)
+        return F.pad(patches, (self.num_prefix_tokens, 0, self.num_prefix_tokens, 0))
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias().to(q.dtype)[None])
-        return self.proj(rearrange(x, "b h n e -> b n (h e)"))
+        q, k, v = self.project(x)
+        return self.proj(attend(q, k, v, self.bias().to(q.dtype)[None]))

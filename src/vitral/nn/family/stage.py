@@ -1,8 +1,8 @@
-"""What Swin is made of: patches as a map, their merging, and stages of blocks whose windows shift.
+"""The parts of Swin: patch embedding, patch merging, and stages of blocks with shifted windows.
 
 Liu et al. 2021, "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", §3, figure 3.
 
-Axes:  b batch   c channels   y x pixels, or rows and columns of a map   d width
+Axes:  b batch   c channels   y x pixels, or rows and columns of patches   d width
 """
 
 import torch.nn.functional as F
@@ -12,20 +12,19 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError
 from vitral.nn.block import Block
-from vitral.nn.family.block import LayerNorm5
 from vitral.nn.family.window import ShiftedWindows
 from vitral.nn.mlp import MLP
 from vitral.nn.patch import Size, pair
 
 
 class MapEmbedding(nn.Module):
-    """Patches as a map of tokens (B, rows, columns, D), each normed; an image is padded to whole patches."""
+    """Patch tokens (B, rows, columns, D), each normalized; an image is padded to whole patches."""
 
     def __init__(self, patch_size: Size, in_channels: int, embed_dim: int):
         super().__init__()
         self.patch_size = pair(patch_size)
         self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=self.patch_size, stride=self.patch_size)
-        self.norm = LayerNorm5(embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b gy gx d"]:
         if images.ndim != 4 or images.shape[1] != self.proj.in_channels:
@@ -38,11 +37,11 @@ class MapEmbedding(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours become one token of twice the width; a map of odd sides is padded."""
+    """Concatenate 2 x 2 neighbours and project them to twice the width; odd sides are padded."""
 
     def __init__(self, embed_dim: int):
         super().__init__()
-        self.norm = LayerNorm5(4 * embed_dim)
+        self.norm = nn.LayerNorm(4 * embed_dim)
         self.reduction = nn.Linear(4 * embed_dim, 2 * embed_dim, bias=False)
 
     def forward(self, x: Float[Tensor, "b y x d"]) -> Float[Tensor, "b y2 x2 e"]:
@@ -51,7 +50,7 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    """Perhaps a merging of patches, then blocks of which every second one has its windows shifted by a half."""
+    """Patch merging if `merge`, then blocks; every second block shifts its windows by half their size."""
 
     def __init__(self, embed_dim: int, depth: int, num_heads: int, window_size: int, mlp_ratio: float, merge: bool):
         super().__init__()
@@ -61,7 +60,7 @@ class Stage(nn.Module):
                 ShiftedWindows(embed_dim, num_heads, window_size, shift=number % 2 * (window_size // 2)),
                 MLP(embed_dim, int(embed_dim * mlp_ratio)),
                 embed_dim,
-                LayerNorm5,
+                nn.LayerNorm,
             )
             for number in range(depth)
         )

@@ -1,4 +1,4 @@
-"""Another way to make patch tokens.
+"""A convolutional stem as patch embedding.
 
 Axes:  b batch   c channels   y x pixels   gy gx rows, columns of patches   n patches   d width
 """
@@ -14,9 +14,9 @@ from vitral.nn.patch import PatchEmbedding, Size
 
 
 class ConvStem(PatchEmbedding):
-    """3 x 3 convolutions with stride 2, batch norm and ReLU, as many as halve the patch to a pixel; then 1 x 1.
+    """3 x 3 convolutions with stride 2, batch norm and ReLU until a patch is one pixel; then a 1 x 1 convolution.
 
-    Xiao et al. 2021, "Early Convolutions Help Transformers See Better", §4. Widths double up to the tokens'.
+    Xiao et al. 2021, "Early Convolutions Help Transformers See Better", §4. Widths double up to `embed_dim`.
     """
 
     def __init__(self, img_size: Size = 224, patch_size: Size = 16, in_channels: int = 3, embed_dim: int = 768):
@@ -24,7 +24,7 @@ class ConvStem(PatchEmbedding):
         side, other = self.patch_size
         halvings = side.bit_length() - 1
         if side != other or side != 2**halvings or halvings < 1:
-            raise ConfigError(f"patch_size={side}x{other} is not halved to one pixel: take 2, 4, 8, 16 or 32.")
+            raise ConfigError(f"patch_size={side}x{other} cannot be halved to one pixel: take 2, 4, 8, 16 or 32.")
         widths = [in_channels, *(max(1, embed_dim >> (halvings - 1 - step)) for step in range(halvings))]
         layers: list[nn.Module] = []
         for narrow, wide in pairwise(widths):

@@ -1,8 +1,8 @@
-"""Swin: attention in windows that shift from block to block, on a map that is halved from stage to stage.
+"""Swin: attention in windows that shift from block to block, on a grid that is halved from stage to stage.
 
 Liu et al. 2021, "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", §3, figure 3.
 
-Axes:  b batch   c channels   y x pixels, or rows and columns of a map   d width   k classes
+Axes:  b batch   c channels   y x pixels, or rows and columns of patches   d width   k classes
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import plain
 from vitral.nn.block import Block
-from vitral.nn.family.block import LayerNorm5, stochastic_depth
+from vitral.nn.family.block import stochastic_depth
 from vitral.nn.family.stage import MapEmbedding, Stage
 from vitral.nn.family.window import ShiftedWindows
 from vitral.nn.patch import Size, check_sizes, pair
@@ -24,8 +24,8 @@ from vitral.nn.patch import Size, check_sizes, pair
 class SwinTransformer(nn.Module):
     """Images (B, C, H, W) of any size -> logits (B, num_classes); features (B, D) when `num_classes` is 0.
 
-    `img_size` is what the model is trained at; `grid` is that of its last stage. Raises `ConfigError` for sizes that do
-    not fit together.
+    `img_size` is the size of training images; `grid` that of the last stage. Raises `ConfigError` for sizes that do not
+    fit together.
     """
 
     grid: tuple[int, int]  # rows, columns of the last stage
@@ -46,7 +46,7 @@ class SwinTransformer(nn.Module):
     ):
         super().__init__()
         if len(depths) != len(num_heads) or not depths:
-            raise ConfigError(f"depths={tuple(depths)} and num_heads={tuple(num_heads)} must name the same stages.")
+            raise ConfigError(f"depths={tuple(depths)} and num_heads={tuple(num_heads)} must have one entry per stage.")
         check_sizes(img_size=min(pair(img_size)), patch_size=min(pair(patch_size)), window_size=window_size)
         check_sizes(in_channels=in_channels, embed_dim=embed_dim, depths=min(depths), num_heads=min(num_heads))
         check_sizes(0, num_classes=num_classes)
@@ -56,7 +56,7 @@ class SwinTransformer(nn.Module):
             for stage, (depth, heads) in enumerate(zip(depths, num_heads))
         )
         width = embed_dim << (len(depths) - 1)
-        self.norm = LayerNorm5(width)
+        self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         self.num_prefix_tokens = 0
         rows, columns = (-(-side // patch) for side, patch in zip(pair(img_size), pair(patch_size)))
@@ -81,7 +81,7 @@ class SwinTransformer(nn.Module):
         )
 
     def init_weights(self) -> None:
-        """Linear maps and bias tables normal of deviation 0.02, biases zero; every class as likely at the start."""
+        """Linear layers and bias tables normal with deviation 0.02, biases zero, all classes as equally likely."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -93,7 +93,7 @@ class SwinTransformer(nn.Module):
             nn.init.zeros_(self.head.weight)
 
     def features(self, images: Float[Tensor, "b c y x"], layers: Sequence[int]) -> list[Float[Tensor, "b d gy gx"]]:
-        """The map after the given stages, in the order asked; -1 is the last."""
+        """The feature map after each of the given stages, in this order; -1 is the last."""
         depth = len(self.layers)
         if wrong := [layer for layer in layers if not -depth <= layer < depth]:
             raise ConfigError(f"layers={wrong} do not exist: there are {depth} stages, 0 to {depth - 1}.")

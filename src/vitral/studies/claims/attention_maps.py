@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from vitral.base.lookup import names
-from vitral.explain.metric import Case, measure
+from vitral.explain.metric import Case, metric
 from vitral.explain.object_masks import height_on_objects
 from vitral.explain.scoring import score
 from vitral.report.studies import Row, dots_figure
@@ -29,7 +29,7 @@ METHODS = ("attention", "rollout", "attention_gradient", "chefer", "occlusion")
 CONTROLS = tuple(names("explain.controls"))
 
 
-@measure(better="higher", needs="scene")
+@metric(better="higher", needs="scene")
 def right_object(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarray, " b"]:
     """1 if the map's mean on the object that determines the class is higher than on any other; ties share the 1.
 

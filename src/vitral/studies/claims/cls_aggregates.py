@@ -17,7 +17,7 @@ from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.attention_mass import attention_mass
 from vitral.explain.diagnostics.probe import answers, features, probe
-from vitral.recording.edits import Edit, Weights, of_layers, shared_out
+from vitral.recording.edits import Edit, Weights, renormalise
 from vitral.recording.intercept import watch
 from vitral.report.beside import beside_figure
 from vitral.studies.arms import CLS, SAMPLES, SHAPES
@@ -41,9 +41,9 @@ def isolate_class_token(layers: Sequence[int]) -> Edit:
             return rows
         kept = torch.ones_like(rows)
         kept[:, :, list(queries).index(0), 1:] = 0
-        return shared_out(rows * kept)
+        return renormalise(rows * kept)
 
-    return of_layers(edit, layers)
+    return Edit(edit, tuple(layers))
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.distance import distance
-from vitral.explain.gradients import differentiable
 from vitral.explain.untrained_twin import untrained_twin
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.vit import VisionTransformer
@@ -38,7 +37,7 @@ def sensitivity(model: Model, images: Tensor, block: int) -> Float[np.ndarray, "
     Gradients with random signs, after Luo et al. 2016.
     """
     model.eval()
-    pixels = differentiable(images)
+    pixels = images.detach().clone().requires_grad_()
     features = model.features(pixels, [block])[0]
     centre = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
     signs = torch.randint(0, 2, centre.shape, generator=torch.Generator().manual_seed(block)) * 2.0 - 1

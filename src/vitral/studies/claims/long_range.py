@@ -13,6 +13,7 @@ Axes:  n images   k glyphs   m pairs of places
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_p
 from vitral.studies.decision_rules import Beyond, Exactly
 from vitral.studies.effects import Measure, log2
 from vitral.studies.figures import dots, points
-from vitral.studies.model_parts.tokenwise_pool import SettledPool3
+from vitral.studies.model_parts.tokenwise_pool import TokenwisePool
 from vitral.studies.study import (
     Arm,
     Budget,
@@ -68,7 +69,9 @@ def convolutional(name: str, mixing: int, **settings: object) -> Arm:
     return Arm(name, settings=shared | settings, recipe=MANY_STEPS)
 
 
-SHORT_SIGHTED = dict(mixer=DepthwiseMixing, depth=1, pool=SettledPool3)  # one block mixes, three do not
+SHORT_SIGHTED = dict(
+    mixer=DepthwiseMixing, depth=1, pool=partial(TokenwisePool, depth=3)
+)  # one block mixes, three do not
 ARMS = (
     variant(VIT, "vit", MANY_STEPS, patch_size=PATCH),
     convolutional("cnn, whole image", DEPTH, mixer=DepthwiseMixing),

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from vitral.data.dataset import Dataset
-from vitral.nn.family.normed_rope import QKNormRotary
 from vitral.nn.family.position import NoPosition, SinCosPosition
-from vitral.nn.family.resample import resampled
+from vitral.nn.family.resample import resample_positions
+from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.report.positions import similarity
@@ -100,9 +100,9 @@ def enlarge(trained: Trained, data: Dataset) -> Classifier:
     if isinstance(model, VisionTransformer):
         old, new = as_vit(trained.model), model
         if old.pos_embed is not None:
-            weights["pos_embed"] = resampled(old.pos_embed.detach(), old.grid, new.grid)
+            weights["pos_embed"] = resample_positions(old.pos_embed.detach(), old.grid, new.grid)
         if isinstance(old.position, SinCosPosition):
-            new.position.fixed = resampled(old.position.fixed[None], old.grid, new.grid)[0]
+            new.position.fixed = resample_positions(old.position.fixed, old.grid, new.grid)
     model.load_state_dict(weights)
     return dress(model, list(data.classes), data.preprocessing, {})
 

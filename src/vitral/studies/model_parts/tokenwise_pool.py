@@ -15,16 +15,15 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.mlp import MLP
 
 
-class SettledPool(MeanPool):
-    """`more` blocks without token mixing, the final norm, and the mean of the patches."""
+class TokenwisePool(MeanPool):
+    """`depth` blocks without token mixing, the final norm, and the mean of the patches."""
 
-    norms = True
-    more = 1
+    replaces_final_norm = True
 
-    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int):
-        super().__init__(embed_dim, num_heads, hidden_dim)
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int, depth: int = 1):
+        super().__init__()
         self.blocks = nn.ModuleList(
-            Block(NoMixing(embed_dim, num_heads), MLP(embed_dim, hidden_dim), embed_dim) for _ in range(self.more)
+            Block(NoMixing(embed_dim, num_heads), MLP(embed_dim, hidden_dim), embed_dim) for _ in range(depth)
         )
         self.norm = LayerNorm(embed_dim)
 
@@ -38,11 +37,3 @@ class SettledPool(MeanPool):
         for block in self.blocks:
             x = block(x)
         return super().forward(self.norm(x), num_prefix_tokens)
-
-
-class SettledPool2(SettledPool):
-    more = 2
-
-
-class SettledPool3(SettledPool):
-    more = 3

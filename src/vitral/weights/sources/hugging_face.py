@@ -7,6 +7,7 @@ memory. Both are read, the first is written. The `config.json` beside the weight
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ import torch
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.block import LayerNorm
-from vitral.nn.family.block import LayerNorm5, LayerNorm12
 from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
@@ -29,7 +29,7 @@ from vitral.weights.sources.mae import DECODER
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
-NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: LayerNorm5, 1e-12: LayerNorm12}
+NORMS: dict[float, Any] = {1e-6: LayerNorm} | {eps: partial(LayerNorm, eps=eps) for eps in (1e-5, 1e-12)}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
 TEXT = "it reads the words that SigLIP was trained to match images with"
 

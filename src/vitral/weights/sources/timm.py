@@ -12,6 +12,7 @@ from typing import Any
 from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
+from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.nn.patch import pair
 from vitral.weights.architecture import HALVES, Known
 from vitral.weights.claims import checked, claimed
@@ -164,8 +165,8 @@ def check_arguments(contents: Contents, able: Collection[str]) -> None:
 
 def arguments(model: Any) -> dict[str, Any]:
     """What timm's `VisionTransformer` is built from."""
-    config, parts = model.config, model.config["parts"]
-    first, tokens = model.blocks[0], config["tokens"]
+    config, first = model.config, model.blocks[0]
+    tokens, position = config["tokens"], model.position
     said = {
         "img_size": list(config["img_size"]),
         "patch_size": config["patch_size"][0] if len({*config["patch_size"]}) == 1 else list(config["patch_size"]),
@@ -182,9 +183,9 @@ def arguments(model: Any) -> dict[str, Any]:
         said["act_layer"] = "gelu_tanh"
     if "dist_token" not in tokens:
         said |= {"class_token": "cls_token" in tokens, "reg_tokens": tokens.get("reg_token", 0)}
-        said |= {"no_embed_class": "PatchPosition" in parts.get("position", ""), "global_pool": pool_of(model)}
+        said |= {"no_embed_class": isinstance(position, PatchPosition), "global_pool": pool_of(model)}
         said |= {
-            "pos_embed": "none" if model.pos_embed is None and "SinCos" not in parts.get("position", "") else "learn"
+            "pos_embed": "none" if model.pos_embed is None and not isinstance(position, SinCosPosition) else "learn"
         }
         said |= {"qk_norm": hasattr(first.attn, "q_norm"), "fc_norm": isinstance(model.pool, NormedMeanPool)}
         said |= {"init_values": 1e-5 if hasattr(first, "ls1") else 0}

@@ -1,0 +1,30 @@
+"""Cover the patches of an image one after another, for `deletion`, `insertion` and the test against random orders.
+
+Axes:  b images   s steps   g patches   y x pixels
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+MOST_STEPS = 36  # larger grids are covered several patches per step
+FILL = 0.0  # as the model takes it: the mean colour
+
+
+def patches_covered(num_patches: int, steps: int) -> Int[np.ndarray, " s1"]:
+    """How many patches are covered at each step, from none to all."""
+    return np.array([round(num_patches * step / steps) for step in range(steps + 1)])
+
+
+def covered_pixels(
+    covered: Bool[np.ndarray, "n g"], grid: tuple[int, int], size: Sequence[int], device: torch.device
+) -> Bool[Tensor, "n 1 y x"]:
+    """Covered patches as pixels. A pixel belongs to the patch nearest to it, if the image does not divide."""
+    patches = torch.from_numpy(covered.astype(np.float32)).to(device)
+    patches = rearrange(patches, "n (gy gx) -> n 1 gy gx", gy=grid[0])
+    return F.interpolate(patches, size=tuple(size), mode="nearest-exact") > 0.5

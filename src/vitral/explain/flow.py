@@ -1,0 +1,71 @@
+"""Carry the readout's row through the attention of all layers, for `rollout` and `chefer`.
+
+Only one row is wanted, and a row times M_L ··· M_1 is a row times a matrix, layer by layer from the top: no matrix is
+ever multiplied by a matrix, and each layer's weights are formed a chunk of rows at a time.
+
+Axes:  b images   h heads   r rows   n m tokens
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vitral.base.errors import UsageError
+from vitral.explain.observation import Observation
+from vitral.explain.readout import readout_in
+from vitral.recording.layers import Layer, sum_chunks
+from vitral.recording.queries import readout_vector
+
+
+def global_layers(observation: Observation, method: str) -> Sequence[Layer]:
+    """The layers, if all hold the same tokens. Raises `UsageError` where a product of layers has no meaning."""
+    layers = observation.layers
+    pools = [layer for layer in layers[:-1] if not layer.queries_are_keys]
+    sizes = {(layer.num_tokens, len(layer.kept_rows)) for layer in layers}
+    if pools or len(sizes) > 1 or any(layer.windows for layer in layers):
+        raise UsageError(
+            f"{method} multiplies attention through the layers, so all must hold the same tokens; this model attends "
+            "within windows or groups, or merges patches. Try attention_gradient or grad_cam."
+        )
+    return layers
+
+
+def start_row(observation: Observation, layers: Sequence[Layer]) -> Float[Tensor, "b n"]:
+    """The mean over the tokens from which the answer is read: CLS, the patches, or a pool's queries."""
+    readout = readout_in(layers[-1], layers, observation.readout)
+    vector = readout_vector(layers[-1], readout).to(layers[-1].kept_rows.dtype)
+    return (vector / (len(readout) or layers[-1].num_queries)).expand(len(layers[-1].kept_rows), -1)
+
+
+def carry(
+    layer: Layer, row: Float[Tensor, "b n"], chunks: Iterable[tuple[slice, Float[Tensor, "b h r m"]]]
+) -> Float[Tensor, "b m"]:
+    """A row times the mean over heads of a layer's weights, given chunk by chunk."""
+    return sum_chunks(row_times(row[:, queries], weights) for queries, weights in chunks)
+
+
+def row_times(row: Float[Tensor, "b r"], weights: Float[Tensor, "b h r m"]) -> Float[Tensor, "b m"]:
+    """A row vector times the mean over heads of some rows of attention."""
+    per_head = row.to(weights.dtype)[:, None, None] @ weights  # averaged afterwards: the weights are not copied
+    return per_head[:, :, 0].mean(dim=1)
+
+
+def weights_and_gradients(
+    layer: Layer, out_gradient: Tensor
+) -> Iterator[tuple[slice, Float[Tensor, "b h r m"], Float[Tensor, "b h r m"]]]:
+    """Rows of the attention A and of ∂y/∂A, a chunk of queries at a time.
+
+    For Z = A v, ∂y/∂A = (∂y/∂Z) vᵀ: the gradient of what the call of attention returned is all that is needed, so the
+    fused kernel, which never forms A, can stay.
+    """
+    assert layer.call is not None
+    for queries, rows in layer.chunks():
+        yield queries, rows.detach(), layer.call.weight_gradients(out_gradient, queries)
+
+
+def positive_relevance(layer: Layer, out_gradient: Tensor) -> Iterator[tuple[slice, Float[Tensor, "b h r m"]]]:
+    """(∂y/∂A ∘ A)⁺, a chunk of queries at a time (Chefer et al. 2021, "Generic Attention-model Explainability", eq.
+    5)."""
+    for queries, weights, gradients in weights_and_gradients(layer, out_gradient):
+        yield queries, (weights * gradients).clamp_min(0)

@@ -1,0 +1,108 @@
+"""What an explanation method is: a function of an observation and a target class that returns a `PatchMap`.
+
+A file in `explain/methods` defines one, under its own name:
+
+    @method(needs=["attention"])
+    def first_head(observation, target=None):
+        "What the first head of the last layer attends to from CLS (A. Author 2026, §1)."
+        row = observation.layers[-1].rows([0])[:, 0, 0, 1:]
+        return PatchMap(row, observation.layers[-1].tokens.grid, "This map shows one head.")
+
+Axes:  b images   l layers   h heads   g patches   gy gx rows, columns of patches
+"""
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitral.explain.observation import Need, Observation
+from vitral.recording.roles import Grid
+
+UNIFORM = "times uniform"  # 1 where a patch gets as much as it would if all patches were alike
+
+
+@dataclass(frozen=True)
+class PatchMap:
+    """One value per patch of each image, or per layer, head and patch.
+
+    values       (B, G), (B, gy, gx), or (B, layers, heads, G); shares if `unit` is "times uniform", which are then
+                 scaled so that 1 is uniform, else values in `unit`
+    grid         rows and columns of patches
+    explains     what the map shows, in a sentence
+    sign         "signed" if negative values speak against the class
+    layers       the layers shown, or the one place that the map is of; `heads` the heads shown
+    prefix_mass  the share of attention that is not on patches, (B,) or (B, layers, heads)
+    residual     how far the rows used were from reproducing the model's output; None if no attention was used
+    classes      the class explained for each image, by a method that knows classes
+    reader       whose attention it is; `reader_is_readout` is false if the answer is not read from there
+    prefix       what the tokens before the patches are called, if there are any
+    """
+
+    values: Tensor
+    grid: Grid
+    explains: str
+    unit: str = UNIFORM
+    sign: Literal["positive", "signed"] = "positive"
+    layers: tuple[str, ...] = ("all",)
+    heads: tuple[int, ...] = (0,)
+    prefix_mass: Tensor | None = None
+    residual: float | None = None
+    classes: Tensor | None = None
+    reader: str = ""
+    reader_is_readout: bool = True
+    prefix: str = ""
+
+    @property
+    def scaled(self) -> Float[Tensor, "b l h gy gx"]:
+        """The values in single precision, in their unit, with all axes."""
+        values = self.values.detach().float()
+        depth, heads, (rows, columns) = len(self.layers), len(self.heads), self.grid
+        patches = values.reshape(len(values), depth, heads, rows * columns)
+        patches = times_uniform(patches) if self.unit == UNIFORM else patches
+        return patches.reshape(len(values), depth, heads, rows, columns)
+
+
+def times_uniform(shares: Float[Tensor, "*b g"]) -> Float[Tensor, "*b g"]:
+    """Shares of the patches as multiples of what each would get if all were alike; all zero where all are zero."""
+    return shares * shares.shape[-1] / shares.sum(dim=-1, keepdim=True).clamp_min(1e-30)
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explanation method: `method(observation, target, **options) -> PatchMap`, and what it needs to be observed."""
+
+    function: Callable[..., PatchMap]
+    needs: frozenset[Need]
+
+    def __post_init__(self) -> None:
+        for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):  # help() shows the function's own
+            object.__setattr__(self, attribute, getattr(self.function, attribute))
+        object.__setattr__(self, "__wrapped__", self.function)
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """Its own options, all by keyword."""
+        return dict(list(inspect.signature(self.function).parameters.items())[2:])
+
+    def __call__(self, observation: Observation, target: Any = None, **options: Any) -> PatchMap:
+        with torch.no_grad():  # where a method needs gradients, the observation turns their recording on again
+            return self.function(observation, target, **options)
+
+
+def method(needs: Collection[Need] = ()) -> Callable[[Callable[..., PatchMap]], Method]:
+    """Declare an explanation method and what an observation must record for it (see `observe`)."""
+    return lambda function: Method(function, frozenset(needs))
+
+
+def share_of_prefix(row: Float[Tensor, "b n"], num_prefix_tokens: int) -> Float[Tensor, " b"]:
+    """The share of each row that is on the tokens before the patches; zero where the row is zero."""
+    return row[:, :num_prefix_tokens].sum(dim=1) / row.sum(dim=1).clamp_min(1e-30)

@@ -1,0 +1,285 @@
+"""One observation of a model, from which every explanation method draws its map.
+
+`observe` runs the model once watched and once plainly, checks that both answers agree and that the watched rows
+reproduce what the kernels returned, and measures from which tokens the answer is read. A method is then a function of
+the observation; several methods share one.
+
+Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vitral.base.errors import ShapeError, UsageError, WatchError
+from vitral.base.modes import evaluating
+from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
+from vitral.explain.readout import readout_tokens, tail_recorded
+from vitral.explain.target import Target, target_classes
+from vitral.recording.forward import Output, check_images, check_unchanged, class_scores, forward, model_output
+from vitral.recording.indices import is_pair
+from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
+from vitral.recording.layers import Layer, Recording
+from vitral.recording.roles import Grid
+
+Need = Literal["attention", "feature maps", "gradients"]
+Check = Literal["full", "rows"]
+ATTENTION: tuple[Need, ...] = ("attention",)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a model did with some images, in eval mode.
+
+    model          the model itself, for methods that run it again (`run`)
+    images         the images as the model takes them, (B, C, H, W)
+    output         its answer, detached
+    readout        the tokens of the last block from which the answer is read; () if none are known
+    needs          what was recorded: "attention", "feature maps", "gradients"
+
+    `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
+    has feature maps but no attention, and a model may score no classes.
+    """
+
+    model: nn.Module
+    images: Float[Tensor, "b c y x"]
+    output: Output
+    needs: frozenset[Need]
+    readout: tuple[int, ...] = ()
+    recording: Recording | None = None
+    maps: tuple[FeatureMap, ...] = ()
+    refusal: WatchError | None = None  # why there is no attention
+    map_refusal: WatchError | None = None  # why there are no feature maps
+    graph: "Graph | None" = None  # of the watched pass
+    map_graph: "Graph | None" = None  # of the pass that gave the feature maps
+
+    @property
+    def answer(self) -> Tensor:
+        """What the model returned, of any shape."""
+        return self.output.tensor
+
+    @property
+    def logits(self) -> Float[Tensor, "b k"]:
+        """One score per class. Raises `UsageError` if the model scores no classes."""
+        return class_scores(self.model, self.output)
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The attention layers in the order they ran. Raises `WatchError` if there are none, or none is verified."""
+        return self.attention.layers
+
+    @property
+    def attention(self) -> Recording:
+        """What was seen of the model's attention. Raises `WatchError` if there is none, or it is not verified."""
+        if self.recording is None:
+            raise self.refusal or missing("attention")
+        return self.recording
+
+    @property
+    def residual(self) -> float | None:
+        """The largest residual of any layer; None without attention."""
+        return None if self.recording is None else self.recording.residual
+
+    @property
+    def feature_maps(self) -> Sequence[FeatureMap]:
+        """Feature maps from the first place in the model to the last, at least one. Raises `WatchError` for none."""
+        if not self.maps:
+            raise self.map_refusal or missing("feature maps")
+        return self.maps
+
+    def classes(self, target: Target) -> Int[Tensor, " b"]:
+        """The class to explain for each image: the target's, or the model's answer. Raises `UsageError` for none."""
+        return target_classes(self.logits, target)
+
+    def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
+        """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients."""
+        with evaluating(self.model), torch.no_grad():
+            return model_output(self.model, images).detach()
+
+    def layer_gradients(self, target: Target) -> dict[int, Tensor]:
+        """∂y/∂(what each layer's attention returned), by the layer's number; y is the logit of each image's class.
+
+        Layers that no gradient reaches are left out. Raises `WatchError` if it reaches none.
+        """
+        calls = {number: layer.call for number, layer in enumerate(self.layers) if layer.call is not None}
+        if not calls:
+            self.classes(target)  # an error of the target comes first
+            raise WatchError(
+                "No gradient is recorded where the model attends (it runs under no_grad, or detaches its tokens), "
+                "so a method that needs gradients has nothing to show. Try attention or rollout."
+            )
+        found = self.differentiate(self.graph, target, [call.out for call in calls.values()])
+        gradients = {number: gradient for number, gradient in zip(calls, found) if gradient is not None}
+        if not gradients:
+            raise WatchError(
+                "No gradient of the class reaches the attention of any layer, so there is nothing to show."
+            )
+        return gradients
+
+    def map_gradients(self, target: Target) -> list[Tensor | None]:
+        """∂y/∂(each feature map), None where no gradient reaches."""
+        reached = [each.tensor for each in self.feature_maps if each.tensor.requires_grad]
+        found = iter(self.differentiate(self.map_graph, target, reached)) if reached else iter(())
+        return [next(found) if each.tensor.requires_grad else None for each in self.feature_maps]
+
+    def image_gradient(self, target: Target) -> Float[Tensor, "b c y x"]:
+        """∂y/∂x of each image's class. Raises `WatchError` if no gradient reaches the images."""
+        if self.graph is None:
+            raise missing("gradients")
+        gradient = self.differentiate(self.graph, target, [self.graph.images])[0]
+        if gradient is None:
+            raise WatchError("No gradient of the class reaches the image, so there is nothing to show.")
+        return gradient
+
+    def differentiate(self, graph: "Graph | None", target: Target, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        """∂y/∂tensor for tensors of a recorded pass, y being the logit of each image's class."""
+        if graph is None:
+            raise missing("gradients")
+        answer, classes = graph.answer, self.classes(target)
+        if not answer.requires_grad:
+            return [None] * len(tensors)
+        with recorded_gradients():
+            score = answer.gather(1, classes.clone()[:, None]).sum()
+            # The graph is kept: other methods, and other targets, differentiate it again.
+            return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
+
+    def patch_grid(self, grid: Grid | None = None) -> Grid:
+        """Rows and columns on which to explain the model: those given, its own, or those of its last feature map.
+
+        Raises `ShapeError` if the images do not divide into them, `UsageError` for what is not a grid.
+        """
+        own = getattr(self.model, "grid", None) if grid is None else grid
+        # One image is enough to see the grid, and an observation for occlusion alone has recorded no maps.
+        if own is None:
+            alone = self if self.maps else observe(self.model, self.images[:1], ["feature maps"], "rows")
+            own = alone.feature_maps[-1].grid
+        if not is_pair(own) or min(own) < 1:
+            raise UsageError(f"grid={own} is not a grid: give (rows, columns), each at least 1.")
+        rows, columns = int(own[0]), int(own[1])
+        height, width = self.images.shape[-2:]
+        if height % rows or width % columns:
+            raise ShapeError(
+                f"Images of {height} x {width} pixels do not divide into {rows} x {columns} places. "
+                "Give a grid that does: grid=(rows, columns)."
+            )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph of a recorded pass, from its leaf, the images, to the answer."""
+
+    images: Float[Tensor, "b c y x"]
+    answer: Tensor
+
+
+def observe(
+    model: nn.Module,
+    images: Float[Tensor, "b c y x"],
+    needs: Collection[Need] = ATTENTION,
+    check: Check = "full",
+) -> Observation:
+    """Run the model on images, as it takes them, and record what methods need.
+
+    needs      "attention": q and k of every layer, and the readout tokens; "feature maps": what enters and leaves each
+               block, or the maps of a CNN; "gradients": the graph from the images to the answer. None of them is one
+               plain pass.
+    check      "full": one watched and one plain pass, whose answers must agree. "rows": the watched pass alone, whose
+               rows are verified all the same; the readout then costs a pass of the first image, and feature maps of a
+               model without attention a second one.
+
+    Raises what running the model raises, `WatchError` if watching changed the answer, `UsageError` for unknown needs.
+
+    >>> import torch, vitral
+    >>> model = vitral.create("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3)
+    >>> observation = observe(model, torch.randn(2, 3, 32, 32))
+    >>> len(observation.layers), observation.readout  # the answer is read from token 0, CLS
+    (2, (0,))
+    """
+    wanted: frozenset[Need] = frozenset([needs] if isinstance(needs, str) else needs)  # type: ignore[list-item]  # a bare name
+    for name, value, known in (("needs", wanted, get_args(Need)), ("check", {check}, get_args(Check))):
+        if unknown := sorted(value - set(known)):
+            raise UsageError(f"{name}: {unknown[0]!r} is not supported; it takes {', '.join(map(repr, known))}.")
+    check_images(images)
+    with evaluating(model):
+        if wanted <= {"gradients"}:
+            output, graph = recorded_pass(model, images, wanted)
+            return Observation(model, images, output, wanted, graph=graph)
+        return watched_observation(model, images, wanted, check)
+
+
+def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need], check: Check) -> Observation:
+    """The watched pass, then the plain one; see `observe`."""
+    wants_maps, wants_attention = "feature maps" in needs, "attention" in needs
+    observer = watch(model, "all" if wants_attention else [0], stream=True if wants_maps else "blocks")
+    output: Output | None = None
+    graph: Graph | None = None
+    recording: Recording | None = None
+    refusal: WatchError | None = None
+    try:
+        with observer as seen:
+            output, graph = recorded_pass(model, images, needs)
+        recording = seen
+    except WatchError as error:  # kept: methods that need no attention still work
+        refusal = error
+    maps = tuple(stream_maps(recording)) if recording is not None and wants_maps else ()
+    map_graph, map_refusal = graph, refusal
+    readout: tuple[int, ...] = ()
+
+    # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
+    by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
+    if by_modules:
+        with module_maps(model) as found:
+            plain, map_graph = recorded_pass(model, images, needs)
+        check_same(output, plain)
+        maps = tuple(found)
+        why = "no attention" if recording is None else "no block passes on patches whose places are known"
+        map_refusal = WatchError(
+            f"{type(model).__name__} makes no maps: {why}, and no feature map (B, D, rows, columns) was seen."
+        )
+    # The plain pass also measures the readout: only what comes after the last block is recorded, nothing is changed.
+    if recording is not None and (wants_attention or (check == "full" and not by_modules)):
+        assert observer.stream is not None
+        with tail_recorded(observer.stream.last_block) as left:
+            plain = forward(model, images if check == "full" else images[:1])
+        if check == "full":
+            check_same(output, plain)
+        readout = readout_tokens(recording, left, plain.tensor)
+    if output is None:  # the watched pass was refused on its way
+        output, graph = recorded_pass(model, images, needs)
+    return Observation(model, images, output, needs, readout, recording, maps, refusal, map_refusal, graph, map_graph)
+
+
+def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> tuple[Output, Graph | None]:
+    """One forward pass; its output without the graph, and the graph if gradients are needed."""
+    if "gradients" not in needs:
+        with torch.no_grad():
+            output = forward(model, images)
+        return Output(output.tensor.detach(), output.scores_classes), None  # an output may be a parameter
+    with recorded_gradients():
+        leaf = images.detach().clone().requires_grad_()
+        output = forward(model, leaf)
+    return Output(output.tensor.detach(), output.scores_classes), Graph(leaf, output.tensor)
+
+
+def check_same(watched: Output | None, plain: Output) -> None:
+    """Raise `WatchError` if watching changed the answer."""
+    if watched is not None:
+        check_unchanged(watched.tensor, plain.tensor, TOLERANCE[plain.tensor.dtype])
+
+
+@contextmanager
+def recorded_gradients() -> Iterator[None]:
+    """Inside it gradients are recorded, also where the caller turned that off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def missing(need: Need) -> UsageError:
+    """The error for what an observation was not asked to record."""
+    return UsageError(f"This observation recorded no {need}: observe(model, images, needs=[..., {need!r}]).")

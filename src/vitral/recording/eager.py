@@ -1,0 +1,35 @@
+"""Run compiled modules as the eager modules inside them for as long as anyone watches."""
+
+import sys
+import threading
+from typing import Any
+
+import torch
+
+
+class Eager:
+    """A compiled graph hides its attention, so watchers ask PyTorch for eager execution.
+
+    PyTorch has one such switch for all threads: the first watcher turns it on, the last one turns it off. Where the
+    compiler was never loaded nothing is compiled, and loading it just for the switch would take 70 MB.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.watchers = threading.Lock(), 0
+        self.stance: Any = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.stance is None and "torch._dynamo" in sys.modules:
+                self.stance = torch.compiler.set_stance("force_eager")
+            self.watchers += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.watchers -= 1
+            if not self.watchers and self.stance is not None:
+                self.stance.__exit__(*error)
+                self.stance = None
+
+
+EAGER = Eager()

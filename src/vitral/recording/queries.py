@@ -1,0 +1,101 @@
+"""What a query attends to in one layer: a token, a patch, or the tokens from which the answer is read.
+
+Axes:  b images   w windows   h heads   n tokens   r m query, key tokens   gy gx rows, columns of patches
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitral.base.errors import UsageError
+from vitral.recording.indices import Grid, check_patch, is_index, is_pair
+from vitral.recording.layers import Layer, sum_chunks
+from vitral.recording.roles import MOST_PREFIX_TOKENS
+from vitral.recording.windows import Windows
+
+Query = int | Grid | None  # a token's index, a patch's row and column, or what the answer is read from
+
+
+def check_query(query: Any) -> Query:
+    """The query. Raises `UsageError` for what is neither a token's index nor a patch's row and column."""
+    if is_index(query):
+        return int(query)
+    if is_pair(query):
+        return int(query[0]), int(query[1])
+    if query is not None:
+        raise UsageError(f"query={query!r} is neither a token's index nor the (row, column) of a patch.")
+    return None
+
+
+def query_row(layer: Layer, query: Query, readout: Sequence[int] = ()) -> Float[Tensor, "b h n"]:
+    """The weights of the query, or the mean over the readout tokens: per token, or per patch for windows."""
+    if layer.windows is None:
+        if query is None:
+            return mean_row(layer, readout)
+        return layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
+    if query is None:
+        return layer.windows.spread(mean_row_per_window(layer, layer.windows))
+    window, token = layer.windows.locate(patch_number(layer, query))
+    rows = layer.rows([token])[:, :, 0]
+    # Windows lie along the batch, image by image; all but the query's own window are set to zero.
+    own = torch.arange(len(rows), device=rows.device) % len(layer.windows.places) == window
+    return layer.windows.spread(torch.where(own[:, None, None], rows, 0))
+
+
+def mean_row(layer: Layer, tokens: Sequence[int] = ()) -> Float[Tensor, "b h n"]:
+    """What these tokens attend to on average; all tokens if none are given."""
+    if 0 < len(tokens) <= MOST_PREFIX_TOKENS:
+        return layer.rows(tokens).mean(dim=2)
+    if layer.num_queries == 1:
+        return layer.rows([0])[:, :, 0]
+    share = readout_vector(layer, tokens) / (len(tokens) or layer.num_queries)
+    return sum_chunks((rows.mT @ share[queries].to(rows.dtype)) for queries, rows in layer.chunks())
+
+
+def readout_vector(layer: Layer, tokens: Sequence[int]) -> Float[Tensor, " n"]:
+    """1 for each of these queries, or for all if none are given, else 0."""
+    vector = torch.zeros(layer.num_queries, device=layer.kept_rows.device)
+    vector[list(tokens) or slice(None)] = 1
+    return vector
+
+
+def mean_row_per_window(layer: Layer, windows: Windows) -> Float[Tensor, "bw h m"]:
+    """The sum of each window's rows, a row per token of the image; padding attends too, but is not counted."""
+    real = (windows.places >= 0).repeat(len(layer.kept_rows) // len(windows.places), 1).to(layer.kept_rows.device)
+    return sum_chunks(
+        torch.einsum("bhrm,br->bhm", rows, real[:, queries].to(rows.dtype)) for queries, rows in layer.chunks()
+    )
+
+
+def patch_token(layer: Layer, patch: Grid) -> int:
+    """The token of a patch. Raises `UsageError` if there is none, or queries are not the tokens themselves."""
+    if not layer.queries_are_keys:
+        queries = "one learned query" if layer.num_queries == 1 else f"{layer.num_queries} queries"
+        raise UsageError(
+            f"{layer.name} has {queries} for {layer.num_tokens} tokens, so no query is known to be the patch in row "
+            f"{patch[0]}, column {patch[1]}. Choose layers whose tokens attend to each other: layer= or layers=[...]."
+        )
+    return layer.num_prefix_tokens + patch_number(layer, patch)
+
+
+def patch_number(layer: Layer, query: int | Grid) -> int:
+    """The number of a patch, counted along rows, from its row and column. Raises `UsageError` if there is none."""
+    columns = layer.tokens.grid[1]
+    patch = query if isinstance(query, tuple) else divmod(query, columns)
+    row, column = check_patch(patch, layer.tokens.grid, layer.name)
+    return row * columns + column
+
+
+def query_name(layer: Layer, query: int | Grid) -> str:
+    """The query in words."""
+    if isinstance(query, tuple):
+        return f"the patch in row {query[0]}, column {query[1]}"
+    if not layer.queries_are_keys:
+        return f"query {query} of {layer.num_queries}"
+    if layer.windows is not None:
+        return f"patch {query}"
+    role = layer.roles[query]
+    return "CLS" if role == "cls" else f"token {query} ({role})"
