@@ -234,8 +234,8 @@ def scope_text(results: Results) -> str:
     least, most = min(sizes, default=0), max(sizes, default=0)
     models = f"models of {least:,} to {most:,} parameters" if least < most else f"models of {most:,} parameters"
     return (
-        f"Measured on {' and '.join(data)} with {models}, trained on {samples:,} samples each. The verdict does not "
-        "extend to larger models or to photographs."
+        f"Measured on the data set {' and '.join(data)} with {models}, trained on {samples:,} samples "
+        "each. The verdict does not extend to larger models or to photographs."
     )
 
 
