@@ -9,7 +9,7 @@ Nothing here trains or measures: `running` does that, and `results` decides.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -118,6 +118,7 @@ class Outcomes:
     inconclusive: str = "These runs do not decide it."
 
 
+@runtime_checkable
 class RunValues(Protocol):
     """The measures of all runs, from which figures are drawn; `results.Results` has them."""
 
