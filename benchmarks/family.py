@@ -19,7 +19,7 @@ from benchmarks.peers import timm, torchvision
 
 import transformers  # isort: skip - torchvision first
 from vitral.nn.packed import packed
-from vitral.weights.load import published
+from vitral.weights.published import load_published
 
 BATCH, SIZE, FORWARDS, STEPS = 4, 224, 20, 12
 
@@ -68,10 +68,10 @@ def of_the_same_weights(peer: nn.Module) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         if hasattr(peer, "save_pretrained"):
             peer.save_pretrained(folder)
-            return published(Path(folder))
+            return load_published(Path(folder))
         path = Path(folder) / "model.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in peer.state_dict().items()}, path)
-        return published(path)
+        return load_published(path)
 
 
 def forward(model: nn.Module, images: Tensor, labels: Tensor, answer: Callable) -> Callable[[], None]:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vitral.store.model import load, save_model
+from vitral.store.model import load_model, save_model
 
 DATA = "shapes:size=48,n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7"
 CODE = """
@@ -25,7 +25,7 @@ def main() -> None:
         (Path(folder) / "lecture.py").write_text(CODE)
         words = ["train", "--model", "lecture.py:lecture", "--data", DATA, "--epochs", "3", "--out", "run"]
         subprocess.run([sys.executable, "-m", "vitral", *words], cwd=folder, check=True)
-        model = load(Path(folder) / "run")
+        model = load_model(Path(folder) / "run")
         provenance = model.provenance
         del model.code
         save_model(model.half(), HOME, provenance)

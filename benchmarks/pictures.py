@@ -21,6 +21,7 @@ from benchmarks.peers import timm
 from vitral import explain, load
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import fit, normalise
 from vitral.data.synthetic.cued import cued
@@ -30,7 +31,6 @@ from vitral.explain.observation import observe
 from vitral.explain.trust import Trials
 from vitral.report.maps import Drawn, maps_figure
 from vitral.report.style import png
-from vitral.store.model import dress
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -105,7 +105,7 @@ def on_a_photograph() -> bytes:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     preprocessing = Preprocessing(size=size)
-    dressed = dress(model.eval(), [str(index) for index in range(10)], preprocessing, {})
+    dressed = attach_record(model.eval(), ModelRecord(tuple(str(index) for index in range(10)), preprocessing))
     pixels = fit(load_sample_image("china.jpg"), preprocessing)[None]
     images = normalise(torch.from_numpy(pixels.copy()), preprocessing)
     told = (

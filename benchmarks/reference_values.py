@@ -1,7 +1,7 @@
 """Maps of every explanation method, logits of every zoo model: saved by one version of the code, held against another.
 
     python -m benchmarks.reference_values save FOLDER      under either version: PYTHONPATH chooses it
-    python -m benchmarks.reference_values compare BEFORE AFTER
+    python -m benchmarks.reference_values compare BEFORE AFTER      writes results/reference_values.json
 
 Only names of the public contract are used, but for the controls, so that the same file runs under both versions.
 `compare` exits with 1 if a map differs by more than `TOLERANCE` of the larger of 1 and its largest value, or a logit by
@@ -45,6 +45,7 @@ METHODS = (
 )
 CONTROLS = ("centre", "edges", "random", "untrained")
 TOLERANCE = 1e-6
+RESULT = Path(__file__).parent / "results" / "reference_values.json"
 IMAGES = 3
 REGISTERS = {"cls_token": 1, "reg_token": 4}
 
@@ -218,6 +219,8 @@ def difference(before: np.ndarray, after: np.ndarray) -> float:
 
 def compare(before: Path, after: Path) -> bool:
     """Print the largest difference of each method and model, and of the logits; whether all are as they must be."""
+    largest: dict[str, float] = dict.fromkeys(METHODS + CONTROLS, 0.0)
+    equal: dict[str, int] = dict.fromkeys(("logits", "gradient"), 0)
     old, new = (json.loads((folder / "words.json").read_text(encoding="utf-8")) for folder in (before, after))
     problems: list[str] = []
     for file in ("maps", "logits"):
@@ -232,6 +235,11 @@ def compare(before: Path, after: Path) -> bool:
                 gap, exact = difference(earlier[key], later[key]), np.array_equal(earlier[key], later[key])
                 if file == "maps" or not exact:
                     print(f"{'equal' if exact else f'{gap:.1e}':>9}  {key}")
+                if file == "maps":
+                    method = key.split(" | ")[0]
+                    largest[method] = max(largest[method], gap)
+                else:
+                    equal[key.rsplit(" | ", 1)[1]] += exact
                 if not (exact if key.endswith("logits") else gap <= TOLERANCE):
                     problems.append(f"{key}: {gap:.1e}")
             if file == "logits":
@@ -241,6 +249,16 @@ def compare(before: Path, after: Path) -> bool:
         if (key in old) and (key in new) and old[key] != new[key]:
             problems.append(f"{key}: {old[key]} -> {new[key]}")
     print(f"\n{len(problems)} problems" + "".join(f"\n  {problem}" for problem in problems))
+    record = {
+        "benchmark": "reference_values",
+        "models": list(MODELS),
+        "largest difference of a map": {method: float(f"{gap:.1e}") for method, gap in largest.items()},
+        "zoo models": count,
+        "bit-equal": equal,
+        "new weights as before": sum(old.get(key) == word for key, word in new.items() if key.endswith("new weights")),
+        "problems": problems,
+    }
+    RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return not problems
 
 

@@ -222,7 +222,81 @@ def cost() -> str:
     return "\n\n".join(["\n".join(lines), watched, rolled])
 
 
-PAGES = {"docs/numbers.md": numbers, "docs/believe.md": scored}
+def house() -> str:
+    """`docs/decisions/0005-the-house.md`: the size and the paths of the code before and after, and the values."""
+    paths, size, values = read("code_paths"), read("code_size"), read("reference_values")
+    attention = ("attention", "rollout", "chefer", "attention_gradient")
+    together = ", ".join(attention)
+
+    def in_both(record: dict, *keys: str) -> list[str]:
+        found = []
+        for version in ("before", "after"):
+            value = record[version]
+            for key in keys:
+                value = value[key]
+            found.append(f"{value:,}")
+        return found
+
+    def largest(version: str, name: str, unit: str) -> str:
+        found = paths[version][name]
+        return str(max(found[unit.format(method)]["the image"] for method in attention))
+
+    def most_modules(version: str) -> str:
+        return str(max(found["modules"] for found in paths[version]["modules of explain"].values()))
+
+    def method_lines(version: str) -> str:
+        found = size[version]["lines of a method's file, docstrings included"].values()
+        return f"{min(found)} to {max(found)}"
+
+    versions = ("before", "after")
+    call = "vitral.explain.{}(model, images)"
+    rows: list[tuple[str, list[str], str]] = [
+        (
+            "project files entered by `vitral explain RUN IMAGE`",
+            in_both(paths, "vitral explain RUN IMAGE", "files"),
+            "45",
+        ),
+        (
+            "project files entered by `vitral.load` of a timm file",
+            in_both(paths, "vitral.load(timm file)", "files"),
+            "35",
+        ),
+        ("project files entered by `vitral train`", in_both(paths, "vitral train --data shapes", "files"), ""),
+        (
+            "forward passes of an attention method by itself",
+            [largest(version, "forward passes", call) for version in versions],
+            "2",
+        ),
+        (
+            "forward passes over the image in `vitral explain`, four attention methods and the test against chance",
+            in_both(paths, "forward passes", together, "the image"),
+            "2",
+        ),
+        ("modules of `explain/` that an attention method imports, at most", [most_modules(v) for v in versions], "6"),
+        ("lines of a method's file", [method_lines(version) for version in versions], "30 to 60"),
+        ("lines of code in `src/`", in_both(size, "lines of code in src"), "18,700"),
+        ("lines of code in `tests/`", in_both(size, "lines of code in tests"), "fewer"),
+        (
+            "calls of `scaled_dot_product_attention` in `nn/`",
+            in_both(size, "calls of scaled_dot_product_attention in nn", "all"),
+            "1",
+        ),
+        ("comments per 100 lines of code in `src/`", in_both(size, "comments per 100 lines of code", "src"), ""),
+    ]
+    lines = ["| | before | after | target |", "|---|---|---|---|"]
+    lines += [f"| {what} | {' | '.join(figures)} | {target} |" for what, figures, target in rows]
+    gaps, equal, weights = values["largest difference of a map"], values["bit-equal"], values["new weights as before"]
+    words = (
+        f"Counted by `python -m benchmarks code_paths code_size`. The maps of {len(gaps)} methods and controls on "
+        f"{len(values['models'])} models, ours and others', differ from those before by at most "
+        f"{max(gaps.values()):.1e} of the larger of 1 and the largest value (target: 1e-6). Of {values['zoo models']} "
+        f"zoo models, {equal['logits']} have the same logits bit by bit, {equal['gradient']} the same gradients, and "
+        f"{weights} start from the same weights. Compared by `python -m benchmarks.reference_values`."
+    )
+    return "\n\n".join(["\n".join(lines), words])
+
+
+PAGES = {"docs/numbers.md": numbers, "docs/believe.md": scored, "docs/decisions/0005-the-house.md": house}
 
 
 def with_numbers(page: str, generated: str) -> str:

@@ -81,11 +81,11 @@ def vit():
 def dressed():
     """The function that gives a model classes and preprocessing, as a trained one has."""
     from vitral.base.preprocessing import Preprocessing
-    from vitral.store.model import dress
+    from vitral.base.record import ModelRecord, attach_record
 
     def dress_up(model):
         seen = Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
-        dress(model, ["circle", "square", "<b>", "triangle", "ring"], seen, {})
+        attach_record(model, ModelRecord(("circle", "square", "<b>", "triangle", "ring"), seen))
         return model
 
     return dress_up

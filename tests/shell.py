@@ -99,6 +99,11 @@ class Answer:
         """The last line on standard output, as a machine reads it."""
         return json.loads(self.out.splitlines()[-1])
 
+    @property
+    def printed(self):
+        """The results in words on standard output, on one line."""
+        return " ".join(self.out.split())
+
     def done(self):
         assert self.code == 0, self.err + self.out
         return self
@@ -110,6 +115,14 @@ class Answer:
         assert self.out == ""
         for word in words:
             assert word in self.told, self.err
+        return self
+
+    def reported(self, code, *words):
+        """Results on standard output that end with another exit code than 0: no traceback."""
+        assert self.code == code, f"{' '.join(self.words)} ended with {self.code}\n{self.err}{self.out}"
+        assert "Traceback" not in self.err and "Warning" not in self.err, self.err
+        for word in words:
+            assert word in self.printed, self.out
         return self
 
     @property

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from vitral.nn.mlp import MLP
     from vitral.nn.patch import PatchEmbedding
     from vitral.nn.vit import VisionTransformer
-    from vitral.nn.zoo import create, list_models
+    from vitral.nn.zoo import list_models
     from vitral.recording.intercept import watch
-    from vitral.store.predict import predict
+    from vitral.tasks.evaluate import evaluate
+    from vitral.tasks.explain_images import explain_images
+    from vitral.tasks.predict import predict
+    from vitral.tasks.train import train
+    from vitral.weights.create import create
     from vitral.weights.load import load
 
 HOMES = {
@@ -27,11 +31,14 @@ HOMES = {
     "Maps": "explain.maps",
     "PatchEmbedding": "nn.patch",
     "VisionTransformer": "nn.vit",
-    "create": "nn.zoo",
+    "create": "weights.create",
+    "evaluate": "tasks.evaluate",
+    "explain_images": "tasks.explain_images",
     "list_models": "nn.zoo",
     "load": "weights.load",
     "load_image": "data.image",
-    "predict": "store.predict",
+    "predict": "tasks.predict",
+    "train": "tasks.train",
     "watch": "recording.intercept",
 }
 
@@ -45,7 +52,10 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "list_models",
     "load",
     "load_image",
+    "train",
+    "evaluate",
     "predict",
+    "explain_images",
     "watch",
     "Maps",
 ]

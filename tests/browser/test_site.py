@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-PAGES = ("index", "learn", "use", "research", "reference", "lecture", "believe")
+PAGES = ("index", "learn", "use", "research", "reference", "lecture", "believe", "numbers", "contributing/concepts")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -36,7 +36,7 @@ def address(tmp_path_factory):
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole_and_asks_nobody_else(chromium, address, name, viewport):
+def test_a_page_fits_its_window_and_makes_no_other_requests(chromium, address, name, viewport):
     context = chromium.new_context(viewport=viewport)
     page = context.new_page()
     requests, complaints = [], []

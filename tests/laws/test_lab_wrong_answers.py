@@ -11,7 +11,7 @@ from vitral.lab.reading import read
 from vitral.lab.report import Report
 from vitral.lab.start import needed, solution_text
 from vitral.lab.station import stations
-from vitral.store.code import run
+from vitral.store.code import run_file
 
 STATIONS = stations()
 HOME = Path(__file__).parents[1] / "wrong_answers"
@@ -78,7 +78,7 @@ def test_a_wrong_answer_gets_the_property_that_fails(answer, tmp_path, monkeypat
     for other in STATIONS:
         monkeypatch.delitem(sys.modules, other, raising=False)
     assert read(name, tmp_path / f"{name}.py") is None
-    report = checking.check(STATIONS[name], run(tmp_path / f"{name}.py"))
+    report = checking.check(STATIONS[name], run_file(tmp_path / f"{name}.py"))
     stage, said = CAUGHT[answer]
     assert report.failed == stage and said in report.said
     for other in STATIONS:

@@ -10,13 +10,13 @@ from test_weights_in import CLASSES, SIZES, agree, images_of
 
 from tiny import redraw
 from vitral.base.errors import StoreError
+from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool
 from vitral.nn.family.position import PatchPosition
 from vitral.nn.vit import VisionTransformer
-from vitral.store.model import dress
 from vitral.weights.convert import write
-from vitral.weights.load import published
+from vitral.weights.published import load_published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 
@@ -96,7 +96,11 @@ def aged(request, size, tmp_path):
     parts, theirs, changed = MADE[request.param]
     sizes = SETTINGS | dict(img_size=size)
     model = redraw(VisionTransformer(**(sizes | dict(mlp=TanhMLP) | parts)))
-    write(dress(model, [f"name {k}" for k in range(CLASSES)], model.preprocessing, {}), tmp_path / "old", "npz")
+    write(
+        attach_record(model, ModelRecord(tuple(f"name {k}" for k in range(CLASSES)), model.preprocessing)),
+        tmp_path / "old",
+        "npz",
+    )
     with np.load(tmp_path / "old" / "model.npz") as old:
         arrays = changed(dict(old))
     np.savez(tmp_path / "model.npz", **arrays)
@@ -108,7 +112,7 @@ def aged(request, size, tmp_path):
 def test_each_age_is_read_as_timm_reads_it(aged, size):
     name, path, peer = aged
     parts = dict(pool=MeanPool) if "mean of patches" in name else {}
-    ours = published(path, trained_at=size, **parts)
+    ours = load_published(path, trained_at=size, **parts)
     assert ours.provenance["source"] == "google" and ours.config["num_heads"] == 4
     agree(peer.double(), ours.double(), images_of(size), row=("Google npz", name))
 
@@ -122,12 +126,12 @@ def test_bfloat16_which_numpy_does_not_know_is_read(aged, size, tmp_path):
     np.savez(tmp_path / "half.npz", **halves)
     cut = {name: (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, array in whole.items()}
     np.savez(tmp_path / "cut.npz", **cut)
-    ours, expected = (published(tmp_path / name, trained_at=size) for name in ("half.npz", "cut.npz"))
+    ours, expected = (load_published(tmp_path / name, trained_at=size) for name in ("half.npz", "cut.npz"))
     for name, tensor in expected.state_dict().items():
         assert torch.equal(ours.state_dict()[name], tensor)
 
 
 def test_other_bytes_of_nothing_are_refused(tmp_path):
     np.savez(tmp_path / "model.npz", kernel=np.zeros(4, "V3"))
-    with pytest.raises(StoreError, match="holds kernel, which is no array of numbers"):
-        published(tmp_path / "model.npz")
+    with pytest.raises(StoreError, match="holds kernel, which is not an array of numbers"):
+        load_published(tmp_path / "model.npz")

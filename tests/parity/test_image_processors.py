@@ -12,11 +12,11 @@ from peers import timm, transformers
 from tiny import tiny_vit
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.preprocess import batch_of
-from vitral.store.foreign import as_timm_says, foreign
-from vitral.store.image_processor import as_transformers_says
-from vitral.store.model import dress
 from vitral.weights.convert import write
+from vitral.weights.image_processor import preprocessing_from_processor
+from vitral.weights.peers import load_transformers, preprocessing_from_timm
 
 CARDS = {
     "ViT": ("ViTImageProcessor", dict(size={"height": 40, "width": 40})),
@@ -50,7 +50,7 @@ def test_images_are_as_transformers_prepares_them(name, photo, tmp_path):
     processor.save_pretrained(tmp_path)
     said = json.loads((tmp_path / "preprocessor_config.json").read_text())
     theirs = processor(Image.fromarray(photo), return_tensors="pt")["pixel_values"]
-    check_same(photo, as_transformers_says(said, None), theirs)
+    check_same(photo, preprocessing_from_processor(said, None), theirs)
 
 
 def check_same(photo, preprocessing, theirs):
@@ -65,11 +65,11 @@ def check_same(photo, preprocessing, theirs):
 
 def test_what_one_number_means_depends_on_the_kind():
     old = dict(feature_extractor_type="DeiTFeatureExtractor", size=48, do_center_crop=True, crop_size=40)
-    found = as_transformers_says(old, None)
+    found = preprocessing_from_processor(old, None)
     assert (found.size, found.crop, found.crop_mode) == ((40, 40), 40 / 48, "squash")
-    found = as_transformers_says(old | dict(feature_extractor_type="CLIPFeatureExtractor"), None)
+    found = preprocessing_from_processor(old | dict(feature_extractor_type="CLIPFeatureExtractor"), None)
     assert (found.size, found.crop, found.crop_mode) == ((40, 40), 40 / 48, "center")
-    assert as_transformers_says({}, (24, 32)).size == (24, 32)
+    assert preprocessing_from_processor({}, (24, 32)).size == (24, 32)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_one_number_means_depends_on_the_kind():
         (dict(rescale_offset=True), "rescale_offset=True"),
         (dict(do_pad=True), "do_pad=True"),
         (dict(do_resize=False), "do_resize=False"),
-        (dict(resample=1), "resample=1, .* it takes of 0, 2, 3"),
+        (dict(resample=1), "resample=1, .* Supported: 0, 2, 3"),
         (dict(size={"longest_edge": 40}), "size={'longest_edge': 40}"),
         (dict(size={"shortest_edge": 40}), "do_center_crop=False"),
         (dict(size=40, do_center_crop=True, crop_size=48), "crop_size=48"),
@@ -90,8 +90,8 @@ def test_what_one_number_means_depends_on_the_kind():
     ids=str,
 )
 def test_what_cannot_be_done_to_images_is_refused(said, message):
-    with pytest.raises(StoreError, match=f"says {message}"):
-        as_transformers_says(dict(size=40) | said, (40, 40))
+    with pytest.raises(StoreError, match=f"has {message}"):
+        preprocessing_from_processor(dict(size=40) | said, (40, 40))
 
 
 GIVEN = dict(input_size=(3, 40, 40), crop_pct=0.9, crop_mode="center", interpolation="bicubic", mean=(0.5,) * 3)
@@ -101,7 +101,7 @@ GIVEN = dict(input_size=(3, 40, 40), crop_pct=0.9, crop_mode="center", interpola
 def test_images_are_as_timm_prepares_them(mode, photo):
     given = GIVEN | dict(crop_mode=mode, std=(0.5,) * 3)
     theirs = timm.data.create_transform(**given)(Image.fromarray(photo))[None]
-    check_same(photo, as_timm_says("a model", given), theirs)
+    check_same(photo, preprocessing_from_timm("a model", given), theirs)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_images_are_as_timm_prepares_them(mode, photo):
 )
 def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
     with pytest.raises(StoreError, match=f"timm prepares the images of a model with {next(iter(wrong))}="):
-        as_timm_says("a model", GIVEN | dict(std=(0.5,) * 3) | wrong)
+        preprocessing_from_timm("a model", GIVEN | dict(std=(0.5,) * 3) | wrong)
 
 
 @pytest.mark.parametrize(
@@ -119,18 +119,18 @@ def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
 def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, tmp_path):
     getattr(transformers, model)(getattr(transformers, config)(**settings)).save_pretrained(tmp_path)
     with pytest.raises(
-        StoreError, match=rf"no weights for classifier.bias, classifier.weight, .* saved from a {model}:"
+        StoreError, match=rf"no weights for classifier.bias, classifier.weight; .* saved from a {model}:"
     ):
-        foreign(str(tmp_path))
+        load_transformers(tmp_path, "not in a known format")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_a_card_that_cannot_be_read(text, tmp_path):
     transformers.ViTForImageClassification(transformers.ViTConfig(**peers.HF)).save_pretrained(tmp_path)
-    assert foreign(str(tmp_path)).preprocessing == Preprocessing((32, 32))
+    assert load_transformers(tmp_path, "not in a known format").preprocessing == Preprocessing((32, 32))
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(StoreError, match=r"preprocessor_config\.json (cannot be read|holds a list)"):
-        foreign(str(tmp_path))
+        load_transformers(tmp_path, "not in a known format")
 
 
 WRITTEN = {
@@ -144,7 +144,7 @@ WRITTEN = {
 @pytest.mark.parametrize("preprocessing", WRITTEN.values(), ids=WRITTEN)
 def test_transformers_prepares_images_as_the_card_that_is_written_says(preprocessing, photo, tmp_path):
     model = tiny_vit(img_size=preprocessing.size, patch_size=8)
-    _, told = write(dress(model, list("abcde"), preprocessing, {}), tmp_path / "hf", "hf")
+    _, told = write(attach_record(model, ModelRecord(tuple("abcde"), preprocessing)), tmp_path / "hf", "hf")
     assert not any("pixels" in line for line in told)
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
     check_same(photo, preprocessing, processor(Image.fromarray(photo), return_tensors="pt")["pixel_values"])
@@ -153,14 +153,18 @@ def test_transformers_prepares_images_as_the_card_that_is_written_says(preproces
 def test_timms_config_says_how_images_are_prepared(photo, tmp_path):
     preprocessing = WRITTEN["middle, bilinear"]
     _, told = write(
-        dress(tiny_vit(img_size=40, patch_size=8), list("abcde"), preprocessing, {}), tmp_path / "t", "timm"
+        attach_record(tiny_vit(img_size=40, patch_size=8), ModelRecord(tuple("abcde"), preprocessing)),
+        tmp_path / "t",
+        "timm",
     )
     assert told == []
     built = timm.create_model(f"local-dir:{tmp_path / 't'}", pretrained=True)
-    assert as_timm_says("local", timm.data.resolve_model_data_config(built)) == preprocessing
+    assert preprocessing_from_timm("local", timm.data.resolve_model_data_config(built)) == preprocessing
 
 
 def test_what_a_format_does_not_say_of_pixels_is_told(tmp_path):
-    model = dress(tiny_vit(img_size=40, patch_size=8), list("abcde"), Preprocessing((40, 40), crop=0.5), {})
+    model = attach_record(
+        tiny_vit(img_size=40, patch_size=8), ModelRecord(tuple("abcde"), Preprocessing((40, 40), crop=0.5))
+    )
     _, told = write(model, tmp_path / "tv", "torchvision")
-    assert any("torchvision's files do not say how pixels are prepared" in line and "crop 0.5" in line for line in told)
+    assert any("torchvision files do not state the preprocessing" in line and "crop 0.5" in line for line in told)

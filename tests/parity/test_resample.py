@@ -11,7 +11,8 @@ from test_weights_in import CLASSES, HF, hf, hf_answer, hf_model, images_of, tim
 from tiny import redraw
 from vitral.nn.family.resample import resample_positions
 from vitral.store.model import save_model
-from vitral.weights.load import load, published
+from vitral.weights.load import load
+from vitral.weights.published import load_published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -103,7 +104,7 @@ def test_hugging_faces_at_another_size(name, size, tmp_path):
     kind, config, changes = HF[name]
     peer = hf_model(kind, hf(config, **changes))
     peer.save_pretrained(tmp_path)
-    ours = published(tmp_path, img_size=size)
+    ours = load_published(tmp_path, img_size=size)
     asks = {} if "DINOv2" in name else dict(interpolate_pos_encoding=True)
     with torch.no_grad():
         theirs = hf_answer(peer(images_of(size).float(), **asks))
@@ -115,7 +116,7 @@ def test_hugging_faces_at_another_size(name, size, tmp_path):
 def test_timms_at_another_size(changes, size, tmp_path):
     peer = timm_vit((32, 32), **changes)
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path / "model.safetensors", source="timm", num_heads=4, img_size=size)
+    ours = load_published(tmp_path / "model.safetensors", source="timm", num_heads=4, img_size=size)
     peer.set_input_size(size)
     with torch.no_grad():
         torch.testing.assert_close(ours(images_of(size).float()), peer(images_of(size).float()), rtol=1e-5, atol=1e-5)
@@ -125,7 +126,7 @@ def test_one_model_for_images_of_every_size(tmp_path):
     """As Hugging Face's, which resamples for each image too; and it is built again from its own file."""
     peer = hf_model("Dinov2ForImageClassification", hf("Dinov2", image_size=32, mlp_ratio=2, num_labels=CLASSES))
     peer.save_pretrained(tmp_path)
-    ours = published(tmp_path, any_size=True)
+    ours = load_published(tmp_path, any_size=True)
     save_model(ours, tmp_path / "own", {})
     for size in ((32, 32), (24, 56), (40, 40)):
         with torch.no_grad():
@@ -138,7 +139,7 @@ def test_torchvisions_at_another_size(tmp_path):
     build = torchvision.models.VisionTransformer
     peer = redraw(build(32, 8, 2, 4, 32, 64, num_classes=CLASSES))
     torch.save(peer.state_dict(), tmp_path / "vit.pth")
-    ours = published(tmp_path / "vit.pth", num_heads=4, img_size=48)
+    ours = load_published(tmp_path / "vit.pth", num_heads=4, img_size=48)
     larger = build(48, 8, 2, 4, 32, 64, num_classes=CLASSES).eval()
     state = torchvision.models.vision_transformer.interpolate_embeddings(48, 8, OrderedDict(peer.state_dict()))
     larger.load_state_dict(state)

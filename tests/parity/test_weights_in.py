@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.nn.family.pool import MeanPool
-from vitral.weights.load import published
+from vitral.weights.published import load_published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -55,7 +55,7 @@ def named(cases, case):
 def test_timms_vit(changes, size, tmp_path):
     peer = timm_vit(size, **changes).double()
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path / "model.safetensors", source="timm", num_heads=4, trained_at=size)
+    ours = load_published(tmp_path / "model.safetensors", source="timm", num_heads=4, trained_at=size)
     agree(peer, ours, images_of(size), row=("timm ViT", named(TIMM, changes)))
 
 
@@ -134,7 +134,7 @@ def test_hugging_faces(name, kind, changes, spelling, size, tmp_path):
     if spelling == "in memory":
         save_file(peer.state_dict(), tmp_path / "model.safetensors")
     row = (f"Hugging Face, {spelling}", named(HF, (name, kind, changes)))
-    ours, answer = published(tmp_path, img_size=size), READ.get(name, hf_answer)
+    ours, answer = load_published(tmp_path, img_size=size), READ.get(name, hf_answer)
     if "Dinov2" in kind:  # in double precision too these resample in single
         agree(peer, ours, images_of(size), answer, row, within=1e-9 if size == (32, 32) else 1e-7)
     else:
@@ -147,7 +147,7 @@ def test_hugging_faces_that_were_trained_on_wider_images(case, tmp_path):
     name, kind, changes = HF[case]
     peer = hf_model(name, hf(kind, **changes | dict(image_size=(16, 40)))).double()
     peer.save_pretrained(tmp_path)
-    ours = published(tmp_path)
+    ours = load_published(tmp_path)
     assert ours.config["img_size"] == (16, 40)
     agree(peer, ours, images_of((16, 40)), READ.get(name, hf_answer), ("Hugging Face, trained at that size", case))
 
@@ -169,7 +169,7 @@ def test_hugging_faces_mae(spelling, size, tmp_path):
     peer.save_pretrained(tmp_path)
     if spelling == "in memory":
         save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path, img_size=size)
+    ours = load_published(tmp_path, img_size=size)
     assert all(name.startswith("decoder.") for name in ours.provenance["dropped"])
     row = (f"Hugging Face, {spelling}", "MAE with its decoder")
     agree(peer.vit, ours, images_of(size), hf_cls, row, interpolate_pos_encoding=True)
@@ -188,7 +188,7 @@ def test_siglips_image_tower_beside_its_text_tower(spelling, size, tmp_path):
     peer.save_pretrained(tmp_path)
     if spelling == "in memory":
         save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path, img_size=size)
+    ours = load_published(tmp_path, img_size=size)
     left = {name for name in peer.state_dict() if not name.startswith("vision_model.")}
     assert ours.provenance["dropped"].keys() == left and {"logit_scale", "logit_bias"} < left
     row = (f"Hugging Face, {spelling}", "SigLIP beside its text tower")
@@ -201,7 +201,7 @@ def test_torchvisions_vit(hidden, tmp_path):
     peer = redraw(peer).double()
     torch.save(peer.state_dict(), tmp_path / "vit.pth")
     row = ("torchvision ViT", "hidden head" if hidden else "linear head")
-    agree(peer, published(tmp_path / "vit.pth", num_heads=4), images_of((32, 32)), row=row)
+    agree(peer, load_published(tmp_path / "vit.pth", num_heads=4), images_of((32, 32)), row=row)
 
 
 SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
@@ -212,7 +212,7 @@ def test_timms_swin(size, tmp_path):
     peer = timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
     peer = redraw(peer).double()
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path / "model.safetensors", trained_at=size)
+    ours = load_published(tmp_path / "model.safetensors", trained_at=size)
     agree(peer, ours, images_of(size), row=("timm Swin", "windows of 4"))
 
 
@@ -221,7 +221,7 @@ def test_torchvisions_swin(size, tmp_path):
     peer = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=CLASSES)
     peer = redraw(peer).double()
     torch.save(peer.state_dict(), tmp_path / "swin.pth")
-    ours = published(tmp_path / "swin.pth", trained_at=size)
+    ours = load_published(tmp_path / "swin.pth", trained_at=size)
     agree(peer, ours, images_of(size), row=("torchvision Swin", "windows of 4"))
 
 
@@ -235,7 +235,7 @@ def test_hugging_faces_swin(spelling, size, tmp_path):
     peer.save_pretrained(tmp_path)
     if spelling == "in memory":
         save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    agree(peer, published(tmp_path), images_of(size), hf_answer, (f"Hugging Face, {spelling}", "Swin"))
+    agree(peer, load_published(tmp_path), images_of(size), hf_answer, (f"Hugging Face, {spelling}", "Swin"))
 
 
 # The names that authors of their own repositories gave, on tensors of a peer: their code is not a dependency.
@@ -252,7 +252,7 @@ def test_dinov2_as_its_authors_wrote_it(size, tmp_path):
     chunked = {name.replace("blocks.", "blocks.0.", 1): tensor for name, tensor in state.items()}
     for number, names in enumerate((state, chunked)):
         save_file(names, tmp_path / f"{number}.safetensors")
-        ours = published(tmp_path / f"{number}.safetensors", num_heads=4, trained_at=size)
+        ours = load_published(tmp_path / f"{number}.safetensors", num_heads=4, trained_at=size)
         assert ours.provenance["source"] == "dinov2" and "mask_token" in ours.provenance["dropped"]
         agree(peer, ours, images_of(size), row=("DINOv2", "registers, blocks in chunks" if number else "registers"))
         peer.double()
@@ -306,7 +306,7 @@ def test_hugging_faces_dinov3(gated, spelling, size, tmp_path):
     peer.save_pretrained(tmp_path)
     if spelling == "in memory":
         save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = published(tmp_path, img_size=size)
+    ours = load_published(tmp_path, img_size=size)
     assert ours.provenance["source"] == "dinov3_hugging_face"
     row = (f"Hugging Face, {spelling}", "DINOv3, SwiGLU" if gated else "DINOv3")
     agree(peer, ours, images_of(size), hf_answer, row)
@@ -324,7 +324,7 @@ def test_timms_dinov3(changes, size, tmp_path):
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     pool = dict(pool=MeanPool) if "global_pool" in changes else {}
     with double():
-        ours = published(tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
+        ours = load_published(tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
     assert ours.provenance["source"] == "dinov3_timm"
     agree(peer, ours, images_of(size), row=("timm DINOv3", named(TIMM_DINOV3, changes)))
 
@@ -336,12 +336,12 @@ def test_dinov3_as_its_authors_wrote_it(gated, size, tmp_path):
     state = authors_dinov3(peer.state_dict())
     torch.save(state, tmp_path / "dinov3.pth")
     with double():
-        ours = published(tmp_path / "dinov3.pth", num_heads=4, img_size=size)
+        ours = load_published(tmp_path / "dinov3.pth", num_heads=4, img_size=size)
     assert ours.provenance["source"] == "dinov3" and "rope_embed.periods" in ours.provenance["dropped"]
     agree(peer, ours, images_of(size), row=("DINOv3", "SwiGLU" if gated else "plain"))
     torch.save(state | {"rope_embed.periods": state["rope_embed.periods"] * 2}, tmp_path / "other.pth")
     with pytest.raises(StoreError, match="are not those of DINOv3"):
-        published(tmp_path / "other.pth", num_heads=4)
+        load_published(tmp_path / "other.pth", num_heads=4)
 
 
 def authors_dinov3(state):
@@ -374,7 +374,7 @@ def test_deit_3_as_its_authors_wrote_it(size, tmp_path):
     for name, tensor in peer.state_dict().items():
         state[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = tensor
     torch.save({"model": state, "args": argparse.Namespace(lr=1e-3)}, tmp_path / "deit3.pth")
-    ours = published(tmp_path / "deit3.pth", num_heads=4, trained_at=size)
+    ours = load_published(tmp_path / "deit3.pth", num_heads=4, trained_at=size)
     assert ours.provenance["source"] == "deit"
     agree(peer, ours, images_of(size), row=("DeiT III", "LayerScale"))
 
@@ -389,7 +389,7 @@ def test_mae_as_its_authors_wrote_it(tuned, size, tmp_path):
         state |= {"mask_token": torch.zeros(1, 1, 32), "decoder_pos_embed": torch.zeros(1, 17, 16)}
         state |= {f"decoder_blocks.0.norm1.{kind}": torch.zeros(16) for kind in ("weight", "bias")}
     torch.save({"model": state}, tmp_path / "mae.pth")
-    ours = published(tmp_path / "mae.pth", num_heads=4, source="mae", trained_at=size)
+    ours = load_published(tmp_path / "mae.pth", num_heads=4, source="mae", trained_at=size)
     agree(peer, ours.double(), images_of(size), row=("MAE", "fine-tuned" if tuned else "pre-trained"))
 
 
@@ -404,6 +404,6 @@ def test_swin_as_its_authors_wrote_it(size, tmp_path):
         state[name] = tensor
     state["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16, dtype=torch.int64)
     torch.save({"model": state}, tmp_path / "swin.pth")
-    ours = published(tmp_path / "swin.pth", trained_at=size)
+    ours = load_published(tmp_path / "swin.pth", trained_at=size)
     assert ours.provenance["source"] == "swin_microsoft"
     agree(peer, ours, images_of(size), row=("Microsoft Swin", "windows of 4"))

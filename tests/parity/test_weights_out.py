@@ -14,6 +14,7 @@ from test_weights_in import CLASSES, agree, hf_answer, images_of
 
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
+from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead, WideHead
@@ -24,9 +25,8 @@ from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.vit import VisionTransformer
-from vitral.store.model import dress
 from vitral.weights.convert import write
-from vitral.weights.load import published
+from vitral.weights.published import load_published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -41,7 +41,9 @@ TANH_POOL = partial(AttentionPool, mlp=TanhMLP)
 
 def ours(**parts):
     model = redraw(VisionTransformer(**(SIZES | parts)))
-    return dress(model, NAMES if model.config["num_classes"] else [], model.preprocessing, {}).double()
+    return attach_record(
+        model, ModelRecord(tuple(NAMES) if model.config["num_classes"] else (), model.preprocessing)
+    ).double()
 
 
 TO_TIMM = {
@@ -67,7 +69,7 @@ def test_timm_loads_what_is_written(parts, theirs, tmp_path):
     named = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double()  # from the config beside it
     assert all(torch.equal(tensor.double(), named.state_dict()[name]) for name, tensor in peer.state_dict().items())
     agree(named, model, images_of((32, 32)))
-    back = published(tmp_path)
+    back = load_published(tmp_path)
     assert {name: tensor.shape for name, tensor in back.state_dict().items()} == {
         name: tensor.shape for name, tensor in model.state_dict().items()
     }
@@ -186,7 +188,7 @@ def test_timm_reads_the_npz_that_is_written(parts, tmp_path):
     peer.load_pretrained(str(tmp_path / "model.npz"))
     with torch.no_grad():
         torch.testing.assert_close(peer(images_of((32, 32)).float()), model(images_of((32, 32)).float()))
-    agree(peer.double(), published(tmp_path / "model.npz"), images_of((32, 32)))
+    agree(peer.double(), load_published(tmp_path / "model.npz"), images_of((32, 32)))
 
 
 SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES, window_size=4)
@@ -195,7 +197,7 @@ SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES, 
 @pytest.mark.parametrize("format", ["timm", "hf", "torchvision"])
 def test_each_loads_the_swin_that_is_written(format, tmp_path):
     model = redraw(SwinTransformer(img_size=32, **SWIN)).double()
-    dress(model, NAMES, model.preprocessing, {})
+    attach_record(model, ModelRecord(tuple(NAMES), model.preprocessing))
     write(model, tmp_path, format)
     if format == "hf":
         peer, report = transformers.AutoModelForImageClassification.from_pretrained(
@@ -216,17 +218,21 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
 @pytest.mark.parametrize(
     ("parts", "format", "message"),
     [
-        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*What can hold it: timm"),
-        (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*What can hold it: timm"),
+        (REGISTERS, "torchvision", "torchvision has no place for reg_token.*Formats that can: timm"),
+        (dict(mixer=QKNormAttention), "hf", "hf has no place for blocks.0.attn.q_norm.*Formats that can: timm"),
         (dict(pool=NormedMeanPool), "npz", "npz has no place for pool.norm"),
         (dict(pool=MeanPool), "hf", "hf cannot hold pool=MeanPool: it is read back as CLSPool.*can hold it: timm"),
         (dict(mixer=NoMixing), "timm", "timm cannot hold this model. .* lacks blocks.0.attn.qkv.weight"),
         (
             dict(position=NoPosition),
             "torchvision",
-            "torchvision's models always have pos_embed.*What can hold it: timm",
+            "Models in torchvision always have pos_embed.*Formats that can: timm",
         ),
-        (dict(block=ScaledBlock), "hf", "hf's DINOv2 classifies CLS beside the mean .*What can hold it: timm"),
+        (
+            dict(block=ScaledBlock),
+            "hf",
+            "hf cannot hold this classifier: its DINOv2 classifies CLS beside the mean .*Formats that can: timm",
+        ),
         (ROTARY, "torchvision", "torchvision cannot hold a ViT with rotary positions. No other"),
         (ROTARY, "timm", "timm has no bias of keys .* 2 of this one are not zero"),
     ],
@@ -244,9 +250,9 @@ def test_a_model_of_other_channels_is_written_with_its_own_pixels(channels, tmp_
     pixels = dict(mean=(0.1, 0.2, 0.3, 0.4)[:channels], std=(0.5, 0.6, 0.7, 0.8)[:channels])
     model.preprocessing = replace(model.preprocessing, **pixels)
     write(model, tmp_path / "out", "hf")
-    back = published(tmp_path / "out")
+    back = load_published(tmp_path / "out")
     assert back.preprocessing == model.preprocessing and not back.provenance["assumed"][1:]
     card = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
     (tmp_path / "out" / "preprocessor_config.json").write_text(json.dumps(card | {"image_std": [0.5] * 5}))
     with pytest.raises(StoreError, match=r"image_std=\[0.5, 0.5, 0.5, 0.5, 0.5\].*takes 1 or .*3.* numbers"):
-        published(tmp_path / "out")
+        load_published(tmp_path / "out")

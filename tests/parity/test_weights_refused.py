@@ -16,8 +16,8 @@ from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.position import PatchPosition
 from vitral.nn.head import CLSPool
 from vitral.weights.convert import write
-from vitral.weights.load import published
-from vitral.weights.sources.timm import NAMED
+from vitral.weights.published import load_published
+from vitral.weights.sources.timm import SUPPORTED_NAMES
 
 SWIN = "swin_tiny_patch4_window7_224"
 
@@ -44,12 +44,12 @@ def saved(peer, folder, **config):
 )
 def test_timms_other_settings(changes, config, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
-        published(saved(timm_vit((32, 32), **changes), tmp_path, **config), num_heads=4)
+        load_published(saved(timm_vit((32, 32), **changes), tmp_path, **config), num_heads=4)
 
 
 # Names of timm's that are read, each of them with its own arguments, and what it looks like that they have in common.
 READ = timm.list_models(module="vision_transformer") + timm.list_models(module="deit")
-READ = [name for name in READ if NAMED.fullmatch(name)]
+READ = [name for name in READ if SUPPORTED_NAMES.fullmatch(name)]
 LITTLE = dict(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=2)
 
 
@@ -58,7 +58,7 @@ def test_what_timms_names_say_is_heard(name, tmp_path):
     """As timm's `save_for_hf` writes it: the name, and only the arguments that are not the name's."""
     peer = redraw(timm.create_model(name, **LITTLE))
     timm.models.save_for_hf(peer, tmp_path)
-    found = published(tmp_path)
+    found = load_published(tmp_path)
     with torch.no_grad():
         expected = peer(images := images_of((32, 32)).float())
         torch.testing.assert_close(found(images), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
@@ -68,32 +68,32 @@ def test_what_timms_names_say_is_heard(name, tmp_path):
     "name", ["vit_base_patch16_224_in21k", "vit_base_patch8_224_dino", "deit3_base_patch16_224_in21ft1k"]
 )
 def test_timms_names_before_its_tags(name, tmp_path):
-    assert published(saved(timm_vit((32, 32)), tmp_path, architecture=name), num_heads=4).config["depth"] == 2
+    assert load_published(saved(timm_vit((32, 32)), tmp_path, architecture=name), num_heads=4).config["depth"] == 2
 
 
 @pytest.mark.parametrize("name", ["vit_base_patch16_rpn_224", "cait_xxs24_224", "vit_base_patch16_clip_224"])
 def test_timms_other_architectures(name, tmp_path):
     timm.models.save_for_hf(redraw(timm.create_model(name, **(LITTLE | dict(img_size=32)))), tmp_path)
     with pytest.raises(StoreError, match=f"config.json names the architecture '{name}'"):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 def test_timms_swin_that_shifts_whatever_the_map(tmp_path):
     sizes = dict(img_size=32, window_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 4))
     timm.models.save_for_hf(redraw(timm.create_model(SWIN, **sizes, always_partition=True)), tmp_path)
     with pytest.raises(ConfigError, match="always_partition=True"):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 def test_several_class_tokens_without_a_config(tmp_path):
     peer = hf_model("PixioModel", hf("Pixio", image_size=32))
     peer.save_pretrained(tmp_path)
     with pytest.raises(StoreError, match="model_type='pixio'"):
-        published(tmp_path)
+        load_published(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(StoreError, match="8 class tokens, and how they are read"):
-        published(tmp_path, num_heads=4)
-    assert published(tmp_path, num_heads=4, pool=CLSPool).config["tokens"] == {"cls_token": 8}
+    with pytest.raises(StoreError, match="8 class tokens, and its tensors do not show which the head reads"):
+        load_published(tmp_path, num_heads=4)
+    assert load_published(tmp_path, num_heads=4, pool=CLSPool).config["tokens"] == {"cls_token": 8}
 
 
 def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
@@ -104,14 +104,14 @@ def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
         folder = saved(peer, tmp_path, **(config or {}))
         if config is None:
             (folder / "config.json").unlink()
-        with pytest.raises(StoreError, match="is no checkpoint of a ViT that Vitral knows"):
-            published(folder)
+        with pytest.raises(StoreError, match="is not in a format that Vitral reads"):
+            load_published(folder)
 
 
 @pytest.mark.parametrize("changes", [{}, dict(reg_tokens=3)], ids=["CLS", "registers"])
 def test_timms_attention_pool_asks_the_patches_only(changes, tmp_path):
     peer = timm_vit((32, 32), global_pool="map", **changes).double()
-    found = published(saved(peer, tmp_path, global_pool="map"), num_heads=4)
+    found = load_published(saved(peer, tmp_path, global_pool="map"), num_heads=4)
     agree(peer, found, images_of((32, 32)))
 
 
@@ -120,21 +120,21 @@ def test_timms_swin_with_other_windows_in_each_stage(tmp_path):
     build = timm.models.swin_transformer.SwinTransformer
     peer = build(img_size=128, patch_size=4, window_size=(4, 4, 8, 4), **sizes)
     with pytest.raises(StoreError, match="Stage 0 has windows of 4, others of 8"):
-        published(saved(redraw(peer), tmp_path, architecture=SWIN, pretrained_cfg={"input_size": [3, 128, 128]}))
+        load_published(saved(redraw(peer), tmp_path, architecture=SWIN, pretrained_cfg={"input_size": [3, 128, 128]}))
 
 
 def test_timms_swin_of_another_pool(tmp_path):
     sizes = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
     peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **sizes)
     with pytest.raises(ConfigError, match="global_pool='max'"):
-        published(saved(redraw(peer), tmp_path, architecture=SWIN, global_pool="max"))
+        load_published(saved(redraw(peer), tmp_path, architecture=SWIN, global_pool="max"))
 
 
 def test_hugging_faces_dinov3_gated_by_another_function(tmp_path):
     config = hf("DINOv3ViT", image_size=32, num_register_tokens=2, use_gated_mlp=True, hidden_act="gelu")
     hf_model("DINOv3ViTModel", config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="hidden_act='gelu'"):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 def test_hugging_faces_swin_of_another_activation(tmp_path):
@@ -142,7 +142,7 @@ def test_hugging_faces_swin_of_another_activation(tmp_path):
     config = transformers.SwinConfig(image_size=32, embed_dim=16, depths=[2, 2], num_heads=[2, 4], hidden_act="relu")
     hf_model("SwinModel", config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="hidden_act='relu'"):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "config"), [("SiglipVisionModel", "SiglipVision"), ("Dinov2Model", "Dinov2")])
@@ -153,7 +153,7 @@ def test_what_a_lean_config_does_not_say_is_transformers_own_default(kind, confi
     said = json.loads((tmp_path / "config.json").read_text())
     lean = {key: value for key, value in said.items() if key not in ("layer_norm_eps", "hidden_act")}
     (tmp_path / "config.json").write_text(json.dumps(lean))
-    agree(peer, published(tmp_path), images_of((32, 32)), hf_answer)
+    agree(peer, load_published(tmp_path), images_of((32, 32)), hf_answer)
 
 
 def test_siglip_with_a_classifier_of_its_mean(tmp_path):
@@ -162,7 +162,7 @@ def test_siglip_with_a_classifier_of_its_mean(tmp_path):
     config = transformers.SiglipConfig(vision_config=vision | dict(image_size=32), num_labels=CLASSES)
     hf_model("SiglipForImageClassification", config).save_pretrained(tmp_path)
     with pytest.raises((ConfigError, StoreError)):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 OTHERS = {
@@ -193,11 +193,9 @@ def test_models_with_nearly_the_same_names(name, config, tmp_path):
     swin = dict(embed_dim=16, depths=[1, 1], num_heads=[1, 2], window_size=2)
     said = whole if name in ("CLIPModel", "Siglip2Model") else swin if "Swin" in name else vision
     getattr(transformers, name)(getattr(transformers, config)(**said)).save_pretrained(tmp_path)
-    words = (
-        "model_type=|no place in the model|a ViT of images has four axes|is no checkpoint of a ViT|which belongs to it"
-    )
+    words = "model_type=|no place in the model|a ViT for images has four axes|is not in a format|which belongs to it"
     with pytest.raises(StoreError, match=words):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 def test_half_precision_is_made_whole_before_anything_is_computed(tmp_path):
@@ -207,7 +205,9 @@ def test_half_precision_is_made_whole_before_anything_is_computed(tmp_path):
     peer.bfloat16().save_pretrained(tmp_path)
     with torch.no_grad():
         expected = hf_answer(peer.float()(images_of((32, 32)).float()))
-        torch.testing.assert_close(published(tmp_path)(images_of((32, 32)).float()), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            load_published(tmp_path)(images_of((32, 32)).float()), expected, rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8])
@@ -215,19 +215,19 @@ def test_quantised_weights(kind, tmp_path):
     state = {name: tensor.to(kind) for name, tensor in timm_vit((32, 32)).state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(StoreError, match=r"does not read|quantised"):
-        published(tmp_path / "model.safetensors", source="timm", num_heads=4)
+        load_published(tmp_path / "model.safetensors", source="timm", num_heads=4)
 
 
 @pytest.mark.parametrize(
     ("parts", "format", "message"),
     [
-        (REGISTERS, "hf", "hf's ViT has no register tokens"),
-        (dict(mlp=SwiGLU), "hf", "hf's ViT has no gated MLP"),
-        (dict(position=PatchPosition), "hf", "hf has 17 positions where this model has 16"),
+        (REGISTERS, "hf", "hf cannot hold register tokens without LayerScale"),
+        (dict(mlp=SwiGLU), "hf", "hf cannot hold a gated MLP without LayerScale"),
+        (dict(position=PatchPosition), "hf", "hf cannot hold 16 positions: for this model.s tokens it has 17"),
         (dict(position=PatchPosition), "torchvision", "a position for its class token"),
         (dict(mlp=SwiGLU), "torchvision", "no gated MLP"),
         (dict(num_classes=0), "torchvision", "always have head.weight"),
-        (TO_HF["SigLIP"][0] | dict(num_classes=CLASSES), "hf", "SigLIP has no head behind its attention pool"),
+        (TO_HF["SigLIP"][0] | dict(num_classes=CLASSES), "hf", "hf cannot hold a SigLIP with a classifier"),
     ],
 )
 def test_what_is_written_has_a_place_in_their_class(parts, format, message, tmp_path):
@@ -255,21 +255,21 @@ def test_timm_answers_the_same_for_an_attention_pool_beside_tokens(tmp_path):
 )
 def test_configs_that_no_library_wrote(config, tmp_path):
     with pytest.raises((StoreError, ConfigError)):
-        published(saved(timm_vit((32, 32)), tmp_path, **config), num_heads=4)
+        load_published(saved(timm_vit((32, 32)), tmp_path, **config), num_heads=4)
 
 
 @pytest.mark.parametrize("size", [-8, 4, 20])
 def test_sizes_that_do_not_divide(size, tmp_path):
     folder = saved(timm_vit((32, 32)), tmp_path)
     with pytest.raises(ConfigError, match="cannot be cut into patches of 8 x 8"):
-        published(folder, num_heads=4, img_size=size)
+        load_published(folder, num_heads=4, img_size=size)
 
 
 def test_what_is_taken_for_granted_is_said(tmp_path):
     state = timm_vit((32, 32), embed_dim=192, depth=12, num_heads=3).state_dict()
     save_file(state, tmp_path / "model.safetensors")
-    assumed = published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
-    for words in ("3 heads", "square grid", "the class token is read", "deviation 0.5"):
+    assumed = load_published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
+    for words in ("3 heads", "square grid", "the head reads the class token", "mean and std 0.5"):
         assert any(words in line for line in assumed), words
 
 
@@ -287,7 +287,7 @@ def test_cards_that_no_library_wrote(card, message, tmp_path):
     hf_model("ViTModel", hf("ViT", image_size=32)).save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(card))
     with pytest.raises(StoreError, match=message):
-        published(tmp_path)
+        load_published(tmp_path)
 
 
 def of_kind(kind, folder):
@@ -325,30 +325,30 @@ def with_config(folder, inside, change):
 def test_sizes_of_another_kind(kind, change, tmp_path):
     with_config(tmp_path, of_kind(kind, tmp_path), change)
     ((word, value),) = change.items()
-    with pytest.raises(StoreError, match=re.escape(f"config.json says {word}={value!r}, which should be ")):
-        published(tmp_path)
+    with pytest.raises(StoreError, match=re.escape(f"config.json has {word}={value!r}; it takes ")):
+        load_published(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("Swin", dict(patch_size=2), "patch_size=(2, 2), but the tensors are of patch_size=(4, 4)"),
-        ("Swin", dict(depths=[2, 4]), "depths=(2, 4), but the tensors are of depths=(2, 2)"),
-        ("Swin", dict(window_size=7), "window_size=7, but the tensors are of window_size=4"),
-        ("Swin", dict(num_heads=[4, 8]), "num_heads=(4, 8), but the tensors are of num_heads=(2, 4)"),
-        ("Swin", dict(embed_dim=24), "embed_dim=24, but the tensors are of embed_dim=16"),
-        ("ViT", dict(hidden_size=64), "embed_dim=64, but the tensors are of embed_dim=32"),
-        ("ViT", dict(num_hidden_layers=5), "depth=5, but the tensors are of depth=2"),
-        ("ViT", dict(num_channels=1), "in_channels=1, but the tensors are of in_channels=3"),
-        ("ViT", dict(intermediate_size=96), "hidden_dim=96, but the tensors are of hidden_dim=64"),
-        ("ViT", dict(qkv_bias=False), "qkv_bias=False, but the tensors are of qkv_bias=True"),
-        ("Swin", dict(mlp_ratio=3.0), "mlp_ratio=3.0, but the tensors are of mlp_ratio=4.0"),
-        ("timm", dict(mlp_ratio=8), "mlp_ratio=8, but the tensors are of mlp_ratio=4.0"),
-        ("timm", dict(depth=5), "depth=5, but the tensors are of depth=1"),
-        ("timm", dict(in_chans=1), "in_channels=1, but the tensors are of in_channels=3"),
+        ("Swin", dict(patch_size=2), "patch_size=(2, 2), but the tensors have patch_size=(4, 4)"),
+        ("Swin", dict(depths=[2, 4]), "depths=(2, 4), but the tensors have depths=(2, 2)"),
+        ("Swin", dict(window_size=7), "window_size=7, but the tensors have window_size=4"),
+        ("Swin", dict(num_heads=[4, 8]), "num_heads=(4, 8), but the tensors have num_heads=(2, 4)"),
+        ("Swin", dict(embed_dim=24), "embed_dim=24, but the tensors have embed_dim=16"),
+        ("ViT", dict(hidden_size=64), "embed_dim=64, but the tensors have embed_dim=32"),
+        ("ViT", dict(num_hidden_layers=5), "depth=5, but the tensors have depth=2"),
+        ("ViT", dict(num_channels=1), "in_channels=1, but the tensors have in_channels=3"),
+        ("ViT", dict(intermediate_size=96), "hidden_dim=96, but the tensors have hidden_dim=64"),
+        ("ViT", dict(qkv_bias=False), "qkv_bias=False, but the tensors have qkv_bias=True"),
+        ("Swin", dict(mlp_ratio=3.0), "mlp_ratio=3.0, but the tensors have mlp_ratio=4.0"),
+        ("timm", dict(mlp_ratio=8), "mlp_ratio=8, but the tensors have mlp_ratio=4.0"),
+        ("timm", dict(depth=5), "depth=5, but the tensors have depth=1"),
+        ("timm", dict(in_chans=1), "in_channels=1, but the tensors have in_channels=3"),
     ],
 )
 def test_configs_that_contradict_the_tensors(kind, change, message, tmp_path):
     with_config(tmp_path, of_kind(kind, tmp_path), change)
     with pytest.raises(StoreError, match=re.escape(f"config.json says {message}.")):
-        published(tmp_path)
+        load_published(tmp_path)

@@ -7,10 +7,11 @@ from test_weights_in import CLASSES, hf_answer, hf_model, images_of
 
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
+from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.family.swin import SwinTransformer
-from vitral.store.model import dress
 from vitral.weights.convert import write
-from vitral.weights.load import CUT, published
+from vitral.weights.detection import PADDED_TABLES
+from vitral.weights.published import load_published
 
 timm = pytest.importorskip("benchmarks.peers").timm
 torchvision = pytest.importorskip("benchmarks.peers").torchvision
@@ -54,8 +55,8 @@ def opened(folder, format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_is_written_is_the_same_model_or_a_note_says_where_not(format, size, tmp_path):
     model = redraw(SwinTransformer(img_size=size, window_size=4, **STAGES))
-    _, notes = write(dress(model, list("abcde"), model.preprocessing, {}), tmp_path / "out", format)
-    odd = [note for note in notes if "computes something else" in note or "cuts off" in note]
+    _, notes = write(attach_record(model, ModelRecord(tuple("abcde"), model.preprocessing)), tmp_path / "out", format)
+    odd = [note for note in notes if "computes something else" in note or "to whole patches" in note]
     found = apart(opened(tmp_path / "out", format), model, size)
     assert (found is not None and found < 1e-9) != bool(odd), (found, notes)
     assert all("32 x 32 and 64 x 64" in note for note in odd if "something else" in note)
@@ -79,11 +80,13 @@ def test_what_is_read_is_the_same_model_or_it_is_said_where_not(library, size, t
     peer = redraw(peer_of(library, size))
     if library == "transformers":
         peer.save_pretrained(tmp_path)
-        ours = published(tmp_path)
+        ours = load_published(tmp_path)
     else:
         save_file(peer.state_dict(), tmp_path / "swin.safetensors")
-        ours = published(tmp_path / "swin.safetensors", trained_at=size)
-    said = [line for line in ours.provenance["assumed"] if "computes something else" in line or "cuts off" in line]
+        ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
+    said = [
+        line for line in ours.provenance["assumed"] if "computes something else" in line or "to whole patches" in line
+    ]
     found = apart(peer, ours, size)
     assert (found is not None and found < 1e-9) != bool(said), (found, said)
 
@@ -96,11 +99,11 @@ def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
     """Its last map is (3, 4), (4, 3) or (3, 3), and so is its window of 4 there."""
     peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **THREE))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
-    ours = published(tmp_path / "swin.safetensors", trained_at=size)
-    assert ours.config["window_size"] == 4 and CUT in ours.provenance["assumed"]
+    ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
+    assert ours.config["window_size"] == 4 and PADDED_TABLES in ours.provenance["assumed"]
     assert apart(peer, ours, size) < 1e-9
-    with pytest.raises(StoreError, match=r"windows were cut to their maps\. Say the size.*trained_at"):
-        published(tmp_path / "swin.safetensors")
+    with pytest.raises(StoreError, match=r"windows were cut to their maps\. Specify the size.*trained_at"):
+        load_published(tmp_path / "swin.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore:.*non-contiguous", "ignore:.*non-tuple")
@@ -108,7 +111,7 @@ def test_timms_swin_at_another_size_has_other_tables(tmp_path):
     peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=4, window_size=4, **THREE))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     for size, same in ((128, True), (48, False)):
-        ours = published(tmp_path / "swin.safetensors", trained_at=64, img_size=size)
+        ours = load_published(tmp_path / "swin.safetensors", trained_at=64, img_size=size)
         assert any("resamples the table" in line for line in ours.provenance["assumed"]) != same
         peer.set_input_size(img_size=(size, size), window_size=4)
         assert (apart(peer, ours, (size, size)) < 1e-9) == same
@@ -118,11 +121,12 @@ def test_timms_swin_at_another_size_has_other_tables(tmp_path):
 def test_a_bare_swins_image_size_is_said(patch, tmp_path):
     peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=patch, window_size=4, **THREE))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
-    ours = published(tmp_path / "swin.safetensors")
+    ours = load_published(tmp_path / "swin.safetensors")
     assert ours.config["img_size"] == (16 * patch, 16 * patch) == ours.preprocessing.size
     assert any(f"images of {ours.config['img_size']}, the least" in line for line in ours.provenance["assumed"])
     assert not any(
-        "the least" in line for line in published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
+        "the least" in line
+        for line in load_published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
     )
 
 
@@ -130,8 +134,8 @@ def test_torchvision_cuts_off_what_vitral_pads(tmp_path):
     """The last two pixels of 34: left out there, the beginning of a patch here."""
     peer = redraw(torchvisions())
     torch.save(peer.state_dict(), tmp_path / "swin.pth")
-    ours = published(tmp_path / "swin.pth", trained_at=34)
-    assert any("torchvision cuts off" in line for line in ours.provenance["assumed"])
+    ours = load_published(tmp_path / "swin.pth", trained_at=34)
+    assert any("torchvision crops" in line for line in ours.provenance["assumed"])
     images, one_more = images_of((34, 34)), (0, 2, 0, 2)
     with torch.no_grad():
         cut, whole = (model.double()(images) for model in (peer, ours))
@@ -143,13 +147,13 @@ def test_torchvision_cuts_off_what_vitral_pads(tmp_path):
 @pytest.mark.parametrize("window", [(7, 14), (5, 13)], ids=["351 rows", "225 rows, as of windows of 8"])
 def test_torchvisions_windows_with_two_different_sides(window, tmp_path):
     torch.save(torchvisions(window).state_dict(), tmp_path / "swin.pth")
-    with pytest.raises(StoreError, match="of no square window: Vitral's Swin has windows whose sides are the same"):
-        published(tmp_path / "swin.pth")
+    with pytest.raises(StoreError, match="does not belong to a square window: Vitral's Swin has square windows"):
+        load_published(tmp_path / "swin.pth")
 
 
 def test_timms_windows_with_two_different_sides(tmp_path):
     peer = timm.models.swin_transformer.SwinTransformer(img_size=260, patch_size=4, window_size=(5, 13), **STAGES)
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"pretrained_cfg": {}, "model_args": {"window_size": [5, 13]}}')
-    with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has windows whose sides are the same"):
-        published(tmp_path)
+    with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has square windows"):
+        load_published(tmp_path)

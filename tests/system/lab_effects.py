@@ -13,7 +13,7 @@ def actions(vitral, tmp_path):
     assert all(station.title in listed.told for station in stations().values())
     vitral("lab", "list", "patchify").refused(2, "leave the names out")
     vitral("lab", "starts", "patchify").refused(2, "Did you mean 'start'")
-    assert "0 of 12 passed, next: vitral lab start patchify" in vitral("lab", "status").done().told
+    assert "0 of 12 passed, next: vitral lab start patchify" in vitral("lab", "status").done().printed
 
 
 @effect("lab", "names")
@@ -30,13 +30,13 @@ def named(vitral, tmp_path):
 def elsewhere(vitral, tmp_path):
     vitral("lab", "start", "tokens", "--folder", "my/lab").done()
     assert (tmp_path / "my" / "lab" / "tokens.py").read_text() == start_text("tokens")
-    vitral("lab", "check", "tokens", "--folder", "my/lab").refused(1, "as it was written for you")
+    vitral("lab", "check", "tokens", "--folder", "my/lab").reported(1, "as it was written for you")
 
 
 @effect("lab", "seconds")
 def patience(vitral, tmp_path):
     (tmp_path / "tokens.py").write_text("import time\ntime.sleep(2)\n" + solution_text("tokens"))
-    vitral("lab", "check", "tokens", "--seconds", 1).refused(1, "stopped after 1 seconds", "line 2")
+    vitral("lab", "check", "tokens", "--seconds", 1).reported(1, "stopped after 1 seconds", "line 2")
     vitral("lab", "check", "tokens", "--seconds", 60).done()
     vitral("lab", "check", "tokens", "--seconds", 0).refused(2, "1 to 3,600")
 

@@ -13,9 +13,9 @@ SMOKE = ("study", "run", "locality", "--preset", "smoke", "--data", "photos", "-
 @effect("study", "action")
 def action_lists_runs_or_reports(vitral, photos, tmp_path):
     """Deleted pages are written again from the records, without a run."""
-    listed = vitral("study", "list").done().told
+    listed = vitral("study", "list").done().printed
     assert "locality" in listed and "samples" in listed
-    vitral("study", "list", "locality").refused(2, "takes no names")
+    vitral("study", "list", "locality").refused(2, "leave the names out")
     vitral("study", "lisst").refused(2, "Did you mean 'list'")
     vitral("study", "report").refused(2, "has no records")
     vitral(*SMOKE).done()
@@ -29,9 +29,11 @@ def action_lists_runs_or_reports(vitral, photos, tmp_path):
 @effect("study", "names")
 def names_choose_the_studies(vitral):
     words = ("--preset", "full", "--minutes", 0.1)
-    told = vitral("study", "run", "locality", "global_attention", *words).refused(2, "locality", "No study fits").told
+    told = (
+        vitral("study", "run", "locality", "global_attention", *words).refused(2, "locality", "Studies that fit").told
+    )
     assert "global_attention" in told and "attention_cost" not in told
-    vitral("study", "run").refused(2, "or use all")
+    vitral("study", "run").refused(2, "or all")
     vitral("study", "run", "localty").refused(2, "Did you mean 'locality'")
     assert "attention_cost" in vitral("study", "run", "all", *words).refused(2).told
 
@@ -58,7 +60,7 @@ def minutes_are_not_exceeded_and_processes_share_the_work(vitral, monkeypatch):
     takes = []
     for processes in (1, 2):
         words = ("--preset", "full", "--minutes", 0.1, "--processes", processes)
-        told = vitral("study", "run", "locality", *words).refused(2, "the limit of 0.1", "No study fits", "smoke").told
+        told = vitral("study", "run", "locality", *words).refused(2, "more than 0.1", "none", "smoke").told
         takes.append(float(told.partition("about ")[2].partition(" minutes")[0]))
     assert abs(takes[0] - 2 * takes[1]) <= 2, takes
 
@@ -87,7 +89,9 @@ def own_data_and_models_are_run_beside_the_arms(vitral, photos, quick, tmp_path)
     record.write_text(json.dumps(changed))
     vitral(*words, "--stale", "refuse").refused(2, "nn/vit.py changed")
     assert "running again what was computed by a different version" in vitral(*words, "--stale", "rerun").done().told
-    assert vitral(*words).done().out == ""
+    again = vitral(*words).done()
+    assert "left" not in again.err, "nothing is left to run"
+    assert "locality smoke" in again.printed and "report: deep/studies/smoke-own/index.html" in again.printed
 
     quick.write_text(
         quick.read_text().replace("16), nn.Linear(16, num_classes)", "16), nn.Linear(16, num_classes)  # same")

@@ -17,7 +17,7 @@ GUIDE = (ROOT / "docs" / "how-to" / "add-a-study.md").read_text(encoding="utf-8"
 def test_a_new_study_is_one_file(tmp_path, isolated):
     blocks = re.findall(r"```(\w*)\n(.*?)```", GUIDE, re.DOTALL)
     (code,) = (text for language, text in blocks if language == "python")
-    (place,) = re.findall(r"Save it as `src/(vitral/studies/claims/\w+\.py)`", GUIDE)
+    (place,) = re.findall(r"Save it as\s+`src/(vitral/studies/claims/\w+\.py)`", GUIDE)
     commands = [line for language, text in blocks if not language for line in text.splitlines()]
     assert commands[:2] == ["vitral study list", "vitral study run needs_positions --preset smoke"]
 

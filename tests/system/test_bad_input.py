@@ -78,7 +78,7 @@ MORE = {
     "a number that is none": ((*SMALL, "--lr", "nan"), "lr=nan is out of range: it takes 0 to 10."),
     "a batch of nothing": ((*SMALL, "--batch-size", 0), "batch_size=0 is out of range: it takes 1 to 65,536."),
     "no epochs": ((*SMALL, "--epochs", -1), "epochs=-1.0 is out of range: it takes 0 to 100,000."),
-    "nothing to train": ((*SMALL, "--epochs", 0), "--epochs 0 trains nothing: it is for --init"),
+    "nothing to train": ((*SMALL, "--epochs", 0), "--epochs 0 trains nothing: use it with --init only"),
     "a checkpoint that is not there": (("convert", "none.pth,source=deit", "out"), "There is no file none.pth"),
     "a start that is not there": (("train", "--init", "runs/none"), "There is no run 'runs/none'"),
     "a start and a model": (("train", "--init", "x", "--model", "vit_nano_patch8_48"), "leave out --model"),
@@ -87,20 +87,20 @@ MORE = {
     "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
     "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
     "the size of a built-in set given twice": (
-        (*SMALL, "--img-size", 32), "--img-size is for folders of images; say it with the data: shapes:size=32."),
+        (*SMALL, "--img-size", 32), "--img-size applies to folders of images;", "its size by name: shapes:size=32."),
     "the size of a contact sheet's built-in set": (("data", "shapes", "--img-size", 32), "shapes:size=32"),
-    "no image to classify": (("predict", "RUN"), "No images were named."),
+    "no image to classify": (("predict", "RUN"), "No images were specified."),
     "no run to classify with": (("predict",), "MODEL"),
     "no data to look at": (("data",), "DATA"),
     "a model pattern that fits none": (
-        ("models", "vit_tinny*"), "There is no model 'vit_tinny*'", "`vitral models` lists"),
+        ("models", "vit_tinny*"), "No model matches 'vit_tinny*'", "`vitral models` lists"),
     "no class to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it takes 1 to 1,000."),
     "a block that does not exist": (
         ("explain", "RUN", "IMAGE", "--layer", 99), "There is no layer 99: the model has 4, 0 to 3."),
     "a head that does not exist": (
         ("explain", "RUN", "IMAGE", "--head", 0, 7), "There is no head 7: the model has 4, 0 to 3."),
     "a token that does not exist": (("explain", "RUN", "IMAGE", "--query", 99), "99", "0 to 4"),
-    "a run to train": ((*SMALL, "--model", "RUN"), "is a path. To train, --model takes a name from `vitral models`"),
+    "a run to train": ((*SMALL, "--model", "RUN"), "is a path; --model takes a name from `vitral models`"),
     "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
     "options beside --resume that look like the defaults": (
         ("train", "--resume", "RUN", "--data", "digits"), "leave out --data"),
@@ -168,7 +168,7 @@ def test_skipped_images_are_counted_and_listed(terminal, corrupt, quick):
     answer = terminal("train", *words, "--on-bad-image", "skip").done()
     told = answer.told
     assert "1 of 16 train images could not be read and were left out: photos/light/3.png." in told
-    assert "15 images to train" in told
+    assert "15 training images" in told
 
 
 def test_an_image_that_is_none_is_named_before_anything_is_written(vitral, trained, tmp_path):
@@ -232,25 +232,25 @@ def test_a_folder_that_is_taken_is_not_written_to(terminal):
     (terminal.folder / "mine").mkdir()
     (terminal.folder / "mine" / "thesis.txt").write_text("years of work")
     answer = terminal(*SMALL, "--out", "mine")
-    answer.refused(FAILURE, "mine is taken, and nothing is overwritten. Choose another --out", "--resume mine")
+    answer.refused(FAILURE, "mine exists and is not overwritten. Choose another --out", "--resume mine")
     assert tree(terminal.folder) == ["mine/thesis.txt"]
 
 
 def test_a_file_where_the_run_should_be_is_not_written_to(vitral, tmp_path):
     (tmp_path / "mine").write_text("years of work")
-    vitral(*SMALL, "--out", "mine").refused(FAILURE, "mine is taken")
+    vitral(*SMALL, "--out", "mine").refused(FAILURE, "mine exists and is not overwritten")
     assert (tmp_path / "mine").read_text() == "years of work"
 
 
 def test_a_folder_that_is_no_run_is_told_apart(terminal, photos):
     answer = terminal("eval", "photos")
-    answer.refused(FAILURE, "photos holds no model: there is no model.json in it.")
+    answer.refused(FAILURE, "photos does not contain a model: there is no model.json in it.")
 
 
 @pytest.mark.parametrize("verb", ["eval", "predict", "explain"])
 def test_every_verb_refuses_what_is_no_run(vitral, photos, verb):
     images = () if verb == "eval" else (photos / "dark" / "0.png",)
-    vitral(verb, "photos", *images).refused(FAILURE, "photos holds no model")
+    vitral(verb, "photos", *images).refused(FAILURE, "photos does not contain a model")
     vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "There is no run 'vit_nano_patch8_48'")
 
 
@@ -312,7 +312,7 @@ def test_a_run_whose_settings_were_changed_is_not_resumed(terminal, trained):
     config.write_text(config.read_text().replace("epochs: 2", "epochs: 4"))
     before = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
     answer = terminal("train", "--resume", "run")
-    assert "run/config.yaml was changed since the run stopped. Put it back" in answer.told
+    assert "run/config.yaml was changed since the run stopped. Restore it" in answer.told
     assert answer.code == FAILURE and "Traceback" not in answer.err
     assert {name: (run.folder / name).read_bytes() for name in tree(run.folder)} == before
 
@@ -333,7 +333,7 @@ def test_a_run_whose_checkpoint_was_changed_is_not_resumed(vitral, trained, tmp_
     before = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
     answer = vitral("train", "--resume", "run")
     assert answer.code == FAILURE and "Traceback" not in answer.err
-    assert file in answer.err and "cannot be continued" in answer.err
+    assert file in answer.err and "cannot be resumed" in answer.err
     assert {name: (run.folder / name).read_bytes() for name in tree(run.folder)} == before
 
 
@@ -346,7 +346,7 @@ def test_a_run_whose_images_were_changed_is_not_resumed(vitral, quick, tmp_path,
     vitral("train", *words, "--out", "run").done()
     Image.new("RGB", (9, 9), (1, 2, 3)).save(photos / where)
     answer = vitral("train", "--resume", "run")
-    assert answer.code == FAILURE and "images of photos are not those the run began with" in answer.told
+    assert answer.code == FAILURE and "images of photos have changed since the run started" in answer.told
 
 
 def test_a_run_whose_code_was_changed_is_not_resumed(vitral, photos, quick, tmp_path):
@@ -367,16 +367,16 @@ def test_a_checkpoint_of_another_model_is_refused(vitral, trained, tmp_path):
     state = json.loads((run.last_checkpoint / "state.json").read_text())
     changed(run.last_checkpoint / "state.json", files=state["files"] | {"weights.safetensors": sha256(weights)})
     answer = vitral("train", "--resume", "run")
-    assert answer.code == FAILURE and "belongs to another model" in answer.err
+    assert answer.code == FAILURE and "is of another model" in answer.err
 
 
 def test_what_is_no_run_is_not_resumed(vitral, photos, trained, tmp_path):
-    vitral("train", "--resume", "photos").refused(FAILURE, "photos is no run: there is no config.yaml in it.")
-    vitral("train", "--resume", "nowhere").refused(FAILURE, "nowhere is no run")
+    vitral("train", "--resume", "photos").refused(FAILURE, "photos is not a run folder: it has no config.yaml.")
+    vitral("train", "--resume", "nowhere").refused(FAILURE, "nowhere is not a run folder")
     run = trained.copy(tmp_path / "run")
     shutil.rmtree(run.folder / "checkpoints")
     answer = vitral("train", "--resume", "run")
-    assert answer.code == FAILURE and "has no checkpoint to go on from. Start again with" in answer.err
+    assert answer.code == FAILURE and "has no checkpoint to resume from. Start again with" in answer.err
 
 
 # Whatever else

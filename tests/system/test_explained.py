@@ -146,7 +146,7 @@ def test_a_model_without_classes_is_looked_into(vitral, models, image, name, mon
     assert all(found["deletion"] is None and found["p"] is None for found in answer.json["explained"])
     assert "not one score per class" in answer.json["refused"]["chefer"]
     page = Path(answer.json["page"]).read_text()
-    assert "no answer to name, since the model scores no classes; so no map was tested" in page
+    assert "The model scores no classes, so it has no prediction and no map was tested" in page
     vitral("explain", name, image, "--target", 1).refused(2, "the model has no classes. Leave --target out.")
 
 

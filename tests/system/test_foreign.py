@@ -49,7 +49,7 @@ def test_a_folder_that_vitral_reads_needs_no_transformers(vitral, written, photo
     folder = written(*named)
     monkeypatch.setitem(sys.modules, "transformers", None)
     answer = vitral("explain", folder, photos / "dark" / "0.png", "--json").done()
-    assert "read as of hugging_face" in answer.told and "transformers is asked" not in answer.told
+    assert "read as hugging_face" in answer.told and "read by transformers" not in answer.told
     assert answer.json["explained"][0]["method"] == "attention"
 
 
@@ -58,10 +58,12 @@ def test_what_only_transformers_reads_is_read_by_it(vitral, written, photos, nam
     folder, image = written(*named), photos / "dark" / "0.png"
     words = (image, "--method", "attention", "chefer", "--target", "fox", "--json")
     answer = vitral("explain", folder, *words).done()
-    assert "Vitral cannot read this itself, so transformers is asked to: " in answer.told
+    assert "assumed: read by transformers, since Vitral's own reader refuses: " in answer.told
     assert [found["class"] in NAMES.values() for found in answer.json["explained"]] == [True, True]
     monkeypatch.setitem(sys.modules, "transformers", None)
-    vitral("explain", folder, image).refused(USAGE, "This model needs transformers")
+    vitral("explain", folder, image).refused(
+        USAGE, "This model needs transformers, which is not installed", "Vitral's own reader: "
+    )
 
 
 def test_classes_are_called_as_the_folder_says(vitral, written, photos):
@@ -75,7 +77,7 @@ def test_a_damaged_folder_of_transformers(vitral, written, photos):
     folder = written(*OURS["ViT"])
     (folder / "model.safetensors").write_bytes(b"no weights")
     vitral("explain", folder, photos / "dark" / "0.png").refused(
-        FAILURE, "no image classifier that transformers can read"
+        FAILURE, "is not an image classifier that transformers can read", "Vitral's own reader: "
     )
 
 
@@ -90,7 +92,7 @@ def test_a_folder_without_a_classifier_answers_nothing(vitral, written, photos):
 def test_images_that_cannot_be_prepared_as_the_folder_says(vitral, written, photos):
     saved = written(*OURS["ViT"])
     (saved / "preprocessor_config.json").write_text('{"size": 32, "do_flip_channel_order": true}')
-    vitral("explain", saved, photos / "dark" / "0.png").refused(FAILURE, "says do_flip_channel_order=True")
+    vitral("explain", saved, photos / "dark" / "0.png").refused(FAILURE, "has do_flip_channel_order=True")
 
 
 def test_a_model_of_timm(vitral, photos):
@@ -103,7 +105,8 @@ def test_a_model_of_timm(vitral, photos):
     ("name", "message"),
     [
         ("timm:vit_tinny_patch16_224", "Did you mean 'vit_tiny_patch16_224'?"),
-        ("timm:test_vit,weights=none", "after the name it takes ,pretrained=false"),
+        ("timm:test_vit,weights=none", "timm:test_vit takes the option pretrained=false, not weights"),
+        ("timm:test_vit,pretrained=no", "pretrained='no' cannot be parsed. Example: pretrained=false"),
     ],
 )
 def test_names_that_timm_does_not_have(vitral, photos, name, message):

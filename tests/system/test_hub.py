@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from shell import paint
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
-from vitral.store.model import dress
+from vitral.base.record import ModelRecord, attach_record
 from vitral.weights.convert import write
 from vitral.weights.load import load
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """A checkpoint as transformers saves it."""
     made = tmp_path_factory.mktemp("hub") / "model"
     model = tiny_vit(img_size=16, patch_size=4)
-    write(dress(model, NAMES, model.preprocessing, {}), made, "hf")
+    write(attach_record(model, ModelRecord(tuple(NAMES), model.preprocessing)), made, "hf")
     return made
 
 
@@ -138,10 +138,10 @@ def test_shards_are_followed_into_the_cache(hub, folder):
     [
         ("hf:owner/nothing", UnknownName, "The hub has no owner/nothing"),
         ("hf:owner/vit@v9", UnknownName, "owner/vit has no revision 'v9'"),
-        ("hf:owner/gated", StoreError, "owner/gated asks for its licence to be accepted"),
-        ("hf:owner/empty", StoreError, "owner/empty holds no checkpoint: looked for model.safetensors"),
-        ("hf:owner", ConfigError, "hf:owner is no name on the hub: as in hf:google/"),
-        ("hf:owner/vit,num_heads=5", ConfigError, "num_heads=5 was asked for, but the checkpoint is of num_heads=4"),
+        ("hf:owner/gated", StoreError, "owner/gated requires that you accept its licence"),
+        ("hf:owner/empty", StoreError, "owner/empty does not contain a checkpoint: looked for model.safetensors"),
+        ("hf:owner", ConfigError, "hf:owner is not a name on the hub. Examples: hf:google/"),
+        ("hf:owner/vit,num_heads=5", ConfigError, "num_heads=5 was requested, but the checkpoint has num_heads=4"),
     ],
 )
 def test_what_cannot_be_fetched_is_said(hub, name, kind, message):
@@ -159,4 +159,4 @@ def test_without_a_server_and_a_cache_it_says_so(hub):
 def test_the_command_line_judges_one_of_the_hub(hub, vitral, tmp_path):
     paint(tmp_path / "photos", {name: 40 * index for index, name in enumerate(NAMES)})
     answer = vitral("eval", "hf:owner/vit", "--data", "photos", "--json").done()
-    assert "read as of hugging_face" in answer.told and len(answer.json["confusion"]) == len(NAMES)
+    assert "read as hugging_face" in answer.told and len(answer.json["confusion"]) == len(NAMES)

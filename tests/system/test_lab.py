@@ -64,13 +64,13 @@ def with_body(body):
 )
 def test_whatever_a_file_does_is_told(vitral, tmp_path, text, said):
     (tmp_path / "patchify.py").write_bytes(text if isinstance(text, bytes) else text.encode())
-    vitral("lab", "check", "patchify", "--seconds", 20).refused(1, said)
+    vitral("lab", "check", "patchify", "--seconds", 20).reported(1, said)
 
 
 def test_what_does_not_end_is_stopped_with_its_line(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
     line = 1 + RIGHT[: RIGHT.index(BODY)].count("\n")
-    told = vitral("lab", "check", "patchify", "--seconds", 2).refused(1, "stopped after 2 seconds").told
+    told = vitral("lab", "check", "patchify", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
     assert f"line {line} of patchify.py" in told or f"line {line + 1} of patchify.py" in told
 
 
@@ -82,7 +82,7 @@ def test_what_a_file_prints_is_shown_and_harms_nothing(vitral, tmp_path):
 
 def test_a_file_of_another_station_that_is_not_there(vitral, tmp_path):
     (tmp_path / "heads.py").write_text(solution_text("heads"))
-    vitral("lab", "check", "heads").refused(1, "heads.py builds on head.py, which is not here")
+    vitral("lab", "check", "heads").reported(1, "heads.py builds on head.py, which is not here")
 
 
 def test_work_is_never_written_over(vitral, tmp_path):
@@ -94,9 +94,11 @@ def test_work_is_never_written_over(vitral, tmp_path):
 
 def test_hints_then_the_solution(vitral):
     vitral("lab", "solution", "head").refused(1, "3 hints are left")
-    assert "That is the last one" not in vitral("lab", "hint", "heads").done().told
+    assert "the last hint" not in vitral("lab", "hint", "heads").done().told
     for number in (1, 2, 3, 3):
-        assert f"hint {number} of 3" in vitral("lab", "hint", "head").done().told
+        hint = vitral("lab", "hint", "head").done()
+        assert f"hint {number} of 3" in hint.printed
+    assert "the last hint" in hint.told
     assert vitral("lab", "solution", "head").done().out == solution_text("head") + "\n"
 
 
@@ -107,24 +109,24 @@ def test_a_file_of_progress_that_is_damaged(vitral, tmp_path):
 
 def test_the_reveal_waits_for_a_prediction(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT)
-    assert "Put your letter between the quotes" in vitral("lab", "check", "patchify").done().told
+    assert "write the letter of your answer between the quotes" in vitral("lab", "check", "patchify").done().told
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', 'prediction = "C"'))
-    assert "You predicted c; it is b" in vitral("lab", "check", "patchify").done().told
+    assert "You predicted c; the answer is b" in vitral("lab", "check", "patchify").done().printed
 
 
 def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, photos):
     """It says that it runs; and once it is changed, or where there is none, nothing is shown in its place."""
     picture = next((photos / "dark").iterdir())
     (tmp_path / "patchify.py").write_text(RIGHT.replace("    # Yours", "    print('mine at work')\n    # Yours"))
-    assert "mine at work" in vitral("lab", "check", "patchify").done().told
+    assert "mine at work" in vitral("lab", "check", "patchify").done().printed
     answer = vitral("explain", "mine.py:mine", picture).done()
     assert (
         "mine at work" in answer.out
         and "Yours in this model: patchify.py" in answer.err
-        and "class 0" not in answer.err
+        and "class 0" not in answer.out
     )
     (tmp_path / "patchify.py").write_text(RIGHT + "\n")
-    assert "check patchify" in vitral("lab", "status").done().told
+    assert "check patchify" in vitral("lab", "status").done().printed
     vitral("explain", "mine.py:mine", picture).refused(2, "patchify.py has changed since it passed")
     (tmp_path / "patchify.py").unlink()
     vitral("explain", "mine.py:mine", picture).refused(2, "None of your parts has passed here")
@@ -133,41 +135,42 @@ def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, phot
 def test_a_fault_in_an_earlier_file_is_looked_for_there(vitral, tmp_path):
     (tmp_path / "head.py").write_text(solution_text("head").replace(" / q.shape[-1] ** 0.5", ""))
     (tmp_path / "heads.py").write_text(solution_text("heads"))
-    vitral("lab", "check", "heads").refused(1, "It builds on head.py, which has not passed as it is now")
+    vitral("lab", "check", "heads").reported(1, "It builds on head.py, which has not passed as it is now")
 
 
 def test_a_prediction_without_quotes(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', "prediction = b"))
-    vitral("lab", "check", "patchify").refused(1, 'put the letter in quotes, prediction = "b"')
+    vitral("lab", "check", "patchify").reported(1, 'put the letter in quotes, prediction = "b"')
 
 
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        ('prediction: str = "B"', "You predicted b, and so it is"),
-        ('prediction = "a"\nprediction = "b) 144"', "You predicted b, and so it is"),
+        ('prediction: str = "B"', "You predicted b, which is right"),
+        ('prediction = "a"\nprediction = "b) 144"', "You predicted b, which is right"),
         ('prediction = "144"', 'Your prediction is "144": write one letter'),
     ],
 )
 def test_a_prediction_written_in_another_way(vitral, tmp_path, written, said):
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', written))
-    assert said in vitral("lab", "check", "patchify").done().told
+    answer = vitral("lab", "check", "patchify").done()
+    assert said in answer.printed + answer.told
 
 
 def test_the_file_that_is_wrong_is_named_where_it_is_another(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT + "\nx = (\n")
     (tmp_path / "embedding.py").write_text(solution_text("embedding"))
     line = RIGHT.count("\n") + 2
-    vitral("lab", "check", "embedding").refused(1, f"SyntaxError in line {line} of patchify.py")
+    vitral("lab", "check", "embedding").reported(1, f"SyntaxError in line {line} of patchify.py")
     (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
-    told = vitral("lab", "check", "embedding", "--seconds", 2).refused(1, "stopped after 2 seconds").told
+    told = vitral("lab", "check", "embedding", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
     assert "of patchify.py. Is there a loop" in told
 
 
 def test_the_answer_by_way_of_a_file_beside_it(vitral, tmp_path):
     (tmp_path / "helper.py").write_text("from vitral.lab.solutions.patchify import patchify as p\n")
     (tmp_path / "patchify.py").write_text("from helper import p\n" + with_body("return p(images, patch_size)"))
-    vitral("lab", "check", "patchify").refused(1, "Line 1 of helper.py imports vitral.lab.solutions.patchify")
+    vitral("lab", "check", "patchify").reported(1, "Line 1 of helper.py imports vitral.lab.solutions.patchify")
 
 
 def test_a_file_with_a_mark_of_windows_passes(vitral, tmp_path):
@@ -193,9 +196,9 @@ def test_all_are_checked_and_told_of_as_json(vitral, tmp_path):
 
 def test_what_stands_in_the_way_is_left_there(vitral, tmp_path):
     (tmp_path / "patchify.py").mkdir()
-    vitral("lab", "check", "patchify").refused(1, "is a folder: rename it")
+    vitral("lab", "check", "patchify").reported(1, "is a folder: rename it")
     (tmp_path / "head.py").symlink_to(tmp_path / "nowhere.py")
     assert "left as it is" in vitral("lab", "start", "head").done().told
     assert (tmp_path / "head.py").is_symlink()
-    vitral("lab", "check", "heads", "--folder", "other").refused(1, "vitral lab start heads --folder other")
+    vitral("lab", "check", "heads", "--folder", "other").reported(1, "vitral lab start heads --folder other")
     vitral("lab", "start", "13").refused(2, "numbered from 1 to 12")

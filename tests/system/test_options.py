@@ -209,7 +209,7 @@ def img_size_is_what_images_are_cut_to(train):
 def precision_is_what_is_computed_in(train):
     half, single = train(precision="bfloat16"), train(precision="float32")
     assert not same(half, single)
-    assert "bfloat16, as asked" in half.answer.told and "float32, as asked" in single.answer.told
+    assert "bfloat16, as requested" in half.answer.told and "float32, as requested" in single.answer.told
     assert all(values.dtype == np.float32 for values in half.weights.values())
     assert same(train(precision="auto"), single)  # this model is too narrow to gain
 
@@ -235,7 +235,7 @@ def seed_draws_weights_order_and_augmentation(train):
 @effect("train", "on_bad_image")
 def on_bad_image_stops_or_skips(train, vitral, photos):
     (photos / "dark" / "0.png").write_bytes(b"damaged")
-    assert "15 images to train" in train(on_bad_image="skip").answer.told
+    assert "15 training images" in train(on_bad_image="skip").answer.told
     words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--on-bad-image", "fail")
     vitral(*words).refused(1, "dark/0.png")
 
@@ -581,7 +581,7 @@ def to_is_whose_format_it_is(vitral, trained, tmp_path):
     vitral("convert", trained.folder, tmp_path / "timm", "--to", "timm").done()
     assert "blocks.0.attn.qkv.weight" in written(tmp_path / "timm")
     answer = vitral("convert", trained.folder, tmp_path / "hf", "--to", "hf")
-    answer.refused(2, "hf has no place for blocks.0.attn.q_norm", "What can hold it: timm")
+    answer.refused(2, "hf has no place for blocks.0.attn.q_norm", "Formats that can: timm")
 
 
 @effect("convert", "source")
@@ -658,8 +658,8 @@ def split_is_which_images_are_shown(vitral):
 @effect("data", "img_size")
 def img_size_is_what_a_folders_images_are_cut_to(vitral, photos):
     answer = vitral("data", "photos", "--img-size", 32, "--out", "small.png").done()
-    assert "images of 32x32" in answer.told
-    assert "images of 64x64" in vitral("data", "photos", "--out", "large.png").done().told
+    assert "images of 32x32" in answer.printed
+    assert "images of 64x64" in vitral("data", "photos", "--out", "large.png").done().printed
     assert sheet("small.png").tobytes() != sheet("large.png").tobytes()
 
 

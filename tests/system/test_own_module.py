@@ -60,7 +60,7 @@ def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
         (("(self, dim, heads):", "(self, dim, heads:"), ("own.py does not run", "SyntaxError in line HERE")),
         (("import torch\n", "import troch\n"), ("own.py does not run", "ModuleNotFoundError in line HERE", "troch")),
         (("nn.Parameter(", "nn.Parameterx("), ("own.py:Mine(", "AttributeError in line HERE", "Parameterx")),
-        (("num_classes, img_size", "num_classes, width, img_size"), ("asks for width", "Give it a default")),
+        (("num_classes, img_size", "num_classes, width, img_size"), ("requires width", "Give it a default")),
         (("self.head(x[:, 0])", "self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
         (("self.head(x[:, 0])", "{'logits': self.head(x[:, 0])}"), ("must return logits", "it returned dict")),
         (("nn.Linear(dim, num_classes)", "nn.Linear(dim, 10)"), ("2 classes", "it returned (1, 10)")),
@@ -84,10 +84,10 @@ def test_a_mistake_in_it_is_named_with_its_line(vitral, photos, own, tmp_path, c
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("own.py:Mien", ("own.py defines no 'Mien'. Did you mean 'Mine'?", "It defines: Attention, Mine")),
-        ("own.py", ("own.py names no class. Say which: own.py:NAME, of Attention, Mine.",)),
+        ("own.py:Mien", ("own.py does not define 'Mien'. Did you mean 'Mine'?", "It defines: Attention, Mine")),
+        ("own.py", ("own.py does not name a class. Specify own.py:NAME; it defines: Attention, Mine.",)),
         ("won.py:Mine", ("There is no file won.py", "file.py:Name")),
-        ("own.py:nn", ("own.py defines no 'nn'",)),
+        ("own.py:nn", ("own.py does not define 'nn'",)),
     ],
 )
 def test_a_wrong_name_for_it_gets_the_right_one(vitral, photos, own, tmp_path, model, words):
@@ -101,7 +101,7 @@ def test_a_wrong_name_for_it_gets_the_right_one(vitral, photos, own, tmp_path, m
 def test_what_is_no_module_is_refused(vitral, photos, own):
     own.write_text(own.read_text() + "\n\ndef make(num_classes):\n    return 'a model'\n")
     answer = vitral(*WORDS, "--model", "own.py:make")
-    assert answer.code == 2 and "made a str, not a torch.nn.Module" in answer.told
+    assert answer.code == 2 and "returns a str, not a torch.nn.Module" in answer.told
 
 
 def test_a_module_with_nothing_to_learn_is_refused(vitral, photos, own):
@@ -123,11 +123,11 @@ def test_a_file_that_changed_is_not_taken_for_the_one_that_was_trained(vitral, r
     own.write_text(original.replace("dim=16", "dim=24"))
     for words in (("eval", "run"), ("predict", "run", "photos/dark/0.png"), ("explain", "run", "photos/dark/0.png")):
         answer = vitral(*words)
-        answer.refused(1, "own.py:Mine, which is gone or has changed since", "--code file.py:Name")
+        answer.refused(1, "own.py:Mine, which is missing or has changed since", "--code file.py:Name")
     assert vitral("eval", "run", "--json", "--code", "changed.py:Mine").done().json["accuracy"] == before
     vitral("eval", "run", "--code", "own.py:Mine").refused(1, "do not fit")
     own.unlink()
-    vitral("eval", "run").refused(1, "is gone or has changed since")
+    vitral("eval", "run").refused(1, "is missing or has changed since")
 
 
 def test_a_changed_file_is_read_anew_and_leaves_nothing_beside_it(vitral, photos, quick, tmp_path, monkeypatch):

@@ -23,7 +23,11 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines(vitral, photos, quic
 def test_on_a_terminal_there_is_a_live_table(isolated, photos, quick, tmp_path):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "vitral", *WORDS], cwd=tmp_path, env=isolated | {"TERM": "xterm"}, stderr=theirs
+        [sys.executable, "-m", "vitral", *WORDS],
+        cwd=tmp_path,
+        env=isolated | {"TERM": "xterm"},
+        stdout=theirs,
+        stderr=theirs,
     )
     os.close(theirs)
     shown = b""

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from shell import paint
 from tiny import tiny_vit
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.image import load_image
 from vitral.nn.family.pool import AttentionPool
-from vitral.store.model import dress
 from vitral.weights.convert import write
 from vitral.weights.load import load
 
@@ -26,7 +26,7 @@ def published(tmp_path):
 
     def written(classes=("dark", "light"), **changes):
         model = tiny_vit(**(dict(img_size=16, patch_size=4, num_classes=len(classes)) | changes))
-        write(dress(model, list(classes), model.preprocessing, {}), tmp_path / "out", "timm")
+        write(attach_record(model, ModelRecord(tuple(classes), model.preprocessing)), tmp_path / "out", "timm")
         return tmp_path / "out"
 
     return written
@@ -35,8 +35,8 @@ def published(tmp_path):
 def test_a_checkpoint_is_judged_on_data_that_is_named(vitral, published, photos):
     folder = published()
     answer = vitral("eval", folder, "--data", "photos", "--json").done()
-    assert "read as of timm" in answer.told and answer.json["n"] == 4
-    vitral("eval", folder).refused(USAGE, "does not say what it was trained on. Name the data: --data.")
+    assert "read as timm" in answer.told and answer.json["n"] == 4
+    vitral("eval", folder).refused(USAGE, "does not record what it was trained on. Specify the data: --data.")
     paint(photos.parent / "birds", {"crow": 20, "swan": 230})
     vitral("eval", folder, "--data", "birds").refused(
         FAILURE, "birds has the classes crow, swan; the model knows dark, light.", "vitral train --init"
@@ -71,25 +71,25 @@ def test_a_start_keeps_the_head_of_classes_in_another_order(vitral, published, p
 def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "photos").done()
-    assert "assumed: pixels of ImageNet's mean and deviation" in answer.told
-    assert "assumed: the model answers with the classes of photos in their order" in answer.told
-    vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "Say whose it is")
+    assert "assumed: preprocessing: ImageNet's mean and std" in answer.told
+    assert "assumed: the model's classes are those of photos, in their order" in answer.told
+    vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "specify source=...")
     paint(photos.parent / "birds", {"crow": 20, "gull": 100, "swan": 230})
     vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds").refused(
-        FAILURE, "birds has 3 classes; the model answers with 2."
+        FAILURE, "birds has 3 classes; the model predicts 2."
     )
 
 
 def test_features_cannot_be_judged(vitral, published, photos):
     folder = published((), num_classes=0)
-    vitral("eval", folder, "--data", "photos").refused(USAGE, "no classes to judge", "vitral train --init")
+    vitral("eval", folder, "--data", "photos").refused(USAGE, "no classes to evaluate", "vitral train --init")
 
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_what_was_assumed_is_said_with_every_answer(vitral, photos, verb):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral(verb, "bare.safetensors,source=deit,num_heads=4", photos / "dark" / "0.png").done()
-    assert "read as of deit" in answer.told and "assumed: images of (16, 16)" in answer.told
+    assert "read as deit" in answer.told and "assumed: images of (16, 16)" in answer.told
 
 
 def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
@@ -102,7 +102,7 @@ def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
     with torch.no_grad():
         expected = model(grey).softmax(1)[0]
     answer = vitral("predict", folder, "fits.png", "--json").done()
-    assert "assumed: of an image its luminance" in answer.told
+    assert "assumed: an image's luminance is taken" in answer.told
     found = answer.json["predictions"][0]["classes"]
     assert [found["dark"], found["light"]] == pytest.approx(expected.tolist(), abs=1e-5)
     assert vitral("eval", folder, "--data", "photos", "--json").done().json["n"] == 4

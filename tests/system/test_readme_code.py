@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, in the folder of a run and beside a photo."""
+"""The README's Python code runs in a folder with a run and a photo."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from PIL import Image
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_s_python_runs_and_writes_the_maps(trained, isolated, tmp_path):
+def test_the_code_runs_and_writes_the_maps(trained, isolated, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     trained.copy(tmp_path / "runs" / "shapes-1")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")

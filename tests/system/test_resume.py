@@ -75,7 +75,7 @@ def test_an_interrupted_run_is_saved_says_how_to_go_on_and_is_resumed(terminal, 
     words = (*WORDS, "--out", "run", "--json")
     stopped = terminal.stopped(*words, when=reached(folder, 4), by=signal.SIGINT)
     assert stopped.code == 130 and "Traceback" not in stopped.err
-    assert "Stopped and saved. Go on with: vitral train --resume run" in stopped.told
+    assert "Stopped and saved. To continue: vitral train --resume run" in stopped.told
     assert stopped.json == {"run": "run", "stopped": True, "exit_code": 130}
     last = Trained(folder).last_checkpoint
     assert json.loads((last / "state.json").read_text())["step"] < 20

@@ -103,7 +103,7 @@ def test_a_test_split_that_may_have_been_learned_is_not_judged(vitral, photos, q
     vitral("eval", "run").done()
     for name in ("dark", "light"):
         shutil.copy(photos / name / "0.png", photos / name / "new.png")
-    vitral("eval", "run").refused(FAILURE, "are not those it was trained on", "--data")
+    vitral("eval", "run").refused(FAILURE, "have changed since the model was trained", "--data")
     vitral("eval", "run", "--data", "photos").done()
 
 

@@ -40,7 +40,7 @@ def test_train_prints_its_result_as_json_and_its_prose_beside_it(trained):
     assert 0 <= result["interval"][0] <= result["test_accuracy"] <= result["interval"][1] <= 1
     assert result["n"] == 2_000
     assert len(trained.answer.out.splitlines()) == 1
-    for word in ("64 images to train", "parameters", "8 steps of 16 images", "validation", "test accuracy", "report:"):
+    for word in ("64 training images", "parameters", "8 steps of 16 images", "validation", "test accuracy", "report:"):
         assert word in trained.answer.err
     assert "vitral explain runs/shapes-1 IMAGE" in trained.answer.err
 
@@ -142,15 +142,15 @@ def test_models_prints_its_table_for_a_person(vitral):
     ("name", "equal"),
     [
         ("vit_tiny_patch16_224", "at 1,152 tokens (2 D + M); here there are 197"),
-        ("swin_small_patch4_window7_224", "at 576 tokens a window (2 D + M); here there are 49"),
+        ("swin_small_patch4_window7_224", "at 576 tokens per window (2 D + M); here there are 49"),
         ("iso_dwconv3_nano_patch8_48", ""),  # no attention
     ],
 )
 def test_the_cost_of_a_model_is_told_without_a_word_cut_short(name, equal, vitral):
     told = vitral("models", name).done().out
     headings = told.splitlines()[1]
-    assert headings.split()[-1] == "train" and "MACs, linear  MACs, attention  entries a head" in headings
-    assert (f"attention costs as much as the linear maps {equal}" in told) == bool(equal)
+    assert headings.split()[-1] == "train" and "MACs, linear  MACs, attention  entries per head" in headings
+    assert (f"attention costs as much as the linear layers {equal}" in told) == bool(equal)
 
 
 def test_data_draws_a_contact_sheet(terminal):
@@ -165,8 +165,8 @@ def test_data_draws_a_contact_sheet(terminal):
 
 def test_a_set_is_shown_whatever_its_size(vitral, photos):
     """Also where no model's patches would divide it."""
-    assert "images of 21x21" in vitral("data", "shapes:n=8,size=21").done().told
-    assert "images of 33x33" in vitral("data", "photos", "--img-size", 33).done().told
+    assert "images of 21x21" in vitral("data", "shapes:n=8,size=21").done().printed
+    assert "images of 33x33" in vitral("data", "photos", "--img-size", 33).done().printed
 
 
 def test_data_never_writes_over_another_picture(vitral, photos, tmp_path, monkeypatch):

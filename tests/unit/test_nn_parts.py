@@ -10,13 +10,13 @@ from torch import nn
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, UnknownName
 from vitral.nn.block import LayerNorm
+from vitral.nn.families import build
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.parts import InitializesWeights, KnowsGrid, NormalizesItself, describe_part, find_part, record_part
-from vitral.nn.zoo import build
 
 PARTS = {
     "MeanPool": MeanPool,

@@ -45,7 +45,7 @@ def test_a_precision_that_is_asked_for_is_used(machine, precision, has):
     machine(has)
     choice = choose(precision, "never", 8, 0.0)
     assert choice.precision == precision
-    assert choice.reason.startswith(f"{precision}, as asked")
+    assert choice.reason.startswith(f"{precision}, as requested")
 
 
 @pytest.mark.parametrize(

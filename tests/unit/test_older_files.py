@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tiny import redraw
+from vitral.base.record import ModelRecord, attach_record
+from vitral.nn.families import build
 from vitral.nn.parts import RENAMED
-from vitral.nn.zoo import build
-from vitral.store.model import dress, load, save_model
+from vitral.store.model import load_model, save_model
 
 SIZES = {
     "in_channels": 3,
@@ -106,11 +107,11 @@ def test_a_config_builds_the_model_that_it_was_written_for(name):
 def test_a_saved_model_loads_with_equal_logits(name, tmp_path):
     parts, tokens, expected = FILES[name]
     model = redraw(build(SIZES | dict(parts=parts, tokens=tokens)))
-    dress(model, list("abcd"), model.preprocessing, {})
+    attach_record(model, ModelRecord(tuple("abcd"), model.preprocessing))
     model.config = SIZES | dict(parts=parts, tokens=tokens)
     save_model(model, tmp_path, {})
     assert json.loads((tmp_path / "model.json").read_text())["architecture"]["vit"]["parts"] == parts
-    loaded = load(tmp_path)
+    loaded = load_model(tmp_path)
     torch.testing.assert_close(logits(loaded), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-10)
     assert not RENAMED.keys() & set(map(str, loaded.config["parts"].values()))
 

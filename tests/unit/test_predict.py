@@ -1,4 +1,4 @@
-"""`predict`: class probabilities for images of any size."""
+"""`predict`: the probability of each class, for images of any size."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from PIL import Image
 
 from vitral import predict
 from vitral.base.errors import ImageError, UsageError
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.preprocess import batch_of
 from vitral.store import predict as module
 
@@ -24,8 +25,8 @@ def expected(model, pixels):
 
 def test_each_image_gets_a_row_of_probabilities(wrapped, pixels):
     rows = predict(wrapped, pixels)
-    assert rows.shape == (3, 5)
-    np.testing.assert_allclose(rows.sum(1), 1, rtol=1e-5)
+    assert rows.probabilities.shape == (3, 5) and len(rows) == 3
+    np.testing.assert_allclose(np.asarray(rows).sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(rows, expected(wrapped, pixels), atol=1e-6)
 
 
@@ -33,8 +34,33 @@ def test_a_path_and_its_pixels_are_answered_alike(wrapped, pixels, tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(pixels[1]).save(path)
     rows = predict(wrapped, [path, pixels[1], str(path)])
-    np.testing.assert_array_equal(rows[0], rows[1])
-    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_array_equal(rows.probabilities[0], rows.probabilities[1])
+    np.testing.assert_array_equal(rows.probabilities[0], rows.probabilities[2])
+    assert [one.image for one in rows] == [str(path), "image-1", str(path)]
+
+
+def test_a_prediction_names_the_classes_of_the_model(wrapped, pixels):
+    found = predict(wrapped, pixels)
+    likeliest = found.probabilities.argmax(1)
+    assert [one.best(1)[0][0] for one in found] == [wrapped.classes[index] for index in likeliest]
+    assert found[0].names == found.classes == wrapped.classes
+    assert found[0].values == tuple(found.probabilities[0].tolist())
+
+
+def test_a_folder_stands_for_its_images_and_what_cannot_be_read_may_be_left_out(wrapped, pixels, tmp_path):
+    Image.fromarray(pixels[0]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("hello")
+    with pytest.raises(ImageError, match=r"b\.png is not an image"):
+        predict(wrapped, tmp_path)
+    found = predict(wrapped, tmp_path, on_bad_image="skip")
+    assert [one.image for one in found] == [str(tmp_path / "a.png")] and "1 of 2 images" in found.notes[0]
+
+
+def test_a_model_without_classes_is_refused(vit, pixels):
+    with pytest.raises(UsageError, match="VisionTransformer has no record of its classes"):
+        predict(vit, pixels)
+    with pytest.raises(UsageError, match="VisionTransformer has no classes to predict"):
+        predict(attach_record(vit, ModelRecord((), vit.preprocessing)), pixels)
 
 
 @pytest.mark.parametrize("one", ["pixels", "path", "text"])
@@ -62,7 +88,7 @@ def test_the_models_mode_is_left_as_it_was(wrapped, pixels):
 
 
 def test_no_images_and_no_image_are_refused(wrapped, tmp_path):
-    with pytest.raises(UsageError, match="no images"):
+    with pytest.raises(UsageError, match="No images"):
         predict(wrapped, [])
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(ImageError, match=r"text\.png is not an image"):

@@ -12,6 +12,7 @@ from vitral import explain
 from vitral.base.errors import DataError, UnknownName, UsageError
 from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record, number_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.fits import fitting
 from vitral.data.named import named
@@ -20,8 +21,6 @@ from vitral.explain.maps import as_maps
 from vitral.explain.method import PatchMap
 from vitral.explain.metric import metric
 from vitral.explain.observation import observe
-from vitral.store.classifier import numbered
-from vitral.store.model import dress
 
 SIZE = (8, 18)
 
@@ -43,7 +42,7 @@ def data_for(model, masks=True, right=True, n=30):
 
 @pytest.fixture
 def model():
-    return dress(tiny_vit(), list("abcde"), Preprocessing(size=SIZE), {})
+    return attach_record(tiny_vit(), ModelRecord(tuple("abcde"), Preprocessing(size=SIZE)))
 
 
 def oracle(model, images, target=None):
@@ -211,7 +210,7 @@ def test_classes_of_other_names_are_refused(model):
         )
 
 
-@pytest.mark.parametrize("classes", [numbered(5), None, 5], ids=str)
+@pytest.mark.parametrize("classes", [number_classes(5), None, 5], ids=str)
 def test_a_model_whose_classes_nobody_named_must_have_as_many(model, classes):
     data = data_for(model)
     model.classes = classes

@@ -13,49 +13,49 @@ from tiny import redraw, tiny_vit
 from vitral.base.errors import ConfigError
 from vitral.base.logistic import logistic
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.dataset import Dataset, Split
 from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.resample import resample_positions
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
-from vitral.store.model import dress
 from vitral.training.cost import operations
 from vitral.training.optim import layer_fractions, optimizers
-from vitral.training.probe import probed
+from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe
-from vitral.weights.load import published
-from vitral.weights.start import started
+from vitral.weights.published import load_published
+from vitral.weights.transfer import transfer_weights
 
 NAMES = list("abcde")
 
 
 def trained(**changes):
     model = tiny_vit(**changes)
-    return dress(model, NAMES, model.preprocessing, {})
+    return attach_record(model, ModelRecord(tuple(NAMES), model.preprocessing))
 
 
 def test_with_the_same_classes_and_size_it_is_the_same_model():
-    model, done = started(old := trained(), NAMES, None)
+    model, done = transfer_weights(old := trained(), NAMES, None)
     assert done == []
     for name, tensor in old.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor)
 
 
 def test_other_classes_get_a_head_that_answers_nothing_yet():
-    model, done = started(old := trained(), ["x", "y"], None)
+    model, done = transfer_weights(old := trained(), ["x", "y"], None)
     assert not model(torch.randn(2, 3, 8, 18)).any() and model.classes == ("x", "y")
     assert torch.equal(model.state_dict()["blocks.1.mlp.fc1.weight"], old.state_dict()["blocks.1.mlp.fc1.weight"])
     assert "a new head for 2 classes" in done[0]
 
 
 def test_as_many_classes_of_other_names_get_a_new_head():
-    assert not started(trained(), list("vwxyz"), None)[0].head.weight.any()
+    assert not transfer_weights(trained(), list("vwxyz"), None)[0].head.weight.any()
 
 
 def test_a_hidden_head_can_be_learned_from_its_start():
     """Were both its maps zero, no gradient would reach either."""
-    model, _ = started(trained(head=MLPHead), ["x", "y"], None)
+    model, _ = transfer_weights(trained(head=MLPHead), ["x", "y"], None)
     model(torch.randn(2, 3, 8, 18)).square().sum().backward()
     assert model.head[0].weight.any() and not model.head[2].weight.any()
 
@@ -63,7 +63,7 @@ def test_a_hidden_head_can_be_learned_from_its_start():
 def test_another_size_resamples_positions_as_the_checkpoints_library_does():
     old = trained()
     old.provenance = {"resampling": "torchvision"}
-    model, done = started(old, NAMES, (12, 30))
+    model, done = transfer_weights(old, NAMES, (12, 30))
     expected = resample_positions(old.pos_embed.data, (2, 3), (3, 5), "torchvision")
     assert torch.equal(model.pos_embed.data, expected) and "2 x 3 patches resampled to 3 x 5 by torchvision" in done[0]
     assert model.preprocessing == replace(old.preprocessing, size=(12, 30))
@@ -72,14 +72,14 @@ def test_another_size_resamples_positions_as_the_checkpoints_library_does():
 def test_a_published_checkpoint_is_started_from_with_its_own_pixels(tmp_path):
     save_file(tiny_vit().state_dict(), tmp_path / "model.safetensors")
     said = dict(source="deit", num_heads=4, trained_at=(8, 18))
-    model, _ = started(published(tmp_path / "model.safetensors", **said), ["x", "y"], (12, 18))
+    model, _ = transfer_weights(load_published(tmp_path / "model.safetensors", **said), ["x", "y"], (12, 18))
     assert model.preprocessing.mean == (0.485, 0.456, 0.406) and model.preprocessing.size == (12, 18)
 
 
 def test_a_swin_is_started_from_at_any_size():
     model = redraw(SwinTransformer(img_size=32, embed_dim=8, depths=(2, 2), num_heads=(1, 2), window_size=4))
-    old = dress(model, [f"class {k}" for k in range(1000)], model.preprocessing, {})
-    new, _ = started(old, NAMES, (48, 32))
+    old = attach_record(model, ModelRecord(tuple(f"class {k}" for k in range(1000)), model.preprocessing))
+    new, _ = transfer_weights(old, NAMES, (48, 32))
     assert new(torch.randn(1, 3, 48, 32)).shape == (1, 5)
 
 
@@ -95,8 +95,8 @@ def test_the_work_of_a_model_whose_query_is_its_own_is_counted(training):
 
 
 def test_a_model_of_the_readers_own_is_refused():
-    with pytest.raises(ConfigError, match="Sequential is a model of your own"):
-        started(dress(nn.Sequential(), NAMES, Preprocessing(), {}), NAMES, None)
+    with pytest.raises(ConfigError, match="Sequential is not one of Vitral's models"):
+        transfer_weights(attach_record(nn.Sequential(), ModelRecord(tuple(NAMES), Preprocessing())), NAMES, None)
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.75])
@@ -152,12 +152,12 @@ def drawn(count, seed):
 
 
 def test_a_probe_fits_the_head_and_leaves_the_body_alone():
-    model, _ = started(trained(), ["dark", "grey", "light"], None)
+    model, _ = transfer_weights(trained(), ["dark", "grey", "light"], None)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     splits = {"train": drawn(60, 0), "val": drawn(30, 1)}
     data = Dataset("drawn", model.classes, model.preprocessing, lambda split: splits[split])
     told = []
-    probe = probed(model, data, lambda done, total: told.append((done, total)))
+    probe = fit_head(model, data, lambda done, total: told.append((done, total)))
     assert probe.accuracy > 0.9 and told[-1] == (90, 90)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.weight", "head.bias"} and not model.head._forward_pre_hooks
@@ -165,9 +165,10 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
 
 def test_a_head_that_is_no_line_is_refused():
     model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, num_classes=0)
-    with pytest.raises(ConfigError, match="needs a linear head, and this model's is a Identity"):
-        probed(
-            dress(model, [], model.preprocessing, {}), Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0))
+    with pytest.raises(ConfigError, match=r"needs a model whose `head` is an nn\.Linear; this model's is a Identity"):
+        fit_head(
+            attach_record(model, ModelRecord((), model.preprocessing)),
+            Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0)),
         )
 
 

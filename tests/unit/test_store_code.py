@@ -10,7 +10,7 @@ from torch import nn
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.store.code import from_code, is_code
-from vitral.store.model import load, save_model
+from vitral.store.model import load_model, save_model
 
 SOURCE = """
 import torch
@@ -78,7 +78,7 @@ def test_code_is_told_from_names(name, wanted):
 def test_own_code_comes_back_from_its_file(file, dressed, tmp_path, images):
     model = dressed(redraw(from_code(f"{file}:Own", 5, (8, 18))))
     save_model(model, tmp_path / "run", {"seed": 1})
-    again = load(tmp_path / "run")
+    again = load_model(tmp_path / "run")
     assert again.img_size == (8, 18)
     assert torch.equal(again(images), model(images))
     assert again.classes == model.classes
@@ -89,36 +89,36 @@ def test_code_that_has_changed_since_is_refused_unless_it_is_named(file, dressed
     model = dressed(redraw(from_code(f"{file}:Own", 5, (8, 18))))
     save_model(model, tmp_path / "run", {})
     file.write_text(SOURCE + "\n# changed")
-    with pytest.raises(StoreError, match=r"own\.py:Own, which is gone or has changed since\. Say --code"):
-        load(tmp_path / "run")
-    assert torch.equal(load(tmp_path / "run", code=f"{file}:Own")(images), model(images))
+    with pytest.raises(StoreError, match=r"own\.py:Own, which is missing or has changed since\. Specify --code"):
+        load_model(tmp_path / "run")
+    assert torch.equal(load_model(tmp_path / "run", code=f"{file}:Own")(images), model(images))
     moved = file.rename(tmp_path / "moved.py")
-    with pytest.raises(StoreError, match="gone or has changed"):
-        load(tmp_path / "run")
-    assert torch.equal(load(tmp_path / "run", code=f"{moved}:Own")(images), model(images))
+    with pytest.raises(StoreError, match="missing or has changed"):
+        load_model(tmp_path / "run")
+    assert torch.equal(load_model(tmp_path / "run", code=f"{moved}:Own")(images), model(images))
 
 
 def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
     save_model(dressed(from_code(f"{file}:Own", 5, (8, 18))), tmp_path / "run", {})
     file.write_text(SOURCE.replace("WIDTH = 4", "WIDTH = 6"))
     with pytest.raises(StoreError, match="do not fit the model"):
-        load(tmp_path / "run", code=f"{file}:Own")
+        load_model(tmp_path / "run", code=f"{file}:Own")
 
 
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("own.py:Ownn", UnknownName, r"defines no 'Ownn'\. Did you mean 'Own'\?"),
+        ("own.py:Ownn", UnknownName, r"does not define 'Ownn'\. Did you mean 'Own'\?"),
         (
             "own.py",
             UnknownName,
-            r"names no class\. Say which: .*own\.py:NAME, of Own, small, number, Asks, ",
+            r"does not name a class\. Specify .*own\.py:NAME; it defines: Own, small, number, Asks, ",
         ),
-        ("own.py:WIDTH", UnknownName, "defines no 'WIDTH'"),
-        ("own.py:nn", UnknownName, "defines no 'nn'"),
+        ("own.py:WIDTH", UnknownName, "does not define 'WIDTH'"),
+        ("own.py:nn", UnknownName, "does not define 'nn'"),
         ("none.py:Own", UnknownName, r"no file .*none\.py\. Your own model is named as file\.py:Name"),
-        ("own.py:number", ConfigError, "made a int, not a torch.nn.Module"),
-        ("own.py:Asks", ConfigError, "asks for temperature, which is not known. Give it a default"),
+        ("own.py:number", ConfigError, "returns a int, not a torch.nn.Module"),
+        ("own.py:Asks", ConfigError, r"requires temperature, which Vitral does not pass\. Give it a default"),
         ("own.py:Nothing", ConfigError, "has no parameters, so there is nothing to train"),
         ("own.py:Fails", UsageError, "failed: KeyError in line 36: 'no such thing'"),
     ],

@@ -6,10 +6,10 @@ import pytest
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.lookup import at_path, path_of
+from vitral.nn.families import build
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.mlp import MLP
-from vitral.nn.zoo import build
-from vitral.store.model import load, save_model
+from vitral.store.model import load_model, save_model
 
 FOREIGN = [
     "os:system",
@@ -47,7 +47,7 @@ def test_a_model_file_that_names_another_library_is_refused(wrapped, tmp_path, p
     wrapped.config = wrapped.config | {"parts": {"pool": path}}
     save_model(wrapped, tmp_path, {})
     with pytest.raises(StoreError, match="is no part of Vitral's models"):
-        load(tmp_path)
+        load_model(tmp_path)
     assert "antigravity" not in sys.modules
 
 

@@ -15,10 +15,12 @@ from safetensors.torch import save, save_file
 
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
-from vitral.store.model import dress
+from vitral.base.record import ModelRecord, attach_record
+from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.convert import write
-from vitral.weights.load import load, published, told
-from vitral.weights.reading import read
+from vitral.weights.load import load
+from vitral.weights.published import load_published
+from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
 
 SAID = dict(source="timm", num_heads=4, trained_at=(8, 18))
 
@@ -43,7 +45,7 @@ def in_old_torch(state):
 def in_npz(state, tmp_path_factory):
     folder = tmp_path_factory.mktemp("npz")
     model = tiny_vit()
-    write(dress(model, list("abcde"), model.preprocessing, {}), folder, "npz")
+    write(attach_record(model, ModelRecord(tuple("abcde"), model.preprocessing)), folder, "npz")
     return (folder / "model.npz").read_bytes()
 
 
@@ -65,7 +67,7 @@ damaged = settings(max_examples=60, deadline=None, suppress_health_check=[Health
 def test_whole_files_are_read(files, kind, tmp_path, state):
     path = tmp_path / "file"
     path.write_bytes(files[kind])
-    model = published(path, **(SAID if kind != "npz" else {"trained_at": (8, 18)}))
+    model = load_published(path, **(SAID if kind != "npz" else {"trained_at": (8, 18)}))
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, state[name])
 
@@ -77,7 +79,7 @@ def test_the_beginning_of_a_file_is_refused(files, kind, tmp_path, share):
     path = tmp_path / "file"
     path.write_bytes(files[kind][: int(share * len(files[kind]))])
     with pytest.raises(StoreError):
-        read(path)
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +92,7 @@ def test_a_flipped_bit_is_refused_or_changes_a_number(files, kind, tmp_path, pla
     path = tmp_path / "file"
     path.write_bytes(content)
     try:
-        tensors = read(path).tensors
+        tensors = read_checkpoint(path).tensors
     except StoreError:
         return
     assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
@@ -113,7 +115,7 @@ def test_no_code_of_a_file_is_run(how, tmp_path, monkeypatch):
         with path.open("wb") as file:
             np.savez(file, kernel=np.array([Runs()], dtype=object))
     with pytest.raises(StoreError):
-        read(path)
+        read_checkpoint(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -124,12 +126,12 @@ def test_no_code_of_a_file_is_run(how, tmp_path, monkeypatch):
         (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page"),
         (b"\n  <html><head></head></html>        ", "is a web page"),
         (b"", "has 0 bytes"),
-        (b"hello, world, this is text", "cannot be read as a checkpoint"),
-        (save({}), "holds no tensors"),
-        (save({"a": torch.tensor([1.0, float("nan")])}), "no numbers, in a: it is damaged"),
-        (in_torch([torch.zeros(3)]), "holds a list, not tensors by name"),
-        (in_torch({"epoch": 3}), "holds no tensors by name; it has epoch"),
-        (save({"weight": torch.zeros(3)}), "no checkpoint of a ViT that Vitral knows"),
+        (b"hello, world, this is text", "PyTorch cannot read it without running code"),
+        (save({}), "does not contain tensors by name; it contains nothing"),
+        (save({"a": torch.tensor([1.0, float("nan")])}), "NaN or infinite, in a: it is damaged"),
+        (in_torch([torch.zeros(3)]), "contains a list, not tensors by name"),
+        (in_torch({"epoch": 3}), "does not contain tensors by name; it contains epoch"),
+        (save({"weight": torch.zeros(3)}), "is not in a format that Vitral reads"),
     ],
     ids=range(10),
 )
@@ -137,7 +139,7 @@ def test_what_is_no_checkpoint_is_named(content, message, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=message):
-        published(path)
+        load_published(path)
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):
@@ -145,13 +147,13 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("kernel.npy", bytes(200_000_000))
     with pytest.raises(StoreError):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_training_scripts_wrap_the_weights(state, tmp_path):
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"state_dict": wrapped, "args": argparse.Namespace(lr=1.0), "epoch": 3}, tmp_path / "checkpoint.pth")
-    torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
+    torch.testing.assert_close(dict(load_published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
 
 
 def shifted(state, by):
@@ -174,21 +176,23 @@ def test_of_weights_and_their_running_mean_neither_is_chosen(one, mean, state, t
     path = tmp_path / "checkpoint.pth"
     optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
     torch.save({one: state, mean: shifted(state, 1), "optimizer": optimizer, "epoch": 3}, path)
-    with pytest.raises(StoreError, match=rf"holds weights as {one} and as {mean}, {mean} being a running mean.*{one}'"):
-        published(path, **SAID)
+    with pytest.raises(
+        StoreError, match=rf"several sets of weights: {one}, {mean} \({mean} is a running mean\)\. Specify one:.*{one}'"
+    ):
+        load_published(path, **SAID)
     for chosen, other, by in ((one, mean, 0), (mean, one, 1)):
         model = load(f"{path},weights={chosen},source=timm,num_heads=4,trained_at=8x18")
         torch.testing.assert_close(dict(model.state_dict()), shifted(state, by))
-        assert f"the weights called {chosen}, and not {other}" in model.provenance["assumed"]
+        assert f"the weights called {chosen}, not {other}" in model.provenance["assumed"]
     with pytest.raises(
-        UnknownName, match=rf"holds no weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
+        UnknownName, match=rf"does not contain weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
     ):
-        published(path, **SAID, weights=f"{mean}x")
+        load_published(path, **SAID, weights=f"{mean}x")
 
 
 def test_a_file_of_one_set_has_no_other(file):
-    with pytest.raises(UnknownName, match="It holds one set of weights, which has no name"):
-        published(file, **SAID, weights="model_ema")
+    with pytest.raises(UnknownName, match="It contains one set of weights, which has no name"):
+        load_published(file, **SAID, weights="model_ema")
 
 
 @pytest.mark.parametrize("name", ["ema", "net", "params"])
@@ -198,48 +202,54 @@ def test_one_set_is_read_whatever_it_is_called(name, state, tmp_path):
     optimizer.step()
     rest = {"optimizer": optimizer.state_dict(), "rng": {"torch": torch.get_rng_state()}, "best": torch.tensor(0.9)}
     torch.save({name: state} | rest, tmp_path / "checkpoint.pth")
-    torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
-    with pytest.raises(UnknownName, match=rf"holds no weights=model\..*It has: {name}\."):
-        published(tmp_path / "checkpoint.pth", **SAID, weights="model")
+    torch.testing.assert_close(dict(load_published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
+    with pytest.raises(UnknownName, match=rf"does not contain weights=model\..*It has: {name}\."):
+        load_published(tmp_path / "checkpoint.pth", **SAID, weights="model")
 
 
 def test_weights_beside_a_set_with_a_name(state, tmp_path):
     path = tmp_path / "checkpoint.pth"
     torch.save({**state, "state_dict_ema": shifted(state, 1)}, path)
-    with pytest.raises(StoreError, match="holds weights as bare and as state_dict_ema, state_dict_ema being"):
-        published(path, **SAID)
+    with pytest.raises(
+        StoreError, match=r"several sets of weights: bare, state_dict_ema \(state_dict_ema is a running mean\)"
+    ):
+        load_published(path, **SAID)
     for chosen, by in (("bare", 0), ("state_dict_ema", 1)):
-        torch.testing.assert_close(dict(published(path, **SAID, weights=chosen).state_dict()), dict(shifted(state, by)))
+        torch.testing.assert_close(
+            dict(load_published(path, **SAID, weights=chosen).state_dict()), dict(shifted(state, by))
+        )
 
 
 def test_sets_within_sets(state, tmp_path):
     path = tmp_path / "checkpoint.pth"
     torch.save({"model": {"state_dict": state, "ema": shifted(state, 1)}, "teacher": shifted(state, 2)}, path)
-    with pytest.raises(StoreError, match=r"holds weights as model\.state_dict and as model\.ema.*weights='model\.st"):
-        published(path, **SAID, weights="model")
+    with pytest.raises(StoreError, match=r"several sets of weights: model\.state_dict, model\.ema.*weights='model\.st"):
+        load_published(path, **SAID, weights="model")
     for chosen, by in (("model.state_dict", 0), ("model.ema", 1), ("ema", 1), ("teacher", 2)):
-        torch.testing.assert_close(dict(published(path, **SAID, weights=chosen).state_dict()), dict(shifted(state, by)))
+        torch.testing.assert_close(
+            dict(load_published(path, **SAID, weights=chosen).state_dict()), dict(shifted(state, by))
+        )
 
 
 @pytest.mark.parametrize("wrapped", ["_orig_mod.module.", "module._orig_mod.", "module.module."])
 def test_models_that_were_wrapped_twice(wrapped, state, tmp_path):
     torch.save({f"{wrapped}{name}": tensor for name, tensor in state.items()}, tmp_path / "checkpoint.pth")
-    torch.testing.assert_close(dict(published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
+    torch.testing.assert_close(dict(load_published(tmp_path / "checkpoint.pth", **SAID).state_dict()), dict(state))
 
 
 def test_a_name_that_is_there_wrapped_and_bare(state, tmp_path):
     torch.save({**state, "module.norm.bias": state["norm.bias"] + 1}, tmp_path / "checkpoint.pth")
-    with pytest.raises(StoreError, match=r"holds norm\.bias twice, with and without module\. or _orig_mod\."):
-        published(tmp_path / "checkpoint.pth", **SAID)
+    with pytest.raises(StoreError, match=r"contains norm\.bias twice, with and without module\. or _orig_mod\."):
+        load_published(tmp_path / "checkpoint.pth", **SAID)
 
 
 def test_a_mean_as_pytorch_keeps_it(state, tmp_path):
     """torchvision's scripts save it so: with a count, and names that begin with `module.`."""
     mean = torch.optim.swa_utils.AveragedModel(tiny_vit()).state_dict()
     torch.save({"model": state, "model_ema": mean}, tmp_path / "checkpoint.pth")
-    model = published(tmp_path / "checkpoint.pth", **SAID, weights="model_ema")
+    model = load_published(tmp_path / "checkpoint.pth", **SAID, weights="model_ema")
     torch.testing.assert_close(dict(model.state_dict()), dict(tiny_vit().state_dict()))
-    assert model.provenance["dropped"] == {"n_averaged": "a count of training's"}
+    assert model.provenance["dropped"] == {"n_averaged": "a counter of the training script"}
 
 
 @pytest.mark.parametrize("wrapped", ["", "module."], ids=["one process", "several"])
@@ -247,8 +257,8 @@ def test_what_dino_trains_is_a_backbone_and_a_head(state, wrapped, tmp_path):
     whole = {f"{wrapped}backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("head.")}
     whole |= {f"{wrapped}head.mlp.0.weight": torch.zeros(2, 2)}
     torch.save({"student": whole, "teacher": shifted(whole, 1), "epoch": 3}, tmp_path / "checkpoint.pth")
-    model = published(tmp_path / "checkpoint.pth", **SAID, weights="teacher")
-    assert model.provenance["dropped"] == {"head.mlp.0.weight": "it is used while pre-training only"}
+    model = load_published(tmp_path / "checkpoint.pth", **SAID, weights="teacher")
+    assert model.provenance["dropped"] == {"head.mlp.0.weight": "used in pre-training only"}
     torch.testing.assert_close(model.state_dict()["norm.bias"], state["norm.bias"] + 1)
     assert model.config["num_classes"] == 0
 
@@ -265,13 +275,13 @@ def sharded(state, tmp_path):
 
 
 def test_shards_are_read_together(sharded, state):
-    torch.testing.assert_close(dict(published(sharded, **SAID).state_dict()), dict(state))
+    torch.testing.assert_close(dict(load_published(sharded, **SAID).state_dict()), dict(state))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "model-1.safetensors").unlink(), "names shards that are not there"),
+        (lambda folder: (folder / "model-1.safetensors").unlink(), "names shards that do not exist"),
         (lambda folder: (folder / "model.safetensors.index.json").write_text("{}"), "has no weight_map"),
         (lambda folder: (folder / "model.safetensors.index.json").write_text("{"), "cannot be read as JSON"),
         (
@@ -286,7 +296,7 @@ def test_shards_are_read_together(sharded, state):
 def test_an_index_that_is_wrong(sharded, change, message):
     change(sharded)
     with pytest.raises(StoreError, match=message):
-        read(sharded)
+        read_checkpoint(sharded)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +310,7 @@ def test_an_index_that_is_wrong(sharded, change, message):
             "blocks.1.mlp.fc1.weight has shape",
         ),
         (lambda state: state.pop("blocks.1.attn.proj.bias"), "lacks blocks.1.attn.proj.bias"),
-        (lambda state: state.pop("patch_embed.proj.weight"), "nothing that is patch_embed.proj.weight"),
+        (lambda state: state.pop("patch_embed.proj.weight"), "no tensor for patch_embed.proj.weight"),
     ],
     ids=range(6),
 )
@@ -309,7 +319,7 @@ def test_every_tensor_is_accounted_for(state, change, message, tmp_path):
     change(changed)
     save_file(changed, tmp_path / "file")
     with pytest.raises(StoreError, match=message):
-        published(tmp_path / "file", **SAID)
+        load_published(tmp_path / "file", **SAID)
 
 
 @pytest.fixture
@@ -319,33 +329,36 @@ def file(state, tmp_path):
 
 
 def test_two_readings_that_both_fit_are_not_chosen_between(file):
-    with pytest.raises(StoreError, match=r"fits the names of deit, timm.*file,source=deit"):
-        published(file, num_heads=4, trained_at=(8, 18))
+    with pytest.raises(
+        StoreError,
+        match=r"matches several formats \(deit, timm\) that differ in preprocessing; specify source=.*file,source=deit",
+    ):
+        load_published(file, num_heads=4, trained_at=(8, 18))
 
 
 @pytest.mark.parametrize(
     ("said", "error", "message"),
     [
         (dict(source="tim"), UnknownName, "no source 'tim'.*Did you mean 'timm'"),
-        (dict(source="timm"), StoreError, "number of heads is not in the weights"),
+        (dict(source="timm"), StoreError, "do not show the number of heads"),
         (dict(source="timm", num_heads=4), StoreError, "7 positions and 1 tokens.*trained_at"),
         (dict(source="timm", num_heads=4, trained_at=(8, 12)), StoreError, "4 patches, but the checkpoint has 7"),
-        (dict(SAID, embed_dim=32), ConfigError, "embed_dim=32 was asked for, but the checkpoint is of embed_dim=16"),
+        (dict(SAID, embed_dim=32), ConfigError, "embed_dim=32 was requested, but the checkpoint has embed_dim=16"),
         (dict(SAID, img_size=(12, 12), resampling="tim"), ConfigError, "Did you mean 'timm'"),
     ],
     ids=range(6),
 )
 def test_what_must_be_said_and_what_contradicts(file, said, error, message):
     with pytest.raises(error, match=message):
-        published(file, **said)
+        load_published(file, **said)
 
 
 def test_what_was_assumed_and_done_travels_with_the_model(file):
-    model = published(file, **SAID, img_size=(12, 12), num_classes=3, in_channels=1, std=(0.2, 0.2, 0.2))
+    model = load_published(file, **SAID, img_size=(12, 12), num_classes=3, in_channels=1, std=(0.2, 0.2, 0.2))
     assert model.provenance["source"] == "timm" and len(model.provenance["sha256"]) == 64
     said = " ".join(model.provenance["assumed"])
     for part in (
-        "mean and deviation 0.5",
+        "mean and std 0.5",
         "resampled to 3 x 2 by timm",
         "a new head for 3 classes",
         "3 channels made 1",
@@ -357,7 +370,7 @@ def test_what_was_assumed_and_done_travels_with_the_model(file):
 
 
 def test_a_grey_image_is_what_three_equal_channels_are(file, state):
-    grey, colour = published(file, **SAID, in_channels=1), published(file, **SAID)
+    grey, colour = load_published(file, **SAID, in_channels=1), load_published(file, **SAID)
     images = torch.randn(2, 1, 8, 18)
     with torch.no_grad():
         torch.testing.assert_close(grey(images), colour(images.expand(-1, 3, -1, -1)))
@@ -372,7 +385,7 @@ def test_a_run_cannot_be_loaded_otherwise(tmp_path):
 def test_a_head_of_a_thousand_is_imagenets(tmp_path):
     model = tiny_vit(num_classes=1000)
     save_file(model.state_dict(), tmp_path / "model.safetensors")
-    found = published(tmp_path / "model.safetensors", **SAID)
+    found = load_published(tmp_path / "model.safetensors", **SAID)
     assert len(set(found.classes)) == 1000
     assert (found.classes[0], found.classes[1], found.classes[281], found.classes[999]) == (
         "tench",
@@ -391,26 +404,27 @@ def test_a_head_of_a_thousand_is_imagenets(tmp_path):
     ],
 )
 def test_what_a_file_does_not_say_is_said_behind_its_path(said, expected, tmp_path):
-    assert told(f"{tmp_path}/model.pth,{said}") == (tmp_path / "model.pth", expected)
+    found = parse_checkpoint_spec(f"{tmp_path}/model.pth,{said}")
+    assert (found.location, found.options) == (f"{tmp_path}/model.pth", expected)
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("sources=timm", "'sources=timm' says nothing about a checkpoint. Did you mean 'source'"),
-        ("num_heads=many", "num_heads='many' is not understood: as in num_heads=12"),
-        ("trained_at=8x", "trained_at='8x' is not understood|8x"),
+        ("sources=timm", r"Unknown checkpoint option 'sources'\. Did you mean 'source'\?"),
+        ("num_heads=many", r"num_heads='many' cannot be parsed\. Example: num_heads=12"),
+        ("trained_at=8x", r"trained_at='8x' cannot be parsed\. Example: trained_at=224x320"),
     ],
 )
 def test_what_cannot_be_said_behind_a_path(said, message):
     with pytest.raises(ConfigError, match=message):
-        told(f"model.pth,{said}")
+        parse_checkpoint_spec(f"model.pth,{said}")
 
 
 def test_a_path_with_a_comma_is_a_path(tmp_path):
     path = tmp_path / "a,b.pth"
     path.touch()
-    assert told(path) == (path, {})
+    assert parse_checkpoint_spec(path) == CheckpointSpec("published", str(path))
 
 
 def test_the_command_line_loads_by_what_is_said(state, tmp_path):
@@ -423,5 +437,5 @@ def test_a_file_that_holds_itself_is_refused(tmp_path):
     loop = {}
     loop |= {"model": loop, "ema": {"model": loop, "ema": loop}}
     torch.save(loop, tmp_path / "checkpoint.pth")
-    with pytest.raises(StoreError, match=r"checkpoint\.pth holds"):
-        published(tmp_path / "checkpoint.pth")
+    with pytest.raises(StoreError, match=r"checkpoint\.pth does not contain tensors"):
+        load_published(tmp_path / "checkpoint.pth")

@@ -1,4 +1,4 @@
-"""Where to compute, how precisely, and whether to compile: each by a rule that can be said in a sentence."""
+"""The device, the precision and whether to compile: each chosen by a rule, with its reason as a sentence."""
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -7,13 +7,14 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 
-WIDE = 128  # inner width from which bfloat16 gains on a processor that has it; measured, docs/decisions/
-LONG = 3e14  # floating-point operations from which a minute of compiling is worth its time
+# Narrower matrices lose more time to conversion than the faster products gain; measured, docs/decisions/.
+WIDE = 128  # inner width from which bfloat16 pays off on a processor that computes in it
+LONG = 3e14  # floating-point operations from which a run gains more than the minute that compiling takes
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """The choice, and why in words."""
+    """The choice, and the reason for it."""
 
     device: str
     precision: str
@@ -29,9 +30,9 @@ class Numerics:
 
 
 def choose(precision: str, compile: str, width: int, planned: float) -> Numerics:
-    """Decide for a model of inner `width` and a run of so many `planned` floating-point operations.
+    """Choose for a model of inner `width` and a run of `planned` floating-point operations.
 
-    Raises `ConfigError` if something was asked for that this machine cannot do.
+    Raises `ConfigError` for a request that this machine cannot meet.
     """
     import torch
 
@@ -44,11 +45,12 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
         if width >= WIDE and not has_bfloat16:
             reason = f"float32, since this {device} does not compute in bfloat16"
     else:
-        reason = f"{precision}, as asked"
+        reason = f"{precision}, as requested"
+    # On a CPU, torch.compile writes C++ and calls a compiler for it; on a GPU, Triton brings its own.
     can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
     if compile == "always" and not can_compile:
         raise ConfigError(
-            "--compile always needs a C++ compiler, and none was found. Install g++ or clang, or leave it out."
+            "--compile always needs a C++ compiler; none was found. Install g++ or clang, or leave the option out."
         )
     compiled = can_compile if compile == "always" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"
@@ -60,7 +62,7 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
 
 
 def cpu_computes_in_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX), rather than imitating it slowly."""
+    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX), rather than emulating it slowly."""
     import torch
 
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

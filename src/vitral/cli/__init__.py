@@ -1,7 +1,10 @@
-"""`vitral VERB`: a file per verb. Nothing heavy is imported until a verb runs.
+"""`vitral VERB`: one file per verb, which parses, calls a task and prints. A verb imports nothing heavy before it runs.
 
-A verb's file defines `Options`, a settings dataclass, and `run(options)`, which returns what `--json` prints. Progress
-and prose go to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+A verb's file defines `Options`, a settings dataclass, and `run(options)`, which returns what `--json` prints.
+
+Results go to standard output (`print_result`); progress, warnings and advice go to standard error (`say`), so that
+`vitral predict x.jpg > out.txt` holds the predictions. With `--json`, standard output holds one line of JSON only; the
+results in words go to standard error then. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
 
 import ast
@@ -10,25 +13,27 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
+from vitral.base.console import say
 from vitral.base.errors import UsageError, VitralError
 from vitral.base.lookup import check_name, names
 
 USAGE = """usage: vitral VERB [OPTIONS]
 
-Builds, trains and looks inside Vision Transformers, and measures what it says about them.
+Builds, trains and looks inside Vision Transformers, and measures every claim that it makes about them.
 
 verbs:
 {verbs}
 
-`vitral VERB --help` explains a verb's options. `vitral train` with no options learns the `shapes` in two minutes.
+`vitral VERB --help` explains the options of a verb. `vitral train` without options learns `shapes` in two minutes.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; the exit code."""
+    """Run one verb and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = "vitral"
     for stream in (sys.stdout, sys.stderr):
@@ -56,42 +61,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{program}: interrupted.")
         return 130
     except MemoryError:
-        say(f"{program}: there is not enough memory. Ask for fewer or smaller images, or a smaller batch.")
+        say(f"{program}: not enough memory. Use fewer or smaller images, or a smaller batch.")
         return 1
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed to a full disk
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the flush at exit would fail on a full disk again
         where = f" {error.filename}" if error.filename else ""
         say(f"{program}: {error.strerror or error}{where}.")
         return 1
 
 
 def run(verb: str, arguments: list[str]) -> int:
+    """Parse the options of a verb, run it, and print its JSON if that is asked for; the exit code."""
     from vitral.cli._parse import parse
 
     module = import_module(f"vitral.cli.{verb}")
     options = parse(
         module.Options, arguments, f"vitral {verb}", module.__doc__ or "", getattr(module, "defaults", None)
     )
-    result = module.run(options)
+    # Only `--json` may print to standard output then, whatever a task or the user's own model prints.
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        result = module.run(options)
     if options.json:
         print(json.dumps(result), flush=True)
     return int(result.get("exit_code", 0))
 
 
 def sentence(verb: str) -> str:
-    """The first line of a verb's file, read without importing it."""
+    """The first sentence of a verb's file, which is read without importing it."""
     source = (Path(__file__).parent / f"{verb}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
-
-
-def say(text: str) -> None:
-    """Prose for a person, beside the results; work goes on when nobody reads it any more."""
-    if sys.stderr is None:
-        return
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

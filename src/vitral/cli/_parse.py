@@ -1,15 +1,17 @@
-"""Command lines from settings dataclasses: tyro reads them, our `Option` says what each means and its range."""
+"""Command lines to settings dataclasses and back: tyro reads them, `Option` has each one's sentence and range."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_args, get_origin
 
 import tyro
 
 from vitral.base.config import Option, options
 
 Settings = TypeVar("Settings")
-Defaults = Callable[[Sequence[str]], dict[str, Any]]
+Defaults = Callable[[Mapping[str, Any]], dict[str, Any]]
+HELP = ("-h", "--help")
 
 
 def parse(
@@ -17,39 +19,66 @@ def parse(
 ) -> Settings:
     """The settings that a command line gives; a wrong one ends the program with code 2 and a sentence.
 
-    `defaults`, if a verb has them, looks at the command line first for what its defaults depend on.
+    `defaults`, if a verb has it, gives the defaults that depend on the options given, which are read first then.
     """
-    given = defaults(arguments) if defaults else {}
-    fields = []
+    if defaults is None:
+        made = dataclass_of(settings, {})
+        parsed = read(made, arguments, program, description)
+        return settings(**{name: getattr(parsed, name) for name in options(settings)})
+    # A TypedDict without totality holds only what was typed, so that presets can fill in the rest.
+    typed: Any = TypedDict("Given", {name: kind for name, (kind, _) in fields(settings).items()}, total=False)
+    off = {name: False for name, (kind, _) in options(settings).items() if kind is bool}  # or tyro would offer --no-
+    given = read(typed, [word for word in arguments if word not in HELP], program, description, off)
+    filled = defaults(given)
+    if len(arguments) != len([word for word in arguments if word not in HELP]):
+        read(dataclass_of(settings, filled | given), HELP[1:], program, description)
+    return settings(**filled | given)
+
+
+def read(kind: Any, arguments: Sequence[str], program: str, description: str, default: Any = None) -> Any:
+    """What tyro reads for a type."""
+    config, more = (tyro.conf.FlagCreatePairsOff,), {} if default is None else {"default": default}
+    return tyro.cli(kind, args=list(arguments), prog=program, description=description, config=config, **more)
+
+
+def dataclass_of(settings: type, given: Mapping[str, Any]) -> type:
+    """A dataclass for tyro, with `given` as defaults before those of the settings."""
+    made = []
+    for name, (annotation, default) in fields(settings).items():
+        default = given.get(name, default)
+        field = dataclasses.field() if default is dataclasses.MISSING else dataclasses.field(default=default)
+        made.append((name, annotation, field))
+    return dataclasses.make_dataclass(settings.__name__, made, frozen=True, kw_only=True)
+
+
+def fields(settings: type) -> dict[str, tuple[Any, Any]]:
+    """Name -> (annotation for tyro, default) of each setting."""
+    found = {}
     for name, (kind, option) in options(settings).items():
-        default = given.get(name, getattr(settings, name, dataclasses.MISSING))
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        shown = name.upper() if option.positional else f"{{{','.join(choices)}}}" if choices else None
+        metavar = name.upper() if option.positional else f"{{{','.join(choices)}}}" if choices else None
         annotation = Annotated[
             str if choices else kind,  # the settings' own check knows the nearest choice, tyro does not
-            tyro.conf.arg(help=described(option), metavar=shown),
+            tyro.conf.arg(help=help_of(option), metavar=metavar),
         ]
         if option.positional:
             annotation = tyro.conf.Positional[annotation]
-        field = dataclasses.field() if default is dataclasses.MISSING else dataclasses.field(default=default)
-        fields.append((name, annotation, field))
-    made = dataclasses.make_dataclass(settings.__name__, fields, frozen=True, kw_only=True)
-    parsed: Any = tyro.cli(
-        made, args=list(arguments), prog=program, description=description, config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    return settings(**{name: getattr(parsed, name) for name, _, _ in fields})
+        found[name] = annotation, getattr(settings, name, dataclasses.MISSING)
+    return found
 
 
-def described(option: Option) -> str:
+def help_of(option: Option) -> str:
     return f"{option.sentence} Range: {option.range}." if option.range else option.sentence
 
 
-def value_of(arguments: Sequence[str], name: str) -> str | None:
-    """What a command line gives for an option, before it is parsed: `--name value` or `--name=value`, the last one."""
-    found = None
-    for place, word in enumerate(arguments):
-        if word == name and place + 1 < len(arguments):
-            found = arguments[place + 1]
-        if word.startswith(f"{name}="):
-            found = word.removeprefix(f"{name}=")
-    return found
+def command_line(verb: str, settings: Any) -> str:
+    """The command that gives these settings, every option that is not at its default; `--json` is left out."""
+    words, more = [], []
+    for name, (_, option) in options(type(settings)).items():
+        value = getattr(settings, name)
+        values = [str(part) for part in value] if isinstance(value, tuple) else [] if value is True else [str(value)]
+        if option.positional:
+            words += values
+        elif name != "json" and value != getattr(type(settings), name, dataclasses.MISSING):
+            more += [f"--{name.replace('_', '-')}", *values]
+    return shlex.join(["vitral", verb, *words, *more])

@@ -1,16 +1,22 @@
-"""See which patches a model looks at in your images, how far to trust that, and how methods compare on a data set.
+"""See which patches a model relies on in your images, how far to trust that, and how methods compare on a data set.
 
-With images: a PNG a method and image, each map tested against random orders, a page of all, and an .npz with the
-numbers. With --data and --score: a table of methods, controls and metrics with intervals.
+With images: one PNG per method and image, each map tested against random orders, a page with all of them, and an .npz
+with the numbers. With --data and --score: a table of methods, controls and metrics with intervals.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from vitral.base.config import Option, check
+from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
+
+if TYPE_CHECKING:
+    from vitral.explain.maps import Maps
+    from vitral.explain.score_table import Table
+    from vitral.tasks.explanation import ImageResult, MapResult
 
 
 @dataclass(frozen=True)
@@ -18,53 +24,46 @@ class Options:
     model: Annotated[
         str,
         Option(
-            "A run folder, a checkpoint in it, a published checkpoint, timm:NAME, a Hugging Face folder, or "
-            "file.py:Name.",
+            "Run folder, checkpoint in it, published checkpoint, timm:NAME, Hugging Face folder, or file.py:Name.",
             positional=True,
         ),
     ]
     images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)] = ()
     method: Annotated[
         tuple[str, ...],
-        Option(
-            f"How to explain; of {', '.join(names('explain.methods'))}. By default attention, and with --score all."
-        ),
+        Option(f"Methods, of {', '.join(names('explain.methods'))}; by default attention, with --score all."),
     ] = ()
     layer: Annotated[
         tuple[int, ...],
-        Option("Of attention: blocks to show, counted from 0, or from the end, -1 being the last; by default all."),
+        Option("Blocks whose attention to show, counted from 0, or from the end as -1, -2, ...; by default all."),
     ] = ()
     head: Annotated[
         tuple[int, ...],
-        Option("Of attention: heads to show, counted from 0, or from the end, -1 being the last; by default all."),
+        Option("Heads whose attention to show, counted from 0, or from the end as -1, -2, ...; by default all."),
     ] = ()
     query: Annotated[
         str | None,
         Option(
-            "Of attention: who reads. A token's number, 0 being CLS, a patch as ROW,COLUMN, or grid for patches all "
-            "over the image; by default what the answer is read from."
+            "Token whose attention to show: its number (0 is CLS), a patch as ROW,COLUMN, or grid for patches all over "
+            "the image; by default the token that the prediction is read from."
         ),
     ] = None
-    target: Annotated[
-        str | None, Option("The class to explain, by name or number; by default the model's own answer.")
-    ] = None
-    data: Annotated[str | None, Option("With --score: the data to score on, named as for training.")] = None
-    score: Annotated[bool, Option("Score the methods and their controls on --data instead of explaining images.")] = (
-        False
-    )
+    target: Annotated[str | None, Option("Class to explain, by name or number; by default the prediction.")] = None
+    data: Annotated[str | None, Option("Data to score on with --score, named as for training.")] = None
+    score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
     metric: Annotated[
         tuple[str, ...],
-        Option(
-            f"With --score: by what; of {', '.join(names('explain.metrics'))}. By default all that the data allows."
-        ),
+        Option(f"Metrics for --score, of {', '.join(names('explain.metrics'))}; by default all that the data allows."),
     ] = ()
-    n: Annotated[int, Option("With --score: so many images.", low=2, high=1_000_000)] = 200
-    out: Annotated[Path, Option("The folder to write to.")] = Path("explained")
-    on_bad_image: Annotated[Literal["fail", "skip"], Option("What to do about a file that cannot be read.")] = "fail"
-    code: Annotated[str | None, Option("file.py:Name, if the model is your own and its file has moved or changed.")] = (
-        None
-    )
-    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+    n: Annotated[int, Option("Number of images for --score.", low=2, high=1_000_000)] = 200
+    out: Annotated[Path, Option("Folder for pictures, numbers and the page.")] = Path("explained")
+    on_bad_image: Annotated[
+        Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
+    ] = "fail"
+    code: Annotated[
+        str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")
+    ] = None
+    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -75,19 +74,121 @@ class Options:
         if self.score and not self.data:
             raise ConfigError("--score needs --data: shapes, cued, digits or a folder of class folders.")
         if self.data and not self.score:
-            raise ConfigError("--data is what --score is done on: add --score, or name images.")
+            raise ConfigError("--data is for --score only: add --score, or name images instead.")
         if self.score and self.images:
-            raise ConfigError("Name images to explain, or --data with --score; not both at once.")
+            raise ConfigError("Specify either images to explain, or --data with --score.")
         if self.score and (self.layer or self.head or self.query or self.target):
-            raise ConfigError("--layer, --head, --query and --target are for images: leave them out of --score.")
-        if self.method and (self.layer or self.head or self.query) and "attention" not in self.method:
-            raise ConfigError("--layer, --head and --query choose among attention maps; add --method attention.")
+            raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
 
 
 def run(options: Options) -> dict[str, Any]:
-    from vitral.cli._explained import explained
-    from vitral.cli._open import to_look_into
-    from vitral.cli._scored import scored
+    return scores(options) if options.score else explanations(options)
 
-    model = to_look_into(options.model, options.code)
-    return scored(model, options) if options.score else explained(model, options)
+
+def explanations(options: Options) -> dict[str, Any]:
+    """Explain images; print what each map shows, how it fared against chance, and its file."""
+    from vitral.cli._parse import command_line
+    from vitral.tasks.explain_images import explain_images
+
+    found = explain_images(
+        options.model,
+        options.images,
+        options.method,
+        target=options.target,
+        layers=options.layer,
+        heads=options.head,
+        query=options.query,
+        out=options.out,
+        code=options.code,
+        on_bad_image=options.on_bad_image,
+        repeat=command_line("explain", options),
+        progress=True,
+    )
+    records: list[dict[str, Any]] = []
+    for image in found.images:
+        title = f"{image.image.name}: {image.answer}"
+        for one in image.maps:
+            print_result(f"{title}. {summary(one.maps)}\n  {one.maps.caption}\n  {one.trust.sentence}\n  {one.picture}")
+            records.append(map_record(image, one))
+        for shown in image.grids:
+            print_result(f"{image.image.name}. {shown.grid.caption_of(0)}\n  {shown.picture}")
+            files = {"image": str(image.image), "picture": str(shown.picture), "numbers": str(shown.numbers)}
+            records.append(files | {"layer": shown.grid.layer, "head": shown.grid.head})
+        if image.side_by_side:
+            print_result(f"  {image.side_by_side}")
+        for method, reason in image.refused.items():
+            say(f"  {method} was left out: {reason}")
+    print_result(f"page: {found.page}")
+    return {"explained": records, "refused": found.refused, "page": str(found.page)}
+
+
+def summary(maps: "Maps") -> str:
+    """The largest value and where it is, and the share of attention that is not on patches."""
+    import numpy as np
+
+    layer, head, row, column = np.unravel_index(int(np.abs(maps.values[0]).argmax()), maps.values[0].shape)
+    where = f"row {row}, column {column}"
+    if maps.values.shape[1:3] != (1, 1) or maps.method == "attention":
+        where += f"; {maps.layers[layer]}, head {maps.heads[head]}"
+    elsewhere = ""
+    if mass := float(maps.prefix_mass.mean()):
+        elsewhere = f"{mass:.0%} of attention is not on patches. "
+        if maps.prefix == "CLS":
+            reader = "CLS keeps {} of its attention for itself. " if maps.reader == "CLS" else "{} goes to CLS. "
+            elsewhere = reader.format(f"{mass:.0%}")
+    return f"{elsewhere}The largest value is {maps.values[0, layer, head, row, column]:.1f} {maps.unit} ({where})."
+
+
+def map_record(image: "ImageResult", one: "MapResult") -> dict[str, Any]:
+    maps, trust = one.maps, one.trust
+    return {
+        "image": str(image.image),
+        "class": image.prediction,
+        "method": maps.method,
+        "target": maps.class_names[0] if maps.class_names else None,
+        "picture": str(one.picture),
+        "numbers": str(one.numbers),
+        "prefix_mass": float(maps.prefix_mass.mean()),
+        "largest": float(maps.values.max()),
+        "residual": maps.residual,
+        "verdict": trust.verdict,
+        "why_untested": trust.untested or None,
+        "p": None if trust.untested else trust.p,
+        "deletion": None if trust.untested else trust.area,
+        "deletion_by_chance": list(trust.by_chance),
+        "better_than_chance": trust.better_than_chance,
+        "on_outliers": trust.on_outliers,
+    }
+
+
+def scores(options: Options) -> dict[str, Any]:
+    """Score methods; print one block per metric, best first."""
+    from vitral.tasks.score_methods import score_methods
+
+    assert options.data is not None
+    found = score_methods(
+        options.model,
+        options.data,
+        options.method,
+        options.metric,
+        n=options.n,
+        out=options.out,
+        code=options.code,
+        on_bad_image=options.on_bad_image,
+        progress=True,
+    )
+    print_table(found.table)
+    print_result(f"table: {found.markdown}")
+    return {"scores": found.table.rows(), "table": str(found.markdown), "numbers": str(found.numbers)}
+
+
+def print_table(table: "Table") -> None:
+    for metric in dict.fromkeys(one.metric for one in table.scores):
+        mine = [one for one in table.scores if one.metric == metric]
+        sign = -1 if mine[0].better == "higher" else 1
+        print_result(f"{metric} ({mine[0].better} is better)" if mine[0].better != "neither" else metric)
+        for one in sorted(mine, key=lambda one: (one.value != one.value, sign * one.value)):  # no value comes last
+            mark = "control" if one.control else "does not beat every control" if one.beats_controls is False else ""
+            interval = f"({one.low:.3f} to {one.high:.3f}, n = {one.n})"
+            print_result(f"  {one.method:<22}{one.value:7.3f}  {interval}  {mark}")
+    print_result(table.caption)

@@ -1,144 +1,115 @@
-"""List the models there are, with their sizes; or say what one costs, block by block, before it is run.
+"""List the models with their sizes, or show what one costs, block by block, before it is run.
 
-`vitral models 'swin_*'` lists those that match; `vitral models NAME`, with `--img-size` perhaps, shows one.
+`vitral models 'swin_*'` lists the models that match; `vitral models NAME`, optionally with `--img-size`, shows one.
 """
 
-from dataclasses import dataclass
-from math import isqrt
-from typing import Annotated, Any
-
-import torch
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vitral.base.config import Option, check
-from vitral.base.errors import ConfigError, UnknownName, UsageError
-from vitral.base.lookup import nearest
-from vitral.nn.cost import BlockCost, cost
-from vitral.nn.family.cnn import ResNet
-from vitral.nn.zoo import MODELS, Model, create, list_models
+from vitral.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 WIDE = 140  # columns that a table may need
-SINGLE = 4  # bytes of a number in single precision
+SINGLE = 4  # bytes of a number in float32
 
 
 @dataclass(frozen=True)
 class Options:
-    pattern: Annotated[str, Option("A name, or which as in a shell: 'vit_*_patch16_224'.", positional=True)] = "*"
+    pattern: Annotated[str, Option("Name, or shell pattern as in 'vit_*_patch16_224'.", positional=True)] = "*"
     img_size: Annotated[
-        tuple[int, ...], Option("Of one model: the image's side, or height and width, if not its own.", low=1)
+        tuple[int, ...], Option("Side of the image, or height and width, for one model; by default its own.", low=1)
     ] = ()
-    num_classes: Annotated[int, Option("Classes of the head that is counted; 0 for none.", low=0, high=1_000_000)] = (
-        1000
-    )
-    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+    num_classes: Annotated[
+        int, Option("Number of classes of the head that is counted; 0 for none.", low=0, high=1_000_000)
+    ] = 1000
+    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
 
     def __post_init__(self) -> None:
         check(self)
         if len(self.img_size) > 2:
             raise UsageError("--img-size takes a side, or height and width.")
-        if self.img_size and self.pattern not in MODELS:
-            raise UsageError("--img-size is of one model: name it, as in vitral models vit_base_patch16_224.")
 
 
 def run(options: Options) -> dict[str, Any]:
     from rich.console import Console
 
-    console = Console(stderr=options.json)
-    console.width = max(console.width, WIDE)  # a line that is cut short says less than one that a terminal wraps
+    from vitral.nn.zoo import MODELS
+
+    console = Console()
+    console.width = max(console.width, WIDE)  # the terminal wraps a long line; rich would cut it
     if options.pattern in MODELS:
-        return one(options, console)
-    found = list_models(options.pattern)
-    if not found:
-        raise UnknownName(
-            f"There is no model {options.pattern!r}.{nearest(options.pattern, list_models())} "
-            "`vitral models` lists all."
-        )
-    rows = [listed(name, on_meta(name, num_classes=options.num_classes)) for name in found]
-    table = tabled("model", "parameters", "image", "patch", "tokens", "width", "blocks", "heads")
-    for row in rows:
-        sizes = ("parameters", "img_size", "patch_size", "tokens", "embed_dim", "depth", "num_heads")
-        table.add_row(row["name"], *(shown(row[size], "×" if size.endswith("size") else "-") for size in sizes))
+        return show_cost(options, console)
+    if options.img_size:
+        raise UsageError("--img-size applies to one model: name it, as in vitral models vit_base_patch16_224.")
+    return show_sizes(options, console)
+
+
+def show_sizes(options: Options, console: "Console") -> dict[str, Any]:
+    """Print one row per model that matches."""
+    from vitral.tasks.describe_models import list_sizes
+
+    found = list_sizes(options.pattern, options.num_classes)
+    table = new_table("model", "parameters", "image", "patch", "tokens", "width", "blocks", "heads")
+    for one in found:
+        sizes = (one.parameters, one.img_size, one.patch_size, one.tokens, one.embed_dim, one.depth, one.num_heads)
+        between = ("", "×", "×", "", "", "-", "-")
+        table.add_row(one.name, *(cell(size, mark) for size, mark in zip(sizes, between)))
     console.print(table, crop=False)
-    return {"models": rows}
+    return {"models": [asdict(one) for one in found]}
 
 
-def on_meta(name: str, **overrides: Any) -> Model:
-    with torch.device("meta"):
-        return create(name, **overrides)
-
-
-def listed(name: str, model: Model) -> dict[str, Any]:
-    """A model's sizes; of one with stages, the last stage's tokens and the depths of all."""
-    config, (height, width) = model.config, model.grid
-    return {
-        "name": name,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "img_size": list(config["img_size"]),
-        "patch_size": list(config.get("patch_size", ())),
-        "tokens": height * width + model.num_prefix_tokens,
-        "embed_dim": config["embed_dim"],
-        "depth": config.get("depth", list(config.get("depths", ()))),
-        "num_heads": listed_or_one(config.get("num_heads", ())),
-    }
-
-
-def listed_or_one(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def shown(value: Any, between: str) -> str:
-    if isinstance(value, list):
+def cell(value: int | tuple[int, ...], between: str) -> str:
+    if isinstance(value, tuple):
         return between.join(map(str, value)) or "none"
     return f"{value:,}" if value > 9_999 else str(value)
 
 
-def one(options: Options, console: Any) -> dict[str, Any]:
-    """What a model costs for one image."""
-    size: dict[str, Any] = {}
-    if options.img_size:
-        size = {"img_size": (options.img_size[0], options.img_size[-1])}
-    model = on_meta(options.pattern, num_classes=options.num_classes, **size)
-    if isinstance(model, ResNet):
-        raise ConfigError(
-            f"{options.pattern} has no attention whose cost could be shown. `vitral models` lists its size."
-        )
-    found = cost(model)
-    costs = ("MACs, linear", "MACs, attention", "entries a head", "all weights, float32", "kept to train")
-    table = tabled("block", "tokens", "width", *costs)
-    for same in alike(found.blocks):
-        block, count = same[0], len(same)
-        name = block.name if count == 1 else f"{block.name} and {count - 1} like it"
+def show_cost(options: Options, console: "Console") -> dict[str, Any]:
+    """Print what one model costs for one image, one row per run of equal blocks."""
+    from vitral.tasks.describe_models import model_cost
+
+    size = (options.img_size[0], options.img_size[-1]) if options.img_size else None
+    found = model_cost(options.pattern, size, options.num_classes)
+    costs = ("MACs, linear", "MACs, attention", "entries per head", "all weights, float32", "kept to train")
+    table = new_table("block", "tokens", "width", *costs)
+    for _, group in groupby(found.blocks, lambda block: (block.tokens, block.macs)):
+        block, *others = group
         table.add_row(
-            name,
+            f"{block.name} and {len(others)} like it" if others else block.name,
             f"{block.tokens:,}",
             str(block.width),
             giga(block.mixing.linear + block.mlp),
             giga(block.mixing.attention),
             f"{block.mixing.entries:,}",
-            memory(block.weights * SINGLE),
-            memory(block.kept * SINGLE),
+            mebi(block.weights * SINGLE),
+            mebi(block.kept * SINGLE),
         )
-    height, width = model.preprocessing.size
-    kept = sum(block.kept for block in found.blocks) * SINGLE
-    weights = sum(block.weights for block in found.blocks) * SINGLE
-    sums = f"{found.parameters:,} parameters, {giga(found.macs)} MACs"
-    console.print(f"{options.pattern}, one image of {height}×{width}: {sums}")
+    height, width = found.img_size
+    console.print(
+        f"{found.name}, one image of {height}×{width}: {found.parameters:,} parameters, {giga(found.macs)} MACs"
+    )
     console.print(table, crop=False)
-    console.print(f"training keeps {memory(kept)} an image, {memory(kept + weights)} where no fused kernel is used")
-    first = found.blocks[0]
-    even = even_at(first)
-    if first.mixing.entries:
-        among = isqrt(first.mixing.entries)
-        each = " a window" if among < first.tokens else ""
-        equal = f"attention costs as much as the linear maps at {even:,} tokens{each} (2 D + M)"
-        console.print(f"{equal}; here there are {among:,}")
+    whole = mebi(found.kept_bytes + found.weights_bytes)
+    console.print(f"training keeps {mebi(found.kept_bytes)} per image, {whole} without a fused kernel")
+    if found.attended:
+        window = " per window" if found.in_windows else ""
+        console.print(
+            f"attention costs as much as the linear layers at {found.attention_overtakes_at:,} tokens{window} "
+            f"(2 D + M); here there are {found.attended:,}"
+        )
     return {
-        "name": options.pattern,
+        "name": found.name,
         "img_size": [height, width],
         "parameters": found.parameters,
         "macs": found.macs,
-        "kept_bytes": kept,
-        "weights_bytes": weights,
-        "attention_overtakes_at": even if first.mixing.entries else None,
+        "kept_bytes": found.kept_bytes,
+        "weights_bytes": found.weights_bytes,
+        "attention_overtakes_at": found.attention_overtakes_at,
         "blocks": [
             {
                 "name": block.name,
@@ -155,29 +126,15 @@ def one(options: Options, console: Any) -> dict[str, Any]:
     }
 
 
-def even_at(block: BlockCost) -> int:
-    """The tokens n, of all or of a window, at which 2 N n D is what the linear maps cost, N (4 D² + 2 D M)."""
-    return (block.mixing.linear + block.mlp) // (2 * block.tokens * block.width)
-
-
-def alike(blocks: tuple[BlockCost, ...]) -> list[list[BlockCost]]:
-    """Blocks one after the other that cost the same."""
-    groups: list[list[BlockCost]] = []
-    for block in blocks:
-        same = groups and (groups[-1][0].tokens, groups[-1][0].macs) == (block.tokens, block.macs)
-        groups[-1].append(block) if same else groups.append([block])
-    return groups
-
-
 def giga(count: int) -> str:
     return f"{count / 1e9:.3f} G"
 
 
-def memory(size: int) -> str:
+def mebi(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def tabled(*headings: str) -> Any:
+def new_table(*headings: str) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))

@@ -1,4 +1,4 @@
-"""Test claims about ViTs: `vitral study list`, `run NAME...` (or `run all`), `report`."""
+"""Test claims about ViTs by experiment: `vitral study list`, `run NAME...` (or `run all`), `report`."""
 
 import os
 import time
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
+from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import check_name
-from vitral.cli import say
 
 
 @dataclass(frozen=True)
@@ -17,19 +17,20 @@ class Options:
     action: Annotated[
         Literal["list", "run", "report"],
         Option(
-            "list: show all studies; run: run some; report: write the pages again from the records.", positional=True
+            "list: show the studies; run: run them; report: write the pages again from the records.", positional=True
         ),
     ]
     names: Annotated[tuple[str, ...], Option("Names of studies, or all.", positional=True)] = ()
     preset: Annotated[
         Literal["smoke", "quick", "full"],
         Option(
-            "smoke: only checks that everything runs; quick: about two hours for all; full: more seeds and samples."
+            "smoke: only test that everything runs; quick: two hours for all studies; full: more seeds and samples."
         ),
     ] = "quick"
     out: Annotated[Path, Option("Folder for records, models and pages.")] = Path("runs/studies")
     processes: Annotated[
-        int | None, Option("Runs at the same time; by default one per core, each on one thread.", low=1, high=1024)
+        int | None,
+        Option("Number of runs at the same time; by default one per core, each on one thread.", low=1, high=1024),
     ] = None
     minutes: Annotated[
         float | None,
@@ -40,20 +41,20 @@ class Options:
         ),
     ] = None
     stale: Annotated[
-        Literal["rerun", "refuse"], Option("What to do about results computed by a different version of the code.")
+        Literal["rerun", "refuse"], Option("rerun or refuse results computed by a different version of the code.")
     ] = "rerun"
-    data: Annotated[
-        Path | None, Option("Folder with one subfolder per class, to use instead of the synthetic images.")
-    ] = None
-    model: Annotated[str | None, Option("file.py:Name: your own model, compared with the study's arms.")] = None
-    json: Annotated[bool, Option("Print the result as JSON, the last line on standard output.")] = False
+    data: Annotated[Path | None, Option("Folder of class folders to use instead of the synthetic images.")] = None
+    model: Annotated[str | None, Option("file.py:Name of your own model, to compare with the models of the study.")] = (
+        None
+    )
+    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
 
     def __post_init__(self) -> None:
         check(self)
         if self.action == "list" and self.names:
-            raise ConfigError("`vitral study list` takes no names: it lists all studies.")
+            raise ConfigError("`vitral study list` lists all studies: leave the names out.")
         if self.action == "run" and not self.names:
-            raise ConfigError("Name the studies to run, or use all. `vitral study list` shows their names.")
+            raise ConfigError("Specify the studies to run, by their names in `vitral study list`, or all.")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -66,8 +67,7 @@ def run(options: Options) -> dict[str, Any]:
         if name != "all":
             check_name(name, known, "study")
     chosen = list(known.values()) if "all" in options.names else [known[name] for name in dict.fromkeys(options.names)]
-    own = options.data is not None or options.model is not None
-    home = options.out / (f"{options.preset}-own" if own else options.preset)
+    home = options.out / (options.preset if options.data is None and options.model is None else f"{options.preset}-own")
     if options.action == "run":
         run_studies(options, chosen, home)
     return write_pages(home, options)
@@ -82,14 +82,14 @@ def list_studies(options: Options) -> dict[str, Any]:
         tasks = plan_study(study, options.preset).tasks()
         trainings = {task.training.key: task.training.samples for task in tasks}
         samples = sum(trainings.values())
-        say(f"{study.number:>2}  {name:<16} {study.claim}")
-        say(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} samples")
+        print_result(f"{study.number:>2}  {name:<16} {study.claim}")
+        print_result(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} samples")
         rows.append({"name": name, "claim": study.claim, "runs": len(tasks), "samples": samples})
     return {"studies": rows}
 
 
 def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
-    """Do the runs that have no record yet, with one line and the remaining time for each."""
+    """Run what has no record yet, and report each run and the remaining time."""
     from vitral.studies.custom_inputs import with_custom_inputs
     from vitral.studies.running.plan import plan_study
     from vitral.studies.running.runner import run as run_plans
@@ -119,7 +119,7 @@ def progress_line(finished: Any, seconds: float) -> str:
 
 
 def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
-    """Raise `ConfigError` if the runs would take longer than `minutes`, with the studies that fit."""
+    """Raise `ConfigError`, with the studies that fit, if the runs would take longer than `minutes`."""
     from vitral.studies.running.progress import estimate_minutes
 
     estimates = estimate_minutes(plans, processes)
@@ -130,15 +130,11 @@ def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
     for name, estimate in sorted(estimates.items(), key=lambda pair: pair[1]):
         if total + estimate <= minutes:
             fitting, total = [*fitting, name], total + estimate
-    each = ", ".join(f"{name} {estimate:.0f}" for name, estimate in estimates.items())
-    advice = (
-        f"These fit: {' '.join(fitting)} (about {total:.0f} minutes)."
-        if fitting
-        else "No study fits: allow more minutes, or use --preset smoke."
-    )
     raise ConfigError(
-        f"These runs would take about {sum(estimates.values()):.0f} minutes on this machine, more than the limit of "
-        f"{minutes:g} (minutes per study: {each}). {advice}"
+        f"These studies would take about {sum(estimates.values()):.0f} minutes on this machine, more than {minutes:g}: "
+        + ", ".join(f"{name} {estimate:.0f}" for name, estimate in estimates.items())
+        + f". Studies that fit: {' '.join(fitting) or 'none'}"
+        + ("; try --preset smoke." if not fitting else f" (about {total:.0f} minutes).")
     )
 
 
@@ -159,8 +155,10 @@ def write_pages(home: Path, options: Options) -> dict[str, Any]:
         raise UsageError(f"{home} has no records. Run a study first: vitral study run NAME --preset {options.preset}.")
     summary = write_summary(every, home)
     for results in every:
-        say(f"{results.study.number:>2}  {results.study.name:<16} {verdict_label(results):<14} {results.sentence}")
-    say(f"report: {summary}")
+        print_result(
+            f"{results.study.number:>2}  {results.study.name:<16} {verdict_label(results):<14} {results.sentence}"
+        )
+    print_result(f"report: {summary}")
     return {
         "verdicts": {results.study.name: verdict_label(results) for results in every},
         "report": str(summary),

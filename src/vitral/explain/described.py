@@ -3,7 +3,7 @@
 from torch import nn
 
 from vitral.base.preprocessing import Preprocessing
-from vitral.store.classifier import numbered
+from vitral.base.record import number_classes
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing | None:
@@ -17,4 +17,4 @@ def classes_of(model: nn.Module) -> tuple[str, ...] | None:
     said = getattr(model, "classes", None)
     if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
         return None
-    return None if list(said) == numbered(len(said)) else tuple(said)
+    return None if tuple(said) == number_classes(len(said)) else tuple(said)

@@ -15,7 +15,7 @@ from vitral.lab.contract import broken, raised
 from vitral.lab.inspection import Ended, Inspection, Seen, flat, is_float, observed, same, silence
 from vitral.lab.report import Report
 from vitral.lab.station import Mistake, Station
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 
 SEEDS = range(4)  # rounds of questions
 DRAWN = range(8)  # inputs that each law is tried with
@@ -75,7 +75,7 @@ def unlawful(station: Station, answer: Any, seed: int) -> Report | None:
             return Report("contract", raised(inspection.seen[-1], answer))
         except Exception as error:  # what it gave cannot even be computed with
             return Report(
-                "properties", f"{law.sentence} This could not be tried: {in_line(error, Path(answer.__file__))}"
+                "properties", f"{law.sentence} This could not be tried: {describe_error(error, Path(answer.__file__))}"
             )
         if not same(one, other, law.within):
             torch.manual_seed(seed)
@@ -163,7 +163,7 @@ def transplanted(station: Station, answer: Any) -> Report:
         pairs = dict(judged(station, answer)) if station.graft else {}
         pairs |= station.applied(answer) if station.applied else {}
     except Exception as error:  # whatever a reader's part raises among the others
-        where = in_line(error, Path(answer.__file__))
+        where = describe_error(error, Path(answer.__file__))
         return Report("transplant", f"In a trained model it does not run. {where}")
     for what, (own, ours) in pairs.items():
         if own.shape != ours.shape or not bool(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitral.lab.inspection import Seen, flat
 from vitral.lab.report import Report
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 
 
 def broken(mine: Sequence[Seen], expected: Sequence[Seen], answer: Any) -> Report | None:
@@ -25,7 +25,7 @@ def raised(seen: Seen, answer: Any) -> str:
     """The error that a question ended in, and where."""
     if seen.error is None:
         return ""
-    where = in_line(seen.error, Path(answer.__file__))
+    where = describe_error(seen.error, Path(answer.__file__))
     if "numpy()" in str(seen.error):
         return f"{seen.what} leaves torch for NumPy, which keeps no gradients: use what torch has for it. {where}"
     if isinstance(seen.error, EOFError):

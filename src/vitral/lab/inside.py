@@ -19,7 +19,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
     from vitral.lab.checking import check
     from vitral.lab.report import Report
     from vitral.lab.station import stations
-    from vitral.store.code import in_line, run
+    from vitral.store.code import describe_error, run_file
 
     torch.set_num_threads(1)
     station = stations()[name]
@@ -28,7 +28,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
         faulthandler.dump_traceback_later(float(seconds), exit=True, file=lines)
         limit_memory()
         try:
-            report = check(station, run(Path(file)))
+            report = check(station, run_file(Path(file)))
         except UsageError as error:
             report = Report("file", str(error))
         except MemoryError:
@@ -36,7 +36,7 @@ def main(name: str, file: str, result: str, trace: str, seconds: str) -> None:
         except BaseException as error:  # SystemExit, KeyboardInterrupt: whatever a file may raise to be left alone
             if isinstance(error, Exception):  # a mistake of the lab's own
                 raise
-            said = in_line(error, Path(file)).rstrip(".")
+            said = describe_error(error, Path(file)).rstrip(".")
             report = Report("file", f"{Path(file).name} ended Python ({said}). Take that out, and return the result.")
         faulthandler.cancel_dump_traceback_later()
     Path(result).write_text(report.to_json(), encoding="utf-8")

@@ -15,8 +15,8 @@ from vitral.data.preprocess import normalise
 from vitral.lab.folder import since
 from vitral.lab.station import Pair, Station, stations
 from vitral.store.classifier import Classifier
-from vitral.store.code import run
-from vitral.store.model import load
+from vitral.store.code import run_file
+from vitral.store.model import load_model
 
 JUDGED = 200  # images
 
@@ -24,7 +24,7 @@ JUDGED = 200  # images
 def trained() -> Classifier:
     """The lab's small ViT: the lecture's model, which knows eight shapes."""
     with as_file(files("vitral.lab") / "model") as folder:
-        return load(folder)
+        return load_model(folder)
 
 
 @lru_cache(1)
@@ -72,7 +72,7 @@ def with_yours(folder: Path) -> nn.Module:
     for name in chosen:
         graft = known[name].graft
         assert graft is not None
-        model = graft(model, run(folder / f"{name}.py"))
+        model = graft(model, run_file(folder / f"{name}.py"))
     vars(model)["class_names"] = classes
     files = ", ".join(f"{name}.py" for name in chosen)
     vars(model)["origin"] = f"Yours in this model: {files}, and what they import; its weights are the lab's, trained."

@@ -12,7 +12,7 @@ class Picture:
 
     content: bytes
     alt: str
-    caption: str
+    caption: str = ""
 
     @property
     def uri(self) -> str:

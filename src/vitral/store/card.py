@@ -1,6 +1,11 @@
-"""`model.json`: what the weights are the weights of, checked when it is read."""
+"""`model.json`: the architecture and the record of the weights beside it, checked when it is read.
+
+Version 2 added `task`, `thresholds`, `grid`, `num_prefix_tokens` and `feature_statistics`; files of version 1 are read
+as models of one class.
+"""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import VERSION, ModelRecord, Task
 
 CARD = "model.json"
 
@@ -17,7 +23,7 @@ class Strict(BaseModel):
 
 
 class Code(Strict):
-    """Where a model of the reader's own was built from."""
+    """Where the reader's own module was built from."""
 
     file: str
     name: str
@@ -25,7 +31,7 @@ class Code(Strict):
 
 
 class Architecture(Strict):
-    """Either the `config` of a VisionTransformer, or the reader's own code."""
+    """Either the `config` of one of Vitral's models, or the reader's own code."""
 
     vit: dict[str, Any] | None = None
     code: Code | None = None
@@ -39,54 +45,74 @@ class Weights(Strict):
 
 
 class Card(Strict):
+    """The content of `model.json`: the fields of `ModelRecord`, and what is needed to build the model."""
+
     format: Literal["vitral-model"] = "vitral-model"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     architecture: Architecture
     classes: list[str] = Field(min_length=1)
+    task: Task = "one class"
+    thresholds: tuple[float, ...] | None = None
     preprocessing: Preprocessing
+    grid: tuple[int, int] | None = None
+    num_prefix_tokens: int | None = Field(default=None, ge=0)
+    feature_statistics: dict[str, tuple[float, ...]] | None = None
     weights: Weights
     provenance: dict[str, Any]
 
     @field_validator("classes")
     @classmethod
-    def apart(cls, classes: list[str]) -> list[str]:
+    def check_distinct(cls, classes: list[str]) -> list[str]:
         if len(set(classes)) < len(classes):
             raise ValueError("two classes have the same name")
         return classes
 
+    @field_validator("task")
+    @classmethod
+    def check_supported(cls, task: Task) -> Task:
+        if task != "one class":
+            raise ValueError(f"{task!r} is not supported by this version of Vitral; supported: 'one class'")
+        return task
+
     @field_validator("preprocessing")
     @classmethod
-    def possible(cls, value: Preprocessing) -> Preprocessing:
+    def check_preprocessing(cls, value: Preprocessing) -> Preprocessing:
         if not (min(value.size) >= 1 and 0 < value.crop <= 1):
             raise ValueError("size must be at least 1 and crop in (0, 1]")
         if not (len(value.mean) == len(value.std) > 0 and min(value.std) > 0):
-            raise ValueError("mean and std need a number a channel, and std above zero")
+            raise ValueError("mean and std need one number per channel, and std above zero")
         return value
 
     @field_validator("provenance")
     @classmethod
-    def typed(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def check_provenance(cls, value: dict[str, Any]) -> dict[str, Any]:
         kinds = {"data": str, "seed": int, "data_sha256": str}
         if wrong := [name for name, kind in kinds.items() if not isinstance(value.get(name, kind()), kind)]:
             raise ValueError(f"{wrong[0]} must be a value of type {kinds[wrong[0]].__name__}")
         return value
 
+    def record(self) -> ModelRecord:
+        shared = {field.name: getattr(self, field.name) for field in fields(ModelRecord) if hasattr(self, field.name)}
+        return ModelRecord(**shared | {"classes": tuple(self.classes), "version": VERSION})
+
 
 def read_card(folder: Path) -> Card:
-    """The card of the model in a folder. Raises `StoreError` if there is none, or it is no such card."""
+    """The card of the model in a folder. Raises `StoreError` if there is none, or if it is not valid."""
     path = folder / CARD
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.get("format") == "vitral-model" and content.get("version", 1) != 1:
-            raise StoreError(f"{path} is of version {content['version']}; this Vitral reads version 1. Update Vitral.")
+        if isinstance(content, dict) and content.get("format") == "vitral-model":
+            version = content.get("version", 1)
+            if isinstance(version, int) and version > VERSION:
+                raise StoreError(f"{path} has version {version}; this Vitral reads up to version {VERSION}. Update it.")
         return Card.model_validate(content)
     except FileNotFoundError as error:
         raise StoreError(
-            f"{folder} holds no model: there is no {CARD} in it. A run that has been evaluated once has one."
+            f"{folder} does not contain a model: there is no {CARD} in it. A run has one after its first evaluation."
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = " -> ".join(map(str, first["loc"])) or "the whole"
+        place = " -> ".join(map(str, first["loc"])) or "the file as a whole"
         reason = first["msg"].removeprefix("Value error, ").lower()
         raise StoreError(f"{path} is not the card of a Vitral model: {place}: {reason}.") from error
     except (OSError, ValueError) as error:

@@ -1,24 +1,21 @@
-"""What a model carries besides its weights."""
+"""`Classifier`: the type of a module that a record is attached to."""
 
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord
 
 if TYPE_CHECKING:
 
     class Classifier(nn.Module):
-        """A module with what travels with it."""
+        """A module with its record; the other attributes repeat what the record says."""
 
+        record: ModelRecord
         classes: tuple[str, ...]
         preprocessing: Preprocessing
         provenance: dict[str, Any]
-        code: dict[str, str]  # of a model of the reader's own only: file, name and hash
+        code: dict[str, str]  # of the reader's own module only: file, name and hash
 else:
-    Classifier = nn.Module  # `dress` gives attributes to any module; it does not change its class
-
-
-def numbered(count: int) -> list[str]:
-    """What classes are called that nobody has named."""
-    return [f"class {index}" for index in range(count)]
+    Classifier = nn.Module  # any module can have a record: its class stays what it is

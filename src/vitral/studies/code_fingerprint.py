@@ -8,9 +8,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-import vitral
-
-ROOT = Path(vitral.__file__).parent
+ROOT = Path(__file__).parents[1]
 # These modules describe, decide and show results. They have no part in computing a record, so that editing a sentence
 # or a figure does not make hours of training stale. Prefixes: "report" stands for the whole package.
 SHOWING = "study arms effects decision_rules statistics results figures code_fingerprint"

@@ -21,13 +21,13 @@ from torch import nn
 
 from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset, Split
 from vitral.nn.family.mixer import NoMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
-from vitral.store.model import dress
 from vitral.training import optim
 from vitral.training.metrics import interval, predict_split
 from vitral.training.recipe import Recipe
@@ -101,7 +101,7 @@ def train(
     """The recipe's model with some parts replaced, after all its steps; `shuffle` permutes the training labels."""
     torch.manual_seed(recipe.seed)
     bare = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size, **arm)
-    model = dress(bare, list(data.classes), data.preprocessing, {}).to(numerics.device)
+    model = attach_record(bare, ModelRecord(data.classes, data.preprocessing)).to(numerics.device)
     split = data.train
     if shuffle:
         split = replace(split, labels=np.random.default_rng(recipe.seed).permutation(split.labels))

@@ -22,6 +22,7 @@ from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
 from vitral.base.lookup import at_path, find, names
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split
 from vitral.data.folder import folder
@@ -30,7 +31,6 @@ from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
-from vitral.store.model import dress
 from vitral.studies.code_fingerprint import fingerprint
 from vitral.studies.dataset_changes import apply_change
 from vitral.training import optim
@@ -83,7 +83,7 @@ class Training:
         data = self.dataset()
         torch.manual_seed(self.seed)
         model = build_model(self.model, self.settings, len(data.classes), data.preprocessing.size)
-        return dress(model, list(data.classes), data.preprocessing, {})
+        return attach_record(model, ModelRecord(data.classes, data.preprocessing))
 
 
 def build_model(name: str, settings: Mapping[str, Any], classes: int, size: tuple[int, int]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Where a run stands, on disk: enough to go on as if nothing had happened, bit for bit."""
+"""A training run after a whole number of steps, in memory and on disk: enough to continue it bit for bit."""
 
 import hashlib
 import io
@@ -11,27 +11,89 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from vitral.base.errors import StoreError
 from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
+from vitral.store.checkpoint import PREFIX, WEIGHTS
 from vitral.training.steps import Step
 
-PREFIX = "step-"
-STATE, WEIGHTS, OPTIMIZERS = "state.json", "weights.safetensors", "optimizers.pt"
+STATE, OPTIMIZERS = "state.json", "optimizers.pt"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """SHA-256 of everything that a run was started with and that must be unchanged for it to be resumed.
+
+    `settings` of config.yaml, `data` of the training and validation images, `code` of the user's own model file (empty
+    for a model of Vitral's).
+    """
+
+    settings: str
+    data: str
+    code: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, and what it must still match to be continued."""
+    """How far a run has come: steps taken, the best validation score so far, and its last steps, oldest first."""
 
     step: int
     best: tuple[float, float]
     recent: tuple[Step, ...]
-    settings: str
-    data: str
-    code: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the next step depends on.
+
+    Nothing in it says how many processes or devices wrote it, so that a run may be resumed on another number of them:
+    a `step` is an update by a whole batch; every tensor is whole, as `model.state_dict()` names it on one device (a
+    sharded run gathers its tensors before it writes, and shards them after it has read); `optimizers` are the state
+    dicts in the order of `optim.optimizers`; and neither the order of the images nor their augmentation is here, since
+    `(seed, step)` decides both. `random` is the state of the CPU's generator, from which layers such as dropout draw;
+    `cuda` is that of each GPU, and is used only on as many GPUs as it was written on.
+
+    On disk it is a folder, `step-000123/`:
+
+        weights.safetensors    `weights`
+        optimizers.pt          `optimizers`, `random`, `cuda`, read with `weights_only=True`
+        state.json             `progress`, `inputs`, and the SHA-256 of both files
+    """
+
+    progress: Progress
+    inputs: Inputs
+    weights: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    random: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def take(
+        cls, progress: Progress, inputs: Inputs, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    ) -> "Checkpoint":
+        """The state of a run between two steps; its tensors are the run's own, so write it before the next step."""
+        return cls(
+            progress,
+            inputs,
+            model.state_dict(),
+            [optimizer.state_dict() for optimizer in optimizers],
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        )
+
+    def restore(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Put the weights, the optimizers' state and the random state back.
+
+        Raises `RuntimeError` or `ValueError` if the checkpoint is of another model.
+        """
+        model.load_state_dict(self.weights)
+        for optimizer, state in zip(optimizers, self.optimizers, strict=True):
+            optimizer.load_state_dict(state)
+        torch.set_rng_state(self.random)
+        if self.cuda and len(self.cuda) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(self.cuda)
 
 
 def fingerprint(*splits: Split) -> str:
@@ -43,28 +105,25 @@ def fingerprint(*splits: Split) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(
-    home: Path, progress: Progress, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
-) -> Path:
+def save_checkpoint(home: Path, checkpoint: Checkpoint) -> Path:
     """Write `home/step-000123/` whole, then remove the checkpoints before it."""
-    folder = home / f"{PREFIX}{progress.step:06d}"
+    folder = home / f"{PREFIX}{checkpoint.progress.step:06d}"
     with write_folder(folder) as new:
-        weights = {
-            name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()
-        }
-        (new / WEIGHTS).write_bytes(save(weights))
-        state = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "random": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            state["cuda"] = torch.cuda.get_rng_state_all()
-        content = io.BytesIO()
-        torch.save(state, content)  # to memory first: on a full disk its own writing fails without saying why
+        # A clone per name: safetensors refuses two names of one tensor, which a model with tied weights has.
+        whole = {name: t.clone(memory_format=torch.contiguous_format) for name, t in checkpoint.weights.items()}
+        (new / WEIGHTS).write_bytes(save(whole))
+        state: dict[str, Any] = {"optimizers": checkpoint.optimizers, "random": checkpoint.random}
+        state |= {"cuda": checkpoint.cuda} if checkpoint.cuda else {}
+        content = io.BytesIO()  # torch.save to memory first: on a full disk its own writing fails without a reason
+        torch.save(state, content)
         (new / OPTIMIZERS).write_bytes(content.getbuffer())
-        record = asdict(progress) | {"files": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}}
+        record = asdict(checkpoint.progress) | asdict(checkpoint.inputs)
+        record["files"] = {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}
         (new / STATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    begun = home.glob(f".{PREFIX}*")  # left by a process that was killed while it wrote
-    for older in (*checkpoints(home), *begun):
-        if older != folder:
-            shutil.rmtree(older, ignore_errors=True)
+    unfinished = home.glob(f".{PREFIX}*")  # left by a process that was killed while it wrote
+    for other in (*checkpoints(home), *unfinished):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -74,45 +133,69 @@ def checkpoints(home: Path) -> list[Path]:
     return sorted(found, key=lambda folder: int(folder.name.removeprefix(PREFIX)))
 
 
-def read_progress(home: Path) -> tuple[Path, Progress]:
-    """The last checkpoint and its progress, its files being as they were written.
+def read_progress(home: Path) -> tuple[Path, Progress, Inputs]:
+    """The last checkpoint's folder, how far the run was, and what it was started with.
 
-    Raises `StoreError` if there is none, or if a file was changed.
+    Raises `StoreError` if there is no checkpoint, or if one of its files was changed.
     """
     found = checkpoints(home)
     if not found:
         raise StoreError(
-            f"{home.parent} has no checkpoint to go on from. "
+            f"{home.parent} has no checkpoint to resume from. "
             f"Start again with the same settings: --config {home.parent / 'config.yaml'}."
         )
     folder = found[-1]
     try:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = record.pop("files")
+        inputs = Inputs(*(record.pop(name) for name in ("settings", "data", "code")))
         recent = tuple(Step(**step) for step in record["recent"])
         progress = Progress(**record | {"best": tuple(record["best"]), "recent": recent})
         if folder.name != f"{PREFIX}{progress.step:06d}" or not isinstance(files, dict):
-            raise ValueError("it is not as it was written")
+            raise ValueError("it was changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be continued from it.") from error
+        raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be resumed from it.") from error
     for name, expected in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise StoreError(
-                f"{folder / name} is not as it was written: it is damaged, missing or was changed. "
-                "The run cannot be continued."
+                f"{folder / name} is missing, damaged, or was changed after it was written. The run cannot be resumed."
             )
-    return folder, progress
+    return folder, progress, inputs
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Put a checkpoint's weights, optimiser states and random state back."""
+def read_checkpoint(home: Path) -> Checkpoint:
+    """The last checkpoint of a run. Raises what `read_progress` raises."""
+    folder, progress, inputs = read_progress(home)
+    state = torch.load(io.BytesIO((folder / OPTIMIZERS).read_bytes()), weights_only=True)
+    return Checkpoint(
+        progress, inputs, load_file(folder / WEIGHTS), state["optimizers"], state["random"], state.get("cuda", [])
+    )
+
+
+def resume(
+    home: Path, inputs: Inputs, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], data: str, code: str
+) -> Progress:
+    """Put the last checkpoint of a run into the model and the optimizers; how far it was.
+
+    `data` and `code` name the images and the file of the user's own model in messages. Raises `StoreError` if settings,
+    images or code are not those of the run, or if the checkpoint is of another model.
+    """
+    last = read_checkpoint(home)
+    if last.inputs.settings != inputs.settings:
+        raise StoreError(
+            f"{home.parent / 'config.yaml'} was changed since the run stopped. "
+            "Restore it, or start a new run with it: --config."
+        )
+    if last.inputs.data != inputs.data:
+        raise StoreError(
+            f"The training or validation images of {data} have changed since the run started. "
+            "Restore them, or start a new run."
+        )
+    if last.inputs.code != inputs.code:
+        raise StoreError(f"{code} was changed since the run stopped. Restore it, or start a new run.")
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-        state = torch.load(io.BytesIO((folder / OPTIMIZERS).read_bytes()), weights_only=True)
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        last.restore(model, optimizers)
     except (RuntimeError, ValueError) as error:
-        raise StoreError(f"{folder} belongs to another model: {str(error).strip().splitlines()[-1].strip()}") from error
-    torch.set_rng_state(state["random"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise StoreError(f"The checkpoint in {home} is of another model: {reason}") from error
+    return last.progress

@@ -1,4 +1,4 @@
-"""How much work a model is, counted by running it once on nothing."""
+"""The floating-point operations and the inner width of a model, counted by running it once on a black image."""
 
 from pathlib import Path
 
@@ -10,32 +10,29 @@ from vitral.base.errors import ConfigError, UsageError, VitralError
 from vitral.base.modes import evaluating, frozen
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 
 
 def operations(model: Classifier) -> float:
-    """Floating-point operations to train on one image: three times the products of a forward pass.
+    """Floating-point operations to train on one image: three times those of the products in a forward pass.
 
-    Runs the model on one black image and checks that it gives one logit a class; attention's own products are counted
-    where the kernel is known to the counter, which on a CPU it is not.
-    Raises `ConfigError` if it does not, `ShapeError` if it takes channels that no image has, `UsageError` with the line
-    if code of the reader's own fails.
+    The products inside the attention kernel are counted only where PyTorch's counter knows the kernel; on a CPU it does
+    not. Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of
+    channels that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(
-            "Every parameter of the model is frozen (requires_grad is False), so there is nothing to train."
-        )
+        raise ConfigError("Every parameter of the model is frozen (requires_grad=False), so there is nothing to train.")
     height, width = model.preprocessing.size
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=next(model.parameters()).device)
     image = normalise(pixels, model.preprocessing)
     try:
         with evaluating(model), frozen(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             out = model(image)
-    except Exception as error:  # whatever the reader's own code raises
+    except Exception as error:  # whatever the user's own code raises
         if isinstance(error, VitralError) or not hasattr(model, "code"):
             raise
         file = Path(model.code["file"])
-        reason = in_line(error, file)
+        reason = describe_error(error, file)
         raise UsageError(
             f"{file.name}:{model.code['name']} failed on one image of {height}x{width}: {reason}"
         ) from error
@@ -43,14 +40,14 @@ def operations(model: Classifier) -> float:
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != wanted:
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise ConfigError(
-            f"For one image of {height}x{width} and {wanted[1]} classes the model must return logits of shape "
+            f"For one image of {height}x{width} and {wanted[1]} classes, the model must return logits of shape "
             f"{wanted}; it returned {found}."
         )
     return 3.0 * counter.get_total_flops()
 
 
 def width(model: nn.Module) -> int:
-    """The inner width of a model: the inputs of its linear maps and convolutions, by the weights they hold."""
+    """The inner width of a model: the median number of inputs of its linear layers and convolutions, by weights."""
     weighed = [
         (module.weight[0].numel(), module.weight.numel())
         for module in model.modules()

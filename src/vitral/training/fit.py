@@ -1,8 +1,12 @@
-"""A whole training run: batches, steps, evaluations, checkpoints. Plain code around the loop in `steps.py`."""
+"""A whole training run, read from top to bottom: prepare, resume, then step, evaluate, save.
+
+The loop is a generator, so that logging and display are plain code of whoever iterates over it.
+"""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -13,25 +17,26 @@ import torch
 from torch import nn
 
 from vitral.base.config import to_yaml
-from vitral.base.errors import StoreError, TrainingError, UsageError, VitralError
+from vitral.base.errors import TrainingError, UsageError, VitralError
 from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
-from vitral.store.code import in_line
+from vitral.store.code import describe_error
 from vitral.store.model import save_model
-from vitral.training.checkpoint import Progress, fingerprint, load_checkpoint, read_progress, save_checkpoint
+from vitral.training import optim
+from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
 from vitral.training.metrics import predict_split
-from vitral.training.optim import optimizers, schedule
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 from vitral.training.steps import RECENT, Step, steps
 
-EVALUATIONS = 8  # at least so many a run, and one each epoch
-MACHINE = ("command", "time", "versions", "machine")  # of this run, not of a model it started from
-SAVE_EVERY = 60.0  # seconds
+UNTRAINED = (-1.0, 0.0)  # a validation score that any model beats
+EVALUATIONS = 8  # at least so many per run, and one per epoch
+SAVE_EVERY = 60.0  # seconds between checkpoints, if epochs are long
+MACHINE = ("command", "time", "versions", "machine")  # provenance of this run, not of the model it started from
 
 
 @dataclass(frozen=True)
@@ -44,101 +49,90 @@ class Evaluation:
     best: bool
 
 
-def origin(model: Classifier, recipe: Recipe, data_sha256: str, step: int) -> dict[str, Any]:
-    """What is written into a model about where it comes from; of one that was started from another, from where."""
-    known = {key: value for key, value in model.provenance.items() if key not in MACHINE}
-    start = known | {"init": recipe.init} if recipe.init else {}
-    return provenance() | start | {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step}
-
-
 def fit(
     model: Classifier,
     data: Dataset,
     recipe: Recipe,
     numerics: Numerics,
     run: Run,
-    resume: bool = False,
+    resuming: bool = False,
     stop: Callable[[], bool] = lambda: False,
-    best: tuple[float, float] = (-1.0, 0.0),
+    best: tuple[float, float] = UNTRAINED,
 ) -> Iterator[Step | Evaluation]:
-    """Train `model` by `recipe`, yielding each step and each evaluation; the best model and a checkpoint are in `run`.
+    """Train `model` by `recipe` and yield each step and each evaluation; `run` gets the best model and checkpoints.
 
-    `best` is the validation accuracy and minus the loss to beat, of a model that is in `run` already. When `stop()`
-    turns true, a checkpoint is written after the step under way and the generator ends. With `resume` it goes on from
-    the last checkpoint as if it had never stopped. Raises `StoreError` if that belongs to other data or settings,
-    `TrainingError` if a loss or a gradient is not a number.
+    `best` is the validation score (accuracy, minus loss) of a model that is in `run` already. Once `stop()` is true,
+    the step under way is finished, a checkpoint is written, and the generator ends. If `resuming`, the run continues
+    from its last checkpoint bit for bit. Raises `StoreError` if that is of other data or settings, `TrainingError` at a
+    loss or gradient that is not a number.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
-    movers = optimizers(model, recipe)
-    settings, content = sha256(to_yaml(recipe).encode()).hexdigest(), fingerprint(data.train, data.val)
-    code = getattr(model, "code", {})
-    done, kept = 0, 0
-    recent: deque[Step] = deque(maxlen=RECENT)
-    if resume:
-        folder, progress = read_progress(run.checkpoints)
-        if progress.settings != settings:
-            raise StoreError(
-                f"{run.folder / 'config.yaml'} was changed since the run stopped. "
-                "Put it back, or start a new run with it: --config."
-            )
-        if progress.data != content:
-            raise StoreError(
-                f"The training or validation images of {recipe.data} are not those the run began with. "
-                "Put them back, or start a new run."
-            )
-        if progress.code != code.get("sha256", ""):
-            raise StoreError(f"{code['file']} was changed since the run stopped. Put it back, or start a new run.")
-        load_checkpoint(folder, model, movers)
-        done = kept = progress.step
-        best = progress.best
-        recent.extend(progress.recent)
+    optimizers = optim.optimizers(model, recipe)
+    code: dict[str, str] = getattr(model, "code", {})
+    settings = sha256(to_yaml(recipe).encode()).hexdigest()
+    inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""))
+
+    done, recent = 0, deque[Step](maxlen=RECENT)
+    if resuming:
+        before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, code.get("file", ""))
+        done, best = before.step, before.best
+        recent.extend(before.recent)
         run.rewind(done)
+    saved, saved_at = done, time.monotonic()
 
-    def checkpoint(step: int) -> None:
-        progress = Progress(step, best, tuple(recent), settings, content, code.get("sha256", ""))
-        save_checkpoint(run.checkpoints, progress, model, movers)
-
+    # The compiled module shares its parameters with `model`, which stays what is evaluated and saved.
     trained = cast(nn.Module, torch.compile(model)) if numerics.compile else model
+    augment = find("data.augmentation", recipe.augment, "augmentation")
+    # A batch depends on (seed, its number) only: a resumed run sees the images that the unbroken one would have seen.
     feed = batches(
-        data.train,
-        model.preprocessing,
-        recipe.batch_size,
-        recipe.seed,
-        find("data.augmentation", recipe.augment, "augmentation"),
-        start=done,
-        device=numerics.device,
+        data.train, model.preprocessing, recipe.batch_size, recipe.seed, augment, start=done, device=numerics.device
     )
-    lr_at = partial(schedule, total=total, warmup=recipe.warmup)
-    loop = steps(trained, feed, movers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
-    saved = time.monotonic()
+    lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
+    loop = steps(trained, feed, optimizers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
     while done < total:
-        try:
+        with failures_named(run, code, done + 1, saved):
             step = next(loop)
-        except TrainingError as error:
-            raise TrainingError(
-                f"{error} The checkpoint of step {kept} is kept in {run.folder}." if kept else str(error)
-            ) from error
-        except Exception as error:  # whatever the reader's own code raises
-            if isinstance(error, VitralError) or not code:
-                raise
-            reason = in_line(error, Path(code["file"]))
-            raise UsageError(
-                f"{code['file']}:{code['name']} failed in step {done + 1} of training: {reason}"
-            ) from error
         done = step.number
         recent.append(step)
         yield step
+        # Asked once per step, and before the evaluation: a stop that comes meanwhile waits for the next step, so that a
+        # resumed run evaluates and saves at the same steps as an unbroken one.
         stopping = stop()
-        if done % every == 0 or done == total:
+        evaluating = done % every == 0 or done == total
+        if evaluating:
             held_out = predict_split(model, data.val, numerics.device)
-            evaluation = Evaluation(done, held_out.loss, held_out.accuracy, held_out.score > best)
-            if evaluation.best:
+            is_best = held_out.score > best
+            if is_best:
                 best = held_out.score
-                save_model(model, run.folder, origin(model, recipe, content, done))
-            yield evaluation
-        if stopping or done % every == 0 or done == total or time.monotonic() - saved > SAVE_EVERY:
-            checkpoint(done)
-            kept, saved = done, time.monotonic()
+                save_model(model, run.path, origin(model, recipe, inputs.data, done))
+            yield Evaluation(done, held_out.loss, held_out.accuracy, is_best)
+        if stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY:
+            progress = Progress(done, best, tuple(recent))
+            save_checkpoint(run.checkpoints, Checkpoint.take(progress, inputs, model, optimizers))
+            saved, saved_at = done, time.monotonic()
         if stopping:
             return
+
+
+@contextmanager
+def failures_named(run: Run, code: dict[str, str], number: int, saved: int) -> Iterator[None]:
+    """Say of a step that fails which checkpoint is left, and which line of the user's own model failed."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(
+            f"{error} The checkpoint of step {saved} is kept in {run.path}." if saved else str(error)
+        ) from error
+    except Exception as error:  # whatever the user's own code raises
+        if isinstance(error, VitralError) or not code:
+            raise
+        reason = describe_error(error, Path(code["file"]))
+        raise UsageError(f"{code['file']}:{code['name']} failed in step {number} of training: {reason}") from error
+
+
+def origin(model: Classifier, recipe: Recipe, data_sha256: str, step: int) -> dict[str, Any]:
+    """The provenance saved with a model; for one that started from another, that one's provenance as well."""
+    known = {key: value for key, value in model.provenance.items() if key not in MACHINE}
+    start = known | {"init": recipe.init} if recipe.init else {}
+    return provenance() | start | {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step}

@@ -1,4 +1,4 @@
-"""How good a classifier is on a split, with how sure one can be.
+"""The accuracy, loss and confusion of a classifier on a split, with confidence intervals.
 
 Axes:  n images   k classes
 """
@@ -20,7 +20,7 @@ AT_ONCE = 250
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities for a split, and what is right."""
+    """Class probabilities for a split, and the true labels."""
 
     probabilities: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, " n"]
@@ -41,18 +41,18 @@ class Predictions:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What the best model has most of: accuracy, and where that is equal, less loss."""
+        """What the best model is chosen by: the highest accuracy, and among equals the lowest loss."""
         return self.accuracy, -self.loss
 
     @property
     def confusion(self) -> Int[np.ndarray, "k k"]:
-        """Row: the true class; column: the answer."""
+        """Number of images per true class (row) and predicted class (column)."""
         count = self.probabilities.shape[1]
         return np.bincount(self.labels * count + self.answers, minlength=count * count).reshape(count, count)
 
 
 def interval(accuracy: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson 1927)."""
+    """The 95 % confidence interval of a proportion (Wilson 1927)."""
     z = 1.959964
     centre = (accuracy + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(accuracy * (1 - accuracy) / n + z * z / (4 * n * n))
@@ -60,7 +60,7 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def predict_split(model: Classifier, split: Split, device: str = "cpu") -> Predictions:
-    """Run the model over a split, in eval mode and float32; its mode is left as it was."""
+    """Run the model on a split, in eval mode and float32; its own mode is restored."""
     pixels, parts = torch.from_numpy(split.pixels), []
     with evaluating(model), torch.inference_mode():
         for start in range(0, len(split), AT_ONCE):

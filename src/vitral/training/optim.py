@@ -1,8 +1,8 @@
-"""Which parameters decay, which optimiser moves them, and how fast over a run.
+"""Which optimizer updates each parameter, with which weight decay, and at which learning rate over a run.
 
-Muon (Jordan et al. 2024) makes each update of a weight matrix orthogonal, so that all its directions learn alike. It is
-for the matrices inside the blocks; embeddings, tables, norms, biases and the head stay with AdamW (Loshchilov & Hutter
-2019).
+Muon (Jordan et al. 2024) makes each update of a weight matrix orthogonal, so that all its directions learn equally
+fast. It updates the matrices inside the blocks; AdamW (Loshchilov & Hutter 2019) updates embeddings, position tables,
+norms, biases and the head.
 """
 
 import math
@@ -14,11 +14,11 @@ from torch import nn
 
 from vitral.training.recipe import Recipe
 
-MUON_TO_ADAMW = 10.0  # ratio of the two learning rates; settled by the trials in benchmarks/
+MUON_TO_ADAMW = 10.0  # ratio of the two learning rates, from the trials in benchmarks/
 
 
 def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """One optimiser, or Muon and AdamW; each parameter is in exactly one group."""
+    """AdamW alone, or Muon and AdamW; each trainable parameter is in exactly one group of one of them."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     matrices = {name: p for name, p in trained.items() if is_weight_matrix(model, name)}
     inner = {name: p for name, p in matrices.items() if p.ndim == 2 and not is_outer(model, name)}
@@ -35,10 +35,10 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def layer_fractions(model: nn.Module, decay: float) -> dict[str, float]:
-    """The fraction of the learning rate that each parameter has: 1 for the head, less by `decay` for each block below.
+    """Each parameter's fraction of the learning rate: 1 for the head, times `decay` for each block below it.
 
     Clark et al. 2020, "ELECTRA", §3.1 and appendix A; for ViTs, Bao et al. 2022, "BEiT", appendix H. What comes before
-    the first block counts as one layer more, as does what stands between two blocks with the second of them.
+    the first block counts as one more layer; what stands between two blocks counts as part of the second.
     """
     blocks = [f"{name}." for name in block_names(model)]
     reached, layers = 0, {}
@@ -52,7 +52,7 @@ def layer_fractions(model: nn.Module, decay: float) -> dict[str, float]:
 
 
 def block_names(model: nn.Module) -> list[str]:
-    """The parts that follow each other in a list, and have no such list within."""
+    """The modules of each `ModuleList` that have no `ModuleList` inside: the blocks, whatever the model is."""
     lists = {name: part for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
     return [
         f"{name}.{number}"
@@ -63,7 +63,7 @@ def block_names(model: nn.Module) -> list[str]:
 
 
 def is_weight_matrix(model: nn.Module, name: str) -> bool:
-    """The weight of a linear map or a convolution, as opposed to a bias, a norm, a table or a learned token."""
+    """Whether this is the weight of a linear layer or a convolution, not a bias, norm, position table or token."""
     owner, _, kind = name.rpartition(".")
     module = model.get_submodule(owner)
     if isinstance(module, nn.MultiheadAttention):
@@ -72,7 +72,7 @@ def is_weight_matrix(model: nn.Module, name: str) -> bool:
 
 
 def is_outer(model: nn.Module, name: str) -> bool:
-    """Whether a matrix touches the pixels or the classes: the first and the last of the model's."""
+    """Whether a matrix reads the pixels or gives the logits: the first or the last weight matrix of the model."""
     matrices = [other for other, _ in model.named_parameters() if is_weight_matrix(model, other)]
     return name in (matrices[0], matrices[-1])
 
@@ -84,7 +84,7 @@ def groups(
     lr: float,
     weight_decay: float,
 ) -> list[dict[str, Any]]:
-    """An optimiser's groups: weight matrices decay, everything else does not; those of a layer learn alike."""
+    """An optimizer's parameter groups: one per learning rate and weight decay, which only weight matrices have."""
     found: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         found.setdefault((name not in decayed, fractions[name]), []).append(parameter)
@@ -94,7 +94,7 @@ def groups(
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
-    """The fraction of the peak learning rate at a step in 0..total-1: up a line, then down a cosine to zero."""
+    """The fraction of the peak learning rate at a step in 0..total-1: it rises linearly, then falls along a cosine."""
     rising = warmup * total
     if step < rising:
         return (step + 1) / (rising + 1)
@@ -102,7 +102,7 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def set_lr(optimizers: Sequence[torch.optim.Optimizer], fraction: float) -> None:
-    """Set each group to a fraction of the learning rate it was made with."""
+    """Set each group to a fraction of its peak learning rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("peak_lr", group["lr"]) * fraction

@@ -1,7 +1,7 @@
-"""A linear probe: what a line between classes reads from a trained body, and a head to go on from.
+"""A linear probe: the accuracy of a linear head on frozen features, and that head as the start of fine-tuning.
 
-A head that is fitted before the body moves does not spoil by its first, random gradients what the body knows (Kumar et
-al. 2022, "Fine-Tuning Can Distort Pretrained Features and Underperform Out-of-Distribution", §3).
+A new head gives random gradients, which would distort the trained features; a head that is fitted first does not (Kumar
+et al. 2022, "Fine-Tuning Can Distort Pretrained Features and Underperform Out-of-Distribution", §3).
 
 Axes:  n images   d width
 """
@@ -21,29 +21,31 @@ from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
 
 AT_ONCE = 64
-PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # of which the one that is best on the validation images is taken
+PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # the validation images choose among them
 
 Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How good a linear head is on the validation images, and the penalty it was fitted with."""
+    """Accuracy of the linear head on the validation images, and the L2 penalty that it was fitted with."""
 
     accuracy: float
     penalty: float
 
 
 @torch.no_grad()
-def probed(model: Classifier, data: Dataset, report: Report = lambda done, total: None) -> Probe:
-    """Fit multinomial logistic regression on what the model's linear head reads, and put it there.
+def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, total: None) -> Probe:
+    """Fit multinomial logistic regression on the inputs of the model's linear head, and make it that head.
 
-    The body is run once on each image, which is not augmented; `report` is told how many are done, of how many. Raises
-    `ConfigError` for a head that is not one linear map.
+    The model runs once on each image, without augmentation; `report(done, total)` counts the images. Raises
+    `ConfigError` if the head is not one linear layer.
     """
     head = getattr(model, "head", None)
     if not isinstance(head, nn.Linear):
-        raise ConfigError(f"A linear probe needs a linear head, and this model's is a {type(head).__name__}.")
+        raise ConfigError(
+            f"A linear probe needs a model whose `head` is an nn.Linear; this model's is a {type(head).__name__}."
+        )
     count, total = len(data.train), len(data.train) + len(data.val)
     x = features(model, head, data.train, lambda done: report(done, total))
     held_out = features(model, head, data.val, lambda done: report(count + done, total))
@@ -60,7 +62,7 @@ def probed(model: Classifier, data: Dataset, report: Report = lambda done, total
 
 
 def features(model: Classifier, head: nn.Linear, split: Split, report: Callable[[int], None]) -> Float[Tensor, "n d"]:
-    """What goes into the head, for each image, in double precision."""
+    """The inputs of the head for each image, in double precision."""
     seen: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].double().cpu()))
     pixels = torch.from_numpy(split.pixels)

@@ -1,4 +1,4 @@
-"""What a run is asked to do: one frozen dataclass, the same on the command line and in `config.yaml`."""
+"""The settings of a training run: one frozen dataclass, the same on the command line and in `config.yaml`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,83 +11,90 @@ from vitral.base.lookup import check_name, names
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Defaults are for `shapes`; `PRESETS` says what other data starts from."""
+    """How to train. Defaults are for `shapes`; `PRESETS` has those of other data."""
 
     data: Annotated[
         str,
-        Option("What to learn: shapes, digits (options as in shapes:size=64,n=10000), or a folder of class folders."),
+        Option(
+            "Data to learn: shapes, digits (with options, as in shapes:size=64,n=10000), or a folder of class folders."
+        ),
     ] = "shapes"
-    model: Annotated[str, Option("A name from `vitral models`, or file.py:Name for your own nn.Module.")] = (
-        "vit_nano_patch8_48"
-    )
+    model: Annotated[
+        str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")
+    ] = "vit_nano_patch8_48"
     init: Annotated[
         str | None,
-        Option("A run or a published checkpoint to start from: its head by a linear probe, then all of it."),
+        Option("Run or checkpoint to fine-tune: a linear probe first, then all layers."),
     ] = None
     epochs: Annotated[
         float,
-        Option("Passes over the training images; 0, with --init, for the linear probe alone.", low=0, high=100_000),
+        Option("Passes over the training images; 0 with --init fits the linear probe only.", low=0, high=100_000),
     ] = 2.2
-    batch_size: Annotated[int, Option("Images a step.", low=1, high=65_536)] = 128
+    batch_size: Annotated[int, Option("Images per step.", low=1, high=65_536)] = 128
     optimizer: Annotated[
         Literal["muon", "adamw"],
-        Option("muon: Muon for the blocks' matrices and AdamW for the rest; adamw: AdamW for all."),
+        Option("muon: Muon for the weight matrices in the blocks, AdamW for the rest; adamw: AdamW for everything."),
     ] = "muon"
-    lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times as much.", low=0, high=10)] = 2e-3
+    lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times that.", low=0, high=10)] = 2e-3
     layer_decay: Annotated[
         float,
         Option(
-            "The learning rate of a block, over that of the block above; below 1 to start from a trained model.",
+            "Layer-wise decay: each block's learning rate as a fraction of the next block's; use below 1 with --init.",
             low=0.01,
             high=1,
         ),
     ] = 1.0
     weight_decay: Annotated[
-        float, Option("Decay of weight matrices; never of biases, norms, positions and learned tokens.", low=0, high=10)
+        float,
+        Option(
+            "Weight decay of weight matrices; biases, norms, positions and learned tokens have none.", low=0, high=10
+        ),
     ] = 0.2
     warmup: Annotated[
         float,
         Option(
-            "Fraction of the steps in which the learning rate rises; then it falls along a cosine.", low=0, high=0.9
+            "Fraction of the steps during which the learning rate rises; then it falls along a cosine.", low=0, high=0.9
         ),
     ] = 0.05
     clip: Annotated[
-        float, Option("Largest norm of the gradient; what is longer is scaled down.", low=0.001, high=1_000_000)
+        float,
+        Option("Largest norm of the gradient; a larger gradient is scaled down to it.", low=0.001, high=1_000_000),
     ] = 1.0
     label_smoothing: Annotated[
-        float, Option("Probability given to the other classes in the target.", low=0, high=0.9)
+        float, Option("Probability that the target gives to the other classes.", low=0, high=0.9)
     ] = 0.0
     augment: Annotated[
-        str, Option(f"How training images are changed; one of {', '.join(names('data.augmentation'))}.")
+        str, Option(f"Augmentation of the training images: {', '.join(names('data.augmentation'))}.")
     ] = "colour"
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels to cut the images to; the default is the model's for folders and the set's otherwise.",
+            "Side in pixels of the images of a folder, which are cropped and resized to it; by default the model's.",
             low=1,
             high=4096,
         ),
     ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Option("auto: bfloat16 where this processor computes in it and the model is wide enough to gain."),
+        Option("auto: bfloat16 if this processor supports it and the model is wide enough to gain from it."),
     ] = "auto"
     compile: Annotated[
-        Literal["auto", "always", "never"], Option("auto: only for long runs, since compiling takes up to a minute.")
+        Literal["auto", "always", "never"],
+        Option("auto: compile long runs only, since compiling takes up to a minute."),
     ] = "auto"
     seed: Annotated[
-        int, Option("Of the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
+        int, Option("Seed for the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
     ] = 0
     on_bad_image: Annotated[
         Literal["fail", "skip"],
-        Option("What to do about a file that cannot be read: stop, or leave it out and list it."),
+        Option("fail: stop at an image that cannot be read; skip: leave it out and list it."),
     ] = "fail"
 
     def __post_init__(self) -> None:
         check(self)
         check_name(self.augment, names("data.augmentation"), "augmentation")
         if not self.epochs and not self.init:
-            raise ConfigError("--epochs 0 trains nothing: it is for --init, which fits a linear probe first.")
+            raise ConfigError("--epochs 0 trains nothing: use it with --init only, to fit a linear probe.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -98,15 +105,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-# A trained model moves little, and its first blocks least (see `optim.layer_fractions`). One of ours goes on as it was
-# trained; a published one was trained by AdamW, and is fine-tuned as BEiT and MAE are (Bao et al. 2022, appendix H).
-STARTED: dict[str, Any] = dict(layer_decay=0.75, warmup=0.1)
-PUBLISHED: dict[str, Any] = STARTED | dict(optimizer="adamw", lr=5e-4, weight_decay=0.05, epochs=20)
+# A trained model needs small updates, smallest in its first blocks (see `optim.layer_fractions`). A run of ours keeps
+# the optimizer that it was trained by; a published checkpoint was trained by AdamW, and is fine-tuned as BEiT and MAE
+# are (Bao et al. 2022, appendix H).
+FROM_RUN: dict[str, Any] = dict(layer_decay=0.75, warmup=0.1)
+FROM_PUBLISHED: dict[str, Any] = FROM_RUN | dict(optimizer="adamw", lr=5e-4, weight_decay=0.05, epochs=20)
 
 
 def preset(data: str, init: str | None = None, published: bool = False) -> dict[str, Any]:
-    """The settings that data of this name starts from; or a trained model on it, `published` or a run's."""
-    own = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS["folder"])
+    """The default settings for this data; with `init` those for fine-tuning a published checkpoint or a run."""
+    settings = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS["folder"])
     if init is None:
-        return own
-    return own | {"init": init, "model": Path(init).name} | (PUBLISHED if published else STARTED)
+        return settings
+    return settings | {"init": init, "model": Path(init).name} | (FROM_PUBLISHED if published else FROM_RUN)

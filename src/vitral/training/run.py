@@ -1,10 +1,10 @@
-"""A run folder: never overwritten, and each file in it whole.
+"""A run folder: never overwritten, and each file in it is written whole.
 
-config.yaml         the settings, as given and filled in
-metrics.jsonl       a line a log entry or evaluation
+config.yaml         the settings, with presets filled in
+metrics.jsonl       one line per log entry or evaluation
 model.safetensors   the best model so far, by validation, with model.json
-checkpoints/        where to go on from
-report.html         what came out
+checkpoints/        the state to resume from
+report.html         the results
 """
 
 import json
@@ -23,45 +23,45 @@ CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 
 
 class Run:
-    """A run's folder and what is written there while it trains."""
+    """A run's folder and what is written there during training."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
 
     @classmethod
-    def new(cls, folder: Path | None, recipe: Recipe) -> "Run":
-        """Make the folder (by default `runs/DATA-1`, `-2`, ...) and note the settings.
+    def new(cls, path: Path | None, recipe: Recipe) -> "Run":
+        """Create the folder (by default `runs/DATA-1`, `-2`, ...) and write the settings.
 
-        Raises `StoreError` if it is taken.
+        Raises `StoreError` if it exists and is not empty.
         """
-        if folder is None:
-            folder = numbered(Path("runs"), Path(recipe.data.partition(":")[0]).name or "data")
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            name = shlex.quote(str(folder))
+        if path is None:
+            path = numbered(Path("runs"), Path(recipe.data.partition(":")[0]).name or "data")
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise StoreError(
-                f"{folder} is taken, and nothing is overwritten. Choose another --out, or go on with --resume {name}."
+                f"{path} exists and is not overwritten. Choose another --out, "
+                f"or continue the run in it with --resume {shlex.quote(str(path))}."
             )
-        write_file(folder / CONFIG, to_yaml(recipe))
-        return cls(folder)
+        write_file(path / CONFIG, to_yaml(recipe))
+        return cls(path)
 
     @classmethod
-    def existing(cls, folder: Path) -> tuple["Run", Recipe]:
-        """The run in a folder, and its settings."""
-        if not (folder / CONFIG).is_file():
+    def existing(cls, path: Path) -> tuple["Run", Recipe]:
+        """The run in a folder, and its settings. Raises `StoreError` if there is none."""
+        if not (path / CONFIG).is_file():
             raise StoreError(
-                f"{folder} is no run: there is no {CONFIG} in it. --resume takes the folder that `vitral train` named."
+                f"{path} is not a run folder: it has no {CONFIG}. --resume takes a folder that `vitral train` created."
             )
-        return cls(folder), Recipe(**read_settings(folder / CONFIG, Recipe))
+        return cls(path), Recipe(**read_settings(path / CONFIG, Recipe))
 
     def log(self, **record: Any) -> None:
         """Append a line to `metrics.jsonl`."""
-        with writing(self.folder / METRICS), (self.folder / METRICS).open("a", encoding="utf-8") as file:
+        with writing(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last line cut short by a crash is left out."""
-        path = self.folder / METRICS
+        """The lines of `metrics.jsonl`; a last line cut short by a crash is left out. Raises `StoreError`."""
+        path = self.path / METRICS
         lines = path.read_bytes().splitlines() if path.is_file() else []
         found = []
         for number, line in enumerate(lines, 1):
@@ -70,22 +70,22 @@ class Run:
             except ValueError as error:
                 if number == len(lines):
                     break
-                raise StoreError(f"{path} is damaged: its line {number} is no JSON.") from error
+                raise StoreError(f"{path} is damaged: line {number} is not JSON.") from error
             if not isinstance(found[-1], dict) or not isinstance(found[-1].get("step"), int):
-                raise StoreError(f"{path} is damaged: its line {number} is no record of a step.")
+                raise StoreError(f"{path} is damaged: line {number} has no step number.")
         return found
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after a step: it is about to happen again."""
+        """Remove what was logged after a step, since those steps are about to be taken again."""
         kept = [json.dumps(record) for record in self.records() if record["step"] <= step]
-        write_file(self.folder / METRICS, "".join(line + "\n" for line in kept))
+        write_file(self.path / METRICS, "".join(line + "\n" for line in kept))
 
 
 def numbered(home: Path, name: str) -> Path:
-    """Make the first of `home/name-1`, `home/name-2`, ... that does not exist, though others make theirs meanwhile."""
+    """Create the first of `home/name-1`, `home/name-2`, ... that does not exist, safely beside other processes."""
     for number in count(1):
-        folder = home / f"{name}-{number}"
-        with writing(folder), suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
+        path = home / f"{name}-{number}"
+        with writing(path), suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
     raise AssertionError

@@ -1,4 +1,4 @@
-"""The training loop, as a generator: whoever iterates decides when to log, evaluate, save and stop."""
+"""The training loop, as a generator: its caller decides when to log, evaluate, save and stop."""
 
 import math
 import time
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from vitral.base.errors import TrainingError
 from vitral.training.optim import set_lr
 
-RECENT = 50  # steps that rates and running means are taken over
+RECENT = 50  # steps over which rates and running means are taken
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one update did. `number` counts from 1; `waiting` is the part of `seconds` in which the batch was made."""
+    """One update. `number` counts from 1; `waiting` is the part of `seconds` spent waiting for the batch."""
 
     number: int
     images: int
@@ -39,9 +39,9 @@ def steps(
     label_smoothing: float = 0.0,
     done: int = 0,
 ) -> Iterator[Step]:
-    """Train on each batch of (images, labels) and yield what happened, `done` steps having been taken before.
+    """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
 
-    Raises `TrainingError` at the first loss or gradient that is not a number, before it reaches the weights.
+    Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights.
     """
     model.train()
     start = time.perf_counter()
@@ -54,12 +54,12 @@ def steps(
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
-            raise TrainingError(f"The loss of step {number} is {value}. Try a lower --lr, or --precision float32.")
+            raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         if not norm.isfinite():
             raise TrainingError(
-                f"The gradient of step {number} has the norm {norm:g}. Try a lower --lr, or --precision float32."
+                f"The norm of the gradient is {norm:g} at step {number}. Use a lower --lr, or --precision float32."
             )
         for optimizer in optimizers:
             optimizer.step()

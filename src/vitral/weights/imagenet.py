@@ -12,6 +12,6 @@ ASSUMED = "the 1,000 classes are those of ImageNet-1k, in its order"
 
 
 @cache
-def imagenet() -> tuple[str, ...]:
-    """Their names: tench, goldfish, great white shark, ..."""
+def imagenet_classes() -> tuple[str, ...]:
+    """The names: tench, goldfish, great white shark, ..."""
     return tuple(files("vitral.weights").joinpath("imagenet.txt").read_text(encoding="utf-8").splitlines())

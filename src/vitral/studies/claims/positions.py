@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import nn
 
+from vitral.base.record import ModelRecord, attach_record
 from vitral.data.dataset import Dataset
 from vitral.nn.family.position import NoPosition, SinCosPosition
 from vitral.nn.family.resample import resample_positions
@@ -25,7 +26,6 @@ from vitral.nn.vit import VisionTransformer
 from vitral.report.positions import similarity
 from vitral.report.similar import similar_figure
 from vitral.store.classifier import Classifier
-from vitral.store.model import dress
 from vitral.studies.arms import BAG, NO_POSITIONS, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT, variant
 from vitral.studies.decision_rules import Beyond
 from vitral.studies.effects import Measure, accuracy
@@ -104,7 +104,7 @@ def enlarge(trained: Trained, data: Dataset) -> Classifier:
         if isinstance(old.position, SinCosPosition):
             new.position.fixed = resample_positions(old.position.fixed, old.grid, new.grid)
     model.load_state_dict(weights)
-    return dress(model, list(data.classes), data.preprocessing, {})
+    return attach_record(model, ModelRecord(data.classes, data.preprocessing))
 
 
 def structure_and_transfer(trained: Trained) -> Measures:

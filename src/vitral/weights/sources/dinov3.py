@@ -1,25 +1,23 @@
-"""DINOv3 as its authors wrote it (Siméoni et al. 2025), told by the file itself.
+"""DINOv3 as its authors wrote it (Siméoni et al. 2025).
 
-timm's names but for registers and the gated MLP. The file carries the periods of its rotary positions, which must be
-the published ones, and a mask over the biases of queries, keys and values: that of the keys is always zero.
+timm's names, except for registers and the gated MLP. The file carries the periods of its rotary positions, which must
+be the published ones, and a mask over the biases of queries, keys and values: the keys' part of it is always zero.
 """
 
 import torch
 
 from vitral.base.errors import StoreError
-from vitral.nn.family.rope import RotaryAttention
-from vitral.weights.architecture import IMAGENET, Known
-from vitral.weights.reading import Contents
-from vitral.weights.rotary import ANY_SIZE, MASKED, rotary_of
+from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.rotary import ANY_SIZE, MASKED, published_base, rotary_settings
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
-from vitral.weights.sources.timm import rules as of_timm
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
+from vitral.weights.sources.timm import rules as timm_rules
 
 PERIODS = "rope_embed.periods"
 
 
-def recognises(contents: Contents) -> bool:
-    return PERIODS in contents.tensors or "storage_tokens" in contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    return PERIODS in checkpoint.tensors or "storage_tokens" in checkpoint.tensors
 
 
 def rules(tensors: Tensors) -> list[Rule]:
@@ -27,16 +25,16 @@ def rules(tensors: Tensors) -> list[Rule]:
         rule("reg_token", "storage_tokens"),
         rule("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.w1.{p}", "blocks.{i}.mlp.w2.{p}"),
         rule("blocks.{i}.mlp.fc2.{p}", "blocks.{i}.mlp.w3.{p}"),
-        *(one for one in of_timm(tensors) if one.ours != "reg_token"),
+        *(one for one in timm_rules(tensors) if one.ours != "reg_token"),
     ]
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Biases as they are used, those of keys masked. Raises `StoreError` for periods that are not 100's powers."""
+    """Biases with their mask applied. Raises `StoreError` for periods that are not powers of 100."""
     if (periods := theirs.get(PERIODS)) is not None:
-        published = RotaryAttention.base ** (torch.arange(len(periods)) / len(periods))
+        published = published_base() ** (torch.arange(len(periods)) / len(periods))
         if not torch.allclose(periods.to(published), published, rtol=0.01):  # they were saved in bfloat16
-            raise StoreError(f"{PERIODS} are not those of DINOv3, 1 to 100: Vitral has no such positions.")
+            raise StoreError(f"{PERIODS} are not those of DINOv3, from 1 to 100: such positions are not supported.")
     found = dict(theirs)
     for name, bias in theirs.items():
         if name.endswith("attn.qkv.bias") and (mask := theirs.get(f"{name}_mask")) is not None:
@@ -44,23 +42,24 @@ def prepare(theirs: Tensors) -> Tensors:
     return found
 
 
-def known(contents: Contents) -> Known:
-    return Known(
-        preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation, as DINOv3's code", ANY_SIZE)
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    return CheckpointMetadata(
+        preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std, as in DINOv3's code", ANY_SIZE)
     )
 
 
 dinov3 = Source(
     "dinov3",
+    (PERIODS, "storage_tokens"),
     recognises,
     rules,
-    known,
+    metadata,
     dropped={
         "mask_token": MASKED,
-        PERIODS: "they are 100 to the powers that the model computes itself, and exact there",
-        "blocks.{i}.attn.qkv.bias_mask": "it was applied: the keys' biases are zero",
-        "local_cls_norm.{p}": "it norms the class token of small crops while pre-training only",
+        PERIODS: "the model computes these powers of 100 itself, in full precision",
+        "blocks.{i}.attn.qkv.bias_mask": "it has been applied: the keys' biases are zero",
+        "local_cls_norm.{p}": "it normalises the class token of small crops in pre-training only",
     },
     prepare=prepare,
-    settings=rotary_of,
+    settings=rotary_settings,
 )

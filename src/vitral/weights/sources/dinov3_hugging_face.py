@@ -5,20 +5,27 @@ from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.nn.family.rope import RotaryAttention
-from vitral.weights.architecture import IMAGENET, Known, is_gated
-from vitral.weights.reading import Contents
-from vitral.weights.rotary import ANY_SIZE, MASKED, biases, rotary_of, with_key_biases, without_key_biases
+from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.rotary import (
+    ANY_SIZE,
+    MASKED,
+    add_key_biases,
+    bias_rule,
+    drop_key_biases,
+    published_base,
+    rotary_settings,
+)
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import hugging_face
+from vitral.weights.vit import is_gated
 
 QUERIES, KEYS = "attention.q_proj.bias", "attention.k_proj.bias"
 TYPES = ("dinov3_vit",)
 
 
-def recognises(contents: Contents) -> bool:
-    names = contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    names = checkpoint.tensors
     return "embeddings.patch_embeddings.weight" in names and any(
         name.endswith("layer_scale1.lambda1") for name in names
     )
@@ -39,7 +46,7 @@ def rules(tensors: Tensors) -> list[Rule]:
             *(rule(f"blocks.{{i}}.norm{which}.{{p}}", f"{layer}norm{which}.{{p}}") for which in (1, 2)),
             *(rule(f"blocks.{{i}}.ls{which}.gamma", f"{layer}layer_scale{which}.lambda1") for which in (1, 2)),
             rule("blocks.{i}.attn.qkv.weight", *(f"{part}.weight" for part in qkv)),
-            biases(*(f"{part}.bias" for part in qkv)),
+            bias_rule(*(f"{part}.bias" for part in qkv)),
             rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.o_proj.{{p}}"),
             rule("blocks.{i}.mlp.fc1.{p}", *(f"{layer}mlp.{part}.{{p}}" for part in inner)),
             rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.down_proj.{{p}}"),
@@ -47,51 +54,50 @@ def rules(tensors: Tensors) -> list[Rule]:
     return found
 
 
-def known(contents: Contents) -> Known:
-    """From the configs beside the file. Raises `ConfigError` for positions of another base."""
-    said = contents.config
-    if (base := said.get("rope_theta", RotaryAttention.base)) != RotaryAttention.base:
-        raise ConfigError(
-            f"config.json asks for rope_theta={base}; Vitral's rotary positions have {RotaryAttention.base}."
-        )
-    if not said:
-        return Known(preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation", ANY_SIZE))
-    found = hugging_face.known(contents, TYPES)
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    """From the configs beside the file. Raises `ConfigError` for rotary positions of another base."""
+    config = checkpoint.config
+    if (base := config.get("rope_theta", published_base())) != published_base():
+        raise ConfigError(f"config.json has rope_theta={base}; supported: {published_base()}.")
+    if not config:
+        return CheckpointMetadata(preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std", ANY_SIZE))
+    found = hugging_face.metadata(checkpoint, TYPES)
     found = replace(found, resampling="timm")  # its positions are rotary, of any grid
     if not found.preprocessing:
-        return replace(found, preprocessing=IMAGENET, assumed=("pixels of ImageNet's mean and deviation",))
+        return replace(found, preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std",))
     return found
 
 
-def writes(model: Any) -> dict[str, str]:
+def config_files(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     ours, config = model.state_dict(), model.config
     if config["num_classes"]:
-        raise ConfigError("hf has no DINOv3 with a head: its classifier has no place. What can hold it: timm.")
-    said = {
+        raise ConfigError("hf cannot hold a DINOv3 with a classifier. Formats that can: timm.")
+    written = {
         "model_type": "dinov3_vit",
         "architectures": ["DINOv3ViTModel"],
         **hugging_face.sizes(model),
         "num_register_tokens": config["tokens"].get("reg_token", 0),
         "use_gated_mlp": is_gated(ours),
-        "rope_theta": RotaryAttention.base,
+        "rope_theta": published_base(),
         "query_bias": True,
         "value_bias": True,
         "key_bias": False,
     }
-    if said["use_gated_mlp"]:
-        said["hidden_act"] = "silu"
-    return {"config.json": json.dumps(said, indent=2) + "\n"} | hugging_face.preprocessor(model)
+    if written["use_gated_mlp"]:
+        written["hidden_act"] = "silu"
+    return {"config.json": json.dumps(written, indent=2) + "\n"} | hugging_face.preprocessor(model)
 
 
 dinov3_hugging_face = Source(
     "dinov3_hugging_face",
+    ("layer_scale1.lambda1",),
     recognises,
     rules,
-    known,
+    metadata,
     dropped={"embeddings.mask_token": MASKED},
-    prepare=lambda theirs: with_key_biases(theirs, QUERIES, KEYS),
-    finish=lambda theirs: without_key_biases(theirs, KEYS, "hf"),
-    settings=rotary_of,
-    writes=writes,
+    prepare=lambda theirs: add_key_biases(theirs, QUERIES, KEYS),
+    finish=lambda theirs: drop_key_biases(theirs, KEYS, "hf"),
+    settings=rotary_settings,
+    config_files=config_files,
 )

@@ -1,55 +1,42 @@
-"""Google's `.npz`, of all three ages: before flax's linen, linen, and big_vision.
+"""Google's `.npz`, of all three generations: before flax's linen, linen, and big_vision.
 
 Dosovitskiy et al. 2021; Beyer et al. 2022.
 
-The layers are numbered by when they were made, so their names tell a file's age. Kernels are (in, out), those of
-queries, keys and values (in, heads, width of a head). GELU is its tanh approximation. big_vision adds positions to the
-patches before CLS is there; scanned checkpoints stack their layers along a first axis.
+Layers are numbered in the order they were created, so their names identify a file's generation. Kernels are (in, out),
+those of queries, keys and values (in, heads, width of a head). GELU is its tanh approximation. big_vision adds
+positions to the patches before the class token is prepended; scanned checkpoints stack their layers along a first axis.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vitral.nn.family.mlp import TanhMLP
-from vitral.weights.architecture import HALVES, Known
-from vitral.weights.reading import Contents
+from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import CONV, DENSE, HEAD_BIASES, INTO_HEADS, OUT_OF_HEADS, Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
 ROOTS = ("params/img/", "params/", "img/", "opt/target/", "")
 
 
-@dataclass(frozen=True)
-class Age:
-    """The numbers that a file's age gives to its layers."""
-
-    attention: str
-    mlp: str
-    norm2: str
-
-
-LINEN = Age("MultiHeadDotProductAttention_0", "MlpBlock_0", "LayerNorm_1")
-BEFORE = Age("MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2")
+# Names of attention, MLP and second norm in each generation.
+LINEN = ("MultiHeadDotProductAttention_0", "MlpBlock_0", "LayerNorm_1")
+BEFORE_LINEN = ("MultiHeadDotProductAttention_1", "MlpBlock_3", "LayerNorm_2")
 
 
 def root_of(tensors: Tensors) -> str | None:
     return next((root for root in ROOTS if f"{root}embedding/kernel" in tensors), None)
 
 
-def recognises(contents: Contents) -> bool:
-    return root_of(contents.tensors) is not None
-
-
-def age_of(tensors: Tensors) -> Age:
-    return BEFORE if any("MlpBlock_3/" in name for name in tensors) else LINEN
+def recognises(checkpoint: Checkpoint) -> bool:
+    return root_of(checkpoint.tensors) is not None
 
 
 def rules(tensors: Tensors) -> list[Rule]:
     root = root_of(tensors) or ""
-    age = BEFORE if root_of(tensors) is None else age_of(tensors)
-    layer, attention, pool = f"{root}Transformer/encoderblock_{{i}}/", age.attention, f"{root}MAPHead_0/"
+    is_writing = root_of(tensors) is None  # in the generation of the published checkpoints
+    is_old = is_writing or any("MlpBlock_3/" in name for name in tensors)
+    attention, mlp, norm2 = BEFORE_LINEN if is_old else LINEN
+    layer, pool = f"{root}Transformer/encoderblock_{{i}}/", f"{root}MAPHead_0/"
     parts = ("query", "key", "value")
     found = [
         rule("cls_token", f"{root}cls"),
@@ -58,13 +45,13 @@ def rules(tensors: Tensors) -> list[Rule]:
         rule("patch_embed.proj.weight", f"{root}embedding/kernel", layout=CONV),
         rule("patch_embed.proj.bias", f"{root}embedding/bias"),
         *norm("blocks.{i}.norm1", f"{layer}LayerNorm_0"),
-        *norm("blocks.{i}.norm2", f"{layer}{age.norm2}"),
+        *norm("blocks.{i}.norm2", f"{layer}{norm2}"),
         rule("blocks.{i}.attn.qkv.weight", *(f"{layer}{attention}/{part}/kernel" for part in parts), layout=INTO_HEADS),
         rule("blocks.{i}.attn.qkv.bias", *(f"{layer}{attention}/{part}/bias" for part in parts), layout=HEAD_BIASES),
         rule("blocks.{i}.attn.proj.weight", f"{layer}{attention}/out/kernel", layout=OUT_OF_HEADS),
         rule("blocks.{i}.attn.proj.bias", f"{layer}{attention}/out/bias"),
-        *dense("blocks.{i}.mlp.fc1", f"{layer}{age.mlp}/Dense_0"),
-        *dense("blocks.{i}.mlp.fc2", f"{layer}{age.mlp}/Dense_1"),
+        *dense("blocks.{i}.mlp.fc1", f"{layer}{mlp}/Dense_0"),
+        *dense("blocks.{i}.mlp.fc2", f"{layer}{mlp}/Dense_1"),
         *norm("norm", f"{root}Transformer/encoder_norm"),
         rule("pool.latent", f"{pool}probe"),
     ]
@@ -99,7 +86,7 @@ def norm(ours: str, theirs: str) -> list[Rule]:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Layers that were scanned, apart."""
+    """Layers that flax's scan stacked, unstacked."""
     root = root_of(theirs) or ""
     stacked = f"{root}Transformer/encoderblock/"
     found: dict[str, Tensor] = {}
@@ -112,17 +99,17 @@ def prepare(theirs: Tensors) -> Tensors:
     return found
 
 
-def known(contents: Contents) -> Known:
-    return Known(
-        settings=dict(mlp=TanhMLP, num_heads=heads_of(contents.tensors)),
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    return CheckpointMetadata(
+        settings=dict(mlp=TanhMLP, num_heads=count_heads(checkpoint.tensors)),
         preprocessing=HALVES,
-        assumed=("GELU by tanh, as JAX computes it", "pixels of mean and deviation 0.5, as Google's code"),
+        assumed=("GELU by tanh, as JAX computes it", "preprocessing: mean and std 0.5, as in Google's code"),
         resampling="google",
     )
 
 
-def heads_of(tensors: Tensors) -> int:
-    """The heads are an axis of every kernel of queries."""
+def count_heads(tensors: Tensors) -> int:
+    """The number of heads, which is an axis of every query kernel."""
     shape = next(
         (tensor.shape for name, tensor in tensors.items() if name.endswith("/query/kernel")), torch.Size((0,) * 3)
     )
@@ -131,10 +118,11 @@ def heads_of(tensors: Tensors) -> int:
 
 google = Source(
     "google",
+    ("embedding/kernel",),
     recognises,
     rules,
-    known,
-    dropped={"{m}opt/state/step": "a count of training's"},
+    metadata,
+    dropped={"{m}opt/state/step": "a counter of the training script"},
     prepare=prepare,
-    always=lambda ours: ("pos_embed",),
+    required=lambda ours: ("pos_embed",),
 )

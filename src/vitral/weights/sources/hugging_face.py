@@ -1,7 +1,7 @@
 """Hugging Face's ViT, DeiT, MAE, I-JEPA, DINOv2 (with registers too) and SigLIP's image tower, or all of SigLIP.
 
-Their files spell names as transformers 4 did, also when version 5 writes them; version 5 spells them otherwise in
-memory. Both are read, the first is written. The `config.json` beside the weights says what the weights do not.
+Files have the names of transformers 4, also when version 5 writes them; version 5 has other names in memory. Both are
+read, the first are written. The `config.json` beside the weights states what the weights do not show.
 """
 
 import json
@@ -18,47 +18,47 @@ from vitral.nn.block import LayerNorm
 from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
-from vitral.store.image_processor import RESAMPLE, as_transformers_says
-from vitral.weights.architecture import Known, is_gated
-from vitral.weights.claims import checked, claimed
-from vitral.weights.reading import Contents
-from vitral.weights.registers import folded, unfolded
+from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.config_check import check_types, stated_settings
+from vitral.weights.image_processor import RESAMPLE, preprocessing_from_processor
+from vitral.weights.registers import fold_cls_position, unfold_cls_position
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.mae import DECODER
+from vitral.weights.vit import is_gated
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
-NORMS: dict[float, Any] = {1e-6: LayerNorm} | {eps: partial(LayerNorm, eps=eps) for eps in (1e-5, 1e-12)}
+NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: partial(LayerNorm, eps=1e-5), 1e-12: partial(LayerNorm, eps=1e-12)}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
-TEXT = "it reads the words that SigLIP was trained to match images with"
+TEXT = "it belongs to SigLIP's text encoder"
 
-# What transformers' own configs say where a file's does not: epsilon and activation.
+# Defaults of transformers' configs for what a file's does not state: epsilon and activation.
 DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
-# What a `config.json` with these names may call its model.
+# Values of `model_type` that go with these names.
 TYPES = ("vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
-    """What stands before `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing."""
+    """The prefix of `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing."""
     return next((name.removesuffix(end) for name in names for end in PATCHES if name.endswith(end)), "")
 
 
-def recognises(contents: Contents) -> bool:
-    return any(name.endswith(PATCHES) for name in contents.tensors) and not any(
-        ".layers.0.blocks." in name or "rope" in name for name in contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    return any(name.endswith(PATCHES) for name in checkpoint.tensors) and not any(
+        ".layers.0.blocks." in name or "rope" in name for name in checkpoint.tensors
     )
 
 
 def rules(tensors: Tensors) -> list[Rule]:
     if "patch_embed.proj.weight" in tensors:
-        found = spelled(written_prefix(tensors), kind_of(tensors))
+        found = rules_for_class(written_prefix(tensors), kind_of(tensors))
         return sorted(found, key=lambda one: not (is_gated(tensors) and "mlp.weights_" in one.theirs[0]))
-    return [one for kind in ("siglip", "dinov2", "vit") for one in spelled(prefix_of(tensors), kind)]
+    return [one for kind in ("siglip", "dinov2", "vit") for one in rules_for_class(prefix_of(tensors), kind)]
 
 
 def kind_of(ours: Tensors) -> str:
-    """Which of their classes holds a model with these tensors."""
+    """Which of their classes can hold a model with these tensors."""
     if "pool.latent" in ours:
         return "siglip"
     return "dinov2" if "blocks.0.ls1.gamma" in ours else "vit"
@@ -72,8 +72,8 @@ def written_prefix(ours: Tensors) -> str:
     return ("deit." if distilled else names[kind_of(ours)]) if any(name.startswith("head.") for name in ours) else ""
 
 
-def spelled(m: str, kind: str) -> list[Rule]:
-    """The names of one of their classes below the prefix m, version 4 first."""
+def rules_for_class(m: str, kind: str) -> list[Rule]:
+    """Rules for one of their classes below the prefix m, those of version 4 first."""
     if kind == "siglip":
         layer = f"{m}encoder.layers.{{i}}."
         return [
@@ -130,7 +130,7 @@ def spelled(m: str, kind: str) -> list[Rule]:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """The pool's projection apart, SigLIP's table as ours, and CLS's position into CLS where registers have none."""
+    """Split the pool's projection, shape SigLIP's table as ours, and fold CLS's position where registers have none."""
     found, m = dict(theirs), prefix_of(theirs)
     for kind in ("weight", "bias"):
         if (fused := found.pop(f"{m}head.attention.in_proj_{kind}", None)) is not None:
@@ -141,12 +141,12 @@ def prepare(theirs: Tensors) -> Tensors:
         found[table] = found[table][None]
     places, cls = f"{m}embeddings.position_embeddings", f"{m}embeddings.cls_token"
     if f"{m}embeddings.register_tokens" in found and places in found:
-        return folded(found, cls, places)
+        return fold_cls_position(found, cls, places)
     return found
 
 
 def finish(theirs: Tensors) -> Tensors:
-    """`prepare` undone; CLS's position, which ours keeps in CLS, is zero."""
+    """Undo `prepare`; CLS's position, which ours folds into CLS, is zero."""
     found, m = dict(theirs), prefix_of(theirs)
     for kind in ("weight", "bias"):
         parts = [found.pop(f"{m}head.attention.{part}.{kind}", None) for part in ("q", "kv")]
@@ -155,91 +155,95 @@ def finish(theirs: Tensors) -> Tensors:
     table, places = f"{m}embeddings.position_embedding.weight", f"{m}embeddings.position_embeddings"
     if table in found:
         found[table] = found[table][0]
-    return unfolded(found, places) if f"{m}embeddings.register_tokens" in found else found
+    return unfold_cls_position(found, places) if f"{m}embeddings.register_tokens" in found else found
 
 
-def theirs_of(names: Mapping[str, Any]) -> str:
-    """Whose names they are: SigLIP's, DINOv2's, or those of ViT and DeiT."""
+def spelling_of(names: Mapping[str, Any]) -> str:
+    """Which class's names these are: "siglip", "dinov2", or "vit" for ViT and DeiT."""
     if any(name.endswith("embeddings.position_embedding.weight") for name in names):
         return "siglip"
     return "dinov2" if any(name.endswith("layer_scale1.lambda1") for name in names) else "vit"
 
 
-def check_type(contents: Contents, *types: str) -> None:
-    """Raise `StoreError` if `config.json` says another `model_type`: transformers computes something else then."""
-    if (found := contents.config.get("model_type")) is not None and found not in types:
+def check_type(checkpoint: Checkpoint, *types: str) -> None:
+    """Raise `StoreError` for another `model_type` in `config.json`: transformers computes something else then."""
+    if (found := checkpoint.config.get("model_type")) is not None and found not in types:
         raise StoreError(
-            f"config.json says model_type={found!r}, which may compute something else with the same tensors; with "
-            f"these names Vitral knows {', '.join(types)}."
+            f"config.json has model_type={found!r}, which may compute something else with the same tensors; supported "
+            f"with these names: {', '.join(types)}."
         )
 
 
-def known(contents: Contents, types: tuple[str, ...] = TYPES) -> Known:
-    """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what Vitral has no part for."""
-    check_type(contents, *types)
-    said = contents.config
-    said = said.get("vision_config", said) if "hidden_size" not in said else said
-    if "classifier.weight" in contents.tensors and any(name.endswith("head.probe") for name in contents.tensors):
+def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> CheckpointMetadata:
+    """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what no part of Vitral computes."""
+    check_type(checkpoint, *types)
+    config = checkpoint.config
+    config = config.get("vision_config", config) if "hidden_size" not in config else config
+    if "classifier.weight" in checkpoint.tensors and any(name.endswith("head.probe") for name in checkpoint.tensors):
         raise ConfigError(
-            "SiglipForImageClassification reads the mean of the patches beside a pool: it is not read yet."
+            "SiglipForImageClassification classifies the mean of the patches, beside a pool: it is not supported."
         )
-    checked(said)
-    eps, activation = DEFAULTS[theirs_of(contents.tensors)]
-    registers = any(name.endswith("register_tokens") for name in contents.tensors)
-    resampling = "timm" if registers else "hugging_face"  # of their classes this one alone smooths what it shrinks
-    if not said:
-        words = f"LayerNorm's epsilon {eps} and {activation}, as transformers' {theirs_of(contents.tensors)}"
-        return Known(dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,), resampling=resampling)
-    eps, activation = said.get("layer_norm_eps", eps), said.get("hidden_act", activation)
-    gated = said.get("use_swiglu_ffn") or (said.get("use_gated_mlp") and activation == "silu")
-    if eps not in NORMS or ((activation not in ACTIVATIONS or said.get("use_gated_mlp")) and not gated):
+    check_types(config)
+    eps, activation = DEFAULTS[spelling_of(checkpoint.tensors)]
+    registers = any(name.endswith("register_tokens") for name in checkpoint.tensors)
+    resampling = "timm" if registers else "hugging_face"  # the only one of their classes that antialiases
+    if not config:
+        words = f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {spelling_of(checkpoint.tensors)}"
+        return CheckpointMetadata(
+            dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,), resampling=resampling
+        )
+    eps, activation = config.get("layer_norm_eps", eps), config.get("hidden_act", activation)
+    gated = config.get("use_swiglu_ffn") or (config.get("use_gated_mlp") and activation == "silu")
+    if eps not in NORMS or ((activation not in ACTIVATIONS or config.get("use_gated_mlp")) and not gated):
         raise ConfigError(
-            f"config.json asks for layer_norm_eps={eps} and hidden_act={activation!r}; Vitral has "
+            f"config.json has layer_norm_eps={eps} and hidden_act={activation!r}; supported: "
             f"{', '.join(map(str, NORMS))} and {', '.join(ACTIVATIONS)}."
         )
-    size = size_in(said)
+    size = size_in(config)
     settings: dict[str, Any] = dict(norm=NORMS[eps], mlp=ACTIVATIONS.get(activation, MLP))
-    settings |= {"num_heads": said["num_attention_heads"]} if "num_attention_heads" in said else {}
+    settings |= {"num_heads": config["num_attention_heads"]} if "num_attention_heads" in config else {}
     settings |= {"img_size": size} if size else {}
-    labels = contents.config.get("id2label", {})
-    prepared, assumed = pixels(contents, size)
+    labels = checkpoint.config.get("id2label", {})
+    prepared, assumed = pixels_beside(checkpoint, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    unread = ("intermediate_size",) if theirs_of(contents.tensors) == "dinov2" else ()  # it goes by `mlp_ratio`
-    return Known(settings, prepared, classes, assumed, resampling, claimed(said, *unread))
+    ignored = (
+        ("intermediate_size",) if spelling_of(checkpoint.tensors) == "dinov2" else ()
+    )  # DINOv2's class ignores it and takes `mlp_ratio`
+    return CheckpointMetadata(settings, prepared, classes, assumed, resampling, stated_settings(config, *ignored))
 
 
-def size_in(said: Mapping[str, Any]) -> tuple[int, int] | None:
+def size_in(config: Mapping[str, Any]) -> tuple[int, int] | None:
     """The image size of a config: height and width."""
-    size = said.get("image_size")
+    size = config.get("image_size")
     return size and ((size, size) if isinstance(size, int) else tuple(size))
 
 
-def pixels(contents: Contents, size: tuple[int, int] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What `preprocessor_config.json` says, but for the size, which is the model's; and what is assumed without one.
+def pixels_beside(checkpoint: Checkpoint, size: tuple[int, int] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Preprocessing from `preprocessor_config.json`, except for the size, which is the model's; and what is assumed.
 
-    Raises `StoreError` for steps that `Preprocessing` cannot say.
+    Raises `StoreError` for steps that `Preprocessing` cannot express.
     """
-    said = contents.beside("preprocessor_config.json")
-    if not said:
-        return {}, ("pixels of mean and deviation 0.5, bicubic, since there is no preprocessor_config.json",)
-    kernel = next(tensor for name, tensor in contents.tensors.items() if name.endswith((*PATCHES, WEIGHT)))
-    found = asdict(as_transformers_says(said, size, kernel.shape[1]))
+    processor = checkpoint.read_beside("preprocessor_config.json")
+    if not processor:
+        return {}, ("preprocessing: mean and std 0.5, bicubic, since there is no preprocessor_config.json",)
+    kernel = next(tensor for name, tensor in checkpoint.tensors.items() if name.endswith((*PATCHES, WEIGHT)))
+    found = asdict(preprocessing_from_processor(processor, size, kernel.shape[1]))
     return {key: value for key, value in found.items() if key != "size"}, ()
 
 
-def whole_ratio(width: int, hidden: int, gated: bool) -> int:
-    """Their DINOv2's `mlp_ratio`, a whole number. Raises `ConfigError` if none gives this hidden width."""
+def integer_mlp_ratio(width: int, hidden: int, gated: bool) -> int:
+    """The whole `mlp_ratio` that their DINOv2 takes. Raises `ConfigError` if none gives this hidden width."""
     for ratio in range(1, 65):
         if hidden == ((int(width * ratio * 2 / 3) + 7) // 8 * 8 if gated else width * ratio):
             return ratio
     raise ConfigError(
-        f"hf cannot hold an MLP of {hidden} hidden numbers for {width} in a model with LayerScale: its DINOv2 takes "
-        "whole multiples. What can hold it: timm."
+        f"hf cannot hold an MLP of hidden width {hidden} for width {width} in a model with LayerScale: in its DINOv2, "
+        "the one is a whole multiple of the other. Formats that can: timm."
     )
 
 
 def sizes(model: Any) -> dict[str, Any]:
-    """What all their ViTs' configs say in the same words."""
+    """The keys that all their ViTs' configs share."""
     config = model.config
     first = model.blocks[0]
     return {
@@ -263,86 +267,89 @@ def square(size: tuple[int, int]) -> int | list[int]:
 def preprocessor(model: Any) -> dict[str, str]:
     """`preprocessor_config.json`: how pixels are prepared.
 
-    An image that keeps its shape is resized by its shorter side, as transformers' `BitImageProcessor` does for squares;
-    one that does not, to the height and width, as its `ViTImageProcessor`.
+    An image that keeps its aspect ratio is resized by its shorter side, as transformers' `BitImageProcessor` does for
+    squares; one that does not, to the height and width, as its `ViTImageProcessor` does.
     """
-    seen: Preprocessing = model.preprocessing
-    height, width = seen.size
-    said: dict[str, Any] = {
-        "image_mean": list(seen.mean),
-        "image_std": list(seen.std),
-        "resample": next(number for number, name in RESAMPLE.items() if name == seen.interpolation),
+    own: Preprocessing = model.preprocessing
+    height, width = own.size
+    written: dict[str, Any] = {
+        "image_mean": list(own.mean),
+        "image_std": list(own.std),
+        "resample": next(number for number, name in RESAMPLE.items() if name == own.interpolation),
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
     }
-    if seen.crop_mode == "squash" or height != width:
-        said |= {"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width}}
+    if own.crop_mode == "squash" or height != width:
+        written |= {"image_processor_type": "ViTImageProcessor", "size": {"height": height, "width": width}}
     else:
-        shorter = round(min(height, width) / seen.crop)
-        said |= {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": shorter}}
-        said |= {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
-    return {"preprocessor_config.json": json.dumps(said, indent=2) + "\n"}
+        shorter = round(min(height, width) / own.crop)
+        written |= {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": shorter}}
+        written |= {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
+    return {"preprocessor_config.json": json.dumps(written, indent=2) + "\n"}
 
 
 def check_place(model: Any, kind: str) -> None:
-    """Raise `ConfigError` for what none of their classes of this kind holds, though it has names for its parts."""
+    """Raise `ConfigError` for what has names in their files but no place in their class of this kind."""
     ours, config = model.state_dict(), model.config
     registers = "reg_token" in ours
     gated = isinstance(model.blocks[0].mlp, SwiGLU)
     patches, rows = model.grid[0] * model.grid[1], ours["pos_embed"].shape[1] if "pos_embed" in ours else None
     expected = patches if kind == "siglip" or registers else patches + model.num_prefix_tokens
     if kind == "siglip" and config["num_classes"]:
-        raise ConfigError("hf's SigLIP has no head behind its attention pool.")
+        raise ConfigError("hf cannot hold a SigLIP with a classifier behind its attention pool.")
     if kind == "vit" and (registers or gated):
-        raise ConfigError(f"hf's ViT has no {'register tokens' if registers else 'gated MLP'} without LayerScale.")
+        raise ConfigError(f"hf cannot hold {'register tokens' if registers else 'a gated MLP'} without LayerScale.")
     if rows is not None and rows != expected:
-        raise ConfigError(f"hf has {expected} positions where this model has {rows}: its tokens count otherwise.")
+        raise ConfigError(f"hf cannot hold {rows} positions: for this model's tokens it has {expected}.")
 
 
-def writes(model: Any) -> dict[str, str]:
+def config_files(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     ours, config = model.state_dict(), model.config
     kind = kind_of(ours)
-    said = sizes(model) | {"qkv_bias": True}
+    shared = sizes(model) | {"qkv_bias": True}
     labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
     names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
     check_place(model, kind)
     if kind == "siglip":
-        top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | said
+        top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | shared
     elif kind == "dinov2":
         gated = is_gated(ours)
-        ratio = whole_ratio(config["embed_dim"], said["intermediate_size"], gated)
+        ratio = integer_mlp_ratio(config["embed_dim"], shared["intermediate_size"], gated)
         own: dict[str, Any] = {"mlp_ratio": ratio, "use_swiglu_ffn": gated}
         own |= {"num_register_tokens": config["tokens"]["reg_token"]} if "reg_token" in ours else {}
         name, model_type = (
             ("Dinov2WithRegisters", "dinov2_with_registers") if "reg_token" in ours else ("Dinov2", "dinov2")
         )
         if labels and not isinstance(model.head, WideHead):
-            raise ConfigError("hf's DINOv2 classifies CLS beside the mean of the patches, and this one another way.")
+            raise ConfigError(
+                "hf cannot hold this classifier: its DINOv2 classifies CLS beside the mean of the patches."
+            )
         end = "ForImageClassification" if labels else "Model"
-        top = {"model_type": model_type, "architectures": [name + end]} | said | own
+        top = {"model_type": model_type, "architectures": [name + end]} | shared | own
     else:
         name = "DeiT" if "dist_token" in ours else "ViT"
         end = "ForImageClassificationWithTeacher" if "dist_token" in ours else "ForImageClassification"
-        top = {"model_type": name.lower(), "architectures": [name + (end if labels else "Model")]} | said
+        top = {"model_type": name.lower(), "architectures": [name + (end if labels else "Model")]} | shared
     return {"config.json": json.dumps(top | names, indent=2) + "\n"} | preprocessor(model)
 
 
 hugging_face = Source(
     "hugging_face",
+    PATCHES,
     recognises,
     rules,
-    known,
+    metadata,
     dropped={
-        "{m}embeddings.mask_token": "it stands for hidden patches while pre-training only",
-        "{m}pooler.dense.{p}": "a layer of pre-training's, which their classifiers leave out too",
-        "{m}embeddings.position_ids": "a count",
+        "{m}embeddings.mask_token": "it replaces hidden patches in pre-training only",
+        "{m}pooler.dense.{p}": "a layer for pre-training, which their classifiers do not use either",
+        "{m}embeddings.position_ids": "a buffer",
         **dict.fromkeys(("decoder.{m}{p}", "decoder.mask_token", "decoder.decoder_pos_embed"), DECODER),
         **dict.fromkeys(("text_model.{m}{p}", "logit_scale", "logit_bias"), TEXT),
     },
     prepare=prepare,
     finish=finish,
-    writes=writes,
-    always=lambda ours: ("pos_embed",) if "pool.latent" in ours else ("pos_embed", "cls_token"),
+    config_files=config_files,
+    required=lambda ours: ("pos_embed",) if "pool.latent" in ours else ("pos_embed", "cls_token"),
 )

@@ -5,34 +5,41 @@ import re
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.weights.architecture import Known
-from vitral.weights.claims import checked, claimed
-from vitral.weights.reading import Contents
+from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.config_check import check_types, stated_settings
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Config, Tensors
-from vitral.weights.sources.hugging_face import PATCHES, check_type, pixels, prefix_of, preprocessor, size_in, square
-from vitral.weights.swin import BUFFERS, TABLE, moved, otherwise, smaller, swin_source
+from vitral.weights.source import CheckpointMetadata, Config, Tensors
+from vitral.weights.sources.hugging_face import (
+    PATCHES,
+    check_type,
+    pixels_beside,
+    prefix_of,
+    preprocessor,
+    size_in,
+    square,
+)
+from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_stages, swin_source
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
 END = "relative_position_bias_table"
 
 
-def recognises(contents: Contents) -> bool:
-    return any(name.endswith(PATCHES) for name in contents.tensors) and any(
-        name.endswith(END) for name in contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    return any(name.endswith(PATCHES) for name in checkpoint.tensors) and any(
+        name.endswith(END) for name in checkpoint.tensors
     )
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Mergings at the start of the next stage; tables by the name that ours have."""
+    """Merging moved to the start of the next stage; bias tables under our name."""
     found = {
         re.sub(rf"attention\.(?:self|relative_position_bias)\.{END}$", TABLE, name): t for name, t in theirs.items()
     }
-    return moved(found, MERGING, 1)
+    return shift_stages(found, MERGING, 1)
 
 
 def finish(theirs: Tensors) -> Tensors:
-    found = moved(theirs, MERGING, -1)
+    found = shift_stages(theirs, MERGING, -1)
     return {re.sub(rf"{re.escape(TABLE)}$", f"attention.self.{END}", name): tensor for name, tensor in found.items()}
 
 
@@ -61,24 +68,24 @@ def rules(tensors: Tensors) -> list[Rule]:
     ]
 
 
-def known(contents: Contents) -> Known:
-    check_type(contents, "swin")
-    for key, able in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
-        if (found := contents.config.get(key, able)) != able:
-            raise ConfigError(f"config.json says {key}={found!r}; Vitral's Swin has {able}.")
-    said = checked(contents.config)
-    size, labels = size_in(said), contents.config.get("id2label", {})
-    prepared, assumed = pixels(contents, size)
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    check_type(checkpoint, "swin")
+    for key, supported in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
+        if (found := checkpoint.config.get(key, supported)) != supported:
+            raise ConfigError(f"config.json has {key}={found!r}; Vitral's Swin supports {supported}.")
+    config = check_types(checkpoint.config)
+    size, labels = size_in(config), checkpoint.config.get("id2label", {})
+    prepared, assumed = pixels_beside(checkpoint, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
-    claims = claimed(said, "hidden_size")  # of the last stage, which they write beside the first's
-    return Known(dict(img_size=size) if size else {}, prepared, classes, assumed, claims=claims)
+    stated = stated_settings(config, "hidden_size")  # that of the last stage, beside `embed_dim` of the first
+    return CheckpointMetadata(dict(img_size=size) if size else {}, prepared, classes, assumed, stated=stated)
 
 
-def writes(model: Any) -> dict[str, str]:
+def config_files(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     config = model.config
     labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
-    said = {
+    written = {
         "model_type": "swin",
         "architectures": ["SwinForImageClassification" if labels else "SwinModel"],
         "image_size": square(config["img_size"]),
@@ -94,27 +101,28 @@ def writes(model: Any) -> dict[str, str]:
         "qkv_bias": True,
     }
     names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
-    return {"config.json": json.dumps(said | names, indent=2) + "\n"} | preprocessor(model)
+    return {"config.json": json.dumps(written | names, indent=2) + "\n"} | preprocessor(model)
 
 
-def unlike(config: Config) -> tuple[str, ...]:
+def known_discrepancies(config: Config) -> tuple[str, ...]:
     does = "does not shift a map whose shorter side is one window, and fails for a shorter one"
-    return otherwise(
+    return discrepancy_at(
         "transformers",
         does,
         config,
-        lambda rows, columns, w: smaller(rows, columns, w) or (rows != columns and w in (rows, columns)),
+        lambda rows, columns, w: is_smaller(rows, columns, w) or (rows != columns and w in (rows, columns)),
     )
 
 
 swin_hugging_face = swin_source(
     "swin_hugging_face",
+    PATCHES,
     recognises,
     rules,
-    known,
-    dropped=BUFFERS | {"{m}embeddings.mask_token": "it stands for hidden patches while pre-training only"},
+    metadata,
+    dropped=BUFFERS | {"{m}embeddings.mask_token": "it replaces hidden patches in pre-training only"},
     prepare=prepare,
     finish=finish,
-    unlike=unlike,
-    writes=writes,
+    known_discrepancies=known_discrepancies,
+    config_files=config_files,
 )

@@ -1,20 +1,18 @@
-"""Swin as its authors wrote it: patches are merged at the end of a stage, and tables of places are stored (Liu et al.
-2021)."""
+"""Swin as its authors wrote it (Liu et al. 2021): patches are merged at the end of a stage."""
 
 import re
 
-from vitral.weights.architecture import IMAGENET, Known
-from vitral.weights.reading import Contents
+from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule
-from vitral.weights.source import Config, Tensors
-from vitral.weights.swin import moved, otherwise, swin_source, with_square_windows
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
+from vitral.weights.swin import check_square_windows, discrepancy_at, shift_stages, swin_source
 from vitral.weights.swin import rules as shared
 
 MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
 
 
-def recognises(contents: Contents) -> bool:
-    names = contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    names = checkpoint.tensors
     return "layers.0.blocks.0.attn.qkv.weight" in names and "layers.0.downsample.reduction.weight" in names
 
 
@@ -23,31 +21,32 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    return with_square_windows(moved(theirs, MERGING, 1))
+    return check_square_windows(shift_stages(theirs, MERGING, 1))
 
 
-def known(contents: Contents) -> Known:
-    return Known(
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    return CheckpointMetadata(
         preprocessing=IMAGENET | dict(crop=0.9),
-        assumed=("pixels of ImageNet's mean and deviation, the middle 0.9",),
+        assumed=("preprocessing: ImageNet's mean and std, centre crop 0.9",),
     )
 
 
-def unlike(config: Config) -> tuple[str, ...]:
+def known_discrepancies(config: Config) -> tuple[str, ...]:
     does = "does not shift a map whose shorter side is at most one window, and fails where windows do not divide one"
 
-    def odd(rows: int, columns: int, window: int) -> bool:
+    def differs(rows: int, columns: int, window: int) -> bool:
         least = min(window, rows, columns)
         return bool(rows % least or columns % least) or (rows != columns and least in (rows, columns))
 
-    return otherwise("Microsoft's code", does, config, odd)
+    return discrepancy_at("Microsoft's code", does, config, differs)
 
 
 swin_microsoft = swin_source(
     "swin_microsoft",
+    ("layers.0.blocks.0.attn.qkv.weight",),
     recognises,
     rules,
-    known,
+    metadata,
     prepare=prepare,
-    unlike=unlike,
+    known_discrepancies=known_discrepancies,
 )

@@ -2,19 +2,18 @@
 
 import re
 
-from vitral.weights.architecture import IMAGENET, Known
-from vitral.weights.reading import Contents
+from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Config, Tensors
-from vitral.weights.swin import TABLE, cut_off, otherwise, smaller, swin_source, with_square_windows
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
+from vitral.weights.swin import TABLE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source
 
 BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
 MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
 OURS = re.compile(r"(blocks|merging)\.(\d+)\.(.*)")
 
 
-def recognises(contents: Contents) -> bool:
-    return "features.1.0.attn.relative_position_bias_table" in contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    return "features.1.0.attn.relative_position_bias_table" in checkpoint.tensors
 
 
 def prepare(theirs: Tensors) -> Tensors:
@@ -26,7 +25,7 @@ def prepare(theirs: Tensors) -> Tensors:
         elif (merge := MERGE.fullmatch(name)) and merge[1] != "0":
             name = f"merging.{int(merge[1]) // 2}.{merge[2]}"
         found[name] = tensor
-    return with_square_windows(found)
+    return check_square_windows(found)
 
 
 def finish(theirs: Tensors) -> Tensors:
@@ -54,25 +53,26 @@ def rules(tensors: Tensors) -> list[Rule]:
     ]
 
 
-def known(contents: Contents) -> Known:
-    return Known(
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    return CheckpointMetadata(
         preprocessing=IMAGENET | dict(crop=0.9),
-        assumed=("pixels of ImageNet's mean and deviation, bicubic, the middle 0.9, as torchvision's weights",),
+        assumed=("preprocessing: ImageNet's mean and std, bicubic, centre crop 0.9, as torchvision's weights",),
     )
 
 
-def unlike(config: Config) -> tuple[str, ...]:
-    does = "pads a map to a whole window, and the padding is seen"
-    small = otherwise("torchvision", does, config, smaller)
-    return cut_off("torchvision", config) + small
+def known_discrepancies(config: Config) -> tuple[str, ...]:
+    does = "pads a map to a whole window, and attends to the padding"
+    small = discrepancy_at("torchvision", does, config, is_smaller)
+    return cropped_pixels("torchvision", config) + small
 
 
 swin_torchvision = swin_source(
     "swin_torchvision",
+    ("features.1.0.attn.relative_position_bias_table",),
     recognises,
     rules,
-    known,
+    metadata,
     prepare=prepare,
     finish=finish,
-    unlike=unlike,
+    known_discrepancies=known_discrepancies,
 )

@@ -1,6 +1,6 @@
 """timm's plain ViT, whose names DeiT, DINO, DINOv2 and MAE share.
 
-The names do not tell whose a file is, and the function is the same; but the pixels they were trained on are not.
+The names do not identify the publisher. The function is the same for all; the preprocessing is not.
 """
 
 import json
@@ -14,23 +14,23 @@ from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.nn.patch import pair
-from vitral.weights.architecture import HALVES, Known
-from vitral.weights.claims import checked, claimed
-from vitral.weights.reading import Contents
+from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.config_check import check_types, stated_settings
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
+QKV = "blocks.0.attn.qkv.weight"
 LAYER = (
     *(f"norm{which}.{{p}}" for which in (1, 2)),
     *(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm")),
     *(f"mlp.{part}.{{p}}" for part in ("fc1", "fc2")),
     *(f"ls{which}.gamma" for which in (1, 2)),
 )
-POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that say how the tokens are read
+POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that show what the head reads
 
-# What timm's plain ViTs are called whose function their tensors and arguments say; and those, of SigLIP 2, whose name
-# alone says that they take the GELU by tanh.
-NAMED = re.compile(
+# Names of timm's ViTs whose function follows from their tensors and arguments; and those of SigLIP 2, where the name
+# alone shows that the GELU is approximated by tanh.
+SUPPORTED_NAMES = re.compile(
     r"(vit|deit3?|flexivit|eva)_"
     r"(tiny|wee|little|small|mediumd?|betwixt|base|large|huge|giant|giantopt|gigantic|so150m2?|so400m)"
     r"(_(distilled|patch\d+|plus|36x1|reg\d+|gap|map|siglip|dinov2|tipsv2|miil|dino|sam|in2[12](k|ft1k)|\d+))*"
@@ -38,12 +38,29 @@ NAMED = re.compile(
 TANH = re.compile(
     r"vit_((so400m_patch16|giantopt_patch16|base_patch32)_siglip(_gap)?_\d+|large_patch16_siglip(_gap)?_512)"
 )
-TRAINED = {"num_classes", "weight_init", "fix_init"} | {
+TRAINING_ONLY = {"num_classes", "weight_init", "fix_init"} | {
     f"{what}drop_rate" for what in ("", "pos_", "patch_", "proj_", "attn_")
-}  # arguments that say how a model is trained
+}  # arguments that matter in training only
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio", "dynamic_img_size"}
-TOLD = {"class_token", "reg_tokens", "no_embed_class", "pos_embed", "init_values", "qkv_bias", "qk_norm", "proj_bias"}
-TOLD |= {"global_pool", "fc_norm", "final_norm", "pre_norm", "scale_attn_norm", "scale_mlp_norm", "embed_norm_layer"}
+FROM_TENSORS = {
+    "class_token",
+    "reg_tokens",
+    "no_embed_class",
+    "pos_embed",
+    "init_values",
+    "qkv_bias",
+    "qk_norm",
+    "proj_bias",
+}
+FROM_TENSORS |= {
+    "global_pool",
+    "fc_norm",
+    "final_norm",
+    "pre_norm",
+    "scale_attn_norm",
+    "scale_mlp_norm",
+    "embed_norm_layer",
+}
 POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}")
 
 
@@ -63,111 +80,115 @@ def rules(tensors: Tensors) -> list[Rule]:
     ]
 
 
-def plain(contents: Contents) -> bool:
-    """A ViT with these names."""
-    return {"blocks.0.attn.qkv.weight", "patch_embed.proj.weight"} <= set(contents.tensors)
+def is_plain_vit(checkpoint: Checkpoint) -> bool:
+    """Whether it is a ViT with timm's names."""
+    return {QKV, "patch_embed.proj.weight"} <= set(checkpoint.tensors)
 
 
-def bare(contents: Contents) -> bool:
-    """One that says no more of where it is from: no config, no tensors that only one publisher has."""
-    own = ("mask_token", "dist_token", "register_tokens", "decoder_pos_embed", "blocks.0.gamma_1")
-    return plain(contents) and not contents.config and not any(name in contents.tensors for name in own)
-
-
-def recognises(contents: Contents) -> bool:
-    rotary = "pos_embed" not in contents.tensors and "blocks.0.gamma_1" in contents.tensors
-    return bare(contents) or (plain(contents) and "pretrained_cfg" in contents.config and not rotary)
-
-
-def pixels(contents: Contents, bare: dict[str, Any], words: str) -> Known:
-    """Pixels, classes and image size of timm's own `config.json`; without one, those of bare files, in words."""
-    said = contents.config.get("pretrained_cfg", {})
-    size, crop = said.get("input_size", (0, 0, 0))[1:], said.get("crop_pct")
-    arguments = checked(contents.config.get("model_args", {}))
-    size = arguments.get("img_size") or size  # a model for any size says its images' there
-    found: dict[str, Any] = {name: tuple(said[name]) for name in ("mean", "std") if name in said}
-    if said.get("interpolation") in ("nearest", "bilinear", "bicubic"):
-        found["interpolation"] = said["interpolation"]
-    if crop is not None:
-        found["crop"] = min(crop, 1.0)
-    if said.get("crop_mode") in ("center", "squash"):
-        found["crop_mode"] = said["crop_mode"]
-    return Known(
-        settings=dict(img_size=pair(size)) if size != (0, 0) else {},
-        preprocessing=found or bare,
-        classes=tuple(contents.config.get("label_names") or ()),
-        assumed=() if found else (words,),
-        claims=claimed(arguments, "window_size"),  # which timm cuts to its maps
+def is_bare(checkpoint: Checkpoint) -> bool:
+    """Whether nothing shows the publisher: no config, and no tensors that only one of them has."""
+    publishers_own = ("mask_token", "dist_token", "register_tokens", "decoder_pos_embed", "blocks.0.gamma_1")
+    return (
+        is_plain_vit(checkpoint)
+        and not checkpoint.config
+        and not any(name in checkpoint.tensors for name in publishers_own)
     )
 
 
-def known(contents: Contents) -> Known:
-    """From timm's `config.json`, with the arguments that it builds the model from."""
-    found = pixels(contents, HALVES, "pixels of mean and deviation 0.5, as timm's AugReg checkpoints")
-    if not contents.config and "cls_token" in contents.tensors and not contents.tensors.keys() & POOLED:
-        found = replace(found, assumed=(*found.assumed, "the class token is read, and not the mean of the patches"))
-    arguments = contents.config.get("model_args", {})
+def recognises(checkpoint: Checkpoint) -> bool:
+    rotary = "pos_embed" not in checkpoint.tensors and "blocks.0.gamma_1" in checkpoint.tensors
+    return is_bare(checkpoint) or (is_plain_vit(checkpoint) and "pretrained_cfg" in checkpoint.config and not rotary)
+
+
+def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) -> CheckpointMetadata:
+    """Preprocessing, classes and image size from timm's `config.json`; without one, `default`, and `words` say so."""
+    pretrained = checkpoint.config.get("pretrained_cfg", {})
+    size, crop = pretrained.get("input_size", (0, 0, 0))[1:], pretrained.get("crop_pct")
+    arguments = check_types(checkpoint.config.get("model_args", {}))
+    size = arguments.get("img_size") or size  # a model for any size states its size there
+    found: dict[str, Any] = {name: tuple(pretrained[name]) for name in ("mean", "std") if name in pretrained}
+    if pretrained.get("interpolation") in ("nearest", "bilinear", "bicubic"):
+        found["interpolation"] = pretrained["interpolation"]
+    if crop is not None:
+        found["crop"] = min(crop, 1.0)
+    if pretrained.get("crop_mode") in ("center", "squash"):
+        found["crop_mode"] = pretrained["crop_mode"]
+    return CheckpointMetadata(
+        settings=dict(img_size=pair(size)) if size != (0, 0) else {},
+        preprocessing=found or default,
+        classes=tuple(checkpoint.config.get("label_names") or ()),
+        assumed=() if found else (words,),
+        stated=stated_settings(arguments, "window_size"),  # timm cuts windows to its maps
+    )
+
+
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    """From timm's `config.json`, with the arguments from which timm builds the model."""
+    found = pixel_metadata(checkpoint, HALVES, "preprocessing: mean and std 0.5, as in timm's AugReg checkpoints")
+    if not checkpoint.config and "cls_token" in checkpoint.tensors and not checkpoint.tensors.keys() & POOLED:
+        found = replace(found, assumed=(*found.assumed, "the head reads the class token, not the mean of the patches"))
+    arguments = checkpoint.config.get("model_args", {})
     settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
-    check_named(contents, NAMED, "vit_base_patch16_224")
-    check_arguments(contents, SIZES | TOLD | {"dynamic_img_pad"})
-    if arguments.get("act_layer", TANH.fullmatch(architecture_of(contents)) and "gelu_tanh") == "gelu_tanh":
+    check_architecture_name(checkpoint, SUPPORTED_NAMES, "vit_base_patch16_224")
+    check_arguments(checkpoint, SIZES | FROM_TENSORS | {"dynamic_img_pad"})
+    if arguments.get("act_layer", TANH.fullmatch(stated_architecture(checkpoint)) and "gelu_tanh") == "gelu_tanh":
         settings["mlp"] = TanhMLP
-    if pool_said(contents) == "avg" and "fc_norm.weight" not in contents.tensors:
+    if stated_pool(checkpoint) == "avg" and "fc_norm.weight" not in checkpoint.tensors:
         settings["pool"] = MeanPool
     return replace(found, settings=settings)
 
 
-def architecture_of(contents: Contents) -> str:
-    """timm's name of the model, without the tag of its weights; empty if nothing says it."""
-    return str(contents.config.get("architecture") or "").partition(".")[0]
+def stated_architecture(checkpoint: Checkpoint) -> str:
+    """timm's name of the model, without the tag of its weights; empty if there is none."""
+    return str(checkpoint.config.get("architecture") or "").partition(".")[0]
 
 
-def pool_said(contents: Contents) -> Any:
-    """timm's word for how the tokens are read, where it says one."""
-    return contents.config.get("model_args", {}).get("global_pool", contents.config.get("global_pool"))
+def stated_pool(checkpoint: Checkpoint) -> Any:
+    """timm's `global_pool`: what the head reads; None if it is not stated."""
+    return checkpoint.config.get("model_args", {}).get("global_pool", checkpoint.config.get("global_pool"))
 
 
-def check_named(contents: Contents, names: re.Pattern[str], as_in: str) -> None:
-    """Raise `StoreError` if `config.json` calls the model something else: the same tensors are another function then.
+def check_architecture_name(checkpoint: Checkpoint, names: re.Pattern[str], example: str) -> None:
+    """Raise `StoreError` if `config.json` names another architecture: the same tensors are another function then.
 
-    timm's `vit_base_patch16_rpn_224` has every tensor of a plain ViT, and norms after each part.
+    timm's `vit_base_patch16_rpn_224` has every tensor of a plain ViT, and normalises after each part.
     """
-    name = architecture_of(contents)
+    name = stated_architecture(checkpoint)
     if name and not names.fullmatch(name):
         raise StoreError(
             f"config.json names the architecture {name!r}, which may compute something else with the same tensors; "
-            f"Vitral knows those called as {as_in}."
+            f"supported: names such as {example}."
         )
 
 
-def check_arguments(contents: Contents, able: Collection[str]) -> None:
-    """Raise `ConfigError` for what timm can be told to compute and Vitral has no part for.
+def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
+    """Raise `ConfigError` for an argument that makes timm compute what no part of Vitral does.
 
-    `able` are the arguments that the tensors tell as well, or that change nothing.
+    `harmless` are the arguments that the tensors show as well, or that change nothing.
     """
-    said, names = contents.config.get("model_args", {}), contents.tensors
-    pool, normed = pool_said(contents), "fc_norm.weight" in names
+    given, names = checkpoint.config.get("model_args", {}), checkpoint.tensors
+    pool, normed = stated_pool(checkpoint), "fc_norm.weight" in names
     reads = {None: True, "token": not normed, "avg": True, "map": "attn_pool.latent" in names}
     if not reads.get(pool, False):
         raise ConfigError(
-            f"config.json says global_pool={pool!r}{' and fc_norm' if normed else ''}; Vitral reads the class token "
+            f"config.json has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
             "('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
-    known = {"act_layer": (None, "gelu", "gelu_tanh")} | dict.fromkeys(
+    supported = {"act_layer": (None, "gelu", "gelu_tanh")} | dict.fromkeys(
         ("pool_include_prefix", "always_partition"), (None, False)
     )
-    for key, value in said.items():
-        if key not in TRAINED and key not in able and value not in known.get(key, (None,)):
-            raise ConfigError(f"config.json says {key}={value!r}, which Vitral has no part for.")
+    for key, value in given.items():
+        if key not in TRAINING_ONLY and key not in harmless and value not in supported.get(key, (None,)):
+            raise ConfigError(f"config.json has {key}={value!r}, which no part of Vitral computes.")
     if "dist_token" in names and "head_dist.weight" not in names:
-        raise ConfigError("A distilled model without its heads is read as the mean of two tokens, which is not done.")
+        raise ConfigError("A distilled model without its heads gives the mean of two tokens, which is not supported.")
 
 
 def arguments(model: Any) -> dict[str, Any]:
-    """What timm's `VisionTransformer` is built from."""
+    """The arguments from which timm's `VisionTransformer` is built."""
     config, first = model.config, model.blocks[0]
     tokens, position = config["tokens"], model.position
-    said = {
+    found = {
         "img_size": list(config["img_size"]),
         "patch_size": config["patch_size"][0] if len({*config["patch_size"]}) == 1 else list(config["patch_size"]),
         "embed_dim": config["embed_dim"],
@@ -176,30 +197,30 @@ def arguments(model: Any) -> dict[str, Any]:
         "mlp_ratio": config["mlp_ratio"],
     }
     if config["in_channels"] != 3:
-        said["in_chans"] = config["in_channels"]
+        found["in_chans"] = config["in_channels"]
     if isinstance(first.mlp, SwiGLU):
-        said["mlp_ratio"] *= 2  # timm counts both halves
+        found["mlp_ratio"] *= 2  # timm's ratio counts both halves
     if isinstance(first.mlp, TanhMLP):
-        said["act_layer"] = "gelu_tanh"
+        found["act_layer"] = "gelu_tanh"
     if "dist_token" not in tokens:
-        said |= {"class_token": "cls_token" in tokens, "reg_tokens": tokens.get("reg_token", 0)}
-        said |= {"no_embed_class": isinstance(position, PatchPosition), "global_pool": pool_of(model)}
-        said |= {
+        found |= {"class_token": "cls_token" in tokens, "reg_tokens": tokens.get("reg_token", 0)}
+        found |= {"no_embed_class": isinstance(position, PatchPosition), "global_pool": pool_of(model)}
+        found |= {
             "pos_embed": "none" if model.pos_embed is None and not isinstance(position, SinCosPosition) else "learn"
         }
-        said |= {"qk_norm": hasattr(first.attn, "q_norm"), "fc_norm": isinstance(model.pool, NormedMeanPool)}
-        said |= {"init_values": 1e-5 if hasattr(first, "ls1") else 0}
-    return said
+        found |= {"qk_norm": hasattr(first.attn, "q_norm"), "fc_norm": isinstance(model.pool, NormedMeanPool)}
+        found |= {"init_values": 1e-5 if hasattr(first, "ls1") else 0}
+    return found
 
 
 def pool_of(model: Any) -> str:
-    """timm's word for how the tokens are read."""
+    """timm's `global_pool` for the model's pool."""
     words = {MeanPool: "avg", AttentionPool: "map"}
     return next((word for pool, word in words.items() if isinstance(model.pool, pool)), "token")
 
 
 def architecture(model: Any) -> str:
-    """A name of timm's whose class has these parts; the sizes are in the arguments."""
+    """A name in timm whose class has these parts; the sizes are in the arguments."""
     if "dist_token" in model.config["tokens"]:
         return "deit_base_distilled_patch16_224"
     return "vit_giant_patch14_dinov2" if isinstance(model.blocks[0].mlp, SwiGLU) else "vit_base_patch16_224"
@@ -209,7 +230,7 @@ def config_of(
     model: Any, architecture: str, arguments: dict[str, Any], classifier: str | list[str] = "head"
 ) -> dict[str, str]:
     """timm's `config.json`, from which `timm.create_model("local-dir:FOLDER")` builds the model."""
-    seen = model.preprocessing
+    own = model.preprocessing
     config = {
         "architecture": architecture,
         "num_classes": model.config["num_classes"],
@@ -218,12 +239,12 @@ def config_of(
         **({"global_pool": arguments["global_pool"]} if "global_pool" in arguments else {}),
         "model_args": arguments,
         "pretrained_cfg": {
-            "input_size": [model.config["in_channels"], *seen.size],
-            "mean": list(seen.mean),
-            "std": list(seen.std),
-            "crop_pct": seen.crop,
-            "crop_mode": seen.crop_mode,
-            "interpolation": seen.interpolation,
+            "input_size": [model.config["in_channels"], *own.size],
+            "mean": list(own.mean),
+            "std": list(own.std),
+            "crop_pct": own.crop,
+            "crop_mode": own.crop_mode,
+            "interpolation": own.interpolation,
             "num_classes": model.config["num_classes"],
             "fixed_input_size": True,
             "first_conv": "patch_embed.proj",
@@ -233,9 +254,9 @@ def config_of(
     return {"config.json": json.dumps(config, indent=2) + "\n"}
 
 
-def writes(model: Any) -> dict[str, str]:
+def config_files(model: Any) -> dict[str, str]:
     classifier: str | list[str] = ["head", "head_dist"] if "dist_token" in model.config["tokens"] else "head"
     return config_of(model, architecture(model), arguments(model), classifier)
 
 
-timm = Source("timm", recognises, rules, known, writes=writes)
+timm = Source("timm", (QKV,), recognises, rules, metadata, config_files=config_files)

@@ -1,22 +1,21 @@
-"""torchvision's ViT. Its fused projection is laid out as ours; heads are 64 wide and pixels are ImageNet's.
+"""torchvision's ViT. Its fused projection is laid out as ours; heads are 64 wide and preprocessing is ImageNet's.
 
-Files written before 2022 call the MLP's maps `linear_1` and `linear_2`.
+Files written before 2022 call the MLP's layers `linear_1` and `linear_2`.
 """
 
 from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.nn.family.mlp import SwiGLU
-from vitral.weights.architecture import IMAGENET, Known
-from vitral.weights.reading import Contents
+from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import Source, Tensors
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 
 LAYER = "encoder.layers.encoder_layer_{i}."
 
 
-def recognises(contents: Contents) -> bool:
-    return "conv_proj.weight" in contents.tensors and "encoder.pos_embedding" in contents.tensors
+def recognises(checkpoint: Checkpoint) -> bool:
+    return "conv_proj.weight" in checkpoint.tensors and "encoder.pos_embedding" in checkpoint.tensors
 
 
 def rules(tensors: Tensors) -> list[Rule]:
@@ -35,33 +34,35 @@ def rules(tensors: Tensors) -> list[Rule]:
         rule("blocks.{i}.mlp.fc2.{p}", f"{LAYER}mlp.linear_2.{{p}}"),
         rule("norm.{p}", "encoder.ln.{p}"),
         rule("head.0.{p}", "heads.pre_logits.{p}"),
-        rule("head.2.{p}", "heads.head.{p}") if hidden_head(tensors) else rule("head.{p}", "heads.head.{p}"),
+        rule("head.2.{p}", "heads.head.{p}") if has_hidden_layer(tensors) else rule("head.{p}", "heads.head.{p}"),
     ]
 
 
-def hidden_head(tensors: Tensors) -> bool:
+def has_hidden_layer(tensors: Tensors) -> bool:
     return "heads.pre_logits.weight" in tensors or "head.2.weight" in tensors
 
 
-def known(contents: Contents) -> Known:
-    return Known(
+def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
+    return CheckpointMetadata(
         preprocessing=IMAGENET | dict(crop=0.875, interpolation="bilinear"),
-        assumed=("pixels of ImageNet's mean and deviation, bilinear, the middle 0.875, as torchvision's weights",),
+        assumed=("preprocessing: ImageNet's mean and std, bilinear, centre crop 0.875, as torchvision's weights",),
         resampling="torchvision",
     )
 
 
-def always(ours: Tensors) -> tuple[str, ...]:
-    return ("pos_embed", "cls_token", "head.2.weight" if hidden_head(ours) else "head.weight")
+def required(ours: Tensors) -> tuple[str, ...]:
+    return ("pos_embed", "cls_token", "head.2.weight" if has_hidden_layer(ours) else "head.weight")
 
 
-def writes(model: Any) -> dict[str, str]:
-    """No file more. Raises `ConfigError` for what has names there but no place."""
+def config_files(model: Any) -> dict[str, str]:
+    """None. Raises `ConfigError` for what has a name in this format but no place in torchvision's class."""
     if isinstance(model.blocks[0].mlp, SwiGLU):
         raise ConfigError("torchvision's ViT has no gated MLP.")
     if model.pos_embed is not None and model.pos_embed.shape[1] != model.grid[0] * model.grid[1] + 1:
-        raise ConfigError("torchvision's ViT has a position for its class token, and this model has not.")
+        raise ConfigError("torchvision's ViT has a position for its class token, and this model does not.")
     return {}
 
 
-torchvision = Source("torchvision", recognises, rules, known, always=always, writes=writes)
+torchvision = Source(
+    "torchvision", ("conv_proj.weight",), recognises, rules, metadata, required=required, config_files=config_files
+)

@@ -1,0 +1,60 @@
+"""Describe a data set: its classes and counts, and a contact sheet of its images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitral.base.files import free, write_file
+from vitral.data.dataset import Dataset
+from vitral.data.named import named
+from vitral.report.contact import contact_figure
+from vitral.report.style import png
+from vitral.tasks.prepare import read_recipe_data
+from vitral.tasks.progress import Progress, progress_for
+from vitral.training.recipe import Recipe, preset
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """The images per class in a split, their (height, width), and the contact sheet's file.
+
+    `dataset` has all splits, and `recipe` is what `vitral train` would do with it.
+    """
+
+    data: str
+    split: str
+    counts: dict[str, int]
+    size: tuple[int, int]
+    sheet: Path
+    dataset: Dataset
+    recipe: Recipe
+    notes: tuple[str, ...] = ()
+
+
+def describe_data(
+    data: str,
+    split: Literal["train", "val", "test"] = "train",
+    *,
+    img_size: int | None = None,
+    out: str | Path | None = None,
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    progress: bool | Progress = False,
+) -> DataDescription:
+    """Count the images of a split per class, and write a contact sheet, by default `DATA.png` in the current folder.
+
+    Raises `UnknownName` for data that does not exist, `DataError` or `ImageError` for images that cannot be read.
+    """
+    progress = progress_for(progress)
+    recipe = Recipe(**preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image})
+    dataset = read_recipe_data(recipe, named(data), progress)
+    images = dataset.load(split)
+    counts = np.bincount(images.labels, minlength=len(dataset.classes))
+    name = Path(data.partition(":")[0]).resolve().name
+    sheet = free(Path(out) if out else Path(f"{name}.png"))
+    figure = contact_figure(images.pixels, images.labels, dataset.classes, images.masks, f"{data}, {split}")
+    write_file(sheet, png(figure))
+    height, width = images.pixels.shape[1:3]
+    per_class = dict(zip(dataset.classes, counts.tolist()))
+    return DataDescription(data, split, per_class, (height, width), sheet, dataset, recipe, tuple(progress.notes))

@@ -1,0 +1,201 @@
+"""Explain images: maps of each, tested against chance, as pictures, numbers and one page.
+
+Axes:  b images   c channels   y x pixels
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
+from vitral.base.files import free, write_file
+from vitral.base.lookup import check_name, find, names, nearest
+from vitral.data.preprocess import normalise
+from vitral.explain.entry import explain_observed
+from vitral.explain.maps import Maps, class_name, side_by_side
+from vitral.explain.observation import Need, Observation, observe
+from vitral.explain.query_maps import QueryGrid, query_maps
+from vitral.explain.trust import Trials, with_trust
+from vitral.recording.queries import Query
+from vitral.report.page import Picture
+from vitral.report.style import png
+from vitral.store.classifier import Classifier
+from vitral.tasks.explanation import ExplanationResult, ImageResult, MapResult, QueryResult
+from vitral.tasks.explanation_page import explanation_page
+from vitral.tasks.images import Image, read_images
+from vitral.tasks.opening import open_model
+from vitral.tasks.progress import Progress, progress_for
+
+
+def explain_images(
+    model: str | Path | nn.Module,
+    images: Image | Sequence[Image],
+    methods: Sequence[str] = ("attention",),
+    *,
+    target: str | int | None = None,
+    layers: Sequence[int] = (),
+    heads: Sequence[int] = (),
+    query: str | None = None,
+    out: str | Path = "explained",
+    code: str | None = None,
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    repeat: str = "",
+    progress: bool | Progress = False,
+) -> ExplanationResult:
+    """Explain images by some methods: `explain_images("runs/shapes-1", "photo.jpg").images[0].maps[0].maps.show()`.
+
+    `target` is the class to explain by name or number, by default the prediction. `layers`, `heads` and `query` choose
+    among attention maps; `query` is a token's number ("0" for CLS), a patch ("3,4"), or "grid" for patches all over the
+    image. Pictures, numbers and the page go to the folder `out`; the page shows `repeat` as the command that makes it.
+
+    Raises `UsageError` for a name, number or image that does not exist; `WatchError` if no method asked for can explain
+    the model, or if attention cannot be verified.
+    """
+    methods = tuple(methods) or ("attention",)
+    check_choices(methods, layers, heads, query)
+    progress = progress_for(progress)
+    opened = open_model(model, progress, code)
+    read = read_images(images, opened.preprocessing, on_bad_image, progress)
+    index = class_index(target, opened)
+    choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
+    results = []
+    for number, (path, pixels) in enumerate(read):
+        progress.count("explaining", number, len(read))
+        prepared = normalise(torch.from_numpy(pixels[None]), opened.preprocessing)
+        results.append(explain_image(opened, path, prepared, methods, index, choices, query, Path(out), progress))
+    progress.close()
+    name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
+    page = free(Path(out) / f"{read[0][0].stem}.html")
+    target_name = None if index is None else class_name(opened, index)
+    write_file(page, explanation_page(name, results, methods, target_name, repeat).html())
+    return ExplanationResult(tuple(results), page, tuple(progress.notes))
+
+
+def explain_image(
+    model: Classifier,
+    path: Path,
+    images: Float[Tensor, "1 c y x"],
+    methods: Sequence[str],
+    target: int | None,
+    choices: dict[str, Any],
+    query: str | None,
+    out: Path,
+    progress: Progress,
+) -> ImageResult:
+    """Explain one image, test its maps, and write their files; `choices` are the layers and heads of attention."""
+    observation = observe(model, images, needs_of(methods, query))
+    found, refused = make_maps(observation, methods, target, choices | {"query": parse_query(query)})
+    grids = make_grids(observation, choices) if query == "grid" else []
+    trials = Trials(observation)
+    progress.note(f"{path.name}: testing {len(found)} map{'s' * (len(found) > 1)} against random orders of its patches")
+    maps, pictures = [], []
+    for untested in found:
+        (trust,) = trials.trust(untested)
+        one = with_trust(untested, [trust])
+        picture = free(out / f"{path.stem}.{one.method}.png")
+        pictures.append(write_picture(picture, one.figure(), f"{one.method} of {path.name}"))
+        maps.append(MapResult(one, trust, picture, one.save(free(picture.with_suffix(".npz")))))
+    shown = []
+    for grid in grids:
+        name = grid.layer if grid.head is None else f"{grid.layer}.head-{grid.head}"
+        picture = free(out / f"{path.stem}.queries.{name}.png")
+        pictures.append(write_picture(picture, grid.figure(), f"what patches of {path.name} attend to, {name}"))
+        shown.append(QueryResult(grid, picture, grid.save(free(picture.with_suffix(".npz")))))
+    beside = None
+    if len(maps) > 1:
+        beside = free(out / f"{path.stem}.methods.png")
+        figure = side_by_side([one.maps for one in maps])
+        pictures.insert(0, write_picture(beside, figure, "the methods side by side"))
+    prediction, probability = None, None
+    if trials.probabilities is not None:
+        index = int(trials.probabilities[0].argmax())
+        prediction, probability = class_name(model, index), float(trials.probabilities[0, index])
+    return ImageResult(path, prediction, probability, tuple(maps), tuple(shown), refused, beside, tuple(pictures))
+
+
+def needs_of(methods: Sequence[str], query: str | None) -> set[Need]:
+    """What the methods, the grids of queries and the test against chance need an observation to record."""
+    needs: set[Need] = {"feature maps"}  # the test looks for outlier tokens in them
+    for method in methods:
+        needs |= find("explain.methods", method, "method").needs
+    return needs | {"attention"} if query == "grid" else needs
+
+
+def make_maps(
+    observation: Observation, methods: Sequence[str], target: int | None, choices: dict[str, Any]
+) -> tuple[list[Maps], dict[str, str]]:
+    """Maps by each method, and for each that cannot explain the model the reason.
+
+    Raises that reason if no method can, or if it may be about the layer, head or token that was asked for.
+    """
+    found: list[Maps] = []
+    errors: dict[str, WatchError | UsageError] = {}
+    for method in methods:
+        options = choices if method == "attention" else {}
+        try:
+            found.append(explain_observed(find("explain.methods", method, "method"), observation, target, **options))
+        except (WatchError, UsageError) as error:
+            if any(choice is not None for choice in options.values()):
+                raise
+            errors[method] = error
+    if not found:
+        raise next(iter(errors.values()))
+    return found, {method: str(error) for method, error in errors.items()}
+
+
+def make_grids(observation: Observation, choices: dict[str, Any]) -> list[QueryGrid]:
+    """What patches all over the image attend to, in each layer and head asked for; by default the last layer's mean."""
+    chosen = product(choices["layers"] or (-1,), choices["heads"] or (None,))
+    return [query_maps(observation, layer=layer, head=head) for layer, head in chosen]
+
+
+def write_picture(path: Path, figure: Any, alt: str) -> Picture:
+    """Write a figure as PNG, and give it to the page."""
+    content = png(figure)
+    write_file(path, content)
+    return Picture(content, alt)
+
+
+def check_choices(methods: Sequence[str], layers: Sequence[int], heads: Sequence[int], query: str | None) -> None:
+    """Raise `UnknownName` for a method that does not exist, `ConfigError` for choices that none of them takes."""
+    for method in methods:
+        check_name(method, names("explain.methods"), "method")
+    if (layers or heads or query) and "attention" not in methods:
+        raise ConfigError("--layer, --head and --query choose among attention maps; add --method attention.")
+
+
+def parse_query(text: str | None) -> Query:
+    """`0` -> token 0, `3,4` -> the patch in row 3, column 4; None for the default and for a grid."""
+    if text is None or text == "grid":
+        return None
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    raise UsageError(
+        f"--query {text!r} is not a token's number (0 is CLS), a patch's row and column (as in 3,4), or grid."
+    )
+
+
+def class_index(target: str | int | None, model: Classifier) -> int | None:
+    """A class by name or number. Raises `UnknownName` if there is none, `UsageError` if the model has no classes."""
+    if target is None or target in model.classes:
+        return None if target is None else model.classes.index(str(target))
+    if not model.classes:
+        raise UsageError(f"--target {target}: the model has no classes. Leave --target out.")
+    text = str(target)
+    if text.isascii() and text.isdigit() and int(text) < len(model.classes):
+        return int(text)
+    raise UnknownName(
+        f"There is no class {text!r}.{nearest(text, model.classes)} The model has {len(model.classes)}: "
+        f"{', '.join(model.classes[:20])}{', ...' if len(model.classes) > 20 else ''}."
+    )

@@ -1,0 +1,68 @@
+"""Classify images: the probability of each class, for each image."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from torch import nn
+
+from vitral.base.errors import UsageError
+from vitral.base.prediction import Prediction, predictions
+from vitral.store.predict import probabilities
+from vitral.tasks.images import Image, read_images
+from vitral.tasks.opening import open_model
+from vitral.tasks.progress import Progress, progress_for
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """The predictions for some images, in their order: a sequence of `Prediction`.
+
+    `probabilities` has one row per image and one column per class; `numpy.asarray(result)` gives it as well.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Float[np.ndarray, "n k"]
+    predictions: tuple[Prediction, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return iter(self.predictions)
+
+    def __getitem__(self, index: int) -> Prediction:
+        return self.predictions[index]
+
+    def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.probabilities, dtype, copy=True if copy is None else copy)
+
+
+def predict(
+    model: str | Path | nn.Module,
+    images: Image | Sequence[Image],
+    *,
+    code: str | None = None,
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    progress: bool | Progress = False,
+) -> PredictionResult:
+    """The probability of each class for each image: `predict(model, "photo.jpg")[0].best(3)`.
+
+    An image is a path, a folder of images, or an array as `load_image` gives it. `model` is loaded, or a path or name
+    as `vitral.load` takes it; `code` is where the user's own model is defined now.
+
+    Raises `UsageError` for no images or a model without classes, `ImageError` for a file that is not an image.
+    """
+    progress = progress_for(progress)
+    opened = open_model(model, progress, code)
+    if not getattr(opened, "classes", ()):
+        name = type(model).__name__ if isinstance(model, nn.Module) else model
+        raise UsageError(f"{name} has no classes to predict: it returns features. To look inside: vitral explain.")
+    read = read_images(images, opened.preprocessing, on_bad_image, progress)
+    rows = probabilities(opened, np.stack([pixels for _, pixels in read]))
+    found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist())
+    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes))

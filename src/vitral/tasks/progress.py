@@ -1,0 +1,140 @@
+"""What a task reports while it works: `Progress` shows nothing, `ConsoleProgress` shows it on standard error.
+
+On a terminal that is a live table or a bar; elsewhere, in a pipe or a notebook, a plain line every few seconds.
+"""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from vitral.base.console import say
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import Progress as Bar
+
+    from vitral.tasks.pace import Pace
+
+QUIET = 10.0  # seconds between plain lines
+
+
+class Progress:
+    """Takes the reports of a task and shows nothing; subclass it to show them in your own way.
+
+    `notes` collects the sentences that the user should know, such as what was assumed or left out.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Report a sentence that the user should know."""
+        self.notes.append(text)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Report that `done` of `total` parts of a job are finished."""
+
+    def stepped(self, pace: "Pace") -> None:
+        """Report a training step."""
+
+    def evaluated(self, pace: "Pace") -> None:
+        """Report an evaluation on the validation images."""
+
+    def close(self) -> None:
+        """End a live display; the next report opens a new one."""
+
+
+class ConsoleProgress(Progress):
+    """Shows every report on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: Live | Bar | None = None
+        self.on_terminal = bool(sys.stderr and sys.stderr.isatty())
+        self.counted, self.started, self.printed = 0, 0.0, time.monotonic()
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        say(text)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        if self.on_terminal:
+            return self.show_bar(what, done, total)
+        now = time.monotonic()
+        if done <= self.counted or not self.started:  # another job
+            self.started = now
+        self.counted = done
+        if done and now - max(self.printed, self.started) > QUIET:
+            self.printed = now
+            left = int((total - done) * (now - self.started) / done)
+            say(f"{what}: {done:,}/{total:,}   left {left // 60}:{left % 60:02d}")
+        return None
+
+    def stepped(self, pace: "Pace") -> None:
+        if self.on_terminal:
+            self.show_table(pace)
+        elif time.monotonic() - self.printed > QUIET:
+            self.printed = time.monotonic()
+            say(pace.line())
+
+    def evaluated(self, pace: "Pace") -> None:
+        if self.on_terminal:
+            self.show_table(pace)
+        else:
+            self.printed = time.monotonic()
+            last = pace.evaluations[-1]
+            say(f"{pace.line()}   validation: loss {last.loss:.3f}, accuracy {last.accuracy:.1%}")
+
+    def close(self) -> None:
+        if self.live:
+            self.live.stop()
+        self.live = None
+
+    def show_bar(self, what: str, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        if not isinstance(self.live, Bar):
+            self.close()
+            columns = TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self.live = Bar(*columns, console=Console(stderr=True), transient=True)
+            self.live.add_task(what, total=total)
+            self.live.start()
+        self.live.update(self.live.task_ids[0], description=what, completed=done, total=total)
+        if done >= total:
+            self.close()
+
+    def show_table(self, pace: "Pace") -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        if not isinstance(self.live, Live):
+            self.close()
+            self.live = Live(console=Console(stderr=True), refresh_per_second=4)
+            self.live.start()
+        self.live.update(table(pace))
+
+
+def table(pace: "Pace") -> "Group":
+    """The last evaluations, a bar, and the line of the last steps."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=None, padding=(0, 2), header_style="dim")
+    for heading in ("step", "validation loss", "accuracy", ""):
+        rows.add_column(heading, justify="right")
+    for one in pace.evaluations[-12:]:
+        rows.add_row(f"{one.step:,}", f"{one.loss:.3f}", f"{one.accuracy:.1%}", "best" if one.best else "")
+    bar = ProgressBar(total=pace.total, completed=pace.recent[-1].number if pace.recent else 0, width=60)
+    return Group(rows, bar, Text(pace.line() if pace.recent else ""))
+
+
+def progress_for(progress: bool | Progress) -> Progress:
+    """The argument `progress` of a task: True shows it on standard error, False does not."""
+    if isinstance(progress, Progress):
+        return progress
+    return ConsoleProgress() if progress else Progress()

@@ -1,0 +1,64 @@
+"""Score explanation methods and their controls on a data set, with intervals."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from vitral.base.files import free, write_file
+from vitral.base.lookup import find, names
+from vitral.base.provenance import provenance
+from vitral.data.named import named
+from vitral.explain.metric import offers
+from vitral.explain.score_table import Table
+from vitral.explain.scoring import score
+from vitral.tasks.opening import open_model
+from vitral.tasks.prepare import read_data
+from vitral.tasks.progress import Progress, progress_for
+
+
+@dataclass(frozen=True)
+class ScoringResult:
+    """The scores, and the files that hold them: a table in Markdown, and the numbers as JSON."""
+
+    table: Table
+    markdown: Path
+    numbers: Path
+    notes: tuple[str, ...] = ()
+
+
+def score_methods(
+    model: str | Path | nn.Module,
+    data: str,
+    methods: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    *,
+    n: int = 200,
+    out: str | Path = "explained",
+    code: str | None = None,
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    progress: bool | Progress = False,
+) -> ScoringResult:
+    """Score methods by metrics on the first `n` test images of `data` that the model predicts correctly.
+
+    By default that is every method, and every metric that the data allows. Raises what `explain.score` raises.
+    """
+    progress = progress_for(progress)
+    opened = open_model(model, progress, code)
+    found = read_data(named(data), opened.preprocessing, progress, on_bad_image=on_bad_image)
+    if not metrics:
+        offered = offers(found.test)
+        known = {name: find("explain.metrics", name, "metric") for name in names("explain.metrics")}
+        metrics = [name for name, metric in known.items() if metric.needs in offered]
+    methods = methods or names("explain.methods")
+    table = score(methods, metrics, opened, found, n=n, progress=progress.count)
+    progress.close()
+    markdown = free(Path(out) / "score.md")
+    numbers = markdown.with_suffix(".json")
+    write_file(markdown, table.markdown() + "\n")
+    record = {"scores": table.rows(), "caption": table.caption} | provenance()
+    write_file(numbers, json.dumps(record, indent=2) + "\n")
+    return ScoringResult(table, markdown, numbers, tuple(progress.notes))

@@ -1,0 +1,224 @@
+"""Train a model: prepare, fit, test, report; everything goes into a run folder."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from vitral.base.errors import UsageError, WatchError
+from vitral.base.numerics import choose
+from vitral.data.batches import steps_in
+from vitral.data.dataset import Dataset
+from vitral.explain.film import Film, frame_steps
+from vitral.store.classifier import Classifier
+from vitral.store.model import load_model, save_model
+from vitral.tasks.pace import Pace
+from vitral.tasks.prepare import prepare
+from vitral.tasks.progress import Progress, progress_for
+from vitral.tasks.training_report import write_report
+from vitral.training.checkpoint import fingerprint, read_progress
+from vitral.training.cost import operations, width
+from vitral.training.few_images import few_images_advice
+from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
+from vitral.training.metrics import interval, predict_split
+from vitral.training.probe import fit_head
+from vitral.training.recipe import Recipe, preset
+from vitral.training.run import Run
+from vitral.training.steps import Step
+from vitral.weights.spec import parse_checkpoint_spec
+
+FILMED = 6  # validation images in the training film
+LOG_EVERY = 20  # steps
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A run and how good its best model is on the test images; a run that was stopped has only its folder.
+
+    `interval` is the 95 % confidence interval of `test_accuracy` over `n` images; `seconds` is the time spent training.
+    """
+
+    run: Path
+    stopped: bool = False
+    test_accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    report: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def make_recipe(**settings: Any) -> Recipe:
+    """The settings of a run: those given, and for the others the presets of its data and of what it starts from.
+
+    >>> make_recipe(data="digits").model, make_recipe(data="digits", epochs=3).epochs
+    ('vit_nano_patch2_8', 3)
+    """
+    return Recipe(**defaults_for(settings.get("data", "shapes"), settings.get("init")) | settings)
+
+
+def defaults_for(data: str, init: str | None) -> dict[str, Any]:
+    """The presets of this data, and of the run or published checkpoint `init` that a run starts from."""
+    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published)
+
+
+def train(
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    progress: bool | Progress = False,
+    **settings: Any,
+) -> TrainingResult:
+    """Train a model by a recipe, or by `settings` over the presets of their data: `train(data="photos/", epochs=5)`.
+
+    The run folder is `out`, by default the next `runs/DATA-NUMBER`; it holds settings, metrics, the best model, a
+    checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings. Once `stop()` is true,
+    the run is saved after the step under way and ends. `progress=True` shows progress on standard error.
+
+    Raises `UsageError` for settings that do not fit, `DataError` or `ImageError` for data that cannot be read,
+    `StoreError` for a folder that cannot be written or resumed, `TrainingError` if the loss is not finite.
+    """
+    if resume and (recipe or settings or out):
+        raise UsageError("A resumed run has its own settings and folder: leave out recipe, settings and out.")
+    if recipe and settings:
+        raise UsageError(f"Pass a recipe or settings, not both: {', '.join(settings)} would be ignored.")
+    progress = progress_for(progress)
+    try:
+        if resume:
+            run, recipe = Run.existing(Path(resume))
+        else:
+            run, recipe = None, recipe or make_recipe(**settings)
+        return run_recipe(recipe, run, Path(out) if out else None, stop, progress)
+    finally:
+        progress.close()
+
+
+def run_recipe(
+    recipe: Recipe, run: Run | None, out: Path | None, stop: Callable[[], bool], progress: Progress
+) -> TrainingResult:
+    """A whole run by a recipe: a new one in `out`, or the rest of `run`."""
+    resuming = run is not None
+    progress.note(f"preparing {recipe.data} ...")
+    torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
+    prepared = prepare(recipe, progress, run.path if run else None)
+    model, data = prepared.model, prepared.data
+    if not recipe.epochs and not isinstance(model.head, nn.Linear):
+        raise UsageError(f"--epochs 0 fits a linear head; the head of this model is a {type(model.head).__name__}.")
+    batch = min(recipe.batch_size, len(data.train))
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    numerics = choose(recipe.precision, recipe.compile, width(model), operations(model) * batch * total)
+    model.to(numerics.device)
+    run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
+    for line in (
+        f"{recipe.data}: {len(data.train):,} training images, {len(data.val):,} validation images, "
+        f"{len(data.classes)} classes",
+        f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
+        f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
+        f"run: {run.path}",
+    ):
+        progress.note(line)
+    if prepared.is_folder and not recipe.init and (advice := few_images_advice(data)):
+        progress.note(advice)
+
+    best, reached, spent, recent = UNTRAINED, 0, 0.0, tuple[Step, ...]()
+    if resuming:
+        _, before, _ = read_progress(run.checkpoints)
+        reached, recent = before.step, before.recent
+        times = [record.get("seconds", 0.0) for record in run.records() if record["step"] <= reached]
+        spent = max(times, default=0.0)
+    elif recipe.init:
+        best = fit_linear_probe(model, data, recipe, run, progress)
+    film = start_film(run, model, data.val.pixels[:FILMED], reached, progress)
+    pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
+    for event in fit(model, data, recipe, numerics, run, resuming, stop, best):
+        if isinstance(event, Evaluation):
+            run.log(**asdict(event))
+            pace.evaluations.append(event)
+            progress.evaluated(pace)
+            continue
+        pace.recent.append(event)
+        progress.stepped(pace)
+        if film and event.number in frame_steps(total):
+            film = add_frame(film, run, model, event.number, progress)
+        if event.number % LOG_EVERY == 0 or event.number == total:
+            run.log(**pace.record())
+    seconds = pace.seconds
+    progress.close()
+    if stop():
+        return TrainingResult(run.path, stopped=True, notes=tuple(progress.notes))
+    if resuming and reached == total:
+        progress.note(f"{run.path} was finished already; its report is written again.")
+        seconds = pace.spent
+    return test_and_report(run, recipe, data, film, total, seconds, progress)
+
+
+def fit_linear_probe(
+    model: Classifier, data: Dataset, recipe: Recipe, run: Run, progress: Progress
+) -> tuple[float, float]:
+    """Fit a new head by a linear probe, save the model, and evaluate it; the validation score that training must beat.
+
+    A head that was kept from the trained model, or that is more than one linear layer, stays as it is.
+    """
+    head = model.head
+    if not isinstance(head, nn.Linear):
+        progress.note("no linear probe: the head is more than one linear layer")
+    elif not recipe.epochs or not head.weight.any():
+        probe = fit_head(model, data, lambda done, count: progress.count("linear probe", done, count))
+        progress.note(f"linear probe: {probe.accuracy:.1%} validation accuracy (penalty {probe.penalty:g})")
+    held_out = predict_split(model, data.val)
+    save_model(model, run.path, origin(model, recipe, fingerprint(data.train, data.val), 0))
+    run.log(step=0, loss=held_out.loss, accuracy=held_out.accuracy, best=True)
+    return held_out.score
+
+
+def test_and_report(
+    run: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float, progress: Progress
+) -> TrainingResult:
+    """Test the best model once, and write the report."""
+    model = load_model(run.path, recipe.model if ".py" in recipe.model else None)
+    found = predict_split(model, data.test)
+    if not any("test_accuracy" in record for record in run.records()):
+        n = len(found.labels)
+        run.log(step=total, test_loss=found.loss, test_accuracy=found.accuracy, n=n, seconds=seconds)
+    report = write_report(run, recipe, defaults_for(recipe.data, recipe.init), model, data, found, film)
+    between = interval(found.accuracy, len(data.test))
+    return TrainingResult(
+        run.path, False, found.accuracy, between, len(data.test), total, seconds, report, tuple(progress.notes)
+    )
+
+
+def start_film(
+    run: Run, model: Classifier, pixels: UInt8[np.ndarray, "b y x 3"], reached: int, progress: Progress
+) -> Film | None:
+    """A film with its first frame, or the film of a resumed run with its frames up to that step.
+
+    None for a model in which no attention of a CLS token can be seen.
+    """
+    path = run.path / "film.npz"
+    if reached:
+        return Film.load(path, until=reached) if path.is_file() else None
+    return add_frame(Film(pixels), run, model, 0, progress)
+
+
+def add_frame(film: Film, run: Run, model: Classifier, step: int, progress: Progress) -> Film | None:
+    """The film with the frame of a step; None from then on if the attention cannot be verified."""
+    try:
+        film.shoot(model, step)
+    except (WatchError, UsageError) as error:
+        progress.note(f"No training film: {error}")
+        return None
+    film.save(run.path / "film.npz")
+    return film
+
+
+def parameters(model: nn.Module) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())

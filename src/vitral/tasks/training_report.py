@@ -1,0 +1,169 @@
+"""The report of a training run: one page with its result, its film, what it attends to and what it gets wrong."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitral.base.files import write_file
+from vitral.base.provenance import provenance
+from vitral.data.dataset import Dataset
+from vitral.explain.film import Film
+from vitral.nn.families import build
+from vitral.nn.vit import VisionTransformer
+from vitral.report.confusion import confusion_figure
+from vitral.report.curves import curves_figure
+from vitral.report.film import animation, film_frames, still
+from vitral.report.page import Page, Picture, Section
+from vitral.report.positions import positions_figure
+from vitral.report.style import png
+from vitral.report.tokens import tokens_figure
+from vitral.store.classifier import Classifier
+from vitral.tasks.attention_sections import attention_sections
+from vitral.training.metrics import Predictions, interval
+from vitral.training.recipe import Recipe
+from vitral.training.run import Run
+
+
+def write_report(
+    run: Run,
+    recipe: Recipe,
+    defaults: Mapping[str, Any],
+    model: Classifier,
+    data: Dataset,
+    test: Predictions,
+    film: Film | None,
+) -> Path:
+    """Write `report.html`, and the film as `film.webp`, into the run's folder; the report's path.
+
+    `defaults` are the settings of this data that the command to repeat the run leaves out.
+    """
+    records = run.records()
+    low, high = interval(test.accuracy, len(test.labels))
+    seconds = next((record["seconds"] for record in reversed(records) if "seconds" in record), 0.0)
+    origin = provenance()
+    run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
+    whats = "shapes" if recipe.data.partition(":")[0] == "shapes" else "classes"
+    page = Page(
+        title=f"{recipe.model} on {recipe.data}",
+        headline=f"{test.accuracy:.1%} right",
+        detail=(
+            f"on {len(test.labels):,} test images that it never saw "
+            f"(95 % interval {low:.1%} to {high:.1%}; chance {1 / len(data.classes):.1%})."
+        ),
+        facts={
+            "classes": f"{len(data.classes)}",
+            "training images": f"{len(data.train):,}",
+            "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+            "steps": f"{records[-1]['step']:,}",
+            "training time": f"{seconds:.0f} s",
+            "processor": str(origin["machine"]["cpu"]),
+        },
+        sections=[
+            *tokens_section(model, data),
+            learning_section(records, data),
+            Section(
+                f"Which {whats} are confused",
+                "One row per true class, one column per predicted class; the colour is the share of the row.",
+                [Picture(png(confusion_figure(test.confusion, data.classes)), "confusion matrix of the test images")],
+            ),
+            *attention_sections(model, data, test),
+            *positions_section(model, recipe.seed),
+        ],
+        settings=asdict(recipe) | {"run": str(run.path)} | flat(origin),
+        commands=[
+            (f"vitral explain {run_name} IMAGE", "which patches CLS attends to in your own image"),
+            (f"vitral predict {run_name} IMAGE", "class names and probabilities"),
+            (f"vitral eval {run_name}", "the test split again, class by class"),
+            (f"vitral data {data_name}", "a contact sheet of the images"),
+        ],
+        repeat=repeat_command(recipe, defaults),
+        film=write_film(film, run, records) if film else [],
+    )
+    path = run.path / "report.html"
+    write_file(path, page.html())
+    return path
+
+
+def repeat_command(recipe: Recipe, defaults: Mapping[str, Any]) -> str:
+    """The shortest command that gives the same settings."""
+    start = asdict(Recipe(**defaults))
+    given: dict[str, Any] = {} if recipe.data == "shapes" else {"data": recipe.data}
+    given |= {} if recipe.init is None else {"init": recipe.init}
+    given |= {name: value for name, value in asdict(recipe).items() if value != start[name]}
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(["vitral", "train", *words])
+
+
+def write_film(film: Film, run: Run, records: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
+    """Write `film.webp`; a still of each frame with its step, for the page."""
+    accuracies = [accuracy_at(records, step) for step in film.steps]
+    pictures = film_frames(film.pixels, np.stack(film.frames), film.steps, accuracies)
+    write_file(run.path / "film.webp", animation(pictures))
+    return [(still(picture), f"step {step:,}") for picture, step in zip(pictures, film.steps)]
+
+
+def accuracy_at(records: list[dict[str, Any]], step: int) -> float | None:
+    """Validation accuracy as last measured at or before a step."""
+    measured = [record["accuracy"] for record in records if "best" in record and record["step"] <= step]
+    return measured[-1] if measured else None
+
+
+def flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested record as one level, its keys joined by spaces."""
+    rows: dict[str, Any] = {}
+    for key, value in record.items():
+        rows |= flat(value, f"{prefix}{key} ") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return rows
+
+
+def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
+    """How an image becomes tokens, for one of Vitral's own ViTs."""
+    if not isinstance(model, VisionTransformer):
+        return []
+    config = model.config
+    figure = tokens_figure(data.test.pixels[0], config["patch_size"], model.num_prefix_tokens, config["embed_dim"])
+    text = (
+        "A transformer takes a sequence. The image is cut into patches, one linear layer maps every patch to a token, "
+        "the learned CLS token is put in front, and each token is added to the learned embedding of its position."
+    )
+    picture = Picture(png(figure), "an image, its patches, and the sequence of tokens")
+    return [Section("How an image becomes a sequence", text, [picture])]
+
+
+def learning_section(records: list[dict[str, Any]], data: Dataset) -> Section:
+    """Loss and accuracy over the steps, and the speed."""
+    rates = [record["images_per_second"] for record in records if "images_per_second" in record]
+    waits = [record["waiting"] for record in records if "waiting" in record]
+    text = (
+        f"{np.median(rates):,.0f} images per second (median); {np.median(waits):.0%} of the time was spent on batches."
+        if rates
+        else "Only the head was fitted, by a linear probe."
+    )
+    curves = Picture(png(curves_figure(records, len(data.classes))), "loss and accuracy over the steps")
+    return Section("How it learned", text, [curves])
+
+
+def positions_section(model: Classifier, seed: int) -> list[Section]:
+    """How alike the position embeddings are, beside those that the same model started from."""
+    if not isinstance(model, VisionTransformer) or model.pos_embed is None:
+        return []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        untrained = build(model.config)
+    grids = [
+        m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
+        for m in (model, untrained)
+    ]
+    text = (
+        "Each position in the sequence has a learned embedding; nothing tells the model that the sequence was a grid. "
+        "Each panel belongs to one patch and shows the cosine similarity of its embedding to every other, after the "
+        "mean embedding is subtracted. Structure that is there before training comes from the initial table, not from "
+        "learning."
+    )
+    picture = Picture(png(positions_figure(*grids)), "similarity of position embeddings, before and after training")
+    return [Section("What the position embeddings have learned", text, [picture])]

@@ -1,0 +1,55 @@
+"""The reader's own module, `file.py:Name`, loaded as its constructor makes it."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitral.base.errors import ConfigError, UsageError
+from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record, number_classes
+from vitral.nn.patch import Size, pair
+from vitral.recording.forward import logits_of
+from vitral.store.classifier import Classifier
+from vitral.store.code import from_code
+
+UNTRAINED = "{name} is used as constructed; it is untrained unless its constructor loads weights."
+
+
+def load_own_module(name: str, num_classes: int = 1000, img_size: Size = 224) -> Classifier:
+    """The model with its own `preprocessing` and `class_names`, where it has them.
+
+    `num_classes` and `img_size` are passed to its constructor if that takes them. An attribute `origin` of the model, a
+    sentence on where its weights come from, becomes the record's note. Raises what `from_code` raises.
+    """
+    model: Any = from_code(name, num_classes, pair(img_size))
+    note = getattr(model, "origin", UNTRAINED.format(name=name))
+    size = pair(getattr(model, "img_size", img_size))
+    preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
+    classes = class_names(model, count_classes(model.eval(), preprocessing))
+    provenance = {"source": name, "assumed": [note]}
+    return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=(note,)))
+
+
+@torch.no_grad()
+def count_classes(model: nn.Module, preprocessing: Preprocessing) -> int:
+    """How many classes the model scores for a black image; 0 if its output is not one score per class.
+
+    Raises `ShapeError` if it does not take images that are prepared so.
+    """
+    device = next(model.parameters()).device
+    image = torch.zeros(1, len(preprocessing.mean), *preprocessing.size, device=device)
+    try:
+        return logits_of(model, image).shape[1]
+    except UsageError:
+        return 0
+
+
+def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
+    """The model's own `class_names`, or numbers. Raises `ConfigError` if they are not one text per class."""
+    own: Any = getattr(model, "class_names", None)
+    if own is None:
+        return number_classes(count)
+    if not isinstance(own, list | tuple) or len(own) != count or not all(isinstance(name, str) for name in own):
+        raise ConfigError(f"The model's `class_names` must be {count} texts, one per class; found {own!r}.")
+    return tuple(own)

@@ -1,0 +1,102 @@
+"""The grammar of MODEL: one string that names a model, wherever it comes from.
+
+runs/shapes-1                          a run folder, or a Vitral file in any folder
+runs/shapes-1/checkpoints/step-000200  a training checkpoint of a run
+deit.pth,source=deit,trained_at=224    a published file or folder, with options behind commas
+hf:google/vit-base-patch16-224@main    a checkpoint on the Hugging Face hub, perhaps at a revision
+timm:vit_tiny_patch16_224              a model of timm, with its weights; ,pretrained=false without
+net.py:Net                             the reader's own module
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vitral.base.errors import ConfigError
+from vitral.base.lookup import nearest
+from vitral.store.checkpoint import PREFIX, WEIGHTS
+from vitral.store.code import is_code
+from vitral.weights.checkpoint_file import SHARDED, WHOLE
+
+TIMM, HUB = "timm:", "hf:"
+Kind = Literal["run", "training checkpoint", "published", "hub", "timm", "code"]
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """A parsed MODEL: what kind it is, where it is (a path, or a name after `timm:`), and its options by name."""
+
+    kind: Kind
+    location: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is a checkpoint that someone published, as a file or on the hub, rather than a run."""
+        return self.kind in ("published", "hub")
+
+
+def parse_checkpoint_spec(spec: str | Path) -> CheckpointSpec:
+    """Split a MODEL into its kind, location and options. A path that exists is never split at its commas.
+
+    Raises `ConfigError` for an option that does not exist, or a value that it does not take.
+
+    >>> parse_checkpoint_spec("timm:vit_tiny_patch16_224,pretrained=false")
+    CheckpointSpec(kind='timm', location='vit_tiny_patch16_224', options={'pretrained': False})
+    """
+    location, *items = [str(spec)] if Path(spec).exists() else str(spec).split(",")
+    kind = kind_of(location)
+    return CheckpointSpec(kind, location.removeprefix(TIMM), dict(map(parse_option, items)))
+
+
+def parse_option(item: str) -> tuple[str, Any]:
+    """`num_heads=12` -> ("num_heads", 12)."""
+    key, _, value = item.partition("=")
+    if key not in OPTIONS:
+        raise ConfigError(f"Unknown checkpoint option {key!r}.{nearest(key, OPTIONS)} Options: {', '.join(OPTIONS)}.")
+    parse, example = OPTIONS[key]
+    try:
+        return key, parse(value)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{key}={value!r} cannot be parsed. Example: {key}={example}.") from error
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`224`, or `224x320`: height and width."""
+    height, across, width = text.partition("x")
+    return int(height), int(width) if across else int(height)
+
+
+# How each option's value is parsed, and an example of one.
+OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
+    source=(str, "deit"),
+    weights=(str, "state_dict_ema"),
+    num_heads=(int, "12"),
+    trained_at=(parse_size, "224x320"),
+    img_size=(parse_size, "384"),
+    resampling=(str, "timm"),
+    sha256=(str, "HASH"),
+    pretrained=({"true": True, "false": False}.__getitem__, "false"),
+)
+
+
+def kind_of(location: str) -> Kind:
+    """Which kind of model a location names. What is none of the others is taken for a run, which may not exist."""
+    if location.startswith(TIMM):
+        return "timm"
+    if location.startswith(HUB):
+        return "hub"
+    path = Path(location)
+    if not path.is_dir() and is_code(location):
+        return "code"
+    if path.name.startswith(PREFIX) and (path / WEIGHTS).is_file():
+        return "training checkpoint"
+    return "published" if may_hold_checkpoint(path) else "run"
+
+
+def may_hold_checkpoint(path: Path) -> bool:
+    """Whether a path is a file or folder that may hold a published checkpoint, and is not a run of Vitral's."""
+    if path.is_dir():
+        return not (path / "model.json").is_file() and any((path / name).is_file() for name in (*WHOLE, *SHARDED))
+    return path.is_file() and not (path.parent / "model.json").is_file()

@@ -1,0 +1,51 @@
+"""Start a model from the weights of a trained one: other classes, another image size; the head only if it fits.
+
+Kornblith, Shlens & Le 2019, "Do Better ImageNet Models Transfer Better?", shows what to expect of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from vitral.base.errors import ConfigError
+from vitral.base.record import ModelRecord, attach_record
+from vitral.nn.families import build
+from vitral.store.classifier import Classifier
+from vitral.weights.resize import adapt_tensors
+
+PROVENANCE_KEPT = ("source", "file", "sha256", "assumed", "dropped")  # of the trained model's
+
+
+@torch.no_grad()
+def transfer_weights(
+    trained: Classifier, classes: Sequence[str], img_size: tuple[int, int] | None
+) -> tuple[Classifier, list[str]]:
+    """A model with the weights of `trained`, for these classes and images of (height, width); and each change in words.
+
+    Positions are resampled as the checkpoint's own library does. The head is kept if the classes are the same; else it
+    is new, and its last linear layer zero. Raises `ConfigError` for a model that is not Vitral's, and for sizes that do
+    not fit.
+    """
+    config: dict[str, Any] = getattr(trained, "config", {})
+    if not isinstance(config, dict) or not config:
+        raise ConfigError(
+            f"{type(trained).__name__} is not one of Vitral's models: --init takes a run of one, or a published "
+            "checkpoint. A module of your own can load weights in its constructor."
+        )
+    size = img_size or trained.preprocessing.size
+    keeps_head = tuple(classes) == tuple(trained.classes) and config["num_classes"] == len(classes)
+    requested = {"img_size": size, "num_classes": len(classes)}
+    model = build(config | requested)
+    resampling = trained.provenance.get("resampling", "timm")
+    # A count of None differs from any: the head goes even where the old and the new classes are equally many.
+    settings = config if keeps_head else config | {"num_classes": None}
+    tensors, changes = adapt_tensors(trained.state_dict(), settings, requested, resampling)
+    left = model.load_state_dict(tensors, strict=False)
+    if wrong := [name for name in left.missing_keys if not name.startswith("head.")] + left.unexpected_keys:
+        raise ConfigError(f"The checkpoint's {wrong[0]} has no place in the model for images of {size[0]}x{size[1]}.")
+    preprocessing = replace(trained.preprocessing, size=size)
+    provenance = {key: trained.provenance[key] for key in PROVENANCE_KEPT if key in trained.provenance}
+    provenance |= {"resampling": resampling}
+    return attach_record(model, ModelRecord(tuple(classes), preprocessing, provenance=provenance)), changes
