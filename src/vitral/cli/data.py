@@ -73,9 +73,9 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def findings(found: "DataDescription") -> list[dict[str, Any]]:
-    """The findings of `studies.parts`, printed as they come."""
+    """The checks of `studies.shortcuts`, printed as they finish."""
     from vitral.base.numerics import choose
-    from vitral.studies.parts import parts
+    from vitral.studies.shortcuts import check_shortcuts
     from vitral.tasks.pace import Pace
     from vitral.tasks.progress import ConsoleProgress
     from vitral.weights.create import create
@@ -98,7 +98,7 @@ def findings(found: "DataDescription") -> list[dict[str, Any]]:
             progress.close()
 
     records = []
-    for finding in parts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
+    for finding in check_shortcuts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
         verdict = "holds" if finding.holds else "DOES NOT HOLD"
         print_result(
             f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "

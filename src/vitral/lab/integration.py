@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
-from vitral.data.named import named
 from vitral.data.preprocess import normalise
+from vitral.data.spec import find_data
 from vitral.lab.progress import find_state
 from vitral.lab.station import Pair, Station, load_stations
 from vitral.store.classifier import Classifier
@@ -31,7 +31,7 @@ def load_trained_model() -> Classifier:
 def load_test_images() -> tuple[Tensor, Tensor]:
     """Return preprocessed test images and their labels."""
     model = load_trained_model()
-    data = named(model.provenance["data"])
+    data = find_data(model.provenance["data"])
     assert not isinstance(data, Path)
     some = data.test.only(np.arange(TEST_IMAGES))
     return normalise(torch.from_numpy(some.pixels), model.preprocessing), torch.from_numpy(some.labels)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import ModelError, ShapeError, UsageError, WatchError
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.base.provenance import provenance
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.attention_mass import attention_mass
@@ -84,9 +84,9 @@ def diagnose(
     if not found:
         raise UsageError("No diagnostic fits the model. " + " ".join(refused.values()))
     name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
-    page = free(Path(out) / f"{read[0][0].stem}.diagnosis.html")
+    page = unused_path(Path(out) / f"{read[0][0].stem}.diagnosis.html")
     write_file(page, diagnosis_page(name, opened, batch, found, refused, repeat).html())
-    numbers, content = free(page.with_suffix(".npz")), io.BytesIO()
+    numbers, content = unused_path(page.with_suffix(".npz")), io.BytesIO()
     arrays: dict[str, Any] = flatten(found)
     np.savez_compressed(content, **arrays)
     write_file(numbers, content.getvalue())

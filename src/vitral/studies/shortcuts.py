@@ -1,8 +1,8 @@
-"""`parts`: does a data set ask for more than its parts?
+"""Whether a data set can be solved by shortcuts: from colours alone, or without combining patches.
 
-If colours alone, or patches each on its own, already gave the class away, a map of what CLS attends to would say
-nothing about seeing shapes. So: linear probes on mean colour and on colour histograms, a bag of patches (the same ViT
-with a mean pool but without attention, at its own best learning rate) against that ViT, and the ViT on shuffled labels.
+If it can, an attention map shows nothing about recognising shapes. So these are measured: linear probes on the mean
+colour and on colour histograms; a bag of patches (the same ViT with mean pooling but without attention, at its own
+best learning rate) against that ViT; and the ViT trained on shuffled labels.
 
 Axes:  n images   f features   k classes
 """
@@ -28,20 +28,20 @@ from vitral.nn.family.mixer import NoMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
+from vitral.training import optim
 from vitral.training.metrics import interval, predict_split
-from vitral.training.optim import optimizers, schedule
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps
 
-MARGIN = 0.10  # how far a bag of patches must stay below the ViT
-RATES = (0.5, 1.0, 2.0)  # the bag's learning rate, as multiples of the recipe's
+MARGIN = 0.10  # by which the ViT must exceed a bag of patches
+RATES = (0.5, 1.0, 2.0)  # the bag's learning rates, as multiples of the recipe's
 BINS = 8  # of a histogram, per colour channel
-SHUFFLED = 0.25  # of the recipe's steps, on shuffled labels
+SHUFFLED = 0.25  # share of the recipe's steps for the training on shuffled labels
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One measurement on the test split, and whether it is as it must be for the set to be worth seeing into."""
+class ShortcutCheck:
+    """An accuracy on the test split with its interval, the rule for it, and whether the rule holds."""
 
     name: str
     accuracy: float
@@ -52,24 +52,27 @@ class Finding:
     holds: bool
 
 
-Shown = Callable[[str, int], AbstractContextManager[Callable[[Step], None]]]
+# Opens a display of one training, given its name and its steps; the display is then called with each step.
+ShowTraining = Callable[[str, int], AbstractContextManager[Callable[[Step], None]]]
 
 
-def parts(data: Dataset, recipe: Recipe, numerics: Numerics, shown: Shown) -> Iterator[Finding]:
-    """Measure, cheapest first. `shown(name, steps)` opens a display of a training, which is then told each step."""
+def check_shortcuts(data: Dataset, recipe: Recipe, numerics: Numerics, show: ShowTraining) -> Iterator[ShortcutCheck]:
+    """Yield every check, the cheapest first."""
     chance = float(np.bincount(data.train.labels).max() / len(data.train))
     n = len(data.test)
 
-    def finding(name: str, accuracy: float, rule: str, holds: bool) -> Finding:
-        return Finding(name, accuracy, *interval(accuracy, n), n, rule, holds)
+    def checked(name: str, accuracy: float, rule: str, holds: bool) -> ShortcutCheck:
+        return ShortcutCheck(name, accuracy, *interval(accuracy, n), n, rule, holds)
+
+    def at_chance(name: str, accuracy: float) -> ShortcutCheck:
+        return checked(name, accuracy, f"at chance ({chance:.1%})", interval(accuracy, n)[0] <= chance)
 
     for name, features in (("mean colour, linear", mean_colour), ("colour histogram, linear", histogram)):
         accuracy = linear_probe(features(data.train), data.train.labels, features(data.test), data.test.labels)
-        low, _ = interval(accuracy, n)
-        yield finding(name, accuracy, f"at chance ({chance:.1%})", low <= chance)
+        yield at_chance(name, accuracy)
 
     def trained(name: str, recipe: Recipe, shuffle: bool = False, **arm: type[nn.Module]) -> Classifier:
-        return train(name, data, recipe, numerics, shown, shuffle, **arm)
+        return train(name, data, recipe, numerics, show, shuffle, **arm)
 
     vit = accuracy_of(trained("ViT, mean pool", recipe, pool=MeanPool), data.test, numerics)
     bags = [
@@ -78,13 +81,12 @@ def parts(data: Dataset, recipe: Recipe, numerics: Numerics, shown: Shown) -> It
     ]
     best = max(bags, key=lambda bag: accuracy_of(bag, data.val, numerics))
     bag = accuracy_of(best, data.test, numerics)
-    yield finding("ViT, mean pool", vit, "the reference", True)
-    yield finding("bag of patches", bag, f"at least {MARGIN:.0%} below the ViT", bag <= vit - MARGIN)
+    yield checked("ViT, mean pool", vit, "the reference", True)
+    yield checked("bag of patches", bag, f"at least {MARGIN:.0%} below the ViT", bag <= vit - MARGIN)
 
     short = replace(recipe, epochs=recipe.epochs * SHUFFLED)
-    shuffled = accuracy_of(trained("ViT, shuffled labels", short, shuffle=True), data.test, numerics)
-    low, _ = interval(shuffled, n)
-    yield finding("ViT, shuffled labels", shuffled, f"at chance ({chance:.1%})", low <= chance)
+    shuffled = trained("ViT, shuffled labels", short, shuffle=True)
+    yield at_chance("ViT, shuffled labels", accuracy_of(shuffled, data.test, numerics))
 
 
 def train(
@@ -92,11 +94,11 @@ def train(
     data: Dataset,
     recipe: Recipe,
     numerics: Numerics,
-    shown: Shown,
+    show: ShowTraining,
     shuffle: bool,
     **arm: type[nn.Module],
 ) -> Classifier:
-    """The recipe's model with some parts replaced, after all its steps."""
+    """The recipe's model with some parts replaced, after all its steps; `shuffle` permutes the training labels."""
     torch.manual_seed(recipe.seed)
     bare = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size, **arm)
     model = attach_record(bare, ModelRecord(data.classes, data.preprocessing)).to(numerics.device)
@@ -108,12 +110,11 @@ def train(
     feed = islice(
         batches(split, data.preprocessing, recipe.batch_size, recipe.seed, augment, device=numerics.device), total
     )
-    lr_at = partial(schedule, total=total, warmup=recipe.warmup)
-    movers = optimizers(model, recipe)
-    loop = steps(model, feed, movers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing)
-    with shown(name, total) as stepped:
-        for step in loop:
-            stepped(step)
+    lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
+    optimizers = optim.optimizers(model, recipe)
+    with show(name, total) as on_step:
+        for step in steps(model, feed, optimizers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing):
+            on_step(step)
     return model
 
 
@@ -126,7 +127,7 @@ def mean_colour(split: Split) -> Float[np.ndarray, "n 3"]:
 
 
 def histogram(split: Split) -> Float[np.ndarray, "n f"]:
-    """The share of pixels in each of `BINS` ranges of red, of green and of blue."""
+    """The share of pixels in each of `BINS` ranges, per colour channel."""
     binned = split.pixels // (256 // BINS)
     shares = [(binned == value).mean(axis=(1, 2), dtype=np.float32) for value in range(BINS)]
     return np.concatenate(shares, axis=1)
@@ -153,5 +154,5 @@ def linear_probe(
 
     optimizer.step(closure)
     with torch.inference_mode():
-        answers = linear(torch.from_numpy((test_features - mean) / std).float()).argmax(dim=1).numpy()
-    return float((answers == test_labels).mean())
+        predicted = linear(torch.from_numpy((test_features - mean) / std).float()).argmax(dim=1).numpy()
+    return float((predicted == test_labels).mean())

@@ -1,6 +1,7 @@
-"""Models whose tokens mix in the first blocks only: in the last ones each is transformed by itself, then averaged.
+"""Mean pooling after blocks without token mixing: each token is processed on its own, then all are averaged.
 
-Such a convolutional model sees m times its kernel's radius, however deep it is.
+After m convolutional blocks this gives a model whose receptive field is m times the kernel's radius, but which is as
+deep as any other.
 
 Axes:  b batch   n tokens   d width
 """
@@ -14,8 +15,8 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.mlp import MLP
 
 
-class SettledPool(MeanPool):
-    """`depth` blocks without a mixer, the final norm, and the mean of the patches."""
+class TokenwisePool(MeanPool):
+    """`depth` blocks without token mixing, the final norm, and the mean of the patches."""
 
     replaces_final_norm = True
 
@@ -27,7 +28,7 @@ class SettledPool(MeanPool):
         self.norm = LayerNorm(embed_dim)
 
     def init_weights(self) -> None:
-        """The blocks start as the identity, as the model's own do."""
+        """Initialise the blocks to the identity, as the model does with its own."""
         for part in self.modules():
             if isinstance(part, MLP):
                 nn.init.zeros_(part.fc2.weight)

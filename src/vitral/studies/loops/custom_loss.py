@@ -1,4 +1,4 @@
-"""`minimised`: steps on any loss, for loops that learn from more than labels."""
+"""`minimize`: training steps on any loss."""
 
 import math
 import time
@@ -14,34 +14,36 @@ from vitral.training.recipe import Recipe
 from vitral.training.steps import Step
 
 
-def minimised(
+def minimize(
     model: nn.Module,
-    feed: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     loss_of: Callable[[Tensor, Tensor], Tensor],
-    movers: list[torch.optim.Optimizer],
+    optimizers: list[torch.optim.Optimizer],
     total: int,
     recipe: Recipe,
     done: int = 0,
 ) -> Iterator[Step]:
     """Train on `loss_of(images, labels)` of each batch; the learning rate rises and falls within these `total` steps.
 
-    `done` steps were taken before; what is `correct` is not counted. Raises `TrainingError` at the first loss or
-    gradient that is not a number.
+    Steps are numbered from `done` + 1; their `correct` is 0, since a loss need not have right answers. Raises
+    `TrainingError` at the first loss or gradient that is not finite.
     """
     model.train()
     lr_at = partial(schedule, total=total, warmup=recipe.warmup)
     start = time.perf_counter()
-    for number, (images, labels) in enumerate(feed):
+    for number, (images, labels) in enumerate(batches):
         ready = time.perf_counter()
-        set_lr(movers, lr_at(number))
+        set_lr(optimizers, lr_at(number))
         loss = loss_of(images, labels)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         if not math.isfinite(loss.item()) or not norm.isfinite():
-            raise TrainingError(f"The loss of step {done + number + 1} is {loss.item()}, its gradient's norm {norm:g}.")
-        for mover in movers:
-            mover.step()
-            mover.zero_grad()
-        now, lr = time.perf_counter(), movers[-1].param_groups[0]["lr"]
+            raise TrainingError(
+                f"In step {done + number + 1} the loss is {loss.item()} and the gradient norm {norm:g}."
+            )
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        now, lr = time.perf_counter(), optimizers[-1].param_groups[0]["lr"]
         yield Step(done + number + 1, len(labels), loss.item(), 0, lr, now - start, ready - start)
         start = time.perf_counter()

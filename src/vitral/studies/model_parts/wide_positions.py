@@ -1,4 +1,4 @@
-"""Learned positions that start wide."""
+"""Learned positions with a wide initialisation."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from vitral.nn.position import LearnedPosition
 
 
 class WideStart(LearnedPosition):
-    """A learned row for each token, drawn with deviation 1/√D instead of 0.02, as Google's big_vision draws them."""
+    """Learned positions initialised with standard deviation 1/√D instead of 0.02, as in Google's big_vision."""
 
     def table(self, num_prefix_tokens: int, grid: tuple[int, int], embed_dim: int) -> Float[Tensor, "1 n d"]:
         rows = num_prefix_tokens + grid[0] * grid[1]
