@@ -197,7 +197,7 @@ def test_all_are_checked_and_reported_as_json(vitral, tmp_path):
     answer = vitral("lab", "check", "head", "patchify", "--json")
     head, patchify = json.loads(answer.out.splitlines()[-1])["stations"]
     assert answer.code == 1 and (head["passed"], patchify["passed"]) == (False, True)
-    assert head["failed"] == "file" and "There is no head.py here" in head["message"]
+    assert head["failed"] == "file" and "There is no head.py here" in head["said"]
 
 
 def test_a_folder_or_link_in_place_of_a_file_is_kept(vitral, tmp_path):

@@ -17,6 +17,13 @@ from vitral.cli._options import Json
 
 MARKS = {True: "✓", False: "✗"}
 LAST = "Your parts in a trained model: vitral explain mine.py:mine IMAGE"
+JSON_KEYS = {  # of --json since the first version, where a report's own names are newer
+    "message": "said",
+    "difference": "numbers",
+    "same_in_model": "transplanted",
+    "prediction": "predicted",
+    "output": "printed",
+}
 PRINTED = 10  # lines of a file's output that are shown
 
 
@@ -117,14 +124,16 @@ def check_station(name: str, options: Options) -> dict[str, Any]:
         failures = earlier_failures(name, options.folder)
         parts = (report.message, report.difference, report.mistake, report.question, failures)
         print_result("\n".join(filter(None, parts)))
-        return {"name": name, "passed": False} | asdict(report)
+        return {"name": name, "passed": False} | {
+            JSON_KEYS.get(key, key): value for key, value in asdict(report).items()
+        }
     save_passed(options.folder, name)
     for quantity in report.same_in_model:
         print_result(f"  same as with Vitral's own part: {quantity}")
     compare_prediction(name, report.prediction)
     if load_stations()[name].insert:
         say(f"  It is part of a trained model now: vitral explain {options.folder / MODEL_FILE}:mine IMAGE")
-    return {"name": name, "passed": True, "prediction": report.prediction}
+    return {"name": name, "passed": True, "predicted": report.prediction}
 
 
 def earlier_failures(name: str, folder: Path) -> str:

@@ -4,6 +4,7 @@ Axes:  b images   l layers or places   h heads   gy gx rows, columns of patches
 """
 
 import io
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from vitral.explain.maps import class_name, pixels_of
 from vitral.explain.observation import observe
 from vitral.report.diagnosis import layers_figure, matrix_figure, patches_figure
 from vitral.report.page import Page, Picture, Section
+from vitral.report.similarity import similarity_figure
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.tasks.images import Image, read_images
@@ -154,13 +156,20 @@ def diagnosis_page(
             ),
         ],
         settings={"model": name} | provenance()["versions"],
-        commands=[],
+        commands=[(f"vitral explain {shlex.quote(name)} IMAGE", "which patches it relies on in one image")],
         repeat=repeat,
     )
 
 
+def mass_title(name: str) -> str:
+    """A panel's title for one of the shares that `attention_mass` returns."""
+    what = {"cls": "CLS", "prefix": "other prefix tokens", "itself": "the token itself", "outliers": "outlier tokens"}
+    reader, _, read = name.rpartition(" reads ")
+    return f"share of {'CLS' if reader else 'all tokens'} to {what.get(read, read)}"
+
+
 def layer_section(found: dict[str, Any]) -> list[Section]:
-    mass = {f"attention to {name}": values for name, values in found.get("attention_mass", {}).items()}
+    mass = {mass_title(name): values for name, values in found.get("attention_mass", {}).items() if values.any()}
     others = {
         "distance / that of uniform attention": found.get("distance"),
         "entropy / that of uniform attention": found.get("entropy"),
@@ -171,7 +180,7 @@ def layer_section(found: dict[str, Any]) -> list[Section]:
     text = (
         "Each dot is a head, the line their mean, over all images. A distance of 1 means that patches attend as far as "
         "uniform attention would; an entropy of 1 that all tokens get the same, near 0 that one token gets all. "
-        "Attention to itself, to outlier tokens, to CLS and to patches are shares of all attention."
+        "The other panels are shares of attention; those that are zero everywhere are left out."
     )
     picture = Picture(png(layers_figure(quantities)), "distance, entropy and shares of attention by layer and head")
     return [Section("Attention, layer by layer", text, [picture])]
@@ -209,7 +218,7 @@ def lens_section(model: Classifier, found: dict[str, Any]) -> list[Section]:
     ]
     text = (
         "What the head would answer if it read token 0 of the first image at each place. It was trained for the last "
-        "place only, so earlier answers are a projection. " + "; ".join(answers) + "."
+        "place only, so earlier answers are a projection. Answers: " + "; ".join(answers) + "."
     )
     return [Section("The answer, block by block", text)]
 
@@ -220,11 +229,8 @@ def similarity_section(found: dict[str, Any]) -> list[Section]:
         places = [*map(str, range(len(found["cka"]) - 1)), "end"]
         pictures.append(Picture(png(matrix_figure(found["cka"], places)), "CKA between all places in the stream"))
     if "positions" in found:
-        table = found["positions"]
-        middle = table[table.shape[0] // 2, table.shape[1] // 2]
-        grey = np.full((*(64 * np.array(middle.shape)), 3), 255, np.uint8)
-        panels = {"position of the middle patch": middle, "position of the first patch": table[0, 0]}
-        pictures.append(Picture(png(patches_figure(grey, panels)), "cosine similarity of position embeddings"))
+        figure = similarity_figure({"position embeddings": found["positions"]})
+        pictures.append(Picture(png(figure), "cosine similarity of position embeddings"))
     if not pictures:
         return []
     text = (
