@@ -23,13 +23,13 @@ from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.dataset import Dataset
-from vitral.data.preprocess import fit, normalise
+from vitral.data.preprocess import crop_and_resize, normalise
 from vitral.data.synthetic.cued import cued
 from vitral.data.synthetic.shapes import shapes
 from vitral.explain.maps import Maps
 from vitral.explain.observation import observe
 from vitral.explain.trust import Trials
-from vitral.report.maps import Drawn, maps_figure
+from vitral.report.maps import MapPanel, maps_figure
 from vitral.report.style import png
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def row(
         below = maps.below(0)
         if tested and not (trust := trials.trust(maps)[0]).better_than_chance:
             below = trust.verdict
-        drawn.append(Drawn(method, maps.merged[0], maps.sign == "signed", below))
+        drawn.append(MapPanel(method, maps.merged[0], maps.sign == "signed", below))
     return png(maps_figure(pixels[0], drawn, caption, columns))
 
 
@@ -106,7 +106,7 @@ def on_a_photograph() -> bytes:
             parameter.add_(torch.randn_like(parameter) * 0.02)
     preprocessing = Preprocessing(size=size)
     dressed = attach_record(model.eval(), ModelRecord(tuple(str(index) for index in range(10)), preprocessing))
-    pixels = fit(load_sample_image("china.jpg"), preprocessing)[None]
+    pixels = crop_and_resize(load_sample_image("china.jpg"), preprocessing)[None]
     images = normalise(torch.from_numpy(pixels.copy()), preprocessing)
     told = (
         "timm's DINOv3, 12 blocks, CLS and 4 registers, rotary positions, 14 x 21 patches, random weights: flat maps."

@@ -14,7 +14,7 @@ from benchmarks.command import vitral
 from vitral import explain, load
 from vitral.base.lookup import names
 from vitral.data.synthetic.cued import cued
-from vitral.explain.scoring import Score
+from vitral.explain.score_table import Score
 
 SEEDS, IMAGES = (0, 1, 2), 200
 TIMED = ("auroc", "pointing_game", "mass_ratio", "deletion", "insertion")

@@ -1,13 +1,13 @@
-"""`docs/studies/*.html`, written again from the records beside them: `python -m benchmarks.study_pages`."""
+"""Write `docs/studies/*.html` again from the records beside them: `python -m benchmarks.study_pages`."""
 
 from pathlib import Path
 
-from vitral.studies.report import read, write_study, write_summary
+from vitral.studies.pages import read_results, write_study, write_summary
 
 FOLDER = Path(__file__).parents[1] / "docs" / "studies"
 
 if __name__ == "__main__":
-    every = read(FOLDER)
+    every = read_results(FOLDER)
     for results in every:
         write_study(results, FOLDER)
     write_summary(every, FOLDER, site="../index.html")

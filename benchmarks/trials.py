@@ -9,7 +9,7 @@ from vitral.data.synthetic.shapes import shapes
 from vitral.nn.attention import Attention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.position import LearnedPosition
-from vitral.studies.parts import accuracy_of, train
+from vitral.studies.shortcuts import accuracy_of, train
 from vitral.training.metrics import interval
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step

@@ -16,13 +16,13 @@ def _(mo):
         """
         # ViT from scratch
 
-        A Vision Transformer in 65 lines, from pixels to an answer. Then its weights are loaded into Vitral's model,
-        since it *is* the same model; it is trained on drawn shapes; and we look at what its class token looks at: about
-        120 lines in all.
+        This notebook writes a Vision Transformer in 65 lines, from pixels to logits. It loads the weights into Vitral's
+        model, since it *is* the same model, trains it on synthetic shapes, and shows what the class token attends to:
+        about 120 lines in all.
 
-        Everything runs on a processor, in about two minutes on two free cores; nothing is downloaded, and only Vitral
-        is needed. In Colab: upload the file `vitral-*.whl` that `pip wheel --no-deps .` writes where Vitral was cloned
-        to, run `%pip install vitral-*.whl` in a cell of its own above all others, and restart if Colab asks for it.
+        Everything runs on a CPU, in about two minutes on two free cores. Nothing is downloaded, and only Vitral is
+        needed. In Colab, upload the file `vitral-*.whl` that `pip wheel --no-deps .` writes in a clone of Vitral, run
+        `%pip install vitral-*.whl` in a cell above all others, and restart if Colab asks for it.
         """
     )
 
@@ -38,7 +38,6 @@ def _():
     from torch import nn
 
     import vitral
-    from vitral.data.named import named
 
     return F, math, named, nn, plt, time, torch, vitral
 
@@ -49,15 +48,15 @@ def _(mo):
         """
         ## Images
 
-        Eight kinds of shapes, each image drawn by a program, so that there is no download and no end of them. The
-        bytes of a pixel are brought to -1 to 1.
+        The data set has eight classes of shapes. A program draws each image, so there is nothing to download. Bytes are
+        scaled to the range -1 to 1.
         """
     )
 
 
 @app.cell
 def _(named, plt, torch):
-    data = named("shapes:n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7")
+    data = find_data("shapes:n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7")
 
     def scaled(pixels):  # bytes (b, y, x, c) -> numbers from -1 to 1, (b, c, y, x)
         return pixels.permute(0, 3, 1, 2) / 127.5 - 1
@@ -81,9 +80,9 @@ def _(mo):
         """
         ## Patches
 
-        A transformer reads a sequence, so the image is cut into squares, and all squares go through the same linear
-        map. A convolution whose stride is its kernel does both: it visits every square once. 48 x 48 pixels become
-        6 x 6 = 36 tokens.
+        A transformer takes a sequence, so the image is cut into patches, and the same linear layer turns every patch
+        into a token. A convolution whose stride equals its kernel size does both: it visits every patch once. 48 x 48
+        pixels become 6 x 6 = 36 tokens.
         """
     )
 
@@ -107,9 +106,8 @@ def _(mo):
         """
         ## A class token, and positions
 
-        One more token is put before the patches: it stands for the whole image, and the answer will be read from it.
-        And since a transformer does not know in what order its tokens come, each of the 37 gets a learned row added
-        that says where it stood.
+        A class token is put before the patches: it stands for the whole image, and the head takes it alone. A
+        transformer does not know the order of its tokens, so a learned position is added to each of the 37.
         """
     )
 
@@ -129,11 +127,11 @@ def _(mo):
         r"""
         ## One head of attention
 
-        Every token asks all tokens (q), is found by what it is (k), and gives what it holds (v):
+        Every token has a query q, a key k and a value v. It attends most to the tokens whose keys match its query:
 
         $$\mathrm{attention}(q, k, v) = \mathrm{softmax}\left(\frac{q k^\top}{\sqrt{e}}\right) v$$
 
-        Each row of the softmax adds up to 1: a token's output is a weighted mean of what the tokens hold.
+        Each row of the softmax adds up to 1: the output of a token is a weighted mean of the values.
         """
     )
 
@@ -145,7 +143,7 @@ def _(math, torch):
         return weights @ v
 
     same_keys = attention(torch.randn(5, 4), torch.ones(5, 4), torch.arange(5.0)[:, None])
-    same_keys.flatten().tolist()  # all keys alike: everyone takes the mean of 0, 1, 2, 3, 4
+    same_keys.flatten().tolist()  # all keys are equal: every output is the mean of 0, 1, 2, 3, 4
     return (attention,)
 
 
@@ -155,8 +153,8 @@ def _(mo):
         """
         ## Many heads
 
-        Several heads look at several places at once, each in its own part of the numbers. One linear map makes all
-        queries, keys and values; another mixes what the heads found.
+        Several heads attend to different tokens at once, each with its own part of the numbers. One linear layer
+        computes all queries, keys and values; another mixes the outputs of the heads.
         """
     )
 
@@ -183,10 +181,10 @@ def _(attention, nn):
 def _(mo):
     mo.md(
         """
-        ## The feed-forward network, and a block
+        ## The MLP, and a block
 
-        In attention tokens meet; in the MLP each goes on alone. Both read the stream through a LayerNorm and *add* what
-        they find (pre-norm): the stream itself is never replaced.
+        Attention combines tokens; the MLP works on each token alone. Both take the residual stream through a LayerNorm
+        and *add* their output to it (pre-norm): the stream itself is never replaced.
         """
     )
 
@@ -223,8 +221,8 @@ def _(mo):
         """
         ## The model
 
-        Patches, class token, positions, blocks, one last LayerNorm; and the head reads the class token alone. The names
-        are timm's, which most published ViTs go by: they will matter below.
+        The model is patches, class token, positions, blocks, one last LayerNorm, and a head that takes the class token
+        alone. The names are timm's, which most published ViTs use: they matter below.
         """
     )
 
@@ -261,7 +259,7 @@ def _(mo):
         """
         ## The same model
 
-        Vitral's `VisionTransformer` has the same names, so your weights fit it name by name, and with them it gives the
+        Vitral's `VisionTransformer` has the same parameter names, so it loads your weights, and then it returns the
         same logits.
         """
     )
@@ -272,9 +270,9 @@ def _(model, sizes, test_images, torch, vitral):
     ours = vitral.VisionTransformer(**sizes)
     ours.load_state_dict(model.state_dict(), strict=True)
     with torch.no_grad():
-        apart = (ours(test_images[:100]) - model(test_images[:100])).abs().max().item()
-    assert apart < 1e-5
-    f"largest difference of 800 logits: {apart:.1e}"
+        difference = (ours(test_images[:100]) - model(test_images[:100])).abs().max().item()
+    assert difference < 1e-5
+    f"largest difference of 800 logits: {difference:.1e}"
 
 
 @app.cell(hide_code=True)
@@ -283,9 +281,9 @@ def _(mo):
         """
         ## Training
 
-        A learning rate that rises in a straight line and falls by half a cosine. The matrices inside the blocks are
-        moved by Muon, which makes each update orthogonal, so that all its directions learn alike; everything else by
-        AdamW. Each batch is shifted by a few pixels, around the edges.
+        The learning rate rises along a straight line and falls along half a cosine. Muon updates the weight matrices
+        inside the blocks: it makes each update orthogonal, so that all directions learn at the same rate. AdamW updates
+        everything else. Each batch is shifted by a few pixels, with circular edges.
         """
     )
 
@@ -329,16 +327,15 @@ def _(F, math, model, test_images, test_labels, time, torch, scaled, train_label
 def _(mo):
     mo.md(
         """
-        ## What the class token looks at
+        ## What the class token attends to
 
-        `vitral.watch` sees the attention of any PyTorch model while it runs, yours as well, and checks that the weights
-        it shows are those that made the output. Here the last block, the mean over its heads, on one colour scale. What
-        the class token keeps for itself is not in the maps, but in the numbers above them: a map may be dim because it
-        is spread out, or because little is left for the patches.
+        `vitral.watch` records the attention of any PyTorch model while it runs, yours as well, and verifies that the
+        recorded weights produce the model's output. The attention maps below are from the last block, as the mean over
+        its heads, on one colour scale. The number above each map is the class token's attention to itself: a map is dim
+        either because attention is spread out, or because little is left for the patches.
 
-        A map says where the class token took something from; whether the answer hangs on it is another question, which
-        `vitral explain` asks the model. To build the same step by step, and be told which mistake you made:
-        `vitral lab list`.
+        An attention map shows where the class token attends, not what the prediction depends on; `vitral explain` tests
+        that. To build the same model step by step, with checks that name your mistakes, run `vitral lab list`.
         """
     )
 

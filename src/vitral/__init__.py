@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitral.nn.vit import VisionTransformer
     from vitral.nn.zoo import list_models
     from vitral.recording.intercept import watch
+    from vitral.tasks.diagnose import diagnose
     from vitral.tasks.evaluate import evaluate
     from vitral.tasks.explain_images import explain_images
     from vitral.tasks.predict import predict
@@ -32,6 +33,7 @@ HOMES = {
     "PatchEmbedding": "nn.patch",
     "VisionTransformer": "nn.vit",
     "create": "weights.create",
+    "diagnose": "tasks.diagnose",
     "evaluate": "tasks.evaluate",
     "explain_images": "tasks.explain_images",
     "list_models": "nn.zoo",
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "evaluate",
     "predict",
     "explain_images",
+    "diagnose",
     "watch",
     "Maps",
 ]

@@ -37,10 +37,10 @@ def test_what_was_trained_is_there_to_read(opened, report):
         "vit_nano_patch8_48 on shapes:n=64,size=16",
         "% right",
         "95 % interval",
-        "Where CLS looks".lower(),
+        "What CLS attends to".lower(),
         "How it learned",
         "The worst mistakes",
-        "What to do next",
+        "Next steps",
         "vitral explain",
         "vitral train --data shapes:n=64,size=16 --epochs 1.0 --batch-size 8",
     ):

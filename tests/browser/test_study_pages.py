@@ -1,10 +1,10 @@
-"""The pages of studies as a person opens them: from the summary to a study and back, on a desk and on a phone."""
+"""The pages of studies in a browser: from the summary to a study and back, on a desktop and on a phone."""
 
 import pytest
 
 from vitral.cli import main
 
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +16,9 @@ def summary(tmp_path_factory):
     return folder / "smoke" / "index.html"
 
 
-@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("name", ["index", "locality", "attention_cost"])
-def test_a_page_is_whole_and_does_not_scroll_sideways(opened, summary, name, viewport):
+def test_a_page_is_complete_and_does_not_scroll_sideways(opened, summary, name, viewport):
     path = summary.with_name(f"{name}.html")
     seen = opened(path, viewport=viewport)
     assert seen.complaints == []
@@ -36,8 +36,8 @@ def test_from_the_summary_to_a_study_and_back(opened, summary):
     assert "Convolutions have locality built in" in page.inner_text("blockquote")
     text = page.inner_text("main")
     for words in (
-        "Decided by rules that were set beforehand",
-        "What was done",
+        "Hypotheses and verdicts",
+        "Method",
         "Published elsewhere",
         "vitral study run",
     ):
@@ -46,8 +46,8 @@ def test_from_the_summary_to_a_study_and_back(opened, summary):
     assert page.url == summary.as_uri()
 
 
-def test_on_a_phone_each_number_says_what_it_is(opened, summary):
-    """The row of headings is not shown there."""
+def test_on_a_phone_each_number_has_a_label(opened, summary):
+    """The row of headings is hidden there."""
     page = opened(summary.with_name("locality.html"), viewport=PHONE).page
     labels = page.eval_on_selector_all(
         "td.number:not(:empty)", "all => all.map(cell => getComputedStyle(cell, '::before').content)"

@@ -15,6 +15,15 @@ def augment(request):
     return find("data.augmentation", request.param, "augmentation")
 
 
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def changed_by(augment, images, seed):
+    """The images alone, augmented with a generator of this seed."""
+    return augment(images, None, generator(seed))[0]
+
+
 @pytest.fixture
 def some():
     """Images as the model takes them, from black, -1, to white, 1."""
@@ -29,21 +38,22 @@ def test_every_augmentation_can_be_asked_for_on_the_command_line():
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (4, 3, 24, 32), (3, 3, 7, 5)])
 def test_shape_and_precision_stay(augment, shape):
-    changed = augment(torch.rand(shape), 0)
+    changed, masks = augment(torch.rand(shape), None, generator(0))
     assert changed.shape == shape
     assert changed.dtype == torch.float32
+    assert masks is None
 
 
 def test_the_same_seed_gives_the_same_images(augment, some):
     torch.manual_seed(1)
-    first = augment(some.clone(), 7)
+    first = changed_by(augment, some.clone(), 7)
     torch.manual_seed(2)
-    assert torch.equal(augment(some.clone(), 7), first)
+    assert torch.equal(changed_by(augment, some.clone(), 7), first)
 
 
 def test_the_images_that_were_given_are_left_as_they_are(augment, some):
     before = some.clone()
-    augment(some, 3)
+    changed_by(augment, some, 3)
     assert torch.equal(some, before)
 
 
@@ -51,29 +61,57 @@ def test_nobody_elses_random_numbers_are_touched(augment, some):
     torch.manual_seed(5)
     expected = torch.rand(4)
     torch.manual_seed(5)
-    augment(some, 3)
+    changed_by(augment, some, 3)
     assert torch.equal(torch.rand(4), expected)
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name != "none"])
+def test_a_generator_goes_on_so_that_the_next_batch_is_changed_otherwise(name, some):
+    change, rng = find("data.augmentation", name, "augmentation"), generator(0)
+    assert not torch.equal(change(some, None, rng)[0], change(some, None, rng)[0])
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool])
+def test_masks_keep_their_shape_their_type_and_their_classes(augment, some, kind):
+    masks = torch.randint(0, 5, (16, 24, 32), generator=generator(1)).to(kind)
+    before = masks.clone()
+    images, changed = augment(some, masks, generator(0))
+    assert changed.shape == masks.shape and changed.dtype == kind
+    assert set(changed.unique().tolist()) <= set(masks.unique().tolist())
+    assert torch.equal(masks, before)
+    assert torch.equal(images, changed_by(augment, some, 0))
+
+
+def test_a_mask_marks_the_same_object_afterwards(augment):
+    """The object is white or black on grey, which every augmentation of colours keeps apart."""
+    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(64), indexing="ij")
+    masks = ((rows - 20) ** 2 + (columns - 36) ** 2 < 14**2).expand(16, -1, -1).clone()
+    images = masks[:, None].float().expand(-1, 3, -1, -1).clone()
+    for seed in range(4):
+        changed, moved_masks = augment(images, masks, generator(seed))
+        assert ((changed.abs().amax(dim=1) > 0.5) == moved_masks).float().mean() > 0.97
+
+
 def test_values_stay_between_black_and_white(augment, some):
-    changed = augment(some, 3)
+    changed = changed_by(augment, some, 3)
     assert changed.min() >= -1 - 1e-5 and changed.max() <= 1 + 1e-5
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "none"])
 def test_another_seed_changes_the_images_otherwise(name, some):
     change = find("data.augmentation", name, "augmentation")
-    assert not torch.equal(change(some, 0), change(some, 1))
+    assert not torch.equal(changed_by(change, some, 0), changed_by(change, some, 1))
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "none"])
 def test_each_image_of_a_batch_is_changed_on_its_own(name, some):
     alike = some[:1].expand(16, -1, -1, -1).clone()
-    assert len(torch.unique(find("data.augmentation", name, "augmentation")(alike, 0), dim=0)) > 4
+    change = find("data.augmentation", name, "augmentation")
+    assert len(torch.unique(changed_by(change, alike, 0), dim=0)) > 4
 
 
 def test_none_changes_nothing(some):
-    assert torch.equal(find("data.augmentation", "none", "augmentation")(some, 9), some)
+    assert torch.equal(changed_by(find("data.augmentation", "none", "augmentation"), some, 9), some)
 
 
 def moved(image, down, right):
@@ -87,7 +125,7 @@ def moved(image, down, right):
 def test_shift_moves_by_whole_pixels_up_to_an_eighth_of_the_side(some):
     seen = set()
     for seed in range(8):
-        for before, after in zip(some, shift(some, seed)):
+        for before, after in zip(some, changed_by(shift, some, seed)):
             fits = [(y, x) for y in range(-3, 4) for x in range(-4, 5) if torch.equal(moved(before, y, x), after)]
             assert len(fits) == 1
             seen.add(fits[0])

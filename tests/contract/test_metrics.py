@@ -15,7 +15,7 @@ from vitral import explain
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.preprocess import normalise
-from vitral.data.synthetic.cued import cued, objects_of, remarked, without
+from vitral.data.synthetic.cued import cued, erase_shape, move_cue, shape_masks
 from vitral.explain import metric as metric_module
 from vitral.explain.controls.edges import edges as edges_method
 from vitral.explain.entry import explainer
@@ -68,7 +68,7 @@ def drawn_case():
     """Images of three objects and a model that answers them right, also when the dot has moved."""
     data = cued(n=8)
     split = data.test.only(np.arange(COUNT))
-    moved = [remarked(split, (split.factors["marked"] + step) % 3) for step in range(3)]
+    moved = [move_cue(split, (split.factors["marked"] + step) % 3) for step in range(3)]
 
     def prepare(pixels):
         return normalise(torch.from_numpy(pixels), data.preprocessing)
@@ -179,7 +179,7 @@ def test_where_nothing_can_be_drawn_again_it_says_so(name, case, maps):
 
 def on_object(split, which):
     """A map that is the object's own mask."""
-    masks = objects_of(split)[np.arange(COUNT), which]
+    masks = shape_masks(split)[np.arange(COUNT), which]
     return patch_shares(masks, (3, 4)).astype(np.float32) + 1e-3 * RANDOM.random((COUNT, 3, 4), dtype=np.float32)
 
 
@@ -190,7 +190,7 @@ def test_exact_deletion_is_the_fall_of_the_probability_without_the_object(drawn_
     right = np.exp(4) / (np.exp(4) + 7)  # of a model that knows the image, and 1/8 of one that does not
     found = metric("exact_deletion")(on_object(split, which), drawn_case)
     np.testing.assert_allclose(found, right - 1 / 8, rtol=1e-5)
-    told = drawn_case.scene.prepare(without(split, which))
+    told = drawn_case.scene.prepare(erase_shape(split, which))
     knowing = Knows([(drawn_case.images, split.labels), (told, split.labels)])
     same = dataclasses.replace(drawn_case, model=knowing)
     np.testing.assert_allclose(metric("exact_deletion")(on_object(split, which), same), 0, atol=1e-6)
@@ -211,7 +211,7 @@ def test_a_map_that_follows_the_dot_wins_the_counterfactual_and_one_that_stays_d
     staying = dataclasses.replace(drawn_case, explain=lambda model, images, classes: before)
     np.testing.assert_allclose(counterfactual(before, staying), 0, atol=1e-6)
     ignorant = dataclasses.replace(drawn_case, model=Knows([]))
-    followed = remarked(split, other).labels == 0  # which is what it answers, knowing nothing
+    followed = move_cue(split, other).labels == 0  # which is what it answers, knowing nothing
     np.testing.assert_array_equal(np.isnan(counterfactual(before, ignorant)), ~followed)
 
 

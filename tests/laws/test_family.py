@@ -13,6 +13,7 @@ from tiny import redraw
 from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
+from vitral.nn.families import build
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
 from vitral.nn.family.head import DistilledHead, WideHead
@@ -29,7 +30,6 @@ from vitral.nn.parts import describe_part
 from vitral.nn.patch import PatchEmbedding
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
-from vitral.nn.zoo import build
 
 GLOBAL = (Attention, QKNormAttention, RotaryAttention, QKNormRotary, RelativeBiasAttention, NoMixing)
 LOCAL = (

@@ -29,7 +29,7 @@ class Explicit(Attention):
 
 
 def explicit_twin(model):
-    twin = tiny_vit(mixer=Explicit, tokens={name: getattr(model, name).shape[1] for name in model.token_names})
+    twin = tiny_vit(mixer=Explicit, tokens=model.config["tokens"])
     twin.load_state_dict(model.state_dict())
     return twin.double()
 

@@ -11,7 +11,7 @@ from tiny import redraw
 from vitral import explain, watch
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.explain.entry import explainer
 from vitral.explain.observation import observe
 from vitral.explain.scoring import score
@@ -300,7 +300,7 @@ class Kept(Plain):
 
 
 def test_a_model_that_keeps_its_attention_is_scored_after_and_before_gradients():
-    model, data = made(Kept, (48, 48), 8), named("cued")
+    model, data = made(Kept, (48, 48), 8), find_data("cued")
     for methods, metrics in ((["chefer"], ["stability", "randomisation"]), (["attention"], ["randomisation"])):
         table = score(methods, metrics, model, data, n=2)
         assert not table.refused

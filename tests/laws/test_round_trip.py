@@ -8,11 +8,11 @@ import torch
 
 from tiny import TINY, redraw, tiny_vit
 from vitral import MLP, create, list_models
+from vitral.nn.families import build
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosStart
 from vitral.nn.head import MLPHead
-from vitral.nn.zoo import build
 
 VARIANTS = {
     "lecture": {},

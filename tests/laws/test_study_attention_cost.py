@@ -1,4 +1,4 @@
-"""What one block costs: multiply-adds by formula, where attention overtakes the rest, and what training must keep."""
+"""The cost of one block: multiply-adds by formula, where attention overtakes the rest, and memory for training."""
 
 import pytest
 import torch
@@ -9,12 +9,12 @@ from vitral.studies.claims.attention_cost import (
     SIZES,
     WINDOW,
     WrittenOut,
-    block_of,
+    build_block,
+    count_macs,
     crossing,
     exponent,
-    images_of,
-    macs,
-    saved,
+    random_tokens,
+    saved_bytes,
 )
 
 HEADS = {64: 4, 192: 3}
@@ -23,22 +23,24 @@ HEADS = {64: 4, 192: 3}
 @pytest.mark.parametrize("width", HEADS)
 @pytest.mark.parametrize("n", [16, 64, 512, 4_096])
 def test_a_block_takes_12_n_d_squared_and_2_n_squared_d(width, n):
-    assert macs("fused", width, HEADS[width], n) == 12 * n * width**2 + 2 * n**2 * width
-    assert macs("not meeting", width, HEADS[width], n) == 12 * n * width**2
-    assert macs("windows", width, HEADS[width], n) == 12 * n * width**2 + 2 * WINDOW**2 * n * width
+    assert count_macs("fused", width, HEADS[width], n) == 12 * n * width**2 + 2 * n**2 * width
+    assert count_macs("projections only", width, HEADS[width], n) == 12 * n * width**2
+    assert count_macs("windows", width, HEADS[width], n) == 12 * n * width**2 + 2 * WINDOW**2 * n * width
 
 
 @pytest.mark.parametrize("width", [64, 192, 768])
-def test_attention_and_the_rest_take_equally_many_at_six_times_the_width(width):
-    assert macs("fused", width, width // 64, 6 * width) == 2 * macs("not meeting", width, width // 64, 6 * width)
+def test_attention_and_the_rest_take_equally_many_multiply_adds_at_six_times_the_width(width):
+    assert count_macs("fused", width, width // 64, 6 * width) == 2 * count_macs(
+        "projections only", width, width // 64, 6 * width
+    )
 
 
-def test_of_vit_b_at_224_pixels_attention_is_four_percent():
-    whole, rest = (macs(kind, 768, 12, 197) for kind in ("fused", "not meeting"))
+def test_attention_is_four_percent_of_vit_b_at_224_pixels():
+    whole, rest = (count_macs(kind, 768, 12, 197) for kind in ("fused", "projections only"))
     assert round(100 * (1 - rest / whole)) == 4
 
 
-def test_a_matrix_of_1024_pixels_in_patches_of_16_has_16_8_million_entries():
+def test_the_matrix_for_1024_pixels_in_patches_of_16_has_16_8_million_entries():
     n = (1_024 // 16) ** 2
     assert (n, round(n**2 / 1e6, 1), 4 * n**2 / 2**20) == (4_096, 16.8, 64)
 
@@ -52,21 +54,21 @@ def test_written_out_it_is_the_same_function():
 
 
 @pytest.mark.parametrize("n", [64, 256])
-def test_only_written_out_a_block_keeps_the_matrices(n):
+def test_a_block_keeps_the_matrices_only_without_a_fused_kernel(n):
     heads = HEADS[64]
     fused, written = (
-        saved(block_of(MIXERS[kind], 64, heads), torch.randn(1, n, 64)) for kind in ("fused", "written out")
+        saved_bytes(build_block(MIXERS[kind], 64, heads), torch.randn(1, n, 64)) for kind in ("fused", "written out")
     )
-    twice = saved(block_of(MIXERS["fused"], 64, heads), torch.randn(1, 2 * n, 64))
+    twice = saved_bytes(build_block(MIXERS["fused"], 64, heads), torch.randn(1, 2 * n, 64))
     assert twice == 2 * fused  # nothing of n² is in it
-    assert written - fused == 4 * heads * (n**2 - n)  # every weight, but not the sum that the kernel keeps of each row
+    assert written - fused == 4 * heads * (n**2 - n)  # every weight, without the sum that the kernel keeps for each row
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_windows_fit_the_maps_and_images_have_as_many_tokens(n):
-    x = images_of("windows", n, 8, 2)
+def test_windows_divide_the_grids_and_every_size_has_its_number_of_tokens(n):
+    x = random_tokens("windows", n, 8, 2)
     assert x.shape[1] * x.shape[2] == n and x.shape[1] % WINDOW == x.shape[2] % WINDOW == 0
-    assert images_of("fused", n, 8, 2).shape == (2, n, 8)
+    assert random_tokens("fused", n, 8, 2).shape == (2, n, 8)
 
 
 def test_exponents_and_crossings_of_powers():

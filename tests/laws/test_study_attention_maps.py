@@ -1,4 +1,4 @@
-"""Which of several shapes a map marks: the mask always the right one, a map that knows nothing one by chance."""
+"""`right_object`: the mask always finds the right object, a map without information finds it by chance."""
 
 from functools import partial
 
@@ -25,21 +25,21 @@ def case():
     )
 
 
-def test_the_mask_is_right_and_what_is_beside_it_wrong(case):
+def test_the_mask_is_right_and_its_negative_is_wrong(case):
     mask = patch_shares(case.masks, GRID)
     assert (right_object(mask, case) == 1).all()
     assert (right_object(-mask, case) == 0).all()
 
 
-def test_a_map_that_is_the_same_everywhere_knows_half(case):
+def test_a_constant_map_scores_one_half(case):
     assert (right_object(np.ones((500, *GRID)), case) == 0.5).all()
 
 
-def test_noise_is_right_half_of_the_time(case):
+def test_random_maps_are_right_half_of_the_time(case):
     noise = np.random.default_rng(0).random((500, *GRID))
     assert right_object(noise, case).mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_both_shapes_alike_are_no_answer(case):
+def test_marking_both_shapes_equally_scores_one_half(case):
     both = covered(case.scene.split, GRID).sum(axis=1)
     assert right_object(both, case).mean() == pytest.approx(0.5, abs=0.1)

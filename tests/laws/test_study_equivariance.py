@@ -1,4 +1,4 @@
-"""What moves with the image, exactly: convolutions, patches, and a ViT that is not told where its patches stand."""
+"""Equivariance to shifts, exactly: of convolutions, of patch embeddings, and of a ViT without positions."""
 
 from functools import partial
 
@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.mixer import DepthwiseMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition
 from vitral.nn.patch import PatchEmbedding
 from vitral.nn.vit import VisionTransformer
-from vitral.studies.changes import changed
-from vitral.studies.claims.equivariance import shifted, with_room
+from vitral.studies.claims.equivariance import images_with_room, shift_images
+from vitral.studies.dataset_changes import apply_change
 
 EXACT = 1e-10  # of numbers near 1, in double precision
 PATCH, SIDE = 4, 24
@@ -26,8 +26,8 @@ def images(seed=0):
     return torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def trained_alike(model):
-    """Weights away from where they start, at which most models answer nothing."""
+def randomised(model):
+    """Random weights: at their start, most models return the same for every image."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -35,7 +35,7 @@ def trained_alike(model):
 
 
 def convolutions(stride, padding_mode="circular"):
-    return trained_alike(
+    return randomised(
         nn.Sequential(
             nn.Conv2d(3, 8, 3, stride=stride, padding=1, padding_mode=padding_mode),
             nn.GELU(),
@@ -49,94 +49,94 @@ def convolutions(stride, padding_mode="circular"):
 
 def iso(mixer, **parts):
     sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=3, num_heads=2)
-    return trained_alike(VisionTransformer(**sizes, tokens={}, pool=MeanPool, mixer=mixer, **parts))
+    return randomised(VisionTransformer(**sizes, tokens={}, pool=MeanPool, mixer=mixer, **parts))
 
 
 def vit(**parts):
     sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=2, num_heads=2)
-    return trained_alike(VisionTransformer(**sizes, **parts))
+    return randomised(VisionTransformer(**sizes, **parts))
 
 
-def apart(one, other):
+def difference(one, other):
     return (one - other).abs().max().item()
 
 
 @torch.no_grad()
-def test_convolutions_that_wrap_around_move_with_every_shift():
+def test_convolutions_with_circular_padding_are_equivariant_to_every_shift():
     model = convolutions(stride=1)
     for by in ((1, 0), (0, 5), (-7, 3)):
-        assert apart(model(images().roll(by, (2, 3))), model(images()).roll(by, (2, 3))) <= EXACT
+        assert difference(model(images().roll(by, (2, 3))), model(images()).roll(by, (2, 3))) <= EXACT
 
 
 @torch.no_grad()
-def test_with_strides_they_move_with_multiples_of_all_strides_together():
+def test_with_strides_they_are_equivariant_to_multiples_of_the_total_stride():
     model = convolutions(stride=2)
     for by in (4, -8, 12):
-        assert apart(model(images().roll(by, 3)), model(images()).roll(by // 4, 3)) <= EXACT
+        assert difference(model(images().roll(by, 3)), model(images()).roll(by // 4, 3)) <= EXACT
     for by in (1, 2, 3):
-        assert all(apart(model(images().roll(by, 3)), model(images()).roll(whole, 3)) > 1e-2 for whole in (0, 1))
+        assert all(difference(model(images().roll(by, 3)), model(images()).roll(whole, 3)) > 1e-2 for whole in (0, 1))
 
 
 @torch.no_grad()
-def test_with_zeros_beyond_the_edges_they_do_so_only_where_no_edge_is_within_reach():
+def test_with_zero_padding_they_are_equivariant_only_where_no_edge_is_within_reach():
     model, reach = convolutions(stride=1, padding_mode="zeros"), 3
     found, moved = model(images()), model(images().roll(2, 3))
     inside = slice(reach + 2, SIDE - reach)
-    assert apart(moved[..., inside], found.roll(2, 3)[..., inside]) <= EXACT
-    assert apart(moved, found.roll(2, 3)) > 1e-2
+    assert difference(moved[..., inside], found.roll(2, 3)[..., inside]) <= EXACT
+    assert difference(moved, found.roll(2, 3)) > 1e-2
 
 
 @torch.no_grad()
-def test_a_mean_of_all_places_makes_what_moves_stay():
+def test_mean_pooling_turns_equivariance_into_invariance():
     model = nn.Sequential(convolutions(stride=2), nn.AdaptiveAvgPool2d(1))
-    assert apart(model(images().roll((4, 8), (2, 3))), model(images())) <= EXACT
-    assert apart(model(images().roll(1, 3)), model(images())) > 1e-3
+    assert difference(model(images().roll((4, 8), (2, 3))), model(images())) <= EXACT
+    assert difference(model(images().roll(1, 3)), model(images())) > 1e-3
 
 
 @torch.no_grad()
-def test_patch_embedding_moves_with_whole_patches_and_not_with_a_pixel():
+def test_patch_embedding_is_equivariant_to_whole_patches_and_not_to_a_pixel():
     model = PatchEmbedding(SIDE, PATCH, 3, 16).double()
     tokens = model(images()).unflatten(1, model.grid)
     moved = model(images().roll((PATCH, -2 * PATCH), (2, 3))).unflatten(1, model.grid)
-    assert apart(moved, tokens.roll((1, -2), (1, 2))) <= EXACT
+    assert difference(moved, tokens.roll((1, -2), (1, 2))) <= EXACT
     by_a_pixel = model(images().roll(1, 3)).unflatten(1, model.grid)
-    assert apart(by_a_pixel, tokens) > 1e-2 and apart(by_a_pixel, tokens.roll(1, 2)) > 1e-2
+    assert difference(by_a_pixel, tokens) > 1e-2 and difference(by_a_pixel, tokens.roll(1, 2)) > 1e-2
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("parts", [{}, dict(tokens={}, pool=MeanPool)], ids=["class token", "mean pool"])
-def test_a_vit_without_positions_answers_alike_when_whole_patches_move_around(parts):
+def test_a_vit_without_positions_is_invariant_to_circular_shifts_by_whole_patches(parts):
     model = vit(position=NoPosition, **parts)
     for by in ((PATCH, 0), (-PATCH, 3 * PATCH)):
-        assert apart(model(images().roll(by, (2, 3))), model(images())) <= EXACT
-    assert apart(model(images().roll(1, 3)), model(images())) > 1e-3
+        assert difference(model(images().roll(by, (2, 3))), model(images())) <= EXACT
+    assert difference(model(images().roll(1, 3)), model(images())) > 1e-3
 
 
 @torch.no_grad()
-def test_with_positions_a_vit_answers_otherwise():
+def test_a_vit_with_positions_is_not():
     model = vit()
-    assert apart(model(images().roll(PATCH, 3)), model(images())) > 1e-3
+    assert difference(model(images().roll(PATCH, 3)), model(images())) > 1e-3
 
 
 @torch.no_grad()
-def test_a_convolution_of_patches_does_so_only_if_it_wraps_around_and_has_no_positions():
+def test_a_convolution_of_patches_is_so_only_with_circular_padding_and_without_positions():
     moved = images().roll((PATCH, -PATCH), (2, 3))
     circular = iso(CIRCULAR, position=NoPosition)
-    assert apart(circular(moved), circular(images())) <= EXACT
-    assert apart(circular(images().roll(1, 3)), circular(images())) > 1e-3
+    assert difference(circular(moved), circular(images())) <= EXACT
+    assert difference(circular(images().roll(1, 3)), circular(images())) > 1e-3
     for model in (iso(CIRCULAR), iso(DepthwiseMixing, position=NoPosition)):
-        assert apart(model(moved), model(images())) > 1e-3
+        assert difference(model(moved), model(images())) > 1e-3
 
 
 @torch.no_grad()
-def test_the_resnet_has_zeros_beyond_its_edges_so_that_even_its_stride_changes_the_answer():
-    model = trained_alike(ResNet(img_size=SIDE, num_classes=5, embed_dim=8, depths=(1, 1, 1)))
-    assert apart(model(images().roll(8, 3)), model(images())) > 1e-3
+def test_the_resnet_has_zero_padding_so_even_a_shift_by_its_stride_changes_the_output():
+    model = randomised(ResNet(img_size=SIDE, num_classes=5, embed_dim=8, depths=(1, 1, 1)))
+    assert difference(model(images().roll(8, 3)), model(images())) > 1e-3
 
 
-def test_objects_are_on_the_left_to_learn_and_on_the_right_to_test():
-    plain = named("shapes:size=24,n=500")
-    data = changed(plain, "one side", seed=0)
+def test_objects_are_on_the_left_in_training_and_on_the_right_in_testing():
+    plain = find_data("shapes:size=24,n=500")
+    data = apply_change(plain, "one side", seed=0)
     assert data.preprocessing.size == (24, 48)
     for name, own, other in (("train", slice(0, 24), slice(24, 48)), ("test", slice(24, 48), slice(0, 24))):
         pixels = data.load(name).pixels
@@ -145,17 +145,17 @@ def test_objects_are_on_the_left_to_learn_and_on_the_right_to_test():
         assert (pixels[:, :, other] == pixels[:, :, edge : edge + 1]).all()
 
 
-def test_an_image_moves_down_or_right_around_the_edges_or_with_the_edge_repeated():
+def test_an_image_moves_down_or_right_wrapping_around_or_with_the_edge_repeated():
     pixels = np.arange(2 * 5 * 5 * 3, dtype=np.uint8).reshape(2, 5, 5, 3)
-    assert (shifted(pixels, 2, 1, around=True) == np.roll(pixels, 2, axis=1)).all()
-    moved = shifted(pixels, 2, 2, around=False)
+    assert (shift_images(pixels, 2, 1, around=True) == np.roll(pixels, 2, axis=1)).all()
+    moved = shift_images(pixels, 2, 2, around=False)
     assert (moved[:, :, 2:] == pixels[:, :, :3]).all() and (moved[:, :, :2] == pixels[:, :, :1]).all()
 
 
 @pytest.mark.parametrize("axis", [1, 2])
 def test_objects_with_room_stay_whole(axis):
-    split = named("shapes:size=32,n=500").test
-    chosen = with_room(split, 6, axis)
+    split = find_data("shapes:size=32,n=500").test
+    chosen = images_with_room(split, 6, axis)
     assert 0 < len(chosen) < len(split)
     before = chosen.masks.sum((1, 2))
     inside = chosen.masks.take(np.arange(32 - 6), axis=axis)

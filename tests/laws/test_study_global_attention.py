@@ -1,4 +1,4 @@
-"""What a first block can depend on: a ViT's on every pixel, a convolution's on its neighbourhood and nothing else."""
+"""What a first block depends on: a ViT's on every pixel, a convolution's on its neighbourhood and nothing else."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from vitral.nn.family.mixer import DepthwiseMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.vit import VisionTransformer
 from vitral.studies.arms import DWCONV3, RESNET, SAMPLES, SHAPES, VIT, untrained
-from vitral.studies.claims.global_attention import looked, reach, sensitivity
+from vitral.studies.claims.global_attention import reach, reach_and_distance, sensitivity
+from vitral.studies.running.plan import training_for
 from vitral.studies.study import Budget, Condition
-from vitral.studies.task import training_of
 from vitral.studies.training import Trained
 
 PATCH, SIDE = 8, 48
 
 
-def away_from_its_start(**parts):
-    """Weights at which no block is the identity."""
+def randomised(**parts):
+    """Random weights, with which no block is the identity."""
     sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=2, num_heads=2)
     torch.manual_seed(0)
     model = VisionTransformer(**sizes, tokens={}, pool=MeanPool, **parts)
@@ -32,18 +32,18 @@ def images(n=4):
 
 
 def test_a_vits_first_block_depends_on_every_pixel():
-    assert (sensitivity(away_from_its_start(), images(), 0) > 0).all()
+    assert (sensitivity(randomised(), images(), 0) > 0).all()
 
 
-def test_a_convolutions_depends_on_nine_patches_and_on_nothing_else():
-    mass = sensitivity(away_from_its_start(mixer=DepthwiseMixing), images(), 0)
+def test_a_convolution_depends_on_nine_patches_and_on_nothing_else():
+    mass = sensitivity(randomised(mixer=DepthwiseMixing), images(), 0)
     middle = SIDE // PATCH // 2
     near = np.zeros((SIDE, SIDE), bool)
     near[(middle - 1) * PATCH : (middle + 2) * PATCH, (middle - 1) * PATCH : (middle + 2) * PATCH] = True
     assert (mass[near] > 0).all() and (mass[~near] == 0).all()
 
 
-def test_even_dependence_reaches_one_and_the_middle_alone_next_to_nothing():
+def test_uniform_mass_has_reach_one_and_a_point_at_the_centre_almost_zero():
     even, point = np.ones((SIDE, SIDE)), np.zeros((SIDE, SIDE))
     point[28, 28] = 1  # of the patch in row and column 3 of 6
     assert reach(even, (6, 6)) == pytest.approx(1)
@@ -52,10 +52,10 @@ def test_even_dependence_reaches_one_and_the_middle_alone_next_to_nothing():
 
 
 @pytest.mark.parametrize("arm", [untrained(VIT), untrained(DWCONV3), untrained(RESNET)])
-def test_every_arm_can_be_looked_at(arm):
-    training = training_of(
-        arm, Condition("shapes", SHAPES.replace("n=40000", "n=8")), Budget(SAMPLES, 1, judged=8), 0, 1.0
+def test_every_arm_can_be_measured(arm):
+    training = training_for(
+        arm, Condition("shapes", SHAPES.replace("n=40000", "n=8")), Budget(SAMPLES, 1, eval_images=8), 0, 1.0
     )
-    found = looked(Trained(training.built(), training.dataset(), training, {}, {}))
+    found = reach_and_distance(Trained(training.build(), training.dataset(), training, {}, {}))
     assert all(0 < value < 1.2 for value in found["reach"])
     assert ("heads" in found) == arm.name.startswith("vit")

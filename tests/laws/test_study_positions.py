@@ -1,4 +1,4 @@
-"""What the measures of `positions` say of tables whose structure is known."""
+"""The measures of `positions` on tables whose structure is known."""
 
 import copy
 
@@ -10,40 +10,39 @@ from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import NoPosition, sines_and_cosines
 from vitral.nn.family.rope import QKNormRotary
 from vitral.nn.zoo import create
-from vitral.report.positions import similarity
-from vitral.report.similar import mosaic
-from vitral.studies.changes import permuted_patches
-from vitral.studies.claims.positions import follows
-from vitral.studies.wide_start import WideStart
+from vitral.report.similarity import cosine_similarity, mosaic
+from vitral.studies.claims.positions import correlation_with_nearness
+from vitral.studies.dataset_changes import permute_patches
+from vitral.studies.model_parts.wide_positions import WideStart
 
 SIDE = 6
 
 
 def similar(table):
-    return similarity(table.reshape(SIDE, SIDE, -1)).reshape(SIDE**2, SIDE**2)
+    return cosine_similarity(table.reshape(SIDE, SIDE, -1)).reshape(SIDE**2, SIDE**2)
 
 
-def test_waves_follow_the_grid_and_noise_does_not():
+def test_sines_and_cosines_follow_the_grid_and_noise_does_not():
     index = np.arange(SIDE**2)
-    assert follows(similar(sines_and_cosines((SIDE, SIDE), 64).double().numpy()), index, SIDE) > 0.7
+    assert correlation_with_nearness(similar(sines_and_cosines((SIDE, SIDE), 64).double().numpy()), index, SIDE) > 0.7
     rng = np.random.default_rng(0)
-    noise = [follows(similar(rng.standard_normal((SIDE**2, 64))), index, SIDE) for _ in range(20)]
+    noise = [correlation_with_nearness(similar(rng.standard_normal((SIDE**2, 64))), index, SIDE) for _ in range(20)]
     assert np.abs(noise).max() < 0.15
 
 
-def test_a_table_that_knows_where_permuted_patches_are_from_follows_the_images_and_not_the_index():
-    """The order is the one by which `changes` moves the patches: a patch's own number, drawn in it, comes back."""
+def test_a_table_of_original_places_follows_the_images_and_not_the_index():
+    """The order is that of `permute_patches`: images that show each patch's number give it back."""
     seed = 3
     numbers = np.arange(SIDE**2, dtype=np.uint8).reshape(1, SIDE, SIDE, 1).repeat(8, 1).repeat(8, 2)
-    shown = permuted_patches(numbers, seed)[0, ::8, ::8, 0].reshape(-1)
+    shown = permute_patches(numbers, seed)[0, ::8, ::8, 0].reshape(-1)
     order = np.random.default_rng(seed).permutation(SIDE**2)
     assert (shown == order).all()
     table = sines_and_cosines((SIDE, SIDE), 64).double().numpy()[order]
-    assert follows(similar(table), order, SIDE) > 0.7
-    assert abs(follows(similar(table), np.arange(SIDE**2), SIDE)) < 0.15
+    assert correlation_with_nearness(similar(table), order, SIDE) > 0.7
+    assert abs(correlation_with_nearness(similar(table), np.arange(SIDE**2), SIDE)) < 0.15
 
 
-def test_a_model_on_permuted_patches_is_the_same_with_its_table_permuted_alike_and_learns_the_same():
+def test_on_permuted_patches_a_model_with_a_permuted_table_is_and_learns_the_same():
     torch.manual_seed(0)
     one = create("iso_attention_nano_patch8_48", num_classes=3, position=WideStart).double()
     for parameter in one.parameters():
@@ -53,7 +52,7 @@ def test_a_model_on_permuted_patches_is_the_same_with_its_table_permuted_alike_a
     other.pos_embed.data = one.pos_embed.data[:, order]
     pixels = np.random.default_rng(2).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
     answers = []
-    for model, shown in ((one, pixels), (other, np.ascontiguousarray(permuted_patches(pixels, 1)))):
+    for model, shown in ((one, pixels), (other, np.ascontiguousarray(permute_patches(pixels, 1)))):
         answers.append(model(torch.from_numpy(shown).permute(0, 3, 1, 2).double() / 255))
         torch.nn.functional.cross_entropy(answers[-1], torch.tensor([0, 2])).backward()
     assert torch.allclose(*answers, rtol=0, atol=1e-12)
@@ -62,12 +61,12 @@ def test_a_model_on_permuted_patches_is_the_same_with_its_table_permuted_alike_a
         assert torch.allclose(gradient, theirs.grad, rtol=0, atol=1e-10), name
 
 
-def test_a_wide_start_is_as_wide_as_it_says():
+def test_a_wide_start_has_the_stated_deviation():
     table = WideStart().table(1, (20, 20), 64)
     assert table.shape == (1, 401, 64) and float(table.std()) == pytest.approx(1 / 8, rel=0.02)
 
 
-def test_normalised_rotary_attention_without_a_turn_is_normalised_attention():
+def test_normalised_rotary_attention_without_rotation_is_normalised_attention():
     torch.manual_seed(0)
     turned, plain = QKNormRotary(16, 2), QKNormAttention(16, 2)
     turned.set_grid((2, 3), 0)
@@ -78,8 +77,8 @@ def test_normalised_rotary_attention_without_a_turn_is_normalised_attention():
     assert torch.equal(turned(tokens), plain(tokens))
 
 
-def test_what_normalised_rotary_attention_sees_depends_on_how_far_apart_patches_are_alone():
-    """The same token everywhere: its query and key meet alike at every pair of places as far apart."""
+def test_normalised_rotary_attention_depends_only_on_relative_positions():
+    """With the same token everywhere, the weight is the same for all pairs of places with the same offset."""
     torch.manual_seed(0)
     attention = QKNormRotary(16, 2).double()
     attention.set_grid((3, 3), 0)
@@ -91,7 +90,7 @@ def test_what_normalised_rotary_attention_sees_depends_on_how_far_apart_patches_
     assert not torch.allclose(weights[..., 0, 1], weights[..., 0, 2])
 
 
-def test_a_model_with_it_needs_no_table():
+def test_a_model_with_rotary_attention_needs_no_table():
     model = create("iso_attention_nano_patch8_48", num_classes=3, mixer=QKNormRotary, position=NoPosition)
     assert model.pos_embed is None and model(torch.zeros(1, 3, 48, 48)).shape == (1, 3)
 

@@ -1,12 +1,12 @@
-"""Shapes and textures: paired alike for every cue of a seed, never by colour; and what takes a cue away."""
+"""Shapes and textures are paired in the same way for every cue of a seed; and how cues are suppressed."""
 
 import numpy as np
 import pytest
 import torch
 
-from vitral.data.augmentation.blur import blurred
+from vitral.data.augmentation.blur import gaussian_blur
 from vitral.data.synthetic.textures import CUES, TEXTURES, signs, textures
-from vitral.studies.claims.shape_or_texture import TILE, tiles_shuffled
+from vitral.studies.claims.shape_or_texture import TILE, shuffle_tiles
 
 SEED = 3
 
@@ -23,7 +23,7 @@ def test_outlines_and_classes_are_the_same_whatever_the_cue(splits):
     assert splits["texture"].masks.all()
 
 
-def test_in_a_conflict_no_texture_is_the_shapes_own_and_all_others_come(splits):
+def test_in_a_conflict_every_texture_but_the_shapes_own_occurs(splits):
     conflict = splits["conflict"]
     assert (conflict.factors["texture"] != conflict.labels).all()
     assert len(set(zip(conflict.labels.tolist(), conflict.factors["texture"].tolist()))) == 8 * 7
@@ -31,7 +31,7 @@ def test_in_a_conflict_no_texture_is_the_shapes_own_and_all_others_come(splits):
         assert (splits[cue].factors["texture"] == splits[cue].labels).all()
 
 
-def test_the_pairing_is_the_seeds():
+def test_the_pairing_depends_on_the_seed():
     first, again, other = (textures(n=500, seed=seed, noise=0.0).train.pixels for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
 
@@ -43,16 +43,16 @@ def test_each_texture_is_light_on_half_of_its_area(number):
     assert abs(drawn.mean()) < 0.02
 
 
-def test_shuffled_tiles_keep_every_pixel_and_no_order(splits):
+def test_shuffled_tiles_keep_every_pixel_in_another_order(splits):
     pixels = splits["both"].pixels[:20]
-    mixed = tiles_shuffled(pixels, 0)
+    mixed = shuffle_tiles(pixels, 0)
     assert (np.sort(mixed.reshape(20, -1), axis=1) == np.sort(pixels.reshape(20, -1), axis=1)).all()
     tiles = {bytes(image[:TILE, :TILE]) for image in mixed} & {bytes(image[:TILE, :TILE]) for image in pixels}
     assert len(tiles) < 10
 
 
-def test_blur_keeps_the_mean_of_an_even_image_and_takes_stripes_away():
+def test_blur_keeps_a_constant_image_and_removes_stripes():
     stripes = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(8).expand(1, 3, 32, 32)
-    assert blurred(torch.full((2, 3, 32, 32), 0.7), torch.tensor([0.5, 2.0])).sub(0.7).abs().max() < 1e-5
-    assert blurred(stripes, torch.tensor([2.0]))[..., 8:-8].abs().max() < 0.02
-    assert torch.equal(blurred(stripes, torch.zeros(1)), stripes)
+    assert gaussian_blur(torch.full((2, 3, 32, 32), 0.7), torch.tensor([0.5, 2.0])).sub(0.7).abs().max() < 1e-5
+    assert gaussian_blur(stripes, torch.tensor([2.0]))[..., 8:-8].abs().max() < 0.02
+    assert torch.equal(gaussian_blur(stripes, torch.zeros(1)), stripes)

@@ -21,7 +21,7 @@ every = pytest.mark.parametrize("method", METHODS)
 @every
 @pytest.mark.parametrize("model", ["runs/shapes-1", None], ids=str)
 def test_a_model_that_is_none(method, model, images):
-    with pytest.raises(UsageError, match=rf"a {type(model).__name__} was given\. Load one"):
+    with pytest.raises(UsageError, match=rf"a {type(model).__name__} was passed\. Load one"):
         getattr(explain, method)(model, images)
 
 
@@ -105,12 +105,12 @@ class Always(torch.nn.Module):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(data="cued"), r"takes a data set with its classes, and a str was given\. By name: .*named"),
+        (dict(data="cued"), r"takes a data set with its classes, and a str was given\. By name: .*find_data"),
         (dict(data=SIX), "takes a data set with its classes, and a Split was given"),
         (dict(metrics=None), "No metric was chosen: give a list of names, from agreement"),
         (dict(methods=None), "No method was chosen: give a list of names, from attention"),
         (dict(methods=(name for name in ["rollout"])), "No method was chosen: give a list"),
-        (dict(model="runs/shapes-1"), "A model is a torch.nn.Module, and a str was given"),
+        (dict(model="runs/shapes-1"), "A model is a torch.nn.Module, but a str was passed"),
     ],
     ids=["data by name", "a split", "no metrics", "no methods", "a generator", "a model by name"],
 )

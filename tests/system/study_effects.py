@@ -1,19 +1,18 @@
-"""What each option of `vitral study` does. The runs are of `locality` on a few photos, which takes seconds."""
+"""The effect of each option of `vitral study`. The runs are of `locality` on a few photos, which takes seconds."""
 
 import json
 
 from effects import effect
 
-from vitral.studies import runner
-from vitral.studies.runner import speed
-from vitral.studies.task import FIRST
+from vitral.studies.running import progress
+from vitral.studies.running.plan import FIRST_SEED
 
 SMOKE = ("study", "run", "locality", "--preset", "smoke", "--data", "photos", "--processes", 2)
 
 
 @effect("study", "action")
-def action_is_what_is_done(vitral, photos, tmp_path):
-    """Pages that are gone are written again from the records, without a run."""
+def action_lists_runs_or_reports(vitral, photos, tmp_path):
+    """Deleted pages are written again from the records, without a run."""
     listed = vitral("study", "list").done().printed
     assert "locality" in listed and "samples" in listed
     vitral("study", "list", "locality").refused(2, "leave the names out")
@@ -28,7 +27,7 @@ def action_is_what_is_done(vitral, photos, tmp_path):
 
 
 @effect("study", "names")
-def names_are_what_is_run(vitral):
+def names_choose_the_studies(vitral):
     words = ("--preset", "full", "--minutes", 0.1)
     told = (
         vitral("study", "run", "locality", "global_attention", *words).refused(2, "locality", "Studies that fit").told
@@ -40,7 +39,7 @@ def names_are_what_is_run(vitral):
 
 
 @effect("study", "preset")
-def preset_is_how_much_is_spent(vitral):
+def preset_sets_the_budget(vitral):
     spent = {
         preset: sum(
             row["samples"] for row in vitral("study", "list", "--preset", preset, "--json").done().json["studies"]
@@ -54,10 +53,10 @@ def preset_is_how_much_is_spent(vitral):
 @effect("study", "processes")
 @effect("study", "minutes")
 def minutes_are_not_exceeded_and_processes_share_the_work(vitral, monkeypatch):
-    """Twice the processes take half the minutes, at the same speed of one; what fits is said before anything starts."""
-    one = speed()
+    """Twice the processes take half the minutes; what fits is listed before anything starts."""
+    one = progress.measure_speed()
     assert one > 0
-    monkeypatch.setattr(runner, "speed", lambda: one)
+    monkeypatch.setattr(progress, "measure_speed", lambda: one)
     takes = []
     for processes in (1, 2):
         words = ("--preset", "full", "--minutes", 0.1, "--processes", processes)
@@ -71,8 +70,8 @@ def minutes_are_not_exceeded_and_processes_share_the_work(vitral, monkeypatch):
 @effect("study", "data")
 @effect("study", "model")
 @effect("study", "json")
-def what_is_yours_is_run_beside_the_arms(vitral, photos, quick, tmp_path):
-    """Your images, your model, where it goes, what a machine reads, and what becomes of records of other code."""
+def own_data_and_models_are_run_beside_the_arms(vitral, photos, quick, tmp_path):
+    """Your images, your model, the output folder, the JSON line, and what happens to results of a different version."""
     words = (*SMOKE, "--model", "quick.py:Quick", "--out", "deep/studies")
     answer = vitral(*words, "--json").done()
     folder = tmp_path / "deep" / "studies" / "smoke-own"
@@ -84,12 +83,12 @@ def what_is_yours_is_run_beside_the_arms(vitral, photos, quick, tmp_path):
     assert len(yours) == 4 and all(run["status"] == "done" for run in yours)
     assert "yours" in (folder / "locality.html").read_text()
 
-    record = folder / "locality" / f"vit-plain-seed-{FIRST}.json"
+    record = folder / "locality" / f"vit-plain-seed-{FIRST_SEED}.json"
     changed = json.loads(record.read_text()) | {"key": "another"}
     changed["code"]["nn/vit.py"] = "another"
     record.write_text(json.dumps(changed))
-    vitral(*words, "--stale", "refuse").refused(2, "nn/vit.py changed since")
-    assert "records of other code are made again" in vitral(*words, "--stale", "rerun").done().told
+    vitral(*words, "--stale", "refuse").refused(2, "nn/vit.py changed")
+    assert "running again what was computed by a different version" in vitral(*words, "--stale", "rerun").done().told
     again = vitral(*words).done()
     assert "left" not in again.err, "nothing is left to run"
     assert "locality smoke" in again.printed and "report: deep/studies/smoke-own/index.html" in again.printed
@@ -98,7 +97,7 @@ def what_is_yours_is_run_beside_the_arms(vitral, photos, quick, tmp_path):
         quick.read_text().replace("16), nn.Linear(16, num_classes)", "16), nn.Linear(16, num_classes)  # same")
     )
     again = vitral(*words).done()
-    assert "yours" in again.err, "a changed file of one's own is trained again"
-    vitral("study", "run", "attention_maps", "--data", "photos").refused(2, "only drawn images can answer")
+    assert "yours" in again.err, "a model whose file changed is trained again"
+    vitral("study", "run", "attention_maps", "--data", "photos").refused(2, "needs synthetic images")
     vitral("study", "run", "locality", "--model", "quick.py:Quik").refused(2, "Did you mean 'Quick'")
     vitral("study", "run", "locality", "--data", "nowhere").refused(2, "no data set or folder 'nowhere'")

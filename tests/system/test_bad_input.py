@@ -25,14 +25,14 @@ TYPED = {
     "unknown option": ((*SMALL, "--epoch", 3), "--epoch", "Perhaps you meant", "--epochs FLOAT"),
     "unknown value": (
         (*SMALL, "--optimizer", "admw"),
-        "optimizer='admw' does not fit: it takes one of muon, adamw. Did you mean 'adamw'?",
+        "optimizer='admw' is not valid: it must be one of muon, adamw. Did you mean 'adamw'?",
     ),
     "value of the wrong type": ((*SMALL, "--batch-size", "many"), "--batch-size", "'many'", "INT"),
-    "value out of range": ((*SMALL, "--warmup", 1.5), "warmup=1.5 is out of range: it takes 0 to 0.9."),
+    "value out of range": ((*SMALL, "--warmup", 1.5), "warmup=1.5 is out of range: it must be 0 to 0.9."),
     "unknown data set": (
         ("train", "--data", "shaeps"),
         "There is no data set or folder 'shaeps'. Did you mean 'shapes'?",
-        "Built-in: cued, pairs, shapes, textures, digits",
+        "or one of: cued, pairs, shapes, textures, digits",
     ),
     "unknown data option": (
         ("data", "shapes:nosie=0.1"),
@@ -75,14 +75,14 @@ MORE = {
     "an unknown precision": ((*SMALL, "--precision", "bfloat61"), "Did you mean 'bfloat16'?", "auto, float32"),
     "an unknown split": (("data", "shapes", "--split", "tset"), "split='tset'", "Did you mean 'test'?"),
     "a whole number with a fraction": ((*SMALL, "--batch-size", "8.5"), "--batch-size", "'8.5'"),
-    "a number that is none": ((*SMALL, "--lr", "nan"), "lr=nan is out of range: it takes 0 to 10."),
-    "a batch of nothing": ((*SMALL, "--batch-size", 0), "batch_size=0 is out of range: it takes 1 to 65,536."),
-    "no epochs": ((*SMALL, "--epochs", -1), "epochs=-1.0 is out of range: it takes 0 to 100,000."),
+    "a number that is none": ((*SMALL, "--lr", "nan"), "lr=nan is out of range: it must be 0 to 10."),
+    "a batch of nothing": ((*SMALL, "--batch-size", 0), "batch_size=0 is out of range: it must be 1 to 65,536."),
+    "no epochs": ((*SMALL, "--epochs", -1), "epochs=-1.0 is out of range: it must be 0 to 100,000."),
     "nothing to train": ((*SMALL, "--epochs", 0), "--epochs 0 trains nothing: use it with --init only"),
     "a checkpoint that is not there": (("convert", "none.pth,source=deit", "out"), "There is no file none.pth"),
     "a start that is not there": (("train", "--init", "runs/none"), "There is no run 'runs/none'"),
     "a start and a model": (("train", "--init", "x", "--model", "vit_nano_patch8_48"), "leave out --model"),
-    "a data option of the wrong type": (("data", "shapes:n=many"), "takes a value of type int, as in shapes:n="),
+    "a data option of the wrong type": (("data", "shapes:n=many"), "must be of type int, as in shapes:n="),
     "a data option out of range": (("data", "shapes:noise=3"), "noise=3.0", "0 <= noise <= 1"),
     "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
     "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
@@ -94,7 +94,7 @@ MORE = {
     "no data to look at": (("data",), "DATA"),
     "a model pattern that fits none": (
         ("models", "vit_tinny*"), "No model matches 'vit_tinny*'", "`vitral models` lists"),
-    "no class to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it takes 1 to 1,000."),
+    "no class to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it must be 1 to 1,000."),
     "a block that does not exist": (
         ("explain", "RUN", "IMAGE", "--layer", 99), "There is no layer 99: the model has 4, 0 to 3."),
     "a head that does not exist": (
@@ -105,7 +105,7 @@ MORE = {
     "options beside --resume that look like the defaults": (
         ("train", "--resume", "RUN", "--data", "digits"), "leave out --data"),
     "classes that the model does not know": (
-        ("eval", "RUN", "--data", "digits"), "digits has the classes 0, 1", "the model knows disk, ring"),
+        ("eval", "RUN", "--data", "digits"), "digits has the classes 0, 1", "the model has disk, ring"),
     "images of another size than the model's": (
         ("eval", "RUN", "--data", "shapes:n=8,size=24"), "the model takes 16x16", "shapes:size=16"),
 }  # fmt: skip
@@ -145,7 +145,7 @@ def test_an_empty_folder_is_a_failure(terminal):
 def test_one_class_is_a_failure(terminal):
     paint(terminal.folder / "photos", {"cat": 100})
     answer = terminal("train", "--data", "photos")
-    answer.refused(FAILURE, "photos has one class only, 'cat'", "Add a second class folder.")
+    answer.refused(FAILURE, "photos has only one class, 'cat'", "Add a second class folder.")
     assert not (terminal.folder / "runs").exists()
 
 
@@ -194,19 +194,19 @@ def test_a_contact_sheet_is_of_images_that_can_be_read(vitral, corrupt, tmp_path
 def test_an_unknown_setting_in_a_file_gets_the_nearest(terminal):
     (terminal.folder / "mine.yaml").write_text("epoch: 3\n")
     answer = terminal("train", "--config", "mine.yaml")
-    answer.refused(USAGE, "mine.yaml sets 'epoch', which is no setting. Did you mean 'epochs'?")
+    answer.refused(USAGE, "mine.yaml sets 'epoch', which is not a setting. Did you mean 'epochs'?")
     assert tree(terminal.folder) == ["mine.yaml"]
 
 
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
-        ("epochs: many", USAGE, "mine.yaml: epochs='many' does not fit"),
+        ("epochs: many", USAGE, "mine.yaml: epochs='many' is not valid"),
         ("epochs: -1", USAGE, "mine.yaml: epochs=-1 is out of range"),
         ("optimizer: admw", USAGE, "Did you mean 'adamw'?"),
-        ("data: 5", USAGE, "mine.yaml: data=5 does not fit"),
+        ("data: 5", USAGE, "mine.yaml: data=5 is not valid"),
         ("data: shaeps", USAGE, "Did you mean 'shapes'?"),
-        ("- epochs\n- 3", FAILURE, "mine.yaml holds no settings"),
+        ("- epochs\n- 3", FAILURE, "mine.yaml contains no settings"),
         ("epochs: [", FAILURE, "mine.yaml is not YAML"),
         ("epochs: \0", FAILURE, "mine.yaml is not YAML"),
         (None, FAILURE, "mine.yaml cannot be read: No such file"),

@@ -43,6 +43,7 @@ def test_the_site_builds_with_every_page(site):
     reference = (site / "build" / "site" / "reference.html").read_text(encoding="utf-8")
     for name in re.findall(r"^::: vitral\.(\S+)", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE):
         assert f'id="vitral.{name}"' in reference, name
+    assert "<blockquote>" not in reference  # what an example in a docstring would become, were it not shown as code
 
 
 @pytest.mark.parametrize("link", ["[gone](gone.md)", "[gone](learn.md#gone)"])

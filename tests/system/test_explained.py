@@ -124,7 +124,7 @@ def test_a_model_of_more_classes_than_it_says(vitral, models, image):
 
 def test_a_model_whose_preprocessing_is_something_else(vitral, models, image):
     vitral("explain", f"{models}:Own", image).refused(
-        2, "has a `preprocessing` of type Identity", "call yours something else"
+        2, "has an attribute `preprocessing` of type Identity", "rename yours"
     )
 
 

@@ -7,10 +7,10 @@ import ast
 import importlib.metadata
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import venv
 import zipfile
 from pathlib import Path
@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from shell import Answer, text
+from vitral.lab.start_file import read_solution
+from vitral.lab.station import load_stations
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "vitral"
@@ -81,21 +83,51 @@ def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_lab_is_passed_from_the_wheel_by_what_was_typed(wheel, isolated, tmp_path, photos):
-    """The answers were typed from the stations' texts alone, without a look at the solutions."""
+class OtherNames(ast.NodeTransformer):
+    """Rename a function's local variables, so that the code differs from the solution."""
+
+    def __init__(self, function):
+        arguments = {own.arg for own in function.args.args}
+        stored = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and type(node.ctx) is ast.Store}
+        self.local = stored - arguments
+
+    def visit_Name(self, node):
+        return ast.Name(f"my_{node.id}", node.ctx) if node.id in self.local else node
+
+
+def find_functions(text):
+    """The functions and methods of a file, in order."""
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+
+
+def fill_in(start, solution, letter):
+    """A start file with the missing code and the prediction in it, as a reader would type them."""
+    lines = start.replace('prediction = ""', f'prediction = "{letter}"').splitlines()
+    pairs = sorted(zip(find_functions(start), find_functions(solution)), key=lambda pair: -pair[0].lineno)
+    for own, right in pairs:  # from the last one up, so that line numbers stay valid
+        missing = own.body[-1]
+        assert own.name == right.name and ast.unparse(missing) == "raise NotImplementedError"
+        body = right.body[len(own.body) - 1 :]  # what comes before it is in the start file
+        code = ast.unparse(OtherNames(right).visit(ast.Module(body, [])))
+        lines[missing.lineno - 1] = textwrap.indent(code, " " * missing.col_offset)
+    return "\n".join(lines) + "\n"
+
+
+def test_the_lab_is_passed_from_the_wheel_by_start_files_filled_in(wheel, isolated, tmp_path, photos):
     python = clean(tmp_path / "clean")
     install(python, wheel, isolated)
     vitral = in_environment(python, isolated, tmp_path / "mine")
     (tmp_path / "mine").mkdir()
     vitral("lab", "start", "all").done()
-    for answer in sorted(ROOT.glob("tests/typed_answers/*.py")):
-        vitral("lab", "check", answer.stem).refused(1, "Begin at line")
-        shutil.copy(answer, tmp_path / "mine")
+    for name, station in load_stations().items():
+        path = tmp_path / "mine" / f"{name}.py"
+        vitral("lab", "check", name).refused(1, "Begin at line")
+        path.write_text(fill_in(path.read_text(), read_solution(name), station.prediction.letter))
     told = vitral("lab", "check", "all").done().told
-    assert told.count("and so it is") == 12
+    assert told.count("which is right") == 12
     assert "12 of 12 passed" in vitral("lab", "status").done().told
     told = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().told
-    assert "Yours in this model: vit.py" in told
+    assert "This model uses your vit.py" in told
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):

@@ -1,13 +1,13 @@
-"""The lab as a reader meets it: files of their own, in a process of their own, whatever they do."""
+"""The lab from the command line: the reader's files, in a process of their own, whatever they do."""
 
 import json
 import time
 
 import pytest
 
-from vitral.lab.start import solution_text
+from vitral.lab.start_file import read_solution
 
-RIGHT = solution_text("patchify")
+RIGHT = read_solution("patchify")
 BODY = RIGHT[RIGHT.index("    # Yours") :]
 
 
@@ -17,20 +17,26 @@ def with_body(body):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("def patchify(images, patch_size)\n    return images\n", "Line 1 of patchify.py is no Python"),
+        ("def patchify(images, patch_size)\n    return images\n", "Line 1 of patchify.py is not valid Python"),
         ("", "is empty: remove it"),
         ("import torch\n", "defines no function patchify"),
         (with_body("import os\nos._exit(0)"), "ended Python without a result"),
-        (with_body("import sys\nsys.exit(3)"), "ended Python (SystemExit in line"),
-        (with_body("raise KeyboardInterrupt"), "ended Python (KeyboardInterrupt in line"),
-        (with_body("return images.requires_grad_().numpy()"), "leaves torch for NumPy"),
-        (with_body("return input()"), "nobody can answer here"),
-        (with_body("return images * float('inf')"), "gave"),
-        (RIGHT + "\ndel patchify\n", "gives patchify another meaning than a def"),
-        ("patchify = lambda images, patch_size: images\n", "Line 1 of patchify.py gives patchify another meaning"),
-        ("async def patchify(images, patch_size):\n    return images\n", "another meaning than a def"),
+        (with_body("import sys\nsys.exit(3)"), "ends Python (SystemExit in line"),
+        (with_body("raise KeyboardInterrupt"), "ends Python (KeyboardInterrupt in line"),
+        (with_body("return images.requires_grad_().numpy()"), "uses NumPy, which loses gradients"),
+        (with_body("return input()"), "calls input(), which cannot be answered here"),
+        (with_body("return images * float('inf')"), "returns shape"),
+        (RIGHT + "\ndel patchify\n", "deletes or redefines patchify"),
+        (
+            "patchify = lambda images, patch_size: images\n",
+            "Line 1 of patchify.py deletes or redefines patchify: define it with def",
+        ),
+        (
+            "async def patchify(images, patch_size):\n    return images\n",
+            "deletes or redefines patchify: define it with def",
+        ),
         (RIGHT.replace("images: Tensor, ", "images: Tensor, *, "), "takes patch_size by name only"),
         (
             "import importlib\nimportlib.import_module('vitral.nn.patch')\n" + RIGHT,
@@ -43,52 +49,52 @@ def with_body(body):
             "takes (images); the station calls it with (images, patch_size)",
         ),
         ("from vitral.nn.patch import PatchEmbedding\n" + RIGHT, "Line 1 of patchify.py imports vitral.nn.patch"),
-        ("import vitral\n" + RIGHT, "holds the answer"),
+        ("import vitral\n" + RIGHT, "contains the answer"),
         ("1 / 0\n" + RIGHT, "ZeroDivisionError in line 1"),
         ("import sys\nsys.exit()\n" + RIGHT, "SystemExit in line 2"),
         ("import os\nos._exit(7)\n" + RIGHT, "ended Python without a result (exit code 7)"),
-        ("import os\nos.abort()\n" + RIGHT, "crashed Python (SIGABRT). At the end it stood in line 2"),
+        ("import os\nos.abort()\n" + RIGHT, "crashed Python (SIGABRT). It was at line 2"),
         ("import nowhere\n" + RIGHT, "No module named 'nowhere'"),
         (with_body("return images.nope"), "AttributeError in line"),
         (with_body("raise NotImplementedError"), "is not written yet"),
-        (with_body("pass"), "returned nothing (is there a `return`?)"),
+        (with_body("pass"), "returns None (is there a `return`?)"),
         (with_body("return images.numpy()"), "a NumPy array"),
         (with_body("return [images]"), "a list of 1"),
-        (with_body("return images * float('nan')"), "gave shape"),
-        (with_body("import torch\nreturn torch.empty(10**13)"), "asked for more memory than it may have"),
+        (with_body("return images * float('nan')"), "returns shape"),
+        (with_body("import torch\nreturn torch.empty(10**13)"), "needs more memory than is allowed"),
         (with_body("x = [0]\nwhile True:\n    x = x + x"), "memory"),
         ("x = 1\n\0", "line 2"),
-        (b"x = 1\n\xff\xfe\x00\x80", "Line 2 of patchify.py is no text: save the file as UTF-8"),
+        (b"x = 1\n\xff\xfe\x00\x80", "Line 2 of patchify.py is not text: save the file as UTF-8"),
     ],
     ids=lambda value: str(value)[-60:].strip(),
 )
-def test_whatever_a_file_does_is_told(vitral, tmp_path, text, said):
+def test_whatever_a_file_does_is_reported(vitral, tmp_path, text, message):
     (tmp_path / "patchify.py").write_bytes(text if isinstance(text, bytes) else text.encode())
-    vitral("lab", "check", "patchify", "--seconds", 20).reported(1, said)
+    vitral("lab", "check", "patchify", "--seconds", 20).reported(1, message)
 
 
-def test_what_does_not_end_is_stopped_with_its_line(vitral, tmp_path):
+def test_an_endless_loop_is_stopped_and_its_line_reported(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
     line = 1 + RIGHT[: RIGHT.index(BODY)].count("\n")
     told = vitral("lab", "check", "patchify", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
     assert f"line {line} of patchify.py" in told or f"line {line + 1} of patchify.py" in told
 
 
-def test_what_a_file_prints_is_shown_and_harms_nothing(vitral, tmp_path):
+def test_the_output_of_a_file_is_shown_and_does_no_harm(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(f'print("loud" * 10_000)\n{RIGHT}')
     done = vitral("lab", "check", "patchify", "--json").done()
     assert done.json["stations"][0]["passed"] and "| loud" in done.told and "... and more" in done.told
 
 
-def test_a_file_of_another_station_that_is_not_there(vitral, tmp_path):
-    (tmp_path / "heads.py").write_text(solution_text("heads"))
-    vitral("lab", "check", "heads").reported(1, "heads.py builds on head.py, which is not here")
+def test_a_missing_file_of_an_earlier_station(vitral, tmp_path):
+    (tmp_path / "heads.py").write_text(read_solution("heads"))
+    vitral("lab", "check", "heads").reported(1, "heads.py imports head.py, which is missing here")
 
 
-def test_work_is_never_written_over(vitral, tmp_path):
+def test_a_file_is_never_overwritten(vitral, tmp_path):
     vitral("lab", "start", "patchify").done()
     (tmp_path / "patchify.py").write_text("mine")
-    assert "left as it is" in vitral("lab", "start", "patchify").done().told
+    assert "was left as it is" in vitral("lab", "start", "patchify").done().told
     assert (tmp_path / "patchify.py").read_text() == "mine"
 
 
@@ -99,15 +105,15 @@ def test_hints_then_the_solution(vitral):
         hint = vitral("lab", "hint", "head").done()
         assert f"hint {number} of 3" in hint.printed
     assert "the last hint" in hint.told
-    assert vitral("lab", "solution", "head").done().out == solution_text("head") + "\n"
+    assert vitral("lab", "solution", "head").done().out == read_solution("head") + "\n"
 
 
-def test_a_file_of_progress_that_is_damaged(vitral, tmp_path):
+def test_a_damaged_progress_file(vitral, tmp_path):
     (tmp_path / "lab.json").write_text("{")
-    vitral("lab", "status").refused(1, "not as the lab writes it")
+    vitral("lab", "status").refused(1, "lab.json is damaged")
 
 
-def test_the_reveal_waits_for_a_prediction(vitral, tmp_path):
+def test_the_right_prediction_is_shown_to_readers_who_made_one(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT)
     assert "write the letter of your answer between the quotes" in vitral("lab", "check", "patchify").done().told
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', 'prediction = "C"'))
@@ -122,20 +128,20 @@ def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, phot
     answer = vitral("explain", "mine.py:mine", picture).done()
     assert (
         "mine at work" in answer.out
-        and "Yours in this model: patchify.py" in answer.err
+        and "This model uses your patchify.py" in answer.err
         and "class 0" not in answer.out
     )
     (tmp_path / "patchify.py").write_text(RIGHT + "\n")
     assert "check patchify" in vitral("lab", "status").done().printed
     vitral("explain", "mine.py:mine", picture).refused(2, "patchify.py has changed since it passed")
     (tmp_path / "patchify.py").unlink()
-    vitral("explain", "mine.py:mine", picture).refused(2, "None of your parts has passed here")
+    vitral("explain", "mine.py:mine", picture).refused(2, "None of your files has passed here")
 
 
-def test_a_fault_in_an_earlier_file_is_looked_for_there(vitral, tmp_path):
-    (tmp_path / "head.py").write_text(solution_text("head").replace(" / q.shape[-1] ** 0.5", ""))
-    (tmp_path / "heads.py").write_text(solution_text("heads"))
-    vitral("lab", "check", "heads").reported(1, "It builds on head.py, which has not passed as it is now")
+def test_a_fault_in_an_earlier_file_is_reported_there(vitral, tmp_path):
+    (tmp_path / "head.py").write_text(read_solution("head").replace(" / q.shape[-1] ** 0.5", ""))
+    (tmp_path / "heads.py").write_text(read_solution("heads"))
+    vitral("lab", "check", "heads").reported(1, "It imports head.py, which has not passed as it is now")
 
 
 def test_a_prediction_without_quotes(vitral, tmp_path):
@@ -144,22 +150,22 @@ def test_a_prediction_without_quotes(vitral, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "message"),
     [
         ('prediction: str = "B"', "You predicted b, which is right"),
         ('prediction = "a"\nprediction = "b) 144"', "You predicted b, which is right"),
         ('prediction = "144"', 'Your prediction is "144": write one letter'),
     ],
 )
-def test_a_prediction_written_in_another_way(vitral, tmp_path, written, said):
+def test_a_prediction_written_in_another_way(vitral, tmp_path, written, message):
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', written))
     answer = vitral("lab", "check", "patchify").done()
-    assert said in answer.printed + answer.told
+    assert message in answer.printed + answer.told
 
 
-def test_the_file_that_is_wrong_is_named_where_it_is_another(vitral, tmp_path):
+def test_a_fault_in_an_imported_file_names_that_file(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT + "\nx = (\n")
-    (tmp_path / "embedding.py").write_text(solution_text("embedding"))
+    (tmp_path / "embedding.py").write_text(read_solution("embedding"))
     line = RIGHT.count("\n") + 2
     vitral("lab", "check", "embedding").reported(1, f"SyntaxError in line {line} of patchify.py")
     (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
@@ -167,18 +173,18 @@ def test_the_file_that_is_wrong_is_named_where_it_is_another(vitral, tmp_path):
     assert "of patchify.py. Is there a loop" in told
 
 
-def test_the_answer_by_way_of_a_file_beside_it(vitral, tmp_path):
+def test_an_import_of_the_answer_by_way_of_another_file(vitral, tmp_path):
     (tmp_path / "helper.py").write_text("from vitral.lab.solutions.patchify import patchify as p\n")
     (tmp_path / "patchify.py").write_text("from helper import p\n" + with_body("return p(images, patch_size)"))
     vitral("lab", "check", "patchify").reported(1, "Line 1 of helper.py imports vitral.lab.solutions.patchify")
 
 
-def test_a_file_with_a_mark_of_windows_passes(vitral, tmp_path):
+def test_a_file_with_a_byte_order_mark_passes(vitral, tmp_path):
     (tmp_path / "patchify.py").write_bytes(RIGHT.replace("\n", "\r\n").encode("utf-8-sig"))
     vitral("lab", "check", "1").done()
 
 
-def test_a_thread_that_goes_on_does_not_hold_up_the_check(vitral, tmp_path):
+def test_a_running_thread_does_not_delay_the_check(vitral, tmp_path):
     begun = "import threading, time\nthreading.Thread(target=lambda: time.sleep(500)).start()\n"
     (tmp_path / "patchify.py").write_text(begun + RIGHT)
     start = time.monotonic()
@@ -186,7 +192,7 @@ def test_a_thread_that_goes_on_does_not_hold_up_the_check(vitral, tmp_path):
     assert time.monotonic() - start < 60
 
 
-def test_all_are_checked_and_told_of_as_json(vitral, tmp_path):
+def test_all_are_checked_and_reported_as_json(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT)
     answer = vitral("lab", "check", "head", "patchify", "--json")
     head, patchify = json.loads(answer.out.splitlines()[-1])["stations"]
@@ -194,11 +200,11 @@ def test_all_are_checked_and_told_of_as_json(vitral, tmp_path):
     assert head["failed"] == "file" and "There is no head.py here" in head["said"]
 
 
-def test_what_stands_in_the_way_is_left_there(vitral, tmp_path):
+def test_a_folder_or_link_in_place_of_a_file_is_kept(vitral, tmp_path):
     (tmp_path / "patchify.py").mkdir()
     vitral("lab", "check", "patchify").reported(1, "is a folder: rename it")
     (tmp_path / "head.py").symlink_to(tmp_path / "nowhere.py")
-    assert "left as it is" in vitral("lab", "start", "head").done().told
+    assert "was left as it is" in vitral("lab", "start", "head").done().told
     assert (tmp_path / "head.py").is_symlink()
     vitral("lab", "check", "heads", "--folder", "other").reported(1, "vitral lab start heads --folder other")
     vitral("lab", "start", "13").refused(2, "numbered from 1 to 12")

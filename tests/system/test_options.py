@@ -494,6 +494,19 @@ def target_is_the_class_that_is_explained(vitral, trained, photos):
 SCORED = ("--data", "shapes:n=8,size=16", "--score", "--n", 8, "--json")
 
 
+@effect("explain", "diagnose")
+def diagnose_is_what_the_layers_do_in_general(vitral, trained, photos):
+    answer = vitral("explain", trained.folder, photos / "dark", "--diagnose", "--json").done()
+    assert {"attention_mass", "distance", "entropy", "logit_lens", "positions"} <= set(answer.json["diagnostics"])
+    page = Path(answer.json["page"]).read_text(encoding="utf-8")
+    assert "Attention, layer by layer" in page and "What is similar to what" in page
+    with np.load(answer.json["numbers"]) as numbers:
+        np.testing.assert_allclose(numbers["entropy"].mean(axis=(0, 2)), answer.json["means"]["entropy"], rtol=1e-6)
+    vitral("explain", trained.folder, photos, "--diagnose", "--method", "rollout").refused(
+        2, "leave out the options of methods"
+    )
+
+
 @pytest.fixture
 def score(vitral, trained):
     def run(*words):

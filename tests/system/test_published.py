@@ -39,7 +39,7 @@ def test_a_checkpoint_is_judged_on_data_that_is_named(vitral, published, photos)
     vitral("eval", folder).refused(USAGE, "does not record what it was trained on. Specify the data: --data.")
     paint(photos.parent / "birds", {"crow": 20, "swan": 230})
     vitral("eval", folder, "--data", "birds").refused(
-        FAILURE, "birds has the classes crow, swan; the model knows dark, light.", "vitral train --init"
+        FAILURE, "birds has the classes crow, swan; the model has dark, light.", "vitral train --init"
     )
 
 
@@ -130,7 +130,9 @@ def test_a_model_of_channels_that_no_image_has_is_refused(vitral, published, pho
     assert load(folder)(torch.zeros(1, channels, 16, 16)).shape == (1, 2)
     words = ("eval", "--data", "photos"), ("predict", image), ("explain", image)
     for verb, *more in words:
-        vitral(verb, folder, *more).refused(FAILURE, f"The model takes {channels} channels, and an image has three")
+        vitral(verb, folder, *more).refused(
+            FAILURE, f"The model takes {channels} channels, but an image file gives three"
+        )
     train = ("train", "--init", folder, "--data", "photos", "--batch-size", 8)
     vitral(*train).refused(FAILURE, f"The model takes {channels} channels")
     assert not (photos.parent / "runs").exists()

@@ -121,7 +121,7 @@ def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
 def test_a_class_whose_name_is_no_text(vitral, photos):
     os.rename(os.fsencode(photos / "dark"), os.fsencode(photos) + b"/caf\xe9")  # noqa: PTH104 - bytes
-    vitral("data", "photos").refused(FAILURE, "whose name is no readable text")
+    vitral("data", "photos").refused(FAILURE, "whose name is not readable text")
 
 
 def test_a_class_may_be_called_a_formula(vitral, tmp_path, quick):

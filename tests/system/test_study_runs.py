@@ -1,4 +1,4 @@
-"""A study's runs in processes of their own: resumed after a kill, repeated to the last digit, none lost to others."""
+"""A study's runs in separate processes: resumed after a kill, repeatable to the last digit, isolated failures."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import pytest
 import studied
 from studied import study
 from vitral.base.errors import ConfigError, StoreError, UsageError
-from vitral.studies import task as tasks
-from vitral.studies.gathered import gathered
-from vitral.studies.runner import planned, run
+from vitral.studies.running import execution
+from vitral.studies.running.plan import FIRST_SEED, plan_study
+from vitral.studies.running.records import collect_results
+from vitral.studies.running.runner import run
 from vitral.studies.study import Arm, Budget, Condition
-from vitral.studies.task import FIRST
 
 DIVERGING = '''
 import torch
@@ -22,7 +22,7 @@ from torch import nn
 
 
 class Diverging(nn.Module):
-    """Answers with no number from its second step on."""
+    """Returns NaN from its second step on."""
 
     def __init__(self, num_classes):
         super().__init__()
@@ -36,10 +36,10 @@ TIMES = ("seconds", "time", "machine", "versions", "code")
 
 
 def done(one, folder, processes=1, **options):
-    """Every record of a study's runs in the folder, and what happened."""
-    plan = planned(one, "quick")
-    happened = list(run([plan], folder / "quick", folder / "models", processes, 1, **options))
-    return plan.records, happened
+    """Every record of a study's runs in the folder, and the progress reports."""
+    plan = plan_study(one, "quick")
+    finished = list(run([plan], folder / "quick", folder / "models", processes, 1, **options))
+    return plan.records, finished
 
 
 def timeless(record):
@@ -54,10 +54,10 @@ def first(tmp_path_factory):
 
 
 def test_every_run_has_a_record(first):
-    folder, records, happened = first
+    folder, records, finished = first
     assert len(records) == 3 * 2 and all(record["status"] == "done" for record in records.values())
-    assert happened[-1].runs == (6, 6) and happened[-1].work[0] == happened[-1].work[1]
-    assert {record["measures"]["seed"] for record in records.values()} == {FIRST, FIRST + 1}
+    assert finished[-1].runs == (6, 6) and finished[-1].work[0] == finished[-1].work[1]
+    assert {record["measures"]["seed"] for record in records.values()} == {FIRST_SEED, FIRST_SEED + 1}
     assert len(list((folder / "models").glob("*.safetensors"))) == 6
     assert not [path for path in folder.rglob(".*") if path.is_file()]
 
@@ -69,13 +69,13 @@ def test_the_same_seeds_give_the_same_numbers_in_any_order(first, tmp_path):
     }
 
 
-def test_what_is_done_is_not_done_again(first):
+def test_recorded_runs_are_not_repeated(first):
     folder, records, _ = first
-    again, happened = done(study(), folder)
-    assert all(one.before for one in happened) and again == records
+    again, finished = done(study(), folder)
+    assert all(one.cached for one in finished) and again == records
 
 
-def test_a_trained_model_is_used_by_another_study(first):
+def test_a_trained_model_is_shared_with_another_study(first):
     folder = first[0]
     before = {path: path.stat().st_mtime_ns for path in (folder / "models").iterdir()}
     done(replace(study(), name="another"), folder)
@@ -91,29 +91,29 @@ def test_a_damaged_model_is_trained_again(first):
     assert weights[0].read_bytes() == whole
 
 
-def test_records_of_other_code_are_made_again_or_refused(tmp_path):
+def test_records_by_a_different_version_of_the_code_are_computed_again_or_refused(tmp_path):
     one = study(arms=study().arms[:1])
     done(one, tmp_path)
     for path in (tmp_path / "quick").rglob("*.json"):
         record = json.loads(path.read_text())
         record["key"], record["code"]["nn/vit.py"] = "another", "another"
         path.write_text(json.dumps(record))
-    with pytest.raises(ConfigError, match=r"was made by other code: nn/vit.py changed since"):
+    with pytest.raises(ConfigError, match=r"computed by a different version of the code \(nn/vit.py changed\)"):
         done(one, tmp_path, stale="refuse")
-    said = []
-    _, happened = done(one, tmp_path, said=said.append)
-    assert not any(one.before for one in happened)
-    assert len(said) == 1 and "nn/vit.py changed" in said[0]
-    assert all(one.before for one in done(one, tmp_path)[1])
+    messages = []
+    _, finished = done(one, tmp_path, notify=messages.append)
+    assert not any(one.cached for one in finished)
+    assert len(messages) == 1 and "nn/vit.py changed" in messages[0]
+    assert all(one.cached for one in done(one, tmp_path)[1])
 
 
-def test_a_record_that_is_none_is_made_again(tmp_path):
+def test_a_damaged_record_is_computed_again(tmp_path):
     one = study(arms=study().arms[:1])
     done(one, tmp_path)
     paths = sorted((tmp_path / "quick").rglob("*.json"))
     paths[0].write_text("{")
     paths[1].write_text("[]")
-    assert [happened.before for happened in done(one, tmp_path)[1]] == [False, False]
+    assert [finished.cached for finished in done(one, tmp_path)[1]] == [False, False]
 
 
 def test_one_run_that_fails_does_not_lose_the_others(tmp_path):
@@ -122,14 +122,17 @@ def test_one_run_that_fails_does_not_lose_the_others(tmp_path):
     arms = (study().arms[0], Arm("diverging", f"{file}:Diverging", unmatched="it is a test's"), study().arms[1])
     one = study(arms=arms, measure=studied.raises_for_convolutions)
     records, _ = done(one, tmp_path)
-    assert [records[f"vit-plain-seed-{seed}"]["status"] for seed in (FIRST, FIRST + 1)] == ["done", "done"]
-    statuses = {records[f"diverging-plain-seed-{seed}"]["status"] for seed in (FIRST, FIRST + 1)}
+    assert [records[f"vit-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)] == ["done", "done"]
+    statuses = {records[f"diverging-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)}
     assert statuses == {"diverged"}
-    assert records[f"diverging-plain-seed-{FIRST}"]["record"]["test_accuracy"] == 1 / 8
-    assert "loss of step 2 is nan" in records[f"diverging-plain-seed-{FIRST}"]["why"]
-    assert [records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (FIRST, FIRST + 1)] == ["failed", "failed"]
-    found = gathered(one, "quick", tmp_path / "quick")
-    assert len(found.lost) == 4
+    assert records[f"diverging-plain-seed-{FIRST_SEED}"]["record"]["test_accuracy"] == 1 / 8
+    assert "loss of step 2 is nan" in records[f"diverging-plain-seed-{FIRST_SEED}"]["why"]
+    assert [records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)] == [
+        "failed",
+        "failed",
+    ]
+    found = collect_results(one, "quick", tmp_path / "quick")
+    assert len(found.unfinished) == 4
 
 
 @pytest.mark.parametrize(
@@ -143,14 +146,14 @@ def test_one_run_that_fails_does_not_lose_the_others(tmp_path):
 )
 def test_an_arm_that_cannot_be_trained_is_refused_before_anything_starts(changes, message):
     with pytest.raises(UsageError, match=message):
-        planned(study(arms=(replace(study().arms[0], **changes),)), "quick")
+        plan_study(study(arms=(replace(study().arms[0], **changes),)), "quick")
 
 
 def test_a_measure_that_raises_is_recorded_with_its_line_and_tried_again(tmp_path):
     one = study(arms=study().arms[:1], measure=studied.raises)
     records, _ = done(one, tmp_path)
-    assert "a measure of the test's (studied.py, line" in records[f"vit-plain-seed-{FIRST}"]["why"]
-    assert not any(happened.before for happened in done(one, tmp_path)[1])
+    assert "a measure of the test's (studied.py, line" in records[f"vit-plain-seed-{FIRST_SEED}"]["why"]
+    assert not any(finished.cached for finished in done(one, tmp_path)[1])
 
 
 def test_a_process_that_is_killed_loses_no_other_run(tmp_path):
@@ -163,13 +166,13 @@ def test_a_process_that_is_killed_loses_no_other_run(tmp_path):
 def test_a_run_that_always_kills_its_process_is_recorded_as_that(tmp_path):
     one = study(arms=study().arms[:1], measure=studied.dies)
     records, _ = done(one, tmp_path)
-    assert records[f"vit-plain-seed-{FIRST}"]["status"] == "done"
-    assert "killed, or out of memory" in records[f"vit-plain-seed-{FIRST + 1}"]["why"]
+    assert records[f"vit-plain-seed-{FIRST_SEED}"]["status"] == "done"
+    assert "it was killed or ran out of memory" in records[f"vit-plain-seed-{FIRST_SEED + 1}"]["why"]
 
 
-def test_rates_are_chosen_on_validation_data_by_the_same_sweep_for_all(tmp_path):
-    budget = Budget(256, 1, (0.001, 1.0), judged=64)
-    plan = planned(study(budgets={"quick": budget}), "quick")
+def test_rates_are_chosen_on_validation_data_by_the_same_sweep_for_all_arms(tmp_path):
+    budget = Budget(256, 1, (0.001, 1.0), eval_images=64)
+    plan = plan_study(study(budgets={"quick": budget}), "quick")
     list(run([plan], tmp_path / "quick", tmp_path / "models", 1, 1))
     for arm in plan.study.arms:
         tried = {
@@ -177,20 +180,20 @@ def test_rates_are_chosen_on_validation_data_by_the_same_sweep_for_all(tmp_path)
         }
         assert set(tried) == {0.001, 1.0}
         assert tried[plan.rates[arm.name]] == max(tried.values())
-        chosen = plan.records[f"{plan.study.arms[0].name.replace(' ', '-')}-plain-seed-{FIRST}"]
+        chosen = plan.records[f"{plan.study.arms[0].name.replace(' ', '-')}-plain-seed-{FIRST_SEED}"]
     assert chosen["rate"] == plan.rates["vit"]
-    assert {record["seed"] for record in plan.records.values() if not record["sweep"]} == {FIRST}
+    assert {record["seed"] for record in plan.records.values() if not record["sweep"]} == {FIRST_SEED}
 
 
-def test_a_full_disk_stops_with_a_sentence(tmp_path, monkeypatch):
-    one = next(iter(planned(study(), "quick").tasks()))
+def test_a_full_disk_ends_it_with_a_message(tmp_path, monkeypatch):
+    one = next(iter(plan_study(study(), "quick").tasks()))
 
     def full(path, content):
         raise StoreError(f"{path} could not be written. The disk is full: free some space.")
 
-    monkeypatch.setattr(tasks, "write_file", full)
+    monkeypatch.setattr(execution, "write_file", full)
     with pytest.raises(StoreError, match="The disk is full"):
-        tasks.perform(one, tmp_path, tmp_path / "models")
+        execution.execute(one, tmp_path, tmp_path / "models")
 
 
 def test_killed_and_run_again_it_ends_as_if_it_had_never_stopped(terminal, tmp_path):
@@ -214,7 +217,7 @@ def test_killed_and_run_again_it_ends_as_if_it_had_never_stopped(terminal, tmp_p
     }
 
 
-def test_an_interrupt_ends_it_with_a_word_and_leaves_no_process(terminal, tmp_path):
+def test_an_interrupt_ends_it_with_a_message_and_leaves_no_process(terminal, tmp_path):
     words = ("study", "run", "locality", "--preset", "smoke", "--processes", 2, "--out", tmp_path / "out")
 
     def some():

@@ -10,7 +10,7 @@ from PIL import Image
 import vitral as package
 from shell import tree
 from vitral.base.lookup import names
-from vitral.data.named import named
+from vitral.data.spec import find_data
 
 RUN_FILES = ["config.yaml", "film.npz", "film.webp", "metrics.jsonl", "model.json", "model.safetensors", "report.html"]
 CHECKPOINT_FILES = ["optimizers.pt", "state.json", "weights.safetensors"]
@@ -21,7 +21,7 @@ def pictures(tmp_path):
     """Three test images of the shapes, as a person has them: files."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for number, pixels in enumerate(named("shapes:n=8,size=16").test.pixels[:3]):
+    for number, pixels in enumerate(find_data("shapes:n=8,size=16").test.pixels[:3]):
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
 
@@ -88,7 +88,7 @@ def test_predict_names_classes_with_probabilities(terminal, trained, pictures):
     assert [row["image"].rpartition("/")[2] for row in found] == ["0.png", "1.png", "2.png", "1.png"]
     model = package.load(trained.folder)
     for row in found:
-        expected = package.predict(model, [row["image"]])[0]
+        expected = package.predict(model, [row["image"]]).probabilities[0]
         likeliest = np.argsort(-expected)[:3]
         assert list(row["classes"]) == [model.classes[index] for index in likeliest]
         np.testing.assert_allclose(list(row["classes"].values()), expected[likeliest], rtol=1e-4)
@@ -181,7 +181,7 @@ def test_a_folder_of_photos_is_trained_on_and_judged(vitral, photos, tmp_path):
     words = ("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--epochs", 6, "--batch-size", 16)
     answer = vitral(*words, "--img-size", 16, "--json").done()
     assert answer.json["run"] == "runs/photos-1" and answer.json["n"] == 4
-    assert "cut by seed 0" in answer.err
+    assert "images were divided by seed 0 into" in answer.err
     judged = vitral("eval", "runs/photos-1", "--json").done()
     assert judged.json["accuracy"] == answer.json["test_accuracy"]
     found = vitral("predict", "runs/photos-1", photos / "dark" / "0.png", "--json").done()
@@ -203,19 +203,35 @@ def test_runs_are_numbered_and_none_is_written_over(vitral, quick, photos, tmp_p
     assert after.items() <= before.items() and after
 
 
-def test_with_json_standard_output_is_json_alone(vitral, trained, pictures):
-    commands = {
-        "eval": (trained.folder,),
-        "predict": (trained.folder, pictures),
-        "explain": (trained.folder, pictures / "0.png", "--layer", 0),
-        "models": ("vit_nano*",),
-        "convert": (trained.folder, "out"),
-        "data": ("shapes:n=8,size=16",),
-        "study": ("list", "--preset", "smoke"),
-        "lab": ("list",),
-    }
-    assert {*commands, "train"} == set(names("cli"))
-    for verb, words in commands.items():
-        answer = vitral(verb, *words, "--json").done()
-        assert isinstance(json.loads(answer.out), dict), verb
-        assert answer.err
+# verb -> arguments, a result on standard output, and what stands on standard error ("" for nothing at all)
+STREAMS = {
+    "train": (("--data", "shapes:n=16,size=8", "--model", "quick.py:Quick", "--epochs", 1), "test accuracy", "step "),
+    "eval": (("RUN",), "shapes:n=64,size=16, test: accuracy", ""),
+    "predict": (("RUN", "pictures"), "pictures/0.png: ", ""),
+    "explain": (("RUN", "pictures/0.png", "--layer", 0), "page: explained/0.html", "0.png: testing 1 map"),
+    "models": (("vit_nano*",), "vit_nano_patch8_48", ""),
+    "convert": (("RUN", "out"), "wrote out/model.safetensors", ""),
+    "data": (("shapes:n=8,size=16",), "contact sheet: ", ""),
+    "study": (("list", "--preset", "smoke"), "locality", ""),
+    "lab": (("list",), "patchify", ""),
+}
+
+
+@pytest.mark.parametrize("verb", names("cli"))
+def test_results_go_to_standard_output_and_with_json_only_json_does(vitral, trained, pictures, quick, verb):
+    words, result, prose = STREAMS[verb]
+    words = [trained.folder if word == "RUN" else word for word in words]
+    plain = vitral(verb, *words).done()
+    assert result in plain.out and result not in plain.err
+    assert prose in plain.err and prose not in plain.out if prose else plain.err == ""
+    shutil.rmtree("out", ignore_errors=True)
+    answer = vitral(verb, *words, "--json").done()
+    assert isinstance(json.loads(answer.out), dict) and len(answer.out.splitlines()) == 1
+    assert result.partition("explained")[0] in answer.err
+
+
+def test_a_redirected_prediction_holds_the_predictions(terminal, trained, pictures):
+    answer = terminal("predict", trained.folder, pictures, "gone.png")
+    assert answer.code == 1 and answer.out == "" and "gone.png" in answer.err
+    lines = terminal("predict", trained.folder, pictures, "--top", 1).done().out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [f"{pictures}/{number}.png" for number in range(3)]

@@ -57,7 +57,7 @@ def test_missing_splits_are_cut_without_overlap_and_with_every_image(zoo):
     parts = [greys(split) for split in splits(data)]
     assert sum(map(len, parts)) == 40
     assert set.union(*parts) == {*range(20), *range(100, 120)}
-    assert said == ["No val or test folder: 28 train, 6 val, 6 test images, cut by seed 0."]
+    assert said == ["No val or test folder: images were divided by seed 0 into 28 train, 6 val, 6 test."]
 
 
 def test_each_class_is_cut_in_the_same_shares(zoo):
@@ -90,7 +90,7 @@ def test_a_missing_split_is_cut_from_the_training_images(tmp_path, missing):
     data, said = opened(tmp_path)
     assert (len(data.train), len(data.load(missing)), len(data.load(present))) == (34, 6, 10)
     assert not set(data.train.files) & set(data.load(missing).files)
-    assert said == [f"No {missing} folder: 34 train, 6 {missing} images, cut by seed 0."]
+    assert said == [f"No {missing} folder: images were divided by seed 0 into 34 train, 6 {missing}."]
 
 
 def test_images_deeper_in_a_class_folder_belong_to_the_class(zoo):
@@ -112,13 +112,13 @@ def test_files_that_are_no_images_are_counted(zoo):
     (zoo / "dog" / ".DS_Store").write_bytes(b"...")
     data, said = opened(zoo)
     assert sum(len(split) for split in splits(data)) == 40
-    assert any("2 files are not images" in sentence and ".jpg" in sentence for sentence in said)
+    assert any("2 files without an image suffix" in sentence and ".jpg" in sentence for sentence in said)
 
 
 def test_images_beside_the_class_folders_are_reported(zoo):
     pictures(zoo, "", 3)
     _, said = opened(zoo)
-    assert any("3 images" in sentence and "in no class folder" in sentence for sentence in said)
+    assert any("3 images" in sentence and "not in a class folder" in sentence for sentence in said)
 
 
 def test_a_class_folder_without_images_is_reported(zoo):
@@ -186,7 +186,7 @@ def test_images_without_class_folders_are_an_error(tmp_path):
 
 def test_one_class_is_nothing_to_tell_apart(tmp_path):
     pictures(tmp_path, "cat", 20)
-    with pytest.raises(DataError, match=r"one class only, 'cat'.*Add a second class folder"):
+    with pytest.raises(DataError, match=r"only one class, 'cat'.*Add a second class folder"):
         folder(tmp_path, SMALL)
 
 
@@ -219,7 +219,7 @@ def test_classes_beside_the_splits_are_reported(zoo):
         pictures(zoo / "train", name, 20)
     data, said = opened(zoo)
     assert sum(len(split) for split in splits(data)) == 40
-    assert f"{zoo}: the images in cat, dog are in no split and were left out." in said
+    assert f"{zoo}: images in cat, dog belong to no split and were left out." in said
 
 
 def test_classes_may_be_named_as_splits_are(tmp_path):
@@ -231,7 +231,10 @@ def test_classes_may_be_named_as_splits_are(tmp_path):
 def test_too_few_images_to_hold_some_out_are_an_error(tmp_path):
     pictures(tmp_path, "cat", 2)
     pictures(tmp_path, "dog", 2)
-    with pytest.raises(DataError, match=r"has 4 images in 2 classes: too few to hold some out\. Give each class"):
+    with pytest.raises(
+        DataError,
+        match=r"has 4 images in 2 classes: too few to hold some out\. Add images until each",
+    ):
         folder(tmp_path, SMALL)
 
 

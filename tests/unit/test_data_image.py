@@ -392,7 +392,7 @@ def test_text_with_the_name_of_an_image_is_named(tmp_path):
 def test_a_format_that_is_not_taken_is_named_with_those_that_are(tmp_path):
     path = tmp_path / "icon.ico"
     path.write_bytes(encoded(Image.fromarray(noise(32, 32)), "ICO"))
-    refused(path, "not an image that can be read", "JPEG, PNG, WEBP, GIF, BMP, TIFF")
+    refused(path, "not an image in a supported format", "JPEG, PNG, WEBP, GIF, BMP, TIFF")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitral.base.errors import ShapeError
-from vitral.base.preprocessing import Preprocessing, plain
-from vitral.data.preprocess import batch_of, fit, normalise
+from vitral.base.preprocessing import Preprocessing, plain_preprocessing
+from vitral.data.preprocess import crop_and_resize, normalise, preprocess
 
 sides = st.integers(1, 70)
 
@@ -20,25 +20,25 @@ def noise(height, width):
 
 @given(height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.1, 1))
 def test_any_image_fits_any_size(height, width, size, crop):
-    fitted = fit(noise(height, width), Preprocessing(size=size, crop=crop))
+    fitted = crop_and_resize(noise(height, width), Preprocessing(size=size, crop=crop))
     assert fitted.shape == (*size, 3)
     assert fitted.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("side", "size"), [(55, 100), (181, 300), (471, 336), (289, 100), (168, 300)])
 def test_rounding_never_cuts_beside_the_image(side, size):
-    assert fit(noise(side, side), Preprocessing(size=(size, size))).shape == (size, size, 3)
+    assert crop_and_resize(noise(side, side), Preprocessing(size=(size, size))).shape == (size, size, 3)
 
 
 @given(height=sides, width=sides)
 def test_an_image_of_the_right_size_stays_as_it_is(height, width):
     image = noise(height, width)
-    assert (fit(image, Preprocessing(size=(height, width))) == image).all()
+    assert (crop_and_resize(image, Preprocessing(size=(height, width))) == image).all()
 
 
 @given(size=st.tuples(sides, sides), value=st.integers(0, 255))
 def test_an_image_of_one_colour_keeps_it(size, value):
-    assert (fit(np.full((37, 53, 3), value, np.uint8), Preprocessing(size=size)) == value).all()
+    assert (crop_and_resize(np.full((37, 53, 3), value, np.uint8), Preprocessing(size=size)) == value).all()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_the_largest_centred_window_of_the_target_shape_is_resized(shape, size, 
     image = noise(*shape)
     cut = Image.fromarray(image).crop(box)
     expected = np.asarray(cut.resize(size[::-1], Image.Resampling.BICUBIC), dtype=int)
-    fitted = fit(image, Preprocessing(size=size, crop=crop))
+    fitted = crop_and_resize(image, Preprocessing(size=size, crop=crop))
     # at its edge a window sees the pixels beside it, a cropped image does not
     assert np.abs(fitted.astype(int) - expected)[8:-8, 8:-8].max() <= 1
 
@@ -66,27 +66,29 @@ def test_the_largest_centred_window_of_the_target_shape_is_resized(shape, size, 
 def test_a_squashed_image_is_all_there(height, width, size):
     image = noise(height, width)
     whole = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
-    assert (fit(image, Preprocessing(size=size, crop_mode="squash")) == np.asarray(whole)).all()
+    assert (crop_and_resize(image, Preprocessing(size=size, crop_mode="squash")) == np.asarray(whole)).all()
 
 
 def test_of_a_squashed_image_the_middle_of_both_sides_is_kept():
     image = noise(40, 80)
     expected = Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC, box=(20, 10, 60, 30))
-    assert (fit(image, Preprocessing(size=(20, 20), crop=0.5, crop_mode="squash")) == np.asarray(expected)).all()
+    assert (
+        crop_and_resize(image, Preprocessing(size=(20, 20), crop=0.5, crop_mode="squash")) == np.asarray(expected)
+    ).all()
 
 
 @given(height=sides, width=sides, size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
 def test_a_mirrored_image_gives_the_mirrored_window(height, width, size):
     image, preprocessing = noise(height, width), Preprocessing(size=size)
-    mirrored = fit(np.ascontiguousarray(image[:, ::-1]), preprocessing)
-    assert np.abs(mirrored[:, ::-1].astype(int) - fit(image, preprocessing)).max() <= 1
+    mirrored = crop_and_resize(np.ascontiguousarray(image[:, ::-1]), preprocessing)
+    assert np.abs(mirrored[:, ::-1].astype(int) - crop_and_resize(image, preprocessing)).max() <= 1
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 def test_the_interpolation_is_the_one_that_is_named(interpolation):
     image = noise(32, 32)
     expected = Image.fromarray(image).resize((12, 12), Image.Resampling[interpolation.upper()])
-    fitted = fit(image, Preprocessing(size=(12, 12), interpolation=interpolation))
+    fitted = crop_and_resize(image, Preprocessing(size=(12, 12), interpolation=interpolation))
     assert (fitted == np.asarray(expected)).all()
 
 
@@ -108,23 +110,23 @@ def test_normalising_is_its_formula(mean, std):
 def test_images_of_any_size_make_one_batch():
     preprocessing = Preprocessing(size=(8, 12))
     images = [noise(20, 30), noise(8, 12), noise(50, 5)]
-    batch = batch_of(images, preprocessing)
+    batch = preprocess(images, preprocessing)
     assert batch.shape == (3, 3, 8, 12)
     for one, image in zip(batch, images):
-        assert torch.equal(one, batch_of([image], preprocessing)[0])
+        assert torch.equal(one, preprocess([image], preprocessing)[0])
 
 
 @given(height=sides, width=sides)
 def test_one_channel_is_the_luminance_as_pillow_weighs_it(height, width):
     image, one = noise(height, width), Preprocessing((height, width), mean=(0.0,), std=(1 / 255,))
-    found = batch_of([image], one)
+    found = preprocess([image], one)
     assert found.shape == (1, 1, height, width)
     assert np.abs(found[0, 0].numpy() - np.asarray(Image.fromarray(image).convert("L"), float)).max() <= 1
     grey = np.repeat(image[..., :1], 3, axis=2)
-    torch.testing.assert_close(batch_of([grey], one)[0, 0], torch.from_numpy(grey[..., 0]).float())
+    torch.testing.assert_close(preprocess([grey], one)[0, 0], torch.from_numpy(grey[..., 0]).float())
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_no_image_has_other_channels(channels):
-    with pytest.raises(ShapeError, match=f"takes {channels} channels, and an image has three"):
-        batch_of([noise(4, 4)], plain((4, 4), channels))
+    with pytest.raises(ShapeError, match=f"takes {channels} channels, but an image file gives three"):
+        preprocess([noise(4, 4)], plain_preprocessing((4, 4), channels))

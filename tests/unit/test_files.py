@@ -9,7 +9,7 @@ import pytest
 
 from vitral.base import files
 from vitral.base.errors import StoreError
-from vitral.base.files import sha256, write_file, write_folder, writing
+from vitral.base.files import sha256, write_file, write_folder, writing_to
 
 
 @pytest.mark.parametrize("content", ["Ångström\n", b"\x00\xff" * 1000, ""])
@@ -71,11 +71,11 @@ def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monke
     ],
 )
 def test_what_the_disk_refuses_is_said_with_what_to_do(tmp_path, number, advice):
-    with pytest.raises(StoreError) as caught, writing(tmp_path / "file"):
+    with pytest.raises(StoreError) as caught, writing_to(tmp_path / "file"):
         raise OSError(number, os.strerror(number))
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'file'} could not be written. {advice}")
-    assert message.endswith("Nothing was left half-written.")
+    assert message.endswith("No incomplete file was left behind.")
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):

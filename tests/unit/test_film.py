@@ -14,8 +14,8 @@ from PIL import Image
 from vitral.data.preprocess import normalise
 from vitral.explain import attention
 from vitral.explain.film import FRAMES, Film, frame_steps
-from vitral.report.attention import scale
-from vitral.report.film import GAP, HEAD, MARGIN, PANE, animation, film_frames, lit, still
+from vitral.report.film import CELL, GAP, HEAD, MARGIN, animation, blend, film_frames, still
+from vitral.report.overlay import colour_scale
 
 
 @pytest.fixture
@@ -74,22 +74,22 @@ def test_each_frame_is_a_picture_of_one_size_with_a_pane_for_each_image_and_laye
     pixels, values, pictures = drawn()
     assert len(pictures) == 3
     assert len({picture.size for picture in pictures}) == 1
-    norm = scale(values)
+    norm = colour_scale(values)
     for frame, picture in enumerate(pictures):
         for image in range(2):
-            left = MARGIN + image * (PANE + GAP)
+            left = MARGIN + image * (CELL + GAP)
             for layer in range(3):
-                above = HEAD + (layer + 1) * (PANE + GAP)
-                pane = picture.crop((left, above, left + PANE, above + PANE))
+                above = HEAD + (layer + 1) * (CELL + GAP)
+                pane = picture.crop((left, above, left + CELL, above + CELL))
                 np.testing.assert_array_equal(
-                    np.asarray(pane), np.asarray(lit(pixels[image], values[frame, image, layer], norm))
+                    np.asarray(pane), np.asarray(blend(pixels[image], values[frame, image, layer], norm))
                 )
 
 
 def test_a_pane_is_brighter_where_attention_is_larger_on_one_scale():
     black = np.zeros((4, 6, 3), dtype=np.uint8)
-    pane = np.asarray(lit(black, np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 3.0]]), Normalize(0, 4))).astype(int)
-    centres = pane[PANE // 4 :: PANE // 2, PANE // 6 :: PANE // 3][:2, :3]
+    pane = np.asarray(blend(black, np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 3.0]]), Normalize(0, 4))).astype(int)
+    centres = pane[CELL // 4 :: CELL // 2, CELL // 6 :: CELL // 3][:2, :3]
     for value, colour in zip((0, 0.25, 0.5, 1, 1, 0.75), centres.reshape(-1, 3)):
         expected = 0.72 * 255 * np.array(colormaps["viridis"](float(value))[:3])
         np.testing.assert_allclose(colour, expected, atol=2)

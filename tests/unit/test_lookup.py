@@ -3,7 +3,7 @@
 import pytest
 
 from vitral.base.errors import UnknownName
-from vitral.base.lookup import at_path, check_name, find, names, nearest, path_of
+from vitral.base.lookup import check_name, find, import_object, names, nearest, object_path
 from vitral.explain.methods.attention import attention
 
 
@@ -24,13 +24,13 @@ def test_an_unknown_name_gives_the_nearest(name):
         find("explain.methods", name, "method")
     message = str(caught.value)
     assert message.startswith(f"There is no method {name!r}. Did you mean 'attention'?")
-    assert "Known: " in message
+    assert "Available: " in message
 
 
 def test_when_nothing_is_near_nothing_is_suggested():
     with pytest.raises(UnknownName) as caught:
         check_name("zzzz", ["rollout", "attention"], "method")
-    assert str(caught.value) == "There is no method 'zzzz'. Known: attention, rollout."
+    assert str(caught.value) == "There is no method 'zzzz'. Available: attention, rollout."
 
 
 def test_a_known_name_passes():
@@ -45,14 +45,14 @@ def test_the_nearest_name_is_a_question(name, words):
 
 
 def test_the_path_of_a_part_is_where_it_is_defined():
-    assert path_of(attention) == "explain.methods.attention:attention"
-    assert path_of(int) == "builtins:int"
-    assert path_of(3).endswith(":3")
+    assert object_path(attention) == "explain.methods.attention:attention"
+    assert object_path(int) == "builtins:int"
+    assert object_path(3).endswith(":3")
 
 
 @pytest.mark.parametrize(
     "path", ["explain.methods.attention:attention", "os:system", "nn.vit:Attention", "nn.vit:F", "x"]
 )
 def test_only_what_a_file_within_the_folder_defines_is_found(path):
-    with pytest.raises(UnknownName, match="is no part of Vitral's models"):
-        at_path(path, within="nn")
+    with pytest.raises(UnknownName, match="is not a part of Vitral"):
+        import_object(path, within="nn")

@@ -6,11 +6,11 @@ import torch
 from tiny import tiny_vit
 from vitral import Attention, PatchEmbedding, VisionTransformer, create
 from vitral.base.errors import ConfigError, ShapeError, UnknownName
+from vitral.nn.families import build
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import SinCosStart
 from vitral.nn.family.swin import SwinTransformer
-from vitral.nn.zoo import build
 
 
 @pytest.mark.parametrize("kind", [Attention, QKNormAttention])

@@ -10,13 +10,13 @@ from torch import nn
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, UnknownName
 from vitral.nn.block import LayerNorm
+from vitral.nn.families import build
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.parts import InitializesWeights, KnowsGrid, NormalizesItself, describe_part, find_part, record_part
-from vitral.nn.zoo import build
 
 PARTS = {
     "MeanPool": MeanPool,
@@ -65,7 +65,7 @@ def test_a_model_is_built_again_with_the_arguments_of_its_parts(norm, images):
 )
 def test_what_a_file_cannot_hold_is_recorded_as_text_that_builds_nothing(part):
     recorded = json.loads(json.dumps(record_part(part)))
-    with pytest.raises(UnknownName, match="is no part of Vitral's models"):
+    with pytest.raises(UnknownName, match="is not a part of Vitral"):
         find_part(recorded)
 
 
@@ -94,9 +94,9 @@ def test_what_is_no_record_of_a_part_is_refused(vit, recorded):
 @pytest.mark.parametrize("name", ["torch:manual_seed", "torch.nn:Linear", "torch:Conv2d", "os:system"])
 def test_of_other_libraries_only_the_listed_layers_are_found(vit, name):
     for recorded in (name, {"name": name, "arguments": {"seed": 0}}):
-        with pytest.raises(UnknownName, match=f"{name} is no part"):
+        with pytest.raises(UnknownName, match=f"{name} is not a part"):
             build(vit.config | {"parts": {"norm": recorded}})
-        with pytest.raises(UnknownName, match=f"{name} is no part"):
+        with pytest.raises(UnknownName, match=f"{name} is not a part"):
             build(
                 vit.config | {"parts": {"norm": {"name": "nn.block:LayerNorm", "arguments": {"eps": {"name": name}}}}}
             )

@@ -24,10 +24,10 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("bfloat16", "width", "precision", "reason"),
     [
-        (True, WIDE, "bfloat16", f"bfloat16, since the width of {WIDE} is at least {WIDE}"),
-        (True, WIDE - 1, "float32", f"float32, since the width of {WIDE - 1} is below {WIDE}"),
-        (False, WIDE, "float32", "float32, since this cpu does not compute in bfloat16"),
-        (False, WIDE - 1, "float32", f"float32, since the width of {WIDE - 1} is below {WIDE}"),
+        (True, WIDE, "bfloat16", f"bfloat16, because the width of {WIDE} is at least {WIDE}"),
+        (True, WIDE - 1, "float32", f"float32, because the width of {WIDE - 1} is below {WIDE}"),
+        (False, WIDE, "float32", "float32, because this cpu does not compute in bfloat16"),
+        (False, WIDE - 1, "float32", f"float32, because the width of {WIDE - 1} is below {WIDE}"),
     ],
 )
 def test_automatic_precision_is_bfloat16_where_the_processor_has_it_and_the_model_is_wide(
@@ -45,7 +45,7 @@ def test_a_precision_that_is_asked_for_is_used(machine, precision, has):
     machine(has)
     choice = choose(precision, "never", 8, 0.0)
     assert choice.precision == precision
-    assert choice.reason.startswith(f"{precision}, as asked")
+    assert choice.reason.startswith(f"{precision}, as requested")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 
 from tiny import redraw
 from vitral.base.record import ModelRecord, attach_record
+from vitral.nn.families import build
 from vitral.nn.parts import RENAMED
-from vitral.nn.zoo import build
 from vitral.store.model import load_model, save_model
 
 SIZES = {

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
-from vitral.base.provenance import cpu_name, installed, provenance
+from vitral.base.provenance import cpu_name, installed_version, provenance
 
 
 def test_provenance_says_command_time_versions_and_machine(monkeypatch):
@@ -23,4 +23,4 @@ def test_provenance_says_command_time_versions_and_machine(monkeypatch):
 
 
 def test_a_package_that_is_not_installed_is_said_to_be_so():
-    assert installed("no-such-package-at-all") == "not installed"
+    assert installed_version("no-such-package-at-all") == "not installed"

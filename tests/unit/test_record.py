@@ -55,7 +55,7 @@ def test_a_prediction_names_its_likeliest_classes():
     assert found.best() == [("b", 0.5), ("c", 0.3), ("a", 0.2)]
     assert found.to_json(2) == {"image": "a.png", "classes": {"b": 0.5, "c": 0.3}}
     assert found.to_csv_row() == {"image": "a.png", "class": "b", "probability": 0.5}
-    assert predictions(["a.png"], ["a", "b", "c"], torch.tensor([[0.25, 0.5, 0.25]])) == [
+    assert predictions(["a.png"], ["a", "b", "c"], [[0.25, 0.5, 0.25]]) == [
         Prediction("a.png", ("a", "b", "c"), (0.25, 0.5, 0.25))
     ]
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import LogNorm, Normalize
 
-from vitral.report.attention import FLOOR, SHARP, attention_figure, scale, times
+from vitral.report.attention import attention_figure
 from vitral.report.mistakes import mistakes_figure
+from vitral.report.overlay import FLOOR, LOGARITHMIC_FROM, colour_scale, ticks
 from vitral.report.style import png
 
 
@@ -67,46 +68,46 @@ def test_each_panel_says_its_layer_its_head_and_what_stays_on_cls(pixels, values
 
 def test_a_scale_is_linear_from_zero_to_the_largest_value():
     values = np.array([[[0.2, 1.0]], [[0.0, 2.5]]])
-    norm = scale(values)
+    norm = colour_scale(values)
     assert type(norm) is Normalize
     assert (norm.vmin, norm.vmax) == (0, 2.5)
 
 
 def test_a_scale_never_ends_below_uniform():
-    assert scale(np.full((2, 1, 2), 0.1)).vmax == 1
+    assert colour_scale(np.full((2, 1, 2), 0.1)).vmax == 1
 
 
 def test_a_scale_is_logarithmic_where_one_panel_would_blank_the_others():
     values = np.ones((5, 2, 2))
-    values[0, 0, 0] = SHARP * 0.99
-    assert type(scale(values)) is Normalize
-    values[0, 0, 0] = SHARP
-    norm = scale(values)
+    values[0, 0, 0] = LOGARITHMIC_FROM * 0.99
+    assert type(colour_scale(values)) is Normalize
+    values[0, 0, 0] = LOGARITHMIC_FROM
+    norm = colour_scale(values)
     assert isinstance(norm, LogNorm)
-    assert (norm.vmin, norm.vmax) == (FLOOR, SHARP)
+    assert (norm.vmin, norm.vmax) == (FLOOR, LOGARITHMIC_FROM)
     assert float(norm(0.0)) == 0  # below the floor is shown as the floor
 
 
 def test_the_ticks_are_values_in_times_uniform():
-    assert times(Normalize(0, 3.7)) == ([0, 1, 2, 3, 3.7], ["0×", "1×", "2×", "3×", "3.7×"])
-    ticks, words = times(LogNorm(FLOOR, 13.0, clip=True))
-    assert ticks == [0.125, 0.25, 0.5, 1, 2, 4, 8, 13]
+    assert ticks(Normalize(0, 3.7)) == ([0, 1, 2, 3, 3.7], ["0×", "1×", "2×", "3×", "3.7×"])
+    values, words = ticks(LogNorm(FLOOR, 13.0, clip=True))
+    assert values == [0.125, 0.25, 0.5, 1, 2, 4, 8, 13]
     assert words == ["1/8×", "1/4×", "1/2×", "1×", "2×", "4×", "8×", "13×"]
 
 
 @pytest.mark.parametrize(("end", "word"), [(1.0, "1×"), (1.6, "1.6×"), (3.05, "3.05×"), (200.0, "200×")])
 def test_the_end_of_a_scale_is_labelled_and_has_its_place_to_itself(end, word):
-    ticks, words = times(scale(np.array([0.0, end])))
-    assert (ticks[-1], words[-1]) == (end, word)
-    assert all(float(scale(np.array([0.0, end]))(tick)) < 0.91 for tick in ticks[:-1])
+    values, words = ticks(colour_scale(np.array([0.0, end])))
+    assert (values[-1], words[-1]) == (end, word)
+    assert all(float(colour_scale(np.array([0.0, end]))(tick)) < 0.91 for tick in values[:-1])
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
 def test_the_largest_value_is_the_end_of_the_scale(tops):
     values = np.array(tops)[:, None, None] * np.ones((2, 3))
-    norm = scale(values)
+    norm = colour_scale(values)
     assert norm.vmax == max(1.0, *tops)
-    assert isinstance(norm, LogNorm) == (max(tops) >= SHARP)
+    assert isinstance(norm, LogNorm) == (max(tops) >= LOGARITHMIC_FROM)
     assert 0 <= float(norm(values.max())) <= 1
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from vitral.report.confusion import MOST_NUMBERS, confusion_figure
-from vitral.report.contact import MOST_CLASSES, contact_figure
+from vitral.report.confusion import MAX_NUMBERED, confusion_figure
+from vitral.report.contact import MAX_CLASSES, contact_figure
 from vitral.report.curves import curves_figure
-from vitral.report.positions import positions_figure, similarity
+from vitral.report.similarity import cosine_similarity, mosaic, similarity_figure
 from vitral.report.style import png
 from vitral.report.tokens import tokens_figure
 
@@ -27,11 +27,11 @@ def test_a_confusion_matrix_shows_counts_as_numbers_and_shares_as_colours():
     written = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axes.texts}
     assert written == {(0, 0): "7", (0, 2): "2", (2, 0): "1", (2, 1): "3"}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("the model's answer", "the truth")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
 
 
 def test_many_classes_get_colours_only():
-    count = MOST_NUMBERS + 1
+    count = MAX_NUMBERED + 1
     (axes,) = confusion_figure(np.eye(count, dtype=int), [f"class {i}" for i in range(count)]).axes
     assert not axes.texts
 
@@ -55,12 +55,12 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
     ]
     assert shown == [[1, 4, None], [0, 2, 3]]
     assert [bool(axes.collections) for axes in figure.axes] == [False, False, False, False, False, True]
-    assert figure.get_suptitle() == "shapes; outlined: the exact mask"
+    assert figure.get_suptitle() == "shapes; last column: outline of the exact mask"
     assert [figure.axes[0].get_ylabel(), figure.axes[3].get_ylabel()] == ["a", "b"]
 
 
 def test_a_contact_sheet_says_how_many_classes_it_leaves_out():
-    count = MOST_CLASSES + 3
+    count = MAX_CLASSES + 3
     figure = contact_figure(
         np.zeros((count, 2, 2, 3), dtype=np.uint8),
         np.arange(count),
@@ -69,8 +69,8 @@ def test_a_contact_sheet_says_how_many_classes_it_leaves_out():
         "set",
         columns=1,
     )
-    assert len(figure.axes) == MOST_CLASSES
-    assert figure.get_suptitle() == "set; 3 more classes"
+    assert len(figure.axes) == MAX_CLASSES
+    assert figure.get_suptitle() == "set; 3 more classes not shown"
 
 
 def test_curves_are_the_records():
@@ -94,7 +94,7 @@ def test_curves_of_a_run_too_short_to_have_any_are_drawn():
 
 def test_positions_are_compared_by_cosine_with_their_mean_taken_out():
     table = np.random.default_rng(0).normal(size=(2, 3, 8)) + 5
-    found = similarity(table)
+    found = cosine_similarity(table)
     flat = table.reshape(6, 8) - table.reshape(6, 8).mean(0)
     for i in range(6):
         for j in range(6):
@@ -103,19 +103,25 @@ def test_positions_are_compared_by_cosine_with_their_mean_taken_out():
     assert found.min() < 0 < 1 == pytest.approx(found.max())
 
 
-def test_the_positions_figure_has_a_panel_a_patch_before_and_after():
+def test_the_similarity_figure_has_one_panel_per_table_with_a_map_at_each_patch():
     before, after = np.random.default_rng(0).normal(size=(2, 2, 3, 8))
-    figure = positions_figure(after, before)
-    panels = [axes for axes in figure.axes if axes.images]
-    assert len(panels) == 12
-    for place, axes in enumerate(panels):
-        values = before if place < 6 else after
-        np.testing.assert_allclose(axes.images[0].get_array(), similarity(values)[divmod(place % 6, 3)])
+    tables = {"before training": cosine_similarity(before), "after training": cosine_similarity(after)}
+    panels = [axes for axes in similarity_figure(tables).axes if axes.images]
+    assert [axes.get_title() for axes in panels] == list(tables)
+    for axes, similarities in zip(panels, tables.values()):
+        shown = axes.images[0].get_array()
+        np.testing.assert_array_equal(shown, mosaic(similarities))
         assert axes.images[0].get_clim() == (-1, 1)
+        for row in range(2):
+            for column in range(3):
+                top, left = row * 3, column * 4  # a map has 2 x 3 cells, and the line to the next is one cell wide
+                own = shown[top : top + 2, left : left + 3]
+                np.testing.assert_allclose(own, similarities[row, column])
+                assert own[row, column] == pytest.approx(1)
 
 
 def test_positions_that_are_all_alike_have_no_similarity_to_show():
-    assert np.array_equal(similarity(np.ones((2, 2, 4))), np.zeros((2, 2, 2, 2)))
+    assert np.array_equal(cosine_similarity(np.ones((2, 2, 4))), np.zeros((2, 2, 2, 2)))
 
 
 @pytest.mark.parametrize(("size", "patch"), [((8, 18), (4, 6)), ((48, 48), (8, 8)), ((8, 8), (2, 2)), ((8, 8), (4, 4))])

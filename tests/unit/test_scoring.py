@@ -13,9 +13,9 @@ from vitral.base.errors import DataError, UnknownName, UsageError
 from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes
+from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
-from vitral.data.fits import fitting
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.explain.entry import explainer
 from vitral.explain.maps import as_maps
 from vitral.explain.method import PatchMap
@@ -204,7 +204,7 @@ class Bare(nn.Module):
 
 
 def test_classes_of_other_names_are_refused(model):
-    with pytest.raises(DataError, match="noise has the classes cat, dog, a, b, c; the model knows a, b, c, d, e"):
+    with pytest.raises(DataError, match="noise has the classes cat, dog, a, b, c; the model has a, b, c, d, e"):
         explain.score(
             ["rollout"], ["deletion"], model, dataclasses.replace(data_for(model), classes=("cat", "dog", *"abc"))
         )
@@ -224,9 +224,9 @@ def test_images_of_another_size_are_refused(model):
     with pytest.raises(DataError, match=r"noise has images of 8x8; the model takes 8x18\.$"):
         explain.score(["rollout"], ["deletion"], model, data)
     with pytest.raises(DataError, match=r"digits has images of 8x8; the model takes 16x16\.$"):
-        fitting(named("digits"), None, (16, 16))
+        match_classes(find_data("digits"), None, (16, 16))
     with pytest.raises(DataError, match=r"shapes has images of 64x64; the model takes 16x16\. Try shapes:size=16\.$"):
-        fitting(named("shapes:n=8,size=64"), None, (16, 16))
+        match_classes(find_data("shapes:n=8,size=64"), None, (16, 16))
 
 
 def test_a_map_that_does_not_divide_the_image_is_scored_against_its_controls():

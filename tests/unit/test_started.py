@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tiny import redraw, tiny_vit
 from vitral.base.errors import ConfigError
-from vitral.base.logistic import logistic
+from vitral.base.logistic import fit_logistic
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.dataset import Dataset, Split
@@ -135,7 +135,7 @@ def test_logistic_regression_is_scikit_learns():
     x, y = rng.normal(size=(200, 6)) * [1, 2, 3, 4, 5, 6] + 3, rng.integers(0, 3, 200)
     x[:, 0] += y
     penalty = 0.01
-    weight, bias = logistic(torch.from_numpy(x), torch.from_numpy(y), 3, penalty)
+    weight, bias = fit_logistic(torch.from_numpy(x), torch.from_numpy(y), 3, penalty)
     mean, deviation = x.mean(0), x.std(0, ddof=1) + 1e-6
     peer = sklearn.LogisticRegression(C=1 / (2 * penalty * len(x)), tol=1e-10, max_iter=10_000)
     peer.fit((x - mean) / deviation, y)
@@ -165,7 +165,7 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
 
 def test_a_head_that_is_no_line_is_refused():
     model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, num_classes=0)
-    with pytest.raises(ConfigError, match="needs a linear head, and this model's is a Identity"):
+    with pytest.raises(ConfigError, match=r"needs a model whose `head` is an nn\.Linear; this model's is a Identity"):
         fit_head(
             attach_record(model, ModelRecord((), model.preprocessing)),
             Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0)),

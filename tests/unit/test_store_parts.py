@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from vitral.base.errors import StoreError, UnknownName
-from vitral.base.lookup import at_path, path_of
+from vitral.base.lookup import import_object, object_path
+from vitral.nn.families import build
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.mlp import MLP
-from vitral.nn.zoo import build
 from vitral.store.model import load_model, save_model
 
 FOREIGN = [
@@ -36,7 +36,7 @@ FOREIGN = [
 @pytest.mark.parametrize("path", FOREIGN)
 def test_a_name_that_is_no_part_of_the_models_is_refused(vit, path):
     before = set(sys.modules)
-    with pytest.raises(UnknownName, match="is no part of Vitral's models"):
+    with pytest.raises(UnknownName, match="is not a part of Vitral"):
         build(vit.config | {"parts": {"pool": path}})
     assert "antigravity" not in sys.modules
     assert {name for name in set(sys.modules) - before if not name.startswith("vitral")} == set()
@@ -46,13 +46,13 @@ def test_a_name_that_is_no_part_of_the_models_is_refused(vit, path):
 def test_a_model_file_that_names_another_library_is_refused(wrapped, tmp_path, path):
     wrapped.config = wrapped.config | {"parts": {"pool": path}}
     save_model(wrapped, tmp_path, {})
-    with pytest.raises(StoreError, match="is no part of Vitral's models"):
+    with pytest.raises(StoreError, match="is not a part of Vitral"):
         load_model(tmp_path)
     assert "antigravity" not in sys.modules
 
 
 def test_a_parts_path_leads_back_to_it():
-    assert path_of(MeanPool) == "nn.family.pool:MeanPool"
-    assert path_of(MLP) == "nn.mlp:MLP"
+    assert object_path(MeanPool) == "nn.family.pool:MeanPool"
+    assert object_path(MLP) == "nn.mlp:MLP"
     for part in (MeanPool, MLP):
-        assert at_path(path_of(part), within="nn") is part
+        assert import_object(object_path(part), within="nn") is part

@@ -1,4 +1,4 @@
-"""The committed verdicts, computed again from their records by other code: SciPy, another reading of the formulas."""
+"""The committed verdicts, computed again from their records by independent code: SciPy, and formulas read as text."""
 
 import json
 import re
@@ -19,8 +19,8 @@ def record(request):
     return json.loads(request.param.read_text(encoding="utf-8"))
 
 
-def looked_up(runs, seed):
-    """Put numbers in the places of a formula."""
+def number_in(runs, seed):
+    """Replace a measure in a formula by its number."""
 
     def number(found):
         measure, arm, condition = found.groups()
@@ -39,11 +39,11 @@ def looked_up(runs, seed):
 def effects_of(record, formula):
     seeds = sorted({run["seed"] for run in record["runs"]})
     known = {"mean": lambda *values: sum(values) / len(values), "min": min, "max": max, "abs": abs, "log2": np.log2}
-    return [float(eval(PLACE.sub(looked_up(record["runs"], seed), formula), {}, known)) for seed in seeds]
+    return [float(eval(PLACE.sub(number_in(record["runs"], seed), formula), {}, known)) for seed in seeds]
 
 
 def above(values, border):
-    """The chance of a mean so far above, were the border the truth."""
+    """The p-value of a mean this far above the border, if the border were the true effect."""
     spread = max(np.std(values, ddof=1), 1e-3) / np.sqrt(len(values))
     return stats.t.sf((np.mean(values) - border) / spread, len(values) - 1)
 
@@ -62,7 +62,7 @@ def decided(rule, values):
     return side, min(1.0, 2 * sides[side])
 
 
-def test_effects_are_those_of_the_runs(record):
+def test_effects_follow_from_the_runs(record):
     for one in record["hypotheses"]:
         if None not in one["effects"]:
             assert effects_of(record, one["effect"]) == pytest.approx(one["effects"], rel=1e-9, abs=1e-12)
@@ -90,18 +90,18 @@ def test_verdicts_follow_from_effects(record):
             assert one["interval"] == pytest.approx([low, high], rel=1e-6, abs=1e-9)
 
 
-def test_the_studys_verdict_is_its_first_hypothesis_in_its_regime(record):
+def test_the_studys_verdict_is_that_of_its_first_hypothesis(record):
     first = {"holds": "supported", "broken": "refuted"}.get(
         record["hypotheses"][0]["verdict"], record["hypotheses"][0]["verdict"]
     )
     if record["reached"] is not None and not record["reached"][0] >= record["reached"][1]:
-        first = "not in regime"
+        first = "reference model not trained well enough"
     assert record["verdict"] == first
     page = (FOLDER / f"{record['study']}.html").read_text(encoding="utf-8")
     assert f'<p class="headline">{first.capitalize()}</p>' in page
 
 
 def test_every_run_is_counted(record):
-    """What diverged or failed stands in the records with its reason."""
+    """Runs that diverged or failed are in the records with a reason."""
     assert all(run["status"] == "done" or run["why"] for run in record["runs"])
     assert record["origin"]["machine"]["cpu"] and record["origin"]["versions"]["torch"]

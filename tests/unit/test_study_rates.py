@@ -1,10 +1,9 @@
-"""Which learning rate a sweep chooses."""
+"""The learning rate that a sweep chooses."""
 
 import pytest
 
 from vitral.studies.claims.locality import locality
-from vitral.studies.runner import Plan
-from vitral.studies.task import swept
+from vitral.studies.running.plan import Plan, sweep_tasks
 
 BUDGET = locality.budgets["quick"]
 
@@ -18,8 +17,8 @@ BUDGET = locality.budgets["quick"]
         ({0.5: 0.8, 1.0: 0.9, 2.0: None}, 1.0),  # diverged
     ],
 )
-def test_the_best_on_validation_and_of_equals_the_one_nearest_to_the_base(scores, chosen):
-    sweep = list(swept(locality, BUDGET))
+def test_it_is_the_best_on_validation_and_among_equals_the_nearest_to_the_base(scores, chosen):
+    sweep = list(sweep_tasks(locality, BUDGET))
     plan = Plan(locality, BUDGET, sweep)
     for task in sweep:
         score = scores[task.rate]

@@ -1,5 +1,5 @@
-"""The MLP reads what the attention found alone, not the stream with it added.
-Shows for every input unless the MLP ignores what it reads."""
+"""The MLP takes the output of the attention alone, not the stream with it added.
+Shows for every input unless the MLP ignores its input."""
 
 from feed_forward import LayerNorm
 from torch import Tensor, nn

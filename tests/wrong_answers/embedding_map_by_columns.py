@@ -1,4 +1,4 @@
-"""PatchEmbedding reads the map column by column: the tokens stand in transposed order.
+"""PatchEmbedding flattens the feature map column by column: the tokens are in transposed order.
 Shows for every image of more than one patch per side; by_matrix is right."""
 
 from patchify import patchify

@@ -1,4 +1,4 @@
-"""The kernel is fed as (b, n, heads, e): the heads of one token attend to each other, tokens never meet.
+"""The kernel is fed as (b, n, heads, e): the heads of one token attend to each other, and no token attends to another.
 Shows for every input but one token with one head; the shape is right."""
 
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""LayerNorm adds eps to the deviation, after the root, instead of to the variance.
+"""LayerNorm adds eps to the standard deviation, after the root, instead of to the variance.
 Shows for tokens of small variance (or a large eps), and in float64 for every token."""
 
 import math

@@ -1,4 +1,4 @@
-"""Softmax by hand without taking away the largest score: exp overflows, or all of a row underflows to 0 / 0.
+"""Softmax by hand without subtracting the largest score: exp overflows, or all of a row underflows to 0 / 0.
 Shows as NaN for scores above about 88 or rows all below about -104 in float32; small scores are right."""
 
 import torch

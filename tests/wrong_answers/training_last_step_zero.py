@@ -1,4 +1,4 @@
-"""The cosine is squeezed by one step so that the rate of step `steps` - 1 is exactly 0: t divides by one too few.
+"""The cosine is shortened by one step, so that the rate of step `steps` - 1 is exactly 0: t divides by one too few.
 Shows for all steps after `warmup`; the warm-up and the peak are right."""
 
 import math

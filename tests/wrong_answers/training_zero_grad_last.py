@@ -1,4 +1,4 @@
-"""Gradients are cleared after the update instead of before backward: what was there before the call is added in.
+"""Gradients are cleared after the update instead of before backward: gradients from before the call are added.
 Shows when parameters hold gradients at the start (and none are left after the step); a fresh model is right."""
 
 import math

@@ -1,4 +1,4 @@
-"""The positions are a buffer, not a parameter: they are saved and loaded by the right name but never learned.
+"""The positions are a buffer, not a parameter: they are saved and loaded by the right name but never trained.
 Shows in named_parameters() and in training; the logits of loaded weights are right."""
 
 import torch

@@ -1,10 +1,8 @@
-"""Settings are frozen dataclasses; a file of settings is the same dataclass as YAML.
+"""Settings are frozen dataclasses; a settings file is the same dataclass as YAML.
 
-Each field says what it means and which values it takes where it is declared:
+Each field is declared with its meaning and its range, from which the command line, the checks and the files are made:
 
     epochs: Annotated[int, Option("Passes over the training images.", low=1)] = 12
-
-and the command line, the checks and the files are all read from there.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +15,11 @@ from vitral.base.lookup import nearest
 
 @dataclass(frozen=True)
 class Option:
-    """One sentence on a setting, and its range (both ends included); `positional` if it is typed without its name."""
+    """A sentence about a setting, and its range (both ends included); a `positional` one is typed without its name.
+
+    >>> Option("Passes over the training images.", low=1, high=100_000).range
+    '1 to 100,000'
+    """
 
     sentence: str
     low: int | float | None = None
@@ -26,7 +28,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """The range in words; empty where any value goes."""
+        """The range in words; empty where every value is allowed."""
         match self.low, self.high:
             case None, None:
                 return ""
@@ -42,37 +44,50 @@ class Option:
 
 
 def options(settings: type) -> dict[str, tuple[Any, Option]]:
-    """Field name -> (type, `Option`) of a settings class, in order."""
+    """Field name -> (type, `Option`) of a settings class, in the order of declaration."""
     hints = get_type_hints(settings, include_extras=True)
     return {field.name: get_args(hints[field.name]) for field in fields(settings)}
 
 
 def check(settings: Any) -> None:
-    """Raise `ConfigError` for a value of the wrong type or outside its range; call it from `__post_init__`."""
+    """Raise `ConfigError` for a value of the wrong type or out of range; call it from `__post_init__`.
+
+    >>> from typing import Annotated
+    >>> @dataclass(frozen=True)
+    ... class Settings:
+    ...     epochs: Annotated[int, Option("Passes over the training images.", low=1)] = 12
+    ...     def __post_init__(self) -> None:
+    ...         check(self)
+    >>> Settings(epochs=0)
+    Traceback (most recent call last):
+    vitral.base.errors.ConfigError: epochs=0 is out of range: it must be at least 1.
+    """
     for name, (kind, option) in options(type(settings)).items():
         check_value(name, getattr(settings, name), kind, option)
 
 
 def check_value(name: str, value: Any, kind: Any, option: Option) -> None:
-    """Raise `ConfigError` unless a setting of this type and range may have the value."""
+    """Raise `ConfigError` unless the value has this type and lies in the option's range."""
     if value is None and type(None) in get_args(kind):
         return
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             close = nearest(str(value), get_args(kind))
-            raise ConfigError(f"{name}={value!r} does not fit: it takes one of {', '.join(get_args(kind))}.{close}")
+            raise ConfigError(f"{name}={value!r} is not valid: it must be one of {', '.join(get_args(kind))}.{close}")
         return
-    wanted = [part for part in get_args(kind) if part is not type(None)]
-    plain = wanted[0] if wanted and get_origin(kind) is not tuple else kind
-    if not _is(value, get_origin(plain) or plain):
+    # The type without None: `int | None` is checked as int; the arguments of tuple[int, ...] are not alternatives.
+    alternatives = [part for part in get_args(kind) if part is not type(None)]
+    required = alternatives[0] if alternatives and get_origin(kind) is not tuple else kind
+    if not has_type(value, get_origin(required) or required):
         raise ConfigError(
-            f"{name}={value!r} does not fit: it takes a value of type {getattr(plain, '__name__', plain)}."
+            f"{name}={value!r} is not valid: it must be of type {getattr(required, '__name__', required)}."
         )
     if isinstance(value, int | float) and not option.contains(value):
-        raise ConfigError(f"{name}={value} is out of range: it takes {option.range}.")
+        raise ConfigError(f"{name}={value} is out of range: it must be {option.range}.")
 
 
-def _is(value: Any, kind: type) -> bool:
+def has_type(value: Any, kind: type) -> bool:
+    """`isinstance`, except that an int is a float, and a bool is not a number."""
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
@@ -81,39 +96,39 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def read_settings(path: Path, settings: type) -> dict[str, Any]:
-    """The settings a YAML file gives, by name.
+    """Read the settings in a YAML file, by name; those that it leaves out are not in the result.
 
-    Raises `StoreError` if it cannot be read, `ConfigError` for a key that `settings` does not have or a value that it
-    does not take.
+    Raises `StoreError` if the file cannot be read, `ConfigError` for a key that `settings` does not have, or a value
+    that is not valid for it.
     """
     import yaml
 
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    if not isinstance(given, dict):
-        raise StoreError(f"{path} holds no settings: it should have lines like 'epochs: 10'.")
+    if not isinstance(values, dict):
+        raise StoreError(f"{path} contains no settings. Write lines such as 'epochs: 10'.")
     known = options(settings)
-    for key in given:
+    for key in values:
         if key not in known:
-            raise ConfigError(f"{path} sets {key!r}, which is no setting.{nearest(str(key), known)}")
+            raise ConfigError(f"{path} sets {key!r}, which is not a setting.{nearest(str(key), known)}")
         kind, option = known[key]
-        if kind is float and isinstance(given[key], str):
-            given[key] = number(given[key])
-        if get_origin(kind) is tuple and isinstance(given[key], list):
-            given[key] = tuple(given[key])
+        if kind is float and isinstance(values[key], str):
+            values[key] = parse_number(values[key])
+        if get_origin(kind) is tuple and isinstance(values[key], list):
+            values[key] = tuple(values[key])
         try:
-            check_value(key, given[key], kind, option)
+            check_value(key, values[key], kind, option)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
-    return given
+    return values
 
 
-def number(text: str) -> float | str:
-    """YAML 1.1 takes 1e-3, without a point, for text; people do not."""
+def parse_number(text: str) -> float | str:
+    """The number that a text spells, or the text: YAML 1.1 reads 1e-3, which has no point, as text."""
     try:
         return float(text)
     except ValueError:
@@ -121,7 +136,7 @@ def number(text: str) -> float | str:
 
 
 def to_yaml(settings: Any) -> str:
-    """The settings as YAML, in the order they are declared."""
+    """The settings as YAML, in the order of declaration."""
     import yaml
 
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}

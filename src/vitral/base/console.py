@@ -6,7 +6,9 @@ import sys
 
 def print_result(text: str) -> None:
     """Print a result on standard output. With `--json` it goes to standard error: the JSON line is the result then."""
-    print(text, flush=True)
+    if sys.stdout is sys.stderr:  # as with --json, where a reader of the words who left must not lose the JSON
+        return say(text)
+    return print(text, flush=True)
 
 
 def say(text: str) -> None:

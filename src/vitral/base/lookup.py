@@ -1,6 +1,6 @@
-"""Find things by name.
+"""Finding objects by name.
 
-The folder is the registry: `methods/rollout.py` defines `rollout`, and that is its whole enrolment.
+A folder is the registry: `explain/methods/rollout.py` defines `rollout`, and needs no other registration.
 """
 
 from collections.abc import Iterable
@@ -13,20 +13,24 @@ from vitral.base.errors import UnknownName
 
 
 def names(folder: str) -> list[str]:
-    """What a folder of the package offers, sorted: `names("explain.methods")` -> `["attention", ...]`."""
+    """The names of the modules in a folder of the package, sorted.
+
+    >>> "shapes" in names("data.synthetic")
+    True
+    """
     package = import_module(f"vitral.{folder}")
     return sorted(module.name for module in iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 def find(folder: str, name: str, kind: str) -> Any:
-    """The object that `vitral/<folder>/<name>.py` is named after; `kind` is what a message calls it.
+    """The object `name` in `vitral/<folder>/<name>.py`; messages call it a `kind`.
 
-    Raises `UnknownName` with the nearest known name, or if the file does not define what it is named after.
+    Raises `UnknownName` with the nearest name that exists, or if the file does not define an object of its name.
     """
     check_name(name, names(folder), kind)
     module = import_module(f"vitral.{folder}.{name}")
     if not hasattr(module, name):
-        raise UnknownName(f"{module.__file__} defines no {name!r}: the {kind} in it has the name of its file.")
+        raise UnknownName(f"{module.__file__} does not define {name!r}. Name the {kind} in it like the file.")
     return getattr(module, name)
 
 
@@ -34,31 +38,36 @@ def check_name(name: str, known: Iterable[str], kind: str) -> None:
     """Raise `UnknownName` unless `name` is one of `known`."""
     known = sorted(known)
     if name not in known:
-        raise UnknownName(f"There is no {kind} {name!r}.{nearest(name, known)} Known: {', '.join(known)}.")
+        raise UnknownName(f"There is no {kind} {name!r}.{nearest(name, known)} Available: {', '.join(known)}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'rollout'?", or nothing when nothing is near."""
+    """A suggestion to append to a message, or an empty string if no name is near.
+
+    >>> nearest("rolout", ["rollout", "attention"])
+    " Did you mean 'rollout'?"
+    """
     spellings = {spelling.lower(): spelling for spelling in known}
     close = get_close_matches(name.lower(), spellings, n=1, cutoff=0.5)
     return f" Did you mean {spellings[close[0]]!r}?" if close else ""
 
 
-def path_of(part: Any) -> str:
-    """Where a part of the package is defined, `"nn.family.pool:MeanPool"`; for any other object, what it is called."""
+def object_path(part: Any) -> str:
+    """Module and name of a class or function, `"nn.family.pool:MeanPool"`; of any other object, its representation."""
     module, name = getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))
     return f"{module.removeprefix('vitral.')}:{name}"
 
 
-def at_path(path: str, within: str) -> Any:
-    """The object that `path_of` named, if it is one of the package's own below `within`.
+def import_object(path: str, within: str) -> Any:
+    """The object with this `object_path`, if the package defines it below `within`; raises `UnknownName` if not.
 
-    Nothing outside the package is ever imported for a name found in a file. Raises `UnknownName`.
+    Paths come from files of unknown origin: nothing outside the package is imported, and nothing that a module of the
+    package has only imported is returned.
     """
     module, _, name = path.partition(":")
     known = {file.name for file in walk_packages(import_module(f"vitral.{within}").__path__, f"vitral.{within}.")}
     if f"vitral.{module}" in known:
-        found = getattr(import_module(f"vitral.{module}"), name, None)
-        if found is not None and getattr(found, "__module__", "") == f"vitral.{module}":
-            return found
-    raise UnknownName(f"{path} is no part of Vitral's models, so a model that has it cannot be built from its file.")
+        part = getattr(import_module(f"vitral.{module}"), name, None)
+        if part is not None and getattr(part, "__module__", "") == f"vitral.{module}":
+            return part
+    raise UnknownName(f"{path} is not a part of Vitral, so a model with this part cannot be built from its file.")

@@ -1,4 +1,4 @@
-"""Use a model as it is in use, and leave it as it was."""
+"""Context managers that change a model's state for a block and restore it afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def evaluating(model: "nn.Module") -> Iterator[None]:
-    """Eval mode inside the block; afterwards each part of the model is in the mode it was in.
+    """Eval mode inside the block; afterwards each submodule returns to its own mode.
 
-    Raises `UsageError` for what is no model.
+    Raises `UsageError` if `model` is not a `torch.nn.Module`.
     """
-    if not callable(getattr(model, "modules", None)):
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
         raise UsageError(
-            f"A model is a torch.nn.Module, and a {type(model).__name__} was given. Load one: vitral.load(PATH)."
+            f"A model is a torch.nn.Module, but a {type(model).__name__} was passed. Load one: vitral.load(PATH)."
         )
+    # One flag for the whole model would not do: a frozen part, such as a batch norm, may be in eval mode on purpose.
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -31,9 +34,10 @@ def evaluating(model: "nn.Module") -> Iterator[None]:
 
 @contextmanager
 def frozen(model: "nn.Module") -> Iterator[None]:
-    """No parameter asks for a gradient inside the block; afterwards those do that did.
+    """No parameter requires a gradient inside the block; afterwards the same ones do as before.
 
-    Where gradients are off, PyTorch's view of such a parameter still asks for one, and its counters stumble over that.
+    `torch.no_grad` is not enough: a view of a parameter still requires a gradient there, which PyTorch's FLOP counter
+    does not accept.
     """
     before = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.requires_grad_(False)

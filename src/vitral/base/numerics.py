@@ -1,4 +1,4 @@
-"""The device, the precision and whether to compile: each chosen by a rule, with its reason as a sentence."""
+"""Device, precision and compilation, each chosen by a rule, with its reason as a sentence."""
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -32,7 +32,7 @@ class Numerics:
 def choose(precision: str, compile: str, width: int, planned: float) -> Numerics:
     """Choose for a model of inner `width` and a run of `planned` floating-point operations.
 
-    Raises `ConfigError` for a request that this machine cannot meet.
+    "auto" is decided here; anything else is taken as requested. Raises `ConfigError` if this machine cannot do it.
     """
     import torch
 
@@ -41,9 +41,9 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     if precision == "auto":
         gains = has_bfloat16 and width >= WIDE
         precision = "bfloat16" if gains else "float32"
-        reason = f"{precision}, since the width of {width} is {'at least' if width >= WIDE else 'below'} {WIDE}"
+        reason = f"{precision}, because the width of {width} is {'at least' if width >= WIDE else 'below'} {WIDE}"
         if width >= WIDE and not has_bfloat16:
-            reason = f"float32, since this {device} does not compute in bfloat16"
+            reason = f"float32, because this {device} does not compute in bfloat16"
     else:
         reason = f"{precision}, as requested"
     # On a CPU, torch.compile writes C++ and calls a compiler for it; on a GPU, Triton brings its own.
@@ -55,9 +55,9 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     compiled = can_compile if compile == "always" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"
     if compile == "auto" and planned >= LONG and not can_compile:
-        reason += ", since no C++ compiler was found"
+        reason += ", because no C++ compiler was found"
     elif compile == "auto":
-        reason += f", since {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
+        reason += f", because {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
     return Numerics(device, precision, compiled, reason)
 
 

@@ -1,4 +1,4 @@
-"""How an image becomes a model's input; it travels with every model, so that training and use cannot differ."""
+"""How an image becomes a model's input; stored with every model, so that training and use cannot differ."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +9,12 @@ CropMode = Literal["center", "squash"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize so that `crop` of the image fills `size`, cut out the centre, then (pixel / 255 - mean) / std per channel.
+    """Crop the centre, resize it to `size`, then compute (pixel / 255 - mean) / std per channel.
 
-    `size` is (height, width) in pixels; `crop` is the fraction of the shorter side that is kept, in (0, 1]. With a
-    `crop_mode` of "squash" it is the fraction of both sides, and the image does not keep its shape.
+    `size` is (height, width) in pixels. `crop`, in (0, 1], is the fraction of the shorter side that remains. With a
+    `crop_mode` of "squash" it is the fraction of both sides, and the image does not keep its aspect ratio.
 
-    `mean` and `std` have a number for each channel that the model takes: three are red, green and blue, and one is the
-    luminance. An image has no others.
+    `mean` and `std` have one number per channel of the model: three for red, green and blue, or one for luminance.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -26,6 +25,6 @@ class Preprocessing:
     crop_mode: CropMode = "center"
 
 
-def plain(size: tuple[int, int], channels: int) -> Preprocessing:
-    """Whole images, pixels from -1 to 1 in so many channels."""
+def plain_preprocessing(size: tuple[int, int], channels: int) -> Preprocessing:
+    """No cropping beyond the aspect ratio, and pixels from -1 to 1 in this number of channels."""
     return Preprocessing(size, mean=(0.5,) * channels, std=(0.5,) * channels)

@@ -1,4 +1,4 @@
-"""Where a number comes from: what was asked, with which code, on which machine, when."""
+"""Where a number comes from: which command, which code, which machine, and when."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ def provenance() -> dict[str, Any]:
         "command": ["vitral", *sys.argv[1:]],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()}
-        | {name: installed(name) for name in ("vitral", "torch", "numpy")},
+        | {name: installed_version(name) for name in ("vitral", "torch", "numpy")},
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
     }
 
 
-def installed(package: str) -> str:
+def installed_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
@@ -28,7 +28,7 @@ def installed(package: str) -> str:
 
 
 def cpu_name() -> str:
-    """The processor as its maker names it."""
+    """The name of the processor model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from vitral.base.console import say
 from vitral.base.errors import UsageError, VitralError
@@ -45,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(USAGE.format(verbs=verbs), end="", flush=True)
             return 0 if arguments else 2
         if arguments[0] in ("-V", "--version"):
-            from vitral.base.provenance import installed
+            from vitral.base.provenance import installed_version
 
-            print(f"vitral {installed('vitral')}", flush=True)
+            print(f"vitral {installed_version('vitral')}", flush=True)
             return 0
         verb, *rest = arguments
         check_name(verb, names("cli"), "verb")
@@ -87,8 +88,13 @@ def run(verb: str, arguments: list[str]) -> int:
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         result = module.run(options)
     if options.json:
-        print(json.dumps(result), flush=True)
+        print(json.dumps(result, default=plain), flush=True)
     return int(result.get("exit_code", 0))
+
+
+def plain(value: Any) -> Any:
+    """An array as lists, and a path as text, for JSON."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def sentence(verb: str) -> str:

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 from vitral.base.config import Option, check
 from vitral.base.console import print_result
 from vitral.base.errors import UsageError
+from vitral.cli._options import Json, Model
 
 SETTINGS = ("source", "weights", "sha256", "num_heads")
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[str, Option("Run folder, or published checkpoint: a file, or a folder with one.", positional=True)]
+    model: Model
     out: Annotated[Path, Option("Folder to write to, which must be new or empty.", positional=True)]
     to: Annotated[Literal["timm", "hf", "torchvision", "npz"], Option("Format to write.")] = "timm"
     source: Annotated[str | None, Option("Format of the checkpoint, if the names of its tensors match several.")] = None
@@ -31,7 +32,7 @@ class Options:
         tuple[int, ...], Option("Height and width of the training images, if the checkpoint does not specify them.")
     ] = ()
     sha256: Annotated[str | None, Option("SHA-256 that the checkpoint must have.")] = None
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

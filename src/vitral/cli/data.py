@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
+from vitral.cli._options import Json
+from vitral.training.recipe import OnBadImage
 
 if TYPE_CHECKING:
     from vitral.tasks.describe_data import DataDescription
@@ -35,10 +37,8 @@ class Options:
         bool,
         Option("Train a few models to test whether the set can be solved without combining patches; takes minutes."),
     ] = False
-    on_bad_image: Annotated[
-        Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
-    ] = "fail"
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    on_bad_image: OnBadImage = "fail"
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -73,9 +73,9 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def findings(found: "DataDescription") -> list[dict[str, Any]]:
-    """The findings of `studies.parts`, printed as they come."""
+    """The checks of `studies.shortcuts`, printed as they finish."""
     from vitral.base.numerics import choose
-    from vitral.studies.parts import parts
+    from vitral.studies.shortcuts import check_shortcuts
     from vitral.tasks.pace import Pace
     from vitral.tasks.progress import ConsoleProgress
     from vitral.weights.create import create
@@ -98,7 +98,7 @@ def findings(found: "DataDescription") -> list[dict[str, Any]]:
             progress.close()
 
     records = []
-    for finding in parts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
+    for finding in check_shortcuts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
         verdict = "holds" if finding.holds else "DOES NOT HOLD"
         print_result(
             f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "

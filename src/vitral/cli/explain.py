@@ -6,12 +6,14 @@ with the numbers. With --data and --score: a table of methods, controls and metr
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
+from vitral.cli._options import Code, Images, Json, Model
+from vitral.training.recipe import OnBadImage
 
 if TYPE_CHECKING:
     from vitral.explain.maps import Maps
@@ -21,14 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[
-        str,
-        Option(
-            "Run folder, checkpoint in it, published checkpoint, timm:NAME, Hugging Face folder, or file.py:Name.",
-            positional=True,
-        ),
-    ]
-    images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)] = ()
+    model: Model
+    images: Images = ()
     method: Annotated[
         tuple[str, ...],
         Option(f"Methods, of {', '.join(names('explain.methods'))}; by default attention, with --score all."),
@@ -51,19 +47,18 @@ class Options:
     target: Annotated[str | None, Option("Class to explain, by name or number; by default the prediction.")] = None
     data: Annotated[str | None, Option("Data to score on with --score, named as for training.")] = None
     score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
+    diagnose: Annotated[
+        bool, Option("Show what the model's layers do on the images in general, instead of explaining each image.")
+    ] = False
     metric: Annotated[
         tuple[str, ...],
         Option(f"Metrics for --score, of {', '.join(names('explain.metrics'))}; by default all that the data allows."),
     ] = ()
     n: Annotated[int, Option("Number of images for --score.", low=2, high=1_000_000)] = 200
     out: Annotated[Path, Option("Folder for pictures, numbers and the page.")] = Path("explained")
-    on_bad_image: Annotated[
-        Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
-    ] = "fail"
-    code: Annotated[
-        str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")
-    ] = None
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    on_bad_image: OnBadImage = "fail"
+    code: Code = None
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -77,12 +72,47 @@ class Options:
             raise ConfigError("--data is for --score only: add --score, or name images instead.")
         if self.score and self.images:
             raise ConfigError("Specify either images to explain, or --data with --score.")
+        if self.diagnose and (self.score or self.method or self.layer or self.head or self.query or self.target):
+            raise ConfigError("--diagnose runs every diagnostic on the images: leave out the options of methods.")
         if self.score and (self.layer or self.head or self.query or self.target):
             raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
 
 
 def run(options: Options) -> dict[str, Any]:
+    if options.diagnose:
+        return diagnosis(options)
     return scores(options) if options.score else explanations(options)
+
+
+def diagnosis(options: Options) -> dict[str, Any]:
+    """Run the diagnostics; print their means by layer, and the page."""
+    from vitral.cli._parse import command_line
+    from vitral.tasks.diagnose import diagnose
+
+    found = diagnose(
+        options.model,
+        options.images,
+        out=options.out,
+        code=options.code,
+        on_bad_image=options.on_bad_image,
+        repeat=command_line("explain", options),
+        progress=True,
+    )
+    means: dict[str, list[float]] = {}
+    for name in ("distance", "entropy"):
+        if name in found.found:
+            means[name] = [float(value) for value in found.found[name].mean(axis=(0, 2))]
+            print_result(f"{name} by layer: {', '.join(f'{value:.2f}' for value in means[name])}")
+    for name, reason in found.refused.items():
+        say(f"  {name} was left out: {reason}")
+    print_result(f"numbers: {found.numbers}\npage: {found.page}")
+    return {
+        "diagnostics": sorted(found.found),
+        "means": means,
+        "refused": found.refused,
+        "numbers": str(found.numbers),
+        "page": str(found.page),
+    }
 
 
 def explanations(options: Options) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Build a ViT yourself: `vitral lab list`, `start`, `check`, `hint`, `solution NAME`, `status`.
 
-`start` writes a small file with a text, a picture and a place for your code; `check` tests your code, and names the
+`start` writes a small file with a text, a figure and places for your code; `check` tests your code, and names the
 mistake if it makes a known one.
 """
 
@@ -13,9 +13,17 @@ from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, Failure
 from vitral.base.lookup import check_name, names
+from vitral.cli._options import Json
 
 MARKS = {True: "✓", False: "✗"}
 LAST = "Your parts in a trained model: vitral explain mine.py:mine IMAGE"
+JSON_KEYS = {  # of --json since the first version, where a report's own names are newer
+    "message": "said",
+    "difference": "numbers",
+    "same_in_model": "transplanted",
+    "prediction": "predicted",
+    "output": "printed",
+}
 PRINTED = 10  # lines of a file's output that are shown
 
 
@@ -31,7 +39,7 @@ class Options:
     names: Annotated[tuple[str, ...], Option("Names or numbers of stations, or all.", positional=True)] = ()
     folder: Annotated[Path, Option("Folder of your files.")] = Path()
     seconds: Annotated[float, Option("Seconds that your file may run before it is stopped.", low=1, high=3600)] = 30.0
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -50,11 +58,11 @@ def run(options: Options) -> dict[str, Any]:
             check_name(name, known, "station")
     if options.action in ("list", "status"):
         return list_stations(options)
-    from vitral.lab.folder import kept
-    from vitral.lab.station import stations
+    from vitral.lab.progress import load_progress
+    from vitral.lab.station import load_stations
 
-    kept(options.folder)  # reports a damaged lab.json before anything else is done
-    order = list(stations())
+    load_progress(options.folder)  # reports a damaged lab.json before anything else is done
+    order = list(load_stations())
     if wrong := [name for name in options.names if name.isdigit() and not 1 <= int(name) <= len(order)]:
         raise ConfigError(f"There is no station {wrong[0]}: stations are numbered from 1 to {len(order)}.")
     named = [order[int(name) - 1] if name.isdigit() else name for name in options.names]
@@ -67,12 +75,12 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def list_stations(options: Options) -> dict[str, Any]:
-    from vitral.lab.folder import since
-    from vitral.lab.station import stations
+    from vitral.lab.progress import find_state
+    from vitral.lab.station import load_stations
 
     rows = []
-    for name, station in stations().items():
-        state = since(options.folder, name)
+    for name, station in load_stations().items():
+        state = find_state(options.folder, name)
         effort = "●" * station.difficulty + "○" * (5 - station.difficulty)
         print_result(f"{station.number:>2}  {name:<13} {effort}  {station.minutes:>3} min  {station.title:<45} {state}")
         rows.append({"name": name, "title": station.title, "minutes": station.minutes, "state": state})
@@ -86,13 +94,13 @@ def list_stations(options: Options) -> dict[str, Any]:
 
 def start_station(name: str, options: Options) -> dict[str, Any]:
     from vitral.base.files import write_file
-    from vitral.lab.start import start_text
+    from vitral.lab.start_file import build_start_file
 
     path = options.folder / f"{name}.py"
     if os.path.lexists(path):
         say(f"{path} exists and was left as it is. To start again, rename or remove it first.")
         return {"name": name, "file": str(path), "written": False}
-    write_file(path, start_text(name))
+    write_file(path, build_start_file(name))
     there = "" if options.folder == Path() else f" --folder {options.folder}"
     print_result(f"Wrote {path}. Read it, write what is missing, then: vitral lab check {name}{there}")
     return {"name": name, "file": str(path), "written": True}
@@ -100,65 +108,67 @@ def start_station(name: str, options: Options) -> dict[str, Any]:
 
 def check_station(name: str, options: Options) -> dict[str, Any]:
     """Run the checks of a station; print which passed, and what is wrong if one failed."""
-    from vitral.lab.folder import MINE, note_passed
-    from vitral.lab.process import checked
+    from vitral.lab.isolation import check_file
+    from vitral.lab.progress import MODEL_FILE, save_passed
     from vitral.lab.report import STAGES
-    from vitral.lab.station import stations
+    from vitral.lab.station import load_stations
 
-    report = checked(name, options.folder / f"{name}.py", options.seconds)
+    report = check_file(name, options.folder / f"{name}.py", options.seconds)
     passed = STAGES[: STAGES.index(report.failed)] if report.failed else STAGES
     marks = [f"{MARKS[True]} {stage}" for stage in passed] + [f"{MARKS[False]} {report.failed}"] * bool(report.failed)
     print_result(f"{name}: {'  '.join(marks)}")
-    told = report.printed.rstrip().splitlines()
-    if told:
-        more = ["... and more"] if len(told) > PRINTED else []
-        print_result("Your file printed:\n" + "\n".join(f"  | {line}" for line in told[:PRINTED] + more))
+    if lines := report.output.rstrip().splitlines():
+        more = ["... and more"] if len(lines) > PRINTED else []
+        print_result("Your file printed:\n" + "\n".join(f"  | {line}" for line in lines[:PRINTED] + more))
     if report.failed:
-        said = (report.said, report.numbers, report.mistake, report.question, earlier_failures(name, options.folder))
-        print_result("\n".join(filter(None, said)))
-        return {"name": name, "passed": False} | asdict(report)
-    note_passed(options.folder, name)
-    for line in report.transplanted:
-        print_result(f"  the same as Vitral's own: {line}")
-    compare_prediction(name, report.predicted)
-    if stations()[name].graft:
-        say(f"  It is part of a trained model now: vitral explain {options.folder / MINE}:mine IMAGE")
-    return {"name": name, "passed": True, "predicted": report.predicted}
+        failures = earlier_failures(name, options.folder)
+        parts = (report.message, report.difference, report.mistake, report.question, failures)
+        print_result("\n".join(filter(None, parts)))
+        return {"name": name, "passed": False} | {
+            JSON_KEYS.get(key, key): value for key, value in asdict(report).items()
+        }
+    save_passed(options.folder, name)
+    for quantity in report.same_in_model:
+        print_result(f"  same as with Vitral's own part: {quantity}")
+    compare_prediction(name, report.prediction)
+    if load_stations()[name].insert:
+        say(f"  It is part of a trained model now: vitral explain {options.folder / MODEL_FILE}:mine IMAGE")
+    return {"name": name, "passed": True, "predicted": report.prediction}
 
 
 def earlier_failures(name: str, folder: Path) -> str:
     """The files of earlier stations that this one uses and whose current version has not passed, in a sentence."""
-    from vitral.lab.folder import since
-    from vitral.lab.start import all_needed
+    from vitral.lab.progress import find_state
+    from vitral.lab.start_file import find_all_required
 
-    if found := [f"{other}.py" for other in all_needed(name) if since(folder, other) != "passed"]:
+    if found := [f"{other}.py" for other in find_all_required(name) if find_state(folder, other) != "passed"]:
         one = len(found) == 1
         state = "has not passed as it is now: check it" if one else "have not passed as they are now: check them"
-        return f"It builds on {', '.join(found)}, which {state} first."
+        return f"It imports {', '.join(found)}, which {state} first."
     return ""
 
 
 def compare_prediction(name: str, predicted: str) -> None:
     """Print what was to be predicted, once the user has predicted something."""
-    from vitral.lab.station import stations
+    from vitral.lab.station import load_stations
 
-    right = stations()[name].prediction
+    right = load_stations()[name].prediction
     if not predicted:
         say("  Your prediction is missing: write the letter of your answer between the quotes, and check again.")
     elif predicted not in ("a", "b", "c"):
         say(f'  Your prediction is "{predicted}": write one letter, a, b or c, and check again.')
-    elif predicted == right.right:
-        print_result(f"  You predicted {predicted}, which is right: {right.why}")
+    elif predicted == right.letter:
+        print_result(f"  You predicted {predicted}, which is right: {right.reason}")
     else:
-        print_result(f"  You predicted {predicted}; the answer is {right.right}: {right.why}")
+        print_result(f"  You predicted {predicted}; the answer is {right.letter}: {right.reason}")
 
 
 def give_hint(name: str, options: Options) -> dict[str, Any]:
-    from vitral.lab.folder import note_hint
-    from vitral.lab.station import stations
+    from vitral.lab.progress import take_hint
+    from vitral.lab.station import load_stations
 
-    hints = stations()[name].hints
-    number = note_hint(options.folder, name, len(hints))
+    hints = load_stations()[name].hints
+    number = take_hint(options.folder, name, len(hints))
     print_result(f"{name}, hint {number + 1} of {len(hints)}: {hints[number]}")
     if number + 1 == len(hints):
         say(f"That was the last hint. To see the solution: vitral lab solution {name}")
@@ -167,14 +177,15 @@ def give_hint(name: str, options: Options) -> dict[str, Any]:
 
 def give_solution(name: str, options: Options) -> dict[str, Any]:
     """Print the solution, once all hints have been read. Raises `Failure` before."""
-    from vitral.lab.folder import kept, passed
-    from vitral.lab.start import solution_text
-    from vitral.lab.station import stations
+    from vitral.lab.progress import load_progress
+    from vitral.lab.start_file import read_solution
+    from vitral.lab.station import load_stations
 
-    read, all_of_them = kept(options.folder)["hints"].get(name, 0), len(stations()[name].hints)
-    if read < all_of_them and name not in passed(options.folder):
-        left = f"{all_of_them - read} hint{'s are' if all_of_them - read > 1 else ' is'} left"
-        raise Failure(f"{left}: `vitral lab hint {name}`. The solution comes after the last hint.")
-    text = solution_text(name)
+    progress = load_progress(options.folder)
+    left = len(load_stations()[name].hints) - progress["hints"].get(name, 0)
+    if left > 0 and name not in progress["passed"]:
+        hints = f"{left} hint{'s are' if left > 1 else ' is'} left"
+        raise Failure(f"{hints}: `vitral lab hint {name}`. The solution comes after the last hint.")
+    text = read_solution(name)
     print_result(text)
     return {"name": name, "solution": text}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from vitral.base.config import Option, check
 from vitral.base.errors import UsageError
+from vitral.cli._options import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,7 @@ class Options:
     num_classes: Annotated[
         int, Option("Number of classes of the head that is counted; 0 for none.", low=0, high=1_000_000)
     ] = 1000
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

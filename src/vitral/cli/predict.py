@@ -1,25 +1,22 @@
 """Classify images: the most likely classes of each, with their probabilities."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from vitral.base.config import Option, check
 from vitral.base.console import print_result
+from vitral.cli._options import Code, Images, Json, Model
+from vitral.training.recipe import OnBadImage
 
 
 @dataclass(frozen=True)
 class Options:
-    model: Annotated[str, Option("Run folder, such as runs/shapes-1, or published checkpoint.", positional=True)]
-    images: Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
+    model: Model
+    images: Images
     top: Annotated[int, Option("Number of classes to print for each image.", low=1, high=1000)] = 3
-    on_bad_image: Annotated[
-        Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
-    ] = "fail"
-    code: Annotated[
-        str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")
-    ] = None
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    on_bad_image: OnBadImage = "fail"
+    code: Code = None
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)

@@ -10,6 +10,7 @@ from vitral.base.config import Option, check
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import check_name
+from vitral.cli._options import Json
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Options:
     stale: Annotated[
         Literal["rerun", "refuse"], Option("rerun or refuse results computed by a different version of the code.")
     ] = "rerun"
-    data: Annotated[Path | None, Option("Folder of class folders to use instead of the drawn images.")] = None
+    data: Annotated[Path | None, Option("Folder of class folders to use instead of the synthetic images.")] = None
     model: Annotated[str | None, Option("file.py:Name of your own model, to compare with the models of the study.")] = (
         None
     )
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -70,16 +71,16 @@ def run(options: Options) -> dict[str, Any]:
     home = options.out / (options.preset if options.data is None and options.model is None else f"{options.preset}-own")
     if options.action == "run":
         run_studies(options, chosen, home)
-    return report(home, options)
+    return write_pages(home, options)
 
 
 def list_studies(options: Options) -> dict[str, Any]:
-    from vitral.studies.runner import planned
+    from vitral.studies.running.plan import plan_study
     from vitral.studies.study import studies
 
     rows = []
     for name, study in studies().items():
-        tasks = planned(study, options.preset).tasks()
+        tasks = plan_study(study, options.preset).tasks()
         trainings = {task.training.key: task.training.samples for task in tasks}
         samples = sum(trainings.values())
         print_result(f"{study.number:>2}  {name:<16} {study.claim}")
@@ -90,28 +91,28 @@ def list_studies(options: Options) -> dict[str, Any]:
 
 def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
     """Run what has no record yet, and report each run and the remaining time."""
-    from vitral.studies.own import asked
-    from vitral.studies.runner import planned
-    from vitral.studies.runner import run as run_all
+    from vitral.studies.custom_inputs import with_custom_inputs
+    from vitral.studies.running.plan import plan_study
+    from vitral.studies.running.runner import run as run_plans
 
-    plans = [planned(asked(study, options.data, options.model), options.preset) for study in chosen]
+    plans = [plan_study(with_custom_inputs(study, options.data, options.model), options.preset) for study in chosen]
     processes = options.processes or os.cpu_count() or 1
     if options.minutes is not None:
         check_fits(plans, processes, options.minutes)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    began = time.monotonic()
-    for happened in run_all(plans, home, options.out / "models", processes, threads, options.stale, say):
-        if not happened.before:
-            say(line(happened, time.monotonic() - began))
+    start = time.monotonic()
+    for finished in run_plans(plans, home, options.out / "models", processes, threads, options.stale, say):
+        if not finished.cached:
+            say(progress_line(finished, time.monotonic() - start))
 
 
-def line(happened: Any, seconds: float) -> str:
-    record, (done, total), (work, whole) = happened.record, happened.runs, happened.work
-    found = record.get("record", {}).get("test_accuracy")
-    status = record["status"] if found is None or record["status"] != "done" else f"{found:6.1%}"
+def progress_line(finished: Any, seconds: float) -> str:
+    record, (done, total), (work, whole) = finished.record, finished.runs, finished.work
+    accuracy = record.get("record", {}).get("test_accuracy")
+    status = record["status"] if accuracy is None or record["status"] != "done" else f"{accuracy:6.1%}"
     why = f" {record['why']}" if record.get("why") else ""
     sweep = f", lr x {record['rate']:g}" if record["sweep"] else ""
-    left = int((whole - work) * seconds / happened.now) if happened.now else 0
+    left = int((whole - work) * seconds / finished.work_now) if finished.work_now else 0
     return (
         f"{done:>4}/{total}  {record['study']}: {record['arm']}, {record['condition']}, seed {record['seed']}{sweep}: "
         f"{status}{why}   {record['seconds']:.0f} s   left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
@@ -120,35 +121,34 @@ def line(happened: Any, seconds: float) -> str:
 
 def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
     """Raise `ConfigError`, with the studies that fit, if the runs would take longer than `minutes`."""
-    from vitral.studies.runner import speed
+    from vitral.studies.running.progress import estimate_minutes
 
-    rate = speed() * processes
-    takes = {plan.study.name: sum(task.work for task in plan.tasks()) / rate / 60 for plan in plans}
-    if sum(takes.values()) <= minutes:
+    estimates = estimate_minutes(plans, processes)
+    if sum(estimates.values()) <= minutes:
         return
     fitting: list[str] = []
     total = 0.0
-    for name, own in sorted(takes.items(), key=lambda pair: pair[1]):
-        if total + own <= minutes:
-            fitting, total = [*fitting, name], total + own
+    for name, estimate in sorted(estimates.items(), key=lambda pair: pair[1]):
+        if total + estimate <= minutes:
+            fitting, total = [*fitting, name], total + estimate
     raise ConfigError(
-        f"These studies would take about {sum(takes.values()):.0f} minutes on this machine, more than {minutes:g}: "
-        + ", ".join(f"{name} {own:.0f}" for name, own in takes.items())
+        f"These studies would take about {sum(estimates.values()):.0f} minutes on this machine, more than {minutes:g}: "
+        + ", ".join(f"{name} {estimate:.0f}" for name, estimate in estimates.items())
         + f". Studies that fit: {' '.join(fitting) or 'none'}"
         + ("; try --preset smoke." if not fitting else f" (about {total:.0f} minutes).")
     )
 
 
-def report(home: Path, options: Options) -> dict[str, Any]:
+def write_pages(home: Path, options: Options) -> dict[str, Any]:
     """Write the pages of all studies that have records, and print their verdicts."""
-    from vitral.studies.gathered import gathered
-    from vitral.studies.own import asked
-    from vitral.studies.report import word_of, write_study, write_summary
+    from vitral.studies.custom_inputs import with_custom_inputs
+    from vitral.studies.pages import verdict_label, write_study, write_summary
+    from vitral.studies.running.records import collect_results
     from vitral.studies.study import studies
 
     every = []
     for study in (one for one in studies().values() if options.data is None or one.own_data):
-        found = gathered(asked(study, options.data, options.model), options.preset, home)
+        found = collect_results(with_custom_inputs(study, options.data, options.model), options.preset, home)
         if found is not None:
             write_study(found, home)
             every.append(found)
@@ -156,10 +156,12 @@ def report(home: Path, options: Options) -> dict[str, Any]:
         raise UsageError(f"{home} has no records. Run a study first: vitral study run NAME --preset {options.preset}.")
     summary = write_summary(every, home)
     for results in every:
-        print_result(f"{results.study.number:>2}  {results.study.name:<16} {word_of(results):<14} {results.sentence}")
+        print_result(
+            f"{results.study.number:>2}  {results.study.name:<16} {verdict_label(results):<14} {results.sentence}"
+        )
     print_result(f"report: {summary}")
     return {
-        "verdicts": {results.study.name: word_of(results) for results in every},
+        "verdicts": {results.study.name: verdict_label(results) for results in every},
         "report": str(summary),
-        "failed": sum(len(results.lost) for results in every),
+        "failed": sum(len(results.unfinished) for results in every),
     }

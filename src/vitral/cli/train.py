@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from vitral.base.config import Option, read_settings
 from vitral.base.console import print_result, say
 from vitral.base.errors import UsageError
+from vitral.cli._options import Json
 from vitral.training.recipe import Recipe
 
 ALONGSIDE = {"resume", "json"}
@@ -33,7 +34,7 @@ class Options(Recipe):
     resume: Annotated[
         Path | None, Option("Run folder of a run to continue where it stopped, with its own settings.")
     ] = None
-    json: Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")] = False
+    json: Json = False
 
     @property
     def recipe(self) -> Recipe:
@@ -76,15 +77,7 @@ def run(options: Options) -> dict[str, Any]:
     )
     print_result(f"report: {result.report}")
     say(f"next:   vitral explain {name} IMAGE     which patches CLS attends to in your own image")
-    return {
-        "run": str(result.run),
-        "test_accuracy": result.test_accuracy,
-        "interval": [low, high],
-        "n": result.n,
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "report": str(result.report),
-    }
+    return asdict(result)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Training batches without end, each decided by (seed, number) alone: a run that stops can go on where it was."""
+"""Training batches without end, each determined by (seed, number): a run that stopped continues where it was."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.data.augment import Augment
 from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
-
-Augment = Callable[[Float[Tensor, "b c y x"], int], Float[Tensor, "b c y x"]]
 
 
 def batches(
@@ -24,25 +23,29 @@ def batches(
     start: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Float[Tensor, "b c y x"], Tensor]]:
-    """Batches number `start`, `start + 1`, ...: a new order each epoch, the last short batch of an epoch left out.
+    """Yield batches number `start`, `start + 1`, ... as (normalised and augmented images, labels).
 
-    The pixels stay in memory as they are; a set smaller than a batch gives batches of its own size.
+    Each epoch has its own random order and leaves out the last batch if it is not full. A split smaller than
+    `batch_size` gives batches of its own size. The split's pixels stay in memory as bytes.
     """
     pixels, labels = torch.from_numpy(split.pixels), torch.from_numpy(split.labels)
     size = min(batch_size, len(split))
-    each_epoch = len(split) // size
+    per_epoch = len(split) // size
     epoch, order = -1, np.empty(0, dtype=np.int64)
     for number in range(start, sys.maxsize):
-        if number // each_epoch != epoch:
-            epoch = number // each_epoch
+        if number // per_epoch != epoch:
+            epoch = number // per_epoch
             order = np.random.default_rng([seed, epoch]).permutation(len(split))
-        place = number % each_epoch * size
-        chosen = torch.from_numpy(np.sort(order[place : place + size]))  # in order of memory: same set, faster
+        first = number % per_epoch * size
+        # Sorted, the same images are read in the order of memory, which is faster; a batch has no order of its own.
+        chosen = torch.from_numpy(np.sort(order[first : first + size]))
         images = normalise(pixels[chosen].to(device, non_blocking=True), preprocessing)
-        change = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        yield augment(images, change), labels[chosen].to(device)
+        # The augmentation is seeded by the number of the batch, so that it does not depend on where a run started.
+        own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        augmented, _ = augment(images, None, torch.Generator().manual_seed(own_seed))
+        yield augmented, labels[chosen].to(device)
 
 
 def steps_in(split: Split, batch_size: int, epochs: float) -> int:
-    """How many batches make so many epochs; at least one, but for none."""
+    """The number of full batches in so many epochs: 0 for 0 epochs, otherwise at least 1."""
     return max(1, round(epochs * (len(split) // min(batch_size, len(split))))) if epochs else 0

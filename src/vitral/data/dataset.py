@@ -1,15 +1,16 @@
-"""What a data set is: named classes, and three splits that are made or read when they are asked for.
+"""A data set: named classes and three splits, which are drawn or read on first use.
 
-Axes:  n images   y x pixels
+Axes:  n images   y x pixels   m chosen images
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
 
@@ -17,11 +18,28 @@ SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images in memory, as the model's preprocessing has cut them.
+class Example:
+    """An image, the right answer for it, and the split it belongs to.
 
-    `masks` marks the object's pixels and `factors` gives what each image was drawn from, where the images were drawn by
-    us; `files` names each image where they were read.
+    `image` is a file, or RGB pixels from 0 to 255. `target` is the index of the class; for several classes at once a
+    boolean per class; for numbers one float per number; None where it is unknown. `mask` is a file or an array with the
+    class index of each pixel. Examples of one `group` (a patient, a scene, a burst of shots) belong to one split, since
+    a model that has seen one of them knows the others. `split` is None until it is assigned.
+    """
+
+    image: Path | UInt8[np.ndarray, "y x 3"]
+    target: int | tuple[bool, ...] | tuple[float, ...] | None = None
+    mask: Path | Integer[np.ndarray, "y x"] | Bool[np.ndarray, "y x"] | None = None
+    group: str | None = None
+    split: SplitName | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images in memory, already cropped and resized as the model's preprocessing specifies.
+
+    Synthetic images have `masks`, which mark the object's pixels, and `factors`, the values each image was drawn from.
+    Images from a folder have `files`, the path of each.
     """
 
     pixels: UInt8[np.ndarray, "n y x 3"]
@@ -34,7 +52,7 @@ class Split:
         return len(self.labels)
 
     def only(self, which: Int[np.ndarray, " m"]) -> "Split":
-        """Some of its images, in the order asked for."""
+        """The images with these indices, in this order."""
         return Split(
             self.pixels[which],
             self.labels[which],
@@ -46,7 +64,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`load(split)` makes or reads a split; the properties keep it."""
+    """`load(split)` draws or reads a split each time; the properties do it once."""
 
     name: str
     classes: tuple[str, ...]
@@ -67,12 +85,14 @@ class Dataset:
 
 
 def stratified(labels: Int[np.ndarray, " n"], fractions: tuple[float, ...], seed: int) -> list[Int[np.ndarray, " m"]]:
-    """Disjoint index sets that together hold every item; each class is shared out in the given fractions.
+    """Disjoint index sets that together hold every item; each class is divided in the given fractions.
 
-    A class is cut at the rounded cumulative fractions, so that small classes lose nobody.
+    >>> [part.tolist() for part in stratified(np.array([0, 0, 0, 1, 1, 1]), (2 / 3, 1 / 3), seed=0)]
+    [[0, 2, 4, 5], [1, 3]]
     """
     rng = np.random.default_rng(seed)
     parts: list[list[np.ndarray]] = [[] for _ in fractions]
+    # Rounding cumulative fractions, rather than each one, uses every member of a small class exactly once.
     cuts = np.cumsum(fractions)[:-1]
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))

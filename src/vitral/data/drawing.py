@@ -1,10 +1,10 @@
-"""Drawing with signed distances: eight outlines, backgrounds, colours; what every drawn data set is made of.
+"""Drawing with signed distances: the outlines, backgrounds and colours that all synthetic data sets share.
 
-Every unit shape has area 1, so that neither size nor the amount of a colour gives the class away. Drawn from signed
-distances d(u, v), negative inside: opacity = clip(1/2 - d·side, 0, 1) makes edges one pixel soft and the mask
+Every unit shape has area 1, so that neither size nor the amount of a colour reveals the class. A shape is a signed
+distance d(u, v), negative inside: opacity = clip(1/2 - d·side, 0, 1) makes its edge one pixel soft and the mask
 (opacity > 1/2) exact.
 
-Axes:  n images   y x pixels   u v the shape's own right and down
+Axes:  n images   y x pixels   u v right and down in the shape's own, rotated axes
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ from vitral.base.errors import ConfigError
 from vitral.data.dataset import Split, SplitName
 
 Plane = Float[np.ndarray, "n y x"]
-REACH = 0.89  # no unit shape extends further from its centre
-CHUNK = 500  # images drawn from one seed: a longer data set begins with the shorter one
+REACH = 0.89  # radius of a disk around the centre that contains every unit shape
+CHUNK = 500  # images per seed; a longer data set begins with the images of a shorter one
 SPLITS = {"train": 0, "val": 1, "test": 2}
-HELD_OUT = 2_000  # images each to validate and to test
+HELD_OUT = 2_000  # images in the validation split, and in the test split
 
 
 def rectangle(u: Plane, v: Plane, half_width: float, half_height: float) -> Plane:
@@ -37,6 +37,7 @@ def half_disk(u: Plane, v: Plane) -> Plane:
     return np.maximum(np.hypot(u, below) - np.float32(0.7979), below)
 
 
+# The numbers make each area 1: for the disk, π·0.5642² = 1. In float32, which halves the time of drawing.
 SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
     "disk": lambda u, v: np.hypot(u, v) - np.float32(0.5642),
     "ring": lambda u, v: np.abs(np.hypot(u, v) - np.float32(0.4886)) - np.float32(0.1629),
@@ -51,46 +52,54 @@ SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
 }
 
 
-def differing(rng: np.random.Generator, paper: Float[np.ndarray, "n 3"], contrast: float) -> Float[np.ndarray, "n 3"]:
-    """Uniform colours, drawn again where they are nearer than `contrast` to the paper's."""
-    colour = rng.random(paper.shape, dtype=np.float32)
-    while (near := np.linalg.norm(colour - paper, axis=1) < contrast).any():
+def sample_colours(
+    rng: np.random.Generator, background: Float[np.ndarray, "n 3"], contrast: float
+) -> Float[np.ndarray, "n 3"]:
+    """Uniform colours at a distance of at least `contrast` from the background's, by drawing again what is nearer."""
+    # Rejection keeps the colours uniform where they are allowed, which moving the near ones away would not.
+    colour = rng.random(background.shape, dtype=np.float32)
+    while (near := np.linalg.norm(colour - background, axis=1) < contrast).any():
         colour[near] = rng.random((near.sum(), 3), dtype=np.float32)
     return colour
 
 
-def background(rng: np.random.Generator, paper: Float[np.ndarray, "n 3"], size: int) -> Float[np.ndarray, "n y x 3"]:
-    """A gradient around the paper's colour, in a random direction of the plane and of colour."""
-    heading = rng.uniform(0, 2 * np.pi, len(paper)).astype(np.float32)
-    change = rng.uniform(-0.15, 0.15, paper.shape).astype(np.float32)
-    return gradient(paper, heading, change, size)
+def random_gradient(
+    rng: np.random.Generator, colour: Float[np.ndarray, "n 3"], size: int
+) -> Float[np.ndarray, "n y x 3"]:
+    """A gradient around this colour, in a random direction of the plane and of colour."""
+    direction = rng.uniform(0, 2 * np.pi, len(colour)).astype(np.float32)
+    change = rng.uniform(-0.15, 0.15, colour.shape).astype(np.float32)
+    return gradient(colour, direction, change, size)
 
 
 def gradient(
-    paper: Float[np.ndarray, "n 3"], heading: Float[np.ndarray, " n"], change: Float[np.ndarray, "n 3"], size: int
+    colour: Float[np.ndarray, "n 3"], direction: Float[np.ndarray, " n"], change: Float[np.ndarray, "n 3"], size: int
 ) -> Float[np.ndarray, "n y x 3"]:
-    """The paper's colour in the middle, `change` from one side to the other in the direction of `heading` (radians)."""
+    """This colour in the middle, and a `change` of it from one side to the other along `direction` (radians)."""
     steps = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / size - np.float32(0.5)
-    heading = heading[:, None, None]
-    ramp = np.cos(heading) * steps + np.sin(heading) * steps[:, None]
-    return paper[:, None, None] + ramp[..., None] * change[:, None, None]
+    direction = direction[:, None, None]
+    ramp = np.cos(direction) * steps + np.sin(direction) * steps[:, None]
+    return colour[:, None, None] + ramp[..., None] * change[:, None, None]
 
 
-def own_axes(size: int, centre: np.ndarray, angle: np.ndarray, side: np.ndarray) -> tuple[Plane, Plane]:
-    """Pixel centres in each shape's own axes, in units of its side."""
+def shape_coordinates(size: int, centre: np.ndarray, angle: np.ndarray, side: np.ndarray) -> tuple[Plane, Plane]:
+    """The centre of every pixel in each shape's own axes (u, v), in units of its side."""
     pixel = np.arange(size, dtype=np.float32) + np.float32(0.5)
     right = pixel - centre[0][:, None, None]
     down = pixel[:, None] - centre[1][:, None, None]
+    # Rotating and dividing by the side in one step: the shapes are drawn upright and with area 1.
     cos, sin = (np.cos(angle) / side)[:, None, None], (np.sin(angle) / side)[:, None, None]
     return right * cos + down * sin, down * cos - right * sin
 
 
-def opacity_of(distance: Plane, side: np.ndarray) -> Plane:
+def edge_opacity(distance: Plane, side: np.ndarray) -> Plane:
+    """1 inside, 0 outside, and in between within half a pixel of the outline; `distance` is in units of `side`."""
+    # In pixels, so that the soft edge has the same width at every size.
     return np.clip(np.float32(0.5) - distance * side[:, None, None], 0, 1)
 
 
 def paint(image: np.ndarray, which: np.ndarray, opacity: Plane, colour: np.ndarray) -> None:
-    """Lay a colour over some of the images, in place."""
+    """Blend a colour into some of the images, in place."""
     image[which] += opacity[..., None] * (colour[:, None, None] - image[which])
 
 
@@ -98,20 +107,22 @@ def to_bytes(image: Float[np.ndarray, "n y x 3"]) -> UInt8[np.ndarray, "n y x 3"
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def check_knobs(name: str, knobs: Mapping[str, Any], rules: Mapping[str, bool]) -> None:
-    """Raise `ConfigError` that names the rules which do not hold and the knobs in them."""
+def check_options(name: str, options: Mapping[str, Any], rules: Mapping[str, bool]) -> None:
+    """Raise `ConfigError` naming the rules that are broken and the options in them."""
     if broken := [rule for rule, holds in rules.items() if not holds]:
+        # Rules are written with the names of the options, so that a message can name the values that break them.
         words = {word for rule in broken for word in rule.split()}
-        found = ", ".join(f"{knob}={value}" for knob, value in knobs.items() if knob in words)
-        raise ConfigError(f"{name} cannot be drawn with {found}: it takes {' and '.join(broken)}.")
+        values = ", ".join(f"{option}={value}" for option, value in options.items() if option in words)
+        raise ConfigError(f"{name} cannot be drawn with {values}; required: {' and '.join(broken)}.")
 
 
-def in_chunks(draw: Callable[[np.random.Generator], Split], n: int, seed: int, split: SplitName) -> Split:
-    """A split of drawn images: `draw` gives `CHUNK` of them for a generator of its own; splits share no seed."""
+def draw_split(draw: Callable[[np.random.Generator], Split], n: int, seed: int, split: SplitName) -> Split:
+    """A split in chunks: `draw` makes `CHUNK` images from a generator of their own; splits share no seed."""
     count = n if split == "train" else HELD_OUT
     seeds = [np.random.SeedSequence([seed, SPLITS[split], start]) for start in range(0, count, CHUNK)]
+    # One generator per chunk, so that the result does not depend on which thread draws first.
     with ThreadPoolExecutor() as pool:
-        parts = list(pool.map(lambda own: draw(np.random.default_rng(own)), seeds))
+        parts = list(pool.map(lambda chunk_seed: draw(np.random.default_rng(chunk_seed)), seeds))
     return Split(
         np.concatenate([part.pixels for part in parts])[:count],
         np.concatenate([part.labels for part in parts])[:count],

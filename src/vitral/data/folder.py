@@ -1,43 +1,34 @@
-"""A folder of the user's own images, one sub-folder a class.
+"""A folder of the user's own images, with one sub-folder per class.
 
-Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/...` with `val/` and `test/` beside it; a split
-that is missing there is cut from `train`.
+Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/image.jpg` with `val/` and `test/` beside
+`train/`; a split that is missing there is taken from the training images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
 
 from vitral.base.errors import DataError, ImageError
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.dataset import Dataset, Split, SplitName, stratified
+from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
 from vitral.data.image import SUFFIXES, load_image
-from vitral.data.preprocess import fit
+from vitral.data.preprocess import crop_and_resize
 
-SPLITS: dict[SplitName, tuple[str, ...]] = {
+FOLDER_NAMES: dict[SplitName, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "valid", "validation"),
     "test": ("test",),
 }
-VAL, TEST = 0.15, 0.15
+SHARES: dict[SplitName, float] = {
+    "val": 0.15,
+    "test": 0.15,
+}  # of the images of each class, where the folder has no such split
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files and the class of each."""
-
-    paths: list[Path]
-    labels: list[int]
-
-    def __getitem__(self, chosen: list[int] | Int[np.ndarray, " m"]) -> "Files":
-        return Files([self.paths[i] for i in chosen], [self.labels[i] for i in chosen])
 
 
 def folder(
@@ -47,100 +38,111 @@ def folder(
     on_bad_image: Literal["fail", "skip"] = "fail",
     report: Report = lambda sentence: None,
 ) -> Dataset:
-    """Class folders as a data set of images cut to `preprocessing.size`; `report` gets what a person should know.
+    """Class folders as a data set of images cropped and resized to `preprocessing.size`.
 
-    Raises `DataError` if there are no images, only one class, or too few to hold some out. Loading a split raises
-    `ImageError` for a file that is no image, unless `on_bad_image` is `"skip"`.
+    `report` gets a sentence for everything that the user should know: which split was made here, and which files were
+    left out. Raises `DataError` if there are no images, only one class, or too few images to hold some out. Loading a
+    split raises `ImageError` for a file that cannot be read as an image, unless `on_bad_image` is "skip".
     """
     if not root.is_dir():
-        raise DataError(f"There is no folder {root}. Data is a folder of class folders, or the name of a built-in set.")
-    homes = split_homes(root, report)
+        raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
+    # Everything about names and folders is checked here, before an image is read: reading may take minutes.
+    homes = find_split_folders(root, report)
     home = homes.get("train", root)
-    classes = class_names(home, report)
-    if not homes and set(classes) <= {name for names in SPLITS.values() for name in names}:
+    classes = find_classes(home, report)
+    # Images that are directly in train/ and val/ would become two classes of these names.
+    if not homes and set(classes) <= {name for names in FOLDER_NAMES.values() for name in names}:
         raise DataError(
             f"{root} has {' and '.join(f'{name}/' for name in classes)}, but no class folders in them. "
             f"Put each class in a folder of its own: {root.name}/train/cat/1.jpg."
         )
-    files = {"train": listing(home, classes, report)}
+    examples: dict[SplitName, list[Example]] = {"train": list_examples(home, classes, report)}
     for split in ("val", "test"):
         if held_out := homes.get(split):
-            unknown = sorted(set(class_names(held_out, report, at_least=1)) - set(classes))
+            # At least one class, not two: a held-out split may lack classes, but has none that training lacks.
+            unknown = sorted(set(find_classes(held_out, report, at_least=1)) - set(classes))
             if unknown:
                 raise DataError(
-                    f"{held_out} has classes that {home} lacks: {', '.join(unknown)}. They could not be learned."
+                    f"{held_out} has classes that {home} lacks: {', '.join(unknown)}. Add training images of them, or "
+                    "remove them."
                 )
-            files[split] = listing(held_out, classes, report)
-
-    missing = [split for split in ("val", "test") if split not in files]
-    if missing:
-        shares = {"val": VAL, "test": TEST}
-        fractions = tuple(shares[split] for split in missing)
-        whole = files["train"]
-        parts = stratified(np.array(whole.labels), (1 - sum(fractions), *fractions), seed)
-        files |= {split: whole[part] for split, part in zip(("train", *missing), parts)}
-        if any(not files[split].paths for split in ("train", *missing)):
+            examples[split] = list_examples(held_out, classes, report)
+    if missing := [split for split in SHARES if split not in examples]:
+        examples |= hold_out(examples["train"], missing, seed)
+        counts = {split: len(examples[split]) for split in ("train", *missing)}
+        if not all(counts.values()):
             raise DataError(
-                f"{home} has {len(whole.paths)} images in {len(classes)} classes: too few to hold some out. "
-                "Give each class at least 10, or make "
+                f"{home} has {sum(counts.values())} images in {len(classes)} classes: too few to hold some out. Add "
+                "images until each class has at least 10, or create "
                 f"{' and '.join(f'{root.name}/{split}/' for split in missing)} yourself."
             )
         report(
-            f"No {' or '.join(missing)} folder: "
-            f"{', '.join(f'{len(files[s].paths)} {s}' for s in ('train', *missing))} images, cut by seed {seed}."
+            f"No {' or '.join(missing)} folder: images were divided by seed {seed} into "
+            f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
         )
 
     return Dataset(
         str(root),
         classes,
         preprocessing,
-        lambda split: decode(files[split], classes, preprocessing, on_bad_image, split, report),
+        lambda split: load_examples(examples[split], classes, preprocessing, on_bad_image, split, report),
     )
 
 
-def split_homes(root: Path, report: Report) -> dict[SplitName, Path]:
-    """The folders that hold a split's class folders; none if the classes are in `root` itself.
+def hold_out(examples: Sequence[Example], splits: Sequence[SplitName], seed: int) -> dict[SplitName, list[Example]]:
+    """Divide training examples into what still trains and these splits, each class in the same shares."""
+    fractions = tuple(SHARES[split] for split in splits)
+    labels = np.array([example.target for example in examples])
+    parts = stratified(labels, (1 - sum(fractions), *fractions), seed)
+    return {
+        split: [replace(examples[index], split=split) for index in part]
+        for split, part in zip(("train", *splits), parts)
+    }
 
-    A folder `test/` of images alone is a class of that name.
+
+def find_split_folders(root: Path, report: Report) -> dict[SplitName, Path]:
+    """The folder of each split that is there; empty if the class folders are in `root` itself.
+
+    A folder `test/` that holds images but no folders of images is a class called "test".
     """
+    # A split folder is one that has folders with images; the first of several spellings wins.
     homes: dict[SplitName, Path] = {}
-    for split, known in SPLITS.items():
-        for name in known:
+    for split, names in FOLDER_NAMES.items():
+        for name in names:
             if split not in homes and any(images_in(child) for child in folders_in(root / name)):
                 homes[split] = root / name
     if homes and "train" not in homes:
-        found = next(iter(homes.values()))
-        raise DataError(f"{root} has {found.name}/ with class folders, but no train/ beside it to learn from.")
-    beside = [child.name for child in folders_in(root) if homes and child not in homes.values() and images_in(child)]
-    if beside:
-        report(f"{root}: the images in {', '.join(beside)} are in no split and were left out.")
+        held_out = next(iter(homes.values()))
+        raise DataError(f"{root} has {held_out.name}/ with class folders, but no train/. Add training images.")
+    others = [child.name for child in folders_in(root) if homes and child not in homes.values() and images_in(child)]
+    if others:
+        report(f"{root}: images in {', '.join(others)} belong to no split and were left out.")
     return homes
 
 
-def class_names(home: Path, report: Report, at_least: int = 2) -> tuple[str, ...]:
-    """The sub-folders that hold images, sorted."""
+def find_classes(home: Path, report: Report, at_least: int = 2) -> tuple[str, ...]:
+    """The names of the sub-folders that hold images, sorted."""
     children = folders_in(home)
-    found = tuple(child.name for child in children if images_in(child))
-    empty = [child.name for child in children if child.name not in found]
-    if not found:
+    classes = tuple(child.name for child in children if images_in(child))
+    empty = [child.name for child in children if child.name not in classes]
+    if not classes:
         raise DataError(
             f"{home} has no images in class folders. Put each class in a folder of its own: {home.name}/cat/1.jpg."
         )
-    if len(found) < at_least:
-        raise DataError(
-            f"{home} has one class only, {found[0]!r}: there is nothing to tell apart. Add a second class folder."
-        )
-    if odd := [name for name in found if not name.isprintable() or not encodes(name)]:
-        raise DataError(f"{home} has a class folder whose name is no readable text: {odd[0]!r}. Rename it.")
+    if len(classes) < at_least:
+        raise DataError(f"{home} has only one class, {classes[0]!r}. Add a second class folder.")
+    # A class name is printed, and stored as UTF-8 with the model: names that cannot be are refused before training.
+    if unreadable := [name for name in classes if not name.isprintable() or not is_unicode(name)]:
+        raise DataError(f"{home} has a class folder whose name is not readable text: {unreadable[0]!r}. Rename it.")
     if empty:
-        report(f"{home}: there are no images in {', '.join(empty)}, so there is no such class.")
+        report(f"{home}: {', '.join(empty)} contain no images and were left out as classes.")
     if stray := sum(is_image(path) for path in home.iterdir()):
-        report(f"{home}: {stray} images are in no class folder and were left out.")
-    return found
+        report(f"{home}: {stray} images are not in a class folder and were left out.")
+    return classes
 
 
-def encodes(name: str) -> bool:
-    """Whether a name, as the file system gave it, is text."""
+def is_unicode(name: str) -> bool:
+    """Whether a file name is text; bytes that are not UTF-8 reach Python as lone surrogates, which do not encode."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -149,66 +151,75 @@ def encodes(name: str) -> bool:
 
 
 def folders_in(folder: Path) -> list[Path]:
+    """The sub-folders that are not hidden, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is one by its name."""
+    """Whether a file has the name of an image."""
     return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images below a folder, but for what is hidden."""
-    return sorted(path for path in folder.rglob("*") if is_image(path) and not hidden(path, folder))
+    """The images in a folder and its sub-folders, sorted, except hidden ones."""
+    return sorted(path for path in folder.rglob("*") if is_image(path) and not is_hidden(path, folder))
 
 
-def hidden(path: Path, folder: Path) -> bool:
+def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def listing(home: Path, classes: tuple[str, ...], report: Report) -> Files:
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        found = images_in(home / name) if (home / name).is_dir() else []
-        paths += found
-        labels += [label] * len(found)
-    within = [path for name in classes for path in (home / name).rglob("*") if not hidden(path, home / name)]
-    others = sum(path.is_file() for path in within) - len(paths)
+def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[Example]:
+    """Every image below the class folders; reports what else is there."""
+    examples = [
+        Example(path, target)
+        for target, name in enumerate(classes)
+        if (home / name).is_dir()  # a class may have no held-out images
+        for path in images_in(home / name)
+    ]
+    within = [path for name in classes for path in (home / name).rglob("*") if not is_hidden(path, home / name)]
+    # `rglob` does not enter linked folders, which may lead in circles.
     if linked := [path for path in within if path.is_symlink() and path.is_dir()]:
         report(f"{home}: {len(linked)} links to folders inside classes were not followed, such as {linked[0]}.")
-    if others:
-        report(f"{home}: {others} files are not images by their names ({', '.join(SUFFIXES)}) and were left out.")
-    return Files(paths, labels)
+    if others := sum(path.is_file() for path in within) - len(examples):
+        report(f"{home}: {others} files without an image suffix ({', '.join(SUFFIXES)}) were left out.")
+    return examples
 
 
-def decode(
-    files: Files, classes: tuple[str, ...], preprocessing: Preprocessing, on_bad_image: str, split: str, report: Report
+def load_examples(
+    examples: Sequence[Example],
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+    on_bad_image: str,
+    split: SplitName,
+    report: Report,
 ) -> Split:
     """Read every image into memory."""
 
-    def read(path: Path) -> np.ndarray | ImageError:
+    def load(example: Example) -> np.ndarray | ImageError:
+        assert isinstance(example.image, Path)
         try:
-            return fit(load_image(path), preprocessing)
-        except ImageError as error:
+            return crop_and_resize(load_image(example.image), preprocessing)
+        except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
             if on_bad_image == "fail":
-                raise ImageError(f"{error} Or leave such files out with --on-bad-image skip.") from error
+                raise ImageError(f"{error} Use --on-bad-image skip to leave such files out.") from error
             return error
 
+    # Pillow releases Python's lock while it decodes, so threads use all cores; `map` keeps the order.
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read, files.paths))
-    bad = [path for path, image in zip(files.paths, images) if isinstance(image, ImageError)]
-    if bad:
-        report(
-            f"{len(bad)} of {len(images)} {split} images could not be read and were left out: "
-            f"{', '.join(map(str, bad))}."
-        )
-    good = [i for i, image in enumerate(images) if not isinstance(image, ImageError)]
+        loaded = list(zip(examples, pool.map(load, examples)))
+    good = [(example, image) for example, image in loaded if not isinstance(image, ImageError)]
+    if bad := [str(example.image) for example, image in loaded if isinstance(image, ImageError)]:
+        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {', '.join(bad)}.")
     if not good:
-        raise DataError(f"None of the {len(images)} {split} images could be read.")
-    kept = files[good]
-    if split == "train" and (lost := [name for label, name in enumerate(classes) if label not in kept.labels]):
-        raise DataError(f"No train image of {', '.join(map(repr, lost))} could be read, so it could not be learned.")
-    pixels = np.stack([images[i] for i in good])
-    return Split(pixels, np.array(kept.labels, dtype=np.int64), files=tuple(map(str, kept.paths)))
+        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
+    # A class without training images would silently become one that is never answered.
+    labels = np.array([example.target for example, _ in good], dtype=np.int64)
+    if split == "train" and (lost := [name for label, name in enumerate(classes) if label not in labels]):
+        raise DataError(
+            f"None of the training images of {', '.join(map(repr, lost))} could be read. Replace the files."
+        )
+    files = tuple(str(example.image) for example, _ in good)
+    return Split(np.stack([image for _, image in good]), labels, files=files)

@@ -22,7 +22,7 @@ from vitral.explain.method import UNIFORM, PatchMap
 from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation
 from vitral.report.attention import attention_figure
-from vitral.report.maps import Drawn, maps_figure
+from vitral.report.maps import MapPanel, maps_figure
 from vitral.report.style import png
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Maps:
         """
         check_image(image, len(self.values))
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
-            drawn = Drawn(self.method, self.values[image, 0, 0], self.sign == "signed", self.mass_label(image))
+            drawn = MapPanel(self.method, self.values[image, 0, 0], self.sign == "signed", self.mass_label(image))
             return maps_figure(self.pixels[image], [drawn], self.caption_of(image))
         return attention_figure(
             self.pixels[image],
@@ -163,7 +163,7 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
                 "Explain the same images with both methods."
             )
     drawn = [
-        Drawn(maps.method, maps.merged[image], maps.sign == "signed", maps.verdicts[image] if maps.verdicts else "")
+        MapPanel(maps.method, maps.merged[image], maps.sign == "signed", maps.verdicts[image] if maps.verdicts else "")
         for maps in found
     ]
     return maps_figure(found[0].pixels[image], drawn, shared_caption(found, image))

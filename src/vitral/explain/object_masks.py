@@ -8,13 +8,13 @@ from einops import rearrange
 from jaxtyping import Float
 
 from vitral.data.dataset import Split
-from vitral.data.synthetic.cued import objects_of
+from vitral.data.synthetic.cued import shape_masks
 from vitral.explain.metric import is_constant, patch_shares
 
 
 def covered(split: Split, grid: tuple[int, int]) -> Float[np.ndarray, "b k gy gx"]:
     """The share of each patch that each object covers."""
-    masks = objects_of(split)
+    masks = shape_masks(split)
     shares = patch_shares(rearrange(masks, "b k y x -> (b k) y x"), grid)
     return rearrange(shares, "(b k) gy gx -> b k gy gx", b=len(masks))
 

@@ -19,8 +19,8 @@ from vitral.base.errors import DataError, ModelError, ShapeError, UsageError, Wa
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
+from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
-from vitral.data.fits import fitting
 from vitral.data.preprocess import normalise
 from vitral.explain.described import classes_of, preprocessing_of
 from vitral.explain.entry import explainer
@@ -60,7 +60,7 @@ def score(
     if not isinstance(data, Dataset):
         raise UsageError(
             f"score takes a data set with its classes, and a {type(data).__name__} was given. By name: "
-            'vitral.data.named.named("cued").'
+            'vitral.data.spec.find_data("cued").'
         )
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UsageError(f"n={n!r}: at least one image must be scored.")
@@ -71,7 +71,7 @@ def score(
         raise UsageError(f"{', '.join(taken)}: controls have these names already. Rename your function.")
     with evaluating(model):
         preprocessing = preprocessing_of(model) or data.preprocessing
-        data = fitting(data, classes_of(model), preprocessing.size)
+        data = match_classes(data, classes_of(model), preprocessing.size)
         images, split, tried = correctly_answered(model, data, preprocessing, n)
         check_needs(measures, split, data.name)
         scene = Scene(split, partial(prepared, preprocessing, images.device)) if "scene" in offers(split) else None

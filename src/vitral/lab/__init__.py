@@ -1,8 +1,8 @@
-"""The guided lab: twelve stations from pixels to a Vision Transformer, and checks that name the mistake.
+"""The guided lab: twelve stations from pixels to a Vision Transformer, with checks that name the mistake.
 
-stations/    what is asked of an answer: a file each
-solutions/   the answers, from which the start files are made
-mistakes/    wrong answers by name
-checking     contract -> properties -> comparison -> transplant, in order, up to the first that fails
-process      the reader's file, run by itself with a limit on time and memory
+stations/     what each answer is tested on: one file per station
+solutions/    the right answers, from which the start files are built
+mistakes/     named wrong answers, one function each
+stages        file -> contract -> properties -> comparison -> integration, up to the first stage that fails
+isolation     runs the reader's file in a process of its own, with limits on time and memory
 """

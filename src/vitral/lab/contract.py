@@ -1,4 +1,4 @@
-"""What an answer must keep whatever it computes: kinds, shapes, types, its inputs, gradients, names of parameters."""
+"""The contract of an answer: types, shapes, unchanged inputs, gradients, and names of parameters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,60 +7,61 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vitral.lab.inspection import Seen, flat
+from vitral.lab.recorder import CallRecord, flatten
 from vitral.lab.report import Report
 from vitral.store.code import describe_error
 
 
-def broken(mine: Sequence[Seen], expected: Sequence[Seen], answer: Any) -> Report | None:
-    """The first of what was seen that is not as agreed; the solution shows what was."""
-    for own, right in zip(mine, expected):
-        differ = names_differ if isinstance(right.result, dict) else kinds_differ
-        if said := raised(own, answer) or differ(own, right) or harm(own, right):
-            return Report("contract", said)
+def find_violation(recorded: Sequence[CallRecord], expected: Sequence[CallRecord], answer: Any) -> Report | None:
+    """Return the first violation; the solution's records define the contract."""
+    for own, right in zip(recorded, expected):
+        compare = describe_parameter_difference if isinstance(right.result, dict) else describe_type_difference
+        if message := describe_call_error(own, answer) or compare(own, right) or describe_side_effect(own, right):
+            return Report("contract", message)
     return None
 
 
-def raised(seen: Seen, answer: Any) -> str:
-    """The error that a question ended in, and where."""
-    if seen.error is None:
+def describe_call_error(record: CallRecord, answer: Any) -> str:
+    """Return the error that a call raised and its line, or "" if it raised none."""
+    if record.error is None:
         return ""
-    where = describe_error(seen.error, Path(answer.__file__))
-    if "numpy()" in str(seen.error):
-        return f"{seen.what} leaves torch for NumPy, which keeps no gradients: use what torch has for it. {where}"
-    if isinstance(seen.error, EOFError):
-        return f"{seen.what} waits for input(), and nobody can answer here: take it out. {where}"
-    if isinstance(seen.error, NotImplementedError):
-        return f"{seen.what} is not written yet. {where}"
-    if isinstance(seen.error, MemoryError) or "can't allocate memory" in str(seen.error):
-        return f"{seen.what} asked for more memory than it may have. {where}"
-    return f"{seen.what} does not run. {where}"
+    where = describe_error(record.error, Path(answer.__file__))
+    if "numpy()" in str(record.error):
+        return f"{record.label} uses NumPy, which loses gradients: use the torch function instead. {where}"
+    if isinstance(record.error, EOFError):
+        return f"{record.label} calls input(), which cannot be answered here: remove it. {where}"
+    if isinstance(record.error, NotImplementedError):
+        return f"{record.label} is not written yet. {where}"
+    if isinstance(record.error, MemoryError) or "can't allocate memory" in str(record.error):
+        return f"{record.label} needs more memory than is allowed. {where}"
+    return f"{record.label} fails. {where}"
 
 
-def kinds_differ(own: Seen, right: Seen) -> str:
-    """A result of another kind, length, shape or type, or with numbers that are none."""
-    found, wanted = flat(own.result), flat(right.result)
+def describe_type_difference(own: CallRecord, right: CallRecord) -> str:
+    """Return what is wrong with a result's type, length, shape or dtype, or "" if nothing is."""
+    found, wanted = flatten(own.result), flatten(right.result)
+    returned = f"but returns {describe_value(own.result)}."
     if isinstance(right.result, Tensor) and not isinstance(own.result, Tensor):
-        return f"{own.what} should return a tensor, and returned {kind(own.result)}."
+        return f"{own.label} should return a tensor, {returned}"
     if isinstance(right.result, tuple) and (not isinstance(own.result, tuple) or len(found) != len(wanted)):
-        return f"{own.what} should return {len(wanted)} things, and returned {kind(own.result)}."
+        return f"{own.label} should return a tuple of {len(wanted)}, {returned}"
     if isinstance(right.result, list) and not isinstance(own.result, list):
-        return f"{own.what} should return a list, and returned {kind(own.result)}."
+        return f"{own.label} should return a list, {returned}"
     for one, other in zip(found, wanted):
         if isinstance(one, Tensor) and isinstance(other, Tensor):
-            if said := tensors_differ(one, other):
-                return f"{own.what} gave {said}."
+            if message := describe_tensor_difference(one, other):
+                return f"{own.label} returns {message}."
         elif not (isinstance(one, float | int) and isinstance(other, float | int)) and type(one) is not type(other):
-            held = "hold" if isinstance(right.result, list | tuple) else "return"
-            return f"{own.what} should {held} {kind(other)}, and {held}s {kind(one)}."
+            place = " in each place" if isinstance(right.result, list | tuple) else ""
+            return f"{own.label} should return {describe_value(other)}{place}, but returns {describe_value(one)}."
     return ""
 
 
-def tensors_differ(one: Tensor, other: Tensor) -> str:
+def describe_tensor_difference(one: Tensor, other: Tensor) -> str:
     if one.shape != other.shape:
-        return f"shape {tuple(one.shape)}; asked for is {tuple(other.shape)}"
+        return f"shape {tuple(one.shape)}; expected {tuple(other.shape)}"
     if one.dtype != other.dtype:
-        return f"{one.dtype} for inputs of {other.dtype}: let the type be that of the input"
+        return f"{one.dtype} for inputs of {other.dtype}: keep the dtype of the input"
     if bool(one.isnan().any()) and not bool(other.isnan().any()):
         return f"NaN in {int(one.isnan().sum())} of {one.numel()} places"
     if bool(one.isinf().any()) and not bool(other.isinf().any()):
@@ -68,51 +69,51 @@ def tensors_differ(one: Tensor, other: Tensor) -> str:
     return ""
 
 
-def harm(own: Seen, right: Seen) -> str:
-    """An input that was changed, an answer that is not steady, a gradient that does not arrive."""
-    if own.changed:
+def describe_side_effect(own: CallRecord, right: CallRecord) -> str:
+    """Return an input that was changed, a result that is random, or a gradient that is missing; else ""."""
+    if own.changed_arguments:
         return (
-            f"{own.what} changed {own.changed[0]}, which others still use. `+=` and `x[...] =` change a tensor in "
-            "place; `x = x + ...` makes a new one, and `x.clone()` a copy."
+            f"{own.label} changes {own.changed_arguments[0]}, which others still use. `+=` and `x[...] =` change a "
+            "tensor in place; `x = x + ...` makes a new one, and `x.clone()` makes a copy."
         )
-    if not own.steady:
-        return f"{own.what} gave something else when it was asked again with the same."
-    for (name, slope), wanted in zip(own.slopes.items(), right.slopes.values()):
-        if slope is None and wanted is not None:
+    if not own.repeatable:
+        return f"{own.label} returns something else when it is called again with the same arguments."
+    for (name, gradient), wanted in zip(own.gradients.items(), right.gradients.values()):
+        if gradient is None and wanted is not None:
             return (
-                f"{own.what}: no gradient comes back to {name}. Either it is not used, or it is cut off on the way "
-                "(by detach, no_grad or NumPy)."
+                f"{own.label}: no gradient reaches {name}. Either {name} is not used, or something between it and the "
+                "result stops gradients (detach, no_grad or NumPy)."
             )
     return ""
 
 
-def names_differ(own: Seen, right: Seen) -> str:
-    """Parameters that are missing, too many, or of another shape."""
+def describe_parameter_difference(own: CallRecord, right: CallRecord) -> str:
+    """Return a parameter that is missing, superfluous or of another shape; else ""."""
     if not isinstance(own.result, dict):
-        return f"{own.what} should be an nn.Module, and is {kind(own.result)}."
+        return f"{own.label} should be an nn.Module, but is {describe_value(own.result)}."
     missing = [name for name in right.result if name not in own.result]
+    more = [name for name in own.result if name not in right.result]
     if missing:
-        more = [name for name in own.result if name not in right.result]
-        if hidden := own.unlearned.get(missing[0].partition(".")[0]):
-            return f"{own.what}: {missing[0].partition('.')[0]} {hidden}."
-        beside = f" It has {', '.join(more[:3])}{', ...' if len(more) > 3 else ''}." if more else ""
-        return f"{own.what}: there is no {missing[0]}.{beside} Weights are found by these names."
-    if more := [name for name in own.result if name not in right.result]:
-        return f"{own.what}: {more[0]} is one too many."
+        if remedy := own.unregistered.get(missing[0].partition(".")[0]):
+            return f"{own.label}: {missing[0].partition('.')[0]} {remedy}."
+        others = f" It has {', '.join(more[:3])}{', ...' if len(more) > 3 else ''}." if more else ""
+        return f"{own.label}: there is no {missing[0]}.{others} Trained weights are loaded by these names."
+    if more:
+        return f"{own.label}: there should be no {more[0]}."
     for name, shape in right.result.items():
         if own.result[name] != shape:
-            return f"{own.what}: {name} is of shape {own.result[name]}; asked for is {shape}."
+            return f"{own.label}: {name} has shape {own.result[name]}; expected {shape}."
     return ""
 
 
-def kind(value: Any) -> str:
-    """What something is, in words."""
+def describe_value(value: Any) -> str:
+    """Return what kind of value this is, in words."""
     if isinstance(value, np.ndarray):
-        return "a NumPy array (make everything of tensors: NumPy keeps no gradients)"
+        return "a NumPy array (use tensors throughout: NumPy loses gradients)"
     if value is None:
-        return "nothing (is there a `return`?)"
+        return "None (is there a `return`?)"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    return {"int": "a number", "float": "a number", "Tensor": "a tensor", "str": "a text"}.get(
-        type(value).__name__, f"a {type(value).__name__}"
+    return {"int": "a number", "float": "a number", "Tensor": "a tensor", "str": "a string"}.get(
+        type(value).__name__, f"a value of type {type(value).__name__}"
     )

@@ -1,41 +1,73 @@
-"""What a station is: a value that says what is asked of an answer."""
+"""A station of the lab, its laws and its named mistakes.
 
+A law is declared with `@law()` in `stations/NAME.py`, a mistake with `@mistake(...)` in `mistakes/NAME.py`: on the
+function that computes it, whose docstring is what the reader gets to see.
+"""
+
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from vitral.base.lookup import find, names
-from vitral.lab.inspection import RELATIVE, Inspection
+from vitral.lab.recorder import RELATIVE, Recorder
 
 Pair = tuple[Tensor, Tensor]
+Declared = TypeVar("Declared", "Law", "Mistake")
 
 
 @dataclass(frozen=True)
 class Law:
-    """An equation that every right answer fulfils, whatever is drawn; to rounding, or `within` so much of itself."""
+    """An equation that every right answer fulfils, whatever its inputs.
+
+    `sides` computes both sides from an answer; they must agree within the relative tolerance `within`.
+    """
 
     sentence: str
-    sides: Callable[[Inspection], Pair]
+    sides: Callable[[Recorder], Pair]
     within: float = RELATIVE
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What was asked before: the right letter, and why."""
+class Mistake:
+    """A named wrong answer: the sentence that names it, and a question that leads the reader to it.
 
-    right: str
-    why: str
+    `definitions` are those in which it differs from the solution, by name.
+    """
+
+    name: str
+    question: str
+    definitions: Mapping[str, Any]
+
+    def build_answer(self, solution: Any) -> "Answer":
+        """Return the solution with these definitions instead of its own."""
+        return Answer(vars(solution) | dict(self.definitions))
+
+
+class Answer:
+    """The definitions of an answer, as attributes."""
+
+    def __init__(self, definitions: Mapping[str, Any]):
+        vars(self).update(definitions)
+
+
+@dataclass(frozen=True)
+class RightPrediction:
+    """The letter that answers the question asked before the reader writes any code, and the reason."""
+
+    letter: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Station:
     """One step of the lab.
 
-    `observe` asks the answer, and the solution alike; `laws` are asked of the answer alone. `graft` puts the answer
-    into a trained model in the place of Vitral's own part; `applied` gives what it does there beside what ours does.
+    `observe` makes the calls on which an answer is compared with the solution. `insert` puts an answer into a trained
+    model in place of Vitral's own part; `compare_in_use` returns what an answer computes there beside what Vitral does.
     """
 
     name: str  # of its files
@@ -43,48 +75,58 @@ class Station:
     title: str
     minutes: int
     difficulty: int  # 1 to 5
-    prediction: Prediction
+    prediction: RightPrediction
     hints: tuple[str, str, str]
-    observe: Callable[[Inspection], None]
-    laws: tuple[Law, ...]
-    graft: Callable[[nn.Module, Any], nn.Module] | None = None
-    applied: Callable[[Any], Mapping[str, Pair]] | None = None
+    observe: Callable[[Recorder], None]
+    insert: Callable[[nn.Module, Any], nn.Module] | None = None
+    compare_in_use: Callable[[Any], Mapping[str, Pair]] | None = None
 
     @property
     def solution(self) -> Any:
         return import_module(f"vitral.lab.solutions.{self.name}")
 
     @property
-    def mistakes(self) -> "list[Mistake]":
-        return [
-            own for own in vars(import_module(f"vitral.lab.mistakes.{self.name}")).values() if isinstance(own, Mistake)
-        ]
+    def laws(self) -> list[Law]:
+        return find_declared("stations", self.name, Law)
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        return find_declared("mistakes", self.name, Mistake)
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong answer with a name: what it is, and a question that leads to it.
+def law(within: float = RELATIVE) -> Callable[[Callable[[Recorder], Pair]], Law]:
+    """Declare the decorated function as a law of its station; its docstring is the law's sentence."""
+    return lambda sides: Law(join_lines(inspect.getdoc(sides) or ""), sides, within)
 
-    `instead` are the definitions in which it differs from the solution.
+
+def mistake(target: str, **also: Any) -> Callable[[Any], Mistake]:
+    """Declare the decorated function as a mistake: it replaces `target` of the station's solution.
+
+    `target` is a definition, `"attention"`, or one method of a class, `"Block.forward"`. The docstring's first
+    paragraph names the mistake, its second is the question. `also` are further definitions that change with it.
     """
 
-    name: str
-    question: str
-    instead: Mapping[str, Any]
+    def declare(wrong: Any) -> Mistake:
+        name, question = map(join_lines, (inspect.getdoc(wrong) or "").split("\n\n"))
+        owner, _, method = target.partition(".")
+        if method:
+            solution = import_module(wrong.__module__.replace(".mistakes.", ".solutions."))
+            wrong = type(owner, (getattr(solution, owner),), {method: wrong})
+        return Mistake(name, question, {owner: wrong, **also})
 
-    def answer(self, solution: Any) -> Any:
-        """The solution with these definitions instead."""
-        return Answer({name: getattr(solution, name) for name in vars(solution)} | dict(self.instead))
-
-
-class Answer:
-    """What a file defines, by name."""
-
-    def __init__(self, defined: Mapping[str, Any]):
-        vars(self).update(defined)
+    return declare
 
 
-def stations() -> dict[str, Station]:
-    """Every station by name, in the order of their numbers."""
+def join_lines(text: str) -> str:
+    return " ".join(text.split())
+
+
+def find_declared(folder: str, station: str, kind: type[Declared]) -> list[Declared]:
+    """Return the laws or mistakes that a station's file declares, in their order."""
+    return [own for own in vars(import_module(f"vitral.lab.{folder}.{station}")).values() if isinstance(own, kind)]
+
+
+def load_stations() -> dict[str, Station]:
+    """Return every station by name, in the order of their numbers."""
     found = {name: find("lab.stations", name, "station") for name in names("lab.stations")}
     return dict(sorted(found.items(), key=lambda pair: pair[1].number))

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import at_path, path_of
+from vitral.base.lookup import import_object, object_path
 
 Part = Callable[..., Any]
 
@@ -77,14 +77,14 @@ def record_part(part: Part) -> str | dict[str, Any]:
     recorded by a text that `find_part` refuses, as a part from outside the package is.
     """
     if not isinstance(part, partial):
-        return next((name for name, layer in PYTORCH.items() if layer is part), path_of(part))
+        return next((name for name, layer in PYTORCH.items() if layer is part), object_path(part))
     name = record_part(part.func)
     try:
         if part.args or not isinstance(name, str):
             raise TypeError("only keyword arguments have names")
         return dict(name=name, arguments={key: record_argument(value) for key, value in part.keywords.items()})
     except TypeError:
-        return path_of(part)
+        return object_path(part)
 
 
 def record_argument(value: Any) -> Any:
@@ -110,7 +110,7 @@ def find_part(recorded: Any, within: str = "nn") -> Part:
     if not isinstance(recorded, Mapping) or not {"name"} <= {*recorded} <= {"name", "arguments"}:
         raise ConfigError(f"{recorded!r} does not record a part: it takes a name, and arguments by keyword.")
     recorded = RENAMED.get(recorded["name"], recorded)
-    part = PYTORCH.get(recorded["name"]) or at_path(recorded["name"], within)
+    part = PYTORCH.get(recorded["name"]) or import_object(recorded["name"], within)
     arguments = {key: find_argument(value, within) for key, value in recorded.get("arguments", {}).items()}
     return partial(part, **arguments) if arguments else part
 

@@ -1,6 +1,6 @@
 """One table of names and sizes. Names follow timm: `vit_SIZE_patchPATCH_IMAGE`, `swin_SIZE_patch4_windowW_IMAGE`.
 
-Sizes: Dosovitskiy et al. 2021, table 1; Zhai et al. 2022, table 2; Liu et al. 2021, §3.3; the papers in `VARIANTS`.
+Swin's sizes: Liu et al. 2021, §3.3; other variants: the papers in `VARIANTS`.
 """
 
 import inspect
@@ -10,31 +10,19 @@ from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
-from vitral.base.errors import ConfigError, UsageError
+from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, nearest
 from vitral.nn.block import LayerNorm
-from vitral.nn.family.any_size import AnySizeViT
-from vitral.nn.family.block import ScaledBlock, stochastic_depth
-from vitral.nn.family.cnn import ResNet
+from vitral.nn.families import SIZES, VITS, Model, construct, family_class
+from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing, QKNormAttention, WindowMixing
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, FirstTwo, MeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition, SinCosStart
 from vitral.nn.family.rope import RotaryAttention
-from vitral.nn.family.swin import SwinTransformer
-from vitral.nn.parts import find_part
-from vitral.nn.vit import VisionTransformer
 
 Settings = dict[str, Any]
-Model = VisionTransformer | SwinTransformer | ResNet
-FAMILIES: dict[str, type[Model]] = {
-    "vit": VisionTransformer,
-    "any_size": AnySizeViT,
-    "swin": SwinTransformer,
-    "resnet": ResNet,
-}
-VITS = ("vit", "any_size")
 
 
 @dataclass(frozen=True)
@@ -44,22 +32,6 @@ class Entry:
     family: str
     settings: Settings
 
-
-# width, blocks, heads, hidden width of the MLP over width
-SIZES: dict[str, tuple[int, int, int, float]] = {
-    "nano": (64, 4, 4, 2.0),
-    "micro": (128, 6, 4, 2.0),
-    "mu": (32, 1, 2, 4.0),
-    "tiny": (192, 12, 3, 4.0),
-    "small": (384, 12, 6, 4.0),
-    "medium": (512, 12, 8, 4.0),
-    "base": (768, 12, 12, 4.0),
-    "large": (1024, 24, 16, 4.0),
-    "so400m": (1152, 27, 16, 4304 / 1152),
-    "huge": (1280, 32, 16, 4.0),
-    "giant": (1408, 40, 16, 48 / 11),
-    "gigantic": (1664, 48, 16, 64 / 13),
-}
 
 PLAIN = {
     "nano": ((2, 8), (4, 32), (8, 48), (8, 64)),
@@ -191,44 +163,8 @@ def create(name: str, **overrides: Any) -> Model:
     """
     check_name(name, MODELS, "model")
     entry = MODELS[name]
-    known = [*inspect.signature(FAMILIES[entry.family]).parameters]
+    known = [*inspect.signature(family_class(entry.family)).parameters]
     known += ["drop_path_rate"] if entry.family in VITS else []
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
     return construct(entry.family, **(entry.settings | overrides))
-
-
-def construct(family: str, **settings: Any) -> Model:
-    """A model of a family. Stochastic depth is added to a finished ViT: `VisionTransformer` has no argument for it."""
-    rate = settings.get("drop_path_rate", 0.0)
-    if not 0 <= rate < 1:
-        raise ConfigError(f"drop_path_rate={rate} must be in [0, 1).")
-    if family not in VITS:
-        return FAMILIES[family](**settings)
-    model: Any = FAMILIES[family](**{key: value for key, value in settings.items() if key != "drop_path_rate"})
-    if rate:
-        stochastic_depth([*model.blocks], rate)
-        model.config["drop_path_rate"] = rate
-    return model
-
-
-def build(config: dict[str, Any]) -> Model:
-    """The untrained model that a `model.config` describes, also after a round trip through JSON.
-
-    Raises `UnknownName` for a part that is not Vitral's own, `ConfigError` for any other mistake in the config.
-    """
-    settings: Settings = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in config.items()
-        if key not in ("parts", "family")
-    }
-    family = config.get("family", "vit")
-    if family not in FAMILIES:
-        raise ConfigError(f"Unknown family of models {family!r}.{nearest(str(family), FAMILIES)}")
-    try:
-        parts = {slot: find_part(recorded) for slot, recorded in config.get("parts", {}).items()}
-        return construct(family, **settings, **parts)
-    except UsageError:
-        raise
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"This is not the config of a {FAMILIES[family].__name__}: {error}.") from error

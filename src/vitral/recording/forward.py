@@ -113,7 +113,7 @@ def check_images(images: object) -> None:
     if not isinstance(images, Tensor):
         raise UsageError(
             f"Images must be a tensor (B, C, H, W), prepared for the model; a {type(images).__name__} was given. "
-            "From loaded pictures: vitral.data.preprocess.batch_of(pictures, model.preprocessing)."
+            "From loaded pictures: vitral.data.preprocess.preprocess(pictures, model.preprocessing)."
         )
     if images.ndim != 4:
         raise ShapeError(

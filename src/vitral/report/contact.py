@@ -1,4 +1,4 @@
-"""A contact sheet: a data set at a glance.
+"""The contact sheet: examples of every class of a data set.
 
 Axes:  n images   y x pixels
 """
@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from matplotlib.figure import Figure
 
-from vitral.report.attention import bare
-from vitral.report.style import SECOND, sheet, styled
+from vitral.report.style import SECOND, hide_axes, sheet, styled
 
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 
 
 @styled
@@ -24,21 +23,21 @@ def contact_figure(
     title: str,
     columns: int = 10,
 ) -> Figure:
-    """A row a class, its first images; where masks are known, the last image's outline is drawn."""
-    shown = list(range(min(len(classes), MOST_CLASSES)))
-    figure = sheet(0.82 * columns + 1.2, 0.86 * len(shown) + 0.5)
-    panels = figure.subplots(len(shown), columns, squeeze=False)
-    for row, label in zip(panels, shown):
+    """One row per class with its first images; if there are masks, the last image of each row shows its outline."""
+    rows = min(len(classes), MAX_CLASSES)
+    figure = sheet(0.82 * columns + 1.2, 0.86 * rows + 0.5)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for label, row in enumerate(panels):
         members = np.flatnonzero(labels == label)[:columns]
         for place, axes in enumerate(row):
-            bare(axes)
+            hide_axes(axes)
             if place == 0:
                 axes.set_ylabel(classes[label], rotation=0, ha="right", va="center")
             if place < len(members):
                 axes.imshow(pixels[members[place]])
                 if masks is not None and place == columns - 1:
                     axes.contour(masks[members[place]], levels=[0.5], colors=[SECOND], linewidths=1.5)
-    left_out = f"; {len(classes) - len(shown)} more classes" if len(classes) > len(shown) else ""
-    outlined = "; outlined: the exact mask" if masks is not None else ""
+    outlined = "; last column: outline of the exact mask" if masks is not None else ""
+    left_out = f"; {len(classes) - rows} more classes not shown" if len(classes) > rows else ""
     figure.suptitle(f"{title}{outlined}{left_out}", fontsize=9)
     return figure

@@ -1,6 +1,6 @@
-"""The training film: the same images, frame by frame, lit where CLS looks.
+"""The training film: for a few images, what CLS attends to from the untrained model to the last step.
 
-Each patch is a pane: its brightness is the share of attention it gets, on one scale for all frames, layers and images.
+Each patch is lit by the share of attention it receives, on one scale for all frames, layers and images.
 
 Axes:  f frames   b images   l layers   gy gx rows, columns of patches   y x pixels
 """
@@ -8,6 +8,7 @@ Axes:  f frames   b images   l layers   gy gx rows, columns of patches   y x pix
 import io
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -15,13 +16,13 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from PIL import Image, ImageDraw, ImageFont
 
-from vitral.report.attention import scale, times
-from vitral.report.style import MAGNITUDE
+from vitral.report.overlay import OPACITY, colour_scale, ticks
+from vitral.report.style import FAINT, INK, MAGNITUDE
 
-PANE = 78  # pixels a side
-QUALITY = 82  # of WebP
+CELL = 78  # pixels per side of an image
+QUALITY = 82  # of WebP, 0 to 100
+LAST_FRAME_SECONDS = 2.5
 GAP = 6
-INK, FAINT, PAPER = (34, 48, 60), (138, 151, 163), (255, 255, 255)
 MARGIN, HEAD, FOOT = 74, 30, 44
 
 
@@ -31,94 +32,87 @@ def film_frames(
     steps: Sequence[int],
     accuracies: Sequence[float | None],
 ) -> list[Image.Image]:
-    """A picture a frame: the images on top, below them a row a layer.
+    """One picture per frame: the images in the first row, and one row per layer below, in units of uniform attention.
 
-    The colour bar is in units of uniform attention.
+    Drawn with Pillow: a frame takes milliseconds, where Matplotlib takes a second.
     """
-    norm = scale(frames)
+    norm = colour_scale(frames)
     count, depth = frames.shape[1:3]
-    width = MARGIN + count * (PANE + GAP) + GAP
-    height = HEAD + (depth + 1) * (PANE + GAP) + FOOT
-    font, small = lettering(13), lettering(11)
+    width = MARGIN + count * (CELL + GAP) + GAP
+    height = HEAD + (depth + 1) * (CELL + GAP) + FOOT
+    font, small = load_font(13), load_font(11)
     pictures = []
     for frame, step, accuracy in zip(frames, steps, accuracies):
-        picture = Image.new("RGB", (width, height), PAPER)
+        picture = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(picture)
         draw.text((GAP, 8), f"step {step:,}", INK, font)
         if accuracy is not None:
             draw.text((MARGIN + 30, 8), f"validation accuracy {accuracy:.0%}", INK, font)
-        done = step / max(*steps, 1)
-        right = width - GAP
-        draw.rectangle((right - 150, 14, right, 17), fill=(225, 230, 235))
-        draw.rectangle((right - 150, 14, right - 150 + 150 * done, 17), fill=INK)
+        progress, right = step / max(*steps, 1), width - GAP
+        bar = max(0, min(150, right - MARGIN - 220))  # beside the text
+        draw.rectangle((right - bar, 14, right, 17), fill="#e1e6eb")
+        draw.rectangle((right - bar, 14, right - bar + bar * progress, 17), fill=INK)
         for index in range(count):
-            left = MARGIN + index * (PANE + GAP)
-            picture.paste(Image.fromarray(pixels[index]).resize((PANE, PANE), Image.Resampling.NEAREST), (left, HEAD))
+            left = MARGIN + index * (CELL + GAP)
+            picture.paste(Image.fromarray(pixels[index]).resize((CELL, CELL), Image.Resampling.NEAREST), (left, HEAD))
             for layer in range(depth):
-                place = (left, HEAD + (layer + 1) * (PANE + GAP))
-                picture.paste(lit(pixels[index], frame[index, layer], norm), place)
-        draw.text((GAP, HEAD + PANE // 2 - 8), "image", INK, small)
-        for layer in range(depth):
-            draw.text((GAP, HEAD + (layer + 1) * (PANE + GAP) + PANE // 2 - 8), f"block {layer}", INK, small)
-        scale_bar(picture, draw, norm, small, (MARGIN, height - FOOT + 10), right - MARGIN)
+                corner = (left, HEAD + (layer + 1) * (CELL + GAP))
+                picture.paste(blend(pixels[index], frame[index, layer], norm), corner)
+        for row in range(depth + 1):
+            name = "image" if row == 0 else f"block {row - 1}"
+            draw.text((GAP, HEAD + row * (CELL + GAP) + CELL // 2 - 8), name, INK, small)
+        add_scale_bar(picture, draw, norm, small, (MARGIN, height - FOOT + 10), right - MARGIN)
         pictures.append(picture)
     return pictures
 
 
-def lit(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize) -> Image.Image:
-    """An image under its map: the hue is the attention, the lightness inside a patch the image's own."""
+def blend(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize) -> Image.Image:
+    """A map over its image: the colour is the attention, and the brightness within a patch is the image's own."""
+    size, nearest = (CELL, CELL), Image.Resampling.NEAREST
     colours = (colormaps[MAGNITUDE](norm(values))[..., :3] * 255).astype(np.uint8)
-    panes = np.asarray(Image.fromarray(colours).resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32)
-    grey = np.asarray(
-        Image.fromarray(pixels).convert("L").resize((PANE, PANE), Image.Resampling.NEAREST), dtype=np.float32
-    )
-    mixed = 0.72 * panes + 0.28 * grey[..., None]
-    return Image.fromarray(mixed.astype(np.uint8))
+    coloured = np.asarray(Image.fromarray(colours).resize(size, nearest), dtype=np.float32)
+    grey = np.asarray(Image.fromarray(pixels).convert("L").resize(size, nearest), dtype=np.float32)
+    return Image.fromarray((OPACITY * coloured + (1 - OPACITY) * grey[..., None]).astype(np.uint8))
 
 
-def scale_bar(
+def add_scale_bar(
     picture: Image.Image,
     draw: ImageDraw.ImageDraw,
     norm: Normalize,
     font: ImageFont.FreeTypeFont,
-    place: tuple[int, int],
+    corner: tuple[int, int],
     width: int,
 ) -> None:
+    """Draw the colour scale with its labels, in place."""
+    left, top = corner
     ramp = (colormaps[MAGNITUDE](np.linspace(0, 1, width))[:, :3] * 255).astype(np.uint8)
-    picture.paste(Image.fromarray(np.repeat(ramp[None], 8, axis=0)), place)
-    for tick, name in zip(*times(norm)):
-        at = place[0] + round(float(norm(tick)) * width)
-        draw.line((at, place[1] + 8, at, place[1] + 11), fill=INK)
-        text = "1× = uniform" if tick == 1 else name
-        draw.text((min(at, place[0] + width - 12), place[1] + 12), text, INK, font, anchor="ma")
-    draw.text((GAP, place[1] - 2), "CLS looks", FAINT, font)
+    picture.paste(Image.fromarray(np.repeat(ramp[None], 8, axis=0)), corner)
+    for value, label in zip(*ticks(norm)):
+        x = left + round(float(norm(value)) * width)
+        draw.line((x, top + 8, x, top + 11), fill=INK)
+        text = "1× = uniform" if value == 1 else label
+        draw.text((min(x, left + width - 12), top + 12), text, INK, font, anchor="ma")
+    draw.text((GAP, top - 2), "attention", FAINT, font)
 
 
-def lettering(size: int) -> ImageFont.FreeTypeFont:
-    """The typeface that Matplotlib ships."""
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """The typeface that ships with Matplotlib."""
     path = resources.files("matplotlib") / "mpl-data/fonts/ttf/DejaVuSans.ttf"
     return ImageFont.truetype(str(path), size)
 
 
 def animation(pictures: Sequence[Image.Image], seconds: float = 0.35) -> bytes:
-    """The frames as one animated WebP, the last held for longer."""
-    durations = [round(seconds * 1000)] * (len(pictures) - 1) + [2500]
-    content = io.BytesIO()
-    pictures[0].save(
-        content,
-        "WEBP",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=durations,
-        loop=0,
-        quality=QUALITY,
-        method=4,
-    )
-    return content.getvalue()
+    """The frames as one animated WebP file that repeats; the last frame stays for `LAST_FRAME_SECONDS`."""
+    durations = [round(1000 * each) for each in [seconds] * (len(pictures) - 1) + [LAST_FRAME_SECONDS]]
+    return webp(pictures[0], save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
 def still(picture: Image.Image) -> bytes:
-    """One frame as a WebP."""
+    """One frame as a WebP file."""
+    return webp(picture)
+
+
+def webp(picture: Image.Image, **options: Any) -> bytes:
     content = io.BytesIO()
-    picture.save(content, "WEBP", quality=QUALITY, method=4)
+    picture.save(content, "WEBP", quality=QUALITY, method=4, **options)
     return content.getvalue()

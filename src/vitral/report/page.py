@@ -1,4 +1,4 @@
-"""A run's report: one HTML file that needs nothing but itself."""
+"""A report page: one HTML file that needs no other file and no network."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from vitral.report.style import data_uri
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in the page, what it shows for those who cannot see it, and the sentence below it."""
+    """An image in a page, the alternative text for readers who cannot see it, and the caption below it."""
 
     content: bytes
     alt: str
@@ -21,7 +21,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, and pictures."""
+    """A heading, a paragraph and pictures."""
 
     title: str
     text: str
@@ -30,7 +30,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the template shows. `film` holds a WebP a frame, with what to say of each."""
+    """The values of the template. `film` has one WebP image per frame, each with its name, such as "step 120"."""
 
     title: str
     headline: str
@@ -43,12 +43,12 @@ class Page:
     film: list[tuple[bytes, str]] = field(default_factory=list)
 
     def html(self) -> str:
-        """The page, with every value escaped."""
-        return rendered("page.html", page=self)
+        """The page as HTML, with every value escaped."""
+        return render("page.html", page=self)
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A template of this folder as a page, with every value escaped."""
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this folder. Every value is escaped, and a value that is missing is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -1,78 +1,39 @@
-"""From the records of a study's runs to its verdict; everything on a page is computed here, from records alone."""
+"""From the records of a study's runs to its verdict. Everything on a page is computed here, from records alone."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from vitral.base.errors import ConfigError
-from vitral.studies.rules import Beyond, Decided, Exactly, Verdict, Within
-from vitral.studies.statistics import LEVEL, holm, t_interval
+from vitral.studies.decision_rules import Decision, Exactly, Verdict
+from vitral.studies.effects import Effect, MissingMeasure, Record, SeedRuns, measured_value
+from vitral.studies.statistics import LEVEL, holm
 from vitral.studies.study import Hypothesis, Preset, Study
 
-Record = Mapping[str, Any]
-Word = Literal["supported", "refuted", "inconclusive", "not in regime", "not measured"]
-ALWAYS = {"accuracy": "test_accuracy", "train_accuracy": "train_accuracy", "val_accuracy": "val_accuracy"}
-FUNCTIONS = {"mean": lambda *values: float(np.mean(values)), "min": min, "max": max, "abs": abs, "log2": math.log2}
-
-
-class Missing(Exception):
-    """A measure that a seed has not: its run failed, diverged, or did not take place."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One measure of one seed: `accuracy["vit", "plain"]`, or `accuracy["vit"]` where there is but one condition."""
-
-    measure: str
-    runs: Mapping[tuple[str, str], Record]
-    conditions: tuple[str, ...]
-
-    def __getitem__(self, place: str | tuple[str, str]) -> Any:
-        arm, condition = (place, self.conditions[0]) if isinstance(place, str) else place
-        return value_of(self.runs.get((arm, condition)), self.measure)
-
-
-def value_of(run: Record | None, measure: str) -> Any:
-    """Raises `Missing`."""
-    if run is None or run["status"] == "failed":
-        raise Missing
-    if measure in ALWAYS:
-        return run["record"][ALWAYS[measure]]
-    if measure in ("parameters", "macs"):
-        return run["size"][measure]
-    if measure not in run.get("measures", {}):
-        raise Missing
-    return run["measures"][measure]
-
-
-class Namespace(dict[str, Any]):
-    """What a formula may name: functions, and every measure by its name."""
-
-    def __init__(self, runs: Mapping[tuple[str, str], Record], conditions: tuple[str, ...]):
-        super().__init__(FUNCTIONS)
-        self.runs, self.conditions = runs, conditions
-
-    def __missing__(self, name: str) -> Table:
-        return Table(name, self.runs, self.conditions)
+Undertrained = Literal["reference model not trained well enough"]
+UNDERTRAINED: Undertrained = "reference model not trained well enough"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A hypothesis, its effect for each seed (not a number where a run is missing), and what its rule says."""
+    """A hypothesis, its effect for each seed (NaN where a run is missing), and what its rule decides.
+
+    `corrected` is the p-value after Holm's correction.
+    """
 
     hypothesis: Hypothesis
     effects: tuple[float, ...]
-    decided: Decided | None
+    decision: Decision | None
     corrected: float
     verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Results:
-    """A study's records under a preset, with what follows from them."""
+    """The records of a study's runs under a preset, and what follows from them."""
 
     study: Study
     preset: Preset
@@ -91,121 +52,108 @@ class Results:
     def arms(self) -> tuple[str, ...]:
         return tuple(arm.name for arm in self.study.arms)
 
-    def run(self, arm: str, condition: str, seed: int) -> Record | None:
-        return next(
-            (run for run in self.runs if (run["arm"], run["condition"], run["seed"]) == (arm, condition, seed)), None
-        )
+    def seed_runs(self, seed: int) -> SeedRuns:
+        runs = {(run["arm"], run["condition"]): run for run in self.runs if run["seed"] == seed}
+        return SeedRuns(runs, self.conditions[0])
 
     def each(self, measure: str, arm: str, condition: str) -> Iterator[Any]:
-        """A measure of each seed that has it."""
+        """A measure for each seed that has it."""
         for seed in self.seeds:
             try:
-                yield value_of(self.run(arm, condition, seed), measure)
-            except Missing:
+                yield measured_value(self.seed_runs(seed).runs.get((arm, condition)), measure)
+            except MissingMeasure:
                 continue
 
     def values(self, measure: str, arm: str, condition: str) -> np.ndarray:
-        """A measure as numbers, seeds first; empty if no run has it."""
+        """A measure as an array, one row per seed; empty if no run has it."""
         return np.array(list(self.each(measure, arm, condition)), dtype=np.float64)
 
-    def effect(self, formula: str) -> tuple[float, ...]:
-        """A formula's value for each seed. Raises `ConfigError` for a formula that cannot be computed."""
+    def effect(self, effect: Effect) -> tuple[float, ...]:
+        """An effect's value for each seed, NaN where a run is missing. Raises `ConfigError` if it has no value."""
         found = []
         for seed in self.seeds:
-            runs = {(run["arm"], run["condition"]): run for run in self.runs if run["seed"] == seed}
             try:
-                found.append(float(eval(formula, {"__builtins__": {}}, Namespace(runs, self.conditions))))
-            except Missing:
+                found.append(float(effect.compute(self.seed_runs(seed))))
+            except MissingMeasure:
                 found.append(math.nan)
-            except (TypeError, ValueError, SyntaxError, ZeroDivisionError) as error:
-                raise ConfigError(f"The formula {formula} of {self.study.title!r} has no value: {error}.") from error
+            except (TypeError, ValueError, ZeroDivisionError, IndexError) as error:
+                raise ConfigError(f"The effect {effect.text} of {self.study.title!r} has no value: {error}.") from error
         return tuple(found)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Every hypothesis decided, with Holm's correction over those that are estimated."""
         effects = [self.effect(one.effect) for one in self.study.hypotheses]
-        decided = [decide(one, values) for one, values in zip(self.study.hypotheses, effects)]
-        estimated = [
-            place
-            for place, (one, own) in enumerate(zip(self.study.hypotheses, decided))
-            if own is not None and not isinstance(one.rule, Exactly)
-        ]
-        corrected = dict(zip(estimated, holm([decided[place].p for place in estimated])))  # type: ignore[union-attr]
+        decisions = [decide(one, values) for one, values in zip(self.study.hypotheses, effects)]
+        # What is proved has no p-value, and a hypothesis that was not measured took no chance of a false verdict:
+        # neither counts towards the number of hypotheses that Holm corrects for.
+        estimated = {
+            index: decision.p
+            for index, (one, decision) in enumerate(zip(self.study.hypotheses, decisions))
+            if decision is not None and not isinstance(one.rule, Exactly)
+        }
+        corrected = dict(zip(estimated, holm(list(estimated.values()))))
         return tuple(
-            Finding(one, values, own, corrected.get(place, 0.0), word(own, corrected.get(place, 0.0)))
-            for place, (one, values, own) in enumerate(zip(self.study.hypotheses, effects, decided))
+            Finding(one, values, decision, corrected.get(index, 0.0), verdict_of(decision, corrected.get(index, 0.0)))
+            for index, (one, values, decision) in enumerate(zip(self.study.hypotheses, effects, decisions))
         )
 
     @property
-    def reached(self) -> tuple[float, float] | None:
-        """Validation accuracy of the reference arm, mean over seeds, and what it had to be; None if nothing had to be.
+    def reference_accuracy(self) -> tuple[float, float] | None:
+        """The reference arm's mean validation accuracy over seeds (NaN without a run), and what is required of it.
 
-        Not a number if no run has it.
+        None if the study requires nothing.
         """
-        regime = self.study.regime
-        if regime is None:
+        required = self.study.reference
+        if required is None:
             return None
-        found = self.values("val_accuracy", regime.arm, regime.condition)
-        return (float(found.mean()) if len(found) else math.nan), regime.least
+        found = self.values("val_accuracy", required.arm, required.condition)
+        return (float(found.mean()) if len(found) else math.nan), required.min_accuracy
 
     @property
-    def verdict(self) -> Word:
-        """What the first hypothesis says, if the reference arm learned what it was taught."""
-        if self.reached is not None and not self.reached[0] >= self.reached[1]:
-            return "not in regime"
+    def verdict(self) -> Verdict | Undertrained:
+        """The verdict on the first hypothesis, provided that the reference arm was trained well enough."""
+        # `not >=` instead of `<`: an accuracy of NaN is not enough either.
+        if self.reference_accuracy is not None and not self.reference_accuracy[0] >= self.reference_accuracy[1]:
+            return UNDERTRAINED
         first = self.findings[0].verdict
-        exact: dict[Verdict, Word] = {"holds": "supported", "broken": "refuted"}
-        return exact.get(first, first)  # type: ignore[arg-type]
+        return "supported" if first == "holds" else "refuted" if first == "broken" else first
 
     @property
     def sentence(self) -> str:
-        """The verdict in words that were written before the runs; of `smoke`, that it is none."""
-        said = self.study.outcomes
+        """What the verdict means, in words that were written before the runs."""
         if self.preset == "smoke":
-            return "A smoke run shows that everything runs, and nothing else."
-        match self.verdict:
-            case "supported":
-                return said.supported
-            case "refuted":
-                return said.refuted
-            case "inconclusive":
-                return said.inconclusive
-            case "not measured":
-                return "Not enough runs came to their end."
-            case _:
-                assert self.reached is not None and self.study.regime is not None
-                return (
-                    f"Not in the regime: {self.study.regime.arm} stands at {self.reached[0]:.1%} on validation images, "
-                    f"where {self.reached[1]:.0%} was asked for before arms are compared."
-                )
+            return "A smoke run only shows that everything runs; it gives no verdict."
+        verdict, outcomes = self.verdict, self.study.outcomes
+        if verdict == UNDERTRAINED:
+            assert self.reference_accuracy is not None and self.study.reference is not None
+            reached, minimum = self.reference_accuracy
+            return (
+                f"{self.study.reference.arm} reaches {reached:.1%} on validation images, of the required {minimum:.0%}."
+            )
+        known = {"supported": outcomes.supported, "refuted": outcomes.refuted, "inconclusive": outcomes.inconclusive}
+        return known.get(verdict, "Not enough runs finished.")
 
     @property
-    def lost(self) -> list[Record]:
-        """The runs that diverged or failed; they are counted, not dropped."""
+    def unfinished(self) -> list[Record]:
+        """The runs that diverged or failed; they are reported, not dropped."""
         return [run for run in (*self.sweep, *self.runs) if run["status"] != "done"]
 
 
-def decide(hypothesis: Hypothesis, effects: Sequence[float]) -> Decided | None:
-    """By its rule; None where a seed is missing, or one alone: the others might be those that went well."""
-    whole = not any(math.isnan(value) for value in effects)
+def decide(hypothesis: Hypothesis, effects: Sequence[float]) -> Decision | None:
+    """What the hypothesis's rule decides; None if a seed is missing, or if there is only one.
+
+    The seeds that finished may be those that went well, so they alone decide nothing. One seed has no spread, unless
+    the rule needs none.
+    """
+    complete = not any(math.isnan(value) for value in effects)
     enough = len(effects) >= (1 if isinstance(hypothesis.rule, Exactly) else 2)
-    return hypothesis.rule.decide(effects) if whole and enough else None
+    return hypothesis.rule.decide(effects) if complete and enough else None
 
 
-def word(decided: Decided | None, corrected: float) -> Verdict:
-    if decided is None:
+def verdict_of(decision: Decision | None, corrected: float) -> Verdict:
+    """The verdict at the level of 5 %, from the corrected p-value."""
+    if decision is None:
         return "not measured"
-    return decided.side if corrected <= 1 - LEVEL + 1e-12 else "inconclusive"
-
-
-def interval_of(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean and its interval over seeds."""
-    low, high = t_interval(values)
-    return float(values.mean()), low, high
-
-
-def rule_words(hypothesis: Hypothesis) -> str:
-    rule = hypothesis.rule
-    assert isinstance(rule, Beyond | Within | Exactly)
-    return rule.words
+    # The small tolerance keeps a p that is 0.05 but for rounding on the side where the interval ends at the border.
+    return decision.side if corrected <= 1 - LEVEL + 1e-12 else "inconclusive"

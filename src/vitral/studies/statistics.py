@@ -1,80 +1,81 @@
-"""Intervals and corrections, written out: what a handful of seeds can and cannot tell.
+"""Intervals and corrections, written out: what a handful of seeds can and cannot show.
 
-Axes:  n values   s draws
+Axes:  n values
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 LEVEL = 0.95
-LEAST_SPREAD = 1e-3  # two thousand test images cannot tell accuracies nearer than this: seeds that agree prove no more
+# The standard deviation over seeds is taken to be at least this. Accuracies on two thousand test images cannot be told
+# apart more finely, so seeds that happen to agree exactly must not give an interval of width zero.
+LEAST_SPREAD = 1e-3
 
 
-def tail(t: float, df: int) -> float:
-    """The probability that Student's t with `df` degrees of freedom is above `t`.
+def t_tail(t: float, df: int) -> float:
+    """The probability that Student's t with `df` degrees of freedom exceeds `t`.
 
     The finite series for whole numbers of degrees (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4). Raises `ValueError`
-    for no degree of freedom.
+    if `df` is below 1.
+
+    >>> round(t_tail(2.776, df=4), 3)
+    0.025
     """
     if df < 1:
-        raise ValueError(f"{df} degrees of freedom tell nothing: it takes two values at least.")
+        raise ValueError(f"{df} degrees of freedom: an interval needs at least two values.")
+    # The series is in the cosine of theta = arctan(t / √df). For an even df it starts at 1 and runs over even powers,
+    # for an odd df it starts at cos(theta) and adds theta itself; each term follows from the one before it.
     angle = math.atan(abs(t) / math.sqrt(df))
     sine, cosine = math.sin(angle), math.cos(angle)
     term, total = (1.0, 0.0) if df % 2 == 0 else (cosine, 0.0)
     for power in range(df % 2, df - 1, 2):
         total += term
         term *= cosine**2 * (power + 1) / (power + 2)
+    # The series gives P(|T| < t); half of the rest lies above.
     between = sine * total if df % 2 == 0 else 2 / math.pi * (angle + sine * total)
     above = (1 - between) / 2
     return above if t >= 0 else 1 - above
 
 
-def quantile(p: float, df: int) -> float:
+def t_quantile(p: float, df: int) -> float:
     """The t that is exceeded with probability 1 - `p`, by bisection; `p` in (0.5, 1)."""
     low, high = 0.0, 1.0
-    while tail(high, df) > 1 - p:
+    while t_tail(high, df) > 1 - p:
         high *= 2
-    for _ in range(100):
+    for _ in range(100):  # halves the bracket below the spacing of floats, whatever its width
         middle = (low + high) / 2
-        low, high = (middle, high) if tail(middle, df) > 1 - p else (low, middle)
+        low, high = (middle, high) if t_tail(middle, df) > 1 - p else (low, middle)
     return (low + high) / 2
 
 
 def t_interval(values: Sequence[float] | Float[np.ndarray, " n"], level: float = LEVEL) -> tuple[float, float]:
-    """Student's interval of the mean; one value gives no interval, but infinities."""
+    """Student's interval of the mean. One value gives an infinite interval."""
     found = np.asarray(values, dtype=np.float64)
     if len(found) < 2:
         return -math.inf, math.inf
     spread = max(float(found.std(ddof=1)), LEAST_SPREAD)
-    half = quantile(0.5 + level / 2, len(found) - 1) * spread / math.sqrt(len(found))
+    half = t_quantile(0.5 + level / 2, len(found) - 1) * spread / math.sqrt(len(found))
     return float(found.mean()) - half, float(found.mean()) + half
 
 
-def bootstrap_interval(
-    values: Float[np.ndarray, " n"],
-    statistic: Callable[[Float[np.ndarray, "s n"]], Float[np.ndarray, " s"]] = lambda drawn: drawn.mean(axis=1),
-    level: float = LEVEL,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """The percentile interval of a statistic over values drawn again with replacement (Efron 1979).
-
-    For many values, such as images; of a handful, such as seeds, it is too narrow, and `t_interval` is not.
-    """
-    found = np.asarray(values, dtype=np.float64)
-    drawn = np.random.default_rng(seed).choice(found, (draws, len(found)))
-    low, high = np.quantile(statistic(drawn), [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+def mean_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
+    """The mean and both ends of its interval."""
+    return float(values.mean()), *t_interval(values)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Probabilities corrected so that the chance of any false verdict stays at the level (Holm 1979)."""
-    order = np.argsort(ps)
+    """p-values corrected so that the chance of any false verdict stays at the level (Holm 1979).
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
     corrected, largest = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[place]))
-        corrected[place] = largest
+    for rank, index in enumerate(np.argsort(ps)):
+        # The smallest p is multiplied by the number of hypotheses, the next by one fewer, and so on; a hypothesis
+        # cannot be easier to reject than one with a smaller p, hence the running maximum.
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        corrected[index] = largest
     return corrected

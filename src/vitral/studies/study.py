@@ -1,24 +1,26 @@
-"""What a study is: a value that says beforehand what is asked, of which models, how it is measured and decided.
+"""What a study is: a value that states in advance what is asked, which models are compared, and how it is decided.
 
-    question -> claim as people state it -> arms that differ in one thing -> a measure of each trained model
-             -> hypotheses: a formula of the measures, and the rule by which its interval decides
+    question -> claim as people state it -> arms that differ in one thing -> measures of each trained model
+             -> hypotheses: an effect computed from the measures, and the rule by which its interval decides
 
-Nothing here trains or measures: `runner` does that, `results` decides.
+Nothing here trains or measures: `running` does that, and `results` decides.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, find, names
-from vitral.studies.rules import Rule
+from vitral.studies.decision_rules import Rule
+from vitral.studies.effects import Effect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vitral.studies.results import Results
     from vitral.studies.training import Trained
 
 Preset = Literal["smoke", "quick", "full"]
@@ -27,11 +29,11 @@ Measures = Mapping[str, float | list[float] | list[list[float]]]
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the models that are compared, and how it is trained where that differs from the others.
+    """One of the models that are compared, and how its training differs from the others'.
 
-    Its parameters and multiply-adds must be those of the study's reference (see `matching`), unless `unmatched` says
-    why they cannot be. `samples` is its share of the study's samples: 0 leaves it untrained. `loop` is the path of
-    another training loop, as `path_of` gives it.
+    Its parameters and multiply-adds must match those of the study's first arm (see `running.model_size`), unless
+    `unmatched` gives the reason why they cannot. `samples` is its share of the study's training samples; 0 leaves it
+    untrained. `loop` is the path of another training loop, as `object_path` gives it.
     """
 
     name: str
@@ -46,63 +48,62 @@ class Arm:
 
 @dataclass(frozen=True)
 class Condition:
-    """What all arms are trained on. `change` names what is done to the data's splits first (see `changes`)."""
+    """The data that arms are trained on. `change` names a change to its splits (see `dataset_changes`)."""
 
     name: str
     data: str
     change: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    arms: tuple[str, ...] = ()  # only these; all if none is named
+    arms: tuple[str, ...] = ()  # the arms that are trained on it; empty: all
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a preset spends: samples a training, seeds, and the learning rates (multiples) that are swept.
+    """What a preset spends: training samples per run, seeds, and the learning rates (as multiples) that are swept.
 
-    `images` is how many each drawn data set has, where that is fewer, `judged` how many of each split a model is
-    judged by; `only` leaves out the other conditions, `without`
-    leaves out arms.
+    `images` limits the size of each synthetic data set, `eval_images` the images of each split that a model is
+    evaluated on. `only` keeps just these conditions; `without` leaves out arms.
     """
 
     samples: int
     seeds: int
     rates: tuple[float, ...] = (1.0,)
     images: int | None = None
-    judged: int = 2_000
+    eval_images: int = 2_000
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
-    def has(self, arm: Arm, condition: Condition) -> bool:
+    def includes(self, arm: Arm, condition: Condition) -> bool:
         """Whether the arm is trained on the condition."""
-        asked = condition.name in self.only if self.only else True
-        return asked and arm.name not in self.without and (not condition.arms or arm.name in condition.arms)
+        kept = condition.name in self.only if self.only else True
+        return kept and arm.name not in self.without and (not condition.arms or arm.name in condition.arms)
 
 
 @dataclass(frozen=True)
 class Hypothesis:
     """A sentence that can be false, and how it is decided.
 
-    `effect` is a formula of one seed's measures, as `accuracy["vit", "plain"] - accuracy["cnn", "plain"]`; `rule` says
-    what of its interval over the seeds supports the sentence, and what refutes it.
+    `effect` is one number per seed, as in `accuracy["vit", "plain"] - accuracy["cnn", "plain"]`; `rule` states which
+    intervals over the seeds support the sentence and which refute it.
     """
 
     sentence: str
-    effect: str
+    effect: Effect
     rule: Rule
 
 
 @dataclass(frozen=True)
-class Regime:
-    """What the reference arm must have reached on validation data before arms are compared."""
+class Reference:
+    """The arm that must be trained well enough, and the validation accuracy it must reach, before arms are compared."""
 
     arm: str
     condition: str
-    least: float
+    min_accuracy: float
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A statement that others published or that a test proves, and where."""
+    """A statement that a test proves or that others published, and where."""
 
     text: str
     source: str
@@ -110,28 +111,47 @@ class Fact:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the first hypothesis says of the claim, written before anything was measured."""
+    """What each verdict on the first hypothesis means for the claim, written before anything was measured."""
 
     supported: str
     refuted: str
-    inconclusive: str = "These runs cannot tell."
+    inconclusive: str = "These runs do not decide it."
 
 
-def no_measure(trained: "Trained") -> Measures:
+@runtime_checkable
+class RunValues(Protocol):
+    """The measures of all runs, from which figures are drawn; `results.Results` has them."""
+
+    @property
+    def arms(self) -> tuple[str, ...]: ...
+
+    @property
+    def conditions(self) -> tuple[str, ...]: ...
+
+    def values(self, measure: str, arm: str, condition: str) -> np.ndarray:
+        """One row per seed; empty if no run has the measure."""
+        ...
+
+
+DrawFigure = Callable[[RunValues], "tuple[Figure, str]"]  # a figure and its caption
+
+
+def measure_nothing(trained: "Trained") -> Measures:
+    """For studies that need no measure besides accuracy."""
     return {}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A claim, and how it is tested. The first hypothesis decides it; the others say more.
+    """A claim and how it is tested. The first hypothesis decides the claim; the others add detail.
 
-    `measure` is given each trained model and returns numbers by name; accuracy on validation, test and training images
-    is measured always. `figures` draw from the results. `sweep` is the condition on which learning rates are chosen, on
-    validation data, by the same sweep for all arms. A study that measures time runs `alone`; one with `own_data` can be
-    asked of any images.
+    `measure` takes each trained model and returns numbers by name; accuracy on validation, test and training images is
+    always measured. `sweep` names the condition on which each arm's learning rate is chosen, by validation accuracy
+    (the first condition if empty). A study that measures time runs `alone`; one with `own_data` accepts any images.
+    Raises `ConfigError` or `UnknownName` for duplicate or unknown names and for a study without a hypothesis.
     """
 
-    name: str  # of its file, its object and on the command line
+    name: str  # of its file, of its object and on the command line
     number: int
     title: str
     claim: str
@@ -142,9 +162,9 @@ class Study:
     outcomes: Outcomes
     would_change: str
     budgets: Mapping[Preset, Budget]
-    regime: Regime | None = None
-    measure: Callable[["Trained"], Measures] = no_measure
-    figures: "tuple[Callable[[Results], tuple[Figure, str]], ...]" = ()
+    reference: Reference | None = None
+    measure: Callable[["Trained"], Measures] = measure_nothing
+    figures: tuple[DrawFigure, ...] = ()
     exact: tuple[Fact, ...] = ()
     published: tuple[Fact, ...] = ()
     correction: str = ""
@@ -156,28 +176,36 @@ class Study:
         arms, conditions = [arm.name for arm in self.arms], [one.name for one in self.conditions]
         for kind, found in (("arms", arms), ("conditions", conditions)):
             if len(set(found)) != len(found) or not found:
-                raise ConfigError(f"{self.title!r} has the {kind} {', '.join(found)}: each needs a name of its own.")
+                raise ConfigError(f"{self.title!r} needs at least one of {kind}, and different names: {found}.")
         for arm in (name for one in self.conditions for name in one.arms):
             check_name(arm, arms, "arm")
-        if self.regime:
-            check_name(self.regime.arm, arms, "arm")
-            check_name(self.regime.condition, conditions, "condition")
+        if self.reference:
+            check_name(self.reference.arm, arms, "arm")
+            check_name(self.reference.condition, conditions, "condition")
         if self.sweep:
             check_name(self.sweep, conditions, "condition")
         if not self.hypotheses:
-            raise ConfigError(f"{self.title!r} has no hypothesis, so nothing could refute it.")
+            raise ConfigError(f"{self.title!r} has no hypothesis, so no result could refute it. Add at least one.")
+        for one in self.hypotheses:
+            if not isinstance(one.effect, Effect):
+                raise ConfigError(f'{one.sentence!r} needs an effect of named arms, as in accuracy["vit"].')
 
-    def within(self, preset: Preset) -> "Study":
-        """With as many images as a preset has."""
+    def limited_to(self, preset: Preset) -> "Study":
+        """The study with no more images per data set than the preset allows."""
         most = self.budgets[preset].images
         if most is None:
             return self
-        return replace(self, conditions=tuple(replace(one, data=smaller(one.data, most)) for one in self.conditions))
+        conditions = (replace(one, data=limit_images(one.data, most)) for one in self.conditions)
+        return replace(self, conditions=tuple(conditions))
 
 
-def smaller(data: str, images: int) -> str:
-    """A data set's spec, `shapes:n=20000`, with no more than so many images."""
-    return re.sub(r"\bn=(\d+)", lambda found: f"n={min(images, int(found[1]))}", data)
+def limit_images(data: str, most: int) -> str:
+    """A data set's spec with at most this many images.
+
+    >>> limit_images("shapes:n=20000,size=32", 512)
+    'shapes:n=512,size=32'
+    """
+    return re.sub(r"\bn=(\d+)", lambda found: f"n={min(most, int(found[1]))}", data)
 
 
 def studies() -> dict[str, Study]:

@@ -1,18 +1,18 @@
-"""One training of a study: what decides it, as a value; and the trained model, made once and kept by its content.
+"""One training of a study: everything that determines it, as a value, and the trained model, cached by that value.
 
-Two studies that ask for the same training share it.
+Two studies that need the same training share it.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save
@@ -20,35 +20,34 @@ from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import at_path, find, names
+from vitral.base.lookup import find, import_object, names
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
-from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.dataset import Dataset, Split
 from vitral.data.folder import folder
-from vitral.data.named import built_in, named
+from vitral.data.spec import built_in_sets, find_data
 from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code, is_code
-from vitral.studies.changes import changed
-from vitral.studies.code import fingerprint
+from vitral.studies.code_fingerprint import fingerprint
+from vitral.studies.dataset_changes import apply_change
+from vitral.training import optim
 from vitral.training.metrics import predict_split
-from vitral.training.optim import optimizers, schedule
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps
 
-# Plain supervised training, the same for every arm: see docs/decisions/ for why not AdamW.
+# Plain supervised training, the same for every arm: docs/decisions/0003-studies.md says why not AdamW.
 RECIPE: dict[str, Any] = dict(batch_size=128, augment="none", warmup=0.1, weight_decay=0.1, precision="float32")
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-CURVE = 8  # points of a learning curve
-SOME = 500  # images that such a point is judged by
-OWN_SIZE = Preprocessing(size=(48, 48))  # to which a reader's own images are cut
+CURVE_POINTS = 8  # of a learning curve
+CURVE_IMAGES = 500  # validation images that each of these points is evaluated on
+OWN_SIZE = Preprocessing(size=(48, 48))  # of a reader's own images
 
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that decides a trained model. `settings` and `recipe` hold plain values, parts as configs do."""
+    """Everything that determines a trained model. `settings` and `recipe` hold plain values, parts as configs do."""
 
     model: str
     settings: Mapping[str, Any]
@@ -58,38 +57,36 @@ class Training:
     samples: int
     seed: int
     loop: str = ""
-    judged: int = 2_000  # images of each split, at most, that the model is judged by
+    eval_images: int = 2_000  # of each split, at most
 
     @property
     def key(self) -> str:
         """The same for the same training by the same code."""
-        content = asdict(self) | {"code": fingerprint(*self.code)}
+        content = asdict(self) | {"code": fingerprint(*self.modules)}
         if is_code(self.model):
             content["file"] = sha256(Path(self.model.rpartition(":")[0]))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
     @property
-    def code(self) -> tuple[str, ...]:
-        """The modules that make it."""
+    def modules(self) -> tuple[str, ...]:
+        """The modules whose code determines the model, without those that they import."""
         data, augment = self.data.partition(":")[0], self.recipe.get("augment", RECIPE["augment"])
-        drawn = (f"data.synthetic.{data}",) if data in names("data.synthetic") else ()
+        generator = (f"data.synthetic.{data}",) if data in names("data.synthetic") else ()
         parts = (name.partition(":")[0] for value in (self.loop, *self.settings.values()) for name in parts_in(value))
-        return ("studies.training", *drawn, f"data.augmentation.{augment}", *parts)
+        return ("studies.training", *generator, f"data.augmentation.{augment}", *parts)
 
     def dataset(self) -> Dataset:
-        return data_of(self.data, self.change, self.seed)
+        return seeded_dataset(self.data, self.change, self.seed)
 
-    def built(self) -> Classifier:
+    def build(self) -> Classifier:
         """The untrained model, the same for the same seed."""
         data = self.dataset()
         torch.manual_seed(self.seed)
-        return attach_record(
-            model_of(self.model, self.settings, len(data.classes), data.preprocessing.size),
-            ModelRecord(data.classes, data.preprocessing),
-        )
+        model = build_model(self.model, self.settings, len(data.classes), data.preprocessing.size)
+        return attach_record(model, ModelRecord(data.classes, data.preprocessing))
 
 
-def model_of(name: str, settings: Mapping[str, Any], classes: int, size: tuple[int, int]) -> nn.Module:
+def build_model(name: str, settings: Mapping[str, Any], classes: int, size: tuple[int, int]) -> nn.Module:
     """A model of the zoo with some settings, or the reader's own."""
     if is_code(name):
         return from_code(name, classes, size)
@@ -98,7 +95,7 @@ def model_of(name: str, settings: Mapping[str, Any], classes: int, size: tuple[i
 
 
 def part_at(recorded: Any) -> Any:
-    """A part of the models, or one that only a study needs."""
+    """A part from `nn`, or one that only studies need."""
     (name, *_) = parts_in(recorded)
     return find_part(recorded, within="studies" if name.startswith("studies.") else "nn")
 
@@ -109,7 +106,7 @@ def is_part(value: Any) -> bool:
 
 
 def parts_in(value: Any) -> Iterator[str]:
-    """The names of the package's parts in a setting, those in the arguments of a part too."""
+    """The names of this package's parts in a setting, including those in the arguments of a part."""
     if isinstance(value, Mapping):
         for inner in value.values():
             yield from parts_in(inner)
@@ -117,24 +114,24 @@ def parts_in(value: Any) -> Iterator[str]:
         yield value
 
 
-def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they are written down: parts as a config records them."""
+def plain_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as records hold them: parts as a config records them."""
     return {key: record_part(value) if callable(value) else value for key, value in settings.items()}
 
 
 @lru_cache(maxsize=4)
-def data_of(spec: str, change: str, seed: int) -> Dataset:
-    """A data set whose images are the seed's own, so that seeds differ by all that chance decides."""
+def seeded_dataset(spec: str, change: str, seed: int) -> Dataset:
+    """A data set whose images are generated from the seed, so that seeds differ in everything that is random."""
     name, _, options = spec.partition(":")
-    own = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in() else spec
-    found = named(own)
+    seeded = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in_sets() else spec
+    found = find_data(seeded)
     data = folder(found, OWN_SIZE, seed) if isinstance(found, Path) else found
-    return changed(data, change, seed)
+    return apply_change(data, change, seed)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, its data, the condition's and the study's settings, and what is known of its training."""
+    """A trained model with its data, the condition's settings, and the record of its training."""
 
     model: Classifier
     data: Dataset
@@ -142,87 +139,99 @@ class Trained:
     record: Mapping[str, Any]
     condition: Mapping[str, Any]
 
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-Loop = Callable[
-    [Classifier, Batches, list[torch.optim.Optimizer], Callable[[int], float], Recipe, Training], Iterator[Step]
-]
+    def test_images(self, most: int | None = None) -> Split:
+        """The test images that the model is evaluated on, at most `most` of them."""
+        return first_images(self.data.test, min(most or self.training.eval_images, self.training.eval_images))
 
 
-def supervised(
-    model: Classifier,
-    feed: Batches,
-    movers: list[torch.optim.Optimizer],
-    lr_at: Callable[[int], float],
-    recipe: Recipe,
-    training: Training,
-) -> Iterator[Step]:
+class LoopInputs(NamedTuple):
+    """What a training loop is given: `batches` are exactly those of its `total` steps."""
+
+    model: Classifier
+    batches: Iterator[tuple[Tensor, Tensor]]
+    optimizers: list[torch.optim.Optimizer]
+    lr_at: Callable[[int], float]
+    recipe: Recipe
+    total: int
+
+
+Loop = Callable[[LoopInputs], Iterator[Step]]
+
+
+def supervised(inputs: LoopInputs) -> Iterator[Step]:
     """Cross-entropy of the labels, as `vitral train`."""
-    return steps(model, feed, movers, lr_at, nullcontext, recipe.clip, recipe.label_smoothing)
+    model, batches, optimizers, lr_at, recipe, _ = inputs
+    return steps(model, batches, optimizers, lr_at, nullcontext, recipe.clip, recipe.label_smoothing)
 
 
-def train(training: Training, stepped: Callable[[int], None] = lambda done: None) -> tuple[Classifier, dict[str, Any]]:
-    """Take all the steps; the model after the last, and a record.
+def train(
+    training: Training, on_step: Callable[[int], None] = lambda samples: None
+) -> tuple[Classifier, dict[str, Any]]:
+    """Run all steps of a training; return the model after the last step, and a record.
 
-    A training whose loss is not a number is no error but an outcome: its record says that it diverged.
+    A loss that is not finite is a result, not an error: the record then says that the training diverged. `on_step` is
+    called with the number of samples so far.
     """
     torch.manual_seed(training.seed)
-    model, data = training.built(), training.dataset()
+    model, data = training.build(), training.dataset()
     recipe = Recipe(data=training.data, seed=training.seed, **(RECIPE | dict(training.recipe)))
     total = training.samples // recipe.batch_size
-    record: dict[str, Any] = {"steps": total, "lr": recipe.lr, "diverged": False, "curve": []}
-    began = time.perf_counter()
-    if total:
-        record["curve"] = list(curve(model, data, recipe, training, total, record, stepped))
-    record["seconds"] = round(time.perf_counter() - began, 2)
+    record: dict[str, Any] = {"steps": total, "lr": recipe.lr, "diverged": False, "curve": [], "n": {}}
+    start = time.perf_counter()
+    try:
+        # The points are appended one by one: a training that diverges keeps the curve up to there.
+        for point in learning_curve(model, data, recipe, training, total, on_step) if total else ():
+            record["curve"].append(point)
+    except TrainingError as error:
+        record |= {"diverged": True, "why": str(error)}
+    record["seconds"] = round(time.perf_counter() - start, 2)
+    # A diverged model answers with no numbers; it counts as one that guesses, so that it is neither dropped nor lucky.
     chance = 1 / len(data.classes)
-    some = {name: first(getattr(data, name), training.judged) for name in SPLITS}
-    for name, split in some.items():
+    for name, whole in (("train", data.train), ("val", data.val), ("test", data.test)):
+        split = first_images(whole, training.eval_images)
         record[f"{name}_accuracy"] = chance if record["diverged"] else predict_split(model, split).accuracy
-    record["n"] = {name: len(split) for name, split in some.items()}
+        record["n"][name] = len(split)
     return model.eval(), record
 
 
-def curve(
+def learning_curve(
     model: Classifier,
     data: Dataset,
     recipe: Recipe,
     training: Training,
     total: int,
-    record: dict[str, Any],
-    stepped: Callable[[int], None],
+    on_step: Callable[[int], None],
 ) -> Iterator[list[float]]:
     """Train, and yield [samples, validation accuracy] a few times on the way."""
     augment = find("data.augmentation", recipe.augment, "augmentation")
     feed = islice(batches(data.train, data.preprocessing, recipe.batch_size, recipe.seed, augment), total)
-    movers, lr_at = optimizers(model, recipe), partial(schedule, total=total, warmup=recipe.warmup)
-    loop: Loop = at_path(training.loop, within="studies") if training.loop else supervised
-    some, every = first(data.val, min(SOME, training.judged)), max(1, total // CURVE)
-    try:
-        for step in loop(model, feed, movers, lr_at, recipe, training):
-            stepped(step.number * recipe.batch_size)
-            if step.number % every == 0:
-                yield [step.number * recipe.batch_size, predict_split(model, some).accuracy]
-    except TrainingError as error:
-        record |= {"diverged": True, "why": str(error)}
+    optimizers, lr_at = optim.optimizers(model, recipe), partial(optim.schedule, total=total, warmup=recipe.warmup)
+    loop: Loop = import_object(training.loop, within="studies") if training.loop else supervised
+    validation = first_images(data.val, min(CURVE_IMAGES, training.eval_images))
+    every = max(1, total // CURVE_POINTS)
+    for step in loop(LoopInputs(model, feed, optimizers, lr_at, recipe, total)):
+        on_step(step.number * recipe.batch_size)
+        if step.number % every == 0:
+            yield [step.number * recipe.batch_size, predict_split(model, validation).accuracy]
 
 
-def first(split: Split, n: int) -> Split:
+def first_images(split: Split, n: int) -> Split:
+    """The first `n` images of a split; all if it has fewer."""
     return split.only(torch.arange(min(n, len(split))).numpy())
 
 
-def trained(
-    training: Training, home: Path, condition: Mapping[str, Any], stepped: Callable[[int], None] = lambda done: None
+def load_or_train(
+    training: Training, home: Path, condition: Mapping[str, Any], on_step: Callable[[int], None] = lambda samples: None
 ) -> Trained:
-    """The model of a training, from `home` if it is there; else trained, and kept there."""
+    """The model of a training, from the folder `home` if it is there and undamaged; otherwise trained and saved."""
     weights, about = home / f"{training.key}.safetensors", home / f"{training.key}.json"
     if weights.is_file() and about.is_file():
         record = json.loads(about.read_text(encoding="utf-8"))
         if sha256(weights) == record["sha256"]:
-            model = training.built()
+            model = training.build()
             model.load_state_dict(load_file(weights))
             return Trained(model.eval(), training.dataset(), training, record, condition)
-    model, record = train(training, stepped)
+    model, record = train(training, on_step)
     write_file(weights, save({name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}))
     record["sha256"] = sha256(weights)
     write_file(about, json.dumps(record) + "\n")

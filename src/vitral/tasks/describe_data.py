@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.data.dataset import Dataset
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.report.contact import contact_figure
 from vitral.report.style import png
 from vitral.tasks.prepare import read_recipe_data
@@ -48,11 +48,11 @@ def describe_data(
     """
     progress = progress_for(progress)
     recipe = Recipe(**preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image})
-    dataset = read_recipe_data(recipe, named(data), progress)
+    dataset = read_recipe_data(recipe, find_data(data), progress)
     images = dataset.load(split)
     counts = np.bincount(images.labels, minlength=len(dataset.classes))
     name = Path(data.partition(":")[0]).resolve().name
-    sheet = free(Path(out) if out else Path(f"{name}.png"))
+    sheet = unused_path(Path(out) if out else Path(f"{name}.png"))
     figure = contact_figure(images.pixels, images.labels, dataset.classes, images.masks, f"{data}, {split}")
     write_file(sheet, png(figure))
     height, width = images.pixels.shape[1:3]

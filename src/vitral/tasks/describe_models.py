@@ -9,8 +9,9 @@ import torch
 from vitral.base.errors import ConfigError, UnknownName
 from vitral.base.lookup import nearest
 from vitral.nn.cost import BlockCost, cost
+from vitral.nn.families import Model
 from vitral.nn.family.cnn import ResNet
-from vitral.nn.zoo import Model, create, list_models
+from vitral.nn.zoo import create, list_models
 
 SINGLE = 4  # bytes of a number in float32
 

@@ -9,8 +9,8 @@ from jaxtyping import Int
 from torch import nn
 
 from vitral.base.errors import ConfigError, DataError, UsageError
-from vitral.data.fits import fitting
-from vitral.data.named import named
+from vitral.data.classes import match_classes
+from vitral.data.spec import find_data
 from vitral.explain.described import classes_of
 from vitral.tasks.opening import open_model
 from vitral.tasks.prepare import read_data
@@ -65,9 +65,9 @@ def evaluate(
     spec = data or provenance.get("data")
     if spec is None:
         raise ConfigError(f"{name} does not record what it was trained on. Specify the data: --data.")
-    found = read_data(named(spec), opened.preprocessing, progress, provenance.get("seed", 0), on_bad_image)
+    found = read_data(find_data(spec), opened.preprocessing, progress, provenance.get("seed", 0), on_bad_image)
     classes = classes_of(opened)
-    found = fitting(found, classes, opened.preprocessing.size)
+    found = match_classes(found, classes, opened.preprocessing.size)
     if classes is None and len(found.classes) != len(opened.classes):
         raise DataError(f"{spec} has {len(found.classes)} classes; the model predicts {len(opened.classes)}.")
     if classes is None:

@@ -8,12 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import check_name, find, names, nearest
 from vitral.data.preprocess import normalise
 from vitral.explain.entry import explain_observed
@@ -66,12 +67,11 @@ def explain_images(
     results = []
     for number, (path, pixels) in enumerate(read):
         progress.count("explaining", number, len(read))
-        prepared = normalise(torch.from_numpy(pixels[None]), opened.preprocessing)
+        prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         results.append(explain_image(opened, path, prepared, methods, index, choices, query, Path(out), progress))
     progress.close()
     name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
-    page = free(Path(out) / f"{read[0][0].stem}.html")
-    target_name = None if index is None else class_name(opened, index)
+    page = unused_path(Path(out) / f"{read[0][0].stem}.html")
     target_name = None if index is None else class_name(opened, index)
     write_file(page, explanation_page(name, results, methods, target_name, repeat).html())
     return ExplanationResult(tuple(results), page, tuple(progress.notes))
@@ -98,18 +98,18 @@ def explain_image(
     for untested in found:
         (trust,) = trials.trust(untested)
         one = with_trust(untested, [trust])
-        picture = free(out / f"{path.stem}.{one.method}.png")
+        picture = unused_path(out / f"{path.stem}.{one.method}.png")
         pictures.append(write_picture(picture, one.figure(), f"{one.method} of {path.name}"))
-        maps.append(MapResult(one, trust, picture, one.save(free(picture.with_suffix(".npz")))))
+        maps.append(MapResult(one, trust, picture, one.save(unused_path(picture.with_suffix(".npz")))))
     shown = []
     for grid in grids:
         name = grid.layer if grid.head is None else f"{grid.layer}.head-{grid.head}"
-        picture = free(out / f"{path.stem}.queries.{name}.png")
+        picture = unused_path(out / f"{path.stem}.queries.{name}.png")
         pictures.append(write_picture(picture, grid.figure(), f"what patches of {path.name} attend to, {name}"))
-        shown.append(QueryResult(grid, picture, grid.save(free(picture.with_suffix(".npz")))))
+        shown.append(QueryResult(grid, picture, grid.save(unused_path(picture.with_suffix(".npz")))))
     beside = None
     if len(maps) > 1:
-        beside = free(out / f"{path.stem}.methods.png")
+        beside = unused_path(out / f"{path.stem}.methods.png")
         figure = side_by_side([one.maps for one in maps])
         pictures.insert(0, write_picture(beside, figure, "the methods side by side"))
     prediction, probability = None, None

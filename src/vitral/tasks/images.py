@@ -10,7 +10,7 @@ from vitral.base.errors import ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.folder import images_in
 from vitral.data.image import load_image
-from vitral.data.preprocess import fit
+from vitral.data.preprocess import crop_and_resize
 from vitral.tasks.progress import Progress
 
 Image = str | Path | UInt8[np.ndarray, "_ _ 3"]
@@ -42,7 +42,7 @@ def read_images(
     read, bad = [], []
     for file, pixels in files:
         try:
-            read.append((file, fit(load_image(file) if pixels is None else pixels, preprocessing)))
+            read.append((file, crop_and_resize(load_image(file) if pixels is None else pixels, preprocessing)))
         except ImageError as error:
             if on_bad_image == "fail":
                 raise

@@ -1,9 +1,9 @@
 """Classify images: the probability of each class, for each image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from vitral.tasks.progress import Progress, progress_for
 
 
 @dataclass(frozen=True)
-class PredictionResult:
+class PredictionResult(Sequence[Prediction]):
     """The predictions for some images, in their order: a sequence of `Prediction`.
 
     `probabilities` has one row per image and one column per class; `numpy.asarray(result)` gives it as well.
@@ -32,10 +32,7 @@ class PredictionResult:
     def __len__(self) -> int:
         return len(self.predictions)
 
-    def __iter__(self) -> Iterator[Prediction]:
-        return iter(self.predictions)
-
-    def __getitem__(self, index: int) -> Prediction:
+    def __getitem__(self, index: Any) -> Any:
         return self.predictions[index]
 
     def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:

@@ -7,10 +7,10 @@ from typing import Literal
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
+from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
-from vitral.data.fits import in_order
 from vitral.data.folder import folder
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier
 from vitral.store.model import load_model
@@ -34,7 +34,7 @@ class Prepared:
 
 def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> Prepared:
     """The data of a recipe, and its model: a new one, one started from `recipe.init`, or that of a resumed run."""
-    found = named(recipe.data)
+    found = find_data(recipe.data)
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
         new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
@@ -44,7 +44,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
     if sorted(data.classes) == sorted(model.classes):
-        data = in_order(data, tuple(model.classes))
+        data = reorder_classes(data, tuple(model.classes))
     if not resumed:
         model, changes = transfer_weights(model, data.classes, data.preprocessing.size)
         for change in changes:
@@ -55,7 +55,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
 def read_recipe_data(
     recipe: Recipe, found: Dataset | Path, progress: Progress, preprocessing: Preprocessing | None = None
 ) -> Dataset:
-    """The data of a recipe, which `named` has found; a folder's images are prepared for the recipe's model.
+    """The data of a recipe, which `find_data` has found; a folder's images are prepared for the recipe's model.
 
     Raises `ConfigError` for an `img_size` of a built-in set.
     """

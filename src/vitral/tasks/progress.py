@@ -1,6 +1,6 @@
 """What a task reports while it works: `Progress` shows nothing, `ConsoleProgress` shows it on standard error.
 
-On a terminal that is a live table or a bar; elsewhere, in a pipe or a notebook, a plain line every few seconds.
+On a terminal that is a live table or line; elsewhere, in a pipe or a notebook, a plain line every few seconds.
 """
 
 import sys
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from vitral.base.console import say
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import RenderableType
     from rich.live import Live
-    from rich.progress import Progress as Bar
 
     from vitral.tasks.pace import Pace
 
@@ -50,7 +49,7 @@ class ConsoleProgress(Progress):
 
     def __init__(self) -> None:
         super().__init__()
-        self.live: Live | Bar | None = None
+        self.live: Live | None = None
         self.on_terminal = bool(sys.stderr and sys.stderr.isatty())
         self.counted, self.started, self.printed = 0, 0.0, time.monotonic()
 
@@ -59,65 +58,49 @@ class ConsoleProgress(Progress):
         say(text)
 
     def count(self, what: str, done: int, total: int) -> None:
-        if self.on_terminal:
-            return self.show_bar(what, done, total)
         now = time.monotonic()
         if done <= self.counted or not self.started:  # another job
             self.started = now
         self.counted = done
-        if done and now - max(self.printed, self.started) > QUIET:
+        left = int((total - done) * (now - self.started) / max(done, 1))
+        line = f"{what}: {done:,}/{total:,}   left {left // 60}:{left % 60:02d}"
+        if self.on_terminal:
+            self.show(line)
+        elif done and now - max(self.printed, self.started) > QUIET:
             self.printed = now
-            left = int((total - done) * (now - self.started) / done)
-            say(f"{what}: {done:,}/{total:,}   left {left // 60}:{left % 60:02d}")
-        return None
+            say(line)
 
     def stepped(self, pace: "Pace") -> None:
         if self.on_terminal:
-            self.show_table(pace)
+            self.show(table(pace))
         elif time.monotonic() - self.printed > QUIET:
             self.printed = time.monotonic()
             say(pace.line())
 
     def evaluated(self, pace: "Pace") -> None:
         if self.on_terminal:
-            self.show_table(pace)
-        else:
-            self.printed = time.monotonic()
-            last = pace.evaluations[-1]
-            say(f"{pace.line()}   validation: loss {last.loss:.3f}, accuracy {last.accuracy:.1%}")
+            return self.show(table(pace))
+        self.printed = time.monotonic()
+        last = pace.evaluations[-1]
+        return say(f"{pace.line()}   validation: loss {last.loss:.3f}, accuracy {last.accuracy:.1%}")
+
+    def show(self, shown: "RenderableType") -> None:
+        """Put a line or table in the place of the one before."""
+        from rich.console import Console
+        from rich.live import Live
+
+        if not self.live:
+            self.live = Live(console=Console(stderr=True), refresh_per_second=4)
+            self.live.start()
+        self.live.update(shown)
 
     def close(self) -> None:
         if self.live:
             self.live.stop()
         self.live = None
 
-    def show_bar(self, what: str, done: int, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
 
-        if not isinstance(self.live, Bar):
-            self.close()
-            columns = TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            self.live = Bar(*columns, console=Console(stderr=True), transient=True)
-            self.live.add_task(what, total=total)
-            self.live.start()
-        self.live.update(self.live.task_ids[0], description=what, completed=done, total=total)
-        if done >= total:
-            self.close()
-
-    def show_table(self, pace: "Pace") -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        if not isinstance(self.live, Live):
-            self.close()
-            self.live = Live(console=Console(stderr=True), refresh_per_second=4)
-            self.live.start()
-        self.live.update(table(pace))
-
-
-def table(pace: "Pace") -> "Group":
+def table(pace: "Pace") -> "RenderableType":
     """The last evaluations, a bar, and the line of the last steps."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -130,7 +113,10 @@ def table(pace: "Pace") -> "Group":
     for one in pace.evaluations[-12:]:
         rows.add_row(f"{one.step:,}", f"{one.loss:.3f}", f"{one.accuracy:.1%}", "best" if one.best else "")
     bar = ProgressBar(total=pace.total, completed=pace.recent[-1].number if pace.recent else 0, width=60)
-    return Group(rows, bar, Text(pace.line() if pace.recent else ""))
+    below = Table.grid()  # a bar alone does not end its line
+    below.add_row(bar)
+    below.add_row(Text(pace.line() if pace.recent else ""))
+    return Group(rows, below)
 
 
 def progress_for(progress: bool | Progress) -> Progress:

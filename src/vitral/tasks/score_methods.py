@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import nn
 
-from vitral.base.files import free, write_file
+from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
-from vitral.data.named import named
+from vitral.data.spec import find_data
 from vitral.explain.metric import offers
 from vitral.explain.score_table import Table
 from vitral.explain.scoring import score
@@ -48,7 +48,7 @@ def score_methods(
     """
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
-    found = read_data(named(data), opened.preprocessing, progress, on_bad_image=on_bad_image)
+    found = read_data(find_data(data), opened.preprocessing, progress, on_bad_image=on_bad_image)
     if not metrics:
         offered = offers(found.test)
         known = {name: find("explain.metrics", name, "metric") for name in names("explain.metrics")}
@@ -56,7 +56,7 @@ def score_methods(
     methods = methods or names("explain.methods")
     table = score(methods, metrics, opened, found, n=n, progress=progress.count)
     progress.close()
-    markdown = free(Path(out) / "score.md")
+    markdown = unused_path(Path(out) / "score.md")
     numbers = markdown.with_suffix(".json")
     write_file(markdown, table.markdown() + "\n")
     record = {"scores": table.rows(), "caption": table.caption} | provenance()

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
+from vitral.base.config import options
 from vitral.base.errors import UsageError, WatchError
+from vitral.base.lookup import check_name
 from vitral.base.numerics import choose
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
@@ -60,6 +62,8 @@ def make_recipe(**settings: Any) -> Recipe:
     >>> make_recipe(data="digits").model, make_recipe(data="digits", epochs=3).epochs
     ('vit_nano_patch2_8', 3)
     """
+    for name in settings:
+        check_name(name, options(Recipe), "setting")
     return Recipe(**defaults_for(settings.get("data", "shapes"), settings.get("init")) | settings)
 
 
@@ -81,7 +85,8 @@ def train(
 
     The run folder is `out`, by default the next `runs/DATA-NUMBER`; it holds settings, metrics, the best model, a
     checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings. Once `stop()` is true,
-    the run is saved after the step under way and ends. `progress=True` shows progress on standard error.
+    the run is saved after the step under way and ends. `progress=True` shows progress on standard error. PyTorch's
+    global random generator is seeded by the recipe's `seed`.
 
     Raises `UsageError` for settings that do not fit, `DataError` or `ImageError` for data that cannot be read,
     `StoreError` for a folder that cannot be written or resumed, `TrainingError` if the loss is not finite.

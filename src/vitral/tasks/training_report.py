@@ -13,13 +13,13 @@ from vitral.base.files import write_file
 from vitral.base.provenance import provenance
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film
+from vitral.nn.families import build
 from vitral.nn.vit import VisionTransformer
-from vitral.nn.zoo import build
 from vitral.report.confusion import confusion_figure
 from vitral.report.curves import curves_figure
 from vitral.report.film import animation, film_frames, still
 from vitral.report.page import Page, Picture, Section
-from vitral.report.positions import positions_figure
+from vitral.report.similarity import cosine_similarity, similarity_figure
 from vitral.report.style import png
 from vitral.report.tokens import tokens_figure
 from vitral.store.classifier import Classifier
@@ -47,7 +47,7 @@ def write_report(
     seconds = next((record["seconds"] for record in reversed(records) if "seconds" in record), 0.0)
     origin = provenance()
     run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
-    whats = "shapes" if recipe.data.partition(":")[0] == "shapes" else "classes"
+    things = "shapes" if recipe.data.partition(":")[0] == "shapes" else "classes"
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=f"{test.accuracy:.1%} right",
@@ -67,7 +67,7 @@ def write_report(
             *tokens_section(model, data),
             learning_section(records, data),
             Section(
-                f"Which {whats} are confused",
+                f"Which {things} are confused",
                 "One row per true class, one column per predicted class; the colour is the share of the row.",
                 [Picture(png(confusion_figure(test.confusion, data.classes)), "confusion matrix of the test images")],
             ),
@@ -155,15 +155,16 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         untrained = build(model.config)
-    grids = [
-        m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
-        for m in (model, untrained)
-    ]
+    grids = {
+        title: m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
+        for title, m in (("before training", untrained), ("after training", model))
+    }
+    figure = similarity_figure({title: cosine_similarity(grid) for title, grid in grids.items()})
     text = (
         "Each position in the sequence has a learned embedding; nothing tells the model that the sequence was a grid. "
         "Each panel belongs to one patch and shows the cosine similarity of its embedding to every other, after the "
         "mean embedding is subtracted. Structure that is there before training comes from the initial table, not from "
         "learning."
     )
-    picture = Picture(png(positions_figure(*grids)), "similarity of position embeddings, before and after training")
+    picture = Picture(png(figure), "similarity of position embeddings, before and after training")
     return [Section("What the position embeddings have learned", text, [picture])]

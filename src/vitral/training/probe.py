@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.logistic import logistic
+from vitral.base.logistic import fit_logistic
 from vitral.base.modes import evaluating
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
@@ -52,7 +52,7 @@ def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, tot
     labels, right = torch.from_numpy(data.train.labels).long(), torch.from_numpy(data.val.labels).long()
     found = []
     for penalty in PENALTIES:
-        weight, bias = logistic(x, labels, len(data.classes), penalty)
+        weight, bias = fit_logistic(x, labels, len(data.classes), penalty)
         accuracy = float(((held_out @ weight.T + bias).argmax(dim=1) == right).double().mean())
         found.append((Probe(accuracy, penalty), weight, bias))
     best, weight, bias = max(found, key=lambda each: each[0].accuracy)

@@ -8,6 +8,10 @@ from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
 
+OnBadImage = Annotated[
+    Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
+]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -22,13 +26,9 @@ class Recipe:
     model: Annotated[
         str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")
     ] = "vit_nano_patch8_48"
-    init: Annotated[
-        str | None,
-        Option("Run or checkpoint to fine-tune: a linear probe first, then all layers."),
-    ] = None
+    init: Annotated[str | None, Option("Run or checkpoint to fine-tune: a linear probe first, then all layers.")] = None
     epochs: Annotated[
-        float,
-        Option("Passes over the training images; 0 with --init fits the linear probe only.", low=0, high=100_000),
+        float, Option("Passes over the training images; 0 with --init fits the linear probe only.", low=0, high=100_000)
     ] = 2.2
     batch_size: Annotated[int, Option("Images per step.", low=1, high=65_536)] = 128
     optimizer: Annotated[
@@ -85,10 +85,7 @@ class Recipe:
     seed: Annotated[
         int, Option("Seed for the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
     ] = 0
-    on_bad_image: Annotated[
-        Literal["fail", "skip"],
-        Option("fail: stop at an image that cannot be read; skip: leave it out and list it."),
-    ] = "fail"
+    on_bad_image: OnBadImage = "fail"
 
     def __post_init__(self) -> None:
         check(self)

@@ -16,7 +16,7 @@ from typing import Any
 
 from vitral.base.config import read_settings, to_yaml
 from vitral.base.errors import StoreError
-from vitral.base.files import write_file, writing
+from vitral.base.files import write_file, writing_to
 from vitral.training.recipe import Recipe
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
@@ -56,7 +56,7 @@ class Run:
 
     def log(self, **record: Any) -> None:
         """Append a line to `metrics.jsonl`."""
-        with writing(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
+        with writing_to(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def numbered(home: Path, name: str) -> Path:
     """Create the first of `home/name-1`, `home/name-2`, ... that does not exist, safely beside other processes."""
     for number in count(1):
         path = home / f"{name}-{number}"
-        with writing(path), suppress(FileExistsError):
+        with writing_to(path), suppress(FileExistsError):
             path.mkdir(parents=True)
             return path
     raise AssertionError

@@ -1,6 +1,6 @@
 """Check a config against itself and against the tensors: the same sizes, of the right types."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -50,10 +50,15 @@ def are_counts(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_count, value))
 
 
+def read_size(value: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width, from JSON's one number or list of two."""
+    return pair(value if isinstance(value, int) else (value[0], value[1]))
+
+
 def stated_settings(config: Mapping[str, Any], *ignored: str) -> dict[str, Any]:
     """Our settings that a config states and tensors show as well, from all of its keys but the ignored."""
     found = {OUR_WORDS[key]: config[key] for key in OUR_WORDS if key not in ignored and config.get(key) is not None}
-    found |= {"patch_size": pair(found["patch_size"])} if "patch_size" in found else {}
+    found |= {"patch_size": read_size(found["patch_size"])} if "patch_size" in found else {}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 

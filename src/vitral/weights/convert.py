@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vitral.base.errors import ConfigError
 from vitral.base.files import write_file, write_folder
-from vitral.base.lookup import find
+from vitral.base.lookup import find, object_path
+from vitral.nn.families import FAMILIES, VITS
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
-from vitral.nn.zoo import FAMILIES, VITS
 from vitral.store.classifier import Classifier
 from vitral.weights.round_trip import check_round_trip, num_heads_of
 from vitral.weights.rules import rename_to_theirs
@@ -95,7 +95,7 @@ def tensors_in_format(model: Classifier, format: str) -> tuple[Source, dict[str,
 
 def kind_of_model(model: Classifier) -> str:
     """ "vit", "rotary" for a ViT with rotary positions, or "swin". Raises `ConfigError` for any other model."""
-    kind = next((name for name, family in FAMILIES.items() if type(model) is family), None)
+    kind = next((name for name, path in FAMILIES.items() if object_path(type(model)) == path), None)
     if kind is None:
         raise ConfigError(f"{type(model).__name__} is not one of Vitral's models, so no format has names for it.")
     kind = "vit" if kind in VITS else kind

@@ -22,6 +22,7 @@ def create(spec: str, **overrides: Any) -> nn.Module:
     Raises `UnknownName` with the nearest name, `ConfigError` for sizes that do not fit together, and for a spec that
     names weights: those are loaded.
 
+    >>> from vitral import create
     >>> create("vit_nano_patch8_48", num_classes=10).config["depth"]
     4
     """

@@ -49,14 +49,8 @@ def preprocessing_from_processor(
         raise unsupported("rescale_factor", factor, "a number above zero")
     white = 255 * factor
     white = 1.0 if math.isclose(white, 1) else white  # a pixel of 255; ours divides by 255 first
-    return Preprocessing(
-        size,
-        crop,
-        RESAMPLE[number],
-        tuple(value / white for value in mean),
-        tuple(value / white for value in std),
-        mode,
-    )
+    mean, std = (tuple(value / white for value in values) for values in (mean, std))
+    return Preprocessing(size, crop, RESAMPLE[number], mean, std, mode)
 
 
 def processor_kind(config: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
+from vitral.nn.families import construct
 from vitral.nn.patch import Size, pair
-from vitral.nn.zoo import construct
 from vitral.store.classifier import Classifier
 from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source

@@ -10,19 +10,21 @@ from torch import Tensor
 from vitral.base.errors import ConfigError
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.position import NoPosition
-from vitral.nn.family.rope import RotaryAttention
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Tensors
 from vitral.weights.vit import vit_settings
 
 PUBLISHED_AT = (256, 256)
+PUBLISHED_BASE = 100.0  # of the periods of rotary positions
 ANY_SIZE = "images of 256 x 256, as in most of its training: img_size takes any other size"
 MASKED = "it replaces hidden patches in pre-training only"
 
 
 def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the `VisionTransformer` with rotary positions that these tensors are of."""
-    parts = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
+    from vitral.nn.family.rope import RotaryAttention  # here: every source is imported to find the one that fits
+
+    parts: dict[str, Any] = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
     return parts | vit_settings(tensors, dict(img_size=PUBLISHED_AT) | parts | dict(given))
 
 

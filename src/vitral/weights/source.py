@@ -40,6 +40,7 @@ class Source:
 
     Reading, in this order:
         `marks`            endings of tensor names; a file without any of them is not in this format
+        `absent`           keys that the config beside such a file never has
         `recognises`       decides by names, shapes and the config
         `metadata`         what the format or the config states and the tensors do not show
         `prepare`          changes their tensors before the rules, where renaming is not enough
@@ -62,6 +63,7 @@ class Source:
     rules: Callable[[Tensors], list[Rule]]
     metadata: Callable[[Checkpoint], CheckpointMetadata]
     family: str = "vit"
+    absent: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Tensors], Tensors] = lambda theirs: theirs
     finish: Callable[[Tensors], Tensors] = lambda theirs: theirs
@@ -73,5 +75,6 @@ class Source:
     config_files: Callable[[Any], dict[str, str]] | None = None
 
     def may_match(self, checkpoint: Checkpoint) -> bool:
-        """Whether a tensor's name ends like one of this format: cheap, so that most sources need not look closer."""
-        return any(name.endswith(self.marks) for name in checkpoint.tensors)
+        """Whether names and config may be of this format: cheap, so that most sources need not look closer."""
+        has_mark = any(name.endswith(self.marks) for name in checkpoint.tensors)
+        return has_mark and not any(key in checkpoint.config for key in self.absent)

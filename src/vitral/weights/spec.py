@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import nearest
-from vitral.store.checkpoint import is_training_checkpoint
+from vitral.store.checkpoint import PREFIX, WEIGHTS
 from vitral.store.code import is_code
 from vitral.weights.checkpoint_file import SHARDED, WHOLE
 
@@ -87,11 +87,12 @@ def kind_of(location: str) -> Kind:
         return "timm"
     if location.startswith(HUB):
         return "hub"
-    if is_code(location):
+    path = Path(location)
+    if not path.is_dir() and is_code(location):
         return "code"
-    if is_training_checkpoint(Path(location)):
+    if path.name.startswith(PREFIX) and (path / WEIGHTS).is_file():
         return "training checkpoint"
-    return "published" if may_hold_checkpoint(Path(location)) else "run"
+    return "published" if may_hold_checkpoint(path) else "run"
 
 
 def may_hold_checkpoint(path: Path) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 from vitral.base.errors import ConfigError
 from vitral.base.record import ModelRecord, attach_record
-from vitral.nn.zoo import build
+from vitral.nn.families import build
 from vitral.store.classifier import Classifier
 from vitral.weights.resize import adapt_tensors
 

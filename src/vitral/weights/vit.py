@@ -13,15 +13,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitral.base.errors import StoreError
+from vitral.nn.families import SIZES
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead, WideHead
-from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanPool, NormedMeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.head import CLSPool, MLPHead
 from vitral.nn.position import LearnedPosition
-from vitral.nn.zoo import SIZES
 
 Tensors = Mapping[str, Tensor]
 TOKENS = ("cls_token", "dist_token", "reg_token")
@@ -64,6 +63,8 @@ def vit_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     if "blocks.0.ls1.gamma" in tensors:
         found["block"] = ScaledBlock
     if "blocks.0.attn.q_norm.weight" in tensors:
+        from vitral.nn.family.mixer import QKNormAttention
+
         found["mixer"] = QKNormAttention
     found |= position_settings(tensors, sum(tokens.values()), patch, given)
     return found | {key: value for key, value in given.items() if not (is_gated(tensors) and key == "mlp")}

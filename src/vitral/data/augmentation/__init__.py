@@ -1,1 +1,1 @@
-"""Changes to training images that keep their label: a file each, images (B, C, H, W) and a seed to images."""
+"""Random changes to training images that keep their labels: one file per augmentation (see `data/augment.py`)."""

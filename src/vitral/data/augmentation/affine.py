@@ -1,18 +1,17 @@
-"""`affine`: each image is turned by up to 15 degrees, scaled by 0.85 to 1.15 and moved by up to an eighth of its side.
+"""`affine`: rotates each image by up to 15 degrees, scales it by 0.85 to 1.15 and shifts it by up to 1/8 of its side.
 
-For drawings and scans whose class survives it, such as digits; the border is repeated.
+For drawings and scans whose class does not depend on these, such as digits. Pixels from outside the image repeat its
+border.
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+
+from vitral.data.augment import Images, Masks, apply_kornia
 
 
-def affine(images: Float[Tensor, "b c y x"], seed: int) -> Float[Tensor, "b c y x"]:
-    """Bilinear, each image by its own amounts."""
+def affine(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    """Bilinear interpolation; each image by its own amounts."""
     from kornia.augmentation import RandomAffine
 
     change = RandomAffine(degrees=15, translate=(1 / 8, 1 / 8), scale=(0.85, 1.15), padding_mode="border", p=1.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return change(images)
+    return apply_kornia([change], images, masks, generator)

@@ -1,7 +1,7 @@
-"""`blur`: each image is blurred, from not at all to a Gaussian of a sixteenth of its side.
+"""`blur`: blurs each image, from not at all to a Gaussian whose deviation is 1/16 of the image's side.
 
-For images whose outlines tell the class: fine texture comes and goes (Hermann et al. 2020, "The Origins and Prevalence
-of Texture Bias", §5).
+For images whose class is in their outlines: fine texture comes and goes (Hermann et al. 2020, "The Origins and
+Prevalence of Texture Bias", §5).
 
 Axes:  b images   c channels   y x pixels   i j pixels along a side
 """
@@ -10,21 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
-def blur(images: Float[Tensor, "b c y x"], seed: int) -> Float[Tensor, "b c y x"]:
-    """Each image by its own amount."""
-    most = min(images.shape[-2:]) / 16
-    return blurred(images, most * torch.rand(len(images), generator=torch.Generator().manual_seed(seed)))
+from vitral.data.augment import Images, Masks
 
 
-def blurred(images: Float[Tensor, "b c y x"], width: Float[Tensor, " b"]) -> Float[Tensor, "b c y x"]:
-    """Gaussian means of these deviations, in pixels, over what is in the image."""
-    down, right = (means(side, width).to(images) for side in images.shape[-2:])
+def blur(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    """Each image by its own amount; masks stay, since no object moves."""
+    largest = min(images.shape[-2:]) / 16
+    return gaussian_blur(images, largest * torch.rand(len(images), generator=generator)), masks
+
+
+def gaussian_blur(images: Images, deviation: Float[Tensor, " b"]) -> Images:
+    """Blur each image by its own standard deviation in pixels; weights outside the image are left out."""
+    down, right = (averaging_weights(side, deviation).to(images) for side in images.shape[-2:])
     return torch.einsum("biy,bcyx,bjx->bcij", down, images, right)
 
 
-def means(side: int, width: Float[Tensor, " b"]) -> Float[Tensor, "b i j"]:
-    """How much pixel j of a side counts for pixel i."""
-    place = torch.arange(side, dtype=torch.float32)
-    apart = (place - place[:, None]) / width.clamp_min(1e-3)[:, None, None]
-    return torch.softmax(-(apart**2) / 2, dim=2)
+def averaging_weights(side: int, deviation: Float[Tensor, " b"]) -> Float[Tensor, "b i j"]:
+    """Weight of pixel j in the blurred pixel i; each row sums to 1."""
+    pixel = torch.arange(side, dtype=torch.float32)
+    # A softmax of -distance²/2σ² is a Gaussian normalised over the pixels that exist. σ = 0 would divide 0 by 0.
+    distance = (pixel - pixel[:, None]) / deviation.clamp_min(1e-3)[:, None, None]
+    return torch.softmax(-(distance**2) / 2, dim=2)

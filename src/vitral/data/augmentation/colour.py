@@ -1,18 +1,17 @@
-"""`colour`: red, green and blue change places at random, and each may turn into its complement.
+"""`colour`: permutes red, green and blue at random, and replaces each by its complement half of the time.
 
-For images whose colours mean nothing: a set drawn in uniform colours looks the same after it,
-and is 48 times as large.
+For images whose colours carry no information: a set drawn in uniform colours has the same distribution afterwards and
+is effectively 48 times as large (6 orders, 8 sign patterns).
 """
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+
+from vitral.data.augment import Images, Masks
 
 
-def colour(images: Float[Tensor, "b c y x"], seed: int) -> Float[Tensor, "b c y x"]:
-    """Exact where values lie evenly around zero, as they do after a mean of one half."""
+def colour(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    """The complement is the negative: exact where normalised values are symmetric around 0, as with a mean of 0.5."""
     count, channels = images.shape[:2]
-    generator = torch.Generator().manual_seed(seed)
     order = torch.rand(count, channels, generator=generator).argsort(dim=1).to(images.device)
     sign = torch.randint(0, 2, (count, channels, 1, 1), generator=generator).to(images) * 2 - 1
-    return (images * sign)[torch.arange(count, device=images.device)[:, None], order]
+    return (images * sign)[torch.arange(count, device=images.device)[:, None], order], masks

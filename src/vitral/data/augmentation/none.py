@@ -1,8 +1,10 @@
-"""`none`: the images as they are."""
+"""`none`: leaves the images unchanged."""
 
-from jaxtyping import Float
-from torch import Tensor
+import torch
+
+from vitral.data.augment import Images, Masks
 
 
-def none(images: Float[Tensor, "b c y x"], seed: int) -> Float[Tensor, "b c y x"]:
-    return images
+def none(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    """Return the images and masks themselves, and draw no random numbers."""
+    return images, masks

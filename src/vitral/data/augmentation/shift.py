@@ -1,22 +1,24 @@
-"""`shift`: each image moves by up to an eighth of its side, down or up and right or left; the border is repeated."""
+"""`shift`: shifts each image by up to 1/8 of its side, vertically and horizontally; the border is repeated."""
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
 from torch import Tensor
 
+from vitral.data.augment import Images, Masks
 
-def shift(images: Float[Tensor, "b c y x"], seed: int) -> Float[Tensor, "b c y x"]:
-    """Whole pixels, so that nothing is blurred."""
+
+def shift(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    """By whole pixels, so that nothing is blurred."""
     count, _, height, width = images.shape
-    generator = torch.Generator().manual_seed(seed)
 
-    def source(side: int) -> Tensor:
-        most = max(1, side // 8)
-        moved = torch.randint(-most, most + 1, (count, 1), generator=generator)
-        return (torch.arange(side) + moved).clamp(0, side - 1).to(images.device)
+    def source_of(side: int) -> Tensor:
+        """For each image, the pixel that each pixel along a side is copied from."""
+        largest = max(1, side // 8)
+        offset = torch.randint(-largest, largest + 1, (count, 1), generator=generator)
+        return (torch.arange(side) + offset).clamp(0, side - 1).to(images.device)
 
-    rows, columns = source(height), source(width)
+    rows, columns = source_of(height)[:, :, None], source_of(width)[:, None, :]
     each = torch.arange(count, device=images.device)[:, None, None]
-    moved = images[each, :, rows[:, :, None], columns[:, None, :]]
-    return rearrange(moved, "b y x c -> b c y x")
+    # Indices on both sides of a slice put the channels last.
+    shifted = rearrange(images[each, :, rows, columns], "b y x c -> b c y x")
+    return shifted, None if masks is None else masks[each, rows, columns]

@@ -1,6 +1,6 @@
-"""`shapes`: one of eight shapes, anywhere, in any colour; only its outline tells the class.
+"""`shapes`: one of eight shapes, anywhere, in any colour; the class is in its outline alone.
 
-All shapes have the same area and keep the same distance from the border: nothing but the outline gives the class away.
+All shapes have the same area and the same range of positions, so that nothing but the outline reveals the class.
 """
 
 import math
@@ -14,13 +14,13 @@ from vitral.data.drawing import (
     CHUNK,
     REACH,
     SHAPES,
-    background,
-    check_knobs,
-    differing,
-    in_chunks,
-    opacity_of,
-    own_axes,
+    check_options,
+    draw_split,
+    edge_opacity,
     paint,
+    random_gradient,
+    sample_colours,
+    shape_coordinates,
     to_bytes,
 )
 
@@ -36,17 +36,17 @@ def shapes(
     distractors: int = 0,
     seed: int = 0,
 ) -> Dataset:
-    """`n` training images of `size` x `size` pixels, and 2,000 each to validate and to test.
+    """`n` training images of `size` x `size` pixels, and 2,000 images each for validation and testing.
 
-    The difficulty's knobs: the side of a square of the shape's area, as a fraction of the image's, between `smallest`
-    and `largest`; `rotation` up to so many degrees either way; `contrast`, the least distance between the colours (RGB
-    in 0..1) of shape and background; `noise`, its standard deviation; up to so many `distractors`, small blobs that
-    belong to no class.
+    Options of difficulty: the square root of the shape's area, as a fraction of the image's side, is between `smallest`
+    and `largest`; `rotation` is the largest angle, in degrees either way; `contrast` is the smallest distance between
+    the colours (RGB in 0..1) of shape and background; `noise` is its standard deviation; `distractors` is the largest
+    number of small blobs that belong to no class.
 
     Raises `ConfigError` for values that cannot be drawn.
     """
-    knobs = dict(locals())
-    room = (0.5 - 1 / max(size, 8)) / REACH  # the largest side whose shape keeps a pixel away from every border
+    options = dict(locals())
+    room = (0.5 - 1 / max(size, 8)) / REACH  # the largest side that leaves a pixel between the shape and every border
     rules = {
         "8 <= size <= 512": 8 <= size <= 512,
         "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
@@ -58,12 +58,12 @@ def shapes(
         "0 <= distractors <= 4": 0 <= distractors <= 4,
         "seed >= 0": seed >= 0,
     }
-    check_knobs("shapes", knobs, rules)
+    check_options("shapes", options, rules)
 
     def chunk(rng: np.random.Generator) -> Split:
         return draw(rng, size, (smallest, largest), rotation, contrast, noise, distractors)
 
-    return Dataset("shapes", tuple(SHAPES), Preprocessing(size=(size, size)), partial(in_chunks, chunk, n, seed))
+    return Dataset("shapes", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, chunk, n, seed))
 
 
 def draw(
@@ -75,25 +75,27 @@ def draw(
     noise: float,
     distractors: int,
 ) -> Split:
-    """Draw `CHUNK` images, the classes shared out evenly."""
+    """Draw `CHUNK` images with equally frequent classes."""
+    # Classes are counted out and shuffled rather than drawn, so that all are equally frequent.
     labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
     side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
-    reach = REACH * side + 1
+    reach = REACH * side + 1  # a pixel stays between the shape and the border, at any rotation
     centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
     angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
-    paper = rng.random((CHUNK, 3), dtype=np.float32)
-    colour = differing(rng, paper, contrast)
+    ground = rng.random((CHUNK, 3), dtype=np.float32)
+    colour = sample_colours(rng, ground, contrast)
 
-    image = background(rng, paper, size)
+    image = random_gradient(rng, ground, size)
     mask = np.empty((CHUNK, size, size), bool)
     for label, distance in enumerate(SHAPES.values()):
-        mine = np.flatnonzero(labels == label)
-        u, v = own_axes(size, centre[:, mine], angle[mine], side[mine])
-        opacity = opacity_of(distance(u, v), side[mine])
-        paint(image, mine, opacity, colour[mine])
-        mask[mine] = opacity > 0.5
+        members = np.flatnonzero(labels == label)
+        u, v = shape_coordinates(size, centre[:, members], angle[members], side[members])
+        opacity = edge_opacity(distance(u, v), side[members])
+        paint(image, members, opacity, colour[members])
+        mask[members] = opacity > 0.5
     for _ in range(distractors):
-        add_blob(rng, image, paper, contrast, centre, reach)
+        add_blobs(rng, image, ground, contrast, centre, reach)
+    # Noise comes last and covers shape and background alike, so that it marks neither.
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
     factors = {
         "y": centre[1],
@@ -101,27 +103,30 @@ def draw(
         "side": side,
         "rotation": np.degrees(angle),
         "colour": colour,
-        "background": paper,
+        "background": ground,
     }
     return Split(to_bytes(image), labels, mask, factors)
 
 
-def add_blob(
+def add_blobs(
     rng: np.random.Generator,
     image: np.ndarray,
-    paper: np.ndarray,
+    ground: np.ndarray,
     contrast: float,
     centre: np.ndarray,
     reach: np.ndarray,
 ) -> None:
-    """A small round blob in half of the images, wherever a few tries find room beside the shape."""
+    """Add a small blob to half of the images, in place, where one of a few tries finds room beside the shape."""
     size, count = image.shape[1], len(image)
+    # Smaller than the smallest shape of the default settings.
     radius = rng.uniform(0.05, 0.08, count).astype(np.float32) * size
     place = radius + rng.random((16, 2, count), dtype=np.float32) * (size - 2 * radius)
     free = np.hypot(*(place - centre).swapaxes(0, 1)) > reach + radius
-    mine = np.flatnonzero(free.any(axis=0) & (rng.random(count) < 0.5))
-    found = place[free.argmax(axis=0)[mine], :, mine].T
-    wobble = rng.uniform(0, 2 * np.pi, len(mine)).astype(np.float32)
-    u, v = own_axes(size, found, wobble, radius[mine])
+    members = np.flatnonzero(free.any(axis=0) & (rng.random(count) < 0.5))
+    position = place[free.argmax(axis=0)[members], :, members].T
+    wobble = rng.uniform(0, 2 * np.pi, len(members)).astype(np.float32)
+    u, v = shape_coordinates(size, position, wobble, radius[members])
+    # A radius that varies three times around makes an outline which is none of the classes.
     outline = 1 + np.float32(0.2) * np.cos(3 * np.arctan2(v, u))
-    paint(image, mine, opacity_of(np.hypot(u, v) - outline, radius[mine]), differing(rng, paper[mine], contrast))
+    colour = sample_colours(rng, ground[members], contrast)
+    paint(image, members, edge_opacity(np.hypot(u, v) - outline, radius[members]), colour)

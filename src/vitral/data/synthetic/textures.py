@@ -1,9 +1,9 @@
-"""`textures`: shapes that each have a texture of their own, so that either tells the class; and what tells them apart.
+"""`textures`: each shape has a texture of its own, so that a model can use either; other sets show which it uses.
 
-In training the eight shapes and the eight textures go together. Asked with another `cue`, a set of the same seed shows
-the shape of one class with the texture of another (as Geirhos et al. 2019, "ImageNet-Trained CNNs Are Biased Towards
+In training, the eight shapes and the eight textures go together. With another `cue`, a set of the same seed shows the
+shape of one class with the texture of another (as in Geirhos et al. 2019, "ImageNet-Trained CNNs Are Biased Towards
 Texture", §2), the shape without a texture, or the texture without a shape. Textures have two tones, each on half of
-their area: no colour gives the class away.
+their area, so that no colour reveals the class.
 
 Axes:  n images   y x pixels
 """
@@ -22,12 +22,12 @@ from vitral.data.drawing import (
     REACH,
     SHAPES,
     Plane,
-    background,
-    check_knobs,
-    differing,
-    in_chunks,
-    opacity_of,
-    own_axes,
+    check_options,
+    draw_split,
+    edge_opacity,
+    random_gradient,
+    sample_colours,
+    shape_coordinates,
     to_bytes,
 )
 
@@ -35,19 +35,19 @@ CUES = ("both", "conflict", "shape", "texture")
 
 
 def stripes(down: int | float, right: int | float) -> Callable[[Plane, Plane, np.random.Generator], Plane]:
-    """Stripes across a direction, whose length is how often they come in a period."""
+    """Stripes that cross this vector at a right angle; its length is the number of stripes per period."""
     return lambda y, x, rng: np.sin(2 * np.pi * (down * y + right * x))
 
 
 def spots(width: float) -> Callable[[Plane, Plane, np.random.Generator], Plane]:
-    """Squares of so many periods, light or dark by chance."""
+    """Squares of this width in periods, light or dark at random."""
 
-    def drawn(y: Plane, x: Plane, rng: np.random.Generator) -> Plane:
+    def random_squares(y: Plane, x: Plane, rng: np.random.Generator) -> Plane:
         rows, columns = (np.floor(axis / width).astype(int) for axis in (y, x))
         cells = rng.integers(0, 2, (len(y), rows.max() + 1, columns.max() + 1)) - 0.5
         return cells[np.arange(len(y))[:, None, None], rows, columns]
 
-    return drawn
+    return random_squares
 
 
 DIAGONAL = math.sqrt(0.5)
@@ -78,19 +78,19 @@ def textures(
     cue: str = "both",
     seed: int = 0,
 ) -> Dataset:
-    """`n` training images of `size` x `size` pixels, and 2,000 each to validate and to test.
+    """`n` training images of `size` x `size` pixels, and 2,000 images each for validation and testing.
 
-    The knobs: the side of a square of the shape's area, as a fraction of the image's, between `smallest` and `largest`;
-    `rotation` up to so many degrees either way, of the outline alone; `contrast`, the least distance between the
-    colours (RGB in 0..1) of shape and background; the textures' `period` in pixels, and how far their tones are from
-    the shape's colour, `tone`, in each channel; `noise`, its standard deviation.
-    `cue` is what tells the class: "both", "conflict" (the label is the shape's, and factor "texture" the texture's),
-    "shape" (of one colour), or "texture" (over the whole image).
+    Options of difficulty: the square root of the shape's area, as a fraction of the image's side, is between `smallest`
+    and `largest`; `rotation` is the largest angle of the outline, in degrees either way; `contrast` is the smallest
+    distance between the colours (RGB in 0..1) of shape and background; `period` is that of the textures, in pixels;
+    `tone` is the difference of their two tones from the shape's colour, in each channel; `noise` is its standard
+    deviation. `cue` is what reveals the class: "both", "conflict" (the label is the shape's class, the factor "texture"
+    the texture's), "shape" (in one colour), or "texture" (over the whole image).
 
-    Which texture a shape has is the seed's, the same for every cue. Raises `ConfigError` for values that cannot be
-    drawn.
+    The seed determines which texture belongs to which shape, the same for every cue. Raises `ConfigError` for values
+    that cannot be drawn.
     """
-    knobs = dict(locals())
+    options = dict(locals())
     room = (0.5 - 1 / max(size, 8)) / REACH
     rules = {
         "16 <= size <= 512": 16 <= size <= 512,
@@ -105,18 +105,18 @@ def textures(
         f"cue one of {', '.join(CUES)}": cue in CUES,
         "seed >= 0": seed >= 0,
     }
-    check_knobs("textures", knobs, rules)
-    own = np.random.default_rng([seed, len(TEXTURES)]).permutation(len(TEXTURES))
+    check_options("textures", options, rules)
+    texture_of_class = np.random.default_rng([seed, len(TEXTURES)]).permutation(len(TEXTURES))
 
     def chunk(rng: np.random.Generator) -> Split:
-        return draw(rng, own, size, (smallest, largest), rotation, contrast, period, tone, noise, cue)
+        return draw(rng, texture_of_class, size, (smallest, largest), rotation, contrast, period, tone, noise, cue)
 
-    return Dataset("textures", tuple(SHAPES), Preprocessing(size=(size, size)), partial(in_chunks, chunk, n, seed))
+    return Dataset("textures", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, chunk, n, seed))
 
 
 def draw(
     rng: np.random.Generator,
-    own: np.ndarray,
+    texture_of_class: np.ndarray,
     size: int,
     sides: tuple[float, float],
     rotation: float,
@@ -126,26 +126,28 @@ def draw(
     noise: float,
     cue: str,
 ) -> Split:
-    """Draw `CHUNK` images, the classes shared out evenly; `own` is the texture of each."""
+    """Draw `CHUNK` images with equally frequent classes; `texture_of_class` numbers the texture of each class."""
     labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
+    # Drawn for every cue, needed or not, so that the same seed gives the same shapes in the same places.
     other = (labels + rng.integers(1, len(SHAPES), CHUNK)) % len(SHAPES)
-    worn = other if cue == "conflict" else labels  # the class whose texture it is
+    textured_as = other if cue == "conflict" else labels  # the class whose texture the image has
     side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
     reach = REACH * side + 1
     centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
     angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
-    paper = rng.random((CHUNK, 3), dtype=np.float32)
-    colour = differing(rng, paper, contrast)
+    ground = rng.random((CHUNK, 3), dtype=np.float32)
+    colour = sample_colours(rng, ground, contrast)
 
-    sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, own[worn], size, period)
+    number = texture_of_class[textured_as]
+    sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, number, size, period)
     filled = colour[:, None, None] + np.float32(tone) * sign[..., None]
-    opacity = np.ones((CHUNK, size, size), np.float32)
+    opacity = np.ones((CHUNK, size, size), np.float32)  # for a texture alone: it covers the whole image
     if cue != "texture":
         for label, distance in enumerate(SHAPES.values()):
-            mine = np.flatnonzero(labels == label)
-            u, v = own_axes(size, centre[:, mine], angle[mine], side[mine])
-            opacity[mine] = opacity_of(distance(u, v), side[mine])
-    image = background(rng, paper, size)
+            members = np.flatnonzero(labels == label)
+            u, v = shape_coordinates(size, centre[:, members], angle[members], side[members])
+            opacity[members] = edge_opacity(distance(u, v), side[members])
+    image = random_gradient(rng, ground, size)
     image += opacity[..., None] * (filled - image)
     image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
     factors = {
@@ -154,20 +156,21 @@ def draw(
         "side": side,
         "rotation": np.degrees(angle),
         "colour": colour,
-        "background": paper,
-        "texture": worn,
+        "background": ground,
+        "texture": textured_as,
     }
     return Split(to_bytes(image), labels, opacity > 0.5, factors)
 
 
 def signs(rng: np.random.Generator, which: np.ndarray, size: int, period: float) -> Float[np.ndarray, "n y x"]:
-    """Each image's texture, of -1 and 1, wherever it begins."""
-    begins = rng.random((2, len(which), 1, 1))
+    """Each image's texture as -1 and 1, with a random phase, so that no pixel has the same tone in every image."""
+    phase = rng.random((2, len(which), 1, 1))
     pixel = (np.arange(size) + 0.5) / period
-    y, x = np.broadcast_arrays(begins[0] + pixel[:, None], begins[1] + pixel)
-    found = np.empty((len(which), size, size), np.float32)
+    y, x = np.broadcast_arrays(phase[0] + pixel[:, None], phase[1] + pixel)
+    # Where the texture is negative the tone is dark: a sign per pixel has two tones and no grey between them.
+    sign = np.empty((len(which), size, size), np.float32)
     for number, texture in enumerate(TEXTURES.values()):
-        mine = np.flatnonzero(which == number)
-        if len(mine):
-            found[mine] = np.sign(texture(y[mine], x[mine], rng))
-    return found
+        members = np.flatnonzero(which == number)
+        if len(members):
+            sign[members] = np.sign(texture(y[members], x[members], rng))
+    return sign

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
-from vitral.base.logistic import logistic
+from vitral.base.logistic import fit_logistic
 from vitral.explain.observation import observe
 
 BATCH = 64
@@ -57,5 +57,5 @@ def features(model: nn.Module, images: Tensor) -> list[Float[Tensor, "n d"]]:
 
 def answers(x: Float[Tensor, "n d"], y: Int[Tensor, " n"], other: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
     """The classes that a regression fitted on x gives to others."""
-    weight, bias = logistic(x, y, int(y.max()) + 1, PENALTY)
+    weight, bias = fit_logistic(x, y, int(y.max()) + 1, PENALTY)
     return (other @ weight.T + bias).argmax(dim=1)

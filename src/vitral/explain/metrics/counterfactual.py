@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from vitral.data.synthetic.cued import remarked
+from vitral.data.synthetic.cued import move_cue
 from vitral.explain.metric import Case, metric
 from vitral.explain.object_masks import share_on_objects
 from vitral.recording.forward import logits_of
@@ -24,7 +24,7 @@ def counterfactual(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.n
     split = case.scene.split
     every = np.arange(len(maps))
     other = (split.factors["marked"] + 1) % split.factors["each class"].shape[1]
-    moved = remarked(split, other)
+    moved = move_cue(split, other)
     images = case.scene.prepare(moved.pixels)
     with torch.no_grad():
         followed = logits_of(case.model, images).argmax(dim=1).cpu().numpy() == moved.labels

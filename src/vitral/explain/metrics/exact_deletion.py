@@ -9,7 +9,7 @@ Axes:  b images   k objects   gy gx rows, columns of patches
 import numpy as np
 from jaxtyping import Float
 
-from vitral.data.synthetic.cued import without
+from vitral.data.synthetic.cued import erase_shape
 from vitral.explain.metric import Case, class_probabilities, metric
 from vitral.explain.object_masks import height_on_objects
 
@@ -21,7 +21,7 @@ def exact_deletion(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.n
     A constant map weighs nothing: not a number.
     """
     heights = height_on_objects(maps, case.scene.split)
-    redrawn = case.scene.prepare(without(case.scene.split, np.nan_to_num(heights).argmax(axis=1)))
+    redrawn = case.scene.prepare(erase_shape(case.scene.split, np.nan_to_num(heights).argmax(axis=1)))
     fall = class_probabilities(case.model, case.images, case.classes) - class_probabilities(
         case.model, redrawn, case.classes
     )

@@ -1,1 +1,1 @@
-"""What goes wrong at each station, as small implementations with a name each."""
+"""Named wrong answers: one function per mistake, declared with `@mistake`, whose docstring is its name and question."""

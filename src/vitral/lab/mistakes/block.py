@@ -1,189 +1,178 @@
-"""How a block loses its stream, or a branch its norm."""
+"""Mistakes in a block: the order of norms and branches, and what is added to the stream."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from vitral.lab.solutions.block import Block
-from vitral.lab.station import Mistake
+from vitral.lab.station import mistake
 
 
-def flowing(forward: Callable[[Any, Tensor], Tensor]) -> dict[str, Any]:
-    """A `Block` through which something else flows."""
-    return {"Block": type("Block", (Block,), {"forward": forward})}
+@mistake("Block.forward")
+def post_norm(self: Any, x: Tensor) -> Tensor:
+    """The norms are on the stream, after each sum (post-norm); they belong on the branches, before attn and mlp.
 
-
-def normed_after(self: Any, x: Tensor) -> Tensor:
+    If attn and mlp returned zeros, would your block return its input?
+    """
     x = self.norm1(x + self.attn(x))
     return self.norm2(x + self.mlp(x))
 
 
-def first_normed_after(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def first_half_post_norm(self: Any, x: Tensor) -> Tensor:
+    """norm1 is on the stream, after the sum; it belongs on the branch, before attn. The second half is right.
+
+    What is the input of attn in your block, and what in the figure?
+    """
     x = self.norm1(x + self.attn(x))
     return x + self.mlp(self.norm2(x))
 
 
-def second_normed_after(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def second_half_post_norm(self: Any, x: Tensor) -> Tensor:
+    """norm2 is on the stream, after the sum; it belongs on the branch, before mlp. The first half is right.
+
+    What is the input of mlp in your block, and what in the figure?
+    """
     x = x + self.attn(self.norm1(x))
     return self.norm2(x + self.mlp(x))
 
 
-def result_normed(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def norm_behind_the_branch(self: Any, x: Tensor) -> Tensor:
+    """The norms come after attn and mlp; each branch should begin with its norm.
+
+    What is the input of attn in the figure: the stream, or the output of norm1?
+    """
     x = x + self.norm1(self.attn(x))
     return x + self.norm2(self.mlp(x))
 
 
-def stream_normed(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def sum_with_the_normed(self: Any, x: Tensor) -> Tensor:
+    """The branches are added to the normalised tokens; they should be added to the stream as it was.
+
+    After `x = norm1(x)`, where is the original stream?
+    """
     x = self.norm1(x)
     x = self.norm2(x + self.attn(x))
     return x + self.mlp(x)
 
 
-def attention_replaces(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def attention_not_added(self: Any, x: Tensor) -> Tensor:
+    """The output of attn replaces the stream; it should be added to it.
+
+    If attn returned zeros, what would be left of the input?
+    """
     x = self.attn(self.norm1(x))
     return x + self.mlp(self.norm2(x))
 
 
-def mlp_replaces(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def mlp_not_added(self: Any, x: Tensor) -> Tensor:
+    """The output of mlp replaces the stream; it should be added to it.
+
+    If mlp returned zeros, what would be left for the next block?
+    """
     x = x + self.attn(self.norm1(x))
     return self.mlp(self.norm2(x))
 
 
-def first_norm_twice(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def same_norm_for_both(self: Any, x: Tensor) -> Tensor:
+    """norm1 is used on both branches, and norm2 is never used.
+
+    Which of your modules gets no gradient?
+    """
     x = x + self.attn(self.norm1(x))
     return x + self.mlp(self.norm1(x))
 
 
-def norms_swapped(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def norms_exchanged(self: Any, x: Tensor) -> Tensor:
+    """The two norms are swapped: norm1 belongs before attn, norm2 before mlp.
+
+    In a trained model, which norm was trained together with attn?
+    """
     x = x + self.attn(self.norm2(x))
     return x + self.mlp(self.norm1(x))
 
 
-def attention_unnormed(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def attention_without_norm(self: Any, x: Tensor) -> Tensor:
+    """attn takes the stream without a norm.
+
+    What is between the stream and attn in the figure?
+    """
     x = x + self.attn(x)
     return x + self.mlp(self.norm2(x))
 
 
-def mlp_unnormed(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def mlp_without_norm(self: Any, x: Tensor) -> Tensor:
+    """mlp takes the stream without a norm.
+
+    What is between the stream and mlp in the figure?
+    """
     x = x + self.attn(self.norm1(x))
     return x + self.mlp(x)
 
 
-def normed_on_the_way_out(self: Any, x: Tensor) -> Tensor:
-    x = x + self.attn(self.norm1(x))
-    return self.norm2(x + self.mlp(self.norm2(x)))
+@mistake("Block.forward")
+def side_by_side(self: Any, x: Tensor) -> Tensor:
+    """Both branches take the input of the block; mlp should take the stream after attn is added to it.
 
-
-def beside_each_other(self: Any, x: Tensor) -> Tensor:
+    Which x does the second line take: the input, or the result of the first line?
+    """
     return x + self.attn(self.norm1(x)) + self.mlp(self.norm2(x))
 
 
-def thought_first(self: Any, x: Tensor) -> Tensor:
+@mistake("Block.forward")
+def mlp_first(self: Any, x: Tensor) -> Tensor:
+    """mlp comes before attn; attention comes first, then the MLP.
+
+    Which of the two branches in the figure comes first?
+    """
     x = x + self.mlp(self.norm2(x))
     return x + self.attn(self.norm1(x))
 
 
-def added_to_the_old(self: Any, x: Tensor) -> Tensor:
-    met = x + self.attn(self.norm1(x))
-    return x + self.mlp(self.norm2(met))
+@mistake("Block.forward")
+def attention_forgotten(self: Any, x: Tensor) -> Tensor:
+    """The output of mlp is added to the input of the block, so that the output of attn is lost from the stream.
+
+    To which x is the second branch added?
+    """
+    after_attention = x + self.attn(self.norm1(x))
+    return x + self.mlp(self.norm2(after_attention))
 
 
-class OneNorm(Block):
-    def __init__(self, attn: nn.Module, mlp: nn.Module, embed_dim: int):
-        super().__init__(attn, mlp, embed_dim)
-        self.norm2 = self.norm1
+@mistake("Block.__init__")
+def one_norm_object(self: Any, attn: nn.Module, mlp: nn.Module, embed_dim: int) -> None:
+    """norm1 and norm2 are the same object, so that both branches share one weight and one bias.
+
+    How often does your code call LayerNorm(...)?
+    """
+    Block.__init__(self, attn, mlp, embed_dim)
+    self.norm2 = self.norm1
 
 
-class NormsOfTorch(Block):
-    def __init__(self, attn: nn.Module, mlp: nn.Module, embed_dim: int):
-        super().__init__(attn, mlp, embed_dim)
-        for name in ("norm1", "norm2"):
-            self.add_module(name, nn.LayerNorm(embed_dim))
+@mistake("Block.__init__")
+def norms_of_torch(self: Any, attn: nn.Module, mlp: nn.Module, embed_dim: int) -> None:
+    """The norms are PyTorch's, with an eps of 1e-5; yours has 1e-6. It shows in tokens that hardly vary.
+
+    Which LayerNorm does your block use: the one from your own file?
+    """
+    Block.__init__(self, attn, mlp, embed_dim)
+    self.norm1, self.norm2 = nn.LayerNorm(embed_dim), nn.LayerNorm(embed_dim)
 
 
-post_norm = Mistake(
-    "The norms stand on the stream, after each sum (post-norm); they belong on the branches, before attn and mlp.",
-    "If attn and mlp gave zeros, would your block give its input?",
-    flowing(normed_after),
-)
-first_half_post_norm = Mistake(
-    "norm1 stands on the stream, after the sum; it belongs on the branch, before attn. The second half is right.",
-    "What does attn read in your block, and what in the drawing?",
-    flowing(first_normed_after),
-)
-second_half_post_norm = Mistake(
-    "norm2 stands on the stream, after the sum; it belongs on the branch, before mlp. The first half is right.",
-    "What does mlp read in your block, and what in the drawing?",
-    flowing(second_normed_after),
-)
-norm_behind_the_branch = Mistake(
-    "The norms stand behind attn and mlp; each branch should read the stream through its norm.",
-    "In the drawing, what does attn read: the stream, or what norm1 made of it?",
-    flowing(result_normed),
-)
-sum_with_the_normed = Mistake(
-    "The branches are added to the normed tokens; they should be added to the stream as it came in.",
-    "After `x = norm1(x)`, where is the stream that came in?",
-    flowing(stream_normed),
-)
-attention_not_added = Mistake(
-    "What attn found replaces the stream; it should be added to it.",
-    "If attn gave zeros, what would be left of the input?",
-    flowing(attention_replaces),
-)
-mlp_not_added = Mistake(
-    "What mlp found replaces the stream; it should be added to it.",
-    "If mlp gave zeros, what would be left for the next block?",
-    flowing(mlp_replaces),
-)
-same_norm_for_both = Mistake(
-    "norm1 stands on both branches, and norm2 is never used.",
-    "Which of your parts does no gradient reach?",
-    flowing(first_norm_twice),
-)
-norms_exchanged = Mistake(
-    "The two norms have changed places: norm1 goes before attn, norm2 before mlp.",
-    "With weights that are already learned, which norm was learned together with attn?",
-    flowing(norms_swapped),
-)
-attention_without_norm = Mistake(
-    "attn reads the stream without a norm.",
-    "What stands between the stream and attn in the drawing?",
-    flowing(attention_unnormed),
-)
-mlp_without_norm = Mistake(
-    "mlp reads the stream without a norm.",
-    "What stands between the stream and mlp in the drawing?",
-    flowing(mlp_unnormed),
-)
-side_by_side = Mistake(
-    "Both branches read the input; mlp should read the stream after attn has added to it.",
-    "Which x does the second line read: the one that came in, or the one that the first line made?",
-    flowing(beside_each_other),
-)
-mlp_first = Mistake(
-    "mlp comes before attn; tokens meet first, then each thinks for itself.",
-    "Which of the two pluses in the drawing comes first?",
-    flowing(thought_first),
-)
-attention_forgotten = Mistake(
-    "mlp is added to the input of the block, so that what attn added is lost from the stream.",
-    "To which x is the second branch added?",
-    flowing(added_to_the_old),
-)
-one_norm_object = Mistake(
-    "norm1 and norm2 are the same object, so both branches share one scale and one offset.",
-    "How often does your code make a LayerNorm?",
-    {"Block": OneNorm},
-)
-norms_of_torch = Mistake(
-    "The norms are PyTorch's with an eps of 1e-5; yours has 1e-6. It shows in tokens that hardly vary.",
-    "Which LayerNorm does your block make: the one of your own file?",
-    {"Block": NormsOfTorch},
-)
-normed_at_the_end = Mistake(
-    "Both branches are right, but the stream is normed once more on its way out.",
-    "In the drawing, what stands between the second + and the end?",
-    flowing(normed_on_the_way_out),
-)
+@mistake("Block.forward")
+def normed_at_the_end(self: Any, x: Tensor) -> Tensor:
+    """Both branches are right, but the stream is normalised once more at the end.
+
+    In the figure, what is between the second + and the end?
+    """
+    x = x + self.attn(self.norm1(x))
+    return self.norm2(x + self.mlp(self.norm2(x)))

@@ -1,128 +1,155 @@
-"""How fast attention becomes slow, or something else."""
-
-from collections.abc import Callable, Mapping
-from typing import Any
+"""Mistakes in fused attention, and in the class token's row."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitral.lab.station import Mistake
+from vitral.lab.station import mistake
 
 
-def attend_by(attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Mapping[str, Any]:
-    return {"fast_attention": attend}
-
-
-def row_by(row: Callable[[Tensor, Tensor], Tensor]) -> Mapping[str, Any]:
-    return {"cls_row": row}
-
-
-def logits(q: Tensor, k: Tensor) -> Tensor:
+def score(q: Tensor, k: Tensor) -> Tensor:
     return q @ k.mT / q.shape[-1] ** 0.5
 
 
-def written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return logits(q, k).softmax(dim=-1) @ v
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return score(q, k).softmax(dim=-1) @ v
 
 
-def query_by_query(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return torch.cat([written_out(query, k, v) for query in q.split(1, dim=2)], dim=2)
+@mistake("fast_attention")
+def weights_formed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The numbers are right, but the code forms a matrix of n x n weights, as in station 4.
+
+    How many numbers does q kᵀ have for 4,096 tokens? Which function of PyTorch works without it?
+    """
+    return attend(q, k, v)
 
 
-def head_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+@mistake("fast_attention")
+def three_axes(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The kernel gets three axes, (b, n, e): without the axis of the heads PyTorch forms the matrix of weights.
+
+    How many axes does q have in the signature? How many in your call?
+    """
     heads = zip(q.unbind(dim=1), k.unbind(dim=1), v.unbind(dim=1))
     return torch.stack([F.scaled_dot_product_attention(*own) for own in heads], dim=1)
 
 
-def heads_for_tokens(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+@mistake("fast_attention")
+def loop_over_queries(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The numbers are right and no matrix is formed, but a Python loop runs over the queries, which takes longer than
+    the matrix.
+
+    How many calls does your code make for 1,024 tokens? What could run over them instead of Python?
+    """
+    return torch.cat([attend(query, k, v) for query in q.split(1, dim=2)], dim=2)
+
+
+@mistake("fast_attention")
+def scaled_twice(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The queries are divided by √e before the kernel, which divides by √e itself.
+
+    What does F.scaled_dot_product_attention do without the argument `scale`?
+    """
+    return F.scaled_dot_product_attention(q / q.shape[-1] ** 0.5, k, v)
+
+
+@mistake("fast_attention")
+def scale_taken_away(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The kernel is called with scale=1, so that the scores are not divided by √e.
+
+    By what does the kernel multiply the scores by default?
+    """
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
+@mistake("fast_attention")
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`is_causal` is on: each token attends only to itself and those before it. That is for text, which is written
+    word by word; in an image every patch attends to all.
+
+    What does your first token attend to, besides itself?
+    """
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+@mistake("fast_attention")
+def always_dropped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`dropout_p` is on. The kernel is a function and does not know whether the model is training, so it always drops.
+
+    Call your function twice with the same arguments. Is the result the same?
+    """
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=0.1)
+
+
+@mistake("fast_attention")
+def tokens_for_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Heads and tokens are swapped: the heads of each token attend to one another.
+
+    Which two of the four axes does the kernel take as tokens and width? Which two are there in your call?
+    """
     q, k, v = (own.transpose(1, 2) for own in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
-def rounded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+@mistake("fast_attention")
+def asked_the_wrong_way(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Queries and keys are swapped.
+
+    In which order does the kernel take its three arguments?
+    """
+    return F.scaled_dot_product_attention(k, q, v)
+
+
+@mistake("fast_attention")
+def sixteen_bits(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The numbers are rounded to 16 bits on the way: faster on some machines, but not the same numbers.
+
+    How many digits of your output agree with the attention of station 4? Where are the others lost?
+    """
     return F.scaled_dot_product_attention(q.bfloat16(), k.bfloat16(), v.bfloat16()).to(q.dtype)
 
 
-@torch.no_grad()
-def without_gradients(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v)
+@mistake("fast_attention")
+def no_gradients(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Gradients are switched off: that is faster, but nothing can be trained through it.
+
+    After loss.backward(), what would the `grad` of the queries be?
+    """
+    with torch.no_grad():
+        return F.scaled_dot_product_attention(q, k, v)
 
 
-weights_formed = Mistake(
-    "The numbers are right, but a whole matrix of n x n numbers is formed on the way, as in station 4.",
-    "How many numbers has q kᵀ for 4,096 tokens? Which function of PyTorch goes on without it?",
-    attend_by(written_out),
-)
-three_axes = Mistake(
-    "The kernel was given three axes, (b, n, e): without the heads' axis PyTorch writes the weights out.",
-    "How many axes does the signature give q? How many does your call?",
-    attend_by(head_by_head),
-)
-loop_over_queries = Mistake(
-    "The numbers are right and no matrix is formed, but Python goes over the queries one by one, which takes longer "
-    "than the matrix did.",
-    "How many calls does yours make for 1,024 tokens? Who could go over them instead of Python?",
-    attend_by(query_by_query),
-)
-scaled_twice = Mistake(
-    "The queries were divided by √e before the kernel, which divides by √e itself.",
-    "What does F.scaled_dot_product_attention do when its `scale` is not given?",
-    attend_by(lambda q, k, v: F.scaled_dot_product_attention(q / q.shape[-1] ** 0.5, k, v)),
-)
-scale_taken_away = Mistake(
-    "The kernel was told a scale of one: the logits are not divided by √e.",
-    "By what does the kernel multiply the logits if you let it choose?",
-    attend_by(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=1.0)),
-)
-causal = Mistake(
-    "`is_causal` is on: each token sees only those before it. That is for text that is written word by word; in an "
-    "image every patch may see every other.",
-    "What does your first token attend to, beside itself?",
-    attend_by(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
-)
-always_dropped = Mistake(
-    "`dropout_p` is on. As a function the kernel does not know whether the model trains, so it drops every time.",
-    "Call yours twice with the same. Does it give the same?",
-    attend_by(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, dropout_p=0.1)),
-)
-tokens_for_heads = Mistake(
-    "Heads and tokens have changed places: within each token its heads attend to one another.",
-    "Of the four axes, which two does the kernel take for tokens and width? Which stands there in yours?",
-    attend_by(heads_for_tokens),
-)
-asked_the_wrong_way = Mistake(
-    "Queries and keys have changed places: what a token should ask with was taken for what it answers with.",
-    "In which order does the kernel take its three arguments?",
-    attend_by(lambda q, k, v: F.scaled_dot_product_attention(k, q, v)),
-)
-sixteen_bits = Mistake(
-    "The numbers were rounded to 16 bits on the way: faster on some machines, but no longer the same numbers.",
-    "How many digits of your output agree with what is written out? Where did the others go?",
-    attend_by(rounded),
-)
-no_gradients = Mistake(
-    "Gradients were switched off: it is faster because nothing can be learned through it.",
-    "After loss.backward(), what would the `grad` of the queries be?",
-    attend_by(without_gradients),
-)
-matrix_for_a_row = Mistake(
-    "The numbers are right, but a tensor of n x n numbers is formed on the way.",
-    "Which tensor of yours has both axes n?",
-    row_by(lambda q, k: logits(q, k).softmax(dim=-1)[:, :, 0]),
-)
-row_not_scaled = Mistake(
-    "The row's logits are not divided by √e: it is another row than the one that attention uses.",
-    "The kernel divides without being told to. Does your own product?",
-    row_by(lambda q, k: (q[:, :, :1] @ k.mT).softmax(dim=-1)[:, :, 0]),
-)
-softmax_of_one = Mistake(
-    "The softmax runs over the axis of queries, which has one entry here: every weight became one.",
-    "Which axis of (b, heads, 1, n) should be one in sum?",
-    row_by(lambda q, k: logits(q[:, :, :1], k).softmax(dim=-2)[:, :, 0]),
-)
-column_for_row = Mistake(
-    "The first key was taken, not the first query: yours says who attends to the class token.",
-    "The class token does the asking. Which of q and k is asked with?",
-    row_by(lambda q, k: logits(q, k[:, :, :1]).softmax(dim=-2)[..., 0]),
-)
+@mistake("cls_row")
+def matrix_for_a_row(q: Tensor, k: Tensor) -> Tensor:
+    """The numbers are right, but the code forms a tensor of n x n numbers.
+
+    Which of your tensors has two axes of length n?
+    """
+    return score(q, k).softmax(dim=-1)[:, :, 0]
+
+
+@mistake("cls_row")
+def row_not_scaled(q: Tensor, k: Tensor) -> Tensor:
+    """The scores of the row are not divided by √e, so that it differs from the row that attention uses.
+
+    The kernel divides by √e itself. Does your own product?
+    """
+    return (q[:, :, :1] @ k.mT).softmax(dim=-1)[:, :, 0]
+
+
+@mistake("cls_row")
+def softmax_of_one(q: Tensor, k: Tensor) -> Tensor:
+    """The softmax runs over the axis of the queries, which has length 1 here, so that every weight is 1.
+
+    Along which axis of (b, heads, 1, n) should the weights add up to 1?
+    """
+    return score(q[:, :, :1], k).softmax(dim=-2)[:, :, 0]
+
+
+@mistake("cls_row")
+def column_for_row(q: Tensor, k: Tensor) -> Tensor:
+    """The first key is used instead of the first query: the result says which tokens attend to the class token.
+
+    The class token attends to the others. Is it then a query or a key?
+    """
+    return score(q, k[:, :, :1]).softmax(dim=-2)[..., 0]

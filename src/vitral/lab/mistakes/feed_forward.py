@@ -1,4 +1,4 @@
-"""What goes wrong in GELU, LayerNorm and MLP."""
+"""Mistakes in GELU, LayerNorm and the MLP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,216 +8,209 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitral.lab.solutions.feed_forward import MLP, LayerNorm, gelu
-from vitral.lab.station import Mistake
+from vitral.lab.station import Mistake, mistake
 
 
-def bending(bend: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """Another `gelu`, and the MLP that calls it."""
+def gelu_mistake(curve: Callable[[Tensor], Tensor]) -> Mistake:
+    """Declare a wrong `gelu` as a mistake, together with the MLP that calls it."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
-        return self.fc2(bend(self.fc1(x)))
+        return self.fc2(curve(self.fc1(x)))
 
-    return {"gelu": bend, "MLP": type("MLP", (MLP,), {"forward": forward})}
-
-
-def norming(forward: Callable[[Any, Tensor], Tensor]) -> dict[str, Any]:
-    """A `LayerNorm` that does something else."""
-    return {"LayerNorm": type("LayerNorm", (LayerNorm,), {"forward": forward})}
+    return mistake("gelu", MLP=type("MLP", (MLP,), {"forward": forward}))(curve)
 
 
-def thinking(forward: Callable[[Any, Tensor], Tensor]) -> dict[str, Any]:
-    """An `MLP` that does something else."""
-    return {"MLP": type("MLP", (MLP,), {"forward": forward})}
+def scale(self: Any, normalised: Tensor) -> Tensor:
+    return normalised * self.weight + self.bias
 
 
-def by_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-def without_root(x: Tensor) -> Tensor:
-    return x * (1 + torch.erf(x)) / 2
-
-
-def by_sigmoid(x: Tensor) -> Tensor:
-    return x * x.sigmoid()
-
-
-def by_scaled_sigmoid(x: Tensor) -> Tensor:
-    return x * (1.702 * x).sigmoid()
-
-
-def halved(x: Tensor) -> Tensor:
-    return x * (1 + torch.erf(x / 2)) / 2
-
-
-def share(x: Tensor) -> Tensor:
-    return (1 + torch.erf(x / 2**0.5)) / 2
-
-
-def twice_the_share(x: Tensor) -> Tensor:
-    return x * (1 + torch.erf(x / 2**0.5))
-
-
-def centred(x: Tensor) -> Tensor:
+def centre(x: Tensor) -> Tensor:
     return x - x.mean(dim=-1, keepdim=True)
 
 
-def one_less(self: Any, x: Tensor) -> Tensor:
-    variance = x.var(dim=-1, keepdim=True)
-    return centred(x) / (variance + self.eps).sqrt() * self.weight + self.bias
+def variance(x: Tensor) -> Tensor:
+    return x.var(dim=-1, keepdim=True, unbiased=False)
 
 
-def outside(self: Any, x: Tensor) -> Tensor:
-    return centred(x) / (x.std(dim=-1, keepdim=True, unbiased=False) + self.eps) * self.weight + self.bias
+@gelu_mistake
+def tanh_curve(x: Tensor) -> Tensor:
+    """This GELU is the approximation by tanh: close, but not the same numbers.
+
+    Which function computes the cumulative normal distribution exactly, and which is a fast approximation of it?
+    """
+    return F.gelu(x, approximate="tanh")
 
 
-def over_tokens(self: Any, x: Tensor) -> Tensor:
-    mean, variance = x.mean(dim=-2, keepdim=True), x.var(dim=-2, keepdim=True, unbiased=False)
-    return (x - mean) / (variance + self.eps).sqrt() * self.weight + self.bias
+@gelu_mistake
+def root_of_two_missing(x: Tensor) -> Tensor:
+    """The root of two is missing inside erf: the bend is too sharp.
+
+    erf belongs to a normal distribution of variance 1/2. By what must x be divided to get variance 1?
+    """
+    return x * (1 + torch.erf(x)) / 2
 
 
-def from_zero(self: Any, x: Tensor) -> Tensor:
-    return centred(x) / (x.square().mean(dim=-1, keepdim=True) + self.eps).sqrt() * self.weight + self.bias
+@gelu_mistake
+def two_for_its_root(x: Tensor) -> Tensor:
+    """Inside erf x is divided by 2; it should be divided by the root of 2. The bend is too soft.
+
+    erf belongs to a normal distribution of variance 1/2. Does stretching by 2 double a variance, or do more?
+    """
+    return x * (1 + torch.erf(x / 2)) / 2
 
 
-def by_variance(self: Any, x: Tensor) -> Tensor:
-    return centred(x) / (x.var(dim=-1, keepdim=True, unbiased=False) + self.eps) * self.weight + self.bias
+@gelu_mistake
+def scaled_sigmoid(x: Tensor) -> Tensor:
+    """This GELU is the approximation by a sigmoid of 1.702 x: close, but not the same numbers.
+
+    Which function computes the cumulative normal distribution exactly?
+    """
+    return x * (1.702 * x).sigmoid()
 
 
-def offset_first(self: Any, x: Tensor) -> Tensor:
-    variance = x.var(dim=-1, keepdim=True, unbiased=False)
-    return (centred(x) / (variance + self.eps).sqrt() + self.bias) * self.weight
+@gelu_mistake
+def sigmoid_for_share(x: Tensor) -> Tensor:
+    """x is multiplied by its sigmoid, which is another activation (SiLU); GELU uses the cumulative normal distribution.
+
+    Is the sigmoid of 1 equal to 0.84, the share of a normal distribution below 1?
+    """
+    return x * x.sigmoid()
 
 
-def over_all(self: Any, x: Tensor) -> Tensor:
-    return (x - x.mean()) / (x.var(unbiased=False) + self.eps).sqrt() * self.weight + self.bias
+@gelu_mistake
+def share_alone(x: Tensor) -> Tensor:
+    """The result is Φ(x) alone; it should be multiplied by x.
+
+    What should a large number such as 10 become: about 10, or about 1?
+    """
+    return (1 + torch.erf(x / 2**0.5)) / 2
 
 
-class FixedEps(LayerNorm):
-    def __init__(self, embed_dim: int, eps: float = 1e-6):
-        super().__init__(embed_dim)
+@mistake("LayerNorm.forward")
+def divided_by_one_less(self: Any, x: Tensor) -> Tensor:
+    """The variance is divided by d - 1; here it is the plain mean of squares, divided by d.
+
+    By what does `x.var` divide by default?
+    """
+    return scale(self, centre(x) / (x.var(dim=-1, keepdim=True) + self.eps).sqrt())
 
 
-class LargerEps(LayerNorm):
-    def __init__(self, embed_dim: int, eps: float = 1e-5):
-        super().__init__(embed_dim, eps)
+@mistake("LayerNorm.forward")
+def eps_outside(self: Any, x: Tensor) -> Tensor:
+    """eps is added to the root of the variance; it belongs under the root. It shows in tokens that hardly vary.
+
+    Is eps added to a variance or to a standard deviation?
+    """
+    return scale(self, centre(x) / (x.std(dim=-1, keepdim=True, unbiased=False) + self.eps))
 
 
-class FromNothing(LayerNorm):
-    def __init__(self, embed_dim: int, eps: float = 1e-6):
-        super().__init__(embed_dim, eps)
-        nn.init.zeros_(self.weight)
+@mistake("LayerNorm.__init__")
+def eps_of_torch(self: Any, embed_dim: int, eps: float = 1e-5) -> None:
+    """The default of eps is 1e-5, as in PyTorch; ViT uses 1e-6.
+
+    What is the eps of LayerNorm(64), made without a second argument?
+    """
+    LayerNorm.__init__(self, embed_dim, eps)
 
 
-def straight(self: Any, x: Tensor) -> Tensor:
+@mistake("LayerNorm.forward")
+def tokens_normed_together(self: Any, x: Tensor) -> Tensor:
+    """Mean and variance run along the tokens; every token should be normalised by itself, along its own numbers.
+
+    How many means does a sequence of 5 tokens need: one per token, or one per number of a token?
+    """
+    return scale(
+        self,
+        (x - x.mean(dim=-2, keepdim=True)) / (x.var(dim=-2, keepdim=True, unbiased=False) + self.eps).sqrt(),
+    )
+
+
+@mistake("LayerNorm.forward")
+def variance_from_zero(self: Any, x: Tensor) -> Tensor:
+    """The variance is computed from x before the mean is subtracted.
+
+    What is the variance of a token whose numbers are all 7? What is yours?
+    """
+    return scale(self, centre(x) / (x.square().mean(dim=-1, keepdim=True) + self.eps).sqrt())
+
+
+@mistake("LayerNorm.forward")
+def no_root(self: Any, x: Tensor) -> Tensor:
+    """The token is divided by its variance; it should be divided by the root of it.
+
+    If all numbers become ten times as large, how much larger is the variance, and how much its root?
+    """
+    return scale(self, centre(x) / (variance(x) + self.eps))
+
+
+@mistake("LayerNorm.forward")
+def bias_before_weight(self: Any, x: Tensor) -> Tensor:
+    """The bias is added before the multiplication by the weight, so that it is scaled too.
+
+    Which comes first in the formula of LayerNorm: the product or the sum?
+    """
+    return (centre(x) / (variance(x) + self.eps).sqrt() + self.bias) * self.weight
+
+
+@mistake("LayerNorm.__init__")
+def weight_from_zero(self: Any, embed_dim: int, eps: float = 1e-6) -> None:
+    """The weight of a new LayerNorm is zero, so that its output is zero.
+
+    By what do you multiply to leave the normalised token as it is?
+    """
+    LayerNorm.__init__(self, embed_dim, eps)
+    nn.init.zeros_(self.weight)
+
+
+@mistake("MLP.forward")
+def no_bend(self: Any, x: Tensor) -> Tensor:
+    """There is no GELU between the two linear layers: together they are just one linear layer.
+
+    Which of your lines calls `gelu`?
+    """
     return self.fc2(self.fc1(x))
 
 
-def cut_at_zero(self: Any, x: Tensor) -> Tensor:
-    return self.fc2(F.relu(self.fc1(x)))
+@mistake("MLP.forward")
+def bend_at_the_end(self: Any, x: Tensor) -> Tensor:
+    """GELU comes after the second linear layer; it belongs between the two.
 
-
-def bent_after(self: Any, x: Tensor) -> Tensor:
+    Should the output of the MLP be able to be far below zero?
+    """
     return gelu(self.fc2(self.fc1(x)))
 
 
-tanh_curve = Mistake(
-    "This GELU is the approximation by tanh: near, but not the same numbers.",
-    "Which function gives the share of a normal distribution exactly, and which was a fast stand-in for it?",
-    bending(by_tanh),
-)
-root_of_two_missing = Mistake(
-    "The root of two is missing inside erf: the bend is too sharp.",
-    "erf belongs to a curve of variance 1/2. What must x be divided by to make it the curve of variance 1?",
-    bending(without_root),
-)
-two_for_its_root = Mistake(
-    "Inside erf x is divided by 2, where the root of 2 is asked for: the bend is too soft.",
-    "erf belongs to a curve of variance 1/2. Is a variance doubled by stretching the curve by 2, or by less?",
-    bending(halved),
-)
-scaled_sigmoid = Mistake(
-    "This GELU is the approximation by a sigmoid of 1.702 x: near, but not the same numbers.",
-    "Which function gives the share of a normal distribution exactly?",
-    bending(by_scaled_sigmoid),
-)
-sigmoid_for_share = Mistake(
-    "x is multiplied by its sigmoid, which is another bend (SiLU); GELU takes the share of a normal distribution.",
-    "Is the sigmoid of 1 equal to 0.84, the share of a normal distribution below 1?",
-    bending(by_sigmoid),
-)
-share_alone = Mistake(
-    "The share itself is given back; it should be multiplied by x.",
-    "What should a large number such as 10 become: about 10, or about 1?",
-    bending(share),
-)
-divided_by_one_less = Mistake(
-    "The variance is divided by d - 1; here it is the plain mean of squares, divided by d.",
-    "By what does `x.var` divide when nothing else is said?",
-    norming(one_less),
-)
-eps_outside = Mistake(
-    "eps is added to the root of the variance; it belongs under the root. It shows in tokens that hardly vary.",
-    "Is eps added to a variance or to a deviation?",
-    norming(outside),
-)
-eps_of_torch = Mistake(
-    "eps is 1e-5 when nothing else is said, which is PyTorch's choice; ViT uses 1e-6.",
-    "What is the eps of LayerNorm(64), made without a second argument?",
-    {"LayerNorm": LargerEps},
-)
-tokens_normed_together = Mistake(
-    "Mean and variance run along the tokens; every token should be normed by itself, along its own numbers.",
-    "How many means does a sequence of 5 tokens need: one for each token, or one for each of their numbers?",
-    norming(over_tokens),
-)
-variance_from_zero = Mistake(
-    "The variance is taken of x as it came in, before its mean was taken away.",
-    "What is the variance of a token whose numbers are all 7? What does yours give?",
-    norming(from_zero),
-)
-no_root = Mistake(
-    "The token is divided by its variance; it should be by the root of it.",
-    "All numbers become ten times as large. How much larger is the variance, and how much its root?",
-    norming(by_variance),
-)
-bias_before_weight = Mistake(
-    "The bias is added before the weight multiplies, so it is scaled too.",
-    "Which comes first in the line of LayerNorm: the product or the sum?",
-    norming(offset_first),
-)
-weight_from_zero = Mistake(
-    "The weight of a new LayerNorm is zero: it lets nothing of a token through.",
-    "By what do you multiply so that a new LayerNorm leaves the normed token as it is?",
-    {"LayerNorm": FromNothing},
-)
-no_bend = Mistake(
-    "There is no GELU between the two linear maps: together they are no more than one linear map.",
-    "Which line of yours calls `gelu`?",
-    thinking(straight),
-)
-bend_at_the_end = Mistake(
-    "GELU comes after the second map; it belongs between the two.",
-    "Should what the MLP gives be able to be far below zero?",
-    thinking(bent_after),
-)
-not_halved = Mistake(
-    "1 + erf is not halved: it goes from 0 to 2, and a share goes from 0 to 1.",
-    "What should a large number such as 10 become: about 10, or about 20?",
-    bending(twice_the_share),
-)
-all_normed_together = Mistake(
-    "There is one mean and one variance for all numbers; every token should have its own.",
-    "In which shape is your mean, for 5 tokens of 8 numbers?",
-    norming(over_all),
-)
-eps_not_used = Mistake(
-    "The eps that is given is not used: it is 1e-6 whatever was asked for.",
-    "What is the eps of your LayerNorm(64, 0.1)?",
-    {"LayerNorm": FixedEps},
-)
-relu_for_gelu = Mistake(
-    "Between the two linear maps stands a ReLU, which cuts off at zero; it should be your GELU.",
-    "What becomes of -0.5 between your two maps: zero, or something below it?",
-    thinking(cut_at_zero),
-)
+@gelu_mistake
+def not_halved(x: Tensor) -> Tensor:
+    """1 + erf is not halved: it runs from 0 to 2, but Φ runs from 0 to 1.
+
+    What should a large number such as 10 become: about 10, or about 20?
+    """
+    return x * (1 + torch.erf(x / 2**0.5))
+
+
+@mistake("LayerNorm.forward")
+def all_normed_together(self: Any, x: Tensor) -> Tensor:
+    """There is one mean and one variance for all tokens together; every token should have its own.
+
+    What shape does your mean have, for 5 tokens of 8 numbers?
+    """
+    return scale(self, (x - x.mean()) / (x.var(unbiased=False) + self.eps).sqrt())
+
+
+@mistake("LayerNorm.__init__")
+def eps_not_used(self: Any, embed_dim: int, eps: float = 1e-6) -> None:
+    """The argument eps is not used: it is always 1e-6.
+
+    What is the eps of your LayerNorm(64, 0.1)?
+    """
+    LayerNorm.__init__(self, embed_dim)
+
+
+@mistake("MLP.forward")
+def relu_for_gelu(self: Any, x: Tensor) -> Tensor:
+    """There is a ReLU between the two linear layers, which sets negative numbers to zero; it should be your GELU.
+
+    What becomes of -0.5 between your two linear layers: zero, or a negative number?
+    """
+    return self.fc2(F.relu(self.fc1(x)))

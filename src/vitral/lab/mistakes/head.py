@@ -1,134 +1,169 @@
-"""How attention goes wrong."""
-
-from collections.abc import Callable
-from typing import Any
+"""Mistakes in one attention head: the scores, the softmax, and the weighted mean."""
 
 import torch
 from torch import Tensor
 
 from vitral.lab.solutions.head import attention
-from vitral.lab.station import Mistake
+from vitral.lab.station import mistake
+
+Result = tuple[Tensor, Tensor]
 
 
-def products(q: Tensor, k: Tensor) -> Tensor:
-    """Scaled, before softmax."""
+def score(q: Tensor, k: Tensor) -> Tensor:
     return q @ k.mT / q.shape[-1] ** 0.5
 
 
-def weighing(weigh: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Any]:
-    """An `attention` that makes other weights of queries and keys."""
-
-    def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        weights = weigh(q, k)
-        return weights @ v, weights
-
-    return {"attention": attention}
+def average(weights: Tensor, v: Tensor) -> Result:
+    return weights @ v, weights
 
 
-def ending(end: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> dict[str, Any]:
-    """An `attention` that is right up to what it returns."""
-    return {"attention": end}
+@mistake("attention")
+def over_queries(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The softmax runs over the queries: each column of the weights adds up to 1, but each row should.
+
+    Does one token's attention fill a row of the table or a column? Which axis runs along it?
+    """
+    return average(score(q, k).softmax(dim=-2), v)
 
 
-def axis_of_choice(q: Tensor, k: Tensor) -> Tensor:
-    """As F.softmax chooses an axis where none is given."""
-    return products(q, k).softmax(dim=0 if q.ndim == 3 else 1)
+@mistake("attention")
+def axis_one(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The softmax runs along axis 1, counted from the left: these are the queries if there is only a batch, and the
+    heads if heads come before the tokens.
+
+    How do you name the last axis, however many come before it?
+    """
+    return average(score(q, k).softmax(dim=1), v)
 
 
-def looking_back(q: Tensor, k: Tensor) -> Tensor:
+@mistake("attention")
+def no_axis(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The softmax has no axis, and the one that PyTorch chose is that of the batch or of the heads.
+
+    Along which axis should the weights of a token add up to 1? Does your code say so?
+    """
+    return average(score(q, k).softmax(dim=0 if q.ndim == 3 else 1), v)  # as F.softmax chooses without `dim`
+
+
+@mistake("attention")
+def not_scaled(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The scores are not divided by √e, so that with wide heads softmax picks a single token.
+
+    What happens to the products if queries and keys have four times as many numbers?
+    """
+    return average((q @ k.mT).softmax(dim=-1), v)
+
+
+@mistake("attention")
+def by_width(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The scores are divided by e instead of √e: the weights of wide heads would be nearly equal.
+
+    How much do products of random vectors grow when the vectors get four times as long: four times, or twice?
+    """
+    return average((q @ k.mT / q.shape[-1]).softmax(dim=-1), v)
+
+
+@mistake("attention")
+def by_tokens(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The scores are divided by the root of the number of tokens; e is how many numbers a query has.
+
+    Over which axis of q does a product of query and key sum?
+    """
+    return average((q @ k.mT / q.shape[-2] ** 0.5).softmax(dim=-1), v)
+
+
+@mistake("attention")
+def scaled_after(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The division by √e comes after the softmax, so that the weights no longer add up to 1.
+
+    Which numbers should be kept small: those that go into softmax, or those that come out?
+    """
+    return average((q @ k.mT).softmax(dim=-1) / q.shape[-1] ** 0.5, v)
+
+
+@mistake("attention")
+def keys_ask(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """Keys and queries are swapped: row i of the weights belongs to key i.
+
+    Which of the two is on the left in q kᵀ, and so determines the rows?
+    """
+    return average((k @ q.mT / q.shape[-1] ** 0.5).softmax(dim=-1), v)
+
+
+@mistake("attention")
+def no_softmax(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """There is no softmax: the scores themselves are the weights, and some are negative.
+
+    What turns a row of scores into weights that add up to 1?
+    """
+    return average(score(q, k), v)
+
+
+@mistake("attention")
+def looks_back_only(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """Each token attends only to itself and to those before it, as in models that write text. In an image every patch
+    attends to all.
+
+    Does anything in the two lines of the figure keep token 0 from attending to token 1?
+    """
     later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).triu(1)
-    return products(q, k).masked_fill(later, float("-inf")).softmax(dim=-1)
+    return average(score(q, k).masked_fill(later, float("-inf")).softmax(dim=-1), v)
 
 
-def by_hand(q: Tensor, k: Tensor) -> Tensor:
-    powers = products(q, k).exp()
-    return powers / powers.sum(dim=-1, keepdim=True)
+@mistake("attention")
+def overflowing(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The softmax is written by hand, and exp of a large score overflows: the result is NaN.
+
+    What changes in a row's weights if the row's largest score is subtracted from all of them before exp?
+    """
+    powers = score(q, k).exp()
+    return average(powers / powers.sum(dim=-1, keepdim=True), v)
 
 
-def keys_mixed(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    _, weights = attention(q, k, v)
+@mistake("attention")
+def keys_given(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The output is the weighted mean of the keys; it should be that of the values.
+
+    Which of the three decides how much attention a token gets, and which holds what it passes on?
+    """
+    weights = attention(q, k, v)[1]
     return weights @ k, weights
 
 
-over_queries = Mistake(
-    "The softmax runs over the queries: each column of the weights adds up to 1, where each row should.",
-    "One token has 1 to give away. Does it stand in a row of the table or in a column, and which axis runs along it?",
-    weighing(lambda q, k: products(q, k).softmax(dim=-2)),
-)
-axis_one = Mistake(
-    "The softmax runs along axis 1, counted from the left: with a batch alone these are the queries, and with heads "
-    "before the tokens it is the heads.",
-    "How can an axis be named so that it is the last one, however many stand before it?",
-    weighing(lambda q, k: products(q, k).softmax(dim=1)),
-)
-no_axis = Mistake(
-    "The softmax was not told its axis, and the one that PyTorch chose is the batch's or the heads'.",
-    "Along which axis should a token's weights add up to 1? Does your code say so?",
-    weighing(axis_of_choice),
-)
-not_scaled = Mistake(
-    "The products were not divided by √e, so that wide queries make softmax pick a single token.",
-    "What happens to the products if queries and keys have four times as many numbers?",
-    weighing(lambda q, k: (q @ k.mT).softmax(dim=-1)),
-)
-by_width = Mistake(
-    "The products were divided by e, where √e is asked for: wide heads could hardly tell tokens apart.",
-    "By how much do products of random vectors grow when they get four times as long: four times, or twice?",
-    weighing(lambda q, k: (q @ k.mT / q.shape[-1]).softmax(dim=-1)),
-)
-by_tokens = Mistake(
-    "The products were divided by the root of the number of tokens; e is how many numbers a query has.",
-    "Which axis of q does a product add up over?",
-    weighing(lambda q, k: (q @ k.mT / q.shape[-2] ** 0.5).softmax(dim=-1)),
-)
-scaled_after = Mistake(
-    "The division by √e comes after the softmax: the weights do not add up to 1 any more.",
-    "What should be kept small: what goes into softmax, or what comes out?",
-    weighing(lambda q, k: (q @ k.mT).softmax(dim=-1) / q.shape[-1] ** 0.5),
-)
-keys_ask = Mistake(
-    "Keys and queries have changed places: row i of the weights belongs to key i.",
-    "Which of the two stands on the left in q kᵀ, and so has the rows?",
-    weighing(lambda q, k: (k @ q.mT / q.shape[-1] ** 0.5).softmax(dim=-1)),
-)
-no_softmax = Mistake(
-    "There is no softmax: the products themselves weigh the values, and some are negative.",
-    "What makes a row of products into weights that add up to 1?",
-    weighing(products),
-)
-looks_back_only = Mistake(
-    "Each token takes from itself and those before it alone, as models that write text do. An image's patches see all.",
-    "Is there anything in the two lines of the figure that forbids token 0 to look at token 1?",
-    weighing(looking_back),
-)
-overflowing = Mistake(
-    "The softmax was written by hand, and exp of a large product is more than a number can hold: NaN comes out.",
-    "What changes in a row's weights if the row's largest product is taken from all of them before exp?",
-    weighing(by_hand),
-)
-keys_given = Mistake(
-    "The mean is taken of the keys: the values are not used.",
-    "By which of the three is a token found, and which holds what it gives?",
-    ending(keys_mixed),
-)
-products_returned = Mistake(
-    "The output is right, but what you return beside it are the products, before the softmax.",
-    "Which of your tables has rows that add up to 1?",
-    ending(lambda q, k, v: (attention(q, k, v)[0], products(q, k))),
-)
-other_way_round = Mistake(
-    "Both results are right, but come in the other order: the output should be first, then the weights.",
-    "In which order does the line below `def attention` name them?",
-    ending(lambda q, k, v: attention(q, k, v)[::-1]),
-)
-times_the_root = Mistake(
-    "The products were multiplied by √e, where they should be divided by it: softmax picks a single token all the "
-    "sooner.",
-    "Does your scale make the products smaller or larger?",
-    weighing(lambda q, k: (q @ k.mT * q.shape[-1] ** 0.5).softmax(dim=-1)),
-)
-weights_turned = Mistake(
-    "The weights are right, but were turned before they met the values: each token gets what others take from it.",
-    "Row i of the weights is what token i takes. Which row or column meets the values in your product?",
-    ending(lambda q, k, v: (attention(q, k, v)[1].mT @ v, attention(q, k, v)[1])),
-)
+@mistake("attention")
+def products_returned(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The output is right, but the second result is the scores before the softmax, not the weights.
+
+    Which of your tables has rows that add up to 1?
+    """
+    return attention(q, k, v)[0], score(q, k)
+
+
+@mistake("attention")
+def other_way_round(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """Both results are right, but in the wrong order: first the output, then the weights.
+
+    In which order does the line below `def attention` name them?
+    """
+    return attention(q, k, v)[::-1]
+
+
+@mistake("attention")
+def times_the_root(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The scores are multiplied by √e; they should be divided by it. As it is, softmax picks a single token even
+    sooner.
+
+    Does your scale make the products smaller or larger?
+    """
+    return average((q @ k.mT * q.shape[-1] ** 0.5).softmax(dim=-1), v)
+
+
+@mistake("attention")
+def weights_turned(q: Tensor, k: Tensor, v: Tensor) -> Result:
+    """The weights are right, but are transposed before the product with the values: each token gets what others
+    should take from it.
+
+    Row i of the weights says how much token i takes from each token. Which rows multiply the values in your product?
+    """
+    weights = attention(q, k, v)[1]
+    return weights.mT @ v, weights

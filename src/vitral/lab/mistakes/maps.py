@@ -1,190 +1,228 @@
-"""How a map, a rollout or an occlusion goes wrong."""
+"""Mistakes in attention maps, rollout and occlusion."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from vitral.lab.station import Mistake
-
-
-def map_by(read: Callable[[Tensor], Tensor]) -> Mapping[str, Any]:
-    """A `cls_map` that reads other numbers (b, n) from the weights."""
-
-    def cls_map(weights: Tensor, grid: tuple[int, int]) -> Tensor:
-        return read(weights).unflatten(1, grid)
-
-    return {"cls_map": cls_map}
-
-
-def made_whole(weights: Tensor) -> Tensor:
-    row = weights[:, :, 0, 1:].mean(dim=1)
-    return row / row.sum(dim=-1, keepdim=True)
-
-
-def down_the_columns(weights: Tensor, grid: tuple[int, int]) -> Tensor:
-    return weights[:, :, 0, 1:].mean(dim=1).unflatten(1, grid[::-1]).mT
+from vitral.lab.station import mistake
 
 
 def identity(weights: Tensor) -> Tensor:
     return torch.eye(weights.shape[-1], dtype=weights.dtype)
 
 
-def half(weights: Tensor) -> Tensor:
+def mix(weights: Tensor) -> Tensor:
+    """Average the heads and the identity of the residual stream."""
     return (weights.mean(dim=1) + identity(weights)) / 2
 
 
-def rollout_by(step: Callable[[Tensor, Tensor], Tensor]) -> Mapping[str, Any]:
-    """A `rollout` in which a block's weights and what was mixed before it give something else."""
-
-    def rollout(layers: list[Tensor]) -> Tensor:
-        mixed = identity(layers[0])
-        for weights in layers:
-            mixed = step(weights, mixed)
-        return mixed
-
-    return {"rollout": rollout}
-
-
-def heads_apart(layers: list[Tensor]) -> Tensor:
-    mixed = identity(layers[0])
+def accumulate(layers: list[Tensor], step: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Apply `step` to each block's weights and the mixture so far."""
+    mixture = identity(layers[0])
     for weights in layers:
-        mixed = (weights + identity(weights)) / 2 @ mixed
-    return mixed.mean(dim=1)
+        mixture = step(weights, mixture)
+    return mixture
 
 
-def first_as_it_is(layers: list[Tensor]) -> Tensor:
-    mixed = layers[0].mean(dim=1)
-    for weights in layers[1:]:
-        mixed = half(weights) @ mixed
-    return mixed
-
-
-def occlusion_by(lost: Callable[[Tensor, Tensor], Tensor], fresh: bool = True) -> Mapping[str, Any]:
-    """An `occlusion` that takes another number from the logits before and after, or whose covers stay."""
-
-    @torch.no_grad()
-    def occlusion(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+def cover(
+    model: nn.Module, images: Tensor, patch_size: int, measure: Callable[[Tensor, Tensor], Tensor], fresh: bool = True
+) -> Tensor:
+    """Apply `measure` to the logits before and after each patch is covered; without `fresh`, covers stay."""
+    with torch.no_grad():
         rows, columns = images.shape[2] // patch_size, images.shape[3] // patch_size
-        found = torch.zeros(len(images), rows, columns, dtype=images.dtype)
+        lost = torch.zeros(len(images), rows, columns, dtype=images.dtype)
         covered = images.clone()
         for row in range(rows):
             for column in range(columns):
                 covered = images.clone() if fresh else covered
-                down, right = row * patch_size, column * patch_size
-                covered[:, :, down : down + patch_size, right : right + patch_size] = 0
-                found[:, row, column] = lost(model(images), model(covered))
-        return found
-
-    return {"occlusion": occlusion}
+                top, left = row * patch_size, column * patch_size
+                covered[:, :, top : top + patch_size, left : left + patch_size] = 0
+                lost[:, row, column] = measure(model(images), model(covered))
+    return lost
 
 
-def fallen(before: Tensor, after: Tensor) -> Tensor:
-    """By how much the highest number of `before` is lower in `after`."""
+def fall(before: Tensor, after: Tensor) -> Tensor:
+    """Compute by how much the highest number of `before` is lower in `after`."""
     answer = before.argmax(dim=-1, keepdim=True)
     return (before.gather(1, answer) - after.gather(1, answer))[:, 0]
 
 
-def probability_fallen(before: Tensor, after: Tensor) -> Tensor:
-    return fallen(before.softmax(dim=-1), after.softmax(dim=-1))
+def probability_fall(before: Tensor, after: Tensor) -> Tensor:
+    return fall(before.softmax(dim=-1), after.softmax(dim=-1))
 
 
-def answer_of_the_first(before: Tensor, after: Tensor) -> Tensor:
-    before, after = before.softmax(dim=-1), after.softmax(dim=-1)
-    answer = int(before[0].argmax())
-    return before[:, answer] - after[:, answer]
+@mistake("cls_map")
+def column_read(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map is column 0 of the weights: how much every patch attends to the class token, not the reverse.
+
+    In row i and column j of the weights, which token attends to which? Which of the two is the class token here?
+    """
+    return weights[:, :, 1:, 0].mean(dim=1).unflatten(1, grid)
 
 
-column_read = Mistake(
-    "The map is column 0 of the weights: what every patch takes from the class token, not what that token takes.",
-    "In row i and column j of the weights, who takes, and from whom? Which of the two is the class token here?",
-    map_by(lambda weights: weights[:, :, 1:, 0].mean(dim=1)),
-)
-class_token_kept = Mistake(
-    "The map begins with the class token itself, so every patch stands one place too late and the last is missing.",
-    "Whose is the first number of the class token's row? Has it a place in the image?",
-    map_by(lambda weights: weights[:, :, 0, :-1].mean(dim=1)),
-)
-columns_first = Mistake(
-    "The map was filled column by column, where patches run along the rows. It would not show on every square map.",
-    "Which patch comes second in the sequence: the one beside the first, or the one below it?",
-    {"cls_map": down_the_columns},
-)
-every_token_read = Mistake(
-    "The map is the mean of the rows of all tokens, where only the class token was asked for.",
-    "From which token is the answer read? Which row is that?",
-    map_by(lambda weights: weights.mean(dim=(1, 2))[:, 1:]),
-)
-heads_summed = Mistake(
-    "The heads were added up, where their mean was asked for: the map holds more than there is to take.",
-    "The class token's row of one head is one in sum. What is yours in sum, with three heads?",
-    map_by(lambda weights: weights[:, :, 0, 1:].sum(dim=1)),
-)
-first_leftmost = Mistake(
-    "The blocks were multiplied the other way round: in yours, early blocks read what later ones mixed.",
-    "In R = A B, row 0 of A says which rows of B are taken. Which block did the taking last?",
-    rollout_by(lambda weights, mixed: mixed @ half(weights)),
-)
-no_identity = Mistake(
-    "The identity is missing: what went past the attention on the stream is not counted.",
-    "A block adds what it found to what it was given. Where is what it was given in your product?",
-    rollout_by(lambda weights, mixed: weights.mean(dim=1) @ mixed),
-)
-not_halved = Mistake(
-    "The identity was added but the sum not halved: every block doubles what there is.",
-    "What are the rows of A in sum, and those of A + 1? What should those of a mixture be?",
-    rollout_by(lambda weights, mixed: (weights.mean(dim=1) + identity(weights)) @ mixed),
-)
-place_by_place = Mistake(
-    "The blocks were multiplied place by place (*), which lets nothing flow from token to token.",
-    "Token 0 takes from token 3, which took from token 5. Which product finds its way from 0 to 5?",
-    rollout_by(lambda weights, mixed: half(weights) * mixed),
-)
-heads_followed_apart = Mistake(
-    "Each head was followed through all blocks by itself, and the mean taken at the end. After every block the heads "
-    "are mixed, so head 0 does not go on as head 0.",
-    "What does `proj` do with the heads at the end of each block?",
-    {"rollout": heads_apart},
-)
-first_without_stream = Mistake(
-    "The first block stands in the product as it is, without the half that went past it.",
-    "With what does your product begin? Has the first block a stream too?",
-    {"rollout": first_as_it_is},
-)
-covers_stay = Mistake(
-    "The covers were not taken off again: each patch was covered beside all that came before it.",
-    "How many patches are zero when you ask the model for the last time?",
-    occlusion_by(probability_fallen, fresh=False),
-)
-logits_compared = Mistake(
-    "The fall of the logit was measured, where that of the probability was asked for.",
-    "A logit falls by one. What does that say of the probability, if all other logits fall by one too?",
-    occlusion_by(fallen),
-)
-answer_chosen_again = Mistake(
-    "The answer was chosen again for each covered image: yours compares the highest probabilities, perhaps of two "
-    "different classes.",
-    "A patch is covered and the model now says another class, just as surely. What should be lost?",
-    occlusion_by(lambda before, after: before.softmax(dim=-1).amax(dim=-1) - after.softmax(dim=-1).amax(dim=-1)),
-)
-largest_head = Mistake(
-    "The map is the largest of the heads in each place, where their mean was asked for.",
-    "Three heads give a patch 0.9, 0 and 0. What should the map have there?",
-    map_by(lambda weights: weights[:, :, 0, 1:].amax(dim=1)),
-)
-map_made_whole = Mistake(
-    "The map was divided by its sum; what the class token takes from itself should be missing from it.",
-    "If the class token takes nearly all from itself, how much is left for the patches?",
-    map_by(made_whole),
-)
-wrong_sign = Mistake(
-    "The sign is the wrong way round: a patch that the answer needs should get a number above zero.",
-    "The probability falls from 0.9 to 0.2. By how much has it fallen, and what does yours say?",
-    occlusion_by(lambda before, after: -probability_fallen(before, after)),
-)
-one_answer_for_all = Mistake(
-    "The first image's answer was taken for all images of the batch.",
-    "How many answers does your code choose for three images?",
-    occlusion_by(answer_of_the_first),
-)
+@mistake("cls_map")
+def class_token_kept(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map begins with the class token itself, so that every patch is one place too late and the last is missing.
+
+    Which token does the first number of the class token's row belong to? Does it have a place in the image?
+    """
+    return weights[:, :, 0, :-1].mean(dim=1).unflatten(1, grid)
+
+
+@mistake("cls_map")
+def columns_first(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map is filled column by column; patches run along the rows. A square map might not show it.
+
+    Which patch comes second in the sequence: the one to the right of the first, or the one below it?
+    """
+    return weights[:, :, 0, 1:].mean(dim=1).unflatten(1, grid[::-1]).mT
+
+
+@mistake("cls_map")
+def every_token_read(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map is the mean over the rows of all tokens; it should be the row of the class token.
+
+    Which token does the head take? Which row is that?
+    """
+    return weights.mean(dim=(1, 2))[:, 1:].unflatten(1, grid)
+
+
+@mistake("cls_map")
+def heads_summed(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map is the sum of the heads; it should be their mean.
+
+    The class token's row of one head adds up to 1. What does yours add up to, with three heads?
+    """
+    return weights[:, :, 0, 1:].sum(dim=1).unflatten(1, grid)
+
+
+@mistake("rollout")
+def first_leftmost(layers: list[Tensor]) -> Tensor:
+    """The blocks are multiplied in reverse order, as if early blocks attended to the output of later ones.
+
+    In R = A B, row 0 of A says which rows of B are mixed. Which block mixes last?
+    """
+    return accumulate(layers, lambda weights, mixture: mixture @ mix(weights))
+
+
+@mistake("rollout")
+def no_identity(layers: list[Tensor]) -> Tensor:
+    """The identity is missing, which stands for the residual stream around the attention.
+
+    A block adds its output to its input. Where is the input in your product?
+    """
+    return accumulate(layers, lambda weights, mixture: weights.mean(dim=1) @ mixture)
+
+
+@mistake("rollout")
+def not_halved(layers: list[Tensor]) -> Tensor:
+    """The identity is added but the sum is not halved, so that every block doubles the total.
+
+    What do the rows of A add up to, and those of A + 1? What should those of a mixture add up to?
+    """
+    return accumulate(layers, lambda weights, mixture: (weights.mean(dim=1) + identity(weights)) @ mixture)
+
+
+@mistake("rollout")
+def place_by_place(layers: list[Tensor]) -> Tensor:
+    """The blocks are multiplied element by element (*), which passes nothing from token to token.
+
+    Token 0 attends to token 3, which attended to token 5. Which product leads from 0 to 5?
+    """
+    return accumulate(layers, lambda weights, mixture: mix(weights) * mixture)
+
+
+@mistake("rollout")
+def heads_followed_apart(layers: list[Tensor]) -> Tensor:
+    """Each head has a rollout of its own, and the mean is taken at the end. But every block mixes its heads, so that
+    head 0 does not go on as head 0.
+
+    What does `proj` do with the heads at the end of the attention?
+    """
+    mixture = identity(layers[0])
+    for weights in layers:
+        mixture = (weights + identity(weights)) / 2 @ mixture
+    return mixture.mean(dim=1)
+
+
+@mistake("rollout")
+def first_without_stream(layers: list[Tensor]) -> Tensor:
+    """The first block is in the product without its identity.
+
+    With what does your product begin? Does the first block have a residual stream, too?
+    """
+    mixture = layers[0].mean(dim=1)
+    for weights in layers[1:]:
+        mixture = mix(weights) @ mixture
+    return mixture
+
+
+@mistake("occlusion")
+def covers_stay(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+    """The covers are not removed: each patch is covered in addition to all before it.
+
+    How many patches are zero when you call the model for the last time?
+    """
+    return cover(model, images, patch_size, probability_fall, fresh=False)
+
+
+@mistake("occlusion")
+def logits_compared(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+    """The result is the fall of the logit; it should be the fall of the probability.
+
+    If all logits fall by one, by how much does the probability fall?
+    """
+    return cover(model, images, patch_size, fall)
+
+
+@mistake("occlusion")
+def answer_chosen_again(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+    """The class is chosen again for each covered image: your code compares the highest probabilities, perhaps of two
+    different classes.
+
+    With one patch covered, the model predicts another class, just as surely. What should the result be?
+    """
+    return cover(model, images, patch_size, lambda *both: both[0].softmax(-1).amax(-1) - both[1].softmax(-1).amax(-1))
+
+
+@mistake("cls_map")
+def largest_head(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map is the maximum over the heads; it should be their mean.
+
+    Three heads give a patch the weights 0.9, 0 and 0. What should the map have there?
+    """
+    return weights[:, :, 0, 1:].amax(dim=1).unflatten(1, grid)
+
+
+@mistake("cls_map")
+def map_made_whole(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The map is divided by its sum; it should add up to less than 1, since the class token attends to itself, too.
+
+    If the class token attends almost only to itself, how much is left for the patches?
+    """
+    row = weights[:, :, 0, 1:].mean(dim=1)
+    return (row / row.sum(dim=-1, keepdim=True)).unflatten(1, grid)
+
+
+@mistake("occlusion")
+def wrong_sign(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+    """The sign is wrong: a patch that the prediction depends on should get a positive number.
+
+    The probability falls from 0.9 to 0.2. By how much has it fallen, and what does your code return?
+    """
+    return cover(model, images, patch_size, lambda before, after: -probability_fall(before, after))
+
+
+@mistake("occlusion")
+def one_answer_for_all(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
+    """The class predicted for the first image is used for all images of the batch.
+
+    How many classes does your code choose for three images?
+    """
+
+    def fall_of_first(before: Tensor, after: Tensor) -> Tensor:
+        answer = int(before[0].argmax())
+        return before.softmax(dim=-1)[:, answer] - after.softmax(dim=-1)[:, answer]
+
+    return cover(model, images, patch_size, fall_of_first)

@@ -1,109 +1,159 @@
-"""How tokens and positions are put together wrongly."""
-
-from collections.abc import Callable
-from typing import Any
+"""Mistakes in adding the class token and the positions."""
 
 import torch
 from torch import Tensor
 
 from vitral.lab.solutions.tokens import with_tokens
-from vitral.lab.station import Mistake
+from vitral.lab.station import mistake
 
 
-def joined(class_tokens: Tensor, patches: Tensor) -> Tensor:
-    """The class token before the patches of every image."""
-    return torch.cat([class_tokens.expand(len(patches), -1, -1), patches], dim=1)
+def prepend(class_token: Tensor, patches: Tensor) -> Tensor:
+    """Put the class token before the patches of every image."""
+    return torch.cat([class_token.expand(len(patches), -1, -1), patches], dim=1)
 
 
-def put(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> dict[str, Any]:
-    """A `with_tokens` of patches, class token and positions."""
-    return {"with_tokens": function}
+@mistake("with_tokens")
+def token_last(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The class token comes last, after the patches.
+
+    At which position does the figure show CLS?
+    """
+    return torch.cat([patches, cls_token.expand(len(patches), -1, -1)], dim=1) + pos_embed
 
 
-def beside(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
-    tokens = joined(cls_token, patches)
+@mistake("with_tokens")
+def no_positions(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """No positions are added, so that the model cannot know the order of the patches.
+
+    How could attention tell the first patch from the last one?
+    """
+    return prepend(cls_token, patches)
+
+
+@mistake("with_tokens")
+def none_for_class_token(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The patches have their positions, but the class token has none: the first row of `pos_embed` is its own.
+
+    How many rows does `pos_embed` have, and to which token does the first one belong?
+    """
+    return prepend(cls_token, patches + pos_embed[:, 1:])
+
+
+@mistake("with_tokens")
+def one_too_early(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """Each patch has the position of the one before it, and the class token has none: the positions are added before
+    the class token is there.
+
+    At which position of the finished sequence is the first patch?
+    """
+    return prepend(cls_token, patches + pos_embed[:, :-1])
+
+
+@mistake("with_tokens")
+def first_patch_lost(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The class token replaces the first patch, so that one corner of the image is lost.
+
+    n patches go in. How many tokens should come out?
+    """
+    return prepend(cls_token, patches[:, 1:]) + pos_embed[:, :-1]
+
+
+@mistake("with_tokens")
+def no_class_token(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The sequence has no class token: it consists of the patches with their positions.
+
+    Which token will the head take, if none belongs to the whole image?
+    """
+    return patches + pos_embed[:, 1:]
+
+
+@mistake("with_tokens")
+def added_to_all(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The class token is added to every patch; it should be a token of its own, before them.
+
+    Does an addition change the number of tokens?
+    """
+    return patches + cls_token + pos_embed[:, 1:]
+
+
+@mistake("with_tokens")
+def one_for_all(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """All tokens have the first position, so that positions do not distinguish them.
+
+    How many different rows of `pos_embed` does your code use?
+    """
+    return prepend(cls_token, patches) + pos_embed[:, :1]
+
+
+@mistake("with_tokens")
+def twice(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The patches get their positions twice: once alone, and once together with the class token.
+
+    Where does your code add positions, and which tokens are there each time?
+    """
+    return prepend(cls_token, patches + pos_embed[:, 1:]) + pos_embed
+
+
+@mistake("with_tokens")
+def put_beside(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The positions are appended to the numbers of each token, which makes it twice as wide; add them instead.
+
+    How many numbers does a token have before, and how many after?
+    """
+    tokens = prepend(cls_token, patches)
     return torch.cat([tokens, pos_embed.expand(len(tokens), -1, -1)], dim=-1)
 
 
-token_last = Mistake(
-    "The class token stands last, behind the patches.",
-    "In which place does the figure have CLS?",
-    put(lambda patches, cls, pos: torch.cat([patches, cls.expand(len(patches), -1, -1)], dim=1) + pos),
-)
-no_positions = Mistake(
-    "No positions were added: whatever follows sees a bag of patches.",
-    "How could attention tell the first patch from the last one?",
-    put(lambda patches, cls, pos: joined(cls, patches)),
-)
-none_for_class_token = Mistake(
-    "The patches have their positions, but the class token has none: the first row of `pos_embed` is its own.",
-    "How many rows does `pos_embed` have, and for whom is the first?",
-    put(lambda patches, cls, pos: joined(cls, patches + pos[:, 1:])),
-)
-one_too_early = Mistake(
-    "Each patch got the position of its neighbour before it, and the class token none: counting began at row 0, before "
-    "the class token was there.",
-    "In the finished sequence, in which place does the first patch stand?",
-    put(lambda patches, cls, pos: joined(cls, patches + pos[:, :-1])),
-)
-first_patch_lost = Mistake(
-    "The class token was written over the first patch: one corner of the image is lost.",
-    "n patches go in. How many tokens should come out?",
-    put(lambda patches, cls, pos: joined(cls, patches[:, 1:]) + pos[:, :-1]),
-)
-no_class_token = Mistake(
-    "There is no class token in the sequence: the patches have their positions, and nothing stands before them.",
-    "From which token will the head read, if none belongs to the whole image?",
-    put(lambda patches, cls, pos: patches + pos[:, 1:]),
-)
-added_to_all = Mistake(
-    "The class token was added to every patch; it should be a token of its own, before them.",
-    "Does the number of tokens change when one is added to the others?",
-    put(lambda patches, cls, pos: patches + cls + pos[:, 1:]),
-)
-one_for_all = Mistake(
-    "All tokens got the first position, so that no place can be told from another.",
-    "How many different rows of `pos_embed` does your code use?",
-    put(lambda patches, cls, pos: joined(cls, patches) + pos[:, :1]),
-)
-twice = Mistake(
-    "The patches got their positions twice: once by themselves, and once more with the class token.",
-    "Where in your code are positions added, and which tokens are there each time?",
-    put(lambda patches, cls, pos: joined(cls, patches + pos[:, 1:]) + pos),
-)
-put_beside = Mistake(
-    "The positions were put beside the tokens' numbers, which makes every token twice as wide; they should be added.",
-    "How many numbers does a token have before, and how many after?",
-    put(beside),
-)
-token_of_zeros = Mistake(
-    "The first token is new, of zeros: the learned `cls_token` that was given is not used.",
-    "Which of the three arguments does your code never read?",
-    put(lambda patches, cls, pos: joined(torch.zeros_like(cls), patches) + pos),
-)
-mean_of_patches = Mistake(
-    "The first token is the mean of the patches; it should be the learned `cls_token`, the same for every image.",
-    "What does the class token know of the image before the first block?",
-    put(lambda patches, cls, pos: joined(patches.mean(dim=1, keepdim=True), patches) + pos),
-)
-token_cut_off = Mistake(
-    "The class token was taken out of the graph (by detach, .data or a new tensor), so that it would never learn.",
-    "On what way does a gradient come from the result to `cls_token`?",
-    put(lambda patches, cls, pos: with_tokens(patches, cls.detach(), pos)),
-)
-stretched = Mistake(
-    "The tokens were multiplied by √d before the positions came, as transformers for text do. A ViT does not "
-    "change them.",
-    "Is there a number in the figure by which tokens are multiplied?",
-    put(lambda patches, cls, pos: joined(cls, patches) * patches.shape[-1] ** 0.5 + pos),
-)
-positions_multiplied = Mistake(
-    "The tokens were multiplied by their positions, which should be added.",
-    "What should come out if all positions are zeros? What does with yours?",
-    put(lambda patches, cls, pos: joined(cls, patches) * pos),
-)
-class_row_last = Mistake(
-    "The class token got the last row of `pos_embed`, and every patch the row of the place before its own.",
-    "In which place of the sequence does the class token stand, and which row belongs to that place?",
-    put(lambda patches, cls, pos: joined(cls, patches) + pos.roll(1, dims=1)),
-)
+@mistake("with_tokens")
+def token_of_zeros(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The first token is zeros; the learned `cls_token` is not used.
+
+    Which of the three arguments does your code never use?
+    """
+    return prepend(torch.zeros_like(cls_token), patches) + pos_embed
+
+
+@mistake("with_tokens")
+def mean_of_patches(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The first token is the mean of the patches; it should be the learned `cls_token`, the same for every image.
+
+    Does the class token depend on the image before the first block?
+    """
+    return prepend(patches.mean(dim=1, keepdim=True), patches) + pos_embed
+
+
+@mistake("with_tokens")
+def token_cut_off(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """No gradient reaches the class token (because of detach, .data or a new tensor), so that it would never learn.
+
+    On which path does a gradient get from the result to `cls_token`?
+    """
+    return with_tokens(patches, cls_token.detach(), pos_embed)
+
+
+@mistake("with_tokens")
+def stretched(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The tokens are multiplied by √d before the positions are added, as in transformers for text. A ViT does not
+    scale them.
+
+    Does the figure multiply the tokens by anything?
+    """
+    return prepend(cls_token, patches) * patches.shape[-1] ** 0.5 + pos_embed
+
+
+@mistake("with_tokens")
+def positions_multiplied(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The tokens are multiplied by their positions; the positions should be added.
+
+    What should the result be if all positions are zeros? What is yours?
+    """
+    return prepend(cls_token, patches) * pos_embed
+
+
+@mistake("with_tokens")
+def class_row_last(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
+    """The class token has the last row of `pos_embed`, and every patch the row of the position before its own.
+
+    At which position of the sequence is the class token, and which row belongs to that position?
+    """
+    return prepend(cls_token, patches) + pos_embed.roll(1, dims=1)

@@ -1,145 +1,175 @@
-"""How tokens meet wrongly on their map, and how reach and cost are miscounted."""
-
-from collections.abc import Callable, Mapping
-from typing import Any
+"""Mistakes in a convolution over tokens, and in the reach and the cost of a block."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitral.lab.station import Mistake
+from vitral.lab.station import mistake
 
 
-def mixed_by(convolve: Callable[[Tensor, Tensor], Tensor]) -> Mapping[str, Any]:
-    """A `mixed` with another convolution of the map (b, d, rows, columns)."""
-
-    def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-        return convolve(tokens.mT.unflatten(2, grid), weight).flatten(2).mT
-
-    return {"mixed": mixed}
+def to_features(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    return tokens.mT.unflatten(2, grid)
 
 
-def convolved(images: Tensor, weight: Tensor, padding: int = 1) -> Tensor:
+def convolve(images: Tensor, weight: Tensor, padding: int = 1) -> Tensor:
     return F.conv2d(images, weight, padding=padding, groups=len(weight))
 
 
-def wrapped(images: Tensor, weight: Tensor) -> Tensor:
-    return convolved(F.pad(images, (1, 1, 1, 1), mode="circular"), weight, padding=0)
+def to_tokens(features: Tensor) -> Tensor:
+    return features.flatten(2).mT
 
 
-def dense(images: Tensor, weight: Tensor) -> Tensor:
-    return F.conv2d(images, weight.expand(-1, len(weight), -1, -1), padding=1)
+@mistake("mixed")
+def rows_for_columns(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """Rows and columns are swapped: your feature map has as many rows as it should have columns. A square grid would
+    not show it.
+
+    How many tokens later in the sequence is the patch below? Is that the length of a row in your feature map?
+    """
+    return to_tokens(convolve(to_features(tokens, grid[::-1]), weight))
 
 
-def sides_swapped(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-    return convolved(tokens.mT.unflatten(2, grid[::-1]), weight).flatten(2).mT
+@mistake("mixed")
+def torn_by_reshape(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """Tokens become a feature map, and tokens again, by reshapes, which mix channels with positions; use a transpose.
 
-
-def reshaped(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    In memory the d numbers of one token are neighbours. Where does your reshape put them?
+    """
     images = tokens.reshape(len(tokens), len(weight), *grid)
-    return convolved(images, weight).reshape(tokens.shape)
+    return convolve(images, weight).reshape(tokens.shape)
 
 
-def reshaped_in(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-    images = tokens.reshape(len(tokens), len(weight), *grid)
-    return convolved(images, weight).flatten(2).mT
+@mistake("mixed")
+def torn_on_the_way_in(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """Tokens become a feature map by a reshape, which mixes channels with positions. The way back is right.
+
+    In memory the d numbers of one token are neighbours. Is that so in a feature map (d, rows, columns)?
+    """
+    return to_tokens(convolve(tokens.reshape(len(tokens), len(weight), *grid), weight))
 
 
-def reshaped_back(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
-    return convolved(tokens.mT.unflatten(2, grid), weight).reshape(tokens.shape)
+@mistake("mixed")
+def torn_on_the_way_back(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """The way to the feature map is right, but the way back is a reshape, which leaves the channels first.
+
+    After the convolution, which axis is the last? Which should be?
+    """
+    return convolve(to_features(tokens, grid), weight).reshape(tokens.shape)
 
 
-def reach_by(reach: Callable[[int, int], int]) -> Mapping[str, Any]:
-    return {"reach": reach}
+@mistake("mixed")
+def no_padding(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """The convolution has no padding, so that the tokens at the edge are lost.
+
+    How many tokens go in, and how many come out? What does the kernel need around a corner?
+    """
+    return to_tokens(convolve(to_features(tokens, grid), weight, padding=0))
 
 
-def share_by(share: Callable[[int, int], float]) -> Mapping[str, Any]:
-    return {"attention_share": share}
+@mistake("mixed")
+def edges_joined(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """The padding is circular: the left edge continues at the right one. It should be zeros.
+
+    Which patch is to the left of the first one in a row?
+    """
+    padded = F.pad(to_features(tokens, grid), (1, 1, 1, 1), mode="circular")
+    return to_tokens(convolve(padded, weight, padding=0))
 
 
-rows_for_columns = Mistake(
-    "Rows and columns were taken for each other: your map has as many rows as there should be columns. It would not "
-    "show on a square map.",
-    "In the sequence, how many tokens on is the patch below? Is it a row's length in your map?",
-    {"mixed": sides_swapped},
-)
-torn_by_reshape = Mistake(
-    "Tokens became a map by a reshape, and tokens again by another: that mixes channels with places. Axes are swapped "
-    "by a transpose.",
-    "In memory the d numbers of one token lie beside each other. Where do they go in your reshape?",
-    {"mixed": reshaped},
-)
-torn_on_the_way_in = Mistake(
-    "Tokens became a map by a reshape: that mixes channels with places. The way back is right.",
-    "In memory the d numbers of one token lie beside each other. Is that so in a map of (d, rows, columns)?",
-    {"mixed": reshaped_in},
-)
-torn_on_the_way_back = Mistake(
-    "The way to the map is right, but the way back is a reshape: the channels came first and were not moved back.",
-    "After the convolution, which axis is the last? Which should be?",
-    {"mixed": reshaped_back},
-)
-no_padding = Mistake(
-    "The convolution has no padding: the tokens at the edge are gone.",
-    "How many tokens go in, and how many come out? What does a corner lack to be convolved?",
-    mixed_by(lambda images, weight: convolved(images, weight, padding=0)),
-)
-edges_joined = Mistake(
-    "The map was wrapped around: what is at the left edge meets what is at the right one. Beyond the edge are zeros.",
-    "Which patch is to the left of the first one in a row?",
-    mixed_by(wrapped),
-)
-channels_meet = Mistake(
-    "Every channel sums over all channels: without `groups=d` it is no depthwise convolution.",
-    "How many numbers does your convolution multiply for one number of its output: 9, or 9 d?",
-    mixed_by(dense),
-)
-stream_added = Mistake(
-    "The tokens were added to what was mixed. That is right in a block, but it is the block that does it.",
-    "What should come out if the kernel is all zeros?",
-    mixed_by(lambda images, weight: images + convolved(images, weight)),
-)
-kernels_side_by_side = Mistake(
-    "The reach counts a whole kernel for each block, as if their windows lay side by side; they overlap in the middle.",
-    "What does a token see when there is no block at all? How many more to each side, after one?",
-    reach_by(lambda blocks, kernel: blocks * kernel),
-)
-reach_multiplied = Mistake(
-    "The reach grows by a factor with every block. That is so where blocks also make the map smaller; here each adds.",
-    "Two blocks of 3: how far to the left can a patch be, and still count?",
-    reach_by(lambda blocks, kernel: kernel**blocks),
-)
-one_side = Mistake(
-    "The reach goes to one side only: a kernel sees as far to the left as to the right.",
-    "A kernel of 3 around the middle: how many patches does it see in all?",
-    reach_by(lambda blocks, kernel: 1 + blocks * (kernel // 2)),
-)
-always_three = Mistake(
-    "The reach counts every kernel as one of 3.",
-    "By how much more does a block see with a kernel of 7?",
-    reach_by(lambda blocks, kernel: 1 + 2 * blocks),
-)
-one_product = Mistake(
-    "Only one of the two products among tokens was counted: queries by keys, or weights by values.",
-    "How often do n tokens meet n tokens in attention? What is each time multiplied?",
-    share_by(lambda n, d: n * d * n / (12 * n * d**2 + n * d * n)),
-)
-beside_the_linear = Mistake(
-    "The n² part was divided by the linear part, where a share is divided by the whole.",
-    "What does yours give at n = 6 d, where both cost the same? What would half be?",
-    share_by(lambda n, d: 2 * n**2 * d / (12 * n * d**2)),
-)
-no_mlp = Mistake(
-    "Of the linear maps only those of attention were counted, 4 n d²: the MLP's two are missing.",
-    "Which linear maps stand in a block beside `qkv` and `proj`? How wide are they?",
-    share_by(lambda n, d: 2 * n**2 * d / (4 * n * d**2 + 2 * n**2 * d)),
-)
-percent = Mistake(
-    "The share was given in percent: a share is a number between 0 and 1.",
-    "Which number is all of something, as a share?",
-    share_by(lambda n, d: 100 * 2 * n**2 * d / (12 * n * d**2 + 2 * n**2 * d)),
-)
-whole_numbers_only = Mistake(
-    "The share was rounded down to a whole number, and that is 0.",
-    "What do / and // give for 1 by 4?",
-    share_by(lambda n, d: 2 * n**2 * d // (12 * n * d**2 + 2 * n**2 * d)),
-)
+@mistake("mixed")
+def channels_meet(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """Every channel sums over all channels: without `groups=d` the convolution is not depthwise.
+
+    How many numbers does your convolution multiply for one number of its output: 9, or 9 d?
+    """
+    return to_tokens(F.conv2d(to_features(tokens, grid), weight.expand(-1, len(weight), -1, -1), padding=1))
+
+
+@mistake("mixed")
+def stream_added(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
+    """The tokens are added to the result of the convolution. The block does that, not this function.
+
+    What should the result be if the kernel is all zeros?
+    """
+    return tokens + to_tokens(convolve(to_features(tokens, grid), weight))
+
+
+@mistake("reach")
+def kernels_side_by_side(blocks: int, kernel: int) -> int:
+    """The reach counts a whole kernel per block, as if their windows were side by side; they overlap in the middle.
+
+    How many patches does a token depend on without any block? How many more on each side, after one?
+    """
+    return blocks * kernel
+
+
+@mistake("reach")
+def reach_multiplied(blocks: int, kernel: int) -> int:
+    """The reach grows by a factor with every block. That holds where blocks also shrink the feature map; here each
+    block adds to it.
+
+    With two blocks of 3, how far to the left can a patch be and still count?
+    """
+    return kernel**blocks
+
+
+@mistake("reach")
+def one_side(blocks: int, kernel: int) -> int:
+    """The reach counts one side only; a kernel reaches as far to the left as to the right.
+
+    How many patches does a kernel of 3 cover, with the middle?
+    """
+    return 1 + blocks * (kernel // 2)
+
+
+@mistake("reach")
+def always_three(blocks: int, kernel: int) -> int:
+    """The reach counts every kernel as one of 3.
+
+    How many more patches does a kernel of 7 cover?
+    """
+    return 1 + 2 * blocks
+
+
+@mistake("attention_share")
+def one_product(n: int, d: int) -> float:
+    """Only one of the two n² products is counted: queries by keys, or weights by values.
+
+    How many products does attention have in which n tokens are combined with n tokens?
+    """
+    return n * d * n / (12 * n * d**2 + n * d * n)
+
+
+@mistake("attention_share")
+def beside_the_linear(n: int, d: int) -> float:
+    """The n² part is divided by the linear part; a share is divided by the whole.
+
+    What is your result at n = 6 d, where both parts cost the same? What is one half of the whole?
+    """
+    return 2 * n**2 * d / (12 * n * d**2)
+
+
+@mistake("attention_share")
+def no_mlp(n: int, d: int) -> float:
+    """Only the linear layers of attention are counted, 4 n d²; the two of the MLP are missing.
+
+    Which linear layers does a block have besides `qkv` and `proj`? How wide are they?
+    """
+    return 2 * n**2 * d / (4 * n * d**2 + 2 * n**2 * d)
+
+
+@mistake("attention_share")
+def percent(n: int, d: int) -> float:
+    """The share is in percent; it should be a number between 0 and 1.
+
+    Which number stands for the whole, as a share?
+    """
+    return 100 * 2 * n**2 * d / (12 * n * d**2 + 2 * n**2 * d)
+
+
+@mistake("attention_share")
+def whole_numbers_only(n: int, d: int) -> float:
+    """The share is rounded down to an integer, which is 0.
+
+    What are 1 / 4 and 1 // 4?
+    """
+    return 2 * n**2 * d // (12 * n * d**2 + 2 * n**2 * d)

@@ -1,1 +1,1 @@
-"""One answer to each station. A start file is the same file without what follows each `# Yours: `."""
+"""The right answer of each station. A start file is the same file without the code below each `# Yours: ` comment."""

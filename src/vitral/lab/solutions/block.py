@@ -1,19 +1,20 @@
-"""Station 7: a block, and the stream that runs through it.
+"""Station 7: a block, and its residual stream.
 
     x ──┬──────────────────> + ──┬──────────────────> + ──> x
         └─ norm1 ── attn ────┘   └─ norm2 ── mlp ─────┘
 
-    x = x + attn(norm1(x))           tokens meet
-    x = x + mlp(norm2(x))            each thinks for itself
+    x = x + attn(norm1(x))           attention combines the tokens
+    x = x + mlp(norm2(x))            the MLP works on each token alone
 
-Nothing is ever replaced: a block reads the stream through a norm and adds what it found. That is "pre-norm": the norm
-stands on the branch. Inside the blocks the stream is never normed, so whatever enters a deep model can reach its end.
+The upper line is the residual stream. A block never replaces it: each branch takes the stream, normalises it, and adds
+its output. This is "pre-norm": the norm is on the branch. The stream itself is never normalised inside the blocks, so
+the input of a deep model can reach its end.
 
-`attn` and `mlp` are modules that are given to the block; the norms are your own `LayerNorm`, one for each branch.
+`attn` and `mlp` are modules that are passed to the block; the norms are your own `LayerNorm`, one for each branch.
 
 Before you write: an older order, "post-norm", is x = norm1(x + attn(x)), then x = norm2(x + mlp(x)). The norms are new,
-and `attn` and `mlp` give zeros for everything. What would that block give?
-    a  zeros        b  its input, normed        c  its input
+and `attn` and `mlp` return zeros. What does that block return?
+    a  zeros        b  its input, normalised        c  its input
 """
 
 from torch import Tensor, nn
@@ -35,6 +36,6 @@ class Block(nn.Module):
         self.mlp = mlp
 
     def forward(self, x: Tensor) -> Tensor:
-        # Yours: both branches.
+        # Yours: the two lines above.
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))

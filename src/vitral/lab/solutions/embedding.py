@@ -2,20 +2,19 @@
 
     patches (n, c p p)  x  weight (c p p, d)  + bias   =   tokens (n, d)
 
-    which is the same as
+    is the same as
 
-    image (c, y, x)  *  kernel (d, c, p, p), moved by p pixels at a time   =   map (d, gy, gx)
+    image (c, y, x)  *  kernel (d, c, p, p), moved by p pixels at a time   =   feature map (d, gy, gx)
 
-Every patch is mapped to `embed_dim` numbers, all by the same linear map: written as a matrix product, patches times
-weights. A convolution whose stride is as large as its kernel visits every patch once and multiplies it by the same
-numbers: it is that matrix product, and its kernel is the matrix, reshaped.
+The same linear layer turns every patch into a token of `embed_dim` numbers: patches times weights, a matrix product. A
+convolution whose stride equals its kernel size visits every patch once and multiplies it by the same numbers. So it is
+that matrix product, and its kernel is the matrix, reshaped.
 
-You write both. The module keeps its convolution as `self.proj`, and gives tokens, patch by patch in the order of
-station 1: the map (b, d, gy, gx) must become a sequence (b, n, d). `x.flatten(start)` joins all axes from `start` on.
+You write both. The module keeps its convolution as `self.proj` and returns tokens in the order of station 1: the
+feature map (b, d, gy, gx) must become a sequence (b, n, d). `x.flatten(start)` joins all axes from `start` on.
 
-Before you write: patches of 16 x 16 pixels with 3 colours become tokens of 768 numbers. Counted in
-numbers, how large is a patch beside its token?
-    a  smaller        b  larger        c  as large
+Before you write: patches of 16 x 16 pixels with 3 channels become tokens of 768 numbers. Which has more numbers?
+    a  the token        b  the patch        c  both have the same
 """
 
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ prediction = ""  # "a", "b" or "c"
 
 
 def by_matrix(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Images (b, c, y, x), a kernel (d, c, p, p) and a bias (d,) -> tokens (b, n, d), by your `patchify`."""
+    """Images (b, c, y, x), a kernel (d, c, p, p) and a bias (d,) -> tokens (b, n, d), with your `patchify`."""
     # Yours: patches times the kernel as a matrix, plus the bias.
     return patchify(images, weight.shape[-1]) @ weight.flatten(1).T + bias
 
@@ -36,10 +35,10 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, img_size: int, patch_size: int, in_channels: int, embed_dim: int):
         super().__init__()
-        # Yours: self.grid, rows and columns of patches as a tuple; self.proj, the nn.Conv2d.
+        # Yours: self.grid, a tuple of rows and columns of patches; self.proj, the nn.Conv2d.
         self.grid = (img_size // patch_size, img_size // patch_size)
         self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Yours: convolve, then make a sequence of the map.
+        # Yours: convolve, then turn the feature map into a sequence.
         return self.proj(images).flatten(2).transpose(1, 2)

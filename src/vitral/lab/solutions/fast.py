@@ -1,16 +1,16 @@
-"""Station 11: the same numbers, fast.
+"""Station 11: fused attention, the same numbers faster.
 
-    written out     (n, n) weights are formed, kept and read again: memory and time of N²
-    fused           F.scaled_dot_product_attention(q, k, v): the same output, the weights never stand in memory
-    one row         softmax(q_0 kᵀ / √e): what the class token attends to costs n numbers, not n²
+    written out     softmax(q kᵀ / √e) v forms the (n, n) weights in memory: memory and time of n²
+    fused           F.scaled_dot_product_attention(q, k, v): the same output, without the weights in memory
+    one row         softmax(q_0 kᵀ / √e): the class token's row alone costs n numbers, not n²
 
-Your attention of station 4 forms the weights. Given (b, heads, n, e), PyTorch's kernel goes over the keys in pieces,
-keeps a running sum, and divides by √e itself: the weights need no room. Every fast ViT calls it, but it gives no
-weights to look at. When only the class token's row is wanted, that row alone can be computed beside it: this is how
-`vitral.watch` looks into a running model.
+Your attention of station 4 forms the weights. PyTorch's kernel takes (b, heads, n, e), goes over the keys in pieces
+with a running sum, and divides by √e itself, so the weights need no memory. Every fast ViT uses it, but it does not
+return the weights. If only the class token's row is needed, that row can be computed separately: this is how
+`vitral.watch` observes a running model.
 
-Your functions must give the same numbers as the written-out one, to rounding, form no tensor of n² numbers on the way
-(it is counted at 512 tokens), and go over the tokens in no loop.
+Your functions must return the same numbers as the written-out one, to rounding; form no tensor of n² numbers on the way
+(this is counted with 512 tokens); and use no loop over the tokens.
 
 Before you write: 4,096 tokens, one head, float32. How large is the matrix of weights?
     a  64 MiB        b  64 million numbers        c  16 KiB
@@ -29,6 +29,6 @@ def fast_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def cls_row(q: Tensor, k: Tensor) -> Tensor:
-    """Queries and keys (b, heads, n, e) -> the first token's weights (b, heads, n), without the others'."""
+    """Queries and keys (b, heads, n, e) -> the first token's weights (b, heads, n), without those of the others."""
     # Yours: the first query alone.
     return (q[:, :, :1] @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)[:, :, 0]

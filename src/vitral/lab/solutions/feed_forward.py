@@ -1,18 +1,18 @@
-"""Station 6: what each token does by itself.
+"""Station 6: the MLP and its norm, for each token by itself.
 
     LayerNorm   (x - mean) / √(variance + eps) * weight + bias        over the numbers of one token
     GELU        x Φ(x)       Φ: the share of a normal distribution below x;  Φ(x) = (1 + erf(x / √2)) / 2
     MLP         GELU(x W1 + b1) W2 + b2                               d -> hidden -> d
 
-In attention tokens meet; here each goes on alone. LayerNorm brings every token to mean 0 and variance 1 (the plain mean
-of squares: divided by d, not d - 1) and then lets the model choose a scale and an offset. GELU lets large numbers
-through and stops very negative ones, with a smooth bend between. The MLP is two linear maps with GELU between.
+Attention combines tokens; these three work on each token alone. LayerNorm brings every token to mean 0 and variance 1
+(divide by d, not d - 1), then multiplies by a learned weight and adds a learned bias. GELU passes large numbers and
+stops very negative ones, with a smooth bend between. The MLP is two linear layers with GELU between.
 
-`x.mean(dim=-1, keepdim=True)`; `x.var(dim=-1, keepdim=True, unbiased=False)`; `torch.erf(x)`. What is learned
-is an nn.Parameter: `nn.Parameter(torch.ones(d))` holds d ones to begin with. Write them out, once in a life; PyTorch
-has both, as nn.LayerNorm and F.gelu.
+Useful: `x.mean(dim=-1, keepdim=True)`; `x.var(dim=-1, keepdim=True, unbiased=False)`; `torch.erf(x)`. Learned numbers
+are an nn.Parameter: `nn.Parameter(torch.ones(d))` starts with d ones. PyTorch has both as nn.LayerNorm and F.gelu, but
+write them yourself once.
 
-Before you write: every number of a token is multiplied by 10. What does LayerNorm give (leave eps aside)?
+Before you write: every number of a token is multiplied by 10. What does LayerNorm return (ignore eps)?
     a  ten times as much        b  the same        c  a tenth
 """
 
@@ -23,8 +23,8 @@ prediction = ""  # "a", "b" or "c"
 
 
 def gelu(x: Tensor) -> Tensor:
-    """x times the share of a normal distribution that lies below x; any shape."""
-    # Yours: by torch.erf.
+    """Return x Φ(x), for x of any shape."""
+    # Yours: with torch.erf.
     return x * (1 + torch.erf(x / 2**0.5)) / 2
 
 
@@ -33,13 +33,13 @@ class LayerNorm(nn.Module):
 
     def __init__(self, embed_dim: int, eps: float = 1e-6):
         super().__init__()
-        # Yours: self.eps; self.weight of ones and self.bias of zeros, each an nn.Parameter.
+        # Yours: self.eps; self.weight (ones) and self.bias (zeros), each an nn.Parameter.
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(embed_dim))
         self.bias = nn.Parameter(torch.zeros(embed_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        # Yours: as above.
+        # Yours: the formula above.
         centred = x - x.mean(dim=-1, keepdim=True)
         variance = centred.square().mean(dim=-1, keepdim=True)
         return centred / (variance + self.eps).sqrt() * self.weight + self.bias
@@ -55,5 +55,5 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Yours: your `gelu` between the two.
+        # Yours: fc1, your `gelu`, fc2.
         return self.fc2(gelu(self.fc1(x)))

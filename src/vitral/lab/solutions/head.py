@@ -1,15 +1,15 @@
 """Station 4: one attention head.
 
-    weights = softmax( q kᵀ / √e )            (n, n): row i says how much token i takes from every token
-    output  = weights v                       (n, e): a weighted mean of what the tokens hold
+    weights = softmax( q kᵀ / √e )            (n, n): row i: how much token i attends to every token
+    output  = weights v                       (n, e): a weighted mean of the values
 
-Every token asks with a query q, is found by its key k and gives its value v. A query and a key that point the same way
-have a large product; softmax makes a row of products into weights that are positive and add up to 1. The products of
-random vectors of e numbers are about √e in size, so they are divided by it: otherwise softmax would soon pick a single
-token.
+Every token has a query q, a key k and a value v. If a query and a key point in the same direction, their product is
+large: the token of the query attends to the token of the key. The scaled products are the scores; softmax turns a row
+of scores into weights that are positive and add up to 1. The products of random vectors of e numbers are about √e in
+size, so they are divided by √e: otherwise softmax would pick a single token.
 
 `x.mT` swaps the last two axes, `@` multiplies matrices for every image of the batch, `x.softmax(dim=)` runs along one
-axis. Later, heads will stand before the tokens: count axes from the end, dim=-1 and dim=-2.
+axis. Later, an axis of heads will come before the tokens: count axes from the end, dim=-1 and dim=-2.
 
 Before you write: all keys are the same vector. What is the output?
     a  the first value        b  zero        c  the mean of the values
@@ -22,6 +22,6 @@ prediction = ""  # "a", "b" or "c"
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Queries, keys and values (..., n, e) -> output (..., n, e) and weights (..., n, n)."""
-    # Yours: products, scaled; softmax; weighted mean.
+    # Yours: scores; softmax; weighted mean.
     weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)
     return weights @ v, weights

@@ -3,17 +3,17 @@
     x (b, n, d) ── qkv ──> (b, n, 3 d)  =  [ all queries | all keys | all values ]
                                              each: [ head 0 | head 1 | ... ]    d = heads x e
     every head by itself:  attention of (b, heads, n, e)
-    then beside each other again: (b, n, d) ── proj ──> (b, n, d)
+    then joined again:  (b, n, d) ── proj ──> (b, n, d)
 
-One head gives one weighted mean. Several, each on its own e = d / heads numbers, can look at several places at once;
-`proj` then mixes what they found. One linear map makes queries, keys and values for all heads together. Both maps
-have a bias.
+One head computes one weighted mean. Several heads, each with its own e = d / heads numbers, can attend to different
+tokens at once; `proj` then mixes their outputs. One linear layer computes queries, keys and values for all heads
+together. Both linear layers have a bias.
 
-Splitting d into (heads, e) is a reshape; putting the heads before the tokens is a transpose. Both are needed: a
-reshape alone would mix tokens into heads. einops does both at once, and what stands first can be unpacked:
+To split d into (heads, e) is a reshape; to put the heads before the tokens is a transpose. Both are needed: a reshape
+alone would mix tokens into heads. einops does both at once, and the first axis can be unpacked:
 `one, two = rearrange(x, "n (two e) -> two n e", two=2)`. Your `attention` returns two things, the output first.
 
-Before you write: how many numbers do the maps `qkv` and `proj` hold, biases left out, with 8 heads instead of 4?
+Before you write: how many weights do `qkv` and `proj` have, without biases, with 8 heads instead of 4?
     a  twice as many        b  as many        c  half as many
 """
 
@@ -36,7 +36,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(embed_dim, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Yours: q, k and v of every head, your `attention`, the heads beside each other, `proj`.
+        # Yours: q, k and v of every head, your `attention`, the heads joined, `proj`.
         q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
         out, _ = attention(q, k, v)
         return self.proj(rearrange(out, "b h n e -> b n (h e)"))

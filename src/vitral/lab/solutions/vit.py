@@ -3,15 +3,15 @@
     images ── patch_embed ──> patches ── cls_token, pos_embed ──> tokens
     tokens ── block ── block ── ... ── norm ──> tokens[:, 0] ── head ──> logits
 
-Everything is there. The model puts it in a row: patches, the class token and positions, `depth` blocks, a last norm,
-and a linear head that reads the class token alone.
+You have all the parts. The model puts them in a row: patches, the class token and positions, `depth` blocks, a last
+norm, and a linear head that takes the class token alone.
 
-Names are part of the work: a trained model's weights are found by the names of your parts. Call them `patch_embed`,
-`cls_token`, `pos_embed`, `blocks` (an nn.ModuleList), `norm` and `head`, and the published ones will fit.
-`cls_token` (1, 1, d) and `pos_embed` (1, n + 1, d) are nn.Parameter, both random with deviation 0.02:
-`torch.randn(...) * 0.02`. n is rows x columns of `patch_embed.grid`. An MLP's hidden width is int(d x mlp_ratio).
+Names matter: trained weights are loaded by the names of your parts. Call them `patch_embed`, `cls_token`, `pos_embed`,
+`blocks` (an nn.ModuleList), `norm` and `head`, and published weights will fit. `cls_token` (1, 1, d) and `pos_embed`
+(1, n + 1, d) are nn.Parameter, both random with standard deviation 0.02: `torch.randn(...) * 0.02`. n is rows x columns
+of `patch_embed.grid`. The hidden width of an MLP is int(d x mlp_ratio).
 
-Before you write: the head reads the class token alone. How do the patches come to matter?
+Before you write: the head takes the class token alone. How do the patches influence the logits?
     a  through attention, in every block        b  they are added to it at the end        c  through the MLPs
 """
 

@@ -1,1 +1,1 @@
-"""What is asked of each station's answer."""
+"""The tests of each station: calls, laws, hints, and how an answer is used in a trained model."""

@@ -1,112 +1,109 @@
-"""Station 7: `Block`."""
+"""The tests of station 7: `Block`."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitral.lab.graft import with_weights
-from vitral.lab.inspection import Inspection
-from vitral.lab.station import Law, Pair, Prediction, Station
+from vitral.lab.recorder import Recorder
+from vitral.lab.replacements import copy_weights
+from vitral.lab.station import Pair, RightPrediction, Station, law
 from vitral.nn.attention import Attention
 from vitral.nn.mlp import MLP
 
 
-class Silent(nn.Module):
-    """A branch that finds nothing."""
+class ZeroBranch(nn.Module):
+    """A branch that returns zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
 
-def drawn(inspection: Inspection) -> Tensor:
-    return inspection.normal(2, inspection.integer(3, 5), 2 * inspection.integer(2, 4))
+def draw_tokens(recorder: Recorder) -> Tensor:
+    return recorder.normal(2, recorder.integer(3, 5), 2 * recorder.integer(2, 4))
 
 
-def built(inspection: Inspection, width: int, attn: bool = True, mlp: bool = True) -> Any:
-    """A block of this width, whose branches may be silent."""
-    meet = Attention(width, 2) if attn else Silent()
-    think = MLP(width, width + 3) if mlp else Silent()
-    return inspection.build("Block", meet, think, width)
+def build_block(recorder: Recorder, width: int, attn: bool = True, mlp: bool = True) -> Any:
+    """Build a block of this width; a branch that is switched off returns zeros."""
+    branches = Attention(width, 2) if attn else ZeroBranch(), MLP(width, width + 3) if mlp else ZeroBranch()
+    return recorder.build("Block", *branches, width)
 
 
-def observe(inspection: Inspection) -> None:
-    x = drawn(inspection)
-    block = built(inspection, x.shape[-1])
-    inspection.ask(block, x, flows=False)
-    inspection.ask(block, x)
-    inspection.ask(block, 1e-3 * x)
-    inspection.ask(built(inspection, x.shape[-1], attn=False, mlp=False), x, flows=False)
+def observe(recorder: Recorder) -> None:
+    x = draw_tokens(recorder)
+    block = build_block(recorder, x.shape[-1])
+    recorder.call(block, x, gradients=False)
+    recorder.call(block, x)
+    recorder.call(block, 1e-3 * x)
+    recorder.call(build_block(recorder, x.shape[-1], attn=False, mlp=False), x, gradients=False)
 
 
-def nothing_found(inspection: Inspection) -> Pair:
-    x = drawn(inspection)
-    return inspection.ask(built(inspection, x.shape[-1], attn=False, mlp=False), x, flows=False), x
+@law()
+def zero_branches(recorder: Recorder) -> Pair:
+    """If attn and mlp return zeros, the block returns its input unchanged."""
+    x = draw_tokens(recorder)
+    return recorder.call(build_block(recorder, x.shape[-1], attn=False, mlp=False), x, gradients=False), x
 
 
-def attention_added(inspection: Inspection) -> Pair:
-    x = drawn(inspection)
-    block = built(inspection, x.shape[-1], mlp=False)
-    return inspection.ask(block, x, flows=False) - x, block.attn(block.norm1(x))
+@law()
+def attention_added(recorder: Recorder) -> Pair:
+    """If mlp returns zeros, the block adds attn(norm1(x)) to x."""
+    x = draw_tokens(recorder)
+    block = build_block(recorder, x.shape[-1], mlp=False)
+    return recorder.call(block, x, gradients=False) - x, block.attn(block.norm1(x))
 
 
-def mlp_added(inspection: Inspection) -> Pair:
-    x = drawn(inspection)
-    block = built(inspection, x.shape[-1], attn=False)
-    return inspection.ask(block, x, flows=False) - x, block.mlp(block.norm2(x))
+@law()
+def mlp_added(recorder: Recorder) -> Pair:
+    """If attn returns zeros, the block adds mlp(norm2(x)) to x."""
+    x = draw_tokens(recorder)
+    block = build_block(recorder, x.shape[-1], attn=False)
+    return recorder.call(block, x, gradients=False) - x, block.mlp(block.norm2(x))
 
 
-def one_after_the_other(inspection: Inspection) -> Pair:
-    x = drawn(inspection)
+@law()
+def offset_goes_through(recorder: Recorder) -> Pair:
+    """A number added to all of x is added to the result: the norms remove it, the stream keeps it."""
+    x = draw_tokens(recorder)
+    block, offset = build_block(recorder, x.shape[-1]), recorder.normal(2, 1, 1)
+    return recorder.call(block, x + offset, gradients=False), recorder.call(block, x, gradients=False) + offset
+
+
+@law()
+def two_blocks_in_a_row(recorder: Recorder) -> Pair:
+    """A block does what two blocks in a row do: the first with attn alone, the second with mlp alone."""
+    x = draw_tokens(recorder)
     width = x.shape[-1]
-    whole = inspection.ask(built(inspection, width), x, flows=False)
-    met = inspection.ask(built(inspection, width, mlp=False), x, flows=False)
-    return whole, inspection.ask(built(inspection, width, attn=False), met, flows=False)
+    whole = recorder.call(build_block(recorder, width), x, gradients=False)
+    attended = recorder.call(build_block(recorder, width, mlp=False), x, gradients=False)
+    return whole, recorder.call(build_block(recorder, width, attn=False), attended, gradients=False)
 
 
-def offset_goes_through(inspection: Inspection) -> Pair:
-    x = drawn(inspection)
-    block, offset = built(inspection, x.shape[-1]), inspection.normal(2, 1, 1)
-    return inspection.ask(block, x + offset, flows=False), inspection.ask(block, x, flows=False) + offset
-
-
-def graft(model: Any, answer: Any) -> nn.Module:
+def insert(model: Any, answer: Any) -> nn.Module:
     width = model.norm.weight.shape[0]
     for place, ours in enumerate(model.blocks):
-        model.blocks[place] = with_weights(answer.Block(ours.attn, ours.mlp, width), ours)
+        model.blocks[place] = copy_weights(answer.Block(ours.attn, ours.mlp, width), ours)
     return model
 
 
 block = Station(
     name="block",
     number=7,
-    title="A block and its stream",
+    title="A block and its residual stream",
     minutes=15,
     difficulty=2,
-    prediction=Prediction(
+    prediction=RightPrediction(
         "b",
-        "Zeros are added, but the norms stand on the stream and norm it all the same. In your block they stand on the "
-        "branches: there the input would come out as it was.",
+        "Zeros are added, but the norms are on the stream and normalise it all the same. In your block the norms are "
+        "on the branches: there the input would come out unchanged.",
     ),
     hints=(
-        "Follow the upper line of the drawing: x goes straight through, and at each + something is added to it.",
-        "Each branch begins with its own norm, reads the stream as it stands there, and gives what is added. The "
-        "second branch reads the stream after the first has added to it.",
-        "The first line is x = x + self.attn(self.norm1(x)). The second is built the same way, with what is left.",
+        "Follow the upper line of the figure: x passes straight through, and at each + something is added to it.",
+        "Each branch begins with its own norm, takes the stream at that point, and returns what is added. The second "
+        "branch takes the stream after the first was added to it.",
+        "The first line is x = x + self.attn(self.norm1(x)). The second has the same form, with the other norm and "
+        "branch.",
     ),
     observe=observe,
-    laws=(
-        Law("Where attn and mlp give zeros, the block gives its input as it was.", nothing_found),
-        Law("Where mlp gives zeros, the block adds attn(norm1(x)) to x.", attention_added),
-        Law("Where attn gives zeros, the block adds mlp(norm2(x)) to x.", mlp_added),
-        Law(
-            "A number that is added to all of x comes out added: the norms do not see it, the stream carries it.",
-            offset_goes_through,
-        ),
-        Law(
-            "A block does what two blocks do in a row: the first with attn alone, the second with mlp alone.",
-            one_after_the_other,
-        ),
-    ),
-    graft=graft,
+    insert=insert,
 )

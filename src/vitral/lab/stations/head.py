@@ -1,74 +1,90 @@
-"""Station 4: `attention`."""
+"""The tests of station 4: `attention`."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitral.lab.graft import AttentionBy
-from vitral.lab.inspection import Inspection
-from vitral.lab.station import Law, Pair, Prediction, Station
+from vitral.lab.recorder import Recorder
+from vitral.lab.replacements import AttentionWith
+from vitral.lab.station import Pair, RightPrediction, Station, law
 
 
-def drawn(inspection: Inspection) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values."""
-    tokens, width = inspection.integer(5, 6), inspection.integer(2, 4)
-    q, k, v = (inspection.normal(2, tokens, width) for _ in range(3))
+def draw_inputs(recorder: Recorder) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values."""
+    tokens, width = recorder.integer(5, 6), recorder.integer(2, 4)
+    q, k, v = (recorder.normal(2, tokens, width) for _ in range(3))
     return q, k, v
 
 
-def observe(inspection: Inspection) -> None:
-    q, k, v = drawn(inspection)
-    inspection.ask("attention", q, k, v)
-    inspection.ask("attention", *(inspection.normal(2, 3, 5, 4) for _ in range(3)))
-    inspection.ask("attention", 100 * q, 100 * k, v)
+def observe(recorder: Recorder) -> None:
+    q, k, v = draw_inputs(recorder)
+    recorder.call("attention", q, k, v)
+    recorder.call("attention", *(recorder.normal(2, 3, 5, 4) for _ in range(3)))
+    recorder.call("attention", 100 * q, 100 * k, v)
 
 
-def weights_add_up(inspection: Inspection) -> Pair:
-    q, k, v = (inspection.normal(2, 3, 5, 4) for _ in range(3))
-    _, weights = inspection.ask("attention", q, k, v)
+@law()
+def weights_add_up(recorder: Recorder) -> Pair:
+    """The weights of each token are positive and add up to 1, over the tokens that it attends to."""
+    q, k, v = (recorder.normal(2, 3, 5, 4) for _ in range(3))
+    _, weights = recorder.call("attention", q, k, v)
     return weights.abs().sum(dim=-1), torch.ones_like(q[..., 0])
 
 
-def same_keys(inspection: Inspection) -> Pair:
-    q, k, v = drawn(inspection)
-    output, _ = inspection.ask("attention", q, k[:, :1].expand_as(k), v)
-    return output, v.mean(dim=1, keepdim=True).expand_as(v)
-
-
-def mean_by_weights(inspection: Inspection) -> Pair:
-    q, k, v = drawn(inspection)
-    output, weights = inspection.ask("attention", q, k, v)
+@law()
+def mean_by_weights(recorder: Recorder) -> Pair:
+    """The output is the mean of the values, weighted by the weights that are returned with it."""
+    q, k, v = draw_inputs(recorder)
+    output, weights = recorder.call("attention", q, k, v)
     return output, torch.einsum("bij,bje->bie", weights, v)
 
 
-def keys_with_values(inspection: Inspection) -> Pair:
-    q, k, v = drawn(inspection)
-    order = inspection.order(q.shape[1])
-    return inspection.ask("attention", q, k[:, order], v[:, order])[0], inspection.ask("attention", q, k, v)[0]
+@law()
+def same_keys(recorder: Recorder) -> Pair:
+    """If all keys are equal, the output of every token is the mean of the values."""
+    q, k, v = draw_inputs(recorder)
+    output, _ = recorder.call("attention", q, k[:, :1].expand_as(k), v)
+    return output, v.mean(dim=1, keepdim=True).expand_as(v)
 
 
-def keys_moved(inspection: Inspection) -> Pair:
-    q, k, v = drawn(inspection)
-    moved = k + inspection.normal(2, 1, k.shape[-1])
-    return inspection.ask("attention", q, moved, v)[1], inspection.ask("attention", q, k, v)[1]
+@law()
+def keys_with_values(recorder: Recorder) -> Pair:
+    """Keys and values in another order, the same for both, do not change the output."""
+    q, k, v = draw_inputs(recorder)
+    order = recorder.permutation(q.shape[1])
+    return recorder.call("attention", q, k[:, order], v[:, order])[0], recorder.call("attention", q, k, v)[0]
 
 
-def each_query_by_itself(inspection: Inspection) -> Pair:
-    q, k, v = drawn(inspection)
-    other = torch.cat([inspection.normal(*q[:, :1].shape), q[:, 1:]], dim=1)
-    return inspection.ask("attention", other, k, v)[0][:, 1:], inspection.ask("attention", q, k, v)[0][:, 1:]
+@law()
+def each_query_by_itself(recorder: Recorder) -> Pair:
+    """A change in the first query changes the output of the first token only."""
+    q, k, v = draw_inputs(recorder)
+    other = torch.cat([recorder.normal(*q[:, :1].shape), q[:, 1:]], dim=1)
+    return recorder.call("attention", other, k, v)[0][:, 1:], recorder.call("attention", q, k, v)[0][:, 1:]
 
 
-def twice_beside(inspection: Inspection) -> Pair:
-    q, k, v = drawn(inspection)
+@law()
+def keys_moved(recorder: Recorder) -> Pair:
+    """The same vector added to all keys changes no weight."""
+    q, k, v = draw_inputs(recorder)
+    moved = k + recorder.normal(2, 1, k.shape[-1])
+    return recorder.call("attention", q, moved, v)[1], recorder.call("attention", q, k, v)[1]
+
+
+@law()
+def twice_beside(recorder: Recorder) -> Pair:
+    """The scores are divided by √e, where e is how many numbers a query has (tested with each query and key repeated
+    side by side).
+    """
+    q, k, v = draw_inputs(recorder)
     wide = (torch.cat([own, own], dim=-1) for own in (q, k, v))
-    return inspection.ask("attention", *wide)[1], inspection.ask("attention", 2**0.5 * q, k, v)[1]
+    return recorder.call("attention", *wide)[1], recorder.call("attention", 2**0.5 * q, k, v)[1]
 
 
-def graft(model: Any, answer: Any) -> nn.Module:
+def insert(model: Any, answer: Any) -> nn.Module:
     for block in model.blocks:
-        block.attn = AttentionBy(lambda q, k, v: answer.attention(q, k, v)[0], block.attn)
+        block.attn = AttentionWith(lambda q, k, v: answer.attention(q, k, v)[0], block.attn)
     return model
 
 
@@ -78,32 +94,19 @@ head = Station(
     title="One attention head",
     minutes=20,
     difficulty=3,
-    prediction=Prediction(
+    prediction=RightPrediction(
         "c",
-        "A query has the same product with each of them, so softmax makes every weight 1 / n: nothing is told apart, "
-        "and the weighted mean is the plain mean.",
+        "A query has the same product with every key, so softmax makes every weight 1 / n, and the weighted mean is "
+        "the plain mean.",
     ),
     hints=(
-        "Begin with the products: n queries of e numbers and n keys of e numbers should make a table of n x n. Row i "
-        "is what query i has with every key.",
+        "Begin with the scores: n queries and n keys of e numbers each have a table of n x n products. Row i holds the "
+        "products of query i with every key.",
         "k.mT is (..., e, n), so q @ k.mT is the table. Divide it by the root of e, which is q.shape[-1]. The weights "
         "of one token are a row, and a row runs along the last axis.",
-        "Three lines: the table divided, its softmax along the last axis, the table times v. Look at the type after -> "
-        "for what is returned, and in which order.",
+        "Three steps: the table divided, its softmax along the last axis, and that times v. The type after -> shows "
+        "what to return, and in which order.",
     ),
     observe=observe,
-    laws=(
-        Law("The weights of each token are positive and add up to 1, over the tokens it looks at.", weights_add_up),
-        Law("The output is the mean of the values by the weights that are returned with it.", mean_by_weights),
-        Law("Where all keys are the same, every token gets the mean of the values.", same_keys),
-        Law("Keys and values that change places together change no output.", keys_with_values),
-        Law("Another first query changes what the first token gets, and no other token.", each_query_by_itself),
-        Law("The same vector added to all keys changes no weight.", keys_moved),
-        Law(
-            "The products are divided by √e, where e is how many numbers a query has (tried by writing queries and "
-            "keys twice, side by side).",
-            twice_beside,
-        ),
-    ),
-    graft=graft,
+    insert=insert,
 )

@@ -1,48 +1,56 @@
-"""Station 1: `patchify`."""
+"""The tests of station 1: `patchify`."""
 
 import torch
 from torch import nn
 
-from vitral.lab.graft import PatchesBy
-from vitral.lab.inspection import Inspection
-from vitral.lab.station import Law, Pair, Prediction, Station
+from vitral.lab.recorder import Recorder
+from vitral.lab.replacements import PatchEmbeddingWith
+from vitral.lab.station import Pair, RightPrediction, Station, law
 
 
-def drawn(inspection: Inspection) -> tuple[torch.Tensor, int]:
-    """Images that are not square, of more than one patch each way, and their patch size."""
-    patch, rows, columns = inspection.integer(2, 4), inspection.integer(2, 3), inspection.integer(4, 5)
-    return inspection.normal(2, 3, rows * patch, columns * patch), patch
+def draw_inputs(recorder: Recorder) -> tuple[torch.Tensor, int]:
+    """Return images that are not square, with more than one patch per side, and their patch size."""
+    patch, rows, columns = recorder.integer(2, 4), recorder.integer(2, 3), recorder.integer(4, 5)
+    return recorder.normal(2, 3, rows * patch, columns * patch), patch
 
 
-def observe(inspection: Inspection) -> None:
-    images, patch = drawn(inspection)
-    inspection.ask("patchify", images, patch)
-    inspection.ask("patchify", inspection.normal(1, 1, 4, 4), 2)
+def observe(recorder: Recorder) -> None:
+    images, patch = draw_inputs(recorder)
+    recorder.call("patchify", images, patch)
+    recorder.call("patchify", recorder.normal(1, 1, 4, 4), 2)
 
 
-def first_patch(inspection: Inspection) -> Pair:
-    images, patch = drawn(inspection)
-    return inspection.ask("patchify", images, patch)[:, 0], images[:, :, :patch, :patch].flatten(1)
+@law()
+def each_by_itself(recorder: Recorder) -> Pair:
+    """Each image of a batch is cut as if it were alone."""
+    images, patch = draw_inputs(recorder)
+    return recorder.call("patchify", images, patch)[1:], recorder.call("patchify", images[1:], patch)
 
 
-def second_patch(inspection: Inspection) -> Pair:
-    images, patch = drawn(inspection)
-    return inspection.ask("patchify", images, patch)[:, 1], images[:, :, :patch, patch : 2 * patch].flatten(1)
-
-
-def nothing_lost(inspection: Inspection) -> Pair:
-    images, patch = drawn(inspection)
-    patches = inspection.ask("patchify", images, patch)
+@law()
+def nothing_lost(recorder: Recorder) -> Pair:
+    """No number is lost, repeated or changed."""
+    images, patch = draw_inputs(recorder)
+    patches = recorder.call("patchify", images, patch)
     return patches.flatten(1).sort().values, images.flatten(1).sort().values
 
 
-def each_by_itself(inspection: Inspection) -> Pair:
-    images, patch = drawn(inspection)
-    return inspection.ask("patchify", images, patch)[1:], inspection.ask("patchify", images[1:], patch)
+@law()
+def first_patch(recorder: Recorder) -> Pair:
+    """The first patch is the top left corner: channel by channel, each row by row."""
+    images, patch = draw_inputs(recorder)
+    return recorder.call("patchify", images, patch)[:, 0], images[:, :, :patch, :patch].flatten(1)
 
 
-def graft(model: nn.Module, answer: object) -> nn.Module:
-    model.patch_embed = PatchesBy(answer.patchify, model.patch_embed)  # type: ignore[attr-defined]
+@law()
+def second_patch(recorder: Recorder) -> Pair:
+    """The second patch is to the right of the first."""
+    images, patch = draw_inputs(recorder)
+    return recorder.call("patchify", images, patch)[:, 1], images[:, :, :patch, patch : 2 * patch].flatten(1)
+
+
+def insert(model: nn.Module, answer: object) -> nn.Module:
+    model.patch_embed = PatchEmbeddingWith(answer.patchify, model.patch_embed)  # type: ignore[attr-defined]
     return model
 
 
@@ -52,19 +60,16 @@ patchify = Station(
     title="An image becomes a sequence",
     minutes=15,
     difficulty=2,
-    prediction=Prediction("b", "48 / 4 = 12 patches a side, 144 in all: half the side is four times as many tokens."),
+    prediction=RightPrediction(
+        "b", "48 / 4 = 12 patches per side, 144 in all: half the side means four times as many."
+    ),
     hints=(
-        "Height is rows of patches times rows in a patch. Split both sides of the image that way first: six axes.",
-        "The axes are now b, c, gy, p, gx, q. A patch is (c, p, q), and the sequence is (gy, gx): bring them to "
-        "(b, gy, gx, c, p, q) before anything is joined.",
-        'With einops it is one line, whose left side is "b c (gy p) (gx q)"; by hand reshape, permute, reshape.',
+        "The height is (rows of patches) x (rows in a patch). Split both sides of the image that way first: then "
+        "there are six axes.",
+        "The axes are now b, c, gy, p, gx, q. A patch is (c, p, q), and the sequence is (gy, gx): move the axes to "
+        "(b, gy, gx, c, p, q) before you join any.",
+        'With einops it is one line, whose left side is "b c (gy p) (gx q)". By hand it is reshape, permute, reshape.',
     ),
     observe=observe,
-    laws=(
-        Law("Each image of a batch is cut as if it were alone.", each_by_itself),
-        Law("No number is lost, doubled or changed.", nothing_lost),
-        Law("The first patch is the corner at the top left: channel by channel, each row by row.", first_patch),
-        Law("The second patch is to the right of the first.", second_patch),
-    ),
-    graft=graft,
+    insert=insert,
 )

@@ -1,4 +1,4 @@
-"""Station 12: `mixed`, `reach` and `attention_share`."""
+"""The tests of station 12: `mixed`, `reach` and `attention_share`."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vitral.lab.inspection import Inspection
-from vitral.lab.station import Law, Pair, Prediction, Station
+from vitral.lab.recorder import Recorder
+from vitral.lab.station import Pair, RightPrediction, Station, law
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block
 from vitral.nn.family.mixer import DepthwiseMixing
@@ -18,104 +18,120 @@ STACKS = ((1, 3), (3, 3), (2, 5), (3, 7))  # blocks, kernel
 BLOCKS = ((197, 768), (50, 64), (384, 64))  # tokens, width
 
 
-def drawn(inspection: Inspection) -> tuple[Tensor, tuple[int, int]]:
-    """Tokens of a map that is not square, and its rows and columns."""
-    rows, columns, width = inspection.integer(3, 4), inspection.integer(5, 6), inspection.integer(3, 5)
-    return inspection.normal(2, rows * columns, width), (rows, columns)
+def draw_tokens(recorder: Recorder) -> tuple[Tensor, tuple[int, int]]:
+    """Return tokens of a grid that is not square, and its rows and columns."""
+    rows, columns, width = recorder.integer(3, 4), recorder.integer(5, 6), recorder.integer(3, 5)
+    return recorder.normal(2, rows * columns, width), (rows, columns)
 
 
-def observe(inspection: Inspection) -> None:
-    tokens, grid = drawn(inspection)
-    inspection.ask("mixed", tokens, grid, inspection.normal(tokens.shape[2], 1, 3, 3))
-    inspection.ask("mixed", inspection.normal(1, 9, 1), (3, 3), inspection.normal(1, 1, 3, 3))
+def observe(recorder: Recorder) -> None:
+    tokens, grid = draw_tokens(recorder)
+    recorder.call("mixed", tokens, grid, recorder.normal(tokens.shape[2], 1, 3, 3))
+    recorder.call("mixed", recorder.normal(1, 9, 1), (3, 3), recorder.normal(1, 1, 3, 3))
     for blocks in range(4):
         for kernel in (1, 3, 5, 7):
-            inspection.ask("reach", blocks, kernel, flows=False)
-    for n, width in ((197, 768), (16, 64), (1024, 32), (inspection.integer(2, 9), inspection.integer(2, 9))):
-        inspection.ask("attention_share", n, width, flows=False)
+            recorder.call("reach", blocks, kernel, gradients=False)
+    for n, width in ((197, 768), (16, 64), (1024, 32), (recorder.integer(2, 9), recorder.integer(2, 9))):
+        recorder.call("attention_share", n, width, gradients=False)
 
 
-def one_at(row: int, column: int, width: int) -> Tensor:
-    """A kernel for each channel with a single one."""
+def build_kernel(row: int, column: int, width: int) -> Tensor:
+    """Return a kernel that is 1 in one place and 0 elsewhere, for each channel."""
     weight = torch.zeros(width, 1, 3, 3, dtype=torch.float64)
     weight[:, :, row, column] = 1
     return weight
 
 
-def middle(inspection: Inspection) -> Pair:
-    tokens, grid = drawn(inspection)
-    return inspection.ask("mixed", tokens, grid, one_at(1, 1, tokens.shape[2])), tokens
+@law()
+def middle(recorder: Recorder) -> Pair:
+    """A kernel with a one in the middle and zeros around it changes nothing."""
+    tokens, grid = draw_tokens(recorder)
+    return recorder.call("mixed", tokens, grid, build_kernel(1, 1, tokens.shape[2])), tokens
 
 
-def right_neighbour(inspection: Inspection) -> Pair:
-    tokens, grid = drawn(inspection)
+@law()
+def right_neighbour(recorder: Recorder) -> Pair:
+    """A kernel with a one to the right of the middle returns each token's right neighbour, and zero at the edge."""
+    tokens, grid = draw_tokens(recorder)
     moved = F.pad(tokens.unflatten(1, grid)[:, :, 1:], (0, 0, 0, 1)).flatten(1, 2)
-    return inspection.ask("mixed", tokens, grid, one_at(1, 2, tokens.shape[2])), moved
+    return recorder.call("mixed", tokens, grid, build_kernel(1, 2, tokens.shape[2])), moved
 
 
-def lower_neighbour(inspection: Inspection) -> Pair:
-    tokens, grid = drawn(inspection)
+@law()
+def lower_neighbour(recorder: Recorder) -> Pair:
+    """A kernel with a one below the middle returns for each token the one below it, a row later in the sequence, and
+    zero at the edge.
+    """
+    tokens, grid = draw_tokens(recorder)
     moved = F.pad(tokens[:, grid[1] :], (0, 0, 0, grid[1]))
-    return inspection.ask("mixed", tokens, grid, one_at(2, 1, tokens.shape[2])), moved
+    return recorder.call("mixed", tokens, grid, build_kernel(2, 1, tokens.shape[2])), moved
 
 
-def channels_by_themselves(inspection: Inspection) -> Pair:
-    tokens, grid = drawn(inspection)
-    weight = inspection.normal(tokens.shape[2], 1, 3, 3)
-    alone = inspection.ask("mixed", tokens[:, :, 1:2].contiguous(), grid, weight[1:2])
-    return inspection.ask("mixed", tokens, grid, weight)[:, :, 1:2], alone
+@law()
+def channels_by_themselves(recorder: Recorder) -> Pair:
+    """Each channel is convolved as if it were the only one."""
+    tokens, grid = draw_tokens(recorder)
+    weight = recorder.normal(tokens.shape[2], 1, 3, 3)
+    alone = recorder.call("mixed", tokens[:, :, 1:2].contiguous(), grid, weight[1:2])
+    return recorder.call("mixed", tokens, grid, weight)[:, :, 1:2], alone
 
 
-def first_block(inspection: Inspection) -> Pair:
-    kernel = 2 * inspection.integer(1, 4) + 1
-    found = [float(inspection.ask("reach", blocks, kernel, flows=False)) for blocks in (0, 1)]
-    return torch.tensor(found), torch.tensor([1.0, kernel])
+@law()
+def first_block(recorder: Recorder) -> Pair:
+    """Without a block a token depends on one patch, itself; after one block on as many as the kernel is long."""
+    kernel = 2 * recorder.integer(1, 4) + 1
+    reaches = [float(recorder.call("reach", blocks, kernel, gradients=False)) for blocks in (0, 1)]
+    return torch.tensor(reaches), torch.tensor([1.0, kernel])
 
 
-def blocks_add_up(inspection: Inspection) -> Pair:
-    kernel, first, second = 2 * inspection.integer(1, 4) + 1, inspection.integer(1, 3), inspection.integer(1, 3)
-    parts = [float(inspection.ask("reach", blocks, kernel, flows=False)) for blocks in (first, second)]
-    whole = float(inspection.ask("reach", first + second, kernel, flows=False))
+@law()
+def blocks_add_up(recorder: Recorder) -> Pair:
+    """Blocks add up: the reach of two stacks in a row is the sum of both, with the middle counted once."""
+    kernel, first, second = 2 * recorder.integer(1, 4) + 1, recorder.integer(1, 3), recorder.integer(1, 3)
+    parts = [float(recorder.call("reach", blocks, kernel, gradients=False)) for blocks in (first, second)]
+    whole = float(recorder.call("reach", first + second, kernel, gradients=False))
     return torch.tensor(whole), torch.tensor(sum(parts) - 1)
 
 
-def meeting_beside_linear(inspection: Inspection) -> Pair:
-    n, width = inspection.integer(2, 400), inspection.integer(2, 400)
-    share = torch.tensor(inspection.ask("attention_share", n, width, flows=False), dtype=torch.float64)
+@law()
+def attention_to_linear(recorder: Recorder) -> Pair:
+    """The cost of the n² part relates to that of the linear layers as n to 6 d: at n = 6 d tokens they are equal."""
+    n, width = recorder.integer(2, 400), recorder.integer(2, 400)
+    share = torch.tensor(recorder.call("attention_share", n, width, gradients=False), dtype=torch.float64)
     return share / (1 - share), torch.tensor(n / (6 * width), dtype=torch.float64)
 
 
-def seen_by_one(blocks: int, kernel: int) -> int:
-    """How many patches of a row one token's output hangs on in a stack of Vitral's blocks, by its gradients."""
+def measure_reach(blocks: int, kernel: int) -> int:
+    """Count the patches of a row on which a token's output depends in a stack of Vitral's blocks, by its gradients."""
     side = 2 * blocks * kernel + 1
     mixers = [DepthwiseMixing(4, 1, kernel_size=kernel) for _ in range(blocks)]
     for mixer in mixers:
         mixer.set_grid((1, side), 0)
     stack = nn.Sequential(*(Block(mixer, MLP(4, 8), 4) for mixer in mixers)).double()
     tokens = torch.randn(1, side, 4, dtype=torch.float64, requires_grad=True)
-    (slopes,) = torch.autograd.grad(stack(tokens)[0, side // 2, 0], tokens)
-    return int(slopes[0].any(dim=1).sum())
+    (gradients,) = torch.autograd.grad(stack(tokens)[0, side // 2, 0], tokens)
+    return int(gradients[0].any(dim=1).sum())
 
 
-def counted_share(n: int, width: int) -> float:
-    """The share of what is no linear map in the multiply-adds that PyTorch counts for one of Vitral's blocks."""
+def count_share(n: int, width: int) -> float:
+    """Return the share of operations outside linear layers in what PyTorch counts for one of Vitral's blocks."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         Block(Attention(width, 4), MLP(width, 4 * width), width)(torch.empty(1, n, width))
     return 1 - counter.get_flop_counts()["Global"][torch.ops.aten.addmm] / counter.get_total_flops()
 
 
-def applied(answer: Any) -> dict[str, Pair]:
+def compare_in_use(answer: Any) -> dict[str, Pair]:
     ours, tokens = DepthwiseMixing(6, 1), torch.randn(2, 20, 6)
     ours.set_grid((4, 5), 0)
     with torch.no_grad():
         theirs = ours.proj(answer.mixed(tokens, ours.grid, ours.conv.weight) + ours.conv.bias)
         mixed = (theirs, ours(tokens))
-    reached = [[float(answer.reach(*stack)), float(seen_by_one(*stack))] for stack in STACKS]
-    shares = [[float(answer.attention_share(*sizes)), counted_share(*sizes)] for sizes in BLOCKS]
+    reaches = [[float(answer.reach(*stack)), float(measure_reach(*stack))] for stack in STACKS]
+    shares = [[float(answer.attention_share(*sizes)), count_share(*sizes)] for sizes in BLOCKS]
     return {
-        "tokens mixed by the convolution of Vitral's DepthwiseMixing": mixed,
-        f"how far {len(STACKS)} stacks of blocks see, beside their gradients": torch.tensor(reached).unbind(dim=1),
-        f"attention's share of {len(BLOCKS)} blocks, beside what PyTorch counts": torch.tensor(shares).unbind(dim=1),
+        "tokens after the convolution of Vitral's DepthwiseMixing": mixed,
+        f"the reach of {len(STACKS)} stacks, compared with their gradients": torch.tensor(reaches).unbind(dim=1),
+        f"attention's share of {len(BLOCKS)} blocks, compared with PyTorch's count": torch.tensor(shares).unbind(dim=1),
     }
 
 
@@ -125,44 +141,20 @@ versus = Station(
     title="ViT against CNN",
     minutes=30,
     difficulty=3,
-    prediction=Prediction(
+    prediction=RightPrediction(
         "c",
-        "2 n² d to 12 n d² is as n to 6 d, 197 to 4,608: 4 % of the whole. It would be half at 4,608 tokens.",
+        "2 n² d to 12 n d² is the same as n to 6 d, 197 to 4,608: 4 % of the whole. It would be half at 4,608 tokens.",
     ),
     hints=(
-        "Channels are last in tokens and first in a map, after the batch: one transpose each way, and n splits into "
-        "rows and columns. For the reach draw a few tokens in a row: which does the middle one see after one block?",
-        "(b, n, d) -> (b, d, n) -> (b, d, rows, columns), then the same steps back. A kernel of k goes (k - 1) / 2 to "
-        "each side, and every block goes on from there. A share is a part by the whole, so the part stands below too.",
-        "Which method makes one axis into two, and which one two into one? For the reach make a table for 0, 1, 2 "
-        "blocks of 3 and of 5: what grows by how much?",
+        "Channels are last in tokens, and first after the batch in a feature map: one transpose each way, and n splits "
+        "into rows and columns. For the reach draw a few tokens in a row: on which ones does the middle one depend "
+        "after one block?",
+        "(b, n, d) -> (b, d, n) -> (b, d, rows, columns), then the same steps back. A kernel of k reaches (k - 1) / 2 "
+        "to each side, and every block starts from there. A share is a part divided by the whole, which contains the "
+        "part.",
+        "Which method splits one axis into two, and which one joins two into one? For the reach make a table for 0, 1, "
+        "2 blocks of 3 and of 5: what grows, and by how much?",
     ),
     observe=observe,
-    laws=(
-        Law("A kernel with a one in the middle and zeros around it changes nothing.", middle),
-        Law(
-            "A kernel with its one to the right of the middle gives each token its neighbour on the right, and zero at "
-            "the edge.",
-            right_neighbour,
-        ),
-        Law(
-            "A kernel with its one below the middle gives each token the one below it, a whole row later in the "
-            "sequence, and zero at the edge.",
-            lower_neighbour,
-        ),
-        Law("Each channel is convolved as if it were the only one.", channels_by_themselves),
-        Law(
-            "Without a block a token sees one patch, itself; after one block as many as the kernel is long.",
-            first_block,
-        ),
-        Law(
-            "Blocks add up: what two stacks see, one on the other, is the sum, with the middle counted once.",
-            blocks_add_up,
-        ),
-        Law(
-            "The n² part is to the linear maps as n is to 6 d: at n = 6 d tokens they cost the same.",
-            meeting_beside_linear,
-        ),
-    ),
-    applied=applied,
+    compare_in_use=compare_in_use,
 )

@@ -1,100 +1,110 @@
-"""Station 8: `VisionTransformer`."""
+"""The tests of station 8: `VisionTransformer`."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitral.lab.graft import with_weights
-from vitral.lab.inspection import Inspection
-from vitral.lab.station import Law, Pair, Prediction, Station
+from vitral.lab.recorder import Recorder
+from vitral.lab.replacements import copy_weights
+from vitral.lab.station import Pair, RightPrediction, Station, law
 
 Sizes = tuple[int, int, int, int, int, int, int, float]
-NEW = (2, 1, 1, 2, 256, 1, 1, 0.25)  # of a model whose class token alone has enough numbers to see how large they are
-HANDED_ON = ("preprocessing", "grid", "num_prefix_tokens", "config")  # what others ask a trained model for
+NEW = (2, 1, 1, 2, 256, 1, 1, 0.25)  # a class token wide enough to measure its standard deviation
+COPIED = ("preprocessing", "grid", "num_prefix_tokens", "config")  # attributes that Vitral expects of a trained model
 
 
-def drawn(inspection: Inspection, depth: int) -> Sizes:
-    """Small sizes of which no two can be mistaken for each other, and a hidden width that is not whole."""
-    patch, side = inspection.integer(2, 3), inspection.integer(2, 3)
-    channels, classes, width = inspection.integer(1, 3), inspection.integer(4, 5), 2 * inspection.integer(3, 4)
+def draw_sizes(recorder: Recorder, depth: int) -> Sizes:
+    """Return small sizes that are all different, and an mlp_ratio for which the hidden width is not an integer."""
+    patch, side = recorder.integer(2, 3), recorder.integer(2, 3)
+    channels, classes, width = recorder.integer(1, 3), recorder.integer(4, 5), 2 * recorder.integer(3, 4)
     return patch * side, patch, channels, classes, width, depth, 2, 1.6
 
 
-def pictures(inspection: Inspection, sizes: Sizes, count: int) -> Tensor:
-    return inspection.normal(count, sizes[2], sizes[0], sizes[0])
+def draw_images(recorder: Recorder, sizes: Sizes, count: int) -> Tensor:
+    return recorder.normal(count, sizes[2], sizes[0], sizes[0])
 
 
-def silence(model: nn.Module, place: int) -> None:
-    """Let a block add nothing."""
+def zero_block(model: nn.Module, place: int) -> None:
+    """Set the last layers of a block to zero, so that it adds nothing."""
     with torch.no_grad():
         for last in ("attn.proj", "mlp.fc2"):
             for parameter in model.get_submodule(f"blocks.{place}.{last}").parameters():
                 parameter.zero_()
 
 
-def note_new(inspection: Inspection) -> None:
-    """See how large the tokens are that a model begins with."""
-    inspection.build("VisionTransformer", *NEW)
-    named = dict(inspection.answer.VisionTransformer(*NEW).named_parameters())
+def record_initial_tokens(recorder: Recorder) -> None:
+    """Record the standard deviation of the initial class token and positions."""
+    recorder.build("VisionTransformer", *NEW)
+    named = dict(recorder.answer.VisionTransformer(*NEW).named_parameters())
     for name in ("cls_token", "pos_embed"):
         deviation = round(float(named[name].detach().std()), 2) if name in named else None
-        inspection.note(f"the deviation of {name} in a new VisionTransformer", deviation)
+        recorder.record(f"The standard deviation of {name} in a new VisionTransformer", deviation)
 
 
-def observe(inspection: Inspection) -> None:
+def observe(recorder: Recorder) -> None:
     for depth in (2, 3):
-        sizes = drawn(inspection, depth)
-        model = inspection.build("VisionTransformer", *sizes)
-        inspection.ask(model, pictures(inspection, sizes, 3))
-        inspection.ask(model, pictures(inspection, sizes, 1))
-    note_new(inspection)
+        sizes = draw_sizes(recorder, depth)
+        model = recorder.build("VisionTransformer", *sizes)
+        recorder.call(model, draw_images(recorder, sizes, 3))
+        recorder.call(model, draw_images(recorder, sizes, 1))
+    record_initial_tokens(recorder)
 
 
-def each_by_itself(inspection: Inspection) -> Pair:
-    sizes = drawn(inspection, 2)
-    images = pictures(inspection, sizes, 3)
-    model = inspection.build("VisionTransformer", *sizes)
-    return inspection.ask(model, images, flows=False)[1:], inspection.ask(model, images[1:], flows=False)
+@law()
+def each_by_itself(recorder: Recorder) -> Pair:
+    """The logits of each image are the same as if it were alone in the batch."""
+    sizes = draw_sizes(recorder, 2)
+    images = draw_images(recorder, sizes, 3)
+    model = recorder.build("VisionTransformer", *sizes)
+    return recorder.call(model, images, gradients=False)[1:], recorder.call(model, images[1:], gradients=False)
 
 
-def head_has_the_last_word(inspection: Inspection) -> Pair:
-    sizes = drawn(inspection, 1)
-    model: Any = inspection.build("VisionTransformer", *sizes)
+@law()
+def head_comes_last(recorder: Recorder) -> Pair:
+    """With a head whose weights are zero, the logits are its bias, for every image."""
+    sizes = draw_sizes(recorder, 1)
+    model: Any = recorder.build("VisionTransformer", *sizes)
     with torch.no_grad():
         model.head.weight.zero_()
-    return inspection.ask(model, pictures(inspection, sizes, 2), flows=False), model.head.bias.expand(2, -1)
+    return recorder.call(model, draw_images(recorder, sizes, 2), gradients=False), model.head.bias.expand(2, -1)
 
 
-def class_token_alone(inspection: Inspection) -> Pair:
-    sizes = drawn(inspection, 2)
-    model: Any = inspection.build("VisionTransformer", *sizes)
+@law()
+def class_token_alone(recorder: Recorder) -> Pair:
+    """If no block adds anything, the head takes the class token with its position, normalised, and no patch."""
+    sizes = draw_sizes(recorder, 2)
+    model: Any = recorder.build("VisionTransformer", *sizes)
     for place in range(2):
-        silence(model, place)
-    read = model.head(model.norm(model.cls_token[:, 0] + model.pos_embed[:, 0]))
-    return inspection.ask(model, pictures(inspection, sizes, 2), flows=False), read.expand(2, -1)
+        zero_block(model, place)
+    logits = model.head(model.norm(model.cls_token[:, 0] + model.pos_embed[:, 0]))
+    return recorder.call(model, draw_images(recorder, sizes, 2), gradients=False), logits.expand(2, -1)
 
 
-def order_is_in_positions(inspection: Inspection) -> Pair:
-    sizes = drawn(inspection, 2)
-    images = pictures(inspection, sizes, 2)
-    model: Any = inspection.build("VisionTransformer", *sizes)
+@law()
+def order_is_in_positions(recorder: Recorder) -> Pair:
+    """If all positions are zero, swapping patches does not change the logits: only positions encode the order."""
+    sizes = draw_sizes(recorder, 2)
+    images = draw_images(recorder, sizes, 2)
+    model: Any = recorder.build("VisionTransformer", *sizes)
     with torch.no_grad():
         model.pos_embed.zero_()
     moved = images.roll(sizes[1], dims=3)
-    return inspection.ask(model, moved, flows=False), inspection.ask(model, images, flows=False)
+    return recorder.call(model, moved, gradients=False), recorder.call(model, images, gradients=False)
 
 
-def one_block_less(inspection: Inspection) -> Pair:
-    deep = drawn(inspection, 2)
-    images = pictures(inspection, deep, 2)
-    model = inspection.build("VisionTransformer", *deep)
-    silence(model, 1)
-    shallow = inspection.build("VisionTransformer", *deep[:5], 1, *deep[6:])
-    return inspection.ask(model, images, flows=False), inspection.ask(shallow, images, flows=False)
+@law()
+def one_block_less(recorder: Recorder) -> Pair:
+    """If the second of two blocks adds nothing, the logits are those of a model with the first block alone."""
+    deep = draw_sizes(recorder, 2)
+    images = draw_images(recorder, deep, 2)
+    model = recorder.build("VisionTransformer", *deep)
+    zero_block(model, 1)
+    shallow = recorder.build("VisionTransformer", *deep[:5], 1, *deep[6:])
+    return recorder.call(model, images, gradients=False), recorder.call(shallow, images, gradients=False)
 
 
-def graft(model: Any, answer: Any) -> nn.Module:
+def insert(model: Any, answer: Any) -> nn.Module:
     sizes = model.config
     own = answer.VisionTransformer(
         sizes["img_size"][0],
@@ -106,10 +116,10 @@ def graft(model: Any, answer: Any) -> nn.Module:
         sizes["num_heads"],
         sizes["mlp_ratio"],
     )
-    for name in HANDED_ON:
+    for name in COPIED:
         if hasattr(model, name):
             setattr(own, name, getattr(model, name))
-    return with_weights(own, model)
+    return copy_weights(own, model)
 
 
 vit = Station(
@@ -118,35 +128,19 @@ vit = Station(
     title="The whole Vision Transformer",
     minutes=30,
     difficulty=3,
-    prediction=Prediction(
+    prediction=RightPrediction(
         "a",
-        "In every block the class token takes from the patches by attention. The MLP works on each token alone, and "
-        "nothing is added at the end.",
+        "In every block the class token attends to the patches. The MLP works on each token alone, and nothing is "
+        "added at the end.",
     ),
     hints=(
-        "Every part is in a file of yours: PatchEmbedding, with_tokens, Attention, MLP, Block, LayerNorm. Make them in "
-        "__init__, and call them in forward in the order of the drawing.",
-        "There is one row of pos_embed for each patch and one for the class token: rows x columns + 1, from the grid "
-        "of your patch embedding. Each of the `depth` blocks must be made anew, in an nn.ModuleList.",
-        "forward reads the figure from left to right: with_tokens takes three things, each block takes what the one "
-        "before it gave, the norm takes the last, and of (b, n + 1, d) the head takes token 0 of every image.",
+        "Every part is in a file of yours: PatchEmbedding, with_tokens, Attention, MLP, Block, LayerNorm. Build them "
+        "in __init__, and call them in forward in the order of the figure.",
+        "pos_embed has one row for each patch and one for the class token: rows x columns + 1, from the grid of your "
+        "patch embedding. Build each of the `depth` blocks separately, in an nn.ModuleList.",
+        "forward follows the figure from left to right: with_tokens takes three arguments, each block takes the output "
+        "of the one before it, the norm takes the last, and of (b, n + 1, d) the head takes token 0 of every image.",
     ),
     observe=observe,
-    laws=(
-        Law("Each image of a batch gets its logits as if it were alone.", each_by_itself),
-        Law("A head whose weights are zero gives its bias as logits, whatever the image.", head_has_the_last_word),
-        Law(
-            "If no block adds anything, the head reads the class token with its position, normed, and no patch.",
-            class_token_alone,
-        ),
-        Law(
-            "If all positions are zero, patches may change places and the logits stay: nothing else knows the order.",
-            order_is_in_positions,
-        ),
-        Law(
-            "If the second of two blocks adds nothing, the logits are those of a model that has the first alone.",
-            one_block_less,
-        ),
-    ),
-    graft=graft,
+    insert=insert,
 )

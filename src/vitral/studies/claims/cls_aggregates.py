@@ -1,7 +1,7 @@
 """`cls_aggregates`: the class token aggregates the image over the layers.
 
-What the class token holds is read by a linear probe after each block. What it takes from where is asked by cutting: in
-some blocks it reads nothing but itself, everything else as it was, and the model answers with what is left.
+A linear probe after each block measures what the class token holds. Ablation measures where that comes from: in some
+blocks the class token attends only to itself, everything else is unchanged, and the model predicts from what is left.
 
 Axes:  b images   l places in the stream   h heads   r rows   m key tokens   n tokens   d width
 """
@@ -19,22 +19,22 @@ from vitral.explain.diagnostics.attention_mass import attention_mass
 from vitral.explain.diagnostics.probe import answers, features, probe
 from vitral.recording.edits import Edit, Weights, renormalise
 from vitral.recording.intercept import watch
-from vitral.report.beside import beside_figure
+from vitral.report.panels import panels_figure
 from vitral.studies.arms import CLS, SAMPLES, SHAPES
-from vitral.studies.drawing import points
-from vitral.studies.results import Results
-from vitral.studies.rules import Beyond, Exactly
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
-from vitral.studies.training import Trained, first
+from vitral.studies.decision_rules import Beyond, Exactly
+from vitral.studies.effects import Effect, Measure
+from vitral.studies.figures import points
+from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Reference, RunValues, Study
+from vitral.studies.training import Trained, first_images
 
-LEARNED, JUDGED = 1_000, 500  # images that a probe learns from, and that it and the cut model are judged by
+PROBE_IMAGES, TEST_IMAGES = 1_000, 500  # for training a probe, and for testing the probe and the ablated model
 DEPTH = 4
 HALF = DEPTH // 2
-BETWEEN = tuple(range(DEPTH + 1))  # after so many blocks
+BOUNDARIES = tuple(range(DEPTH + 1))  # the number of blocks before a place in the stream
 
 
-def unread(layers: Sequence[int]) -> Edit:
-    """In these layers the first token reads itself alone."""
+def isolate_class_token(layers: Sequence[int]) -> Edit:
+    """An edit by which the first token attends only to itself in these layers."""
 
     def edit(current: int, rows: Weights, queries: Sequence[int]) -> Weights:
         if current not in layers or 0 not in queries:
@@ -47,63 +47,65 @@ def unread(layers: Sequence[int]) -> Edit:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Float[Tensor, "b c y x"], labels: Tensor, cut: Sequence[int]) -> float:
-    """With the class token cut off in some layers."""
-    with watch(model, rows=[0], edit=unread(cut)):
+def ablated_accuracy(
+    model: nn.Module, images: Float[Tensor, "b c y x"], labels: Tensor, layers: Sequence[int]
+) -> float:
+    """Accuracy with the class token isolated in some layers."""
+    with watch(model, rows=[0], edit=isolate_class_token(layers)):
         logits = model(images)
     return float((logits.argmax(dim=1) == labels).double().mean())
 
 
-def given(split: Split, n: int, trained: Trained) -> tuple[Tensor, Tensor]:
-    """So many images and labels, or as many as the model is judged by."""
-    some = first(split, min(n, trained.training.judged))
+def images_and_labels(split: Split, n: int, trained: Trained) -> tuple[Tensor, Tensor]:
+    """The first `n` images and labels, or as many as the model is evaluated on if these are fewer."""
+    some = first_images(split, min(n, trained.training.eval_images))
     return normalise(torch.from_numpy(some.pixels), trained.data.preprocessing), torch.from_numpy(some.labels)
 
 
 @torch.no_grad()
-def means(model: nn.Module, images: Float[Tensor, "b c y x"]) -> list[Float[Tensor, "b d"]]:
-    """The mean of the patches after each block."""
-    return [one.mean(dim=(2, 3)) for one in model.features(images, range(DEPTH))]  # type: ignore[operator]
+def patch_means(model: nn.Module, images: Float[Tensor, "b c y x"]) -> list[Float[Tensor, "b d"]]:
+    """The mean of the patch tokens after each block."""
+    return [one.mean(dim=(2, 3)) for one in model.features(images, range(DEPTH))]  # type: ignore[operator]  # a ViT's
 
 
-def gathered(trained: Trained) -> Measures:
-    """What probes read after each block, and what is lost where the class token is cut off, in accuracy."""
+def aggregation(trained: Trained) -> Measures:
+    """Accuracy of probes after each block, and of the model with the class token isolated in some blocks."""
     model: nn.Module = trained.model.eval()
-    (known, known_labels), (images, labels) = (
-        given(split, n, trained) for split, n in ((trained.data.train, LEARNED), (trained.data.test, JUDGED))
-    )
+    known, known_labels = images_and_labels(trained.data.train, PROBE_IMAGES, trained)
+    images, labels = images_and_labels(trained.data.test, TEST_IMAGES, trained)
     token = probe(model, known, known_labels.tolist(), images, labels.tolist()).tolist()
     patches = [
         float((answers(own, known_labels, other) == labels).double().mean())
-        for own, other in zip(means(model, known), means(model, images))
+        for own, other in zip(patch_means(model, known), patch_means(model, images))
     ]
     blocks = range(DEPTH)
-    before = [accuracy(model, images, labels, blocks[:place]) for place in BETWEEN]
-    onwards = [accuracy(model, images, labels, blocks[place:]) for place in BETWEEN]
+    before = [ablated_accuracy(model, images, labels, blocks[:place]) for place in BOUNDARIES]
+    onwards = [ablated_accuracy(model, images, labels, blocks[place:]) for place in BOUNDARIES]
     start = features(model, images[:100])[0]
     return {
         "token": token,
         "patches": patches,
         "cut_before": before,
         "cut_onwards": onwards,
-        "cut_alone": [accuracy(model, images, labels, [block]) for block in blocks],
+        "cut_alone": [ablated_accuracy(model, images, labels, [block]) for block in blocks],
         "reading": attention_mass(model, images[:100])["cls reads patches"].mean(axis=(0, 2)).tolist(),
         "early": before[0] - before[HALF],
         "late": onwards[-1] - onwards[HALF],
         "last": onwards[-1] - onwards[-2],
+        # A probe that learns nothing from one end to the other must not divide by zero.
         "rise_by_half": (token[HALF] - token[0]) / max(token[-1] - token[0], 0.01),
         "behind": patches[-2] - token[-2],
         "differs_at_start": float((start - start[0]).abs().max()),
     }
 
 
-def drawn(results: Results) -> tuple[Figure, str]:
+def draw_by_block(results: RunValues) -> tuple[Figure, str]:
     panels = {
-        "read by a probe": {"class token": ("token", BETWEEN), "mean of patches": ("patches", BETWEEN[1:])},
-        "class token cut off": {
-            "in the first blocks": ("cut_before", BETWEEN),
-            "in all later blocks": ("cut_onwards", BETWEEN),
-            "in the next block alone": ("cut_alone", BETWEEN[:-1]),
+        "linear probe": {"class token": ("token", BOUNDARIES), "mean of patches": ("patches", BOUNDARIES[1:])},
+        "class token isolated": {
+            "in the blocks before": ("cut_before", BOUNDARIES),
+            "in the blocks after": ("cut_onwards", BOUNDARIES),
+            "in the next block": ("cut_alone", BOUNDARIES[:-1]),
         },
     }
     found = {
@@ -114,11 +116,14 @@ def drawn(results: Results) -> tuple[Figure, str]:
         }
         for title, lines in panels.items()
     }
-    return beside_figure(found, "test accuracy", "after so many blocks"), (
-        "Left: what a linear probe reads from the class token, and from the mean of the patches, after each block. "
-        "Right: the model's answers when the class token reads nothing in all blocks up to here, from here on, or in "
-        "the next one."
+    return panels_figure(found, "test accuracy", "number of blocks"), (
+        "Left: accuracy of linear probes after each number of blocks. Right: accuracy of the model if the class token "
+        "attends only to itself in all blocks before this place, in all blocks after it, or in the next block."
     )
+
+
+def of_model(measure: str) -> Effect:
+    return Measure(measure)[CLS.name]
 
 
 cls_aggregates = Study(
@@ -126,68 +131,62 @@ cls_aggregates = Study(
     number=6,
     title="The class token",
     claim="The class token aggregates the image over the layers.",
-    question="In which blocks does the class token take what the answer is made of?",
+    question="In which blocks does the class token collect the information that it classifies by?",
     arms=(CLS,),
     conditions=(Condition("shapes", SHAPES),),
     hypotheses=(
         Hypothesis(
-            "It takes something early: cut off in the first half of the blocks, the model loses more than 5 points.",
-            'early["vit, class token"]',
+            "It collects information early: isolating it in the first half of the blocks costs more than 5 points.",
+            of_model("early"),
             Beyond(0.05),
         ),
         Hypothesis(
-            "It takes more late: the second half costs more than the first, by more than 5 points.",
-            'late["vit, class token"] - early["vit, class token"]',
+            "It collects more late: the second half costs more than the first, by more than 5 points.",
+            of_model("late") - of_model("early"),
             Beyond(0.05),
         ),
+        Hypothesis("The last block alone costs more than 5 points.", of_model("last"), Beyond(0.05)),
         Hypothesis(
-            "The last block alone costs more than 5 points.",
-            'last["vit, class token"]',
-            Beyond(0.05),
-        ),
-        Hypothesis(
-            "Half way, a probe reads more than half of what it reads at the end, over chance.",
-            'rise_by_half["vit, class token"]',
+            "After half of the blocks, a probe has made more than half of its gain in accuracy.",
+            of_model("rise_by_half"),
             Beyond(0.5),
         ),
         Hypothesis(
-            "Before the last block the mean of the patches says more of the class than the token, by more than 5 "
-            "points.",
-            'behind["vit, class token"]',
+            "Before the last block a probe on the mean of the patches is better than on the token, by over 5 points.",
+            of_model("behind"),
             Beyond(0.05),
         ),
         Hypothesis(
-            "Entering the first block it is the same for every image.",
-            'differs_at_start["vit, class token"]',
+            "Before the first block the class token is the same for every image.",
+            of_model("differs_at_start"),
             Exactly(0),
         ),
     ),
     outcomes=Outcomes(
-        supported="True of this ViT: cut off from the patches in the first half of the blocks, the class token misses "
-        "what it would have read there, and answers are lost. How much is taken in later, and what a probe reads on "
-        "the way, is asked separately.",
-        refuted="Not over the layers: cut off from the image in the first half of the blocks, the class token loses "
-        "next to nothing, so it takes what it needs from the later ones.",
+        supported="In this ViT, without attention to the patches in the first half of the blocks, the class token "
+        "lacks what it would have collected there, and accuracy falls. How much it collects later, and what a probe "
+        "finds on the way, are separate hypotheses.",
+        refuted="Not over the layers: isolated in the first half of the blocks, the class token loses almost nothing, "
+        "so it collects what it needs in the later ones.",
     ),
-    would_change="More blocks, so that early ones can be left to the patches; long training; a class token that "
-    "enters only in the last blocks and has never read early.",
+    would_change="More blocks, so that early ones can serve patches; longer training; a class token that enters late.",
     budgets={
-        "smoke": Budget(256, 2, images=512, judged=200),
+        "smoke": Budget(256, 2, images=512, eval_images=200),
         "quick": Budget(SAMPLES, 6),
         "full": Budget(4 * SAMPLES, 8),
     },
-    regime=Regime(CLS.name, "shapes", 0.85),
-    measure=gathered,
-    figures=(drawn,),
+    reference=Reference(CLS.name, "shapes", 0.85),
+    measure=aggregation,
+    figures=(draw_by_block,),
     exact=(
         Fact(
-            "Cut off from the patches in every block, the class token leads to the same answer for every image.",
+            "If the class token attends only to itself in every block, the prediction is the same for every image.",
             "tests/laws/test_study_cls_aggregates.py",
         ),
     ),
     published=(
         Fact(
-            "A class token that enters only before the last layers does better than one that is there from the first.",
+            "A class token that enters only before the last layers works better than one that is there from the start.",
             'Touvron et al. 2021, "Going deeper with Image Transformers", arXiv 2103.17239, §3',
         ),
     ),

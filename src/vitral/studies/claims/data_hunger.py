@@ -1,30 +1,32 @@
-"""`data_hunger`: ViTs need much more data.
+"""`data_hunger`: ViTs need much more data than CNNs.
 
-Learning curves over the number of training images, with as many updates for few images as for many: what differs is
-how many different images there are, not how long a model learns.
+Accuracy as a function of the number of training images, with the same number of steps for few images as for many:
+only the number of different images changes, not the length of training.
 """
 
-from vitral.studies.arms import BAG, DWCONV3, RESNET, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT, named
-from vitral.studies.drawing import growth
-from vitral.studies.rules import Beyond, Within
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Outcomes, Regime, Study
+from vitral.studies.arms import BAG, DWCONV3, RESNET, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT, variant
+from vitral.studies.decision_rules import Beyond, Within
+from vitral.studies.effects import Effect, accuracy, train_accuracy
+from vitral.studies.figures import curves_over_conditions
+from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Outcomes, Reference, Study
 
 SIZES = (256, 1_024, 4_096, 16_384)
-PLACES = {f"{n:,}": float(n) for n in SIZES}
-SOME, MANY = f"{SIZES[1]:,}", f"{SIZES[-1]:,}"
-MOVED = named(VIT, "vit, images shifted", recipe=dict(augment="shift"))
-BOTH_MOVED = named(DWCONV3, "dwconv3, images shifted", recipe=dict(augment="shift"))
+SIZE_OF = {f"{n:,}": float(n) for n in SIZES}
+FEW, MANY = f"{SIZES[1]:,}", f"{SIZES[-1]:,}"
+MOVED = variant(VIT, "vit, images shifted", recipe=dict(augment="shift"))
+CONV_MOVED = variant(DWCONV3, "dwconv3, images shifted", recipe=dict(augment="shift"))
 CURVES = tuple(arm.name for arm in (VIT, DWCONV3, RESNET, MOVED))
-SHOWN = {SOME: (), MANY: (*CURVES, BAG.name)}  # which arms a number of images has: all, or those with a curve
+ARMS_OF = {FEW: (), MANY: (*CURVES, BAG.name)}  # the arms on each number of images; the others have those with a curve
 
 
 def images(n: int) -> str:
+    """The spec of the data set with `n` images."""
     return SMALL_SHAPES.replace("n=40000", f"n={n}")
 
 
-def gap(other: str, n: str) -> str:
-    """How far the ViT is behind, as a formula."""
-    return f'(accuracy["{other}", "{n}"] - accuracy["vit", "{n}"])'
+def gap(other: str, size: str) -> Effect:
+    """How far the ViT's accuracy is below another arm's."""
+    return accuracy[other, size] - accuracy["vit", size]
 
 
 data_hunger = Study(
@@ -32,69 +34,67 @@ data_hunger = Study(
     number=4,
     title="Hunger for data",
     claim="ViTs need much more data than CNNs.",
-    question="How does accuracy grow with the number of different images, when all models take as many steps?",
-    arms=(VIT, DWCONV3, RESNET, MOVED, BOTH_MOVED, BAG, SHUFFLED),
-    conditions=tuple(Condition(name, images(int(n)), arms=SHOWN.get(name, CURVES)) for name, n in PLACES.items()),
+    question="How does accuracy grow with the number of different images if all models take the same number of steps?",
+    arms=(VIT, DWCONV3, RESNET, MOVED, CONV_MOVED, BAG, SHUFFLED),
+    conditions=tuple(Condition(name, images(int(n)), arms=ARMS_OF.get(name, CURVES)) for name, n in SIZE_OF.items()),
     hypotheses=(
-        Hypothesis(f"With {SOME} images the ViT is behind the convolution.", gap("dwconv3", SOME), Beyond(0.02)),
+        Hypothesis(f"With {FEW} images the ViT is behind the convolution.", gap("dwconv3", FEW), Beyond(0.02)),
         Hypothesis(
             "The gap is smaller with many images: more data helps the ViT more.",
-            f"{gap('dwconv3', SOME)} - {gap('dwconv3', MANY)}",
+            gap("dwconv3", FEW) - gap("dwconv3", MANY),
             Beyond(0.02),
         ),
         Hypothesis(
             f"With {MANY} images the ViT is ahead of the convolution: the curves cross.",
-            f"-{gap('dwconv3', MANY)}",
+            -gap("dwconv3", MANY),
             Beyond(0.01),
         ),
-        Hypothesis(f"With {SOME} images it is behind the ResNet, too.", gap("resnet", SOME), Beyond(0.02)),
+        Hypothesis(f"With {FEW} images the ViT is also behind the ResNet.", gap("resnet", FEW), Beyond(0.02)),
         Hypothesis(
-            "Shifted images for both make the gap smaller.",
-            f"{gap('dwconv3', SOME)} - "
-            f'(accuracy["dwconv3, images shifted", "{SOME}"] - accuracy["vit, images shifted", "{SOME}"])',
+            "Training both on shifted images makes the gap smaller.",
+            gap("dwconv3", FEW) - (accuracy["dwconv3, images shifted", FEW] - accuracy["vit, images shifted", FEW]),
             Beyond(0.02),
         ),
         Hypothesis(
-            f"To the ViT, {SOME} shifted images are worth {MANY} images.",
-            f'accuracy["vit, images shifted", "{SOME}"] - accuracy["vit", "{MANY}"]',
+            f"For the ViT, {FEW} images with random shifts are worth {MANY} images without.",
+            accuracy["vit, images shifted", FEW] - accuracy["vit", MANY],
             Within(0.03),
         ),
         Hypothesis(
-            f"With {SOME} images the ViT fits them: it is behind in what it makes of new images.",
-            f'train_accuracy["dwconv3", "{SOME}"] - train_accuracy["vit", "{SOME}"]',
+            f"With {FEW} images the ViT fits them as well as the convolution does; it generalises less well.",
+            train_accuracy["dwconv3", FEW] - train_accuracy["vit", FEW],
             Within(0.05),
         ),
     ),
     outcomes=Outcomes(
-        supported="True of images as they are: with few of them the ViT is behind a convolution in the same frame, at "
-        "as many updates. Whether it lacks images, or only to be shown that places do not matter, is asked separately.",
-        refuted="Not found: with few images the ViT is not behind a convolution in the same frame by two points. How "
-        "an ordinary CNN compares is asked separately.",
+        supported="Without augmentation, with few images, the ViT is behind a convolution in the same architecture, "
+        "after the same number of steps. Whether shifted images suffice is a separate hypothesis.",
+        refuted="Not found: with few images the ViT is not two points behind a convolution in the same architecture. "
+        "How an ordinary CNN compares is a separate hypothesis.",
     ),
-    would_change="A prior that does not fit the data: on permuted images it is the CNN that is behind; more images and "
-    "larger models, where published curves close or cross.",
+    would_change="Data that do not fit the convolution's assumptions: on permuted images the CNN is behind. More "
+    "images and larger models, for which published curves close or cross.",
     budgets={
         "smoke": Budget(
             256,
             2,
             images=512,
-            judged=200,
-            only=(SOME, MANY),
-            without=("resnet", BOTH_MOVED.name, BAG.name, SHUFFLED.name),
+            eval_images=200,
+            only=(FEW, MANY),
+            without=("resnet", CONV_MOVED.name, BAG.name, SHUFFLED.name),
         ),
         "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
         "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
     },
-    regime=Regime("vit", MANY, 0.8),
-    sweep=SOME,
+    reference=Reference("vit", MANY, 0.8),
+    sweep=FEW,
     figures=(
-        growth(
+        curves_over_conditions(
             {"new images": "accuracy", "training images": "train_accuracy"},
             "accuracy",
             "different training images",
-            PLACES,
-            "Accuracy on new images and on those that were learned from, by how many there are; every model takes as "
-            "many steps with few as with many.",
+            SIZE_OF,
+            "Accuracy on new and on training images. The number of steps is the same for all numbers of images.",
         ),
     ),
     published=(
@@ -107,7 +107,7 @@ data_hunger = Study(
             "Smith et al. 2023, arXiv 2310.16764",
         ),
         Fact(
-            "A ViT-S trained on ImageNet alone, 1.3 million images, reaches 76.5 % in 90 epochs by a plain recipe.",
+            "A ViT-S trained on ImageNet alone, 1.3 million images, reaches 76.5 % in 90 epochs with a plain recipe.",
             "Beyer et al. 2022, arXiv 2205.01580",
         ),
     ),

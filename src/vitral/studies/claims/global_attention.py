@@ -1,10 +1,10 @@
 """`global_attention`: a ViT's attention is global from the first layer.
 
-What it may reach, what it attends to, and what its features then depend on are three things. The first is proved; the
-others are measured in units of what an even share of the whole image would give, so that 1 is global and 0 is nothing
-but the patch itself.
+What a block can reach, what it attends to, and what its features depend on are three different things. The first is
+proved. The other two are measured relative to a uniform distribution over the image, so that 1 is global and 0 is only
+the patch itself.
 
-Axes:  b images   l blocks   h heads   y x pixels   gy gx rows, columns of a map
+Axes:  b images   l blocks   h heads   y x pixels   gy gx rows, columns of a feature map
 """
 
 import numpy as np
@@ -12,48 +12,60 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.base.errors import ConfigError
 from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.distance import distance
 from vitral.explain.untrained_twin import untrained_twin
+from vitral.nn.family.cnn import ResNet
+from vitral.nn.vit import VisionTransformer
 from vitral.studies.arms import DWCONV3, RESNET, SAMPLES, SHAPES, VIT, untrained
-from vitral.studies.drawing import curves
-from vitral.studies.rules import Beyond, Exactly
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
-from vitral.studies.training import Trained, first
+from vitral.studies.decision_rules import Beyond, Exactly
+from vitral.studies.effects import Measure
+from vitral.studies.figures import list_curves
+from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Reference, Study
+from vitral.studies.training import Trained
 
-IMAGES = 100  # test images that are looked at
+IMAGES = 100  # test images
 BLOCKS = (1, 2, 3, 4)
 UNTRAINED = tuple(untrained(arm) for arm in (VIT, DWCONV3))
+Model = VisionTransformer | ResNet
 
 
-def sensitivity(model: nn.Module, images: Tensor, block: int) -> Float[np.ndarray, "y x"]:
-    """How much the middle of a map depends on each pixel, the mean over images: Luo et al. 2016, with random signs."""
+def sensitivity(model: Model, images: Tensor, block: int) -> Float[np.ndarray, "y x"]:
+    """How much the centre of a block's feature map depends on each pixel, averaged over images.
+
+    Gradients with random signs, after Luo et al. 2016.
+    """
     model.eval()
-    given = images.detach().clone().requires_grad_()
-    features = model.features(given, [block])[0]  # type: ignore[operator]
-    middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
-    signs = torch.randint(0, 2, middle.shape, generator=torch.Generator().manual_seed(block)) * 2.0 - 1
-    slope = torch.autograd.grad((middle * signs).sum(), given)[0]
-    return slope.abs().sum(dim=1).mean(dim=0).double().numpy()
+    pixels = images.detach().clone().requires_grad_()
+    features = model.features(pixels, [block])[0]
+    centre = features[:, :, features.shape[2] // 2, features.shape[3] // 2]
+    signs = torch.randint(0, 2, centre.shape, generator=torch.Generator().manual_seed(block)) * 2.0 - 1
+    gradient = torch.autograd.grad((centre * signs).sum(), pixels)[0]
+    return gradient.abs().sum(dim=1).mean(dim=0).double().numpy()
 
 
-def reach(mass: Float[np.ndarray, "y x"], grid: tuple[int, int]) -> float:
-    """Mean distance of the mass from the middle of a map, over that of mass spread evenly."""
+def reach(mass: Float[np.ndarray, "y x"], grid: tuple[int, ...]) -> float:
+    """The mean distance of the mass from the centre of a feature map, relative to that of uniform mass."""
     rows, columns = np.indices(mass.shape) + 0.5
     y, x = ((side // 2 + 0.5) * pixels / side for side, pixels in zip(grid, mass.shape))
-    apart = np.hypot(rows - y, columns - x)
-    return float((mass * apart).sum() / mass.sum() / apart.mean())
+    away = np.hypot(rows - y, columns - x)
+    return float((mass * away).sum() / mass.sum() / away.mean())
 
 
-def looked(trained: Trained) -> Measures:
-    """Attention's distance and the features' reach, block by block, as shares of what is spread evenly."""
+def reach_and_distance(trained: Trained) -> Measures:
+    """The attention distance and the features' reach for each block, relative to uniform attention and dependence."""
     model: nn.Module = trained.model
-    if not trained.training.samples:  # its blocks start as the identity, so weights are drawn that are not
+    if not trained.training.samples:
+        # An untrained model's blocks start as the identity, which reaches nothing: random weights stand in for them.
         model = untrained_twin(model, trained.training.seed)
-    some = first(trained.data.test, min(IMAGES, trained.training.judged))
-    images = normalise(torch.from_numpy(some.pixels), trained.data.preprocessing)
-    depth = len(getattr(model, "blocks", getattr(model, "stages", ())))
-    grids = [tuple(one.shape[2:]) for one in model.features(images[:1], range(depth))]  # type: ignore[operator]
+    if not isinstance(model, VisionTransformer | ResNet):
+        raise ConfigError(
+            f"A {type(model).__name__} has no feature map per block: use a VisionTransformer or a ResNet."
+        )
+    images = normalise(torch.from_numpy(trained.test_images(IMAGES).pixels), trained.data.preprocessing)
+    depth = len(model.blocks if isinstance(model, VisionTransformer) else model.stages)
+    grids = [tuple(one.shape[2:]) for one in model.features(images[:1], range(depth))]
     masses = [sensitivity(model, images, block) for block in range(depth)]
     found: dict[str, float | list[float] | list[list[float]]] = {
         "reach": [reach(mass, grid) for mass, grid in zip(masses, grids)],
@@ -61,93 +73,91 @@ def looked(trained: Trained) -> Measures:
         "last_reach": reach(masses[-1], grids[-1]),
         "unseen": float((masses[0] == 0).mean()),
     }
-    if trained.training.settings.get("mixer", "").endswith("Mixing") or not hasattr(model, "blocks"):
-        return found
-    apart = distance(model, images).mean(axis=0)
+    if trained.training.settings.get("mixer", "").endswith("Mixing") or isinstance(model, ResNet):
+        return found  # it has no attention
+    by_head = distance(model, images).mean(axis=0)
     return found | {
-        "heads": apart.tolist(),
-        "distance": apart.mean(axis=1).tolist(),
-        "first_distance": float(apart[0].mean()),
-        "last_distance": float(apart[-1].mean()),
-        "nearest_head": float(apart[0].min()),
-        "spread": float(np.ptp(apart[0])),
+        "heads": by_head.tolist(),
+        "distance": by_head.mean(axis=1).tolist(),
+        "first_distance": float(by_head[0].mean()),
+        "last_distance": float(by_head[-1].mean()),
+        "nearest_head": float(by_head[0].min()),
+        "spread": float(np.ptp(by_head[0])),
     }
 
+
+first_distance, last_distance = Measure("first_distance"), Measure("last_distance")
+first_reach, last_reach = Measure("first_reach"), Measure("last_reach")
 
 global_attention = Study(
     name="global_attention",
     number=3,
     title="Global attention",
     claim="Attention is global from the first layer.",
-    question="How far does the first block attend, and how far does what comes out of it depend on the image?",
+    question="How far does the first block attend, and how far away are the pixels that its output depends on?",
     arms=(VIT, DWCONV3, RESNET, *UNTRAINED),
     conditions=(Condition("shapes", SHAPES),),
     hypotheses=(
         Hypothesis(
-            "The trained first block attends, on average over its heads, more than 0.7 times as far as an even share.",
-            'first_distance["vit"]',
+            "The trained first block, averaged over heads, attends more than 0.7 times as far as uniform attention.",
+            first_distance["vit"],
             Beyond(0.7),
         ),
         Hypothesis(
-            "That is not learned: untrained it attends further still, by more than 0.05.",
-            'first_distance["vit, untrained"] - first_distance["vit"]',
+            "This is not learned: the untrained first block attends further, by more than 0.05.",
+            first_distance["vit, untrained"] - first_distance["vit"],
             Beyond(0.05),
         ),
         Hypothesis(
             "Its heads differ: the furthest attends further than the nearest by more than 0.3.",
-            'spread["vit"]',
+            Measure("spread")["vit"],
             Beyond(0.3),
         ),
         Hypothesis(
             "The last block attends further than the first, by more than 0.05.",
-            'last_distance["vit"] - first_distance["vit"]',
+            last_distance["vit"] - first_distance["vit"],
             Beyond(0.05),
         ),
+        Hypothesis("The ViT's first block depends on every pixel.", Measure("unseen")["vit"], Exactly(0)),
         Hypothesis(
-            "There is no pixel that the ViT's first block does not depend on.",
-            'unseen["vit"]',
-            Exactly(0),
-        ),
-        Hypothesis(
-            "What the trained first block gives is as global as its attention: its reach is no more than 0.1 less.",
-            'first_reach["vit"] - first_distance["vit"]',
+            "The trained first block's output is as global as its attention: its reach is at most 0.1 less.",
+            first_reach["vit"] - first_distance["vit"],
             Beyond(-0.1),
         ),
         Hypothesis(
             "After the first block the ViT's features reach further than the convolution's, by more than 0.1.",
-            'first_reach["vit"] - first_reach["dwconv3"]',
+            first_reach["vit"] - first_reach["dwconv3"],
             Beyond(0.1),
         ),
         Hypothesis(
             "After the last block they still do, by more than 0.1.",
-            'last_reach["vit"] - last_reach["dwconv3"]',
+            last_reach["vit"] - last_reach["dwconv3"],
             Beyond(0.1),
         ),
     ),
     outcomes=Outcomes(
-        supported="Found, of this small ViT: its first block attends over most of the image. Whether it did so before "
-        "it had learned anything, and whether what comes out of the block depends on as much, is asked separately.",
-        refuted="Not as stated: the first block may attend to everything, and every weight is positive, but once "
-        "trained it attends nearer than that: to less than 0.7 of an even share's distance.",
+        supported="The first block of this small ViT attends over most of the image. Whether it did so before "
+        "training, and whether the block's output depends on as much, are separate hypotheses.",
+        refuted="Not as stated: the first block can attend to everything, and every weight is positive, but once "
+        "trained it attends nearer: to less than 0.7 of the distance of uniform attention.",
     ),
     would_change="More patches, of which a neighbourhood is a smaller part; long training on photographs, after which "
-    "some heads of the first layers of large ViTs attend nearby; augmentation such as CutMix, which makes heads local.",
+    "some heads in the first layers of large ViTs attend nearby; augmentation such as CutMix, which makes heads local.",
     budgets={
-        "smoke": Budget(256, 2, images=512, judged=200, without=("resnet",)),
+        "smoke": Budget(256, 2, images=512, eval_images=200, without=("resnet",)),
         "quick": Budget(SAMPLES, 5),
         "full": Budget(4 * SAMPLES, 8),
     },
-    regime=Regime("vit", "shapes", 0.85),
-    measure=looked,
+    reference=Reference("vit", "shapes", 0.85),
+    measure=reach_and_distance,
     figures=(
-        curves(
-            {"attention's distance": ("distance", BLOCKS), "reach of the features": ("reach", BLOCKS)},
+        list_curves(
+            {"attention distance": ("distance", BLOCKS), "reach of the features": ("reach", BLOCKS)},
             "shapes",
-            "share of an even spread's",
-            "block, or stage",
-            "Left: how far each block's attention reaches, the mean over heads. Right: how far from the middle the "
-            "pixels are on which the middle of a block's output depends. Both as a share of what attending, or "
-            "depending, evenly over the whole image gives.",
+            "relative to uniform",
+            "block or stage",
+            "Left: how far each block attends, averaged over heads. Right: how far away the pixels are that the centre "
+            "of a block's output depends on. Both are relative to the whole image, uniformly.",
         ),
     ),
     exact=(
@@ -159,13 +169,11 @@ global_attention = Study(
     ),
     published=(
         Fact(
-            "The lower layers of large ViTs attend both nearby and globally; with too little data they do not learn "
-            "to attend nearby.",
+            "Lower layers of large ViTs attend both nearby and globally; with too little data not nearby.",
             "Raghu et al. 2021, arXiv 2108.08810",
         ),
         Fact(
-            "How a model is trained alone changes it: on CIFAR-100 the nearest head's distance falls from 0.316 to "
-            "0.008 with CutMix.",
+            "Training alone changes it: on CIFAR-100, CutMix lowers the nearest head's distance from 0.316 to 0.008.",
             "arXiv 2605.16390",
         ),
     ),

@@ -1,12 +1,13 @@
 """`long_range`: ViTs model long-range dependencies that CNNs struggle with.
 
-Two glyphs at a known distance: the same or not? What is asked does not change with the distance, so whoever struggles
-with range must be worse where they are far apart than where they are near. A convolutional model of which only the
-first m blocks mix holds two glyphs against each other up to 2 m patches apart; beyond, with a mean and a linear head,
-its answer is a sum of what it makes of each, and that is proved to be right three times in four at most. A model that
+Two glyphs at a known distance: are they the same or not? The task does not change with the distance, so a model that
+struggles with range must be worse at far pairs than at near ones. A convolutional model in which only the first m
+blocks mix tokens can compare two glyphs up to 2 m patches apart. Beyond that, with mean pooling and a linear head, its
+output is a sum of one term per glyph, and such a sum is provably right in at most three of four cases. A model that
 sees the whole image, or whose head is not linear, has no such limit.
 
-Whether a run learns to compare is all or nothing, so the share of runs that do and the samples they need are given too.
+A run learns to compare either completely or not at all, so the share of runs that do, and the samples they need, are
+reported too.
 
 Axes:  n images   k glyphs   m pairs of places
 """
@@ -21,113 +22,128 @@ from torch import nn
 
 from vitral.data.drawing import to_bytes
 from vitral.data.preprocess import normalise
-from vitral.data.synthetic.pairs import by_distance, grey, lit
+from vitral.data.synthetic.pairs import by_distance, glyph_mask, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
-from vitral.report.beside import beside_figure
-from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise, named
-from vitral.studies.drawing import dots, points
-from vitral.studies.results import Results
-from vitral.studies.rules import Beyond, Exactly
-from vitral.studies.settled import SettledPool
-from vitral.studies.study import Arm, Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Regime, Study
-from vitral.studies.training import Trained, first
+from vitral.report.panels import panels_figure
+from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_parameters, variant
+from vitral.studies.decision_rules import Beyond, Exactly
+from vitral.studies.effects import Measure, log2
+from vitral.studies.figures import dots, points
+from vitral.studies.model_parts.tokenwise_pool import TokenwisePool
+from vitral.studies.study import (
+    Arm,
+    Budget,
+    Condition,
+    Fact,
+    Hypothesis,
+    Measures,
+    Outcomes,
+    Reference,
+    RunValues,
+    Study,
+)
+from vitral.studies.training import Trained
 from vitral.training.metrics import predict_split
 
 PATCH, SIDE = 4, 5  # pixels of a patch, patches along a side
 PAIRS = f"pairs:size={SIDE * PATCH},n=40000,patch={PATCH},noise=0.05"
-NEAR = 2  # patches: how far apart two glyphs may be for one 3 x 3 convolution to see both
-CEILING = 0.75  # of sums, whatever the glyphs
-ENOUGH = 0.9  # the share of right answers from which a run has learned to compare
-ASKED = 40  # pairs of places at each distance of which the interaction contrast is the mean
+NEAR = 2  # patches: the largest distance at which one 3 x 3 convolution sees both glyphs
+CEILING = 0.75  # accuracy of sums, whatever the glyphs
+LEARNED = 0.9  # accuracy from which a run counts as having learned to compare
+CONTRAST_PAIRS = 40  # pairs of places per distance over which the interaction contrast is averaged
 DEPTH = 4
-MANY_STEPS = dict(batch_size=64)  # learning to compare begins with a plateau, which steps overcome
+MANY_STEPS = dict(batch_size=64)  # learning to compare starts with a plateau, and more steps help to leave it
 
-ATTENTION = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # numbers that attention holds more than nothing
-PLACES = SIDE**2 * WIDTH  # a learned table, which no convolution needs
-HEAD = WIDTH**2 + WIDTH  # what an MLP head holds more than a linear one
+ATTENTION = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # the parameters of attention
+TABLE = SIDE**2 * WIDTH  # of learned positions, which no convolution needs
+HEAD = WIDTH**2 + WIDTH  # that an MLP head has more than a linear one
 
 
-def alike(name: str, mixing: int, **settings: object) -> Arm:
-    """An arm without positions that mixes in so many blocks, with MLPs as wide as makes up for what it lacks."""
-    held = mixing * depthwise(3) + (HEAD if "head" in settings else 0)
-    hidden = RATIO * WIDTH + round((DEPTH * ATTENTION + PLACES - held) / (DEPTH * (2 * WIDTH + 1)))
+def convolutional(name: str, mixing: int, **settings: object) -> Arm:
+    """An arm without positions in which `mixing` blocks mix tokens, with MLPs wide enough to match the ViT's size."""
+    held = mixing * depthwise_parameters(3) + (HEAD if "head" in settings else 0)
+    hidden = RATIO * WIDTH + round((DEPTH * ATTENTION + TABLE - held) / (DEPTH * (2 * WIDTH + 1)))
     shared = dict(patch_size=PATCH, position=NoPosition, mlp_ratio=hidden / WIDTH)
     return Arm(name, settings=shared | settings, recipe=MANY_STEPS)
 
 
-NEAR_SIGHTED = dict(mixer=DepthwiseMixing, depth=1, pool=partial(SettledPool, depth=3))  # one block mixes, three go on
+SHORT_SIGHTED = dict(
+    mixer=DepthwiseMixing, depth=1, pool=partial(TokenwisePool, depth=3)
+)  # one block mixes, three do not
 ARMS = (
-    named(VIT, "vit", MANY_STEPS, patch_size=PATCH),
-    alike("cnn, whole image", DEPTH, mixer=DepthwiseMixing),
-    alike("cnn, near", 1, **NEAR_SIGHTED),
-    alike("cnn, near, mlp head", 1, **NEAR_SIGHTED, head=MLPHead),
-    alike("bag of patches", 0, mixer=NoMixing),
-    named(RESNET, RESNET.name, MANY_STEPS),
-    named(SHUFFLED, SHUFFLED.name, MANY_STEPS, patch_size=PATCH),
+    variant(VIT, "vit", MANY_STEPS, patch_size=PATCH),
+    convolutional("cnn, whole image", DEPTH, mixer=DepthwiseMixing),
+    convolutional("cnn, near", 1, **SHORT_SIGHTED),
+    convolutional("cnn, near, mlp head", 1, **SHORT_SIGHTED, head=MLPHead),
+    convolutional("bag of patches", 0, mixer=NoMixing),
+    variant(RESNET, RESNET.name, MANY_STEPS),
+    variant(SHUFFLED, SHUFFLED.name, MANY_STEPS, patch_size=PATCH),
 )
 WHOLE = ("vit", "cnn, whole image", "resnet")
 
 
 @torch.no_grad()
-def contrast(model: nn.Module, trained: Trained) -> list[float]:
-    """|L(a, a) - L(a, b) - L(b, a) + L(b, b)| for each distance: what the answer is more than a sum of two.
+def interaction_contrasts(model: nn.Module, trained: Trained) -> list[float]:
+    """|L(a, a) - L(a, b) - L(b, a) + L(b, b)| for each distance: zero if the output is a sum of one term per glyph.
 
-    L is the logit of "same" less that of "different", on images without noise, in double precision.
+    L is the logit of "same" minus that of "different", on images without noise, in double precision.
     """
     size = trained.data.preprocessing.size[0]
     model, found = model.double(), []
     for places in by_distance(size // PATCH):
-        some = places[:: max(1, len(places) // ASKED)][:ASKED]
+        some = places[:: max(1, len(places) // CONTRAST_PAIRS)][:CONTRAST_PAIRS]
         logits = {}
         for a in (0, 1):
             for b in (0, 1):
-                pixels = to_bytes(grey(lit(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
+                pixels = to_bytes(to_grey(glyph_mask(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
                 out = model(normalise(torch.from_numpy(pixels), trained.data.preprocessing).double())
                 logits[a, b] = out[:, 1] - out[:, 0]
-        crossed = logits[0, 0] - logits[0, 1] - logits[1, 0] + logits[1, 1]
-        found.append(float(crossed.abs().mean()))
+        # A sum f(first) + g(second) cancels: each of f(a), f(b), g(a), g(b) occurs once with + and once with -.
+        interaction = logits[0, 0] - logits[0, 1] - logits[1, 0] + logits[1, 1]
+        found.append(float(interaction.abs().mean()))
     model.float()
     return found
 
 
-def compared(trained: Trained) -> Measures:
-    """Right answers by distance, whether and after how many samples it compares, and the interaction contrast."""
-    split = first(trained.data.test, trained.training.judged)
+def comparison(trained: Trained) -> Measures:
+    """Accuracy by distance, whether and after how many samples the model compares, and the interaction contrast."""
+    split = trained.test_images()
     right = predict_split(trained.model, split).answers == split.labels
     distance = split.factors["distance"]
-    by = [float(right[distance == d].mean()) for d in range(1, int(distance.max()) + 1)]
-    reached = [samples for samples, accuracy in trained.record["curve"] if accuracy >= ENOUGH]
-    crossed = contrast(trained.model.eval(), trained)
+    learned_at = [samples for samples, accuracy in trained.record["curve"] if accuracy >= LEARNED]
+    contrasts = interaction_contrasts(trained.model.eval(), trained)
     return {
-        "by_distance": by,
+        "by_distance": [float(right[distance == d].mean()) for d in range(1, int(distance.max()) + 1)],
         "near": float(right[distance <= NEAR].mean()),
         "far": float(right[distance > NEAR].mean()),
-        "compares": float(right.mean() >= ENOUGH),
-        "samples_needed": float(min(reached, default=trained.training.samples)),
-        "contrast": crossed,
-        "contrast_near": float(np.mean(crossed[:NEAR])),
-        "contrast_far": float(np.max(crossed[NEAR:])),
+        "compares": float(right.mean() >= LEARNED),
+        "samples_needed": float(min(learned_at, default=trained.training.samples)),
+        "contrast": contrasts,
+        "contrast_near": float(np.mean(contrasts[:NEAR])),
+        "contrast_far": float(np.max(contrasts[NEAR:])),
     }
 
 
-def knees(results: Results) -> tuple[Figure, str]:
-    """Right answers against distance, a panel a condition, with what sums are capped at."""
+def draw_accuracy_by_distance(results: RunValues) -> tuple[Figure, str]:
+    """Accuracy against distance, one panel per condition, with the limit for sums."""
     panels: dict[str, Mapping[str, np.ndarray]] = {}
     for condition in results.conditions:
         lines = {}
         for arm in results.arms:
             if len(values := results.values("by_distance", arm, condition)):
                 lines[arm] = points(range(1, SIDE), values)
-        beyond = [(d, CEILING, CEILING, CEILING) for d in range(NEAR + 1, SIDE)]
+        limit = [(d, CEILING, CEILING, CEILING) for d in range(NEAR + 1, SIDE)]
         if lines or not panels:
-            panels[condition] = lines | {"sums: at most": np.array(beyond)}
-    return beside_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
-        f"Right answers by distance. At the dashed line one 3 x 3 convolution ceases to see both glyphs; from there on "
-        f"a model whose answer is a sum of what it makes of each is right in {CEILING:.0%} of cases at most."
+            panels[condition] = lines | {"limit for sums": np.array(limit)}
+    return panels_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
+        f"Accuracy by distance. Beyond the dashed line one 3 x 3 convolution no longer sees both glyphs; from there on "
+        f"a model whose output is a sum of one term per glyph is right in at most {CEILING:.0%} of cases."
     )
 
+
+near, far, samples_needed = Measure("near"), Measure("far"), Measure("samples_needed")
 
 long_range = Study(
     name="long_range",
@@ -142,99 +158,102 @@ long_range = Study(
     ),
     hypotheses=(
         Hypothesis(
-            "A CNN that sees the whole image loses more from near to far than the ViT, by more than five points.",
-            '(near["cnn, whole image"] - far["cnn, whole image"]) - (near["vit"] - far["vit"])',
+            "From near to far, a CNN that sees the whole image loses more than the ViT, by more than five points.",
+            (near["cnn, whole image"] - far["cnn, whole image"]) - (near["vit"] - far["vit"]),
             Beyond(0.05),
         ),
         Hypothesis(
-            "A CNN of which one block mixes does lose from near to far: more than twenty points.",
-            'near["cnn, near"] - far["cnn, near"]',
+            "A CNN in which only one block mixes loses more than twenty points from near to far.",
+            near["cnn, near"] - far["cnn, near"],
             Beyond(0.2),
         ),
         Hypothesis(
-            "What that block cannot see together adds up to a sum: the interaction contrast is nothing but rounding.",
-            'contrast_far["cnn, near"]',
+            "For glyphs that this block does not see together, the output is a sum: the interaction contrast is zero.",
+            Measure("contrast_far")["cnn, near"],
             Exactly(1e-6),
         ),
         Hypothesis(
-            "A head that is not linear takes that limit away: far apart, it is right in more than 75 % of cases.",
-            'far["cnn, near, mlp head"]',
+            "A head that is not linear removes that limit: far apart, it is right in more than 75 % of cases.",
+            far["cnn, near, mlp head"],
             Beyond(CEILING),
         ),
         Hypothesis(
-            "The ViT takes less than half as many samples as the CNN that sees the whole image to be right in 90 %.",
-            'log2(samples_needed["cnn, whole image"] / samples_needed["vit"])',
+            "The ViT needs less than half as many samples as the CNN that sees the whole image to reach 90 %.",
+            log2(samples_needed["cnn, whole image"] / samples_needed["vit"]),
             Beyond(1),
         ),
         Hypothesis(
-            "Of eight glyphs, far apart, the ViT is right more often than the CNN that sees the whole image.",
-            'far["vit", "eight glyphs"] - far["cnn, whole image", "eight glyphs"]',
+            "For eight glyphs, far apart, the ViT is more accurate than the CNN that sees the whole image.",
+            far["vit", "eight glyphs"] - far["cnn, whole image", "eight glyphs"],
             Beyond(0.05),
         ),
         Hypothesis(
-            "So it is of eight glyphs near each other: what the CNN finds hard is to compare, not to look far.",
-            'near["vit", "eight glyphs"] - near["cnn, whole image", "eight glyphs"]',
+            "Also for eight glyphs near each other: comparing is hard for the CNN, not looking far.",
+            near["vit", "eight glyphs"] - near["cnn, whole image", "eight glyphs"],
             Beyond(0.05),
         ),
     ),
     outcomes=Outcomes(
-        supported="Found here: a CNN that sees the whole image still loses more with distance than the ViT.",
-        refuted="Not as stated: a CNN that sees the whole image does not lose more with distance than the ViT, to "
-        "within five points. One that sees too little, and answers by a sum, is provably bound by distance; what it "
-        "takes a CNN to learn to compare, near or far, is asked separately.",
-        inconclusive="These runs cannot tell whether distance costs a CNN that sees the whole image more than the ViT.",
+        supported="Even a CNN that sees the whole image loses more with distance than the ViT.",
+        refuted="Not as stated: a CNN that sees the whole image does not lose five points more with distance than the "
+        "ViT. One that sees too little, and whose output is a sum, is provably limited by distance. What a CNN needs "
+        "to learn to compare, near or far, is a separate hypothesis.",
+        inconclusive="These runs do not decide whether a CNN that sees the whole image loses more than the ViT.",
     ),
-    would_change="Images so large that no affordable depth sees them whole; chains of many steps, as a path to be "
-    "traced, instead of one comparison.",
+    would_change="Images too large for any affordable depth to see them whole; tasks of many steps, as tracing a path.",
     budgets={
         "smoke": Budget(
-            256, 2, images=512, judged=200, only=("two glyphs",), without=("resnet", "bag of patches", SHUFFLED.name)
+            256,
+            2,
+            images=512,
+            eval_images=200,
+            only=("two glyphs",),
+            without=("resnet", "bag of patches", SHUFFLED.name),
         ),
         "quick": Budget(38_400, 4, (1.0, 4.0)),
         "full": Budget(153_600, 8, (0.5, 1.0, 2.0, 4.0)),
     },
-    regime=Regime("vit", "two glyphs", ENOUGH),
-    measure=compared,
+    reference=Reference("vit", "two glyphs", LEARNED),
+    measure=comparison,
     figures=(
-        knees,
+        draw_accuracy_by_distance,
         dots(
             "samples_needed",
             "samples",
-            "Samples until 90 % of validation answers are right; a run that never got there stands at all its samples.",
+            "Samples until 90 % of validation images are right; a run that never gets there is shown at its total.",
             percent=False,
         ),
         dots(
             "compares",
             "share of runs",
-            "Runs that learned to compare: 90 % of test answers right. A small dot is a run, a large one the mean.",
+            "Runs that learned to compare: 90 % of test images right. A small dot is a run, a large one the mean.",
         ),
     ),
     exact=(
         Fact(
-            "A sum a(first) + b(second) of two glyphs tells same from different in at most 75 % of cases, however many "
-            "glyphs there are; if a = b, of eight in at most 64.3 %.",
+            "A sum a(first) + b(second) of two glyphs separates same from different in at most 75 % of cases, however "
+            "many glyphs there are; if a = b, in at most 64.3 % of cases for eight glyphs.",
             "tests/laws/test_study_long_range.py",
         ),
         Fact(
-            "If m blocks mix by 3 x 3 convolutions, with a mean and a linear head, the answer for two glyphs more than "
-            "2 m patches apart is such a sum, whatever the weights. A head that is not linear, or a norm over all "
-            "tokens, makes it none.",
+            "If m blocks mix by 3 x 3 convolutions, with mean pooling and a linear head, the output for two glyphs "
+            "more than 2 m patches apart is such a sum, whatever the weights. With a head that is not linear, or with "
+            "a norm over all tokens, it is not.",
             "tests/laws/test_study_long_range.py",
         ),
     ),
     published=(
         Fact(
-            "On Pathfinder, made to ask for long range, a plain Transformer reaches 71.4 %, and on its longer form, "
-            "Path-X, it learns nothing.",
+            "On Pathfinder, designed to need long range, a plain Transformer reaches 71.4 %; on Path-X, chance.",
             "Tay et al. 2021, github.com/google-research/long-range-arena",
         ),
         Fact(
-            "Most of what models get right in the Long Range Arena comes from short-range dependencies.",
+            "Most of the accuracy that models reach in the Long Range Arena comes from short-range dependencies.",
             "Miralles-González et al. 2025, arXiv 2501.14850",
         ),
         Fact(
-            "Feed-forward convolutional networks struggle with Pathfinder where a single recurrent layer does not: "
-            "the comparison was with recurrence, not with attention.",
+            "Feed-forward convolutional networks struggle with Pathfinder where a single recurrent layer does not: the "
+            "comparison was with recurrence, not with attention.",
             "Linsley et al. 2018, arXiv 1805.08315",
         ),
     ),

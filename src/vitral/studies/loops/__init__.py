@@ -1,1 +1,1 @@
-"""Other ways to train a model than from labels alone, a file each; with the signature of `training.supervised`."""
+"""Training loops that use more than labels, one file each; with the signature of `training.supervised`."""

@@ -1,12 +1,12 @@
-"""`masked`: for a third of the samples the model paints what is hidden of each image, then it learns the labels.
+"""`masked`: for a third of the samples the model reconstructs hidden patches, then it learns the labels.
 
-No other images are used. Patches are hidden by grey, and each pixel of theirs is a linear map of what the last block
-holds there: Xie et al. 2022, "SimMIM", §3, without a token of its own for what is hidden.
+No other images are used. Hidden patches are grey, and a linear layer predicts their pixels from the last block's
+tokens: Xie et al. 2022, "SimMIM", §3, without a mask token.
 
 Axes:  b images   c channels   y x pixels   gy gx rows, columns of patches   d width
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 
@@ -16,52 +16,46 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.nn.vit import VisionTransformer
-from vitral.store.classifier import Classifier
-from vitral.studies.loops.minimised import minimised
-from vitral.studies.training import Batches, Training
-from vitral.training.optim import optimizers, schedule
-from vitral.training.recipe import Recipe
+from vitral.studies.loops.custom_loss import minimize
+from vitral.studies.training import LoopInputs
+from vitral.training import optim
 from vitral.training.steps import Step, steps
 
-SHARE = 1 / 3  # of the samples, from whose pixels alone the model learns
+SHARE = 1 / 3  # of the samples, for learning from pixels alone
 HIDDEN = 0.5  # of the patches
 
 
-class Painting(nn.Module):
-    """A ViT and what paints the hidden patches from its last block."""
+class Reconstruction(nn.Module):
+    """A ViT and the linear layer that predicts hidden patches from its last block."""
 
     def __init__(self, model: VisionTransformer):
         super().__init__()
         self.model = model
         self.side = model.patch_embed.patch_size[0]
-        self.paint = nn.Conv2d(model.config["embed_dim"], 3 * self.side**2, 1)
+        self.to_pixels = nn.Conv2d(model.config["embed_dim"], 3 * self.side**2, 1)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, ""]:
         """The mean squared error of the hidden pixels."""
         hidden = torch.rand(len(images), 1, *self.model.grid, device=images.device) < HIDDEN
         covered = hidden.repeat_interleave(self.side, 2).repeat_interleave(self.side, 3)
-        (seen,) = self.model.features(images.masked_fill(covered, 0.0), [-1])
-        painted = F.pixel_shuffle(self.paint(seen), self.side)
-        return F.mse_loss(painted, images, reduction="none")[covered.expand_as(images)].mean()
+        # Pixels are normalised, so 0 is grey.
+        (features,) = self.model.features(images.masked_fill(covered, 0.0), [-1])
+        predicted = F.pixel_shuffle(self.to_pixels(features), self.side)
+        return F.mse_loss(predicted, images, reduction="none")[covered.expand_as(images)].mean()
 
 
-def masked(
-    model: Classifier,
-    feed: Batches,
-    movers: list[torch.optim.Optimizer],
-    lr_at: Callable[[int], float],
-    recipe: Recipe,
-    training: Training,
-) -> Iterator[Step]:
-    """Both parts have a learning rate that rises and falls within them."""
-    total, feed = training.samples // recipe.batch_size, iter(feed)
+def masked(inputs: LoopInputs) -> Iterator[Step]:
+    """In each of the two phases the learning rate rises and falls once."""
+    model, batches, optimizers, _, recipe, total = inputs
     first = round(SHARE * total)
     assert isinstance(model, VisionTransformer)
-    painting = Painting(model)
-    own = optimizers(painting, recipe)
-    yield from minimised(painting, islice(feed, first), lambda images, _: painting(images), own, first, recipe)
+    reconstruction = Reconstruction(model)
+    own = optim.optimizers(reconstruction, recipe)
+    yield from minimize(
+        reconstruction, islice(batches, first), lambda images, _: reconstruction(images), own, first, recipe
+    )
 
-    def rising(step: int) -> float:
-        return schedule(step - first, total - first, recipe.warmup)
+    def second_lr_at(step: int) -> float:
+        return optim.schedule(step - first, total - first, recipe.warmup)
 
-    yield from steps(model, feed, movers, rising, nullcontext, recipe.clip, recipe.label_smoothing, first)
+    yield from steps(model, batches, optimizers, second_lr_at, nullcontext, recipe.clip, recipe.label_smoothing, first)

@@ -30,4 +30,4 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     )
 
 
-deit = Source("deit", (QKV,), recognises, rules, metadata)
+deit = Source("deit", (QKV,), recognises, rules, metadata, absent=("architecture",))

@@ -7,9 +7,8 @@ be the published ones, and a mask over the biases of queries, keys and values: t
 import torch
 
 from vitral.base.errors import StoreError
-from vitral.nn.family.rope import RotaryAttention
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import ANY_SIZE, MASKED, rotary_settings
+from vitral.weights.rotary import ANY_SIZE, MASKED, PUBLISHED_BASE, rotary_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.timm import rules as timm_rules
@@ -33,8 +32,8 @@ def rules(tensors: Tensors) -> list[Rule]:
 def prepare(theirs: Tensors) -> Tensors:
     """Biases with their mask applied. Raises `StoreError` for periods that are not powers of 100."""
     if (periods := theirs.get(PERIODS)) is not None:
-        load_published = RotaryAttention.base ** (torch.arange(len(periods)) / len(periods))
-        if not torch.allclose(periods.to(load_published), load_published, rtol=0.01):  # they were saved in bfloat16
+        published = PUBLISHED_BASE ** (torch.arange(len(periods)) / len(periods))
+        if not torch.allclose(periods.to(published), published, rtol=0.01):  # they were saved in bfloat16
             raise StoreError(f"{PERIODS} are not those of DINOv3, from 1 to 100: such positions are not supported.")
     found = dict(theirs)
     for name, bias in theirs.items():

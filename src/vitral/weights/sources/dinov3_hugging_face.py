@@ -1,13 +1,19 @@
 """DINOv3 as Hugging Face saves it, with its `config.json`: blocks are `layer.3` on disk, `model.layer.3` in memory."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.nn.family.rope import RotaryAttention
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import ANY_SIZE, MASKED, add_key_biases, bias_rule, drop_key_biases, rotary_settings
+from vitral.weights.rotary import (
+    ANY_SIZE,
+    MASKED,
+    PUBLISHED_BASE,
+    add_key_biases,
+    bias_rule,
+    drop_key_biases,
+    rotary_settings,
+)
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import hugging_face
@@ -50,8 +56,8 @@ def rules(tensors: Tensors) -> list[Rule]:
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From the configs beside the file. Raises `ConfigError` for rotary positions of another base."""
     config = checkpoint.config
-    if (base := config.get("rope_theta", RotaryAttention.base)) != RotaryAttention.base:
-        raise ConfigError(f"config.json has rope_theta={base}; supported: {RotaryAttention.base}.")
+    if (base := config.get("rope_theta", PUBLISHED_BASE)) != PUBLISHED_BASE:
+        raise ConfigError(f"config.json has rope_theta={base}; supported: {PUBLISHED_BASE}.")
     if not config:
         return CheckpointMetadata(preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std", ANY_SIZE))
     found = hugging_face.metadata(checkpoint, TYPES)
@@ -72,14 +78,14 @@ def config_files(model: Any) -> dict[str, str]:
         **hugging_face.sizes(model),
         "num_register_tokens": config["tokens"].get("reg_token", 0),
         "use_gated_mlp": is_gated(ours),
-        "rope_theta": RotaryAttention.base,
+        "rope_theta": model.blocks[0].attn.base,
         "query_bias": True,
         "value_bias": True,
         "key_bias": False,
     }
     if written["use_gated_mlp"]:
         written["hidden_act"] = "silu"
-    return {"config.json": json.dumps(written, indent=2) + "\n"} | hugging_face.preprocessor(model)
+    return hugging_face.config_and_processor(model, written)
 
 
 dinov3_hugging_face = Source(

@@ -29,7 +29,7 @@ from vitral.weights.vit import is_gated
 
 PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_embedding.weight")
 WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
-NORMS: dict[float, Any] = {1e-6: LayerNorm} | {eps: partial(LayerNorm, eps=eps) for eps in (1e-5, 1e-12)}
+NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: partial(LayerNorm, eps=1e-5), 1e-12: partial(LayerNorm, eps=1e-12)}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
 TEXT = "it belongs to SigLIP's text encoder"
 
@@ -289,6 +289,14 @@ def preprocessor(model: Any) -> dict[str, str]:
     return {"preprocessor_config.json": json.dumps(written, indent=2) + "\n"}
 
 
+def config_and_processor(model: Any, config: dict[str, Any]) -> dict[str, str]:
+    """The text of `config.json`, with the classes' names if there are any, and of `preprocessor_config.json`."""
+    if model.config["num_classes"]:
+        labels = dict(enumerate(model.classes))
+        config = config | {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+    return {"config.json": json.dumps(config, indent=2) + "\n"} | preprocessor(model)
+
+
 def check_place(model: Any, kind: str) -> None:
     """Raise `ConfigError` for what has names in their files but no place in their class of this kind."""
     ours, config = model.state_dict(), model.config
@@ -310,7 +318,6 @@ def config_files(model: Any) -> dict[str, str]:
     kind = kind_of(ours)
     shared = sizes(model) | {"qkv_bias": True}
     labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
-    names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
     check_place(model, kind)
     if kind == "siglip":
         top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | shared
@@ -332,7 +339,7 @@ def config_files(model: Any) -> dict[str, str]:
         name = "DeiT" if "dist_token" in ours else "ViT"
         end = "ForImageClassificationWithTeacher" if "dist_token" in ours else "ForImageClassification"
         top = {"model_type": name.lower(), "architectures": [name + (end if labels else "Model")]} | shared
-    return {"config.json": json.dumps(top | names, indent=2) + "\n"} | preprocessor(model)
+    return config_and_processor(model, top)
 
 
 hugging_face = Source(

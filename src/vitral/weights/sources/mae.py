@@ -37,9 +37,6 @@ mae = Source(
         "decoder_embed.{p}": DECODER,
         "decoder_norm.{p}": DECODER,
         "decoder_pred.{p}": DECODER,
-        **{
-            f"decoder_blocks.{{i}}.{part}.{{p}}": DECODER
-            for part in ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-        },
+        "decoder_blocks.{i}.{m}{p}": DECODER,
     },
 )

@@ -1,6 +1,5 @@
 """Hugging Face's Swin, in the names of transformers 4 (also in its files today) and of version 5 in memory."""
 
-import json
 import re
 from typing import Any
 
@@ -9,15 +8,7 @@ from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, stated_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import CheckpointMetadata, Config, Tensors
-from vitral.weights.sources.hugging_face import (
-    PATCHES,
-    check_type,
-    pixels_beside,
-    prefix_of,
-    preprocessor,
-    size_in,
-    square,
-)
+from vitral.weights.sources import hugging_face
 from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_stages, swin_source
 
 MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
@@ -25,7 +16,7 @@ END = "relative_position_bias_table"
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
-    return any(name.endswith(PATCHES) for name in checkpoint.tensors) and any(
+    return any(name.endswith(hugging_face.PATCHES) for name in checkpoint.tensors) and any(
         name.endswith(END) for name in checkpoint.tensors
     )
 
@@ -44,7 +35,8 @@ def finish(theirs: Tensors) -> Tensors:
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    m = prefix_of(tensors) if "patch_embed.proj.weight" not in tensors else "swin." if "head.weight" in tensors else ""
+    m = hugging_face.prefix_of(tensors)  # empty for our names, which are written below `swin.` if there is a head
+    m = "swin." if "patch_embed.proj.weight" in tensors and "head.weight" in tensors else m
     ours, layer = "layers.{s}.blocks.{i}.", f"{m}encoder.layers.{{s}}.blocks.{{i}}."
     old, new = [f"attention.self.{part}" for part in ("query", "key", "value")], ["q_proj", "k_proj", "v_proj"]
     return [
@@ -69,13 +61,13 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    check_type(checkpoint, "swin")
+    hugging_face.check_type(checkpoint, "swin")
     for key, supported in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-5)):
         if (found := checkpoint.config.get(key, supported)) != supported:
             raise ConfigError(f"config.json has {key}={found!r}; Vitral's Swin supports {supported}.")
     config = check_types(checkpoint.config)
-    size, labels = size_in(config), checkpoint.config.get("id2label", {})
-    prepared, assumed = pixels_beside(checkpoint, size)
+    size, labels = hugging_face.size_in(config), checkpoint.config.get("id2label", {})
+    prepared, assumed = hugging_face.pixels_beside(checkpoint, size)
     classes = tuple(labels[key] for key in sorted(labels, key=int))
     stated = stated_settings(config, "hidden_size")  # that of the last stage, beside `embed_dim` of the first
     return CheckpointMetadata(dict(img_size=size) if size else {}, prepared, classes, assumed, stated=stated)
@@ -88,8 +80,8 @@ def config_files(model: Any) -> dict[str, str]:
     written = {
         "model_type": "swin",
         "architectures": ["SwinForImageClassification" if labels else "SwinModel"],
-        "image_size": square(config["img_size"]),
-        "patch_size": square(config["patch_size"]),
+        "image_size": hugging_face.square(config["img_size"]),
+        "patch_size": hugging_face.square(config["patch_size"]),
         "num_channels": config["in_channels"],
         "embed_dim": config["embed_dim"],
         "depths": list(config["depths"]),
@@ -100,8 +92,7 @@ def config_files(model: Any) -> dict[str, str]:
         "hidden_act": "gelu",
         "qkv_bias": True,
     }
-    names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}} if labels else {}
-    return {"config.json": json.dumps(written | names, indent=2) + "\n"} | preprocessor(model)
+    return hugging_face.config_and_processor(model, written)
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
@@ -116,7 +107,7 @@ def known_discrepancies(config: Config) -> tuple[str, ...]:
 
 swin_hugging_face = swin_source(
     "swin_hugging_face",
-    PATCHES,
+    hugging_face.PATCHES,
     recognises,
     rules,
     metadata,

@@ -7,14 +7,7 @@ from vitral.base.errors import ConfigError
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
-from vitral.weights.sources.timm import (
-    FROM_TENSORS,
-    SIZES,
-    check_architecture_name,
-    check_arguments,
-    config_of,
-    pixel_metadata,
-)
+from vitral.weights.sources import timm
 from vitral.weights.swin import SQUARE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source
 from vitral.weights.swin import rules as shared
 
@@ -34,14 +27,16 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    check_architecture_name(checkpoint, SUPPORTED_NAMES, "swin_tiny_patch4_window7_224")
-    check_arguments(checkpoint, SIZES | FROM_TENSORS | {"depths", "window_size", "strict_img_size", "head_dim"})
+    timm.check_architecture_name(checkpoint, SUPPORTED_NAMES, "swin_tiny_patch4_window7_224")
+    timm.check_arguments(
+        checkpoint, timm.SIZES | timm.FROM_TENSORS | {"depths", "window_size", "strict_img_size", "head_dim"}
+    )
     if (pool := checkpoint.config.get("global_pool", "avg")) != "avg":
         raise ConfigError(f"config.json has global_pool={pool!r}; Vitral's Swin supports 'avg', the mean of its map.")
     windows = checkpoint.config.get("model_args", {}).get("window_size")
     if isinstance(windows, list) and any(side != windows[0] for side in windows):
         raise ConfigError(f"config.json has window_size={windows}; {SQUARE}, the same in every stage.")
-    return pixel_metadata(
+    return timm.pixel_metadata(
         checkpoint, IMAGENET | dict(crop=0.9), "preprocessing: ImageNet's mean and std, centre crop 0.9"
     )
 
@@ -55,7 +50,7 @@ def config_files(model: Any) -> dict[str, str]:
     arguments |= {"img_size": list(config["img_size"]), "patch_size": config["patch_size"][0]}
     if config["in_channels"] != 3:
         arguments["in_chans"] = config["in_channels"]
-    return config_of(model, "swin_tiny_patch4_window7_224", arguments, "head.fc")
+    return timm.config_of(model, "swin_tiny_patch4_window7_224", arguments, "head.fc")
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:

@@ -13,9 +13,8 @@ from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
-from vitral.nn.patch import pair
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.config_check import check_types, stated_settings
+from vitral.weights.config_check import check_types, read_size, stated_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
@@ -87,12 +86,8 @@ def is_plain_vit(checkpoint: Checkpoint) -> bool:
 
 def is_bare(checkpoint: Checkpoint) -> bool:
     """Whether nothing shows the publisher: no config, and no tensors that only one of them has."""
-    publishers_own = ("mask_token", "dist_token", "register_tokens", "decoder_pos_embed", "blocks.0.gamma_1")
-    return (
-        is_plain_vit(checkpoint)
-        and not checkpoint.config
-        and not any(name in checkpoint.tensors for name in publishers_own)
-    )
+    publishers_own = {"mask_token", "dist_token", "register_tokens", "decoder_pos_embed", "blocks.0.gamma_1"}
+    return is_plain_vit(checkpoint) and not checkpoint.config and publishers_own.isdisjoint(checkpoint.tensors)
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -114,7 +109,7 @@ def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) 
     if pretrained.get("crop_mode") in ("center", "squash"):
         found["crop_mode"] = pretrained["crop_mode"]
     return CheckpointMetadata(
-        settings=dict(img_size=pair(size)) if size != (0, 0) else {},
+        settings=dict(img_size=read_size(size)) if size != (0, 0) else {},
         preprocessing=found or default,
         classes=tuple(checkpoint.config.get("label_names") or ()),
         assumed=() if found else (words,),
@@ -174,9 +169,8 @@ def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
             f"config.json has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
             "('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
-    supported = {"act_layer": (None, "gelu", "gelu_tanh")} | dict.fromkeys(
-        ("pool_include_prefix", "always_partition"), (None, False)
-    )
+    supported: dict[str, Any] = {"act_layer": (None, "gelu", "gelu_tanh")}
+    supported |= dict.fromkeys(("pool_include_prefix", "always_partition"), (None, False))
     for key, value in given.items():
         if key not in TRAINING_ONLY and key not in harmless and value not in supported.get(key, (None,)):
             raise ConfigError(f"config.json has {key}={value!r}, which no part of Vitral computes.")

@@ -1,0 +1,18 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+from vitral.base.config import Option
+
+Model = Annotated[
+    str,
+    Option(
+        "Run folder (such as runs/shapes-1), checkpoint in it, published file or folder, hf:OWNER/NAME, timm:NAME or "
+        "file.py:Name; options follow behind commas, as in deit.pth,source=deit.",
+        positional=True,
+    ),
+]
+Images = Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
+Code = Annotated[str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")]
+Json = Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")]

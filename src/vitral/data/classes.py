@@ -1,0 +1,53 @@
+"""Whether a data set has a model's classes and image size, and its labels in the model's order of classes."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vitral.base.errors import DataError
+from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.spec import built_in_sets
+
+MAX_LISTED = 20  # class names in a message
+
+
+def match_classes(data: Dataset, classes: Sequence[str] | None, size: tuple[int, int]) -> Dataset:
+    """The data with its labels in the model's order of classes; None for a model without class names.
+
+    Raises `DataError` unless the data has the model's classes, and images of its (height, width).
+    """
+    if classes is not None and sorted(data.classes) != sorted(classes):
+        raise DataError(
+            f"{data.name} has the classes {list_names(data.classes)}; the model has {list_names(classes)}. Specify "
+            "data with the model's classes, or train the model on these: vitral train --init."
+        )
+    if tuple(data.preprocessing.size) != tuple(size):
+        (found_height, found_width), (height, width) = data.preprocessing.size, size
+        raise DataError(
+            f"{data.name} has images of {found_height}x{found_width}; the model takes {height}x{width}."
+            + (f" Try {data.name}:size={height}." if height == width and has_size_option(data.name) else "")
+        )
+    return data if classes is None or tuple(data.classes) == tuple(classes) else reorder_classes(data, tuple(classes))
+
+
+def reorder_classes(data: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """The same data with its classes in another order, and its labels renumbered."""
+    new_label = np.array([classes.index(name) for name in data.classes])
+
+    def load(name: SplitName) -> Split:
+        split = data.load(name)
+        return replace(split, labels=new_label[split.labels])
+
+    return replace(data, classes=classes, load=load)
+
+
+def has_size_option(name: str) -> bool:
+    """Whether a data set can be drawn at any size."""
+    make = built_in_sets().get(name)
+    return make is not None and "size" in inspect.signature(make).parameters
+
+
+def list_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")

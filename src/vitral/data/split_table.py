@@ -1,0 +1,73 @@
+"""`splits.csv`: which image trains, which validates and which tests, the same whenever the folder is read again."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import cast, get_args
+
+from vitral.base.errors import DataError
+from vitral.base.files import write_file
+from vitral.data.dataset import SplitName
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """The split of one image content.
+
+    `content` is the SHA-256 of the file's bytes in hexadecimal. It identifies the image: a renamed or moved file keeps
+    its split, and two copies of a file share one. `path`, relative to the data folder, is there for people to read.
+
+    How a split is assigned:
+
+    1. Content in the table keeps its split. Files that are gone keep their rows, in case they come back.
+    2. Content of a group in the table takes the split of the group. An image without a group is a group of its own.
+    3. New groups take a fixed order, by the SHA-256 of the seed and the group's smallest content, and each joins the
+       split that is furthest below its share of the group's classes. So classes are shared out evenly, the order in
+       which files are listed does not matter, and adding files moves none of the files that were there.
+    """
+
+    content: str
+    split: SplitName
+    group: str
+    path: str
+
+
+COLUMNS = tuple(field.name for field in fields(SplitRow))
+SPLITS = get_args(SplitName)
+
+
+def write_splits(path: Path, rows: Sequence[SplitRow]) -> None:
+    """Write the table atomically, sorted by path, so that two versions can be compared line by line."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(map(astuple, sorted(rows, key=lambda row: (row.path, row.content))))
+    write_file(path, text.getvalue())
+
+
+def read_splits(path: Path) -> list[SplitRow]:
+    """Read the table back.
+
+    Raises `DataError` for a file without its columns, for an unknown split, and where a content or a group is assigned
+    to two splits.
+    """
+    rows: list[SplitRow] = []
+    split_of: dict[tuple[str, str], str] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            if missing := set(COLUMNS) - set(table.fieldnames or ()):
+                raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}. Needed: {','.join(COLUMNS)}.")
+            for line in table:
+                content, split, group, image = (line[name] or "" for name in COLUMNS)
+                if split not in SPLITS:
+                    raise DataError(f"{path} assigns {image} to {split!r}. Splits: {', '.join(SPLITS)}.")
+                for key in (("content", content), ("group", group)):
+                    if key[1] and (other := split_of.setdefault(key, split)) != split:
+                        raise DataError(f"{path} assigns {' '.join(key)} to both {other} and {split}. Keep one.")
+                rows.append(SplitRow(content, cast(SplitName, split), group, image))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}. Restore or delete it.") from error
+    return rows

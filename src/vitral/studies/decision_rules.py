@@ -1,0 +1,109 @@
+"""Decision rules: what an interval must do to decide a hypothesis. Each states the smallest effect that matters.
+
+A rule gives one p-value for each side, supported and refuted: how likely a result at least this clear would be if the
+true effect lay exactly at the rule's border. Holm's correction (1979) over the hypotheses of a study, at a level of
+5 %, turns these into verdicts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vitral.studies.statistics import LEAST_SPREAD, t_interval, t_tail
+
+Verdict = Literal["supported", "refuted", "inconclusive", "holds", "broken", "not measured"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The side that the effects favour, its two-sided p-value, and the mean effect with its interval."""
+
+    side: Verdict
+    p: float
+    mean: float
+    low: float
+    high: float
+
+
+def one_sided_p(effects: np.ndarray, border: float, above: bool) -> float:
+    """The chance of a mean this far above (or below) the border if the border were the true effect; Student's t."""
+    spread = max(float(effects.std(ddof=1)), LEAST_SPREAD)
+    t = (float(effects.mean()) - border) / (spread / np.sqrt(len(effects)))
+    return t_tail(t if above else -t, len(effects) - 1)
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """Supported if the whole interval is above `least`, refuted if it is below."""
+
+    least: int | float
+
+    @property
+    def text(self) -> str:
+        return f"more than {self.least:g}"
+
+    @property
+    def borders(self) -> tuple[float, ...]:
+        return (self.least,)
+
+    def decide(self, effects: Sequence[float] | np.ndarray) -> Decision:
+        found = np.asarray(effects, dtype=np.float64)
+        supported, refuted = (one_sided_p(found, self.least, above) for above in (True, False))
+        return favoured_side(found, {"supported": supported, "refuted": refuted})
+
+
+@dataclass(frozen=True)
+class Within:
+    """Supported if the whole interval is between -`most` and `most`, refuted if it is outside on one side.
+
+    Two one-sided tests (Schuirmann 1987), each at half the level, so that the plain 95 % interval decides.
+    """
+
+    most: int | float
+
+    @property
+    def text(self) -> str:
+        return f"between -{self.most:g} and {self.most:g}"
+
+    @property
+    def borders(self) -> tuple[float, ...]:
+        return -self.most, self.most
+
+    def decide(self, effects: Sequence[float] | np.ndarray) -> Decision:
+        found = np.asarray(effects, dtype=np.float64)
+        # To be inside, the effect must pass both tests, so the larger p counts; to be outside, one test is enough.
+        inside = max(one_sided_p(found, -self.most, above=True), one_sided_p(found, self.most, above=False))
+        outside = min(one_sided_p(found, self.most, above=True), one_sided_p(found, -self.most, above=False))
+        return favoured_side(found, {"supported": inside, "refuted": outside})
+
+
+def favoured_side(effects: np.ndarray, p: dict[Verdict, float]) -> Decision:
+    """The side with the smaller p-value. The p-value is doubled, since the data chose the side."""
+    low, high = t_interval(effects)
+    side = min(p, key=lambda verdict: p[verdict])
+    return Decision(side, min(1.0, 2 * p[side]), float(effects.mean()), low, high)
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """For effects that are proved to be zero: holds if no seed is further from zero than `tolerance` (rounding)."""
+
+    tolerance: int | float
+
+    @property
+    def text(self) -> str:
+        return f"zero to within {self.tolerance:g}" if self.tolerance else "exactly zero"
+
+    @property
+    def borders(self) -> tuple[float, ...]:
+        return ()
+
+    def decide(self, effects: Sequence[float] | np.ndarray) -> Decision:
+        found = np.asarray(effects, dtype=np.float64)
+        side: Verdict = "holds" if float(np.abs(found).max()) <= self.tolerance else "broken"
+        return Decision(side, 0.0, float(found.mean()), float(found.min()), float(found.max()))
+
+
+Rule = Beyond | Within | Exactly

@@ -1,0 +1,1 @@
+"""Model parts that only studies use."""
