@@ -87,7 +87,10 @@ MORE = {
     "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
     "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
     "the size of a built-in set given twice": (
-        (*SMALL, "--img-size", 32), "--img-size applies to folders of images;", "its size by name: shapes:size=32."),
+        (*SMALL, "--img-size", 32),
+        "--img-size applies to folders of images;",
+        "data set in its name: shapes:size=32.",
+    ),
     "the size of a contact sheet's built-in set": (("data", "shapes", "--img-size", 32), "shapes:size=32"),
     "no image to classify": (("predict", "RUN"), "No images were specified."),
     "no run to classify with": (("predict",), "MODEL"),
@@ -272,13 +275,13 @@ def changed(path, **changes):
     ("damage", "words"),
     [
         (lambda run: (run.folder / "model.safetensors").unlink(), "model.safetensors is missing"),
-        (lambda run: (run.folder / "model.safetensors").write_bytes(b""), "it is damaged or was exchanged"),
+        (lambda run: (run.folder / "model.safetensors").write_bytes(b""), "it is damaged or was replaced"),
         (lambda run: (run.folder / "model.json").write_text("{"), "cannot be read as JSON"),
-        (lambda run: (run.folder / "model.json").write_text("[]"), "is not the card of a Vitral model"),
+        (lambda run: (run.folder / "model.json").write_text("[]"), "is not a valid Vitral model card"),
         (lambda run: (run.folder / "model.json").write_text("\xff" * 3, "latin1"), "cannot be read"),
         (lambda run: changed(run.folder / "model.json", version=9), "is of version 9; this Vitral reads version 1"),
         (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "do not fit"),
-        (lambda run: changed(run.folder / "model.json", weights={}), "is not the card of a Vitral model"),
+        (lambda run: changed(run.folder / "model.json", weights={}), "is not a valid Vitral model card"),
         (lambda run: changed(run.folder / "model.json", architecture={}), "model.json"),
         (lambda run: changed(run.folder / "model.json", architecture={"vit": {"embed_dim": 7}}), "model.json"),
     ],
@@ -367,7 +370,7 @@ def test_a_checkpoint_of_another_model_is_refused(vitral, trained, tmp_path):
     state = json.loads((run.last_checkpoint / "state.json").read_text())
     changed(run.last_checkpoint / "state.json", files=state["files"] | {"weights.safetensors": sha256(weights)})
     answer = vitral("train", "--resume", "run")
-    assert answer.code == FAILURE and "is of another model" in answer.err
+    assert answer.code == FAILURE and "belongs to another model" in answer.err
 
 
 def test_what_is_no_run_is_not_resumed(vitral, photos, trained, tmp_path):

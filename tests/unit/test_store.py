@@ -89,7 +89,7 @@ def test_any_flipped_bit_of_the_weights_is_found(saved):
 def test_truncated_weights_are_found(saved, kept):
     content = (saved / WEIGHTS).read_bytes()
     (saved / WEIGHTS).write_bytes(content[:kept])
-    with pytest.raises(StoreError, match="damaged or was exchanged"):
+    with pytest.raises(StoreError, match="damaged or was replaced"):
         load_model(saved)
 
 
@@ -104,7 +104,7 @@ def test_a_truncated_card_is_found(saved, kept):
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"vitral-model"', "{}", '{"format": "other"}'])
 def test_json_of_another_kind_is_no_card(saved, content):
     (saved / CARD).write_text(content)
-    with pytest.raises(StoreError, match="is not the card of a Vitral model"):
+    with pytest.raises(StoreError, match="is not a valid Vitral model card"):
         load_model(saved)
 
 
