@@ -12,9 +12,10 @@ from einops import rearrange
 import vitral.explain
 from tiny import tiny_vit
 from vitral import Maps
+from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.explain.entry import explainer
-from vitral.explain.method import Method
+from vitral.explain.method import Method, PatchMap
 from vitral.explain.metric import rank_correlation
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.position import NoPosition
@@ -83,6 +84,22 @@ def test_it_gives_maps_of_the_models_grid(method, parts):
     assert maps.unit
     assert maps.sign in ("positive", "signed")
     assert maps.sign == "signed" or maps.values.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "more", "message"),
+    [
+        ((2, 3, 2), {}, "does not fit a grid of 2 x 3"),
+        ((2, 5), {}, "does not fit"),
+        ((2, 6), {"heads": (0, 1)}, "2 heads"),
+    ],
+    ids=["turned", "too few", "heads missing"],
+)
+def test_a_map_whose_axes_do_not_fit_its_grid_is_refused(shape, more, message):
+    with pytest.raises(UsageError, match=message):
+        PatchMap(torch.zeros(shape), (2, 3), "Wrong.", **more)
+    with pytest.raises(UsageError, match="Signed values"):
+        PatchMap(torch.zeros(2, 6), (2, 3), "Wrong.", sign="signed")
 
 
 @every

@@ -131,6 +131,23 @@ def test_a_large_grid_has_fewer_orders_and_says_how_many():
     assert len(found.by_chance) == FEWER_ORDERS and f"in {FEWER_ORDERS} random orders" in found.sentence
 
 
+class Standardising(nn.Module):
+    """Divides each image by its own deviation, which is zero once all patches are covered."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = OnePatch(0, 0)
+
+    def forward(self, images):
+        return self.inner(images / images.std(dim=(1, 2, 3), keepdim=True))
+
+
+def test_an_answer_that_is_not_a_number_is_not_called_better_than_chance():
+    images = torch.randn(1, 3, 8, 18, generator=torch.Generator().manual_seed(0))
+    (found,) = trust(Standardising().eval(), images, some_maps(np.arange(6.0).reshape(1, 2, 3)))
+    assert found.verdict == "cannot be tested" and "is not a number once some patches are covered" in found.sentence
+
+
 class Half(nn.Module):
     """Sure of its first class as far as the left half is bright."""
 

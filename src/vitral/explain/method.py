@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.base.errors import UsageError
 from vitral.explain.observation import Need, Observation
 from vitral.recording.roles import Grid
 
@@ -56,6 +57,19 @@ class PatchMap:
     reader: str = ""
     reader_is_readout: bool = True
     prefix: str = ""
+
+    def __post_init__(self) -> None:
+        shape, grid = tuple(self.values.shape), tuple(self.grid)
+        layers, patches = (len(self.layers), len(self.heads)), grid[0] * grid[1]
+        single = layers == (1, 1) and shape[1:] in ((patches,), grid)
+        if not single and shape[1:] not in ((*layers, patches), (*layers, *grid)):
+            raise UsageError(
+                f"A map of shape {shape} does not fit a grid of {grid[0]} x {grid[1]} with {layers[0]} layers and "
+                f"{layers[1]} heads: values are (B, {patches}), (B, {grid[0]}, {grid[1]}), or (B, layers, heads, "
+                f"{patches})."
+            )
+        if self.unit == UNIFORM and self.sign == "signed":
+            raise UsageError(f"Signed values are no shares: give them a unit other than {UNIFORM!r}.")
 
     @property
     def scaled(self) -> Float[Tensor, "b l h gy gx"]:

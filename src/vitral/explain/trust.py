@@ -172,6 +172,14 @@ class Trials:
                 "can hardly lower.",
             )
         chance = self.by_chance(image, maps.grid)[:, index]
+        noise = image_noise(self.images[image], 1, values.size)[0]  # breaks ties between equal patches
+        area = self.areas(image, np.lexsort((noise, -values.ravel())), maps.grid)[index]
+        if not np.isfinite([area, *chance]).all():  # comparisons with NaN are false, which would read as better
+            return untested(
+                share,
+                label,
+                "Cannot be tested on this image: the model's answer is not a number once some patches are covered.",
+            )
         if np.ptp(chance) < LEAST:  # the order of covering makes no difference, so no order can be better
             return untested(
                 share,
@@ -179,8 +187,6 @@ class Trials:
                 f"Cannot be tested on this image: whichever patches are covered first, the probability of {label} "
                 f"averages {chance.mean():.1%}.",
             )
-        noise = image_noise(self.images[image], 1, values.size)[0]  # breaks ties between equal patches
-        area = self.areas(image, np.lexsort((noise, -values.ravel())), maps.grid)[index]
         return Trust(float(area), tuple(map(float, chance)), share, label, maps.which)
 
     def by_chance(self, image: int, grid: Grid) -> Float[np.ndarray, "o k"]:
