@@ -121,7 +121,8 @@ def test_the_lab_is_passed_from_the_wheel_by_start_files_filled_in(wheel, isolat
     vitral("lab", "start", "all").done()
     for name, station in load_stations().items():
         path = tmp_path / "mine" / f"{name}.py"
-        vitral("lab", "check", name).refused(1, "Begin at line")
+        if station.number == 1:  # of the others, tests/laws/test_lab_mistakes.py asks without a process for each
+            vitral("lab", "check", name).refused(1, "Begin at line")
         path.write_text(fill_in(path.read_text(), read_solution(name), station.prediction.letter))
     told = vitral("lab", "check", "all").done().told
     assert told.count("which is right") == 12

@@ -376,7 +376,7 @@ def code_is_where_the_readers_own_model_is_now(verb, vitral, photos, own, tmp_pa
     vitral(*words).done()
     own.rename(tmp_path / "moved.py")
     words = (verb, "run", *[photos / "dark" / "0.png"] * (verb != "eval"))
-    vitral(*words).refused(1, "is gone or has changed since")
+    vitral(*words).refused(1, "is missing or has changed since")
     vitral(*words, "--code", "moved.py:Mine").done()
 
 
