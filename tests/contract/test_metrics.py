@@ -173,7 +173,7 @@ def test_a_metric_is_declared_in_known_words(wrong):
 
 @pytest.mark.parametrize("name", [name for name in ALL if metric(name).needs == "scene"])
 def test_where_nothing_can_be_drawn_again_it_says_so(name, case, maps):
-    with pytest.raises(UsageError, match="only `cued` can"):
+    with pytest.raises(UsageError, match="only the data set `cued` supports"):
         metric(name)(maps, case)
 
 

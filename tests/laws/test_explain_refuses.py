@@ -110,7 +110,7 @@ def test_a_watch_sees_once(vit, images):
     once = watch(vit)
     with once:
         vit(images)
-    with pytest.raises(UsageError, match="has already seen a model"), once:
+    with pytest.raises(UsageError, match="was already used"), once:
         vit(images)
 
 
@@ -159,7 +159,7 @@ def test_rounding_is_no_map(vit, images):
         nn.init.zeros_(block.attn.qkv.bias)
     maps = explain.rollout(vit, images)
     assert maps.constant == [0, 1]
-    assert all(one.sentence == "The map ranks nothing, so it cannot be tested." for one in trust(vit, images, maps))
+    assert all(one.sentence == "The map ranks no patch, so it cannot be tested." for one in trust(vit, images, maps))
 
 
 def test_an_image_that_does_not_divide_into_the_map_is_tested_all_the_same():

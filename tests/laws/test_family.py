@@ -153,5 +153,5 @@ def test_checkpointing_leaves_nothing_behind(vit, images):
 
 @pytest.mark.parametrize("mixer", LOCAL, ids=describe_part)
 def test_mixers_of_maps_refuse_tokens_that_have_no_place(mixer):
-    with pytest.raises(ConfigError, match=r"no place for other tokens \(num_prefix_tokens=1\)"):
+    with pytest.raises(ConfigError, match=r"cannot hold other tokens \(num_prefix_tokens=1\)"):
         VisionTransformer(16, 4, embed_dim=16, depth=1, num_heads=2, mixer=mixer)

@@ -88,7 +88,7 @@ def test_it_is_saved_as_a_picture_and_as_numbers(vit, images, tmp_path):
     with np.load(grid.save(tmp_path / "a.npz")) as held:
         np.testing.assert_array_equal(held["values"], grid.values)
         assert "head" not in held.files and held["layer"] == grid.layer
-    with pytest.raises(UsageError, match="no image 2: the maps are of 2, 0 to 1"):
+    with pytest.raises(UsageError, match="no image 2: the maps show 2, 0 to 1"):
         grid.figure(2)
     with pytest.raises(UsageError, match=r"saved as .png or .npz"):
         grid.save(tmp_path / "a.gif")

@@ -242,7 +242,9 @@ def test_a_pools_queries_are_averaged(kind, pictures):
 def test_a_patch_does_not_read_where_a_pool_does(kind, pictures):
     model = made(kind)
     who = "one learned query" if kind is PooledByOne else "4 queries"
-    with pytest.raises(UsageError, match=f"{who} for 6 tokens, so no query is known to be the patch in row 1, column"):
+    with pytest.raises(
+        UsageError, match=f"{who} for 6 tokens, so no query can be identified with the patch in row 1, column"
+    ):
         explain.attention(model, pictures, query=(1, 1))
     with pytest.raises(UsageError, match=f"{who} for 6 tokens"):
         explain.query_grid(model, pictures)
@@ -280,7 +282,7 @@ def test_a_patch_of_the_keys_is_not_taken_for_a_query():
         lambda: explain.query_grid(model, images, layer=0, queries=[(1, 1)]),
         lambda: explain.query_grid(model, images),
     ):
-        with pytest.raises(UsageError, match="16 queries for 4 tokens, so no query is known to be the patch"):
+        with pytest.raises(UsageError, match="16 queries for 4 tokens, so no query can be identified with the patch"):
             ask()
     maps = explain.attention(model, images, query=9)
     assert maps.reader == "query 9 of 16"
@@ -364,7 +366,9 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
 
 def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
     """What left the last block is gone: asked about it again, the model would add its step twice."""
-    with pytest.raises(UsageError, match="answers differently when it is run again from the output of its last block"):
+    with pytest.raises(
+        UsageError, match="gives a different output when it is run again from the output of its last block"
+    ):
         explain.logit_lens(made(Added), pictures)
     assert explain.logit_lens(made(Plain), pictures).shape == (2, 3, 7, 5)
 

@@ -205,7 +205,7 @@ def test_the_class_and_the_map_that_were_tested_are_named(vit, images):
 
 
 def test_maps_of_other_images_are_refused(vit, images):
-    with pytest.raises(ShapeError, match="The maps are of 2 images, and 1 were given"):
+    with pytest.raises(ShapeError, match="The maps show 2 images, but 1 images were passed"):
         trust(vit, images[:1], explain.rollout(vit, images))
 
 

@@ -105,8 +105,8 @@ class Always(torch.nn.Module):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(data="cued"), r"takes a data set with its classes, and a str was given\. By name: .*find_data"),
-        (dict(data=SIX), "takes a data set with its classes, and a Split was given"),
+        (dict(data="cued"), r"takes a data set with its classes, not a str\. To find one by name: .*find_data"),
+        (dict(data=SIX), "takes a data set with its classes, not a Split"),
         (dict(metrics=None), "No metric was chosen: give a list of names, from agreement"),
         (dict(methods=None), "No method was chosen: give a list of names, from attention"),
         (dict(methods=(name for name in ["rollout"])), "No method was chosen: give a list"),

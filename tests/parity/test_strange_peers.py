@@ -64,7 +64,7 @@ def test_maxvits_last_layers_are_shown_though_the_first_are_not_known(count):
     for method in (explain.rollout, explain.chefer):
         with pytest.raises(UsageError, match="within windows or groups, or merges patches"):
             method(model, images)
-    with pytest.raises(UsageError, match="not windows cut"):
+    with pytest.raises(UsageError, match="not windows of an earlier feature map"):
         explain.attention(model, images, layers=[0])
     with pytest.raises(UsageError, match=r"attends over|different numbers"):
         explain.attention(model, images, layers=[0, -1])
@@ -80,7 +80,9 @@ def test_a_pyramids_patch_is_no_query_of_its_reduced_keys():
         lambda: explain.query_grid(model, images, layer=0, queries=[(1, 1)]),
         lambda: explain.attention(model, images, layers=[0], query=(1, 1)),
     ):
-        with pytest.raises(UsageError, match="has 256 queries for 4 tokens, so no query is known to be the patch"):
+        with pytest.raises(
+            UsageError, match="has 256 queries for 4 tokens, so no query can be identified with the patch"
+        ):
             ask()
     assert explain.query_grid(model, images, queries=[(1, 1)]).values.shape == (1, 1, 8, 8)
 

@@ -340,7 +340,7 @@ def test_dinov3_as_its_authors_wrote_it(gated, size, tmp_path):
     assert ours.provenance["source"] == "dinov3" and "rope_embed.periods" in ours.provenance["dropped"]
     agree(peer, ours, images_of(size), row=("DINOv3", "SwiGLU" if gated else "plain"))
     torch.save(state | {"rope_embed.periods": state["rope_embed.periods"] * 2}, tmp_path / "other.pth")
-    with pytest.raises(StoreError, match="are not those of DINOv3"):
+    with pytest.raises(StoreError, match="are not the periods of DINOv3"):
         load_published(tmp_path / "other.pth", num_heads=4)
 
 

@@ -231,10 +231,10 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
         (
             dict(block=ScaledBlock),
             "hf",
-            "hf cannot hold this classifier: its DINOv2 classifies CLS beside the mean .*Formats that can: timm",
+            "hf cannot hold this classifier: its DINOv2 classifies CLS and the mean .*Formats that can: timm",
         ),
         (ROTARY, "torchvision", "torchvision cannot hold a ViT with rotary positions. No other"),
-        (ROTARY, "timm", "timm has no bias of keys .* 2 of this model's are not zero"),
+        (ROTARY, "timm", "timm has no key biases .* 2 of this model's are not zero"),
     ],
     ids=str,
 )

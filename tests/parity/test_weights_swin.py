@@ -56,7 +56,7 @@ def opened(folder, format):
 def test_what_is_written_is_the_same_model_or_a_note_says_where_not(format, size, tmp_path):
     model = redraw(SwinTransformer(img_size=size, window_size=4, **STAGES))
     _, notes = write(attach_record(model, ModelRecord(tuple("abcde"), model.preprocessing)), tmp_path / "out", format)
-    odd = [note for note in notes if "computes something else" in note or "to whole patches" in note]
+    odd = [note for note in notes if "differs from Vitral" in note or "to whole patches" in note]
     found = apart(opened(tmp_path / "out", format), model, size)
     assert (found is not None and found < 1e-9) != bool(odd), (found, notes)
     assert all("32 x 32 and 64 x 64" in note for note in odd if "something else" in note)
@@ -84,9 +84,7 @@ def test_what_is_read_is_the_same_model_or_it_is_said_where_not(library, size, t
     else:
         save_file(peer.state_dict(), tmp_path / "swin.safetensors")
         ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
-    said = [
-        line for line in ours.provenance["assumed"] if "computes something else" in line or "to whole patches" in line
-    ]
+    said = [line for line in ours.provenance["assumed"] if "differs from Vitral" in line or "to whole patches" in line]
     found = apart(peer, ours, size)
     assert (found is not None and found < 1e-9) != bool(said), (found, said)
 
@@ -102,7 +100,9 @@ def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
     ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
     assert ours.config["window_size"] == 4 and PADDED_TABLES in ours.provenance["assumed"]
     assert apart(peer, ours, size) < 1e-9
-    with pytest.raises(StoreError, match=r"windows were cut to their maps\. Specify the size.*trained_at"):
+    with pytest.raises(
+        StoreError, match=r"windows were reduced to the size of their feature maps\. Specify the size.*trained_at"
+    ):
         load_published(tmp_path / "swin.safetensors")
 
 

@@ -52,7 +52,7 @@ TYPED = {
     "unknown run": (
         ("eval", "runs/shapes-7"),
         "There is no run 'runs/shapes-7'.",
-        "the folder that `vitral train` made",
+        "Name a folder that `vitral train` wrote",
     ),
 }
 
@@ -87,7 +87,10 @@ MORE = {
     "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
     "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
     "the size of a built-in set given twice": (
-        (*SMALL, "--img-size", 32), "--img-size applies to folders of images;", "its size by name: shapes:size=32."),
+        (*SMALL, "--img-size", 32),
+        "--img-size applies to folders of images;",
+        "data set in its name: shapes:size=32.",
+    ),
     "the size of a contact sheet's built-in set": (("data", "shapes", "--img-size", 32), "shapes:size=32"),
     "no image to classify": (("predict", "RUN"), "No images were specified."),
     "no run to classify with": (("predict",), "MODEL"),
@@ -100,7 +103,7 @@ MORE = {
     "a head that does not exist": (
         ("explain", "RUN", "IMAGE", "--head", 0, 7), "There is no head 7: the model has 4, 0 to 3."),
     "a token that does not exist": (("explain", "RUN", "IMAGE", "--query", 99), "99", "0 to 4"),
-    "a run to train": ((*SMALL, "--model", "RUN"), "is a path; --model takes a name from `vitral models`"),
+    "a run to train": ((*SMALL, "--model", "RUN"), "has weights, but create builds untrained models"),
     "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
     "options beside --resume that look like the defaults": (
         ("train", "--resume", "RUN", "--data", "digits"), "leave out --data"),
@@ -251,7 +254,7 @@ def test_a_folder_that_is_no_run_is_told_apart(terminal, photos):
 def test_every_verb_refuses_what_is_no_run(vitral, photos, verb):
     images = () if verb == "eval" else (photos / "dark" / "0.png",)
     vitral(verb, "photos", *images).refused(FAILURE, "photos does not contain a model")
-    vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "There is no run 'vit_nano_patch8_48'")
+    vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "is an architecture without weights", "vitral.create(")
 
 
 def test_a_damaged_model_is_refused(terminal, trained):
@@ -261,7 +264,7 @@ def test_a_damaged_model_is_refused(terminal, trained):
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
     answer = terminal("eval", "run")
-    answer.refused(FAILURE, "run/model.safetensors is not the file that run/model.json was written for", "damaged")
+    answer.refused(FAILURE, "run/model.safetensors is not the file that run/model.json describes", "damaged")
 
 
 def changed(path, **changes):
@@ -272,13 +275,13 @@ def changed(path, **changes):
     ("damage", "words"),
     [
         (lambda run: (run.folder / "model.safetensors").unlink(), "model.safetensors is missing"),
-        (lambda run: (run.folder / "model.safetensors").write_bytes(b""), "it is damaged or was exchanged"),
+        (lambda run: (run.folder / "model.safetensors").write_bytes(b""), "it is damaged or was replaced"),
         (lambda run: (run.folder / "model.json").write_text("{"), "cannot be read as JSON"),
-        (lambda run: (run.folder / "model.json").write_text("[]"), "is not the card of a Vitral model"),
+        (lambda run: (run.folder / "model.json").write_text("[]"), "is not a valid Vitral model card"),
         (lambda run: (run.folder / "model.json").write_text("\xff" * 3, "latin1"), "cannot be read"),
-        (lambda run: changed(run.folder / "model.json", version=9), "is of version 9; this Vitral reads version 1"),
-        (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "do not fit"),
-        (lambda run: changed(run.folder / "model.json", weights={}), "is not the card of a Vitral model"),
+        (lambda run: changed(run.folder / "model.json", version=9), "has version 9; this Vitral reads up to version 2"),
+        (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "cannot be built"),
+        (lambda run: changed(run.folder / "model.json", weights={}), "is not a valid Vitral model card"),
         (lambda run: changed(run.folder / "model.json", architecture={}), "model.json"),
         (lambda run: changed(run.folder / "model.json", architecture={"vit": {"embed_dim": 7}}), "model.json"),
     ],
@@ -298,7 +301,7 @@ def test_the_weights_of_another_model_are_refused(vitral, trained, quick, photos
     ).done()
     run = trained.copy(tmp_path / "a")
     shutil.copy("b/model.safetensors", "a/model.safetensors")
-    vitral("eval", "a").refused(FAILURE, "a/model.safetensors is not the file that a/model.json was written for")
+    vitral("eval", "a").refused(FAILURE, "a/model.safetensors is not the file that a/model.json describes")
     changed(run.folder / "model.json", weights=json.loads((tmp_path / "b" / "model.json").read_text())["weights"])
     vitral("eval", "a").refused(FAILURE, "The weights in a/model.safetensors do not fit the model in a/model.json")
 
@@ -367,7 +370,7 @@ def test_a_checkpoint_of_another_model_is_refused(vitral, trained, tmp_path):
     state = json.loads((run.last_checkpoint / "state.json").read_text())
     changed(run.last_checkpoint / "state.json", files=state["files"] | {"weights.safetensors": sha256(weights)})
     answer = vitral("train", "--resume", "run")
-    assert answer.code == FAILURE and "is of another model" in answer.err
+    assert answer.code == FAILURE and "belongs to another model" in answer.err
 
 
 def test_what_is_no_run_is_not_resumed(vitral, photos, trained, tmp_path):

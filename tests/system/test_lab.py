@@ -94,7 +94,7 @@ def test_a_missing_file_of_an_earlier_station(vitral, tmp_path):
 def test_a_file_is_never_overwritten(vitral, tmp_path):
     vitral("lab", "start", "patchify").done()
     (tmp_path / "patchify.py").write_text("mine")
-    assert "was left as it is" in vitral("lab", "start", "patchify").done().told
+    assert "was not changed" in vitral("lab", "start", "patchify").done().told
     assert (tmp_path / "patchify.py").read_text() == "mine"
 
 
@@ -204,7 +204,7 @@ def test_a_folder_or_link_in_place_of_a_file_is_kept(vitral, tmp_path):
     (tmp_path / "patchify.py").mkdir()
     vitral("lab", "check", "patchify").reported(1, "is a folder: rename it")
     (tmp_path / "head.py").symlink_to(tmp_path / "nowhere.py")
-    assert "was left as it is" in vitral("lab", "start", "head").done().told
+    assert "was not changed" in vitral("lab", "start", "head").done().told
     assert (tmp_path / "head.py").is_symlink()
     vitral("lab", "check", "heads", "--folder", "other").reported(1, "vitral lab start heads --folder other")
     vitral("lab", "start", "13").refused(2, "numbered from 1 to 12")

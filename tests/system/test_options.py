@@ -503,7 +503,7 @@ def diagnose_is_what_the_layers_do_in_general(vitral, trained, photos):
     with np.load(answer.json["numbers"]) as numbers:
         np.testing.assert_allclose(numbers["entropy"].mean(axis=(0, 2)), answer.json["means"]["entropy"], rtol=1e-6)
     vitral("explain", trained.folder, photos, "--diagnose", "--method", "rollout").refused(
-        2, "leave out the options of methods"
+        2, "the options of methods"
     )
 
 
@@ -613,7 +613,7 @@ def to_is_whose_format_it_is(vitral, trained, tmp_path):
 @effect("convert", "source")
 def source_is_whose_it_is(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", "--num-heads", 4, "--trained-at", 8, 18)
-    vitral(*words).refused(1, "fits the names of deit, timm", "model.safetensors,source=deit")
+    vitral(*words).refused(1, "matches several formats (deit, timm)", "model.safetensors,source=deit")
     vitral("convert", f"{bare},source=deit,num_heads=4,trained_at=8x18", tmp_path / "said").done()
     answer = vitral(*words, "--source", "deit", "--json").done()
     assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
@@ -625,7 +625,7 @@ def weights_are_those_that_are_meant(vitral, bare, tmp_path):
     torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
     words = ("convert", tmp_path / "both.pth", tmp_path / "out", "--source", "timm", "--num-heads", 4)
     words += ("--trained-at", 8, 18)
-    vitral(*words).refused(1, "holds weights as model and as ema, ema being a running mean", "both.pth,weights=model")
+    vitral(*words).refused(1, "several sets of weights: model, ema (ema is a running mean)", "both.pth,weights=model")
     vitral(*words, "--weights", "ema").done()
     assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
 
@@ -634,7 +634,7 @@ def weights_are_those_that_are_meant(vitral, bare, tmp_path):
 @effect("convert", "trained_at")
 def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", "--to", "npz", "--source", "timm")
-    vitral(*words).refused(1, "number of heads is not in the weights")
+    vitral(*words).refused(1, "do not show the number of heads")
     vitral(*words, "--num-heads", 2).refused(1, "trained_at=(height, width)")
     vitral(*words, "--num-heads", 2, "--trained-at", 8, 18).done()
     with np.load(tmp_path / "out" / "model.npz") as held:

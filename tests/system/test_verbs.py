@@ -141,8 +141,8 @@ def test_models_prints_its_table_for_a_person(vitral):
 @pytest.mark.parametrize(
     ("name", "equal"),
     [
-        ("vit_tiny_patch16_224", "at 1,152 tokens (2 D + M); here there are 197"),
-        ("swin_small_patch4_window7_224", "at 576 tokens per window (2 D + M); here there are 49"),
+        ("vit_tiny_patch16_224", "at 1,152 tokens (2 D + M); this model has 197"),
+        ("swin_small_patch4_window7_224", "at 576 tokens per window (2 D + M); this model has 49"),
         ("iso_dwconv3_nano_patch8_48", ""),  # no attention
     ],
 )

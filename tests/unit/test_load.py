@@ -184,8 +184,8 @@ def test_the_same_specs_are_created_untrained(own):
     ("spec", "options", "error", "message"),
     [
         ("vit_tinny_patch16_224", {}, UnknownName, r"Did you mean 'vit_tiny_patch16_224'\?"),
-        ("timm:vit_tiny_patch16_224", {}, ConfigError, "names weights.*vitral.load"),
-        (str(FILES / "swin"), {}, ConfigError, "names weights.*vitral.load"),
+        ("timm:vit_tiny_patch16_224", {}, ConfigError, "has weights.*vitral.load"),
+        (str(FILES / "swin"), {}, ConfigError, "has weights.*vitral.load"),
         (str(FILES / "own/net.py:Net"), dict(depth=3), ConfigError, "depth cannot be passed"),
     ],
     ids=str,
@@ -200,19 +200,19 @@ BROKEN = {
     "missing": (None, "needs timm, which is not installed. Install it: pip install -c constraints.txt timm."),
     "needs another": (
         "import colour_spaces.rgb",
-        "timm, which is installed but needs colour_spaces, which is not. Install that: pip install -c "
+        "timm, which is installed, but it needs colour_spaces, which is not installed. Install that: pip install -c "
         "constraints.txt colour_spaces.",
     ),
     "torchvision of another build": (
         "raise RuntimeError('operator torchvision::nms does not exist')",
         "timm, which is installed but cannot be imported: RuntimeError: operator torchvision::nms does not exist. "
-        f"The installed torchvision does not belong to the installed PyTorch ({torch.__version__})",
+        f"The installed torchvision was not built for the installed PyTorch ({torch.__version__})",
     ),
     "a part that is imported late": (
         "try:\n    raise RuntimeError('libcudart.so.13 is missing')\nexcept RuntimeError as error:\n"
         "    raise ModuleNotFoundError('Could not import module') from error",
         "timm, which is installed but cannot be imported: RuntimeError: libcudart.so.13 is missing. The installed "
-        "torchvision does not belong to the installed PyTorch",
+        "torchvision was not built for the installed PyTorch",
     ),
     "its own mistake": (
         "raise ValueError('bad table')",

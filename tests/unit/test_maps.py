@@ -53,7 +53,7 @@ def test_a_figure_shows_one_image(maps):
 
 @pytest.mark.parametrize("image", [2, -1])
 def test_an_image_that_does_not_exist_is_refused(maps, tmp_path, image):
-    with pytest.raises(UsageError, match=f"no image {image}: the maps are of 2, 0 to 1"):
+    with pytest.raises(UsageError, match=f"no image {image}: the maps show 2, 0 to 1"):
         maps.figure(image)
     with pytest.raises(UsageError):
         maps.save(tmp_path / "map.png", image)
@@ -163,7 +163,7 @@ def test_a_verdict_stands_below_its_map(maps):
 
 
 def test_only_maps_of_the_same_image_stand_beside_each_other(maps):
-    with pytest.raises(UsageError, match="attention and occlusion are of different images"):
+    with pytest.raises(UsageError, match="attention and occlusion show different images"):
         side_by_side([maps, one(maps, "occlusion", pixels=255 - maps.pixels)])
     with pytest.raises(UsageError, match="no maps to compare"):
         side_by_side([])

@@ -73,7 +73,7 @@ def test_compiling_as_asked(machine):
 
 def test_compiling_without_a_compiler_is_refused_with_advice(machine):
     machine(compiler=None)
-    with pytest.raises(ConfigError, match=r"--compile always needs a C\+\+ compiler.*Install g\+\+ or clang"):
+    with pytest.raises(ConfigError, match=r"compile=always needs a C\+\+ compiler.*Install g\+\+ or clang"):
         choose("float32", "always", 8, 0.0)
 
 

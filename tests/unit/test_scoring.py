@@ -91,11 +91,11 @@ def test_the_interval_is_the_bootstraps(model):
 
 
 def test_only_images_that_are_answered_right_count(model):
-    with pytest.raises(DataError, match="answers none of 30 test images of noise correctly"):
+    with pytest.raises(DataError, match="classifies none of 30 test images of noise correctly"):
         explain.score(["rollout"], ["auroc"], model, data_for(model, right=False))
     table = explain.score([oracle], ["auroc"], model, data_for(model), n=12)
     assert all(score.n == 12 for score in table.scores)
-    assert table.caption.startswith("12 test images of noise that the model answers correctly, of ")
+    assert table.caption.startswith("12 test images of noise that the model classifies correctly, of ")
 
 
 def test_metrics_that_need_masks_are_refused_without(model):
@@ -189,7 +189,7 @@ def test_images_are_prepared_as_the_model_says(model):
     wrapped.preprocessing = Preprocessing(SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     for one in (model, wrapped, Bare(model)):
         table = explain.score(["occlusion"], ["auroc"], one, data)
-        assert table.images == 30 and "answers correctly, of 30;" in table.caption
+        assert table.images == 30 and "classifies correctly, of 30;" in table.caption
 
 
 class Bare(nn.Module):
@@ -249,7 +249,7 @@ def test_a_map_that_does_not_divide_the_image_is_scored_against_its_controls():
     metrics = ["auroc", "pointing_game", "mass_ratio", "iou", "deletion"]
     table = explain.score(["grad_cam", "occlusion"], metrics, cnn, data)
     assert {one.method for one in table.scores} == {"grad_cam", "centre", "edges", "random", "untrained"}
-    assert "do not divide into 3 x 3 places" in table.refused["occlusion"]
+    assert "cannot be divided into 3 x 3 patches" in table.refused["occlusion"]
     assert all(np.isfinite(one.value) for one in table.scores if one.method in ("centre", "edges", "random"))
 
 

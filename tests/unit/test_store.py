@@ -89,7 +89,7 @@ def test_any_flipped_bit_of_the_weights_is_found(saved):
 def test_truncated_weights_are_found(saved, kept):
     content = (saved / WEIGHTS).read_bytes()
     (saved / WEIGHTS).write_bytes(content[:kept])
-    with pytest.raises(StoreError, match="damaged or was exchanged"):
+    with pytest.raises(StoreError, match="damaged or was replaced"):
         load_model(saved)
 
 
@@ -104,7 +104,7 @@ def test_a_truncated_card_is_found(saved, kept):
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"vitral-model"', "{}", '{"format": "other"}'])
 def test_json_of_another_kind_is_no_card(saved, content):
     (saved / CARD).write_text(content)
-    with pytest.raises(StoreError, match="is not the card of a Vitral model"):
+    with pytest.raises(StoreError, match="is not a valid Vitral model card"):
         load_model(saved)
 
 
@@ -178,7 +178,7 @@ def test_a_card_with_anything_else_in_any_place_is_refused_in_a_sentence_or_harm
 def test_a_card_and_weights_of_two_models_are_not_mixed(saved, dressed, tmp_path):
     save_model(dressed(tiny_vit(depth=1)), tmp_path / "other", {})
     (saved / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
-    with pytest.raises(StoreError, match="was exchanged"):
+    with pytest.raises(StoreError, match="was replaced"):
         load_model(saved)
 
 

@@ -116,7 +116,7 @@ def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
         ),
         ("own.py:WIDTH", UnknownName, "does not define 'WIDTH'"),
         ("own.py:nn", UnknownName, "does not define 'nn'"),
-        ("none.py:Own", UnknownName, r"no file .*none\.py\. Your own model is named as file\.py:Name"),
+        ("none.py:Own", UnknownName, r"no file .*none\.py\. Specify your own model as file\.py:Name"),
         ("own.py:number", ConfigError, "returns a int, not a torch.nn.Module"),
         ("own.py:Asks", ConfigError, r"requires temperature, which Vitral does not pass\. Give it a default"),
         ("own.py:Nothing", ConfigError, "has no parameters, so there is nothing to train"),

@@ -106,7 +106,7 @@ def test_an_effect_that_has_no_value_is_refused_with_its_text(effect):
 def test_a_measure_without_an_arm_is_not_an_effect():
     one = Hypothesis("Better.", accuracy["vit"], BEYOND)
     object.__setattr__(one, "effect", accuracy)  # a run with checked types refuses it as an argument
-    with pytest.raises(ConfigError, match="needs an effect of named arms"):
+    with pytest.raises(ConfigError, match="needs an effect that names arms"):
         study(hypotheses=(one,))
 
 

@@ -122,7 +122,7 @@ def test_no_code_of_a_file_is_run(how, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "pointer of Git LFS.*git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS pointer.*git lfs pull"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page"),
         (b"\n  <html><head></head></html>        ", "is a web page"),
         (b"", "has 0 bytes"),

@@ -30,7 +30,9 @@ def find(folder: str, name: str, kind: str) -> Any:
     check_name(name, names(folder), kind)
     module = import_module(f"vitral.{folder}.{name}")
     if not hasattr(module, name):
-        raise UnknownName(f"{module.__file__} does not define {name!r}. Name the {kind} in it like the file.")
+        raise UnknownName(
+            f"{module.__file__} does not define {name!r}. The {kind} in it must have the name of the file."
+        )
     return getattr(module, name)
 
 

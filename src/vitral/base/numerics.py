@@ -50,7 +50,7 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
     if compile == "always" and not can_compile:
         raise ConfigError(
-            "--compile always needs a C++ compiler; none was found. Install g++ or clang, or leave the option out."
+            "compile=always needs a C++ compiler, and none was found. Install g++ or clang, or choose --compile auto."
         )
     compiled = can_compile if compile == "always" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"

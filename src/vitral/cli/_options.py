@@ -9,7 +9,7 @@ Model = Annotated[
     str,
     Option(
         "Run folder (such as runs/shapes-1), checkpoint in it, published file or folder, hf:OWNER/NAME, timm:NAME or "
-        "file.py:Name; options follow behind commas, as in deit.pth,source=deit.",
+        "file.py:Name; options follow after commas, as in deit.pth,source=deit.",
         positional=True,
     ),
 ]

@@ -22,9 +22,7 @@ class Options:
     out: Annotated[Path, Option("Folder to write to, which must be new or empty.", positional=True)]
     to: Annotated[Literal["timm", "hf", "torchvision", "npz"], Option("Format to write.")] = "timm"
     source: Annotated[str | None, Option("Format of the checkpoint, if the names of its tensors match several.")] = None
-    weights: Annotated[str | None, Option("Weights to read, if the checkpoint of a training script has several.")] = (
-        None
-    )
+    weights: Annotated[str | None, Option("Set of weights to read, if a training checkpoint contains several.")] = None
     num_heads: Annotated[
         int | None, Option("Number of attention heads, if the checkpoint does not specify it.", low=1, high=1024)
     ] = None

@@ -1,4 +1,4 @@
-"""Show a data set: its classes, a contact sheet, and with --check if it can be solved without combining patches."""
+"""Show the classes and a contact sheet of a data set; test whether it can be solved without combining patches."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +23,14 @@ class Options:
         str,
         Option("shapes, digits (with options, as in shapes:size=64), or a folder of class folders.", positional=True),
     ]
-    out: Annotated[Path | None, Option("File for the contact sheet, a .png; by default DATA.png here.")] = None
+    out: Annotated[
+        Path | None, Option("PNG file for the contact sheet; by default DATA.png in the current folder.")
+    ] = None
     split: Annotated[Literal["train", "val", "test"], Option("Split to show.")] = "train"
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels that the images of a folder are cropped and resized to; by default as for training.",
+            "Side in pixels to which the images of a folder are cropped and resized; by default as for training.",
             low=1,
             high=4096,
         ),
@@ -43,7 +45,7 @@ class Options:
     def __post_init__(self) -> None:
         check(self)
         if self.out is not None and self.out.suffix.lower() != ".png":
-            raise ConfigError(f"--out {self.out}: a contact sheet is a .png file.")
+            raise ConfigError(f"--out {self.out} is not a .png file: the contact sheet is a PNG.")
 
 
 def run(options: Options) -> dict[str, Any]:

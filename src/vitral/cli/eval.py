@@ -13,7 +13,8 @@ from vitral.training.recipe import OnBadImage
 class Options:
     model: Model
     data: Annotated[
-        str | None, Option("Data with the same class names to use instead of what the model was trained on.")
+        str | None,
+        Option("Data to evaluate on, with the same class names; by default the data that the model was trained on."),
     ] = None
     split: Annotated[Literal["val", "test"], Option("Split to evaluate on.")] = "test"
     on_bad_image: OnBadImage = "fail"

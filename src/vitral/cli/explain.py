@@ -1,7 +1,8 @@
-"""See which patches a model relies on in your images, how far to trust that, and how methods compare on a data set.
+"""Show which patches of your images a model relies on, test each map, and compare methods on a data set.
 
-With images: one PNG per method and image, each map tested against random orders, a page with all of them, and an .npz
-with the numbers. With --data and --score: a table of methods, controls and metrics with intervals.
+With images: one PNG per method and image, a page with all of them, and an .npz with the numbers; each map is tested
+against covering the patches in random order. With --data and --score: a table of methods, controls and metrics with
+intervals. With --diagnose: a page of diagnostics.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Options:
     images: Images = ()
     method: Annotated[
         tuple[str, ...],
-        Option(f"Methods, of {', '.join(names('explain.methods'))}; by default attention, with --score all."),
+        Option(f"Methods: {', '.join(names('explain.methods'))}; by default attention, or all with --score."),
     ] = ()
     layer: Annotated[
         tuple[int, ...],
@@ -48,14 +49,14 @@ class Options:
     data: Annotated[str | None, Option("Data to score on with --score, named as for training.")] = None
     score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
     diagnose: Annotated[
-        bool, Option("Show what the model's layers do on the images in general, instead of explaining each image.")
+        bool, Option("Run diagnostics of the model's layers on the images instead of explaining each image.")
     ] = False
     metric: Annotated[
         tuple[str, ...],
-        Option(f"Metrics for --score, of {', '.join(names('explain.metrics'))}; by default all that the data allows."),
+        Option(f"Metrics for --score: {', '.join(names('explain.metrics'))}; by default all that the data allows."),
     ] = ()
     n: Annotated[int, Option("Number of images for --score.", low=2, high=1_000_000)] = 200
-    out: Annotated[Path, Option("Folder for pictures, numbers and the page.")] = Path("explained")
+    out: Annotated[Path, Option("Folder for figures, numbers and the page.")] = Path("explained")
     on_bad_image: OnBadImage = "fail"
     code: Code = None
     json: Json = False
@@ -73,7 +74,9 @@ class Options:
         if self.score and self.images:
             raise ConfigError("Specify either images to explain, or --data with --score.")
         if self.diagnose and (self.score or self.method or self.layer or self.head or self.query or self.target):
-            raise ConfigError("--diagnose runs every diagnostic on the images: leave out the options of methods.")
+            raise ConfigError(
+                "--diagnose runs every diagnostic on the images: leave out --score and the options of methods."
+            )
         if self.score and (self.layer or self.head or self.query or self.target):
             raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
 

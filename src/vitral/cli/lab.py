@@ -1,7 +1,7 @@
 """Build a ViT yourself: `vitral lab list`, `start`, `check`, `hint`, `solution NAME`, `status`.
 
-`start` writes a small file with a text, a figure and places for your code; `check` tests your code, and names the
-mistake if it makes a known one.
+The action `start` writes a small file with a text, a figure and places for your code; `check` tests your code, and
+names the mistake if it is a known one.
 """
 
 import os
@@ -32,12 +32,12 @@ class Options:
     action: Annotated[
         Literal["list", "start", "check", "hint", "solution", "status"],
         Option(
-            "list and status: show the stations; start: write the file of one; check: test it; hint; solution.",
+            "list, status: show the stations; start: write a station's file; check: test it; hint; solution.",
             positional=True,
         ),
     ]
     names: Annotated[tuple[str, ...], Option("Names or numbers of stations, or all.", positional=True)] = ()
-    folder: Annotated[Path, Option("Folder of your files.")] = Path()
+    folder: Annotated[Path, Option("Folder with your files.")] = Path()
     seconds: Annotated[float, Option("Seconds that your file may run before it is stopped.", low=1, high=3600)] = 30.0
     json: Json = False
 
@@ -98,7 +98,7 @@ def start_station(name: str, options: Options) -> dict[str, Any]:
 
     path = options.folder / f"{name}.py"
     if os.path.lexists(path):
-        say(f"{path} exists and was left as it is. To start again, rename or remove it first.")
+        say(f"{path} exists and was not changed. To start again, rename or remove it first.")
         return {"name": name, "file": str(path), "written": False}
     write_file(path, build_start_file(name))
     there = "" if options.folder == Path() else f" --folder {options.folder}"
@@ -129,7 +129,7 @@ def check_station(name: str, options: Options) -> dict[str, Any]:
         }
     save_passed(options.folder, name)
     for quantity in report.same_in_model:
-        print_result(f"  same as with Vitral's own part: {quantity}")
+        print_result(f"  the same as with Vitral's own part: {quantity}")
     compare_prediction(name, report.prediction)
     if load_stations()[name].insert:
         say(f"  It is part of a trained model now: vitral explain {options.folder / MODEL_FILE}:mine IMAGE")

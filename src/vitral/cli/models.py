@@ -1,6 +1,7 @@
-"""List the models with their sizes, or show what one costs, block by block, before it is run.
+"""List the models with their sizes, or show the cost of one, block by block, without running it.
 
-`vitral models 'swin_*'` lists the models that match; `vitral models NAME`, optionally with `--img-size`, shows one.
+With a pattern such as 'swin_*' it lists the models that match; with one name, optionally with --img-size, it shows that
+model.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,17 +24,18 @@ SINGLE = 4  # bytes of a number in float32
 class Options:
     pattern: Annotated[str, Option("Name, or shell pattern as in 'vit_*_patch16_224'.", positional=True)] = "*"
     img_size: Annotated[
-        tuple[int, ...], Option("Side of the image, or height and width, for one model; by default its own.", low=1)
+        tuple[int, ...],
+        Option("Image size for one model: a side, or height and width; by default its own size.", low=1),
     ] = ()
     num_classes: Annotated[
-        int, Option("Number of classes of the head that is counted; 0 for none.", low=0, high=1_000_000)
+        int, Option("Number of classes of the head that the sizes include; 0 for no head.", low=0, high=1_000_000)
     ] = 1000
     json: Json = False
 
     def __post_init__(self) -> None:
         check(self)
         if len(self.img_size) > 2:
-            raise UsageError("--img-size takes a side, or height and width.")
+            raise UsageError("--img-size takes one number, the side, or two: height and width.")
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def show_cost(options: Options, console: "Console") -> dict[str, Any]:
 
     size = (options.img_size[0], options.img_size[-1]) if options.img_size else None
     found = model_cost(options.pattern, size, options.num_classes)
-    costs = ("MACs, linear", "MACs, attention", "entries per head", "all weights, float32", "kept to train")
+    costs = ("MACs, linear", "MACs, attention", "entries per head", "all weights, float32", "stored to train")
     table = new_table("block", "tokens", "width", *costs)
     for _, group in groupby(found.blocks, lambda block: (block.tokens, block.macs)):
         block, *others = group
@@ -96,12 +98,14 @@ def show_cost(options: Options, console: "Console") -> dict[str, Any]:
     )
     console.print(table, crop=False)
     whole = mebi(found.kept_bytes + found.weights_bytes)
-    console.print(f"training keeps {mebi(found.kept_bytes)} per image, {whole} without a fused kernel")
+    console.print(
+        f"training stores {mebi(found.kept_bytes)} per image for the backward pass, {whole} without a fused kernel"
+    )
     if found.attended:
         window = " per window" if found.in_windows else ""
         console.print(
             f"attention costs as much as the linear layers at {found.attention_overtakes_at:,} tokens{window} "
-            f"(2 D + M); here there are {found.attended:,}"
+            f"(2 D + M); this model has {found.attended:,}"
         )
     return {
         "name": found.name,

@@ -13,7 +13,7 @@ from vitral.training.recipe import OnBadImage
 class Options:
     model: Model
     images: Images
-    top: Annotated[int, Option("Number of classes to print for each image.", low=1, high=1000)] = 3
+    top: Annotated[int, Option("Number of classes to print per image.", low=1, high=1000)] = 3
     on_bad_image: OnBadImage = "fail"
     code: Code = None
     json: Json = False

@@ -42,7 +42,8 @@ class Options:
         ),
     ] = None
     stale: Annotated[
-        Literal["rerun", "refuse"], Option("rerun or refuse results computed by a different version of the code.")
+        Literal["rerun", "refuse"],
+        Option("Results computed by a different version of the code: rerun computes them again, refuse stops."),
     ] = "rerun"
     data: Annotated[Path | None, Option("Folder of class folders to use instead of the synthetic images.")] = None
     model: Annotated[str | None, Option("file.py:Name of your own model, to compare with the models of the study.")] = (

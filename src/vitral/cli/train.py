@@ -31,9 +31,9 @@ class Options(Recipe):
     config: Annotated[
         Path | None, Option("A config.yaml with settings; options on the command line take precedence over it.")
     ] = None
-    resume: Annotated[
-        Path | None, Option("Run folder of a run to continue where it stopped, with its own settings.")
-    ] = None
+    resume: Annotated[Path | None, Option("Run folder to continue where the run stopped, with its own settings.")] = (
+        None
+    )
     json: Json = False
 
     @property

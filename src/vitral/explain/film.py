@@ -49,7 +49,9 @@ class Film:
         images = normalise(torch.from_numpy(self.pixels).to(device), model.preprocessing)
         maps = explain_observed(attention, observe(model, images))
         if maps.reader != "CLS":
-            raise UsageError(f"the film shows what CLS attends to, and this model reads its answer from {maps.reader}.")
+            raise UsageError(
+                f"the film shows what CLS attends to, but this model's prediction is read from {maps.reader}."
+            )
         self.steps.append(step)
         self.frames.append(maps.values.mean(axis=2))
         self.prefix_mass.append(maps.prefix_mass.mean(axis=2))

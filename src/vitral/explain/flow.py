@@ -25,8 +25,8 @@ def global_layers(observation: Observation, method: str) -> Sequence[Layer]:
     sizes = {(layer.num_tokens, len(layer.kept_rows)) for layer in layers}
     if pools or len(sizes) > 1 or any(layer.windows for layer in layers):
         raise UsageError(
-            f"{method} multiplies attention through the layers, so all must hold the same tokens; this model attends "
-            "within windows or groups, or merges patches. Try attention_gradient or grad_cam."
+            f"{method} multiplies attention through the layers, so all layers must have the same tokens; this model "
+            "attends within windows or groups, or merges patches. Try attention_gradient or grad_cam."
         )
     return layers
 

@@ -154,12 +154,12 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
     Raises `UsageError` for no maps, an image that does not exist, or maps of different images.
     """
     if not found:
-        raise UsageError("There are no maps to compare: give a list of at least one.")
+        raise UsageError("There are no maps to compare: pass a list of at least one.")
     for maps in found:
         check_image(image, len(maps.values))
         if not np.array_equal(maps.pixels[image], found[0].pixels[image]):
             raise UsageError(
-                f"The maps of {found[0].method} and {maps.method} are of different images, so they cannot be compared. "
+                f"The maps of {found[0].method} and {maps.method} show different images, so they cannot be compared. "
                 "Explain the same images with both methods."
             )
     drawn = [
@@ -258,7 +258,7 @@ def is_constant_map(values: Float[np.ndarray, "*l gy gx"]) -> bool:
 def check_image(image: int, count: int) -> None:
     """Raise `UsageError` for an image that does not exist."""
     if not 0 <= image < count:
-        raise UsageError(f"There is no image {image}: the maps are of {count}, 0 to {count - 1}.")
+        raise UsageError(f"There is no image {image}: the maps show {count}, 0 to {count - 1}.")
 
 
 def save_figure(path: Path, figure: Callable[[], "Figure"], numbers: Mapping[str, Any]) -> Path:

@@ -62,7 +62,7 @@ class Case:
     def masks(self) -> Bool[np.ndarray, "b y x"]:
         """Raises `UsageError` where the data has none."""
         if self.known_masks is None:
-            raise UsageError("This metric needs masks of what is right to look at, and the data has none.")
+            raise UsageError("This metric needs masks of the object that determines the answer, and the data has none.")
         check_masks(self.known_masks, self.images)
         return self.known_masks
 
@@ -70,7 +70,9 @@ class Case:
     def scene(self) -> Scene:
         """Raises `UsageError` where the data cannot be drawn again object by object."""
         if self.known_scene is None:
-            raise UsageError("This metric draws images again without one of their objects; only `cued` can do that.")
+            raise UsageError(
+                "This metric redraws images without one of their objects; only the data set `cued` supports that."
+            )
         return self.known_scene
 
 

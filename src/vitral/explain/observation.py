@@ -117,7 +117,7 @@ class Observation:
         gradients = {number: gradient for number, gradient in zip(calls, found) if gradient is not None}
         if not gradients:
             raise WatchError(
-                "No gradient of the class reaches the attention of any layer, so there is nothing to show."
+                "No gradient of the class score reaches the attention of any layer, so there is nothing to show."
             )
         return gradients
 
@@ -133,7 +133,7 @@ class Observation:
             raise missing("gradients")
         gradient = self.differentiate(self.graph, target, [self.graph.images])[0]
         if gradient is None:
-            raise WatchError("No gradient of the class reaches the image, so there is nothing to show.")
+            raise WatchError("No gradient of the class score reaches the image, so there is nothing to show.")
         return gradient
 
     def differentiate(self, graph: "Graph | None", target: Target, tensors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -164,8 +164,8 @@ class Observation:
         height, width = self.images.shape[-2:]
         if height % rows or width % columns:
             raise ShapeError(
-                f"Images of {height} x {width} pixels do not divide into {rows} x {columns} places. "
-                "Give a grid that does: grid=(rows, columns)."
+                f"Images of {height} x {width} pixels cannot be divided into {rows} x {columns} patches. "
+                "Pass a grid that fits: grid=(rows, columns)."
             )
         return rows, columns
 
@@ -238,9 +238,10 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
             plain, map_graph = recorded_pass(model, images, needs)
         check_same(output, plain)
         maps = tuple(found)
-        why = "no attention" if recording is None else "no block passes on patches whose places are known"
+        why = "no attention" if recording is None else "no block returns patches whose places are known"
         map_refusal = WatchError(
-            f"{type(model).__name__} makes no maps: {why}, and no feature map (B, D, rows, columns) was seen."
+            f"{type(model).__name__} cannot be explained by maps: {why}, and no feature map (B, D, rows, columns) was "
+            "found."
         )
     # The plain pass also measures the readout: only what comes after the last block is recorded, nothing is changed.
     if recording is not None and (wants_attention or (check == "full" and not by_modules)):
@@ -282,4 +283,6 @@ def recorded_gradients() -> Iterator[None]:
 
 def missing(need: Need) -> UsageError:
     """The error for what an observation was not asked to record."""
-    return UsageError(f"This observation recorded no {need}: observe(model, images, needs=[..., {need!r}]).")
+    return UsageError(
+        f"This observation did not record {need}. Request it: observe(model, images, needs=[..., {need!r}])."
+    )

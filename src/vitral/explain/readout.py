@@ -38,13 +38,13 @@ class Tail:
         self.model, self.images, self.block = model, images, observer.stream.last_block
         leaving = self.recording.stream[-1] if self.recording.stream else None
         if self.block is None or leaving is None or observer.stream.left.get(id(self.block)) is not leaving:
-            raise UsageError(f"{type(model).__name__} has no last block whose output is the tokens that are read.")
+            raise UsageError(f"{type(model).__name__} has no last block whose output holds the readout tokens.")
         with torch.no_grad():
             again = self(leaving)
         if not relative_difference(again, self.answer) <= TOLERANCE.get(self.answer.dtype, 0.0):
             raise UsageError(
-                f"{type(model).__name__} answers differently when it is run again from the output of its last block, "
-                "so its answer for other tokens is not known: it changes the tokens in place, or answers at random."
+                f"{type(model).__name__} gives a different output when it is run again from the output of its last "
+                "block: it changes the tokens in place, or is random. Its output for other tokens cannot be computed."
             )
 
     def __call__(self, tokens: Float[Tensor, "b n d"]) -> Tensor:

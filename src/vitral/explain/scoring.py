@@ -59,7 +59,7 @@ def score(
     """
     if not isinstance(data, Dataset):
         raise UsageError(
-            f"score takes a data set with its classes, and a {type(data).__name__} was given. By name: "
+            f"score takes a data set with its classes, not a {type(data).__name__}. To find one by name: "
             'vitral.data.spec.find_data("cued").'
         )
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -108,7 +108,7 @@ def score(
     present = [control for control in controls if control in maps]
     scores = [score_of(name, measures[metric], values[metric], present) for name in maps for metric in measures]
     caption = (
-        f"{len(split)} test images of {data.name} that the model answers correctly, of {tried}; 95 % intervals over "
+        f"{len(split)} test images of {data.name} that the model classifies correctly, of {tried}; 95 % intervals over "
         "the images." + "".join(f" {name} was left out: {reason}" for name, reason in refused.items())
     )
     return Table(tuple(scores), caption, len(split), refused)
@@ -137,7 +137,7 @@ def resolve(folder: str, chosen: Sequence[Any], kind: str) -> dict[str, Any]:
     if unnamed := [item for item, name in zip(chosen, named) if not name or (not callable(item) and item != name)]:
         raise UsageError(f"{unnamed[0]!r} is not a {kind}: give a name, or a function with one.")
     if twice := [name for name in named if named.count(name) > 1]:
-        raise UsageError(f"Two of the {kind}s are called {twice[0]!r}: give each function a name of its own.")
+        raise UsageError(f"Two of the {kind}s are called {twice[0]!r}: give each function a different name.")
     return dict(zip(named, found))
 
 
@@ -183,7 +183,9 @@ def checked_values(metric: str, values: Any, total: int, pool: Any) -> Float[np.
         found = np.empty(())
     if found.ndim == 0 or len(found) != total or (pool is mean and found.ndim > 1):
         what = f"values of {found.shape}" if found.ndim else f"a {type(values).__name__}"
-        raise UsageError(f"{metric} returned {what} for the maps of {total} images: a metric returns one number each.")
+        raise UsageError(
+            f"{metric} returned {what} for the maps of {total} images: a metric returns one number per image."
+        )
     return found
 
 
@@ -207,7 +209,7 @@ def correctly_answered(
     chosen = np.concatenate(correct)[:n] if correct else np.array([], int)
     if not len(chosen):
         raise DataError(
-            f"The model answers none of {tried} test images of {data.name} correctly: there is nothing to explain."
+            f"The model classifies none of {tried} test images of {data.name} correctly: there is nothing to explain."
         )
     split = data.test.only(chosen)
     return prepared(preprocessing, device, split.pixels), split, tried
@@ -222,7 +224,7 @@ def check_needs(metrics: Mapping[str, Metric], split: Split, data: str) -> None:
     """Raise `UsageError` for metrics that need what the data does not have."""
     reasons = {
         "masks": f"masks of the object, which {data} does not have. Choose shapes or cued",
-        "scene": f"images that can be drawn again object by object, which {data} cannot. Choose cued",
+        "scene": f"images that can be redrawn without an object, which {data} does not support. Choose cued",
     }
     free = [name for name in names("explain.metrics") if find("explain.metrics", name, "metric").needs == "nothing"]
     for kind, reason in reasons.items():

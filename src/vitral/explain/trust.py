@@ -105,7 +105,7 @@ class Trust:
             return ""
         return (
             f" {self.on_outliers:.0%} of the map lies on patches of unusually large norm, which may hold something "
-            "else than their place in the image."
+            "other than their place in the image."
         )
 
     @property
@@ -145,7 +145,7 @@ class Trials:
         Raises `ShapeError` for maps of another number of images.
         """
         if len(maps.values) != len(self.images):
-            raise ShapeError(f"The maps are of {len(maps.values)} images, and {len(self.images)} were given.")
+            raise ShapeError(f"The maps show {len(maps.values)} images, but {len(self.images)} images were passed.")
         return [self.trust_one(maps, image) for image in range(len(self.images))]
 
     def trust_one(self, maps: Maps, image: int) -> Trust:
@@ -163,7 +163,7 @@ class Trials:
                 share, label, f"Not tested: what {maps.reader} attends to is not a claim about the prediction."
             )
         if is_constant(values[None])[0]:
-            return untested(share, label, "The map ranks nothing, so it cannot be tested.")
+            return untested(share, label, "The map ranks no patch, so it cannot be tested.")
         if before < LEAST:
             return untested(
                 share,

@@ -66,7 +66,7 @@ def build_model_with_answers(folder: Path) -> nn.Module:
     chosen = ["vit"] if "vit" in parts else parts
     if not chosen and passed:
         others = ", ".join(f"{name}.py" for name in passed)
-        raise UsageError(f"{others} passed, but no part of the model is in it: vitral lab status")
+        raise UsageError(f"{others} passed, but no part of the model is among them: vitral lab status")
     if not chosen:
         raise UsageError("None of your files has passed here: vitral lab status")
     whole = load_trained_model()

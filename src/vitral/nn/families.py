@@ -48,7 +48,7 @@ SIZES: dict[str, tuple[int, int, int, float]] = {
 def family_class(family: str) -> "type[Model]":
     """The class of a family's models. Raises `ConfigError` with the nearest name."""
     if family not in FAMILIES:
-        raise ConfigError(f"Unknown family of models {family!r}.{nearest(family, FAMILIES)}")
+        raise ConfigError(f"Unknown model family {family!r}.{nearest(family, FAMILIES)}")
     module, _, name = FAMILIES[family].partition(":")
     found: type[Model] = getattr(import_module(f"vitral.{module}"), name)
     return found

@@ -23,7 +23,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
             sizes = ", ".join(f"{number} {layer.name}: {size(layer)}" for number, layer in enumerate(everything))
             raise UsageError(
                 f"The layers have different numbers of heads and tokens ({sizes}), so they do not fit one figure. "
-                "Select some that are alike: layers=[...]."
+                "Select layers of one size: layers=[...]."
             )
         return selected, note
     kind(everything[-1])  # raises if its tokens are not known

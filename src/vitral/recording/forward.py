@@ -71,7 +71,7 @@ def output_tensor(result: Any) -> Tensor:
             return found
     if isinstance(result, tuple | list) and result:
         return output_tensor(result[0])
-    raise UsageError(f"The model returned a {type(result).__name__} that holds no tensor to explain.")
+    raise UsageError(f"The model returned a {type(result).__name__} that contains no tensor to explain.")
 
 
 def field(result: Any, name: str) -> Any:
@@ -160,5 +160,6 @@ def check_unchanged(watched: Tensor, plain: Tensor, tolerance: float) -> None:
     if not (difference := relative_difference(watched, plain)) <= tolerance:
         raise WatchError(
             f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
-            "so there is no map. A model that answers at random, or that changes with every pass, cannot be explained."
+            "so there is no map. A model with random outputs, or one that every forward pass changes, cannot be "
+            "explained."
         )

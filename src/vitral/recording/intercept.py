@@ -100,7 +100,7 @@ class watch(TorchFunctionMode):
                 "A model is already being watched in this thread. Leave that block first, or use its value."
             )
         if self.recording.layers:
-            raise UsageError("This watch has already seen a model. Create a new one: with vitral.watch(model) as seen.")
+            raise UsageError("This watch was already used. Create a new one: with vitral.watch(model) as seen.")
         super().__enter__()
         EAGER.__enter__()
         if self.keeps_stream:
@@ -189,8 +189,8 @@ class watch(TorchFunctionMode):
             roles = find_roles()
             if not roles.prefix:
                 raise UsageError(
-                    f"The model has no CLS token (its {n} tokens are all patches: {roles.source}), so there is no row "
-                    'of CLS. Specify the tokens: rows=[...], or rows="all".'
+                    f"The model has no CLS token (its {n} tokens are all patches: {roles.source}), so it has no CLS "
+                    'row. Specify the tokens: rows=[...], or rows="all".'
                 )
             return tuple(range(len(roles.prefix)))
         if wrong := [query for query in self.wanted if not 0 <= query < n]:
@@ -228,7 +228,7 @@ class watch(TorchFunctionMode):
             f"The attention of {name} could not be verified: rows · v differs from the kernel's output by "
             f"{residual:.1e} of its largest value (at most {TOLERANCE[dtype]:.0e} is accepted in "
             f"{str(dtype).removeprefix('torch.')}). {training if self.model.training else ''}"
-            "The map is refused rather than shown wrong."
+            "Vitral shows no map, since it would be wrong."
         )
 
     def calling_module(self) -> str:

@@ -80,7 +80,7 @@ class Layer:
             return self.compute(list(queries))
         if missing := [query for query in queries if query not in self.kept_queries]:
             raise UsageError(
-                f"The rows of tokens {missing} were not kept; kept are {list(self.kept_queries)}. "
+                f"The rows of tokens {missing} were not recorded; recorded: {list(self.kept_queries)}. "
                 'Watch with rows=[...], or rows="all" to choose later.'
             )
         return self.kept_rows[:, :, [self.kept_queries.index(query) for query in queries]]

@@ -75,8 +75,9 @@ def patch_token(layer: Layer, patch: Grid) -> int:
     if not layer.queries_are_keys:
         queries = "one learned query" if layer.num_queries == 1 else f"{layer.num_queries} queries"
         raise UsageError(
-            f"{layer.name} has {queries} for {layer.num_tokens} tokens, so no query is known to be the patch in row "
-            f"{patch[0]}, column {patch[1]}. Choose layers whose tokens attend to each other: layer= or layers=[...]."
+            f"{layer.name} has {queries} for {layer.num_tokens} tokens, so no query can be identified with the patch "
+            f"in row {patch[0]}, column {patch[1]}. Choose layers whose tokens attend to each other: layer= or "
+            "layers=[...]."
         )
     return layer.num_prefix_tokens + patch_number(layer, patch)
 

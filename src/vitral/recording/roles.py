@@ -41,7 +41,7 @@ class TokenRoles:
         """Rows and columns of patches. Raises `WatchError` if they are not known."""
         if self.known_grid is None:
             raise WatchError(
-                f"{self.num_patches} patches form neither a square grid nor one of the image's shape. "
+                f"{self.num_patches} patches form neither a square grid nor a grid with the image's shape. "
                 "Set `grid` = (rows, columns) and `num_prefix_tokens` on the model."
             )
         return self.known_grid
@@ -129,8 +129,8 @@ class RoleFinder:
 def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     """Raises `UsageError`: the places of these tokens in the image are not known."""
     raise UsageError(
-        f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows cut from a "
-        "map of tokens before it. What its tokens are is not known, so it has no attention map."
+        f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
+        "earlier feature map. The places of its tokens are unknown, so it has no attention map."
     )
 
 

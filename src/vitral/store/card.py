@@ -114,6 +114,6 @@ def read_card(folder: Path) -> Card:
         first = error.errors()[0]
         place = " -> ".join(map(str, first["loc"])) or "the file as a whole"
         reason = first["msg"].removeprefix("Value error, ").lower()
-        raise StoreError(f"{path} is not the card of a Vitral model: {place}: {reason}.") from error
+        raise StoreError(f"{path} is not a valid Vitral model card: {place}: {reason}.") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read as JSON: {error}.") from error

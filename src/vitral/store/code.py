@@ -32,7 +32,7 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     file, _, attribute = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
     path = Path(file).resolve()
     if not path.is_file():
-        raise UnknownName(f"There is no file {file}. Your own model is named as file.py:Name.")
+        raise UnknownName(f"There is no file {file}. Specify your own model as file.py:Name.")
     module = run_file(path)
     modules = {
         key: value
@@ -57,14 +57,14 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
         raise ConfigError(f"{name} has no parameters, so there is nothing to train.")
     if taken := [word for word in ATTACHED if hasattr(model, word)]:
         raise ConfigError(
-            f"{name} has an attribute `{taken[0]}` of its own, and Vitral attaches one of that name to every model. "
+            f"{name} has an attribute `{taken[0]}` of its own, and Vitral attaches one with that name to every model. "
             "Rename yours."
         )
     own = getattr(model, "preprocessing", None)
     if own is not None and not isinstance(own, Preprocessing):
         raise ConfigError(
             f"{name} has an attribute `preprocessing` of type {type(own).__name__}; Vitral expects a "
-            "vitral.base.preprocessing.Preprocessing there. Make it one, or rename yours."
+            "vitral.base.preprocessing.Preprocessing there. Use that type, or rename yours."
         )
     model.__dict__["code"] = {"file": str(path), "name": attribute, "sha256": sha256(path)}
     return model
@@ -104,8 +104,8 @@ def construct(make: Callable[..., Any], name: str, path: Path, offered: dict[str
     ]
     if lacking:
         raise ConfigError(
-            f"{name} requires {', '.join(lacking)}, which Vitral does not pass. Give it a default; passed if it takes "
-            f"them: {', '.join(offered)}."
+            f"{name} requires {', '.join(lacking)}, which Vitral does not pass. Give it a default. Vitral passes, if "
+            f"the constructor takes them: {', '.join(offered)}."
         )
     try:
         return make(**taken)

@@ -64,15 +64,17 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
         )
     card, weights = read_card(folder), folder / WEIGHTS
     if not weights.is_file():
-        raise StoreError(f"{weights} is missing: {folder / CARD} describes it.")
+        raise StoreError(f"{weights} is missing, but {folder / CARD} describes it.")
     if sha256(weights) != card.weights.sha256:
-        raise StoreError(f"{weights} is not the file that {folder / CARD} describes: it is damaged or was exchanged.")
+        raise StoreError(f"{weights} is not the file that {folder / CARD} describes: it is damaged or was replaced.")
     try:
         model = rebuild(card.architecture, len(card.classes), card.preprocessing.size, code)
         model.load_state_dict(load_file(weights))
     except SafetensorError as error:
         raise StoreError(f"{weights} is damaged: {error}.") from error
-    except (RuntimeError, UsageError) as error:
+    except UsageError as error:
+        raise StoreError(f"The model in {folder / CARD} cannot be built: {error}") from error
+    except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"The weights in {weights} do not fit the model in {folder / CARD}: {reason}") from error
     classifier = attach_record(model, replace(card.record(), grid=None, num_prefix_tokens=None))

@@ -23,8 +23,8 @@ def with_custom_inputs(study: Study, data: Path | None, model: str | None) -> St
         if not study.own_data:
             accepting = ", ".join(name for name, one in studies().items() if one.own_data)
             raise ConfigError(
-                f"{study.name} needs synthetic images, because its measures depend on how they were generated. Leave "
-                f"--data out, or choose a study that accepts any images: {accepting}."
+                f"{study.name} needs synthetic images, because its measures depend on how the images were generated. "
+                f"Leave --data out, or choose a study that accepts any images: {accepting}."
             )
         conditions = tuple(replace(one, data=str(data)) for one in study.conditions)
         study = replace(study, conditions=conditions, reference=None)

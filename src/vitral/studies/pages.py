@@ -89,7 +89,7 @@ def read_results(folder: Path) -> list[Results]:
             assert preset in get_args(Preset)
             runs, sweep = ([{**run, **origin} for run in record[key]] for key in ("runs", "sweep"))
         except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise StoreError(f"{file} is not a study's record: {type(error).__name__} {error}.") from error
+            raise StoreError(f"{file} is not a study record: {type(error).__name__} {error}.") from error
         found.append(Results(study.limited_to(preset), preset, tuple(runs), tuple(sweep)))
     return found
 

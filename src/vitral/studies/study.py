@@ -188,7 +188,7 @@ class Study:
             raise ConfigError(f"{self.title!r} has no hypothesis, so no result could refute it. Add at least one.")
         for one in self.hypotheses:
             if not isinstance(one.effect, Effect):
-                raise ConfigError(f'{one.sentence!r} needs an effect of named arms, as in accuracy["vit"].')
+                raise ConfigError(f'{one.sentence!r} needs an effect that names arms, as in accuracy["vit"].')
 
     def limited_to(self, preset: Preset) -> "Study":
         """The study with no more images per data set than the preset allows."""

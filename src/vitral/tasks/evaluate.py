@@ -78,7 +78,7 @@ def evaluate(
     if data is None and Path(spec).is_dir() and trained_on and trained_on != fingerprint(found.train, found.val):
         raise DataError(
             f"The images in {spec} have changed since the model was trained, so the {split} split may now hold images "
-            "that it has learned. Restore them, or specify images that it has not seen: --data."
+            "that it was trained on. Restore them, or specify images that it has not seen: --data."
         )
     images = found.load(split)
     answers = predict_split(opened, images)

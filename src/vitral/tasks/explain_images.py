@@ -167,7 +167,7 @@ def check_choices(methods: Sequence[str], layers: Sequence[int], heads: Sequence
     for method in methods:
         check_name(method, names("explain.methods"), "method")
     if (layers or heads or query) and "attention" not in methods:
-        raise ConfigError("--layer, --head and --query choose among attention maps; add --method attention.")
+        raise ConfigError("--layer, --head and --query apply to attention maps only; add --method attention.")
 
 
 def parse_query(text: str | None) -> Query:

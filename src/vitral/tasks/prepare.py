@@ -61,7 +61,7 @@ def read_recipe_data(
     """
     if isinstance(found, Dataset) and recipe.img_size:
         raise ConfigError(
-            "--img-size applies to folders of images; give a built-in set its size by name: "
+            "--img-size applies to folders of images; specify the size of a built-in data set in its name: "
             f"{recipe.data.partition(':')[0]}:size={recipe.img_size}."
         )
     if preprocessing is None:

@@ -198,5 +198,5 @@ def resume(
         last.restore(model, optimizers)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise StoreError(f"The checkpoint in {home} is of another model: {reason}") from error
+        raise StoreError(f"The checkpoint in {home} belongs to another model: {reason}") from error
     return last.progress

@@ -20,7 +20,7 @@ class Recipe:
     data: Annotated[
         str,
         Option(
-            "Data to learn: shapes, digits (with options, as in shapes:size=64,n=10000), or a folder of class folders."
+            "Training data: shapes, digits (with options, as in shapes:size=64,n=10000), or a folder of class folders."
         ),
     ] = "shapes"
     model: Annotated[
@@ -58,10 +58,10 @@ class Recipe:
     ] = 0.05
     clip: Annotated[
         float,
-        Option("Largest norm of the gradient; a larger gradient is scaled down to it.", low=0.001, high=1_000_000),
+        Option("Largest gradient norm; a larger gradient is scaled down to it.", low=0.001, high=1_000_000),
     ] = 1.0
     label_smoothing: Annotated[
-        float, Option("Probability that the target gives to the other classes.", low=0, high=0.9)
+        float, Option("Label smoothing: share of the target that is spread evenly over all classes.", low=0, high=0.9)
     ] = 0.0
     augment: Annotated[
         str, Option(f"Augmentation of the training images: {', '.join(names('data.augmentation'))}.")
@@ -69,7 +69,7 @@ class Recipe:
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels of the images of a folder, which are cropped and resized to it; by default the model's.",
+            "Side in pixels to which the images of a folder are cropped and resized; by default the model's.",
             low=1,
             high=4096,
         ),

@@ -115,9 +115,9 @@ def read_tensors(file: Path, weights: str | None = None) -> WeightSet:
     with file.open("rb") as opened:
         start = opened.read(512)
     if start.startswith(b"version https://git-lfs"):
-        raise StoreError(f"{file} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`.")
+        raise StoreError(f"{file} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`.")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise StoreError(f"{file} is a web page: the address it came from did not give the file.")
+        raise StoreError(f"{file} is a web page: the download returned a page instead of the file.")
     if len(start) < 8:
         raise StoreError(f"{file} has {len(start)} bytes: it is not a checkpoint.")
     if zipfile.is_zipfile(file) or start.startswith(b"PK"):
@@ -144,10 +144,10 @@ def is_npz(file: Path) -> bool:
             size = file.stat().st_size
             # deflate cannot shrink by more than about 1,030: a larger ratio is a bomb, or a header that lies
             if large := [m.filename for m in members if m.file_size > LARGEST or m.file_size > 1100 * size]:
-                raise StoreError(f"{file} declares {large[0]} to be larger than it can be.")
+                raise StoreError(f"{file} declares an impossible size for {large[0]}: it is damaged or malicious.")
             # PyTorch does not verify checksums: a flipped bit would pass as a weight
             if (damaged := archive.testzip()) is not None:
-                raise StoreError(f"{file} is damaged: {damaged} does not have its checksum.")
+                raise StoreError(f"{file} is damaged: the checksum of {damaged} does not match.")
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, StoreError):
             raise
@@ -160,7 +160,7 @@ def read_npz(file: Path) -> dict[str, Tensor]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name.replace("\\", "/"): widen_bfloat16(archive[name]) for name in archive.files}
     except Exception as error:  # NumPy raises many kinds for a header that is not what it should be
-        raise StoreError(f"{file} is not an archive of plain arrays: {error}.") from error
+        raise StoreError(f"{file} is not a NumPy archive of plain arrays: {error}.") from error
     if wrong := [
         name for name, array in arrays.items() if getattr(array, "dtype", np.dtype(object)).kind not in "fiub"
     ]:
@@ -181,6 +181,6 @@ def read_torch(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
         raise StoreError(
-            f"{file} is neither safetensors nor NumPy's, and PyTorch cannot read it without running code from it "
-            f"({type(error).__name__}): it is damaged, another kind of file, or not to be trusted."
+            f"{file} is not a safetensors or NumPy file, and PyTorch cannot read it without running code from it "
+            f"({type(error).__name__}): it is damaged, not a checkpoint, or unsafe."
         ) from error

@@ -38,7 +38,7 @@ def write(model: Classifier, folder: Path, format: str) -> tuple[list[Path], lis
     model, if this one cannot; or if the folder is not empty.
     """
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        raise ConfigError(f"{folder} exists and is not empty: name another folder.")
+        raise ConfigError(f"{folder} exists and is not empty: specify another folder.")
     with write_folder(folder) as trial:
         try:
             notes = write_files(model, trial, format)

@@ -32,7 +32,7 @@ def create(spec: str, **overrides: Any) -> nn.Module:
         return create_own_module(spec, **overrides)
     if kind != "run" or Path(spec).exists():
         raise ConfigError(
-            f"{spec} names weights, and create builds untrained models: an architecture of `vitral models`, or "
+            f"{spec} has weights, but create builds untrained models: specify an architecture of `vitral models`, or "
             f"file.py:Name. To load it: vitral.load({spec!r})."
         )
     raise UnknownName(

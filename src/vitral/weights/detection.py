@@ -107,7 +107,9 @@ def metadata_from(source: Source, checkpoint: Checkpoint) -> CheckpointMetadata:
     except VitralError:
         raise
     except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        raise StoreError(f"The config beside {checkpoint.path} is not as {source.name} writes it: {error}.") from error
+        raise StoreError(
+            f"The config beside {checkpoint.path} does not have the format of {source.name}: {error}."
+        ) from error
 
 
 def check_contradictions(settings: Mapping[str, Any], requested: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ def load(spec: str | Path, code: str | None = None, **overrides: Any) -> Classif
     """The model that `spec` names, in eval mode, with `record`, `classes` and `preprocessing`.
 
         runs/shapes-1                     a run folder, a Vitral file, or a training checkpoint of a run
-        deit.pth,source=deit              a published file or folder, with options behind commas
+        deit.pth,source=deit              a published file or folder, with options after commas
         hf:OWNER/NAME@REVISION            a checkpoint on the Hugging Face hub (needs the `hub` extra)
         timm:NAME[,pretrained=false]      a model of timm (needs timm)
         file.py:Name                      the reader's own module, as its constructor makes it

@@ -142,12 +142,12 @@ def import_refusal(library: str, error: BaseException) -> ConfigError:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         remedy = f"Install that: pip install -c constraints.txt {package}."
-        return ConfigError(f"{needs} installed but needs {package}, which is not. {remedy}")
+        return ConfigError(f"{needs} installed, but it needs {package}, which is not installed. {remedy}")
     found = f"{type(error).__name__}: {first_line(error)}"
     if "torchvision" in found or "libcud" in found:
         # torchvision's compiled operators fit one build of PyTorch: those of a CUDA build do not load beside a CPU one.
         remedy = (
-            f"The installed torchvision does not belong to the installed PyTorch ({version('torch')}), and {library} "
+            f"The installed torchvision was not built for the installed PyTorch ({version('torch')}), and {library} "
             "imports it: install both with the one command that PyTorch's install selector gives for your system."
         )
     else:

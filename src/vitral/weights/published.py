@@ -115,7 +115,9 @@ def complete_preprocessing(
     for name in ("mean", "std"):
         values = stated.get(name, (0.5,))
         if not all(isinstance(value, int | float) for value in values) or (name == "std" and min(values) <= 0):
-            raise StoreError(f"{name}={values} is not valid: it takes one number per channel, and std is above zero.")
+            raise StoreError(
+                f"{name}={values} is not valid: it needs one number per channel, and std must be above zero."
+            )
     given: dict[str, Any] = {"size": size} | {key: value for key, value in stated.items() if value is not None}
     found = Preprocessing(**given)
     changes: tuple[str, ...] = ("an image's luminance is taken, for the one channel",) if channels == 1 else ()

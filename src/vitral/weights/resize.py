@@ -34,8 +34,8 @@ def adapt_tensors(
     if channels != kernel.shape[1]:
         tensors["patch_embed.proj.weight"] = spread_channels(kernel, channels)
         changes.append(
-            f"the first kernel's {kernel.shape[1]} channels made {channels}: summed for one channel, else repeated and "
-            "scaled so that equal channels give the same"
+            f"the patch kernel's {kernel.shape[1]} input channels converted to {channels}: "
+            + ("summed" if channels == 1 else "repeated, and scaled so that equal channels give the same output")
         )
     return tensors, changes
 

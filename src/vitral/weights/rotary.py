@@ -46,7 +46,6 @@ def drop_key_biases(theirs: Tensors, keys: str, format: str) -> dict[str, Tensor
     """Remove the biases of keys. Raises `ConfigError` if one is not zero, so that it would be lost."""
     if lost := [name for name, tensor in theirs.items() if name.endswith(keys) and bool(tensor.any())]:
         raise ConfigError(
-            f"{format} has no bias of keys in a model with rotary positions, but {len(lost)} of this model's are not "
-            "zero."
+            f"{format} has no key biases in models with rotary positions, but {len(lost)} of this model's are not zero."
         )
     return {name: tensor for name, tensor in theirs.items() if not name.endswith(keys)}

@@ -2,7 +2,7 @@
 
 runs/shapes-1                          a run folder, or a Vitral file in any folder
 runs/shapes-1/checkpoints/step-000200  a training checkpoint of a run
-deit.pth,source=deit,trained_at=224    a published file or folder, with options behind commas
+deit.pth,source=deit,trained_at=224    a published file or folder, with options after commas
 hf:google/vit-base-patch16-224@main    a checkpoint on the Hugging Face hub, perhaps at a revision
 timm:vit_tiny_patch16_224              a model of timm, with its weights; ,pretrained=false without
 net.py:Net                             the reader's own module

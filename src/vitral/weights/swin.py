@@ -81,7 +81,7 @@ def discrepancy_at(
     sides = [(own << (len(config["depths"]) - 1)) * window for own in config["patch_size"]]
     exact = " and ".join(f"{times * sides[0]} x {times * sides[1]}" for times in (1, 2))
     return (
-        f"{publisher} computes something else for images of {height} x {width}: it {does}, and one map is "
+        f"{publisher} differs from Vitral for images of {height} x {width}: it {does}, and one feature map is "
         f"{found[0][0]} x {found[0][1]}, with windows of {window}. The two agree for images of {exact}, and so on",
     )
 
@@ -119,8 +119,8 @@ def complete_tables(ours: Tensors, given: Mapping[str, Any]) -> dict[str, Tensor
         return dict(ours)
     if "img_size" not in given:
         raise StoreError(
-            "Some stages have smaller bias tables than others: their windows were cut to their maps. Specify the size "
-            "of the training images: trained_at=(height, width)."
+            "Some stages have smaller bias tables than others: their windows were reduced to the size of their feature "
+            "maps. Specify the size of the training images: trained_at=(height, width)."
         )
     stages = {name: int(name.split(".")[1]) for name in tables}
     maps = stage_maps(given["img_size"], patch_sizes(ours, "Swin")[2], 1 + max(stages.values()))

@@ -31,8 +31,8 @@ def transfer_weights(
     config: dict[str, Any] = getattr(trained, "config", {})
     if not isinstance(config, dict) or not config:
         raise ConfigError(
-            f"{type(trained).__name__} is not one of Vitral's models: --init takes a run of one, or a published "
-            "checkpoint. A module of your own can load weights in its constructor."
+            f"{type(trained).__name__} is not one of Vitral's models: --init takes a run of such a model, or a "
+            "published checkpoint. Your own module can load weights in its constructor."
         )
     size = img_size or trained.preprocessing.size
     keeps_head = tuple(classes) == tuple(trained.classes) and config["num_classes"] == len(classes)

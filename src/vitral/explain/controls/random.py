@@ -25,6 +25,4 @@ def random(observation: Observation, target: Target = None, *, grid: Grid | None
     for image in observation.images.detach().cpu().float().numpy():
         digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest()
         noise.append(np.random.default_rng([seed, *digest[:8]]).random(grid, dtype=np.float32))
-    return PatchMap(
-        torch.from_numpy(np.stack(noise)), grid, "This map shows noise, which knows nothing.", layers=("none",)
-    )
+    return PatchMap(torch.from_numpy(np.stack(noise)), grid, "This map shows random noise.", layers=("none",))

@@ -25,7 +25,7 @@ def untrained(observation: Observation, target: Target = None, *, seed: int = 0)
     return PatchMap(
         values,
         shown.grid,
-        "This map shows the same model before it learned anything.",
+        "This map shows an untrained model of the same architecture.",
         layers=shown.layers[:1],
         residual=shown.residual,
     )

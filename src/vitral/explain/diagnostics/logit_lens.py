@@ -33,7 +33,7 @@ def logit_lens(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tens
                 f"{type(model).__name__} returns {tuple(tail.answer.shape)}, not (B, K): it has no head to apply."
             )
         if any(tokens.ndim != 3 for tokens in tail.recording.stream):
-            raise UsageError(f"The blocks of {type(model).__name__} return maps, not tokens (B, N, D).")
+            raise UsageError(f"The blocks of {type(model).__name__} return feature maps, not tokens (B, N, D).")
         stream = torch.stack(tail.recording.stream, dim=1)
         n = stream.shape[2]
         each = rearrange(stream, "b l n d -> (b l n) 1 d")

@@ -33,7 +33,8 @@ def probe(
     """
     if len(images) != len(labels) or len(test_images) != len(test_labels):
         raise UsageError(
-            f"{len(images)} images have {len(labels)} labels, and {len(test_images)} test images {len(test_labels)}."
+            f"Each image needs one label: found {len(images)} images with {len(labels)} labels, and "
+            f"{len(test_images)} test images with {len(test_labels)}."
         )
     learned, tested = features(model, images), features(model, test_images)
     given = [answers(x, torch.as_tensor(labels), other) for x, other in zip(learned, tested)]

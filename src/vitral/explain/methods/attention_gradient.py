@@ -39,7 +39,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     return PatchMap(
         row[:, prefix:],
         layer.tokens.grid,
-        f"This map shows what speaks for the class in the attention of {layer.name}, by its gradient.",
+        f"This map shows what supports the class in the attention of {layer.name}, by its gradient.",
         layers=(layer.name,),
         prefix_mass=share_of_prefix(row, prefix),
         residual=observation.residual,

@@ -33,7 +33,7 @@ def chefer(observation: Observation, target: Target = None) -> PatchMap:
     return PatchMap(
         row[:, prefix:],
         layers[0].tokens.grid,
-        "This map shows what speaks for the class in the attention of all layers, by its gradient.",
+        "This map shows what supports the class in the attention of all layers, by its gradient.",
         prefix_mass=share_of_prefix(row, prefix),
         residual=observation.residual,
         classes=observation.classes(target),

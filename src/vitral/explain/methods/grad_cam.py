@@ -33,9 +33,9 @@ def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
             return PatchMap(
                 weighted.sum(dim=1).clamp_min(0),
                 features.grid,
-                f"This map shows what speaks for the class in the features {features.where}.",
+                f"This map shows what supports the class in the features {features.where}.",
                 layers=(features.where,),
                 residual=observation.residual,
                 classes=classes,
             )
-    raise WatchError("No gradient of the class reaches any map of patches, so there is nothing to show.")
+    raise WatchError("No gradient of the class score reaches any feature map, so there is nothing to show.")

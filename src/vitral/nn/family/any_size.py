@@ -29,7 +29,9 @@ class AnySizeViT(VisionTransformer):
     def __init__(self, *sizes: Any, resampling: str = "timm", **named: Any):
         super().__init__(*sizes, **named)
         if not isinstance(self.position, LearnedPosition):
-            raise ConfigError(f"{type(self.position).__name__} has no table that can be resampled to another grid.")
+            raise ConfigError(
+                f"{type(self.position).__name__} has no position table that can be resampled to another grid."
+            )
         if fixed := [type(part).__name__ for part in self.modules() if isinstance(part, KnowsGrid)]:
             raise ConfigError(f"{fixed[0]} is built for one grid, so the model cannot take images of any size.")
         self.resampling = resampling

@@ -52,7 +52,7 @@ class MapMixing(nn.Module):
     def set_grid(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
         if num_prefix_tokens:
             raise ConfigError(
-                f"{type(self).__name__} mixes patches on their grid, which has no place for other tokens "
+                f"{type(self).__name__} mixes patches on their grid, which cannot hold other tokens "
                 f"(num_prefix_tokens={num_prefix_tokens}): create the model with tokens={{}} and a pool of patches, "
                 "such as MeanPool."
             )

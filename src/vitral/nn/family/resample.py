@@ -50,7 +50,7 @@ def resample_positions(
     that is too small for the old grid.
     """
     if how not in WAYS:
-        raise ConfigError(f"Unknown resampling {how!r}.{nearest(how, WAYS)} Known: {', '.join(WAYS)}.")
+        raise ConfigError(f"Unknown resampling {how!r}.{nearest(how, WAYS)} Supported: {', '.join(WAYS)}.")
     prefix = table.shape[1] - old[0] * old[1]
     if prefix < 0:
         raise ConfigError(f"A table of {table.shape[1]} positions is too small for a grid of {old[0]} x {old[1]}.")

@@ -29,7 +29,7 @@ class MapEmbedding(nn.Module):
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b gy gx d"]:
         if images.ndim != 4 or images.shape[1] != self.proj.in_channels:
             raise ShapeError(
-                f"The model takes images of (batch, {self.proj.in_channels} channels, height, width), but was given "
+                f"The model takes images of shape (batch, {self.proj.in_channels}, height, width), but was given "
                 f"{tuple(images.shape)}."
             )
         below, right = (-side % patch for side, patch in zip(images.shape[2:], self.patch_size))

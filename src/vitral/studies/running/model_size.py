@@ -55,6 +55,6 @@ def check_sizes_match(reference: tuple[str, Size], others: Sequence[tuple[str, S
             if difference > most:
                 raise ConfigError(
                     f"The arm {other!r} has {counted:,} {quantity} and {name!r} has {expected:,}, a difference of "
-                    f"{difference:.1%}; a fair comparison allows {most:.0%}. Change its width or its MLP, or give the "
-                    "reason in `unmatched`."
+                    f"{difference:.1%}; a fair comparison allows at most {most:.0%}. Change its width or its MLP, or "
+                    "give the reason in `unmatched`."
                 )

@@ -34,7 +34,9 @@ def prepare(theirs: Tensors) -> Tensors:
     if (periods := theirs.get(PERIODS)) is not None:
         published = PUBLISHED_BASE ** (torch.arange(len(periods)) / len(periods))
         if not torch.allclose(periods.to(published), published, rtol=0.01):  # they were saved in bfloat16
-            raise StoreError(f"{PERIODS} are not those of DINOv3, from 1 to 100: such positions are not supported.")
+            raise StoreError(
+                f"{PERIODS} are not the periods of DINOv3, which rise from 1 to 100: such positions are not supported."
+            )
     found = dict(theirs)
     for name, bias in theirs.items():
         if name.endswith("attn.qkv.bias") and (mask := theirs.get(f"{name}_mask")) is not None:

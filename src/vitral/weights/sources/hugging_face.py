@@ -181,7 +181,8 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
     config = config.get("vision_config", config) if "hidden_size" not in config else config
     if "classifier.weight" in checkpoint.tensors and any(name.endswith("head.probe") for name in checkpoint.tensors):
         raise ConfigError(
-            "SiglipForImageClassification classifies the mean of the patches, beside a pool: it is not supported."
+            "SiglipForImageClassification classifies the mean of the patches and ignores its attention pool: it is not "
+            "supported."
         )
     check_types(config)
     eps, activation = DEFAULTS[spelling_of(checkpoint.tensors)]
@@ -237,8 +238,8 @@ def integer_mlp_ratio(width: int, hidden: int, gated: bool) -> int:
         if hidden == ((int(width * ratio * 2 / 3) + 7) // 8 * 8 if gated else width * ratio):
             return ratio
     raise ConfigError(
-        f"hf cannot hold an MLP of hidden width {hidden} for width {width} in a model with LayerScale: in its DINOv2, "
-        "the one is a whole multiple of the other. Formats that can: timm."
+        f"hf cannot hold an MLP of hidden width {hidden} for width {width} in a model with LayerScale: its "
+        "DINOv2 computes the hidden width from a whole mlp_ratio. Formats that can: timm."
     )
 
 
@@ -305,7 +306,7 @@ def check_place(model: Any, kind: str) -> None:
     patches, rows = model.grid[0] * model.grid[1], ours["pos_embed"].shape[1] if "pos_embed" in ours else None
     expected = patches if kind == "siglip" or registers else patches + model.num_prefix_tokens
     if kind == "siglip" and config["num_classes"]:
-        raise ConfigError("hf cannot hold a SigLIP with a classifier behind its attention pool.")
+        raise ConfigError("hf cannot hold a SigLIP with a classifier after its attention pool.")
     if kind == "vit" and (registers or gated):
         raise ConfigError(f"hf cannot hold {'register tokens' if registers else 'a gated MLP'} without LayerScale.")
     if rows is not None and rows != expected:
@@ -331,7 +332,7 @@ def config_files(model: Any) -> dict[str, str]:
         )
         if labels and not isinstance(model.head, WideHead):
             raise ConfigError(
-                "hf cannot hold this classifier: its DINOv2 classifies CLS beside the mean of the patches."
+                "hf cannot hold this classifier: its DINOv2 classifies CLS and the mean of the patches, concatenated."
             )
         end = "ForImageClassification" if labels else "Model"
         top = {"model_type": model_type, "architectures": [name + end]} | shared | own

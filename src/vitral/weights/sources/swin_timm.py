@@ -32,7 +32,9 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
         checkpoint, timm.SIZES | timm.FROM_TENSORS | {"depths", "window_size", "strict_img_size", "head_dim"}
     )
     if (pool := checkpoint.config.get("global_pool", "avg")) != "avg":
-        raise ConfigError(f"config.json has global_pool={pool!r}; Vitral's Swin supports 'avg', the mean of its map.")
+        raise ConfigError(
+            f"config.json has global_pool={pool!r}; Vitral's Swin supports 'avg', the mean of its last feature map."
+        )
     windows = checkpoint.config.get("model_args", {}).get("window_size")
     if isinstance(windows, list) and any(side != windows[0] for side in windows):
         raise ConfigError(f"config.json has window_size={windows}; {SQUARE}, the same in every stage.")

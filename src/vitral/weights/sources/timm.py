@@ -173,9 +173,9 @@ def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
     supported |= dict.fromkeys(("pool_include_prefix", "always_partition"), (None, False))
     for key, value in given.items():
         if key not in TRAINING_ONLY and key not in harmless and value not in supported.get(key, (None,)):
-            raise ConfigError(f"config.json has {key}={value!r}, which no part of Vitral computes.")
+            raise ConfigError(f"config.json has {key}={value!r}, which Vitral does not support.")
     if "dist_token" in names and "head_dist.weight" not in names:
-        raise ConfigError("A distilled model without its heads gives the mean of two tokens, which is not supported.")
+        raise ConfigError("A distilled model without its heads returns the mean of two tokens, which is not supported.")
 
 
 def arguments(model: Any) -> dict[str, Any]:
