@@ -12,7 +12,6 @@ import pytest
 from vitral.lab import stages
 from vitral.lab.identification import records_agree
 from vitral.lab.recorder import record_calls
-from vitral.lab.report import Report
 from vitral.lab.source_check import check_source, find_definitions
 from vitral.lab.start_file import build_start_file, find_required, read_solution
 from vitral.lab.station import Mistake, load_stations
@@ -23,12 +22,6 @@ GUIDE = (ROOT / "docs" / "how-to" / "add-a-station.md").read_text(encoding="utf-
 STATIONS = load_stations()
 MISTAKES = [(name, mistake) for name, station in STATIONS.items() for mistake in station.mistakes]
 each_station = pytest.mark.parametrize("station", STATIONS.values(), ids=STATIONS)
-
-
-@pytest.fixture
-def without_integration(monkeypatch):
-    """Leave out the last stage, the trained model."""
-    monkeypatch.setattr(stages, "check_integration", lambda station, answer: Report())
 
 
 def test_there_are_twelve_stations_in_order_with_enough_mistakes():

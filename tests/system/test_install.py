@@ -121,11 +121,11 @@ def test_the_lab_is_passed_from_the_wheel_by_start_files_filled_in(wheel, isolat
     vitral("lab", "start", "all").done()
     for name, station in load_stations().items():
         path = tmp_path / "mine" / f"{name}.py"
-        vitral("lab", "check", name).refused(1, "Begin at line")
+        if station.number == 1:  # of the others, tests/laws/test_lab_mistakes.py asks without a process for each
+            vitral("lab", "check", name).reported(1, "Begin at line")
         path.write_text(fill_in(path.read_text(), read_solution(name), station.prediction.letter))
-    told = vitral("lab", "check", "all").done().told
-    assert told.count("which is right") == 12
-    assert "12 of 12 passed" in vitral("lab", "status").done().told
+    assert vitral("lab", "check", "all").done().printed.count("which is right") == 12
+    assert "12 of 12 passed" in vitral("lab", "status").done().printed
     told = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().told
     assert "This model uses your vit.py" in told
 

@@ -12,7 +12,7 @@ import torch
 
 from vitral.lab.contract import describe_call_error, find_violation
 from vitral.lab.difference import describe_difference
-from vitral.lab.identification import Rounds, find_matching_mistake, find_partial_matches
+from vitral.lab.identification import MistakeRounds, Rounds, find_matching_mistake, find_partial_matches
 from vitral.lab.recorder import (
     AnswerFailed,
     CallRecord,
@@ -51,6 +51,12 @@ def record_rounds(station: Station, answer: Any) -> Rounds:
     first = [record_calls(station.observe, answer, SEEDS[0])]
     with discard_output():
         return first + [record_calls(station.observe, answer, seed) for seed in SEEDS[1:]]
+
+
+def record_mistakes(station: Station) -> MistakeRounds:
+    """Record what every named mistake of a station does."""
+    answers = [(mistake, mistake.build_answer(station.solution)) for mistake in station.mistakes]
+    return [(mistake, record_rounds(station, wrong)) for mistake, wrong in answers]
 
 
 def find_fault(station: Station, answer: Any, recorded: Rounds, expected: Rounds) -> Report | None:
@@ -109,8 +115,7 @@ def find_difference(recorded: Sequence[CallRecord], expected: Sequence[CallRecor
 
 def name_mistake(station: Station, report: Report, recorded: Rounds, expected: Rounds) -> None:
     """Add the name and question of the mistake that explains the records, if there is one."""
-    answers = [(mistake, mistake.build_answer(station.solution)) for mistake in station.mistakes]
-    rounds = [(mistake, record_rounds(station, wrong)) for mistake, wrong in answers]
+    rounds = record_mistakes(station)
     if mistake := find_matching_mistake(recorded, rounds, expected):
         report.mistake, report.question = mistake.name, mistake.question
         return
