@@ -4,9 +4,10 @@ A file in `explain/methods` defines one, under its own name:
 
     @method(needs=["attention"])
     def first_head(observation, target=None):
-        "What the first head of the last layer attends to from CLS (A. Author 2026, §1)."
-        row = observation.layers[-1].rows([0])[:, 0, 0, 1:]
-        return PatchMap(row, observation.layers[-1].tokens.grid, "This map shows one head.")
+        "What the first token attends to in the first head of the last layer. Raises `WatchError` without attention."
+        layer = observation.layers[-1]
+        row = layer.rows([0])[:, 0, 0, layer.num_prefix_tokens :]
+        return PatchMap(row, layer.tokens.grid, "This map shows one head.", layers=(layer.name,))
 
 Axes:  b images   l layers   h heads   g patches   gy gx rows, columns of patches
 """
@@ -31,12 +32,13 @@ UNIFORM = "times uniform"  # 1 where a patch gets as much as it would if all pat
 class PatchMap:
     """One value per patch of each image, or per layer, head and patch.
 
-    values       (B, G), (B, gy, gx), or (B, layers, heads, G); shares if `unit` is "times uniform", which are then
-                 scaled so that 1 is uniform, else values in `unit`
+    values       (B, G), (B, gy, gx), or (B, layers, heads, G), in this order of axes, which is not checked; at least 0
+                 if `unit` is "times uniform", and then scaled so that 1 is uniform; else in `unit`
     grid         rows and columns of patches
     explains     what the map shows, in a sentence
     sign         "signed" if negative values speak against the class
-    layers       the layers shown, or the one place that the map is of; `heads` the heads shown
+    layers       names of the layers shown, or of the one place that the map is of, such as "pixels"; `heads` are the
+                 numbers of the heads shown
     prefix_mass  the share of attention that is not on patches, (B,) or (B, layers, heads)
     residual     how far the rows used were from reproducing the model's output; None if no attention was used
     classes      the class explained for each image, by a method that knows classes

@@ -4,8 +4,11 @@ A file in `explain/metrics` defines one, under its own name:
 
     @metric(better="higher", needs="masks")
     def share_on_object(maps, case):
-        "The share of the map on the object."
-        return (maps * patch_shares(case.masks, maps.shape[1:])).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
+        "The share of the map's positive values on the object; NaN for a constant map, which must win nothing."
+        positive = maps.clip(min=0)
+        on_object = (positive * patch_shares(case.masks, maps.shape[1:])).sum(axis=(1, 2))
+        with np.errstate(invalid="ignore"):  # a map that is nowhere positive gives NaN too
+            return np.where(is_constant(maps), np.nan, on_object / positive.sum(axis=(1, 2)))
 
 Axes:  b images   gy gx rows, columns of patches   y x pixels   s sums
 """
@@ -43,9 +46,9 @@ class Scene:
 class Case:
     """What maps explain.
 
-    model, images, classes   the model, the images as it takes them, and the class explained for each
+    model, images, classes   the model, the images as it takes them, and the class explained for each, an array
     known_masks              what is right to look at, where that is known
-    explain                  makes the maps again, for another model, other images or classes
+    explain                  makes the maps again, for another model, other images or classes (a list)
     others                   the maps of the other methods, by name
     known_scene              where images are synthetic, of several objects, and can be drawn again
     """
