@@ -21,7 +21,7 @@ DEDUCED = {
     },
     "swin": {"img_size": "images of {}, the smallest with whole windows in all stages; img_size sets another size"},
 }
-PADDED_TABLES = "bias tables of windows that were reduced to their feature map are padded with zeros: exact at the training size only"
+PADDED_TABLES = "bias tables of windows that were reduced to their feature map are zero-padded: exact as trained only"
 ADJUSTABLE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # settings that may differ from the file's
 NOT_IN_TENSORS = ("num_heads", "img_size", "position", "pool")  # no tensor shows them, yet the sizes depend on them
 
