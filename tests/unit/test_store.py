@@ -178,7 +178,7 @@ def test_a_card_with_anything_else_in_any_place_is_refused_in_a_sentence_or_harm
 def test_a_card_and_weights_of_two_models_are_not_mixed(saved, dressed, tmp_path):
     save_model(dressed(tiny_vit(depth=1)), tmp_path / "other", {})
     (saved / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
-    with pytest.raises(StoreError, match="was exchanged"):
+    with pytest.raises(StoreError, match="was replaced"):
         load_model(saved)
 
 
