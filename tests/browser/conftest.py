@@ -53,8 +53,9 @@ class Opened:
         self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url[:80]}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
-        self.page.clock.install()
+        self.page.clock.install(time=0)
         self.page.goto(path.as_uri())
+        self.page.clock.pause_at(3_600_000)  # milliseconds: from here on time passes only as a test says
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def actions(vitral, tmp_path):
 
 @effect("lab", "names")
 def named(vitral, tmp_path):
-    vitral("lab", "start").refused(2, "Name a station")
+    vitral("lab", "start").refused(2, "Specify a station")
     vitral("lab", "start", "patchfy").refused(2, "Did you mean 'patchify'")
     vitral("lab", "start", "tokens", "head").done()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head.py", "tokens.py"]
@@ -45,7 +45,7 @@ def patience(vitral, tmp_path):
 def machine_readable(vitral, tmp_path):
     (tmp_path / "tokens.py").write_text(read_solution("tokens"))
     found = vitral("lab", "check", "tokens", "--json").done().json["stations"]
-    assert found == [{"name": "tokens", "passed": True, "prediction": ""}]
+    assert found == [{"name": "tokens", "passed": True, "predicted": ""}]
     assert vitral("lab", "solution", "tokens", "--json").done().json["stations"][0]["solution"] == read_solution(
         "tokens"
     )

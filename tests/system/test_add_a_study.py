@@ -30,7 +30,7 @@ def test_a_new_study_is_one_file(tmp_path, isolated):
         return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     listed = typed(commands[0])
-    assert listed.returncode == 0 and "needs_positions" in listed.stderr, listed.stderr
+    assert listed.returncode == 0 and "needs_positions" in listed.stdout, listed.stderr
     ran = typed(commands[1])
     assert ran.returncode == 0, ran.stderr
     folder = tmp_path / "runs" / "studies" / "smoke"

@@ -52,7 +52,7 @@ TYPED = {
     "unknown run": (
         ("eval", "runs/shapes-7"),
         "There is no run 'runs/shapes-7'.",
-        "the folder that `vitral train` made",
+        "Name a folder that `vitral train` wrote",
     ),
 }
 
@@ -103,7 +103,7 @@ MORE = {
     "a head that does not exist": (
         ("explain", "RUN", "IMAGE", "--head", 0, 7), "There is no head 7: the model has 4, 0 to 3."),
     "a token that does not exist": (("explain", "RUN", "IMAGE", "--query", 99), "99", "0 to 4"),
-    "a run to train": ((*SMALL, "--model", "RUN"), "is a path; --model takes a name from `vitral models`"),
+    "a run to train": ((*SMALL, "--model", "RUN"), "has weights, but create builds untrained models"),
     "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
     "options beside --resume that look like the defaults": (
         ("train", "--resume", "RUN", "--data", "digits"), "leave out --data"),
@@ -254,7 +254,7 @@ def test_a_folder_that_is_no_run_is_told_apart(terminal, photos):
 def test_every_verb_refuses_what_is_no_run(vitral, photos, verb):
     images = () if verb == "eval" else (photos / "dark" / "0.png",)
     vitral(verb, "photos", *images).refused(FAILURE, "photos does not contain a model")
-    vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "There is no run 'vit_nano_patch8_48'")
+    vitral(verb, "vit_nano_patch8_48", *images).refused(USAGE, "is an architecture without weights", "vitral.create(")
 
 
 def test_a_damaged_model_is_refused(terminal, trained):
@@ -264,7 +264,7 @@ def test_a_damaged_model_is_refused(terminal, trained):
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
     answer = terminal("eval", "run")
-    answer.refused(FAILURE, "run/model.safetensors is not the file that run/model.json was written for", "damaged")
+    answer.refused(FAILURE, "run/model.safetensors is not the file that run/model.json describes", "damaged")
 
 
 def changed(path, **changes):
@@ -279,8 +279,8 @@ def changed(path, **changes):
         (lambda run: (run.folder / "model.json").write_text("{"), "cannot be read as JSON"),
         (lambda run: (run.folder / "model.json").write_text("[]"), "is not a valid Vitral model card"),
         (lambda run: (run.folder / "model.json").write_text("\xff" * 3, "latin1"), "cannot be read"),
-        (lambda run: changed(run.folder / "model.json", version=9), "is of version 9; this Vitral reads version 1"),
-        (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "do not fit"),
+        (lambda run: changed(run.folder / "model.json", version=9), "has version 9; this Vitral reads up to version 2"),
+        (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "cannot be built"),
         (lambda run: changed(run.folder / "model.json", weights={}), "is not a valid Vitral model card"),
         (lambda run: changed(run.folder / "model.json", architecture={}), "model.json"),
         (lambda run: changed(run.folder / "model.json", architecture={"vit": {"embed_dim": 7}}), "model.json"),
@@ -301,7 +301,7 @@ def test_the_weights_of_another_model_are_refused(vitral, trained, quick, photos
     ).done()
     run = trained.copy(tmp_path / "a")
     shutil.copy("b/model.safetensors", "a/model.safetensors")
-    vitral("eval", "a").refused(FAILURE, "a/model.safetensors is not the file that a/model.json was written for")
+    vitral("eval", "a").refused(FAILURE, "a/model.safetensors is not the file that a/model.json describes")
     changed(run.folder / "model.json", weights=json.loads((tmp_path / "b" / "model.json").read_text())["weights"])
     vitral("eval", "a").refused(FAILURE, "The weights in a/model.safetensors do not fit the model in a/model.json")
 

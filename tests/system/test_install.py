@@ -5,6 +5,7 @@ The clean environments see the libraries of this one, not the source tree: what 
 
 import ast
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,13 @@ def clean(place):
     (home,) = (place / "lib").glob("python*/site-packages")
     (home / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return place / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def isolated(isolated):
+    """Without the sources on the path, if the tests were started with them there."""
+    blocked = isolated["PYTHONPATH"].partition(os.pathsep)[0]
+    return isolated | {"PYTHONPATH": blocked}
 
 
 def install(python, what, environment):
@@ -64,7 +72,8 @@ def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos
     python = clean(tmp_path / "clean")
     install(python, ROOT if what == "pip install ." else request.getfixturevalue("wheel"), isolated)
     script = "import vitral, vitral.base.errors; print(vitral.__file__)"
-    found = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    command = [python, "-c", script]
+    found = subprocess.run(command, cwd=tmp_path, env=isolated, capture_output=True, text=True, check=True).stdout
     assert found.startswith(str(tmp_path / "clean"))
 
     vitral = in_environment(python, isolated, tmp_path)

@@ -34,11 +34,24 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("verb", "option"), OPTIONS)
-def test_an_option_does_what_it_says(request, verb, option):
+def test_every_option_has_a_test(verb, option):
     assert (verb, option) in EFFECTS, f"vitral {verb} --{option} has no test: add @effect({verb!r}, {option!r}) here."
-    shows = EFFECTS[verb, option]
-    asked = list(inspect.signature(shows).parameters)
-    shows(*(verb if name == "verb" else request.getfixturevalue(name) for name in asked))
+
+
+def pytest_generate_tests(metafunc):
+    """Each function of this file once, or once per verb if it takes one, with the options that it is about."""
+    if metafunc.function is not test_an_option_does_what_it_says:
+        return
+    options = {}
+    for (verb, option), shows in EFFECTS.items():
+        case = shows, verb if "verb" in inspect.signature(shows).parameters else None
+        options.setdefault(case, []).append(f"{verb}-{option}")
+    metafunc.parametrize(("shows", "verb"), list(options), ids=[",".join(names) for names in options.values()])
+
+
+def test_an_option_does_what_it_says(request, shows, verb):
+    required = inspect.signature(shows).parameters
+    shows(*(verb if name == "verb" else request.getfixturevalue(name) for name in required))
 
 
 def test_no_test_is_of_an_option_that_is_gone():
@@ -363,7 +376,7 @@ def code_is_where_the_readers_own_model_is_now(verb, vitral, photos, own, tmp_pa
     vitral(*words).done()
     own.rename(tmp_path / "moved.py")
     words = (verb, "run", *[photos / "dark" / "0.png"] * (verb != "eval"))
-    vitral(*words).refused(1, "is gone or has changed since")
+    vitral(*words).refused(1, "is missing or has changed since")
     vitral(*words, "--code", "moved.py:Mine").done()
 
 
@@ -490,7 +503,7 @@ def diagnose_is_what_the_layers_do_in_general(vitral, trained, photos):
     with np.load(answer.json["numbers"]) as numbers:
         np.testing.assert_allclose(numbers["entropy"].mean(axis=(0, 2)), answer.json["means"]["entropy"], rtol=1e-6)
     vitral("explain", trained.folder, photos, "--diagnose", "--method", "rollout").refused(
-        2, "leave out the options of methods"
+        2, "the options of methods"
     )
 
 
@@ -600,7 +613,7 @@ def to_is_whose_format_it_is(vitral, trained, tmp_path):
 @effect("convert", "source")
 def source_is_whose_it_is(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", "--num-heads", 4, "--trained-at", 8, 18)
-    vitral(*words).refused(1, "fits the names of deit, timm", "model.safetensors,source=deit")
+    vitral(*words).refused(1, "matches several formats (deit, timm)", "model.safetensors,source=deit")
     vitral("convert", f"{bare},source=deit,num_heads=4,trained_at=8x18", tmp_path / "said").done()
     answer = vitral(*words, "--source", "deit", "--json").done()
     assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
@@ -612,7 +625,7 @@ def weights_are_those_that_are_meant(vitral, bare, tmp_path):
     torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
     words = ("convert", tmp_path / "both.pth", tmp_path / "out", "--source", "timm", "--num-heads", 4)
     words += ("--trained-at", 8, 18)
-    vitral(*words).refused(1, "holds weights as model and as ema, ema being a running mean", "both.pth,weights=model")
+    vitral(*words).refused(1, "several sets of weights: model, ema (ema is a running mean)", "both.pth,weights=model")
     vitral(*words, "--weights", "ema").done()
     assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
 
@@ -621,7 +634,7 @@ def weights_are_those_that_are_meant(vitral, bare, tmp_path):
 @effect("convert", "trained_at")
 def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", "--to", "npz", "--source", "timm")
-    vitral(*words).refused(1, "number of heads is not in the weights")
+    vitral(*words).refused(1, "do not show the number of heads")
     vitral(*words, "--num-heads", 2).refused(1, "trained_at=(height, width)")
     vitral(*words, "--num-heads", 2, "--trained-at", 8, 18).done()
     with np.load(tmp_path / "out" / "model.npz") as held:

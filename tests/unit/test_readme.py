@@ -2,20 +2,14 @@
 
 import json
 import re
-import shlex
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from vitral.base.lookup import names
-from vitral.cli._parse import parse
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST_WORDS = 1200
-COMMANDS = [line.split("#")[0].strip() for line in README.splitlines() if line.startswith("vitral ")]
 
 
 def test_it_has_at_most_1200_words():
@@ -33,14 +27,6 @@ def test_what_it_says_of_the_demo_was_measured():
     assert f"{mean:.1%} test accuracy in {seconds[0]} to {seconds[-1]} s" in " ".join(README.split())
     accuracy = {arm["arm"]: arm["accuracy"] for arm in result("trials")["results"]}
     assert f"{accuracy['both put back']:.0%} instead of {accuracy['the demo']:.0%} validation accuracy" in README
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_can_be_typed(command):
-    _, verb, *words = shlex.split(command)
-    assert verb in names("cli")
-    module = import_module(f"vitral.cli.{verb}")
-    parse(module.Options, words, f"vitral {verb}", module.__doc__, getattr(module, "defaults", None))
 
 
 @pytest.mark.parametrize("page", ["docs/numbers.md", "docs/believe.md"])

@@ -72,7 +72,9 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
         model.load_state_dict(load_file(weights))
     except SafetensorError as error:
         raise StoreError(f"{weights} is damaged: {error}.") from error
-    except (RuntimeError, UsageError) as error:
+    except UsageError as error:
+        raise StoreError(f"The model in {folder / CARD} cannot be built: {error}") from error
+    except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"The weights in {weights} do not fit the model in {folder / CARD}: {reason}") from error
     classifier = attach_record(model, replace(card.record(), grid=None, num_prefix_tokens=None))

@@ -116,7 +116,8 @@ def save_checkpoint(home: Path, checkpoint: Checkpoint) -> Path:
         state |= {"cuda": checkpoint.cuda} if checkpoint.cuda else {}
         content = io.BytesIO()  # torch.save to memory first: on a full disk its own writing fails without a reason
         torch.save(state, content)
-        (new / OPTIMIZERS).write_bytes(content.getbuffer())
+        # A view (getbuffer) would outlive a failed write in its traceback, and Python 3.13 warns of that.
+        (new / OPTIMIZERS).write_bytes(content.getvalue())
         record = asdict(checkpoint.progress) | asdict(checkpoint.inputs)
         record["files"] = {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}
         (new / STATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
