@@ -172,7 +172,7 @@ def test_a_probe_reads_what_is_there():
     model = tiny_vit(tokens={}, pool=MeanPool)
     read = explain.probe(model, images[:40], labels[:40].tolist(), images[40:], labels[40:].tolist())
     assert read.shape == (4,) and (read > 0.9).all()
-    with pytest.raises(UsageError, match="40 images have 39 labels"):
+    with pytest.raises(UsageError, match="found 40 images with 39 labels"):
         explain.probe(model, images[:40], labels[:39].tolist(), images[40:], labels[40:].tolist())
 
 
