@@ -37,7 +37,7 @@ IMAGES = ROOT / "docs" / "images"
 RUNS = Path("runs")
 OTHERS = {
     "registers": "timm's ViT, 12 blocks, CLS and 4 registers, 6 x 6 patches",
-    "swin": "timm's Swin, windows of 6 x 6 put back where they stood, 12 x 12 patches",
+    "swin": "timm's Swin, windows of 6 x 6 mapped back to the image, 12 x 12 patches",
     "resnet": "Vitral's small ResNet, which has no attention: its last feature map, 6 x 6 places",
 }
 METHODS = ("attention", "attention_gradient", "grad_cam", "integrated_gradients", "occlusion")
@@ -65,7 +65,7 @@ def row(
     tested: bool = True,
     columns: int = 6,
 ) -> bytes:
-    """One image by several methods, with a word below a map that one image does not tell from chance."""
+    """One image by several methods, with the verdict below a map that is not better than chance."""
     drawn, trials = [], Trials(observe(model, images, ["feature maps"]))
     for method in methods:
         maps: Maps = getattr(explain, method)(model, images, **({"layers": [-1]} if method == "attention" else {}))
@@ -91,7 +91,7 @@ def samples_picture() -> Image.Image:
         model = trained(f"shapes-{name}", "--data", "shapes", "--model", own)
         accuracy = vitral("eval", str(RUNS / f"shapes-{name}"), "--data", "shapes:n=8")["accuracy"]
         methods = METHODS[2:] if name == "resnet" else METHODS
-        caption = f"{told}. Trained on shapes: {accuracy:.1%} of 2,000 test images."
+        caption = f"{told}. Trained on shapes: {accuracy:.1%} accuracy on 2,000 test images."
         rows.append(row(model, *prepared(data, first_right(model, data)), methods, caption))
     rows.append(on_a_photograph())
     return stacked([opened(picture) for picture in rows])
@@ -108,9 +108,7 @@ def on_a_photograph() -> bytes:
     dressed = attach_record(model.eval(), ModelRecord(tuple(str(index) for index in range(10)), preprocessing))
     pixels = crop_and_resize(load_sample_image("china.jpg"), preprocessing)[None]
     images = normalise(torch.from_numpy(pixels.copy()), preprocessing)
-    told = (
-        "timm's DINOv3, 12 blocks, CLS and 4 registers, rotary positions, 14 x 21 patches, random weights: flat maps."
-    )
+    told = "timm's DINOv3, 12 blocks, CLS and 4 registers, rotary positions, 14 x 21 patches, random weights."
     return row(dressed, pixels, images, METHODS, told, tested=False)
 
 

@@ -180,7 +180,7 @@ def scored() -> str:
     judged = ", ".join(share(run["test_accuracy"]) for run in record["runs"])
     timed = record["timed"]
     words = (
-        f"Three models of `vitral train --data cued --seed S` (test accuracy {judged}, "
+        f"Three models from `vitral train --data cued --seed S` (test accuracy {judged}, "
         f"n = {record['runs'][0]['n']:,}), each with {record['images']} images that it classifies correctly. "
         "A cell is the mean over the models, ± half "
         "its 95 % interval over them (Student's t, n = 3). Controls are in *italics*. † marks a method that did not "
@@ -217,7 +217,7 @@ def cost() -> str:
         f"{seconds['forming the weights alone']:.1f} s. Rollout keeps q and k of all layers "
         f"({mebi['q_and_k']:.0f} MiB) and one chunk of weights ({mebi['chunk']:.0f} MiB). The peak memory of the "
         f"process is {mebi['extra']:.0f} MiB above that of a plain forward with glibc's default allocator, which "
-        f"counts the holes it keeps, and {paged:.0f} MiB above it where every tensor has its own pages."
+        f"counts freed memory that it keeps, and {paged:.0f} MiB above it where every tensor has its own pages."
     )
     return "\n\n".join(["\n".join(lines), watched, rolled])
 

@@ -161,7 +161,7 @@ def test_masks_that_are_not_true_or_false_are_refused(name, case, maps, convert,
     """~1 is -2: what is beside the object would be counted wrong."""
     other = object.__new__(Case)  # as the plain run lets anyone do, and the typed one does not
     vars(other).update(vars(case) | {"known_masks": convert(case.known_masks)})
-    with pytest.raises(UsageError, match=f"Masks of type {kind} were given: give a NumPy array of bool"):
+    with pytest.raises(UsageError, match=f"Masks have type {kind}: pass a NumPy array of bool"):
         metric(name)(maps, other)
 
 

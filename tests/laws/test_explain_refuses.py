@@ -126,7 +126,7 @@ def test_an_empty_batch(vit, images, method):
     ids=["turned", "twice as large", "one for two", "three for two"],
 )
 def test_masks_of_another_size(vit, images, masks):
-    with pytest.raises(ShapeError, match="give one per image"):
+    with pytest.raises(ShapeError, match="pass one mask per image"):
         explain.attention_mass(vit, images, masks)
 
 

@@ -63,7 +63,7 @@ def test_uniform_rows_are_said_to_tell_nothing_apart(vit, images):
     assert told.caption_of(0) == told.caption
     some = dataclasses.replace(told, values=told.values.copy())
     some.values[0, 1] = 1
-    assert "Constant, so that no patch is ranked: row, column 0, 1." in some.caption_of(0)
+    assert "Constant maps, which rank no patch: row, column 0, 1." in some.caption_of(0)
     assert some.caption_of(1) == some.caption
 
 

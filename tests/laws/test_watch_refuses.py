@@ -137,7 +137,7 @@ def test_rows_that_were_not_kept_or_do_not_exist_are_refused(vit, images):
     layer = seen.layers[1]
     with pytest.raises(UsageError, match=r"\[1\] were not recorded; recorded: \[0, 2\].*rows=\"all\""):
         layer.rows([0, 1])
-    with pytest.raises(UsageError, match="were not kept"):
+    with pytest.raises(UsageError, match="were not recorded"):
         layer.weights()
     for missing in (7, -1):
         with pytest.raises(UsageError, match=r"do not exist: blocks\.1\.attn has 7 tokens, 0 to 6"):

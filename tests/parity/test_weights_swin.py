@@ -112,7 +112,7 @@ def test_timms_swin_at_another_size_has_other_tables(tmp_path):
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     for size, same in ((128, True), (48, False)):
         ours = load_published(tmp_path / "swin.safetensors", trained_at=64, img_size=size)
-        assert any("resamples the table" in line for line in ours.provenance["assumed"]) != same
+        assert any("resamples the bias tables" in line for line in ours.provenance["assumed"]) != same
         peer.set_input_size(img_size=(size, size), window_size=4)
         assert (apart(peer, ours, (size, size)) < 1e-9) == same
 
@@ -123,9 +123,9 @@ def test_a_bare_swins_image_size_is_said(patch, tmp_path):
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     ours = load_published(tmp_path / "swin.safetensors")
     assert ours.config["img_size"] == (16 * patch, 16 * patch) == ours.preprocessing.size
-    assert any(f"images of {ours.config['img_size']}, the least" in line for line in ours.provenance["assumed"])
+    assert any(f"images of {ours.config['img_size']}, the smallest" in line for line in ours.provenance["assumed"])
     assert not any(
-        "the least" in line
+        "the smallest with whole windows" in line
         for line in load_published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
     )
 

@@ -52,7 +52,7 @@ TYPED = {
     "unknown run": (
         ("eval", "runs/shapes-7"),
         "There is no run 'runs/shapes-7'.",
-        "Name a folder that `vitral train` wrote",
+        "Specify a folder that `vitral train` wrote",
     ),
 }
 

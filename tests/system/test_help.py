@@ -89,7 +89,7 @@ def test_help_lists_every_verb_with_its_sentence(terminal):
 
 
 def test_the_version_is_the_packages(vitral):
-    assert vitral("--version").done().out == f"vitral {package.base.provenance.installed('vitral')}\n"
+    assert vitral("--version").done().out == f"vitral {package.base.provenance.installed_version('vitral')}\n"
 
 
 def imported_by(environment, *words):

@@ -102,7 +102,7 @@ def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
     with torch.no_grad():
         expected = model(grey).softmax(1)[0]
     answer = vitral("predict", folder, "fits.png", "--json").done()
-    assert "assumed: an image's luminance is taken" in answer.told
+    assert "assumed: images are converted to luminance" in answer.told
     found = answer.json["predictions"][0]["classes"]
     assert [found["dark"], found["light"]] == pytest.approx(expected.tolist(), abs=1e-5)
     assert vitral("eval", folder, "--data", "photos", "--json").done().json["n"] == 4

@@ -66,7 +66,7 @@ def test_without_standard_error_it_works_all_the_same(terminal, photos, quick):
 
 OWN_MISTAKES = {
     "frozen": ("for p in self.parameters(): p.requires_grad_(False)", "", "Every parameter of the model is frozen"),
-    "its own classes": ("self.classes = 3", "", "has a `classes` of its own"),
+    "its own classes": ("self.classes = 3", "", "has an attribute `classes` of its own"),
     "fails in training only": ("", "if self.training: x = undefined", "NameError in line"),
     "detached": ("", "x = x.detach(); self = self.frozen_copy() if self.training else self", "failed in step 1"),
 }
@@ -165,7 +165,7 @@ def test_resuming_a_run_whose_files_are_damaged(vitral, trained, tmp_path, damag
 
 def test_a_film_that_is_none_says_what_to_do(tmp_path):
     (tmp_path / "film.npz").write_bytes(b"")
-    with pytest.raises(StoreError, match="Remove it to go on without"):
+    with pytest.raises(StoreError, match="Delete it to continue without the film"):
         Film.load(tmp_path / "film.npz", 3)
 
 
@@ -178,7 +178,7 @@ def test_other_folders_among_the_checkpoints_are_no_checkpoints(vitral, trained,
 
 CARDS = {
     "a size below zero": (("preprocessing", "size"), [-1, 0], "size must be at least 1"),
-    "two means": (("preprocessing", "mean"), [0.5, 0.5], "a number a channel"),
+    "two means": (("preprocessing", "mean"), [0.5, 0.5], "mean and std need one number per channel"),
     "a deviation of zero": (("preprocessing", "std"), [0, 0, 0], "std above zero"),
     "too much crop": (("preprocessing", "crop"), 5, "crop in (0, 1]"),
     "twice the same class": (("classes",), ["a"] * 8, "the same name"),
@@ -201,7 +201,7 @@ def test_a_card_with_impossible_values(vitral, trained, tmp_path, kind):
 
 
 def test_code_for_a_model_that_needs_none(vitral, trained, quick):
-    vitral("eval", trained.folder, "--code", "quick.py:Quick").refused(FAILURE, "has no part in it")
+    vitral("eval", trained.folder, "--code", "quick.py:Quick").refused(FAILURE, "does not apply: leave it out")
 
 
 def test_an_empty_folder_among_images(vitral, trained, photos, tmp_path):

@@ -361,7 +361,7 @@ def test_what_was_assumed_and_done_travels_with_the_model(file):
         "mean and std 0.5",
         "resampled to 3 x 2 by timm",
         "a new head for 3 classes",
-        "3 channels made 1",
+        "3 input channels converted to 1",
     ):
         assert part in said
     assert model.preprocessing.std == pytest.approx((0.2,)) and "luminance" in said and "averaged" in said

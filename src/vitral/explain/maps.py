@@ -180,7 +180,7 @@ def shared_caption(found: Sequence[Maps], image: int) -> str:
         methods = "" if len(watched) == len(found) else f" ({', '.join(maps.method for maps in watched)})"
         sentences += residual_sentence(max(maps.residual for maps in watched if maps.residual is not None), methods)
     if constant := [maps.method for maps in found if image in maps.constant]:
-        sentences.append(f"Constant, so that no patch is ranked: {', '.join(constant)}.")
+        sentences.append(f"Constant maps, which rank no patch: {', '.join(constant)}.")
     return " ".join(sentences)
 
 

@@ -170,13 +170,13 @@ def check_masks(masks: object, images: Tensor) -> None:
     if getattr(masks, "shape", None) != wanted:
         found = getattr(masks, "shape", type(masks).__name__)
         raise ShapeError(
-            f"Masks of shape {found} were given for images of {tuple(images.shape)}: give one per image, of its height "
-            f"and width, {wanted}."
+            f"Masks have shape {found}, but the images have shape {tuple(images.shape)}: pass one mask per image, "
+            f"with its height and width, {wanted}."
         )
     if not isinstance(masks, np.ndarray) or masks.dtype != bool:
         raise UsageError(
-            f"Masks of type {getattr(masks, 'dtype', type(masks).__name__)} were given: give a NumPy array of bool, "
-            "True on the object; from numbers that are 0 elsewhere: masks > 0."
+            f"Masks have type {getattr(masks, 'dtype', type(masks).__name__)}: pass a NumPy array of bool that is True "
+            "on the object. From numbers that are 0 elsewhere: masks > 0."
         )
 
 

@@ -58,7 +58,7 @@ class QueryGrid:
             return self.caption
         if len(constant) == len(rows):
             return f"{self.caption} All maps are constant, so they rank no patch."
-        return f"{self.caption} Constant, so that no patch is ranked: row, column {'; '.join(constant)}."
+        return f"{self.caption} Constant maps, which rank no patch: row, column {'; '.join(constant)}."
 
     def figure(self, image: int = 0) -> "Figure":
         """One image's maps on one scale. Raises `UsageError` for an image that does not exist."""

@@ -112,7 +112,7 @@ def check_images(images: object) -> None:
     """Raise `UsageError` for what is not a batch of images, `ShapeError` for a tensor that is not (B, C, H, W)."""
     if not isinstance(images, Tensor):
         raise UsageError(
-            f"Images must be a tensor (B, C, H, W), prepared for the model; a {type(images).__name__} was given. "
+            f"Images must be a tensor (B, C, H, W), prepared for the model, not a {type(images).__name__}. "
             "From loaded pictures: vitral.data.preprocess.preprocess(pictures, model.preprocessing)."
         )
     if images.ndim != 4:

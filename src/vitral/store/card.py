@@ -112,7 +112,7 @@ def read_card(folder: Path) -> Card:
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = " -> ".join(map(str, first["loc"])) or "the file as a whole"
+        place = " -> ".join(map(str, first["loc"])) or "the whole file"
         reason = first["msg"].removeprefix("Value error, ").lower()
         raise StoreError(f"{path} is not a valid Vitral model card: {place}: {reason}.") from error
     except (OSError, ValueError) as error:

@@ -60,7 +60,7 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
     folder = Path(path).parent if Path(path).name in (WEIGHTS, CARD) else Path(path)
     if not folder.is_dir():
         raise UnknownName(
-            f"There is no run {str(path)!r}. Name a folder that `vitral train` wrote, such as runs/shapes-1."
+            f"There is no run {str(path)!r}. Specify a folder that `vitral train` wrote, such as runs/shapes-1."
         )
     card, weights = read_card(folder), folder / WEIGHTS
     if not weights.is_file():

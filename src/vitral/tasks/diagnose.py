@@ -217,7 +217,7 @@ def lens_section(model: Classifier, found: dict[str, Any]) -> list[Section]:
         for place, (probability, index) in enumerate(zip(best.values.tolist(), best.indices.tolist()))
     ]
     text = (
-        "What the head would answer if it read token 0 of the first image at each place. It was trained for the last "
+        "The classes that the head gives for token 0 of the first image at each place. It was trained for the last "
         "place only, so earlier answers are a projection. Answers: " + "; ".join(answers) + "."
     )
     return [Section("The answer, block by block", text)]

@@ -19,11 +19,9 @@ DEDUCED = {
         "num_heads": "{} heads, as the published model of this width and depth",
         "img_size": "images of {}, for a square grid of patches",
     },
-    "swin": {"img_size": "images of {}, the least whose maps are whole windows: img_size takes any other size"},
+    "swin": {"img_size": "images of {}, the smallest with whole windows in all stages; img_size sets another size"},
 }
-PADDED_TABLES = (
-    "tables of biases of windows that were cut to their maps have zeros for what lies beyond: exact as trained only"
-)
+PADDED_TABLES = "bias tables of windows that were reduced to their feature map are zero-padded: exact as trained only"
 ADJUSTABLE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # settings that may differ from the file's
 NOT_IN_TENSORS = ("num_heads", "img_size", "position", "pool")  # no tensor shows them, yet the sizes depend on them
 

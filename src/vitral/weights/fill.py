@@ -25,7 +25,7 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], format: str) -
     if quantised := [tensor.dtype for tensor in tensors.values() if not tensor.is_floating_point()]:
         raise StoreError(f"dtype {str(quantised[0]).removeprefix('torch.')}: quantised checkpoints are not supported.")
     if missing or extra:
-        problems = (("lacks", missing), ("has unused", extra))
+        problems = (("lacks", missing), ("has the unused tensors", extra))
         listed = " and ".join(
             f"{verb} {', '.join(found[:4])}{', ...' if len(found) > 4 else ''}" for verb, found in problems if found
         )

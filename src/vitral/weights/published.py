@@ -120,9 +120,11 @@ def complete_preprocessing(
             )
     given: dict[str, Any] = {"size": size} | {key: value for key, value in stated.items() if value is not None}
     found = Preprocessing(**given)
-    changes: tuple[str, ...] = ("an image's luminance is taken, for the one channel",) if channels == 1 else ()
+    changes: tuple[str, ...] = ("images are converted to luminance, for the one channel",) if channels == 1 else ()
     if (count := len(found.mean)) != channels:
-        changes += (f"mean and std of {count} channels are used for {channels}: averaged for one, else repeated",)
+        changes += (
+            f"mean and std of {count} channels converted to {channels}: averaged for one channel, otherwise repeated",
+        )
     mean, std = (match_channels(values, channels) for values in (found.mean, found.std))
     return replace(found, mean=mean, std=std), changes
 

@@ -25,7 +25,7 @@ def untrained(observation: Observation, target: Target = None, *, seed: int = 0)
     return PatchMap(
         values,
         shown.grid,
-        "This map shows an untrained model of the same architecture.",
+        "This map shows where an untrained copy of the model attends.",
         layers=shown.layers[:1],
         residual=shown.residual,
     )

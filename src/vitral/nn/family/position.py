@@ -19,7 +19,7 @@ def sines_and_cosines(grid: tuple[int, int], embed_dim: int, last: float = 1.0) 
     """
     if embed_dim % 4:
         raise ConfigError(
-            f"embed_dim={embed_dim} cannot hold sines and cosines of rows and columns: take a multiple of 4."
+            f"embed_dim={embed_dim} cannot hold sines and cosines of rows and columns: use a multiple of 4."
         )
     quarter = embed_dim // 4
     frequency = 10_000 ** (-last * torch.arange(quarter) / quarter)

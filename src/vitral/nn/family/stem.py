@@ -24,7 +24,7 @@ class ConvStem(PatchEmbedding):
         side, other = self.patch_size
         halvings = side.bit_length() - 1
         if side != other or side != 2**halvings or halvings < 1:
-            raise ConfigError(f"patch_size={side}x{other} cannot be halved to one pixel: take 2, 4, 8, 16 or 32.")
+            raise ConfigError(f"patch_size={side}x{other} cannot be halved to one pixel: use 2, 4, 8, 16 or 32.")
         widths = [in_channels, *(max(1, embed_dim >> (halvings - 1 - step)) for step in range(halvings))]
         layers: list[nn.Module] = []
         for narrow, wide in pairwise(widths):

@@ -96,7 +96,7 @@ def config_files(model: Any) -> dict[str, str]:
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
-    does = "does not shift a map whose shorter side is one window, and fails for a shorter one"
+    does = "does not shift a feature map whose shorter side is one window, and fails for a shorter one"
     return discrepancy_at(
         "transformers",
         does,

@@ -32,7 +32,10 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
-    does = "does not shift a map whose shorter side is at most one window, and fails where windows do not divide one"
+    does = (
+        "does not shift a feature map whose shorter side is at most one window, and fails where windows do not divide "
+        "the feature map"
+    )
 
     def differs(rows: int, columns: int, window: int) -> bool:
         least = min(window, rows, columns)

@@ -61,12 +61,12 @@ def known_discrepancies(config: Config) -> tuple[str, ...]:
         same = (0, window - window // 2)
         return any(side > window and side % window not in same for side in (rows, columns))
 
-    does = "shifts a map before it pads it to whole windows"
+    does = "shifts a feature map before it pads it to whole windows"
     return cropped_pixels("timm", config) + discrepancy_at("timm", does, config, differs)
 
 
 def export_notes(config: Config) -> tuple[str, ...]:
-    does = "resamples the table of windows that are larger than a map when it loads it"
+    does = "resamples the bias tables of windows that are larger than a feature map when it loads them"
     return discrepancy_at("timm", does, config, is_smaller)
 
 

@@ -61,7 +61,7 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
-    does = "pads a map to a whole window, and attends to the padding"
+    does = "pads a feature map to a whole window, and attends to the padding"
     small = discrepancy_at("torchvision", does, config, is_smaller)
     return cropped_pixels("torchvision", config) + small
 
