@@ -126,7 +126,7 @@ def test_one_run_that_fails_does_not_lose_the_others(tmp_path):
     statuses = {records[f"diverging-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)}
     assert statuses == {"diverged"}
     assert records[f"diverging-plain-seed-{FIRST_SEED}"]["record"]["test_accuracy"] == 1 / 8
-    assert "loss of step 2 is nan" in records[f"diverging-plain-seed-{FIRST_SEED}"]["why"]
+    assert "loss is nan at step 2" in records[f"diverging-plain-seed-{FIRST_SEED}"]["why"]
     assert [records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)] == [
         "failed",
         "failed",
