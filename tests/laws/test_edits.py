@@ -47,7 +47,9 @@ def test_a_token_left_out_is_a_mask(vit, images, monkeypatch):
     kernel = F.scaled_dot_product_attention
     mask = torch.ones(7, dtype=torch.bool)
     mask[4] = False
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: kernel(q, k, v, attn_mask=mask[None]))
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda q, k, v, attn_mask: kernel(q, k, v, attn_mask=mask[None])
+    )
     torch.testing.assert_close(edited, vit(images), atol=1e-6, rtol=1e-5)
 
 
@@ -58,7 +60,7 @@ def test_an_edge_left_out_is_a_mask_of_one_entry(vit, images, head, monkeypatch)
         edited = vit(images)
     kernel, calls = F.scaled_dot_product_attention, []
 
-    def masked(q, k, v):
+    def masked(q, k, v, attn_mask):
         mask = torch.ones(1, 4, 7, 7, dtype=torch.bool)
         if len(calls) == 2:
             mask[:, slice(None) if head is None else head, 0, 3] = False

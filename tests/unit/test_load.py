@@ -13,6 +13,7 @@ import vitral
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.provenance import installed_version
 from vitral.base.record import ModelRecord, attach_record
 from vitral.weights.convert import write
 from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
@@ -206,7 +207,7 @@ BROKEN = {
     "torchvision of another build": (
         "raise RuntimeError('operator torchvision::nms does not exist')",
         "timm, which is installed but cannot be imported: RuntimeError: operator torchvision::nms does not exist. "
-        f"The installed torchvision was not built for the installed PyTorch ({torch.__version__})",
+        f"The installed torchvision was not built for the installed PyTorch ({installed_version('torch')})",
     ),
     "a part that is imported late": (
         "try:\n    raise RuntimeError('libcudart.so.13 is missing')\nexcept RuntimeError as error:\n"
