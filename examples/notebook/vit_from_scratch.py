@@ -38,8 +38,9 @@ def _():
     from torch import nn
 
     import vitral
+    from vitral.data.spec import find_data
 
-    return F, math, named, nn, plt, time, torch, vitral
+    return F, find_data, math, nn, plt, time, torch, vitral
 
 
 @app.cell(hide_code=True)
@@ -55,7 +56,7 @@ def _(mo):
 
 
 @app.cell
-def _(named, plt, torch):
+def _(find_data, plt, torch):
     data = find_data("shapes:n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7")
 
     def scaled(pixels):  # bytes (b, y, x, c) -> numbers from -1 to 1, (b, c, y, x)

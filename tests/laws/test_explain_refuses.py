@@ -212,3 +212,32 @@ def test_a_model_that_keeps_what_it_computed_has_an_untrained_twin_after_any_pas
     first, second = twin.kept["answers"]
     assert first is second and first.grad_fn is None and torch.equal(first, model.kept["answers"][0])
     assert model.kept["answers"][0].grad_fn is not None
+
+
+@pytest.mark.parametrize("method", ["input_gradient", "grad_cam", "chefer", "attention_gradient"])
+def test_images_of_whole_numbers_have_no_gradients(vit, images, method):
+    with pytest.raises(UsageError, match=r"uint8 images.*convert them"):
+        getattr(explain, method)(vit, (images * 50).to(torch.uint8))
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout"])
+def test_what_is_advised_for_inference_mode_works(images, method):
+    with torch.inference_mode():
+        model = tiny_vit()
+    with pytest.raises(UsageError, match="inference_mode") as caught:
+        getattr(explain, method)(model, images)
+    assert method not in str(caught.value)
+    assert "occlusion" in str(caught.value)
+    assert explain.occlusion(model, images).values.shape[0] == len(images)
+
+
+@pytest.mark.parametrize("method", ["input_gradient", "grad_cam", "chefer", "attention_gradient"])
+def test_a_model_that_is_trained_on_is_observed_again(vit, images, method):
+    found = find("explain.methods", method, "method")
+    observation = explain.observe(vit, images, ["attention", "feature maps", "gradients"])
+    found(observation, 1)
+    with torch.no_grad():
+        for weight in vit.parameters():
+            weight.mul_(1.1)
+    with pytest.raises(UsageError, match="VisionTransformer was changed .* observe it again"):
+        found(observation, 1)

@@ -146,7 +146,16 @@ class Observation:
         with recorded_gradients():
             score = answer.gather(1, classes.clone()[:, None]).sum()
             # The graph is kept: other methods, and other targets, differentiate it again.
-            return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
+            try:
+                return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
+            except RuntimeError as error:
+                if "modified by an inplace operation" not in str(error):
+                    raise
+                name = type(self.model).__name__
+                raise UsageError(
+                    f"{name} was changed after it was observed, or it changes in place what its gradients need. If its "
+                    "weights were changed, observe it again."
+                ) from error
 
     def patch_grid(self, grid: Grid | None = None) -> Grid:
         """Rows and columns on which to explain the model: those given, its own, or those of its last feature map.
@@ -262,6 +271,8 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
         with torch.no_grad():
             output = forward(model, images)
         return Output(output.tensor.detach(), output.scores_classes), None  # an output may be a parameter
+    if not images.is_floating_point():
+        raise UsageError(f"{images.dtype} images have no gradients: convert them, as by images.float().")
     with recorded_gradients():
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)

@@ -132,7 +132,7 @@ def explain_error(model: nn.Module, images: Tensor, error: Exception) -> VitralE
     if isinstance(error, RuntimeError) and made_in_inference_mode(model, images):
         return UsageError(
             f"{name} or the images were made in torch.inference_mode(), where no gradient can be recorded. Make them "
-            "outside of it, or choose a method without gradients: attention, rollout, occlusion."
+            "outside of it, or use occlusion, which records none."
         )
     return ModelError(
         f"{name} raised {type(error).__name__}{line_of(error)} for images of shape {shape}{message and f': {message}'}"
