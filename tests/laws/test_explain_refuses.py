@@ -239,5 +239,5 @@ def test_a_model_that_is_trained_on_is_observed_again(vit, images, method):
     with torch.no_grad():
         for weight in vit.parameters():
             weight.mul_(1.1)
-    with pytest.raises(UsageError, match="VisionTransformer was changed .* observe it again"):
+    with pytest.raises(UsageError, match=r"VisionTransformer was changed .* observe it again"):
         found(observation, 1)
