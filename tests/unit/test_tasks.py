@@ -15,7 +15,7 @@ from vitral.tasks.progress import Progress
 from vitral.tasks.score_methods import score_methods
 from vitral.training.checkpoint import read_checkpoint
 
-SETTINGS = dict(data="shapes:n=16,size=16", epochs=2, batch_size=8)
+SETTINGS = dict(data="shapes:n=16,size=16", epochs=2.0, batch_size=8)
 
 
 class Recorder(Progress):

@@ -46,6 +46,6 @@ def batches(
         yield augmented, labels[chosen].to(device)
 
 
-def steps_in(split: Split, batch_size: int, epochs: float) -> int:
+def steps_in(split: Split, batch_size: int, epochs: int | float) -> int:
     """The number of full batches in so many epochs: 0 for 0 epochs, otherwise at least 1."""
     return max(1, round(epochs * (len(split) // min(batch_size, len(split))))) if epochs else 0

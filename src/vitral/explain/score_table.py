@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vitral.explain.metric import Metric
 
@@ -105,7 +105,7 @@ def score_of(method: str, metric: Metric, values: Mapping[str, Values], controls
 
 
 def is_better(
-    sign: int, pool: Callable[[Values], float], own: Values, other: Values, draws: Float[np.ndarray, "r b"]
+    sign: int, pool: Callable[[Values], float], own: Values, other: Values, draws: Int[np.ndarray, "r b"]
 ) -> bool:
     """Whether `own` is above `other` in 97.5 % of the draws of images, over those for which both have a value.
 

@@ -38,7 +38,7 @@ Progress = Callable[[str, int, int], None]  # (what is done now, steps done, all
 
 def score(
     methods: Sequence[str | Explainer],
-    metrics: Sequence[str | Metric],
+    metrics: Sequence[str | Callable[..., Any]],
     model: nn.Module,
     data: Dataset,
     *,
@@ -120,7 +120,7 @@ def resolve_methods(folder: str, chosen: Sequence[str | Explainer]) -> dict[str,
     return {name: explainer(one) if isinstance(one, Method) else one for name, one in found.items()}
 
 
-def resolve_metrics(chosen: Sequence[str | Metric]) -> dict[str, Metric]:
+def resolve_metrics(chosen: Sequence[str | Callable[..., Any]]) -> dict[str, Metric]:
     """Metrics by name. Raises what `resolve` raises, and `UsageError` for a function that is not declared."""
     found = resolve("explain.metrics", chosen, "metric")
     if plain := [name for name, one in found.items() if not isinstance(one, Metric)]:

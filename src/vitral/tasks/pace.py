@@ -24,7 +24,7 @@ class Pace:
         """The time the run has taken, before and after it was resumed."""
         return self.spent + time.monotonic() - self.started
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, int | float]:
         """Means over the last steps, as `metrics.jsonl` has them; `waiting` is the share of time spent on batches."""
         images, seconds = sum(s.images for s in self.recent), sum(s.seconds for s in self.recent)
         return {

@@ -167,7 +167,7 @@ def percent(n: int, d: int) -> float:
 
 
 @mistake("attention_share")
-def whole_numbers_only(n: int, d: int) -> float:
+def whole_numbers_only(n: int, d: int) -> int:
     """The share is rounded down to an integer, which is 0.
 
     What are 1 / 4 and 1 // 4?
