@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitral.base.errors import DataError, ImageError
+from vitral.base.errors import DataError, ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
 from vitral.data.image import SUFFIXES, load_image
@@ -44,6 +44,7 @@ def folder(
     left out. Raises `DataError` if there are no images, only one class, or too few images to hold some out. Loading a
     split raises `ImageError` for a file that cannot be read as an image, unless `on_bad_image` is "skip".
     """
+    check_on_bad_image(on_bad_image)
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
     # Everything about names and folders is checked here, before an image is read: reading may take minutes.
@@ -186,6 +187,12 @@ def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[
     if others := sum(path.is_file() for path in within) - len(examples):
         report(f"{home}: {others} files without an image suffix ({', '.join(SUFFIXES)}) were left out.")
     return examples
+
+
+def check_on_bad_image(on_bad_image: str) -> None:
+    """Raise `UsageError` unless it is "fail" or "skip": anything else would silently mean one of them."""
+    if on_bad_image not in ("fail", "skip"):
+        raise UsageError(f"on_bad_image={on_bad_image!r} is not supported. Choices: fail, skip.")
 
 
 def load_examples(

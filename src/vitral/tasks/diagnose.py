@@ -5,7 +5,7 @@ Axes:  b images   l layers or places   h heads   gy gx rows, columns of patches
 
 import io
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +56,7 @@ class Diagnosis:
 
 def diagnose(
     model: str | Path | nn.Module,
-    images: Image | Sequence[Image],
+    images: Image | Iterable[Image],
     *,
     out: str | Path = "explained",
     code: str | None = None,

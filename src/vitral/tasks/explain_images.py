@@ -3,7 +3,7 @@
 Axes:  b images   c channels   y x pixels
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -35,8 +35,8 @@ from vitral.tasks.progress import Progress, progress_for
 
 def explain_images(
     model: str | Path | nn.Module,
-    images: Image | Sequence[Image],
-    methods: Sequence[str] = ("attention",),
+    images: Image | Iterable[Image],
+    methods: str | Sequence[str] = ("attention",),
     *,
     target: str | int | None = None,
     layers: Sequence[int] = (),
@@ -57,7 +57,7 @@ def explain_images(
     Raises `UsageError` for a name, number or image that does not exist; `WatchError` if no method asked for can explain
     the model, or if attention cannot be verified.
     """
-    methods = tuple(methods) or ("attention",)
+    methods = (methods,) if isinstance(methods, str) else tuple(methods) or ("attention",)
     check_choices(methods, layers, heads, query)
     progress = progress_for(progress)
     opened = open_model(model, progress, code)

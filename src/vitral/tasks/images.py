@@ -1,14 +1,16 @@
 """Images by path or as arrays, prepared for a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from torch import Tensor
 
 from vitral.base.errors import ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.folder import images_in
+from vitral.data.folder import check_on_bad_image, images_in
 from vitral.data.image import load_image
 from vitral.data.preprocess import crop_and_resize
 from vitral.tasks.progress import Progress
@@ -17,19 +19,25 @@ Image = str | Path | UInt8[np.ndarray, "_ _ 3"]
 
 
 def read_images(
-    images: Image | Sequence[Image], preprocessing: Preprocessing, on_bad_image: str, progress: Progress
+    images: Image | Iterable[Image], preprocessing: Preprocessing, on_bad_image: str, progress: Progress
 ) -> list[tuple[Path, UInt8[np.ndarray, "y x 3"]]]:
     """Each image with its path, cropped and resized to the model's size; a folder stands for the images in it.
 
-    An array is named after its place: `image-0`. Raises `UsageError` if there are none, `ImageError` for one that
-    cannot be read unless `on_bad_image` is "skip".
+    An array is named after its place: `image-0`. Raises `UsageError` if there are none or for what is neither,
+    `ImageError` for one that cannot be read unless `on_bad_image` is "skip".
     """
-    several = [images] if isinstance(images, str | Path | np.ndarray) else images
-    if not len(several):
+    check_on_bad_image(on_bad_image)
+    several: list[Any]
+    if isinstance(images, str | bytes | Path | np.ndarray | Tensor) or not isinstance(images, Iterable):
+        several = [images]
+    else:
+        several = list(images)
+    if not several:
         raise UsageError("No images were specified.")
     files: list[tuple[Path, np.ndarray | None]] = []
     empty = []
     for number, image in enumerate(several):
+        check_image(image)
         if isinstance(image, np.ndarray):
             files.append((Path(f"image-{number}"), image))
             continue
@@ -52,3 +60,18 @@ def read_images(
     if not read:
         raise ImageError("None of the images could be read.")
     return read
+
+
+def check_image(image: object) -> None:
+    """Raise `UsageError` for what is neither a path nor an array as `load_image` gives it."""
+    if isinstance(image, np.ndarray):
+        if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
+            return
+        found = f"{image.shape} of {image.dtype}"
+    elif isinstance(image, str | Path):
+        return
+    else:
+        found = f"an object of type {type(image).__name__}"
+    raise UsageError(
+        f"An image is a path or an array (height, width, 3) of uint8, as vitral.load_image gives it; found {found}."
+    )

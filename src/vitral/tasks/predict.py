@@ -1,6 +1,6 @@
 """Classify images: the probability of each class, for each image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ class PredictionResult(Sequence[Prediction]):
 
 def predict(
     model: str | Path | nn.Module,
-    images: Image | Sequence[Image],
+    images: Image | Iterable[Image],
     *,
     code: str | None = None,
     on_bad_image: Literal["fail", "skip"] = "fail",
