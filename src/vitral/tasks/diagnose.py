@@ -5,7 +5,7 @@ Axes:  b images   l layers or places   h heads   gy gx rows, columns of patches
 
 import io
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
