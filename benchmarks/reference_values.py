@@ -154,7 +154,7 @@ def maps() -> Iterator[tuple[str, np.ndarray | str]]:
             key = f"{method} | {model_name}"
             try:
                 found = explanation(method)(model, images)
-            except Exception as error:
+            except Exception as error:  # either version may refuse a model; what is no refusal is raised again
                 if not any(kind.__name__ == "VitralError" for kind in type(error).__mro__):
                     raise
                 yield key, type(error).__name__
