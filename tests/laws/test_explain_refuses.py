@@ -241,3 +241,13 @@ def test_a_model_that_is_trained_on_is_observed_again(vit, images, method):
             weight.mul_(1.1)
     with pytest.raises(UsageError, match=r"VisionTransformer was changed .* observe it again"):
         found(observation, 1)
+
+
+def test_an_observation_does_not_run_a_model_whose_weights_were_changed_since(images):
+    model = tiny_vit()
+    observation = explain.observe(model, images)
+    assert torch.equal(observation.run(images), observation.run(images))
+    with torch.no_grad():
+        model.head.weight.mul_(2)
+    with pytest.raises(UsageError, match="The weights of VisionTransformer were changed after it was observed"):
+        find("explain.methods", "occlusion", "method")(observation)

@@ -83,6 +83,20 @@ def stated_prefix(model: "nn.Module") -> int | None:
     return count if isinstance(count, int) and not isinstance(count, bool) else None
 
 
+def preprocessing_of(model: "nn.Module") -> Preprocessing | None:
+    """What a model says of how it takes images; None if it does not say, or calls something else by that name."""
+    said: Any = getattr(model, "preprocessing", None)
+    return said if isinstance(said, Preprocessing) else None
+
+
+def classes_of(model: "nn.Module") -> tuple[str, ...] | None:
+    """What a model calls its classes; None if nobody has named them."""
+    said: Any = getattr(model, "classes", None)
+    if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
+        return None
+    return None if tuple(said) == number_classes(len(said)) else tuple(said)
+
+
 def number_classes(count: int) -> tuple[str, ...]:
     """Names for classes that have none: "class 0", "class 1", ..."""
     return tuple(f"class {index}" for index in range(count))

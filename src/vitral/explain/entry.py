@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from vitral.explain.maps import Maps, as_maps
 from vitral.explain.method import Method
-from vitral.explain.observation import Observation, observe
-from vitral.explain.target import Target
+from vitral.explain.observation import Observation, Target, observe
 
 FIRST = [
     inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.recording.indices import Grid
 from vitral.recording.layers import Recording
-from vitral.recording.roles import Grid
 from vitral.recording.stream import first_tensor
 
 

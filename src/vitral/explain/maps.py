@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.files import write_file
-from vitral.explain.described import preprocessing_of
+from vitral.base.record import preprocessing_of
 from vitral.explain.method import UNIFORM, PatchMap
 from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation

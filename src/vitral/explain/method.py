@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vitral.base.errors import UsageError
 from vitral.explain.observation import Need, Observation
-from vitral.recording.roles import Grid
+from vitral.recording.indices import Grid
 
 UNIFORM = "times uniform"  # 1 where a patch gets as much as it would if all patches were alike
 

@@ -20,15 +20,14 @@ from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
 from vitral.explain.readout import readout_tokens, tail_recorded
-from vitral.explain.target import Target, target_classes
 from vitral.recording.forward import Output, check_images, check_unchanged, class_scores, forward, model_output
-from vitral.recording.indices import is_pair
+from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
-from vitral.recording.roles import Grid
 
 Need = Literal["attention", "feature maps", "gradients"]
 Check = Literal["full", "rows"]
+Target = int | Sequence[int] | Tensor | None  # a class for all images, one per image, or the model's own answers
 ATTENTION: tuple[Need, ...] = ("attention",)
 
 
@@ -57,6 +56,7 @@ class Observation:
     map_refusal: WatchError | None = None  # why there are no feature maps
     graph: "Graph | None" = None  # of the watched pass
     map_graph: "Graph | None" = None  # of the pass that gave the feature maps
+    weights: tuple[tuple[int, int], ...] = ()  # `weights_of` the model then
 
     @property
     def answer(self) -> Tensor:
@@ -97,7 +97,14 @@ class Observation:
         return target_classes(self.logits, target)
 
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
-        """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients."""
+        """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients.
+
+        Raises `UsageError` if the model's weights were changed since it was observed.
+        """
+        if weights_of(self.model) != self.weights:  # answers of before and after would be mixed in one map
+            raise UsageError(
+                f"The weights of {type(self.model).__name__} were changed after it was observed. Observe it again."
+            )
         with evaluating(self.model), torch.no_grad():
             return model_output(self.model, images).detach()
 
@@ -218,7 +225,7 @@ def observe(
     with evaluating(model):
         if wanted <= {"gradients"}:
             output, graph = recorded_pass(model, images, wanted)
-            return Observation(model, images, output, wanted, graph=graph)
+            return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
         return watched_observation(model, images, wanted, check)
 
 
@@ -262,7 +269,10 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
         readout = readout_tokens(recording, left, plain.tensor)
     if output is None:  # the watched pass was refused on its way
         output, graph = recorded_pass(model, images, needs)
-    return Observation(model, images, output, needs, readout, recording, maps, refusal, map_refusal, graph, map_graph)
+    weights = weights_of(model)
+    return Observation(
+        model, images, output, needs, readout, recording, maps, refusal, map_refusal, graph, map_graph, weights
+    )
 
 
 def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> tuple[Output, Graph | None]:
@@ -279,10 +289,39 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
     return Output(output.tensor.detach(), output.scores_classes), Graph(leaf, output.tensor)
 
 
+def weights_of(model: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Where each parameter lies, and how often it was changed in place, which PyTorch does not count in inference."""
+    return tuple(
+        (parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version)
+        for parameter in model.parameters()
+    )
+
+
 def check_same(watched: Output | None, plain: Output) -> None:
     """Raise `WatchError` if watching changed the answer."""
     if watched is not None:
         check_unchanged(watched.tensor, plain.tensor, TOLERANCE[plain.tensor.dtype])
+
+
+def target_classes(logits: Float[Tensor, "b k"], target: Target) -> Int[Tensor, " b"]:
+    """The class to explain for each image: the target, or the model's answer. Raises `UsageError` for no such class."""
+    count, num_classes = logits.shape
+    if target is None:
+        return logits.argmax(dim=1)
+    message = f"target={target!r} is not a class: give its number, or one number per image."
+    try:
+        classes = torch.as_tensor(target, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(message) from error
+    whole = not (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool)
+    if classes.ndim > 1 or (classes.numel() and not whole):
+        raise UsageError(message)
+    classes = classes.long().expand(count) if classes.ndim == 0 else classes.long()
+    if len(classes) != count:
+        raise UsageError(f"target has {len(classes)} classes for {count} images: give one per image, or one for all.")
+    if wrong := [int(index) for index in classes if not 0 <= index < num_classes]:
+        raise UsageError(f"There is no class {wrong[0]}: the model has {num_classes}, 0 to {num_classes - 1}.")
+    return classes
 
 
 @contextmanager

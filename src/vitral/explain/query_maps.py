@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from vitral.explain.maps import check_image, is_constant_map, pixels_of, residual_sentence, save_figure
 from vitral.explain.method import times_uniform
 from vitral.explain.observation import Observation, observe
-from vitral.recording.indices import check_patch, select
+from vitral.recording.indices import Grid, check_patch, select
 from vitral.recording.queries import query_row
-from vitral.recording.roles import Grid
 from vitral.report.maps import queries_figure
 from vitral.report.style import png
 

@@ -155,3 +155,9 @@ def readout_name(layer: Layer, readout: Sequence[int]) -> str:
     if prefix and set(readout) == set(range(prefix, layer.num_tokens)):
         return "the mean of all patches"
     return "the mean of all tokens" if len(readout) == layer.num_tokens else f"the mean of {len(readout)} tokens"
+
+
+def reader_name(layers: Sequence[Layer], readouts: Sequence[Sequence[int]]) -> str:
+    """Whose attention a figure of several layers shows, in words; where the last layer differs, it is named too."""
+    names = list(dict.fromkeys(map(readout_name, layers, readouts)))
+    return names[0] if len(names) == 1 else f"{names[0]} (in the last layer {names[-1]})"

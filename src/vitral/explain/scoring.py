@@ -19,16 +19,16 @@ from vitral.base.errors import DataError, ModelError, ShapeError, UsageError, Wa
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import classes_of, preprocessing_of
 from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
-from vitral.explain.described import classes_of, preprocessing_of
 from vitral.explain.entry import explainer
 from vitral.explain.method import Method
 from vitral.explain.metric import Case, Metric, Scene, mean, offers
 from vitral.explain.score_table import Table, score_of
 from vitral.recording.forward import logits_of
-from vitral.recording.roles import Grid
+from vitral.recording.indices import Grid
 
 BATCH = 50  # images explained at a time
 CANNOT = (WatchError, UsageError, ShapeError, ModelError)  # what a method raises for a model it cannot explain

@@ -26,7 +26,7 @@ from vitral.explain.maps import Maps, class_name
 from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation, observe
 from vitral.explain.outlier_tokens import is_outlier
-from vitral.recording.roles import Grid
+from vitral.recording.indices import Grid
 
 SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer orders and steps
 ORDERS, FEWER_ORDERS = 100, 20  # random orders with which a map's own is compared

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call
+from vitral.recording.indices import Grid
 from vitral.recording.windows import Windows, WindowTracker
 
 MOST_PREFIX_TOKENS = 16
-Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)

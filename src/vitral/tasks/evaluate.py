@@ -9,9 +9,9 @@ from jaxtyping import Int
 from torch import nn
 
 from vitral.base.errors import ConfigError, DataError, UsageError
+from vitral.base.record import classes_of
 from vitral.data.classes import match_classes
 from vitral.data.spec import find_data
-from vitral.explain.described import classes_of
 from vitral.tasks.opening import open_model
 from vitral.tasks.prepare import read_data
 from vitral.tasks.progress import Progress, progress_for

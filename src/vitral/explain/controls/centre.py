@@ -6,9 +6,8 @@ Axes:  b images   gy gx rows, columns of patches
 import torch
 
 from vitral.explain.method import PatchMap, method
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
-from vitral.recording.roles import Grid
+from vitral.explain.observation import Observation, Target
+from vitral.recording.indices import Grid
 
 
 @method()

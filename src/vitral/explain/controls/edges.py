@@ -8,9 +8,8 @@ import torch.nn.functional as F
 
 from vitral.explain.method import PatchMap, method
 from vitral.explain.metric import patch_means
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
-from vitral.recording.roles import Grid
+from vitral.explain.observation import Observation, Target
+from vitral.recording.indices import Grid
 
 
 @method()

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from vitral.explain.method import PatchMap, method
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
-from vitral.recording.roles import Grid
+from vitral.explain.observation import Observation, Target
+from vitral.recording.indices import Grid
 
 
 @method()

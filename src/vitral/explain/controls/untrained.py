@@ -7,8 +7,7 @@ from vitral.base.errors import WatchError
 from vitral.explain.method import PatchMap, method
 from vitral.explain.methods.attention import attention
 from vitral.explain.methods.grad_cam import grad_cam
-from vitral.explain.observation import Observation, observe
-from vitral.explain.target import Target
+from vitral.explain.observation import Observation, Target, observe
 from vitral.explain.untrained_twin import untrained_twin
 
 

@@ -2,8 +2,6 @@
 
     G · A[query, patch] / Σ over patches of A[query, ·]        with G patches: 1 where a patch gets as much as any other
 
-It shows where a token attends, not what the prediction depends on: it is the same for every class.
-
 Axes:  b images   l layers   h heads   n tokens
 """
 
@@ -12,11 +10,10 @@ from collections.abc import Sequence
 import torch
 
 from vitral.explain.method import PatchMap, method
-from vitral.explain.observation import Observation
-from vitral.explain.readout import readout_in, readout_name
-from vitral.explain.target import Target
-from vitral.recording.comparable import comparable_layers
+from vitral.explain.observation import Observation, Target
+from vitral.explain.readout import reader_name, readout_in
 from vitral.recording.indices import select
+from vitral.recording.layers import comparable_layers
 from vitral.recording.queries import Query, check_query, query_name, query_row
 
 
@@ -36,8 +33,7 @@ def attention(
     of all tokens, or the query of an attention pool. Attention within windows is put where the windows stand. Layers
     with different grids or heads do not fit one figure: `layers` must select comparable ones; by default the last ones.
 
-    Raises `UsageError` for a layer, head or token that does not exist, `WatchError` if there is no attention or it
-    cannot be verified.
+    Raises `UsageError` for a layer, head or token that does not exist, `WatchError` without verified attention.
     """
     query = check_query(query)
     recording = observation.attention
@@ -47,11 +43,7 @@ def attention(
     rows = [query_row(layer, query, readout)[:, some_heads] for layer, readout in zip(shown, readouts)]
     roles = shown[0].tokens
     prefix, patches = torch.stack(rows, dim=1).float().tensor_split([len(roles.prefix)], dim=-1)
-    if query is None:
-        names = list(dict.fromkeys(map(readout_name, shown, readouts)))
-        reader = names[0] if len(names) == 1 else f"{names[0]} (in the last layer {names[-1]})"
-    else:
-        reader = query_name(shown[0], query)
+    reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
     return PatchMap(
         patches,
         roles.grid,

@@ -11,9 +11,8 @@ Axes:  b images   h heads   r rows   m key tokens
 
 from vitral.explain.flow import positive_relevance
 from vitral.explain.method import PatchMap, method, share_of_prefix
-from vitral.explain.observation import Observation
+from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import readout_in
-from vitral.explain.target import Target
 from vitral.recording.layers import sum_chunks
 from vitral.recording.queries import readout_vector
 

@@ -10,8 +10,7 @@ Axes:  b images   h heads   n m tokens
 
 from vitral.explain.flow import carry, global_layers, positive_relevance, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
+from vitral.explain.observation import Observation, Target
 
 
 @method(needs=["attention", "gradients"])

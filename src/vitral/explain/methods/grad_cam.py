@@ -11,8 +11,7 @@ Axes:  b images   d width   gy gx rows, columns
 
 from vitral.base.errors import WatchError
 from vitral.explain.method import PatchMap, method
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
+from vitral.explain.observation import Observation, Target
 
 
 @method(needs=["feature maps", "gradients"])

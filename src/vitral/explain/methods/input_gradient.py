@@ -13,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.explain.method import PatchMap, method
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
-from vitral.recording.roles import Grid
+from vitral.explain.observation import Observation, Target
+from vitral.recording.indices import Grid
 
 
 @method(needs=["gradients"])

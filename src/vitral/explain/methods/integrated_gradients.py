@@ -13,9 +13,8 @@ import torch
 from vitral.base.errors import UsageError
 from vitral.explain.method import PatchMap, method
 from vitral.explain.methods.input_gradient import sum_per_patch
-from vitral.explain.observation import Observation, observe
-from vitral.explain.target import Target
-from vitral.recording.roles import Grid
+from vitral.explain.observation import Observation, Target, observe
+from vitral.recording.indices import Grid
 
 
 @method()

@@ -11,9 +11,8 @@ import torch
 from einops import rearrange
 
 from vitral.explain.method import PatchMap, method
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
-from vitral.recording.roles import Grid
+from vitral.explain.observation import Observation, Target
+from vitral.recording.indices import Grid
 
 BATCH = 256  # images per forward pass
 

@@ -11,8 +11,7 @@ Axes:  b images   h heads   r rows   n m tokens
 from vitral.base.errors import UsageError
 from vitral.explain.flow import carry, global_layers, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
-from vitral.explain.observation import Observation
-from vitral.explain.target import Target
+from vitral.explain.observation import Observation, Target
 
 
 @method(needs=["attention"])
