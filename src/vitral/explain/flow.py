@@ -21,6 +21,7 @@ from vitral.recording.queries import readout_vector
 def global_layers(observation: Observation, method: str) -> Sequence[Layer]:
     """The layers, if all hold the same tokens. Raises `UsageError` where a product of layers has no meaning."""
     layers = observation.layers
+    # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
     pools = [layer for layer in layers[:-1] if not layer.queries_are_keys]
     sizes = {(layer.num_tokens, len(layer.kept_rows)) for layer in layers}
     if pools or len(sizes) > 1 or any(layer.windows for layer in layers):
@@ -33,6 +34,7 @@ def global_layers(observation: Observation, method: str) -> Sequence[Layer]:
 
 def start_row(observation: Observation, layers: Sequence[Layer]) -> Float[Tensor, "b n"]:
     """The mean over the tokens from which the answer is read: CLS, the patches, or a pool's queries."""
+    # A row of ones over the readout tokens: their mean is one row, so many readers cost no more than CLS alone.
     readout = readout_in(layers[-1], layers, observation.readout)
     vector = readout_vector(layers[-1], readout).to(layers[-1].kept_rows.dtype)
     return (vector / (len(readout) or layers[-1].num_queries)).expand(len(layers[-1].kept_rows), -1)

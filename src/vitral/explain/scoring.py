@@ -70,6 +70,7 @@ def score(
     if taken := [name for name in explainers if name in controls]:
         raise UsageError(f"{', '.join(taken)}: controls have these names already. Rename your function.")
     with evaluating(model):
+        # The images as the model was trained to take them; only where it does not say does the data decide.
         preprocessing = preprocessing_of(model) or data.preprocessing
         data = match_classes(data, classes_of(model), preprocessing.size)
         images, split, tried = correctly_answered(model, data, preprocessing, n)
@@ -84,7 +85,7 @@ def score(
                 progress(f"maps of {name}", next(done), steps)
                 try:
                     parts = explain_in_batches(explain, model, images, split.labels.tolist())
-                except CANNOT as error:
+                except CANNOT as error:  # one method that cannot explain the model must not end the others
                     refused[name] = str(error)
                 else:
                     maps[name] = concatenate_maps(name, parts, len(images))
@@ -100,6 +101,7 @@ def score(
         for name in maps:
             # Agreement is with other methods; a control knows nothing to agree with.
             others = {other: maps[other] for other in maps if other not in controls and other != name}
+            # Metrics that explain other models, images or classes do so by the same method.
             again = partial(explain_again, name, explainers[name])
             case = Case(model, images, split.labels, split.masks, again, others, scene)
             for metric, measure in measures.items():
@@ -143,6 +145,7 @@ def resolve(folder: str, chosen: Sequence[Any], kind: str) -> dict[str, Any]:
 
 def on_grid(controls: Mapping[str, Explainer], grid: Grid) -> dict[str, Explainer]:
     """Controls that make their maps on this grid, if they can choose it."""
+    # The untrained twin has the grid of the model itself, so it takes no option.
     free = {name for name, control in controls.items() if "grid" in inspect.signature(control).parameters}
     return {name: partial(one, grid=grid) if name in free else one for name, one in controls.items()}
 
@@ -158,6 +161,7 @@ def explain_in_batches(explain: Explainer, model: nn.Module, images: Tensor, cla
     """One map per image, for `BATCH` images at a time; whatever else the function returned, its type."""
     starts = range(0, len(images), BATCH)
     parts = (explain(model, images[at : at + BATCH], classes[at : at + BATCH]) for at in starts)
+    # A function of the caller's may return anything; its type is kept for the error message.
     return [getattr(part, "merged", type(part)) for part in parts]
 
 
@@ -181,6 +185,7 @@ def checked_values(metric: str, values: Any, total: int, pool: Any) -> Float[np.
         found = np.asarray(values, float)
     except (TypeError, ValueError):
         found = np.empty(())
+    # Only a pool of its own can make one number of several per image; the mean of them would mean nothing.
     if found.ndim == 0 or len(found) != total or (pool is mean and found.ndim > 1):
         what = f"values of {found.shape}" if found.ndim else f"a {type(values).__name__}"
         raise UsageError(
@@ -197,6 +202,7 @@ def correctly_answered(
     device = next(model.parameters(), torch.empty(0)).device
     correct: list[np.ndarray] = []
     tried = 0
+    # A wrong answer has no evidence to find, so methods are scored on correct ones, whose share the caption states.
     while tried < len(data.test) and sum(map(len, correct)) < n:
         part = slice(tried, tried + BATCH)
         images = prepared(preprocessing, device, data.test.pixels[part])

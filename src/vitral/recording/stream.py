@@ -35,6 +35,7 @@ class Stream:
         ]
         self.elements = {id(element) for element in elements}
         self.hooks = [part.register_forward_pre_hook(self.enter, with_kwargs=True) for part in model.modules()]
+        # Always: a module that raised has left, too, or it would seem to run for ever.
         self.hooks += [part.register_forward_hook(self.leave, always_call=True) for part in model.modules()]
 
     def remove(self) -> None:
@@ -42,6 +43,7 @@ class Stream:
             hook.remove()
 
     def enter(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        # Hooks are seen by all threads, and another one may run the same model meanwhile.
         if threading.get_ident() != self.thread:
             return
         given = first_tensor((*args, *kwargs.values()))
@@ -49,6 +51,7 @@ class Stream:
         kept = id(module) in self.elements or (outside and self.has_parts(module))
         if given is not None and not self.keep_tensors:  # an empty tensor marks that it was entered
             given = given.new_empty(0)
+        # What the first module after the last block takes, for models that form the sum outside of their blocks.
         if given is not None and self.keep_tensors and self.listed and self.after is None and outside:
             self.after = given if given.shape == self.entered[id(self.listed[-1])].shape else None
         self.running.append(module)

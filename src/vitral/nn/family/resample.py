@@ -51,12 +51,13 @@ def resample_positions(
     """
     if how not in WAYS:
         raise ConfigError(f"Unknown resampling {how!r}.{nearest(how, WAYS)} Supported: {', '.join(WAYS)}.")
-    prefix = table.shape[1] - old[0] * old[1]
+    prefix = table.shape[1] - old[0] * old[1]  # CLS and registers have rows of their own, and no place to resample
     if prefix < 0:
         raise ConfigError(f"A table of {table.shape[1]} positions is too small for a grid of {old[0]} x {old[1]}.")
     if not always and old == new:
         return table
     before, patches = table[:, :prefix], table[:, prefix:]
+    # Bicubic weights rounded to 8 bits of bfloat16 would move every position.
     precise = torch.promote_types(table.dtype, torch.float32)
     patches = rearrange(patches.to(precise), "1 (y x) d -> 1 d y x", y=old[0])
     rows = rearrange(WAYS[how](patches, new), "1 d y x -> 1 (y x) d")
