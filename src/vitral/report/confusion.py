@@ -14,7 +14,7 @@ from vitral.report.style import INK, sheet, styled
 MAX_NUMBERED = 25  # classes; with more, the numbers would be too small to read
 
 
-@styled
+@styled()
 def confusion_figure(matrix: Int[np.ndarray, "k k"], classes: Sequence[str]) -> Figure:
     """One row per true class, one column per predicted class; colours are shares of the row, numbers are counts."""
     count = len(classes)

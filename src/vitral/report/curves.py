@@ -9,7 +9,7 @@ from vitral.report.style import ACCENT, FAINT, SECOND, sheet, styled
 Records = Sequence[Mapping[str, int | float]]
 
 
-@styled
+@styled()
 def curves_figure(records: Records, num_classes: int) -> Figure:
     """Training as a line, validation as points, and the accuracy of guessing as a dotted line."""
     training = [record for record in records if "train_loss" in record]

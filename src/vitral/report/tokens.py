@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from vitral.report.style import ACCENT, FAINT, INK, SECOND, hide_axes, sheet, styled
+from vitral.report.style import ACCENT, FAINT, INK, SECOND, hide_axes, sheet, show_image, styled
 
 SHOWN = 7  # tokens at the beginning of the sequence
 
 
-@styled
+@styled()
 def tokens_figure(
     pixels: UInt8[np.ndarray, "y x 3"], patch: tuple[int, int], num_prefix_tokens: int, embed_dim: int
 ) -> Figure:
@@ -23,8 +23,7 @@ def tokens_figure(
     rows, columns = height // patch[0], width // patch[1]
     figure = sheet(9.4, 2.75)
     image, cut, sequence = figure.subplots(1, 3, width_ratios=[1, 1.12, 2.2])
-    image.imshow(pixels)
-    image.set_title(f"image\n{height} × {width} × 3 numbers")
+    show_image(image, pixels, f"image\n{height} × {width} × 3 numbers")
     gap = max(1, patch[0] // 6)
     canvas = np.full((rows * (patch[0] + gap) - gap, columns * (patch[1] + gap) - gap, 3), 255, np.uint8)
     patches = []
@@ -33,13 +32,9 @@ def tokens_figure(
             patches.append(pixels[row * patch[0] : (row + 1) * patch[0], column * patch[1] : (column + 1) * patch[1]])
             top, left = row * (patch[0] + gap), column * (patch[1] + gap)
             canvas[top : top + patch[0], left : left + patch[1]] = patches[-1]
-    cut.imshow(canvas)
-    cut.set_title(
-        f"{rows} × {columns} = {rows * columns} patches\n"
-        f"of {patch[0]} × {patch[1]} × 3 = {patch[0] * patch[1] * 3} numbers"
-    )
-    for axes in (image, cut, sequence):
-        hide_axes(axes)
+    size = f"of {patch[0]} × {patch[1]} × 3 = {patch[0] * patch[1] * 3} numbers"
+    show_image(cut, canvas, f"{rows} × {columns} = {rows * columns} patches\n{size}")
+    hide_axes(sequence)
 
     # Show the row of patches with the most contrast: the first patches are often plain background.
     busiest = int(np.argmax([piece.std(axis=(0, 1)).sum() for piece in patches]))

@@ -12,8 +12,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.explain.maps import Maps
-from vitral.report.attention import attention_figure
-from vitral.report.mistakes import mistakes_figure
+from vitral.report.maps import attention_figure, mistakes_figure
 from vitral.report.page import Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
