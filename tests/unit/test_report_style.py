@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib import rc_context
 
-from vitral.report.confusion import confusion_figure
 from vitral.report.style import STYLE, data_uri, png, sheet, styled
+from vitral.report.training import confusion_figure
 
 OWN = {
     "font.size": 30,

@@ -1,16 +1,20 @@
-"""How an image becomes patches, and patches a sequence of tokens.
+"""Figures of a training run: how an image becomes tokens, what was learned and how fast, and what is confused.
 
-Axes:  y x pixels
+Axes:  k classes   y x pixels
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from vitral.report.style import ACCENT, FAINT, INK, SECOND, hide_axes, sheet, show_image, styled
 
+Records = Sequence[Mapping[str, int | float]]  # of metrics.jsonl
+MAX_NUMBERED = 25  # classes of a confusion matrix; with more, the numbers would be too small to read
 SHOWN = 7  # tokens at the beginning of the sequence
 
 
@@ -64,3 +68,48 @@ def add_box(axes: Axes, left: float, top: float, width: float, height: float, co
     """A filled box with rounded corners."""
     corners = "round,pad=0,rounding_size=0.08"
     axes.add_patch(FancyBboxPatch((left, top), width, height, boxstyle=corners, fc=colour, ec="none"))
+
+
+@styled()
+def curves_figure(records: Records, num_classes: int) -> Figure:
+    """Training as a line, validation as points, and the accuracy of guessing as a dotted line."""
+    training = [record for record in records if "train_loss" in record]
+    validation = [record for record in records if "best" in record]
+    figure = sheet(8.4, 2.7)
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+        for label, subset, key, style in (
+            ("training", training, f"train_{name}", dict(color=FAINT, lw=1.4)),
+            ("validation", validation, name, dict(color=ACCENT, lw=1, marker="o", ms=3.5)),
+        ):
+            axes.plot([record["step"] for record in subset], [record[key] for record in subset], label=label, **style)
+    loss.set(title="loss (nats)", xlabel="step", ylim=(0, None))
+    loss.legend()
+    accuracy.axhline(1 / num_classes, color=SECOND, lw=0.9, ls=":")
+    offset = dict(xytext=(2, 2), textcoords="offset points")
+    accuracy.annotate("chance", (0, 1 / num_classes), color=SECOND, fontsize=7, **offset)
+    accuracy.set(title="accuracy", xlabel="step", ylim=(0, 1.02), yticks=[0, 0.25, 0.5, 0.75, 1])
+    accuracy.yaxis.set_major_formatter("{x:.0%}")
+    return figure
+
+
+@styled()
+def confusion_figure(matrix: Int[np.ndarray, "k k"], classes: Sequence[str]) -> Figure:
+    """One row per true class, one column per predicted class; colours are shares of the row, numbers are counts."""
+    count = len(classes)
+    side = min(max(3.4, 0.46 * count + 1.2), 12)
+    figure = sheet(side + 0.6, side)
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)  # the square root keeps 1 % visible
+    axes.set_xticks(range(count), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if count <= MAX_NUMBERED:
+        for row, column in np.argwhere(matrix):
+            colour = "white" if share[row, column] > 0.4 else INK
+            text = str(matrix[row, column])
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=colour)
+    return figure
