@@ -15,7 +15,7 @@ from vitral.data.preprocess import normalise
 from vitral.explain import attention
 from vitral.explain.film import FRAMES, Film, frame_steps
 from vitral.report.film import CELL, GAP, HEAD, MARGIN, animation, blend, film_frames, still
-from vitral.report.overlay import colour_scale
+from vitral.report.maps import colour_scale
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import LogNorm, Normalize
 
-from vitral.report.attention import attention_figure
-from vitral.report.mistakes import mistakes_figure
-from vitral.report.overlay import FLOOR, LOGARITHMIC_FROM, colour_scale, ticks
+from vitral.report.maps import FLOOR, LOGARITHMIC_FROM, attention_figure, colour_scale, mistakes_figure, ticks
 from vitral.report.style import png
 
 

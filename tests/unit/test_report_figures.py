@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from vitral.report.confusion import MAX_NUMBERED, confusion_figure
 from vitral.report.contact import MAX_CLASSES, contact_figure
-from vitral.report.curves import curves_figure
 from vitral.report.similarity import cosine_similarity, mosaic, similarity_figure
 from vitral.report.style import png
-from vitral.report.tokens import tokens_figure
+from vitral.report.training import MAX_NUMBERED, confusion_figure, curves_figure, tokens_figure
 
 
 def texts(axes):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vitral.report.panels import panels_figure
+from vitral.report.studies import panels_figure
 
 LINE = np.array([[0, 0.5, 0.4, 0.6], [8, 0.75, 0.7, 0.8]])
 

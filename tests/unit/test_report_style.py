@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib import rc_context
 
-from vitral.report.confusion import confusion_figure
 from vitral.report.style import STYLE, data_uri, png, sheet, styled
+from vitral.report.training import confusion_figure
 
 OWN = {
     "font.size": 30,
@@ -41,7 +41,7 @@ def test_drawing_changes_none_of_the_users_settings():
 
 
 def test_a_figure_is_drawn_in_the_style():
-    @styled
+    @styled()
     def draw():
         assert all(matplotlib.rcParams[name] == value for name, value in STYLE.items() if not isinstance(value, str))
         return sheet(2, 1)

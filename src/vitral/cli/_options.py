@@ -1,7 +1,7 @@
-"""Options that several verbs share."""
+"""Options that several verbs share, and how they become the arguments of a task."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from vitral.base.config import Option
 
@@ -16,3 +16,8 @@ Model = Annotated[
 Images = Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
 Code = Annotated[str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")]
 Json = Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")]
+
+
+def arguments(options: Any, *others: str) -> dict[str, Any]:
+    """A verb's options as the arguments of its task, by name; `--json` and `others` are for the verb itself."""
+    return {name: value for name, value in vars(options).items() if name not in ("json", *others)}

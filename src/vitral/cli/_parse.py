@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_args, get_or
 
 import tyro
 
-from vitral.base.config import Option, options
+from vitral.base.config import Option, check, options
 
 Settings = TypeVar("Settings")
 Defaults = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -17,22 +17,24 @@ HELP = ("-h", "--help")
 def parse(
     settings: type[Settings], arguments: Sequence[str], program: str, description: str, defaults: Defaults | None
 ) -> Settings:
-    """The settings that a command line gives; a wrong one ends the program with code 2 and a sentence.
+    """The settings that a command line gives, checked; a wrong one ends the program with code 2 and a sentence.
 
     `defaults`, if a verb has it, gives the defaults that depend on the options given, which are read first then.
     """
     if defaults is None:
-        made = dataclass_of(settings, {})
-        parsed = read(made, arguments, program, description)
-        return settings(**{name: getattr(parsed, name) for name in options(settings)})
-    # A TypedDict without totality holds only what was typed, so that presets can fill in the rest.
-    typed: Any = TypedDict("Given", {name: kind for name, (kind, _) in fields(settings).items()}, total=False)
-    off = {name: False for name, (kind, _) in options(settings).items() if kind is bool}  # or tyro would offer --no-
-    given = read(typed, [word for word in arguments if word not in HELP], program, description, off)
-    filled = defaults(given)
-    if len(arguments) != len([word for word in arguments if word not in HELP]):
-        read(dataclass_of(settings, filled | given), HELP[1:], program, description)
-    return settings(**filled | given)
+        values = vars(read(dataclass_of(settings, {}), arguments, program, description))
+    else:
+        # A TypedDict without totality holds only what was typed, so that presets can fill in the rest.
+        typed: Any = TypedDict("Given", {name: kind for name, (kind, _) in fields(settings).items()}, total=False)
+        off = {name: False for name, (kind, _) in options(settings).items() if kind is bool}  # or tyro offers --no-
+        words = [word for word in arguments if word not in HELP]
+        given = read(typed, words, program, description, off)
+        values = defaults(given) | given
+        if len(arguments) != len(words):
+            read(dataclass_of(settings, values), HELP[1:], program, description)
+    made = settings(**values)
+    check(made)
+    return made
 
 
 def read(kind: Any, arguments: Sequence[str], program: str, description: str, default: Any = None) -> Any:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.console import print_result
 from vitral.base.errors import UsageError
-from vitral.cli._options import Json, Model
-
-SETTINGS = ("source", "weights", "sha256", "num_heads")
+from vitral.cli._options import Json, Model, arguments
 
 
 @dataclass(frozen=True)
@@ -33,18 +31,17 @@ class Options:
     json: Json = False
 
     def __post_init__(self) -> None:
-        check(self)
         if len(self.trained_at) not in (0, 2):
             raise UsageError("--trained-at takes two numbers: height and width.")
 
 
 def run(options: Options) -> dict[str, Any]:
-    from vitral.tasks.opening import open_model
+    from vitral.tasks.inputs import open_model
     from vitral.tasks.progress import ConsoleProgress
     from vitral.weights.convert import write
 
-    given = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
-    given |= {"trained_at": options.trained_at} if options.trained_at else {}
+    settings = arguments(options, "model", "out", "to")
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
     model = open_model(options.model, ConsoleProgress(), **given)
     files, lost = write(model, options.out, options.to)
     for file in files:

@@ -1,16 +1,16 @@
 """Show the classes and a contact sheet of a data set; test whether it can be solved without combining patches."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
-from vitral.cli._options import Json
-from vitral.training.recipe import OnBadImage
+from vitral.cli._options import Json, arguments
+from vitral.data import OnBadImage
 
 if TYPE_CHECKING:
     from vitral.tasks.describe_data import DataDescription
@@ -43,7 +43,6 @@ class Options:
     json: Json = False
 
     def __post_init__(self) -> None:
-        check(self)
         if self.out is not None and self.out.suffix.lower() != ".png":
             raise ConfigError(f"--out {self.out} is not a .png file: the contact sheet is a PNG.")
 
@@ -51,14 +50,7 @@ class Options:
 def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.describe_data import describe_data
 
-    found = describe_data(
-        options.data,
-        options.split,
-        img_size=options.img_size,
-        out=options.out,
-        on_bad_image=options.on_bad_image,
-        progress=True,
-    )
+    found = describe_data(**arguments(options, "check"), progress=True)
     height, width = found.size
     print_result(
         f"{found.data}, {found.split}: {sum(found.counts.values()):,} images of {height}x{width} "
@@ -88,16 +80,14 @@ def findings(found: "DataDescription") -> list[dict[str, Any]]:
     @contextmanager
     def shown(name: str, total: int) -> Iterator[Callable[["Step"], None]]:
         say(f"training: {name}")
-        progress, pace = ConsoleProgress(), Pace(total)
+        pace = Pace(total)
+        with closing(ConsoleProgress()) as progress:
 
-        def stepped(step: "Step") -> None:
-            pace.recent.append(step)
-            progress.stepped(pace)
+            def stepped(step: "Step") -> None:
+                pace.recent.append(step)
+                progress.stepped(pace)
 
-        try:
             yield stepped
-        finally:
-            progress.close()
 
     records = []
     for finding in check_shortcuts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):

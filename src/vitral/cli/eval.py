@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.console import print_result
-from vitral.cli._options import Code, Json, Model
-from vitral.training.recipe import OnBadImage
+from vitral.cli._options import Code, Json, Model, arguments
+from vitral.data import OnBadImage
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,11 @@ class Options:
     code: Code = None
     json: Json = False
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.evaluate import evaluate
 
-    found = evaluate(
-        options.model,
-        options.data,
-        split=options.split,
-        code=options.code,
-        on_bad_image=options.on_bad_image,
-        progress=True,
-    )
+    found = evaluate(**arguments(options), progress=True)
     low, high = found.interval
     print_result(
         f"{found.data}, {found.split}: accuracy {found.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}), "

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
 from vitral.cli._options import Code, Images, Json, Model
-from vitral.training.recipe import OnBadImage
+from vitral.data import OnBadImage
 
 if TYPE_CHECKING:
     from vitral.explain.maps import Maps
     from vitral.explain.score_table import Table
-    from vitral.tasks.explanation import ImageResult, MapResult
+    from vitral.tasks.explain_images import ImageResult, MapResult
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ class Options:
     json: Json = False
 
     def __post_init__(self) -> None:
-        check(self)
         for method in self.method:
             check_name(method, names("explain.methods"), "method")
         for metric in self.metric:
@@ -82,25 +81,20 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
-    if options.diagnose:
-        return diagnosis(options)
-    return scores(options) if options.score else explanations(options)
-
-
-def diagnosis(options: Options) -> dict[str, Any]:
-    """Run the diagnostics; print their means by layer, and the page."""
     from vitral.cli._parse import command_line
+
+    shared = {"out": options.out, "code": options.code, "on_bad_image": options.on_bad_image, "progress": True}
+    if options.score:
+        return scores(options, shared)
+    shared["repeat"] = command_line("explain", options)
+    return diagnosis(options, shared) if options.diagnose else explanations(options, shared)
+
+
+def diagnosis(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
+    """Run the diagnostics; print their means by layer, and the page."""
     from vitral.tasks.diagnose import diagnose
 
-    found = diagnose(
-        options.model,
-        options.images,
-        out=options.out,
-        code=options.code,
-        on_bad_image=options.on_bad_image,
-        repeat=command_line("explain", options),
-        progress=True,
-    )
+    found = diagnose(options.model, options.images, **shared)
     means: dict[str, list[float]] = {}
     for name in ("distance", "entropy"):
         if name in found.found:
@@ -118,25 +112,12 @@ def diagnosis(options: Options) -> dict[str, Any]:
     }
 
 
-def explanations(options: Options) -> dict[str, Any]:
+def explanations(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
     """Explain images; print what each map shows, how it fared against chance, and its file."""
-    from vitral.cli._parse import command_line
     from vitral.tasks.explain_images import explain_images
 
-    found = explain_images(
-        options.model,
-        options.images,
-        options.method,
-        target=options.target,
-        layers=options.layer,
-        heads=options.head,
-        query=options.query,
-        out=options.out,
-        code=options.code,
-        on_bad_image=options.on_bad_image,
-        repeat=command_line("explain", options),
-        progress=True,
-    )
+    shared |= dict(target=options.target, layers=options.layer, heads=options.head, query=options.query)
+    found = explain_images(options.model, options.images, options.method, **shared)
     records: list[dict[str, Any]] = []
     for image in found.images:
         title = f"{image.image.name}: {image.answer}"
@@ -194,22 +175,12 @@ def map_record(image: "ImageResult", one: "MapResult") -> dict[str, Any]:
     }
 
 
-def scores(options: Options) -> dict[str, Any]:
+def scores(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
     """Score methods; print one block per metric, best first."""
     from vitral.tasks.score_methods import score_methods
 
     assert options.data is not None
-    found = score_methods(
-        options.model,
-        options.data,
-        options.method,
-        options.metric,
-        n=options.n,
-        out=options.out,
-        code=options.code,
-        on_bad_image=options.on_bad_image,
-        progress=True,
-    )
+    found = score_methods(options.model, options.data, options.method, options.metric, n=options.n, **shared)
     print_table(found.table)
     print_result(f"table: {found.markdown}")
     return {"scores": found.table.rows(), "table": str(found.markdown), "numbers": str(found.numbers)}

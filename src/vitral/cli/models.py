@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.errors import UsageError
 from vitral.cli._options import Json
 
@@ -33,7 +33,6 @@ class Options:
     json: Json = False
 
     def __post_init__(self) -> None:
-        check(self)
         if len(self.img_size) > 2:
             raise UsageError("--img-size takes one number, the side, or two: height and width.")
 
@@ -107,14 +106,7 @@ def show_cost(options: Options, console: "Console") -> dict[str, Any]:
             f"attention costs as much as the linear layers at {found.attention_overtakes_at:,} tokens{window} "
             f"(2 D + M); this model has {found.attended:,}"
         )
-    return {
-        "name": found.name,
-        "img_size": [height, width],
-        "parameters": found.parameters,
-        "macs": found.macs,
-        "kept_bytes": found.kept_bytes,
-        "weights_bytes": found.weights_bytes,
-        "attention_overtakes_at": found.attention_overtakes_at,
+    return asdict(found) | {
         "blocks": [
             {
                 "name": block.name,

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.console import print_result
-from vitral.cli._options import Code, Images, Json, Model
-from vitral.training.recipe import OnBadImage
+from vitral.cli._options import Code, Images, Json, Model, arguments
+from vitral.data import OnBadImage
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,11 @@ class Options:
     code: Code = None
     json: Json = False
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.predict import predict
 
-    found = predict(options.model, options.images, code=options.code, on_bad_image=options.on_bad_image, progress=True)
+    found = predict(**arguments(options, "top"), progress=True)
     for one in found:
         print_result(f"{one.image}: " + ", ".join(f"{name} {chance:.1%}" for name, chance in one.best(options.top)))
     return {"predictions": [one.to_json(options.top) for one in found]}

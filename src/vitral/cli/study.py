@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from vitral.base.config import Option, check
+from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import check_name
 from vitral.cli._options import Json
+from vitral.studies.custom_inputs import with_custom_inputs
+from vitral.studies.study import studies
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class Options:
     json: Json = False
 
     def __post_init__(self) -> None:
-        check(self)
         if self.action == "list" and self.names:
             raise ConfigError("`vitral study list` lists all studies: leave the names out.")
         if self.action == "run" and not self.names:
@@ -60,8 +61,6 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
-    from vitral.studies.study import studies
-
     known = studies()
     if options.action == "list":
         return list_studies(options)
@@ -77,7 +76,6 @@ def run(options: Options) -> dict[str, Any]:
 
 def list_studies(options: Options) -> dict[str, Any]:
     from vitral.studies.running.plan import plan_study
-    from vitral.studies.study import studies
 
     rows = []
     for name, study in studies().items():
@@ -92,7 +90,6 @@ def list_studies(options: Options) -> dict[str, Any]:
 
 def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
     """Run what has no record yet, and report each run and the remaining time."""
-    from vitral.studies.custom_inputs import with_custom_inputs
     from vitral.studies.running.plan import plan_study
     from vitral.studies.running.runner import run as run_plans
 
@@ -142,10 +139,8 @@ def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
 
 def write_pages(home: Path, options: Options) -> dict[str, Any]:
     """Write the pages of all studies that have records, and print their verdicts."""
-    from vitral.studies.custom_inputs import with_custom_inputs
     from vitral.studies.pages import verdict_label, write_study, write_summary
     from vitral.studies.running.records import collect_results
-    from vitral.studies.study import studies
 
     every = []
     for study in (one for one in studies().values() if options.data is None or one.own_data):

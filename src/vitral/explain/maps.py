@@ -21,8 +21,7 @@ from vitral.base.record import preprocessing_of
 from vitral.explain.method import UNIFORM, PatchMap
 from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation
-from vitral.report.attention import attention_figure
-from vitral.report.maps import MapPanel, maps_figure
+from vitral.report.maps import MapPanel, attention_figure, maps_figure
 from vitral.report.style import png
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vitral.report.style import SECOND, hide_axes, sheet, styled
 MAX_CLASSES = 20
 
 
-@styled
+@styled()
 def contact_figure(
     pixels: UInt8[np.ndarray, "n y x 3"],
     labels: Int[np.ndarray, " n"],

@@ -15,7 +15,7 @@ from vitral.report.style import ACCENT, FAINT, MAGNITUDE, sheet, styled
 PER_ROW = 3
 
 
-@styled
+@styled()
 def layers_figure(quantities: Mapping[str, Float[np.ndarray, "l h"]]) -> Figure:
     """One panel per quantity: its mean over heads by layer as a line, each head as a dot."""
     rows = -(-len(quantities) // PER_ROW)
@@ -32,7 +32,7 @@ def layers_figure(quantities: Mapping[str, Float[np.ndarray, "l h"]]) -> Figure:
     return figure
 
 
-@styled
+@styled()
 def patches_figure(image: UInt8[np.ndarray, "y x 3"], panels: Mapping[str, Float[np.ndarray, "..."]]) -> Figure:
     """The image, and beside it one panel per map: (gy, gx) as a colour scale of its own, (gy, gx, 3) as colours."""
     height = 2.6 * image.shape[0] / image.shape[1] + 0.5
@@ -51,7 +51,7 @@ def patches_figure(image: UInt8[np.ndarray, "y x 3"], panels: Mapping[str, Float
     return figure
 
 
-@styled
+@styled()
 def matrix_figure(values: Float[np.ndarray, "l m"], places: Sequence[str]) -> Figure:
     """A matrix of similarities in 0..1 between places in a model, first place at the top left."""
     figure = sheet(4.4, 3.8)

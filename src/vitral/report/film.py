@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from PIL import Image, ImageDraw, ImageFont
 
-from vitral.report.overlay import OPACITY, colour_scale, ticks
+from vitral.report.maps import OPACITY, colour_scale, ticks
 from vitral.report.style import FAINT, INK, MAGNITUDE
 
 CELL = 78  # pixels per side of an image

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from vitral.report.style import SIGNED, hide_axes, sheet, styled
 
 
-@styled
+@styled()
 def similarity_figure(panels: Mapping[str, Float[np.ndarray, "gy gx v u"]]) -> Figure:
     """One panel per table of similarities: at each patch's place its map, whose darkest cell is the patch itself."""
     figure = sheet(3.6 * max(1, len(panels)) + 0.5, 3.9)

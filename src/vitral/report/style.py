@@ -4,11 +4,12 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import UInt8
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,12 +41,13 @@ STYLE: "dict[RcKeyType, Any]" = {
     "text.parse_math": False,  # class names and captions are text: $x$ is not a formula
 }
 
-P = ParamSpec("P")
-
 
 @contextmanager
-def apply_style() -> Iterator[None]:
-    """Matplotlib's defaults and this style inside the block, independent of the user's own settings."""
+def styled() -> Iterator[None]:
+    """Matplotlib's defaults and this style, independent of the user's own settings.
+
+    Inside a `with` block, or, as the decorator `@styled()`, inside a function that draws a figure.
+    """
     with rc_context(), warnings.catch_warnings():
         # A character that the font lacks becomes a box, and a label that is too long is cut: neither needs a warning.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing|constrained_layout not applied")
@@ -54,32 +56,17 @@ def apply_style() -> Iterator[None]:
         yield
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorate a function that draws a figure, so that it draws in this style."""
+def sheet(width: int | float, height: int | float, caption: str = "") -> Figure:
+    """An empty figure of this size in inches, and higher by its caption, which is printed above, as wide as the figure.
 
-    @wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with apply_style():
-            return draw(*args, **kwargs)
-
-    return wrapper
-
-
-def sheet(width: int | float, height: int | float) -> Figure:
-    """An empty figure of this size in inches. It needs no window system and no global state of pyplot."""
+    It needs no window system and no global state of pyplot.
+    """
+    height += 0.16 * math.ceil(len(caption) * 0.058 / width)  # inches: 0.16 per line, 0.058 per character
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    if caption:
+        figure.suptitle(caption, fontsize=8, color=INK, x=0.01, ha="left", wrap=True)
     return figure
-
-
-def caption_height(caption: str, width: float) -> float:
-    """Inches that a caption takes above a figure that is `width` inches wide: 0.058 per character, 0.16 per line."""
-    return 0.16 * math.ceil(len(caption) * 0.058 / width)
-
-
-def add_caption(figure: Figure, caption: str) -> None:
-    """Print a caption above a figure, as wide as the figure."""
-    figure.suptitle(caption, fontsize=8, color=INK, x=0.01, ha="left", wrap=True)
 
 
 def hide_axes(axes: Axes) -> None:
@@ -89,10 +76,17 @@ def hide_axes(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
+def show_image(axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], title: str, fontsize: float | None = None) -> None:
+    """Draw an image with a title, and nothing around it."""
+    axes.imshow(pixels)
+    axes.set_title(title, fontsize=fontsize)
+    hide_axes(axes)
+
+
 def png(figure: Figure, dpi: int = 130) -> bytes:
     """The bytes of a PNG file of a figure."""
     content = io.BytesIO()
-    with apply_style():
+    with styled():
         figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()
 

@@ -5,9 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitral.report.panels import panels_figure
-from vitral.report.scaling import scaling_figure
-from vitral.report.studies import Row, dots_figure
+from vitral.report.studies import Row, dots_figure, panels_figure, scaling_figure
 from vitral.studies.statistics import mean_interval
 from vitral.studies.study import DrawFigure, RunValues
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from vitral.base.files import unused_path, write_file
+from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
 from vitral.data.spec import find_data
 from vitral.report.contact import contact_figure
@@ -39,7 +40,7 @@ def describe_data(
     *,
     img_size: int | None = None,
     out: str | Path | None = None,
-    on_bad_image: Literal["fail", "skip"] = "fail",
+    on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> DataDescription:
     """Count the images of a split per class, and write a contact sheet, by default `DATA.png` in the current folder.

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +16,10 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ModelError, ShapeError, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
+from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
+from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
-from vitral.explain.diagnostics.attention_mass import attention_mass
-from vitral.explain.diagnostics.cka import cka
-from vitral.explain.diagnostics.distance import distance
-from vitral.explain.diagnostics.entropy import entropy
-from vitral.explain.diagnostics.logit_lens import logit_lens
-from vitral.explain.diagnostics.outliers import outliers
-from vitral.explain.diagnostics.pca import pca
-from vitral.explain.diagnostics.positions import positions
-from vitral.explain.diagnostics.receptive_field import receptive_field
-from vitral.explain.diagnostics.similarity import similarity
 from vitral.explain.maps import class_name, pixels_of
 from vitral.explain.observation import observe
 from vitral.report.diagnosis import layers_figure, matrix_figure, patches_figure
@@ -35,11 +27,18 @@ from vitral.report.page import Page, Picture, Section
 from vitral.report.similarity import similarity_figure
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
-from vitral.tasks.images import Image, read_images
-from vitral.tasks.opening import open_model
+from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
 
 CANNOT = (WatchError, UsageError, ShapeError, ModelError)  # what a diagnostic raises for a model it does not fit
+
+
+PATCH_PANELS: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {  # title -> diagnostic, and what of it to show
+    "main directions (PCA)": ("pca", lambda found: found[0][0]),
+    "similarity to the middle patch": ("similarity", lambda found: found[0]),
+    "norm of the last features": ("outliers", lambda found: found[0][-1][0]),
+    "pixels that the middle patch uses": ("receptive_field", lambda found: np.sqrt(found[-1])),
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def diagnose(
     *,
     out: str | Path = "explained",
     code: str | None = None,
-    on_bad_image: Literal["fail", "skip"] = "fail",
+    on_bad_image: OnBadImage = "fail",
     repeat: str = "",
     progress: bool | Progress = False,
 ) -> Diagnosis:
@@ -73,66 +72,45 @@ def diagnose(
     opened = open_model(model, progress, code)
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     batch = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read])), opened.preprocessing)
-    steps = diagnostics(opened, batch)
+    diagnostics = [name for name in names("explain.diagnostics") if name != "probe"]  # which needs labels
     found: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    for number, (name, run) in enumerate(steps.items()):
-        progress.count(f"diagnosing: {name}", number, len(steps))
+    for number, name in enumerate(diagnostics):
+        progress.count(f"diagnosing: {name}", number, len(diagnostics))
         try:
-            found[name] = run()
+            found[name] = run_diagnostic(name, opened, batch)
         except CANNOT as error:
             refused[name] = str(error)
     progress.close()
     if not found:
         raise UsageError("No diagnostic fits the model. " + " ".join(refused.values()))
-    name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
     page = unused_path(Path(out) / f"{read[0][0].stem}.diagnosis.html")
-    write_file(page, diagnosis_page(name, opened, batch, found, refused, repeat).html())
+    write_file(page, diagnosis_page(model_name(model), opened, batch, found, refused, repeat).html())
     numbers, content = unused_path(page.with_suffix(".npz")), io.BytesIO()
-    arrays: dict[str, Any] = flatten(found)
+    arrays: dict[str, Any] = flatten(found)  # of any type, or mypy reads one as another argument of savez
     np.savez_compressed(content, **arrays)
     write_file(numbers, content.getvalue())
     return Diagnosis(found, refused, page, numbers, tuple(progress.notes))
 
 
-def diagnostics(model: nn.Module, images: Tensor) -> dict[str, Callable[[], Any]]:
-    """Each diagnostic of the images, ready to run; those of one patch take the middle one."""
-
-    def middle() -> tuple[int, int]:
+def run_diagnostic(name: str, model: nn.Module, images: Tensor) -> Any:
+    """What a diagnostic finds in the images; the one that compares all patches with one takes the middle one."""
+    diagnostic = find("explain.diagnostics", name, "diagnostic")
+    if name == "similarity":
         rows, columns = observe(model, images[:1], ["feature maps"], check="rows").feature_maps[-1].grid
-        return rows // 2, columns // 2
-
-    return {
-        "attention_mass": lambda: attention_mass(model, images),
-        "distance": lambda: distance(model, images),
-        "entropy": lambda: entropy(model, images),
-        "outliers": lambda: outliers(model, images),
-        "similarity": lambda: similarity(model, images, middle()),
-        "pca": lambda: pca(model, images),
-        "receptive_field": lambda: receptive_field(model, images),
-        "positions": lambda: positions(model, images),
-        "logit_lens": lambda: logit_lens(model, images).cpu().numpy(),
-        "cka": lambda: cka(model, images),
-    }
+        return diagnostic(model, images, (rows // 2, columns // 2))
+    found = diagnostic(model, images)
+    return found.cpu().numpy() if isinstance(found, Tensor) else found
 
 
-def flatten(found: dict[str, Any]) -> dict[str, np.ndarray]:
+def flatten(found: Any, name: str = "") -> dict[str, np.ndarray]:
     """All arrays under one level of names, as an .npz holds them."""
-    arrays: dict[str, np.ndarray] = {}
-
-    def add(name: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, part in value.items():
-                add(f"{name} {key}", part)
-        elif isinstance(value, tuple | list):
-            for number, part in enumerate(value):
-                add(f"{name} {number}", part)
-        else:
-            arrays[name] = np.asarray(value)
-
-    for name, value in found.items():
-        add(name, value)
-    return arrays
+    if isinstance(found, tuple | list):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict):
+        return {name: np.asarray(found)}
+    parts = [flatten(value, f"{name} {key}".strip()) for key, value in found.items()]
+    return {key: array for part in parts for key, array in part.items()}
 
 
 def diagnosis_page(
@@ -149,11 +127,7 @@ def diagnosis_page(
             *patch_section(model, images, found),
             *lens_section(model, found),
             *similarity_section(found),
-            *(
-                [Section("Left out", " ".join(f"{which}: {reason}" for which, reason in refused.items()))]
-                if refused
-                else []
-            ),
+            *[Section("Left out", " ".join(f"{which}: {reason}" for which, reason in refused.items()))] * bool(refused),
         ],
         settings={"model": name} | provenance()["versions"],
         commands=[(f"vitral explain {shlex.quote(name)} IMAGE", "which patches it relies on in one image")],
@@ -169,12 +143,13 @@ def mass_title(name: str) -> str:
 
 
 def layer_section(found: dict[str, Any]) -> list[Section]:
-    mass = {mass_title(name): values for name, values in found.get("attention_mass", {}).items() if values.any()}
-    others = {
-        "distance / that of uniform attention": found.get("distance"),
-        "entropy / that of uniform attention": found.get("entropy"),
+    quantities = {
+        f"{name} / that of uniform attention": found[name].mean(axis=0)
+        for name in ("distance", "entropy")
+        if name in found
     }
-    quantities = {title: values.mean(axis=0) for title, values in (others | mass).items() if values is not None}
+    mass = found.get("attention_mass", {})
+    quantities |= {mass_title(name): values.mean(axis=0) for name, values in mass.items() if values.any()}
     if not quantities:
         return []
     text = (
@@ -187,15 +162,7 @@ def layer_section(found: dict[str, Any]) -> list[Section]:
 
 
 def patch_section(model: Classifier, images: Tensor, found: dict[str, Any]) -> list[Section]:
-    panels: dict[str, np.ndarray] = {}
-    if "pca" in found:
-        panels["main directions (PCA)"] = found["pca"][0][0]
-    if "similarity" in found:
-        panels["similarity to the middle patch"] = found["similarity"][0]
-    if "outliers" in found:
-        panels["norm of the last features"] = found["outliers"][0][-1][0]
-    if "receptive_field" in found:
-        panels["pixels that the middle patch uses"] = np.sqrt(found["receptive_field"][-1])
+    panels = {title: panel(found[name]) for title, (name, panel) in PATCH_PANELS.items() if name in found}
     if not panels:
         return []
     text = (

@@ -10,10 +10,10 @@ from torch import nn
 
 from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.base.record import classes_of
+from vitral.data import OnBadImage
 from vitral.data.classes import match_classes
 from vitral.data.spec import find_data
-from vitral.tasks.opening import open_model
-from vitral.tasks.prepare import read_data
+from vitral.tasks.inputs import model_name, open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
 from vitral.training.checkpoint import fingerprint
 from vitral.training.metrics import interval, predict_split
@@ -44,7 +44,7 @@ def evaluate(
     *,
     split: Literal["val", "test"] = "test",
     code: str | None = None,
-    on_bad_image: Literal["fail", "skip"] = "fail",
+    on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> EvaluationResult:
     """Accuracy, loss and confusion of a model on a split of `data`, by default of the data that it was trained on.
@@ -56,7 +56,7 @@ def evaluate(
     """
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
-    name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
+    name = model_name(model)
     if not getattr(opened, "classes", ()):
         raise UsageError(
             f"{name} has no classes to evaluate: it returns features. Give it a head: vitral train --init."

@@ -3,10 +3,12 @@
 Axes:  b images   c channels   y x pixels
 """
 
+import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +18,79 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import check_name, find, names, nearest
+from vitral.base.provenance import provenance
+from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
 from vitral.explain.entry import explain_observed
 from vitral.explain.maps import Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
 from vitral.explain.query_maps import QueryGrid, query_maps
-from vitral.explain.trust import Trials, with_trust
+from vitral.explain.trust import Trials, Trust, with_trust
 from vitral.recording.queries import Query
-from vitral.report.page import Picture
+from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
-from vitral.tasks.explanation import ExplanationResult, ImageResult, MapResult, QueryResult
-from vitral.tasks.explanation_page import explanation_page
-from vitral.tasks.images import Image, read_images
-from vitral.tasks.opening import open_model
+from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """One method's maps of an image, the test of how far to trust them, and the files that hold them."""
+
+    maps: Maps
+    trust: Trust
+    picture: Path
+    numbers: Path
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What patches all over an image attend to in one layer, and the files that hold it."""
+
+    grid: QueryGrid
+    picture: Path
+    numbers: Path
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The explanations of one image.
+
+    `prediction` is the class that the model predicts and `probability` its probability; both are None for a model
+    without classes. `refused` says of each method that cannot explain the model why. `side_by_side` is a picture of all
+    methods, if there are several.
+    """
+
+    image: Path
+    prediction: str | None
+    probability: float | None
+    maps: tuple[MapResult, ...]
+    grids: tuple[QueryResult, ...]
+    refused: dict[str, str]
+    side_by_side: Path | None = None
+    pictures: tuple[Picture, ...] = field(default=(), repr=False)
+
+    @property
+    def answer(self) -> str:
+        """The prediction in words."""
+        if self.prediction is None:
+            return "the model scores no classes"
+        return f"{self.prediction} ({self.probability:.1%})"
+
+
+@dataclass(frozen=True)
+class ExplanationResult:
+    """The explanations of all images, and the page that shows them."""
+
+    images: tuple[ImageResult, ...]
+    page: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The methods that cannot explain the model, each with its reason."""
+        return {method: reason for image in self.images for method, reason in image.refused.items()}
 
 
 def explain_images(
@@ -44,7 +104,7 @@ def explain_images(
     query: str | None = None,
     out: str | Path = "explained",
     code: str | None = None,
-    on_bad_image: Literal["fail", "skip"] = "fail",
+    on_bad_image: OnBadImage = "fail",
     repeat: str = "",
     progress: bool | Progress = False,
 ) -> ExplanationResult:
@@ -70,10 +130,9 @@ def explain_images(
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         results.append(explain_image(opened, path, prepared, methods, index, choices, query, Path(out), progress))
     progress.close()
-    name = type(model).__name__ if isinstance(model, nn.Module) else str(model)
     page = unused_path(Path(out) / f"{read[0][0].stem}.html")
     target_name = None if index is None else class_name(opened, index)
-    write_file(page, explanation_page(name, results, methods, target_name, repeat).html())
+    write_file(page, explanation_page(model_name(model), results, methods, target_name, repeat).html())
     return ExplanationResult(tuple(results), page, tuple(progress.notes))
 
 
@@ -91,27 +150,35 @@ def explain_image(
     """Explain one image, test its maps, and write their files; `choices` are the layers and heads of attention."""
     observation = observe(model, images, needs_of(methods, query))
     found, refused = make_maps(observation, methods, target, choices | {"query": parse_query(query)})
-    grids = make_grids(observation, choices) if query == "grid" else []
+    # What patches all over the image attend to, in each layer and head asked for; by default the last layer's mean.
+    chosen = product(choices["layers"] or (-1,), choices["heads"] or (None,)) if query == "grid" else ()
+    grids = [query_maps(observation, layer=layer, head=head) for layer, head in chosen]
     trials = Trials(observation)
     progress.note(f"{path.name}: testing {len(found)} map{'s' * (len(found) > 1)} against random orders of its patches")
-    maps, pictures = [], []
+    pictures: list[Picture] = []
+
+    def write(name: str, figure: Any, alt: str) -> Path:
+        """Write a figure as PNG, give it to the page too, and return its path."""
+        file = unused_path(out / f"{path.stem}.{name}.png")
+        pictures.append(Picture(png(figure), alt))
+        write_file(file, pictures[-1].content)
+        return file
+
+    maps = []
     for untested in found:
         (trust,) = trials.trust(untested)
         one = with_trust(untested, [trust])
-        picture = unused_path(out / f"{path.stem}.{one.method}.png")
-        pictures.append(write_picture(picture, one.figure(), f"{one.method} of {path.name}"))
+        picture = write(one.method, one.figure(), f"{one.method} of {path.name}")
         maps.append(MapResult(one, trust, picture, one.save(unused_path(picture.with_suffix(".npz")))))
     shown = []
     for grid in grids:
         name = grid.layer if grid.head is None else f"{grid.layer}.head-{grid.head}"
-        picture = unused_path(out / f"{path.stem}.queries.{name}.png")
-        pictures.append(write_picture(picture, grid.figure(), f"what patches of {path.name} attend to, {name}"))
+        picture = write(f"queries.{name}", grid.figure(), f"what patches of {path.name} attend to, {name}")
         shown.append(QueryResult(grid, picture, grid.save(unused_path(picture.with_suffix(".npz")))))
     beside = None
     if len(maps) > 1:
-        beside = unused_path(out / f"{path.stem}.methods.png")
-        figure = side_by_side([one.maps for one in maps])
-        pictures.insert(0, write_picture(beside, figure, "the methods side by side"))
+        beside = write("methods", side_by_side([one.maps for one in maps]), "the methods side by side")
+        pictures.insert(0, pictures.pop())  # the page shows the comparison first
     prediction, probability = None, None
     if trials.probabilities is not None:
         index = int(trials.probabilities[0].argmax())
@@ -147,19 +214,6 @@ def make_maps(
     if not found:
         raise next(iter(errors.values()))
     return found, {method: str(error) for method, error in errors.items()}
-
-
-def make_grids(observation: Observation, choices: dict[str, Any]) -> list[QueryGrid]:
-    """What patches all over the image attend to, in each layer and head asked for; by default the last layer's mean."""
-    chosen = product(choices["layers"] or (-1,), choices["heads"] or (None,))
-    return [query_maps(observation, layer=layer, head=head) for layer, head in chosen]
-
-
-def write_picture(path: Path, figure: Any, alt: str) -> Picture:
-    """Write a figure as PNG, and give it to the page."""
-    content = png(figure)
-    write_file(path, content)
-    return Picture(content, alt)
 
 
 def check_choices(methods: Sequence[str], layers: Sequence[int], heads: Sequence[int], query: str | None) -> None:
@@ -200,3 +254,35 @@ def class_index(target: str | int | None, model: Classifier) -> int | None:
         f"There is no class {text!r}.{nearest(text, model.classes)} The model has {len(model.classes)}: "
         f"{', '.join(model.classes[:20])}{', ...' if len(model.classes) > 20 else ''}."
     )
+
+
+def explanation_page(
+    model: str, results: Sequence[ImageResult], methods: Sequence[str], target: str | None, repeat: str
+) -> Page:
+    """One section per image, with its pictures; `repeat` is the command that makes the page again, if there is one."""
+    count, name = len(results), shlex.quote(model)
+    return Page(
+        title=f"vitral explain {model}",
+        headline="Where it looks" if count == 1 else f"Where it looks, in {count} images",
+        detail="Each caption says how the map was verified, and whether it is better than chance on this image.",
+        facts={"methods": ", ".join(methods), "images": str(count)},
+        sections=[
+            Section(f"{one.image.name}: {one.answer}", introduction(one, target), list(one.pictures)) for one in results
+        ],
+        settings={"model": model, "target": target or "the model's prediction"} | provenance()["versions"],
+        commands=[
+            (f"vitral explain {name} IMAGE --method attention chefer occlusion", "methods side by side"),
+            (f"vitral explain {name} --data cued --score", "all methods against their controls"),
+        ],
+        repeat=repeat,
+    )
+
+
+def introduction(result: ImageResult, target: str | None) -> str:
+    """The paragraph above the pictures of an image."""
+    text = ["Each caption says what the map shows, how it was verified, and how it compares with random orders."]
+    if result.prediction is None:
+        text.append("The model scores no classes, so it has no prediction and no map was tested.")
+    if target is not None:
+        text.append(f"Class-specific methods explain {target}, as requested.")
+    return " ".join(text + [f"{method} was left out: {reason}" for method, reason in result.refused.items()])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,9 +11,9 @@ from torch import nn
 
 from vitral.base.errors import UsageError
 from vitral.base.prediction import Prediction, predictions
+from vitral.data import OnBadImage
 from vitral.store.predict import probabilities
-from vitral.tasks.images import Image, read_images
-from vitral.tasks.opening import open_model
+from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
 
 
@@ -44,7 +44,7 @@ def predict(
     images: Image | Iterable[Image],
     *,
     code: str | None = None,
-    on_bad_image: Literal["fail", "skip"] = "fail",
+    on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> PredictionResult:
     """The probability of each class for each image: `predict(model, "photo.jpg")[0].best(3)`.
@@ -57,8 +57,9 @@ def predict(
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
     if not getattr(opened, "classes", ()):
-        name = type(model).__name__ if isinstance(model, nn.Module) else model
-        raise UsageError(f"{name} has no classes to predict: it returns features. To look inside: vitral explain.")
+        raise UsageError(
+            f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
+        )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     rows = probabilities(opened, np.stack([pixels for _, pixels in read]))
     found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist())

@@ -1,21 +1,20 @@
-"""Data by name or path, and the model of a training run, made to fit each other."""
+"""The data of a training run and its model, made to fit each other."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
-from vitral.data.folder import folder
 from vitral.data.spec import find_data
 from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier
 from vitral.store.model import load_model
-from vitral.tasks.opening import open_model
+from vitral.tasks.inputs import open_model, read_data
 from vitral.tasks.progress import Progress
+from vitral.training.few_images import few_images_advice
 from vitral.training.recipe import Recipe
 from vitral.weights.create import create
 from vitral.weights.transfer import transfer_weights
@@ -23,23 +22,15 @@ from vitral.weights.transfer import transfer_weights
 PHOTO = 64  # pixels: the side of a folder's images for a model that does not specify one
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A model and its data; `is_folder` if the data is a folder of the user's own images."""
-
-    model: Classifier
-    data: Dataset
-    is_folder: bool
-
-
-def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> Prepared:
-    """The data of a recipe, and its model: a new one, one started from `recipe.init`, or that of a resumed run."""
+def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> tuple[Classifier, Dataset]:
+    """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data."""
     found = find_data(recipe.data)
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
         new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
-        model = attach_record(new, ModelRecord(data.classes, data.preprocessing))
-        return Prepared(model, data, isinstance(found, Path))
+        if isinstance(found, Path) and (advice := few_images_advice(data)):
+            progress.note(advice)
+        return attach_record(new, ModelRecord(data.classes, data.preprocessing)), data
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
@@ -49,7 +40,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
         model, changes = transfer_weights(model, data.classes, data.preprocessing.size)
         for change in changes:
             progress.note(f"  {change}")
-    return Prepared(model, data, isinstance(found, Path))
+    return model, data
 
 
 def read_recipe_data(
@@ -70,14 +61,3 @@ def read_recipe_data(
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
     return read_data(found, preprocessing, progress, recipe.seed, recipe.on_bad_image)
-
-
-def read_data(
-    found: Dataset | Path,
-    preprocessing: Preprocessing,
-    progress: Progress,
-    seed: int = 0,
-    on_bad_image: Literal["fail", "skip"] = "fail",
-) -> Dataset:
-    """A built-in data set as it is, or the images of a folder, prepared by `preprocessing`."""
-    return folder(found, preprocessing, seed, on_bad_image, progress.note) if isinstance(found, Path) else found

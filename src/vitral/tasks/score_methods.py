@@ -4,19 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import nn
 
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
+from vitral.data import OnBadImage
 from vitral.data.spec import find_data
 from vitral.explain.metric import offers
 from vitral.explain.score_table import Table
 from vitral.explain.scoring import score
-from vitral.tasks.opening import open_model
-from vitral.tasks.prepare import read_data
+from vitral.tasks.inputs import open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
 
 
@@ -39,7 +38,7 @@ def score_methods(
     n: int = 200,
     out: str | Path = "explained",
     code: str | None = None,
-    on_bad_image: Literal["fail", "skip"] = "fail",
+    on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> ScoringResult:
     """Score methods by metrics on the first `n` test images of `data` that the model predicts correctly.

@@ -1,6 +1,7 @@
 """Train a model: prepare, fit, test, report; everything goes into a run folder."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_report import write_report
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
-from vitral.training.few_images import few_images_advice
 from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
 from vitral.training.metrics import interval, predict_split
 from vitral.training.probe import fit_head
@@ -95,15 +95,12 @@ def train(
         raise UsageError("A resumed run has its own settings and folder: leave out recipe, settings and out.")
     if recipe and settings:
         raise UsageError(f"Pass a recipe or settings, not both: {', '.join(settings)} would be ignored.")
-    progress = progress_for(progress)
-    try:
+    with closing(progress_for(progress)) as shown:
         if resume:
             run, recipe = Run.existing(Path(resume))
         else:
             run, recipe = None, recipe or make_recipe(**settings)
-        return run_recipe(recipe, run, Path(out) if out else None, stop, progress)
-    finally:
-        progress.close()
+        return run_recipe(recipe, run, Path(out) if out else None, stop, shown)
 
 
 def run_recipe(
@@ -113,8 +110,7 @@ def run_recipe(
     resuming = run is not None
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
-    prepared = prepare(recipe, progress, run.path if run else None)
-    model, data = prepared.model, prepared.data
+    model, data = prepare(recipe, progress, run.path if run else None)
     if not recipe.epochs and not isinstance(model.head, nn.Linear):
         raise UsageError(f"--epochs 0 fits a linear head; the head of this model is a {type(model.head).__name__}.")
     batch = min(recipe.batch_size, len(data.train))
@@ -130,8 +126,6 @@ def run_recipe(
         f"run: {run.path}",
     ):
         progress.note(line)
-    if prepared.is_folder and not recipe.init and (advice := few_images_advice(data)):
-        progress.note(advice)
 
     best, reached, spent, recent = UNTRAINED, 0, 0.0, tuple[Step, ...]()
     if resuming:

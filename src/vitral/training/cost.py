@@ -1,5 +1,6 @@
 """The floating-point operations and the inner width of a model, counted by running it once on a black image."""
 
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -48,15 +49,7 @@ def operations(model: Classifier) -> float:
 
 def width(model: nn.Module) -> int:
     """The inner width of a model: the median number of inputs of its linear layers and convolutions, by weights."""
-    weighed = [
-        (module.weight[0].numel(), module.weight.numel())
-        for module in model.modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    ]
-    total = sum(weight for _, weight in weighed)
-    running = 0
-    for inputs, weight in sorted(weighed):
-        running += weight
-        if 2 * running >= total:
-            return inputs
-    return 0
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    weighed = sorted((layer.weight[0].numel(), layer.weight.numel()) for layer in layers)
+    reached = list(accumulate(weight for _, weight in weighed))
+    return next((inputs for (inputs, _), weights in zip(weighed, reached) if 2 * weights >= reached[-1]), 0)

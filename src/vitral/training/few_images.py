@@ -4,7 +4,6 @@
 """
 
 import json
-from functools import cache
 from importlib.resources import files
 
 from vitral.data.dataset import Dataset
@@ -12,20 +11,15 @@ from vitral.data.dataset import Dataset
 FEW = 300  # images per class from which there is no advice: three times the most that was measured
 
 
-@cache
-def measured() -> dict[str, dict[int, float]]:
-    """Arm -> images per class -> test accuracy."""
-    content = json.loads(files("vitral.training").joinpath("small.json").read_text(encoding="utf-8"))
-    return {arm: {int(count): accuracy for count, accuracy in found.items()} for arm, found in content.items()}
-
-
 def few_images_advice(data: Dataset) -> str:
     """The accuracy measured with about as many images per class, with and without a trained start; empty for many."""
     each = len(data.train) / max(1, len(data.classes))
     if each >= FEW:
         return ""
-    scratch, tuned = measured()["from scratch"], measured()["fine-tuned"]
-    near = min(scratch, key=lambda count: abs(count - each))
+    # Arm -> images per class -> test accuracy.
+    measured = json.loads(files("vitral.training").joinpath("small.json").read_text(encoding="utf-8"))
+    scratch, tuned = measured["from scratch"], measured["fine-tuned"]
+    near = min(scratch, key=lambda count: abs(int(count) - each))
     return (
         f"{each:.0f} images per class are few to train a ViT from scratch. For comparison: with {near} images per "
         f"class of handwritten digits, accuracy was {scratch[near]:.0%} from scratch and {tuned[near]:.0%} from a "

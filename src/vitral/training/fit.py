@@ -67,9 +67,11 @@ def fit(
     loss or gradient that is not a number.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    # Each evaluation is a point of the curve and may save a better model: a short run needs some within an epoch.
     every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
     optimizers = optim.optimizers(model, recipe)
     code: dict[str, str] = getattr(model, "code", {})
+    # Hashed before the first step: a run that is resumed with other settings, images or code would be another run.
     settings = sha256(to_yaml(recipe).encode()).hexdigest()
     inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""))
 
@@ -77,8 +79,8 @@ def fit(
     if resuming:
         before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, code.get("file", ""))
         done, best = before.step, before.best
-        recent.extend(before.recent)
-        run.rewind(done)
+        recent.extend(before.recent)  # a checkpoint has the last steps even if it is written soon after resuming
+        run.rewind(done)  # the log may be ahead of the checkpoint, and those steps are about to be taken again
     saved, saved_at = done, time.monotonic()
 
     # The compiled module shares its parameters with `model`, which stays what is evaluated and saved.
@@ -91,6 +93,7 @@ def fit(
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
     loop = steps(trained, feed, optimizers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
     while done < total:
+        # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.
         with failures_named(run, code, done + 1, saved):
             step = next(loop)
         done = step.number
@@ -107,6 +110,7 @@ def fit(
                 best = held_out.score
                 save_model(model, run.path, origin(model, recipe, inputs.data, done))
             yield Evaluation(done, held_out.loss, held_out.accuracy, is_best)
+        # After the evaluation, so that the checkpoint knows the best score, and resuming does not evaluate again.
         if stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY:
             progress = Progress(done, best, tuple(recent))
             save_checkpoint(run.checkpoints, Checkpoint.take(progress, inputs, model, optimizers))

@@ -21,16 +21,14 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """AdamW alone, or Muon and AdamW; each trainable parameter is in exactly one group of one of them."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     matrices = {name: p for name, p in trained.items() if is_weight_matrix(model, name)}
-    inner = {name: p for name, p in matrices.items() if p.ndim == 2 and not is_outer(model, name)}
-    fractions = layer_fractions(model, recipe.layer_decay)
-    if recipe.optimizer == "adamw":
-        every = groups(trained, matrices, fractions, recipe.lr, recipe.weight_decay)
-        return [torch.optim.AdamW(every, betas=(0.9, 0.99), fused=True)]
+    alone = recipe.optimizer == "adamw"
+    inner = {name: p for name, p in matrices.items() if not alone and p.ndim == 2 and not is_outer(model, name)}
     outer = {name: p for name, p in trained.items() if name not in inner}
+    fractions = layer_fractions(model, recipe.layer_decay)
     blocks = groups(inner, matrices, fractions, recipe.lr * MUON_TO_ADAMW, recipe.weight_decay)
     rest = groups(outer, matrices, fractions, recipe.lr, recipe.weight_decay)
     muon = torch.optim.Muon(blocks) if blocks else None
-    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.95), fused=True) if rest else None
+    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.99 if alone else 0.95), fused=True) if rest else None
     return [optimizer for optimizer in (muon, adamw) if optimizer]
 
 

@@ -7,10 +7,7 @@ from typing import Annotated, Any, Literal
 from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
-
-OnBadImage = Annotated[
-    Literal["fail", "skip"], Option("fail: stop at an image that cannot be read; skip: leave it out and list it.")
-]
+from vitral.data import OnBadImage
 
 
 @dataclass(frozen=True)

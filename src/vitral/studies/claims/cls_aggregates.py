@@ -19,7 +19,7 @@ from vitral.explain.diagnostics.attention_mass import attention_mass
 from vitral.explain.diagnostics.probe import answers, features, probe
 from vitral.recording.edits import Edit, Weights, renormalise
 from vitral.recording.intercept import watch
-from vitral.report.panels import panels_figure
+from vitral.report.studies import panels_figure
 from vitral.studies.arms import CLS, SAMPLES, SHAPES
 from vitral.studies.decision_rules import Beyond, Exactly
 from vitral.studies.effects import Effect, Measure

@@ -26,7 +26,7 @@ from vitral.data.synthetic.pairs import by_distance, glyph_mask, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
-from vitral.report.panels import panels_figure
+from vitral.report.studies import panels_figure
 from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_parameters, variant
 from vitral.studies.decision_rules import Beyond, Exactly
 from vitral.studies.effects import Measure, log2

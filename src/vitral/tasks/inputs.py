@@ -1,21 +1,51 @@
-"""Images by path or as arrays, prepared for a model."""
+"""What a task is given: a model, images and data, each by path or name, or loaded already."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitral.base.errors import ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.folder import check_on_bad_image, images_in
+from vitral.base.record import record_of
+from vitral.data import OnBadImage
+from vitral.data.dataset import Dataset
+from vitral.data.folder import check_on_bad_image, folder, images_in
 from vitral.data.image import load_image
 from vitral.data.preprocess import crop_and_resize
+from vitral.store.classifier import Classifier
 from vitral.tasks.progress import Progress
+from vitral.weights.load import load
 
 Image = str | Path | UInt8[np.ndarray, "_ _ 3"]
+
+
+def open_model(
+    model: str | Path | nn.Module, progress: Progress, code: str | None = None, **options: Any
+) -> Classifier:
+    """The model, loaded by `vitral.load`, whose notes on how a file was read go to `progress`.
+
+    Raises what `vitral.load` raises, and `UsageError` for a module without the record that says how it takes images.
+    """
+    if isinstance(model, nn.Module):
+        if record_of(model) is None:
+            raise UsageError(
+                f"{type(model).__name__} has no record of its classes and preprocessing. Load it by vitral.load, or "
+                "attach one: vitral.base.record.attach_record(model, ModelRecord(...))."
+            )
+        return cast(Classifier, model)
+    loaded = load(model, code, **options)
+    for note in loaded.record.notes:
+        progress.note(note)
+    return loaded
+
+
+def model_name(model: str | Path | nn.Module) -> str:
+    """How messages and pages call a task's model: the path or name that was given, or the class of a module."""
+    return type(model).__name__ if isinstance(model, nn.Module) else str(model)
 
 
 def read_images(
@@ -27,11 +57,8 @@ def read_images(
     `ImageError` for one that cannot be read unless `on_bad_image` is "skip".
     """
     check_on_bad_image(on_bad_image)
-    several: list[Any]
-    if isinstance(images, str | bytes | Path | np.ndarray | Tensor) or not isinstance(images, Iterable):
-        several = [images]
-    else:
-        several = list(images)
+    one = isinstance(images, str | bytes | Path | np.ndarray | Tensor) or not isinstance(images, Iterable)
+    several: list[Any] = [images] if one else list(cast(Iterable[Any], images))
     if not several:
         raise UsageError("No images were specified.")
     files: list[tuple[Path, np.ndarray | None]] = []
@@ -64,14 +91,24 @@ def read_images(
 
 def check_image(image: object) -> None:
     """Raise `UsageError` for what is neither a path nor an array as `load_image` gives it."""
+    if isinstance(image, str | Path):
+        return
+    found = f"an object of type {type(image).__name__}"
     if isinstance(image, np.ndarray):
         if image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8:
             return
         found = f"{image.shape} of {image.dtype}"
-    elif isinstance(image, str | Path):
-        return
-    else:
-        found = f"an object of type {type(image).__name__}"
     raise UsageError(
         f"An image is a path or an array (height, width, 3) of uint8, as vitral.load_image gives it; found {found}."
     )
+
+
+def read_data(
+    found: Dataset | Path,
+    preprocessing: Preprocessing,
+    progress: Progress,
+    seed: int = 0,
+    on_bad_image: OnBadImage = "fail",
+) -> Dataset:
+    """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`."""
+    return folder(found, preprocessing, seed, on_bad_image, progress.note) if isinstance(found, Path) else found
