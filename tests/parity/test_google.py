@@ -96,11 +96,8 @@ def aged(request, size, tmp_path):
     parts, theirs, changed = MADE[request.param]
     sizes = SETTINGS | dict(img_size=size)
     model = redraw(VisionTransformer(**(sizes | dict(mlp=TanhMLP) | parts)))
-    write(
-        attach_record(model, ModelRecord(tuple(f"name {k}" for k in range(CLASSES)), model.preprocessing)),
-        tmp_path / "old",
-        "npz",
-    )
+    names = tuple(f"name {k}" for k in range(CLASSES))
+    write(attach_record(model, ModelRecord(names, model.preprocessing)), tmp_path / "old", "npz")
     with np.load(tmp_path / "old" / "model.npz") as old:
         arrays = changed(dict(old))
     np.savez(tmp_path / "model.npz", **arrays)

@@ -85,6 +85,13 @@ def hf_model(name, config):
     return redraw(model)
 
 
+def save_as(spelling, peer, folder):
+    """Save with the names that transformers writes to disk, or with those that the model has in memory."""
+    peer.save_pretrained(folder)
+    if spelling == "in memory":
+        save_file(peer.state_dict(), folder / "model.safetensors")
+
+
 HF = {
     "ViT": ("ViTForImageClassification", "ViT", dict(image_size=32, num_labels=CLASSES)),
     "ViT, tanh, eps 1e-6": (
@@ -130,9 +137,7 @@ def hf_answer(out):
 @pytest.mark.parametrize(("name", "kind", "changes"), HF.values(), ids=HF)
 def test_hugging_faces(name, kind, changes, spelling, size, tmp_path):
     peer = hf_model(name, hf(kind, **changes)).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     row = (f"Hugging Face, {spelling}", named(HF, (name, kind, changes)))
     ours, answer = load_published(tmp_path, img_size=size), READ.get(name, hf_answer)
     if "Dinov2" in kind:  # in double precision too these resample in single
@@ -166,9 +171,7 @@ def test_hugging_faces_mae(spelling, size, tmp_path):
     """As it is published, with its decoder; nothing is hidden from it here."""
     sizes = dict(decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
     peer = hf_model("ViTMAEForPreTraining", hf("ViTMAE", image_size=32, mask_ratio=0.0, **sizes)).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     ours = load_published(tmp_path, img_size=size)
     assert all(name.startswith("decoder.") for name in ours.provenance["dropped"])
     row = (f"Hugging Face, {spelling}", "MAE with its decoder")
@@ -185,9 +188,7 @@ def test_siglips_image_tower_beside_its_text_tower(spelling, size, tmp_path):
     text = TOWER | dict(vocab_size=40, bos_token_id=1, eos_token_id=2)
     vision = TOWER | dict(image_size=32, patch_size=8)
     peer = hf_model("SiglipModel", transformers.SiglipConfig(text_config=text, vision_config=vision)).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     ours = load_published(tmp_path, img_size=size)
     left = {name for name in peer.state_dict() if not name.startswith("vision_model.")}
     assert ours.provenance["dropped"].keys() == left and {"logit_scale", "logit_bias"} < left
@@ -232,9 +233,7 @@ def test_hugging_faces_swin(spelling, size, tmp_path):
         image_size=size, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, num_labels=CLASSES
     )
     peer = hf_model("SwinForImageClassification", config).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     agree(peer, load_published(tmp_path), images_of(size), hf_answer, (f"Hugging Face, {spelling}", "Swin"))
 
 
@@ -303,9 +302,7 @@ def hf_dinov3(**changes):
 def test_hugging_faces_dinov3(gated, spelling, size, tmp_path):
     changes = dict(use_gated_mlp=True, hidden_act="silu") if gated else {}
     peer = in_single(hf_model("DINOv3ViTModel", hf_dinov3(**changes))).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     ours = load_published(tmp_path, img_size=size)
     assert ours.provenance["source"] == "dinov3_hugging_face"
     row = (f"Hugging Face, {spelling}", "DINOv3, SwiGLU" if gated else "DINOv3")
@@ -347,11 +344,8 @@ def test_dinov3_as_its_authors_wrote_it(gated, size, tmp_path):
 def authors_dinov3(state):
     """timm's tensors under the authors' names, with a bias of keys that their mask takes away."""
     renamed = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
-    renamed |= (
-        {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2", "mlp.fc2": "mlp.w3"}
-        if "blocks.0.mlp.fc1_g.weight" in state
-        else {}
-    )
+    if "blocks.0.mlp.fc1_g.weight" in state:
+        renamed |= {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2", "mlp.fc2": "mlp.w3"}
     found = {"mask_token": torch.zeros(1, 32), "rope_embed.periods": 100.0 ** (torch.arange(2) / 2)}
     for name, tensor in state.items():
         for old, new in renamed.items():
@@ -395,9 +389,8 @@ def test_mae_as_its_authors_wrote_it(tuned, size, tmp_path):
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)], ids=["square", "not square"])
 def test_swin_as_its_authors_wrote_it(size, tmp_path):
-    peer = redraw(
-        timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
-    ).double()
+    peer = timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
+    peer = redraw(peer).double()
     state = {}
     for name, tensor in peer.state_dict().items():
         name = name.replace("layers.1.downsample", "layers.0.downsample").replace("head.fc", "head")

@@ -62,10 +62,16 @@ def test_what_is_written_is_the_same_model_or_a_note_says_where_not(format, size
     assert all("32 x 32 and 64 x 64" in note for note in odd if "something else" in note)
 
 
+def timms(size, stages, **more):
+    return timm.models.swin_transformer.SwinTransformer(
+        **(dict(img_size=size, patch_size=4, window_size=4) | stages | more)
+    )
+
+
 def peer_of(library, size):
     """A library's own Swin for images of this size, as it saves it."""
     if library == "timm":
-        return timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **STAGES)
+        return timms(size, STAGES)
     if library == "torchvision":
         return torchvisions()
     config = transformers.SwinConfig(image_size=size, patch_size=4, window_size=4, num_labels=CLASSES)
@@ -95,7 +101,7 @@ THREE = dict(embed_dim=16, depths=(2, 2, 2), num_heads=(2, 4, 4), num_classes=CL
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (48, 48)], ids=str)
 def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
     """Its last map is (3, 4), (4, 3) or (3, 3), and so is its window of 4 there."""
-    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **THREE))
+    peer = redraw(timms(size, THREE))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
     assert ours.config["window_size"] == 4 and PADDED_TABLES in ours.provenance["assumed"]
@@ -108,7 +114,7 @@ def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*non-contiguous", "ignore:.*non-tuple")
 def test_timms_swin_at_another_size_has_other_tables(tmp_path):
-    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=4, window_size=4, **THREE))
+    peer = redraw(timms(64, THREE))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     for size, same in ((128, True), (48, False)):
         ours = load_published(tmp_path / "swin.safetensors", trained_at=64, img_size=size)
@@ -119,15 +125,13 @@ def test_timms_swin_at_another_size_has_other_tables(tmp_path):
 
 @pytest.mark.parametrize("patch", [4, 2])
 def test_a_bare_swins_image_size_is_said(patch, tmp_path):
-    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=patch, window_size=4, **THREE))
+    peer = redraw(timms(64, THREE, patch_size=patch))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     ours = load_published(tmp_path / "swin.safetensors")
     assert ours.config["img_size"] == (16 * patch, 16 * patch) == ours.preprocessing.size
     assert any(f"images of {ours.config['img_size']}, the smallest" in line for line in ours.provenance["assumed"])
-    assert not any(
-        "the smallest with whole windows" in line
-        for line in load_published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
-    )
+    assumed = load_published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
+    assert not any("the smallest with whole windows" in line for line in assumed)
 
 
 def test_torchvision_cuts_off_what_vitral_pads(tmp_path):
@@ -152,7 +156,7 @@ def test_torchvisions_windows_with_two_different_sides(window, tmp_path):
 
 
 def test_timms_windows_with_two_different_sides(tmp_path):
-    peer = timm.models.swin_transformer.SwinTransformer(img_size=260, patch_size=4, window_size=(5, 13), **STAGES)
+    peer = timms(260, STAGES, window_size=(5, 13))
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"pretrained_cfg": {}, "model_args": {"window_size": [5, 13]}}')
     with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has square windows"):

@@ -126,8 +126,8 @@ def test_the_lab_is_passed_from_the_wheel_by_start_files_filled_in(wheel, isolat
         path.write_text(fill_in(path.read_text(), read_solution(name), station.prediction.letter))
     assert vitral("lab", "check", "all").done().printed.count("which is right") == 12
     assert "12 of 12 passed" in vitral("lab", "status").done().printed
-    told = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().told
-    assert "This model uses your vit.py" in told
+    messages = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().messages
+    assert "This model uses your vit.py" in messages
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):

@@ -115,7 +115,7 @@ def epochs_are_passes_over_the_images(train):
 def batch_size_is_the_images_of_a_step(train):
     runs = {size: train(batch_size=size) for size in (4, 16, 1000)}
     assert {size: run.steps for size, run in runs.items()} == {4: 12, 16: 3, 1000: 3}
-    assert "12 steps of 4 images" in runs[4].answer.told and "3 steps of 16 images" in runs[1000].answer.told
+    assert "12 steps of 4 images" in runs[4].answer.messages and "3 steps of 16 images" in runs[1000].answer.messages
 
 
 @effect("train", "init")
@@ -123,13 +123,13 @@ def init_is_what_is_started_from(train, vitral, photos):
     """Its body and preprocessing, at another size; a head by a linear probe; and the run goes on like any other."""
     first = train(model="vit_nano_patch8_48", img_size=None, epochs=1)
     head = train(model=None, init=first.folder, img_size=24, epochs=0)
-    assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.told
-    assert "linear probe" in head.answer.told and head.card["provenance"]["resampling"] == "timm"
+    assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.messages
+    assert "linear probe" in head.answer.messages and head.card["provenance"]["resampling"] == "timm"
     assert all((head.weights[name] == first.weights[name]).all() for name in first.weights if name.startswith("blocks"))
     again = train(
         model=None, init=first.folder, img_size=24, epochs=0, data=paint(photos.parent / "others", {"red": 9, "x": 250})
     )
-    assert "linear probe: 100.0%" in again.answer.told and again.card["classes"] == ["red", "x"]
+    assert "linear probe: 100.0%" in again.answer.messages and again.card["classes"] == ["red", "x"]
     whole = train(model=None, init=first.folder, img_size=24, epochs=1)
     assert not same(whole, head) and whole.card["provenance"]["init"] == str(first.folder)
     vitral("train", "--init", first.folder, "--model", "vit_nano_patch8_48").refused(2, "leave out --model")
@@ -222,7 +222,7 @@ def img_size_is_what_images_are_cut_to(train):
 def precision_is_what_is_computed_in(train):
     half, single = train(precision="bfloat16"), train(precision="float32")
     assert not same(half, single)
-    assert "bfloat16, as requested" in half.answer.told and "float32, as requested" in single.answer.told
+    assert "bfloat16, as requested" in half.answer.messages and "float32, as requested" in single.answer.messages
     assert all(values.dtype == np.float32 for values in half.weights.values())
     assert same(train(precision="auto"), single)  # this model is too narrow to gain
 
@@ -233,7 +233,7 @@ def compile_runs_the_compiled_model(train, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     compiled, plain, chosen = (train(compile=choice, model="quick.py:Traced") for choice in ("always", "never", "auto"))
     assert not same(compiled, plain) and same(chosen, plain)
-    assert "; compiled" in compiled.answer.told and "; not compiled" in plain.answer.told
+    assert "; compiled" in compiled.answer.messages and "; not compiled" in plain.answer.messages
     torch.compiler.reset()
 
 
@@ -248,7 +248,7 @@ def seed_draws_weights_order_and_augmentation(train):
 @effect("train", "on_bad_image")
 def on_bad_image_stops_or_skips(train, vitral, photos):
     (photos / "dark" / "0.png").write_bytes(b"damaged")
-    assert "15 training images" in train(on_bad_image="skip").answer.told
+    assert "15 training images" in train(on_bad_image="skip").answer.messages
     words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--on-bad-image", "fail")
     vitral(*words).refused(1, "dark/0.png")
 
@@ -256,7 +256,7 @@ def on_bad_image_stops_or_skips(train, vitral, photos):
 @effect("train", "out")
 def out_is_where_the_run_goes(train, tmp_path):
     assert (train(out=tmp_path / "deep" / "here").folder / "report.html").is_file()
-    assert "run: runs/photos-1" in train(out=None).answer.told
+    assert "run: runs/photos-1" in train(out=None).answer.messages
 
 
 @effect("train", "config")
@@ -365,7 +365,7 @@ def on_bad_image_stops_or_skips_in_judging(vitral, run, tmp_path):
         path.write_bytes(b"damaged")
     vitral("eval", run.folder, "--data", "more").refused(1, "is not an image", "--on-bad-image skip")
     answer = vitral("eval", run.folder, "--data", "more", "--on-bad-image", "skip", "--json").done()
-    assert answer.json["n"] < 12 and "could not be read and were left out" in answer.told
+    assert answer.json["n"] < 12 and "could not be read and were left out" in answer.messages
 
 
 @effect("eval", "code")
@@ -416,7 +416,7 @@ def on_bad_image_stops_or_skips_a_picture(verb, vitral, trained, photos):
     vitral(verb, trained.folder, *images, *more).refused(1, "dark/0.png")
     answer = vitral(verb, trained.folder, *images, *more, "--on-bad-image", "skip", "--json").done()
     assert [row["image"] for row in answer.json[key]] == [str(images[1])]
-    assert "1 of 2 images could not be read and were left out" in answer.told and str(images[0]) in answer.told
+    assert "1 of 2 images could not be read and were left out" in answer.messages and str(images[0]) in answer.messages
 
 
 @pytest.fixture
@@ -455,7 +455,7 @@ def query_is_whose_attention_is_shown(explain):
     assert "CLS" in str(cls["explained"]) and "patch 0 1" in str(patch["explained"])
     placed, _ = explain("--layer", 0, "--query", "0,1")
     assert (placed["values"] == patch["values"]).all()
-    assert "CLS keeps" in said.told and "CLS keeps" not in said_of_patch.told
+    assert "CLS keeps" in said.messages and "CLS keeps" not in said_of_patch.messages
     _, answer = explain("--query", "grid", "--layer", 0, 2, "--head", 1)
     grids = answer.json["explained"][1:]
     assert [Path(grid["picture"]).name for grid in grids] == [
@@ -487,7 +487,7 @@ def target_is_the_class_that_is_explained(vitral, trained, photos):
             values.append(numbers["values"])
             assert numbers["targets"] == (4 if target == "plus" else 1)
         name = "plus" if target == "plus" else "ring"
-        assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.told
+        assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.messages
     assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
 
 
@@ -522,7 +522,7 @@ def score_makes_a_table_on_the_data_by_the_metrics(score, vitral, trained):
     methods = ("rollout", "centre", "edges", "random", "untrained")
     assert found == {(method, metric) for method in methods for metric in ("auroc", "deletion")}
     assert "| rollout |" in Path(answer.json["table"]).read_text()
-    assert "does not beat every control" in answer.told
+    assert "does not beat every control" in answer.messages
     vitral("explain", trained.folder, "--score").refused(2, "--score needs --data")
     vitral("explain", trained.folder, "--data", "digits").refused(2, "add --score")
 
@@ -556,7 +556,7 @@ def img_size_is_what_the_cost_is_counted_for(vitral):
     answer = vitral("models", "vit_base_patch16_224", "--img-size", 1024, "--json").done()
     block = answer.json["blocks"][0]
     assert (block["tokens"], block["entries"]) == (4097, 4097**2)
-    assert "4,097" in answer.told and "768.4 MiB" in answer.told  # 12 heads of 64 MiB
+    assert "4,097" in answer.messages and "768.4 MiB" in answer.messages  # 12 heads of 64 MiB
     wide = vitral("models", "swin_tiny_patch4_window7_224", "--img-size", 224, 448, "--json").done().json
     assert wide["img_size"] == [224, 448] and wide["blocks"][0]["tokens"] == 56 * 112
 
@@ -614,7 +614,7 @@ def source_is_whose_it_is(vitral, bare, tmp_path):
     vitral(*words).refused(1, "matches several formats (deit, timm)", "model.safetensors,source=deit")
     vitral("convert", f"{bare},source=deit,num_heads=4,trained_at=8x18", tmp_path / "said").done()
     answer = vitral(*words, "--source", "deit", "--json").done()
-    assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
+    assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.messages
 
 
 @effect("convert", "weights")
@@ -698,7 +698,7 @@ def check_measures_what_the_set_asks_for(vitral, tmp_path, monkeypatch):
     assert len(findings) == 5 and answer.code == 1
     assert findings["mean colour, linear"]["accuracy"] == 1 and not findings["mean colour, linear"]["holds"]
     assert all(0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1 for found in findings.values())
-    assert "DOES NOT HOLD" in answer.told and "must be at chance (50.0%)" in answer.told
+    assert "DOES NOT HOLD" in answer.messages and "must be at chance (50.0%)" in answer.messages
     assert "check" not in vitral("data", "grey", "--json").done().json
 
 
@@ -707,4 +707,4 @@ def on_bad_image_stops_or_skips_in_a_sheet(vitral, photos):
     (photos / "dark" / "0.png").write_bytes(b"damaged")
     vitral("data", "photos").refused(1, "dark/0.png")
     answer = vitral("data", "photos", "--on-bad-image", "skip", "--json").done()
-    assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.told
+    assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.messages

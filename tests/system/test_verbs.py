@@ -147,10 +147,10 @@ def test_models_prints_its_table_for_a_person(vitral):
     ],
 )
 def test_the_cost_of_a_model_is_told_without_a_word_cut_short(name, equal, vitral):
-    told = vitral("models", name).done().out
-    headings = told.splitlines()[1]
+    messages = vitral("models", name).done().out
+    headings = messages.splitlines()[1]
     assert headings.split()[-1] == "train" and "MACs, linear  MACs, attention  entries per head" in headings
-    assert (f"attention costs as much as the linear layers {equal}" in told) == bool(equal)
+    assert (f"attention costs as much as the linear layers {equal}" in messages) == bool(equal)
 
 
 def test_data_draws_a_contact_sheet(terminal):
