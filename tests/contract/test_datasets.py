@@ -289,7 +289,7 @@ def test_masks_stay_inside_the_smallest_and_the_fullest_image(make):
 
 def test_the_area_of_a_mask_is_its_side_squared(make):
     """With pixels fine enough that half of one along the outline counts for little."""
-    split = make(n=200, size=144).train
+    split = make(n=100, size=144).train
     assert np.abs(area(split) / split.factors["side"] ** 2 - 1).max() <= 0.06
 
 

@@ -112,8 +112,7 @@ def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    ("model", "config", "settings"),
-    [("ViTModel", "ViTConfig", peers.HF), ("Dinov2Model", "Dinov2Config", peers.DINO)],
+    ("model", "config", "settings"), [("ViTModel", "ViTConfig", peers.HF), ("Dinov2Model", "Dinov2Config", peers.DINO)]
 )
 def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, tmp_path):
     getattr(transformers, model)(getattr(transformers, config)(**settings)).save_pretrained(tmp_path)

@@ -7,14 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.nn.family.pool import MeanPool
 from vitral.weights.published import load_published
-
-timm = pytest.importorskip("benchmarks.peers").timm
-torchvision = pytest.importorskip("benchmarks.peers").torchvision
-transformers = pytest.importorskip("transformers")
 
 CLASSES = 5
 SIZES = {"square": (32, 32), "not square": (16, 40)}
@@ -23,6 +20,12 @@ SMALL = dict(embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
 
 def images_of(size, channels=3):
     return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def reread(peer, path, **options):
+    """What Vitral reads of a peer's tensors, from a file of the kind that the path's suffix names."""
+    (torch.save if path.suffix == ".pth" else save_file)(peer.state_dict(), path)
+    return load_published(path, **options)
 
 
 def timm_vit(size, **changes):
@@ -54,8 +57,7 @@ def named(cases, case):
 @pytest.mark.parametrize("changes", TIMM.values(), ids=TIMM)
 def test_timms_vit(changes, size, tmp_path):
     peer = timm_vit(size, **changes).double()
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = load_published(tmp_path / "model.safetensors", source="timm", num_heads=4, trained_at=size)
+    ours = reread(peer, tmp_path / "model.safetensors", source="timm", num_heads=4, trained_at=size)
     agree(peer, ours, images_of(size), row=("timm ViT", named(TIMM, changes)))
 
 
@@ -92,26 +94,20 @@ def save_as(spelling, peer, folder):
         save_file(peer.state_dict(), folder / "model.safetensors")
 
 
+LABELLED = dict(image_size=32, num_labels=CLASSES)
+TANH = dict(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6)
 HF = {
-    "ViT": ("ViTForImageClassification", "ViT", dict(image_size=32, num_labels=CLASSES)),
-    "ViT, tanh, eps 1e-6": (
-        "ViTForImageClassification",
-        "ViT",
-        dict(image_size=32, num_labels=CLASSES, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6),
-    ),
+    "ViT": ("ViTForImageClassification", "ViT", LABELLED),
+    "ViT, tanh, eps 1e-6": ("ViTForImageClassification", "ViT", LABELLED | TANH),
     "ViT without a head": ("ViTModel", "ViT", dict(image_size=32)),
-    "DeiT": ("DeiTForImageClassification", "DeiT", dict(image_size=32, num_labels=CLASSES)),
-    "DeiT distilled": ("DeiTForImageClassificationWithTeacher", "DeiT", dict(image_size=32, num_labels=CLASSES)),
+    "DeiT": ("DeiTForImageClassification", "DeiT", LABELLED),
+    "DeiT distilled": ("DeiTForImageClassificationWithTeacher", "DeiT", LABELLED),
     "DINOv2": ("Dinov2Model", "Dinov2", dict(image_size=32, mlp_ratio=2)),
-    "DINOv2 with a head": (
-        "Dinov2ForImageClassification",
-        "Dinov2",
-        dict(image_size=32, mlp_ratio=2, num_labels=CLASSES),
-    ),
+    "DINOv2 with a head": ("Dinov2ForImageClassification", "Dinov2", LABELLED | dict(mlp_ratio=2)),
     "DINOv2 with registers and a head": (
         "Dinov2WithRegistersForImageClassification",
         "Dinov2WithRegisters",
-        dict(image_size=32, mlp_ratio=2, num_register_tokens=3, num_labels=CLASSES),
+        LABELLED | dict(mlp_ratio=2, num_register_tokens=3),
     ),
     "DINOv2, SwiGLU": ("Dinov2Model", "Dinov2", dict(image_size=32, mlp_ratio=2, use_swiglu_ffn=True)),
     "DINOv2 with registers": (
@@ -121,7 +117,7 @@ HF = {
     ),
     "SigLIP": ("SiglipVisionModel", "SiglipVision", dict(image_size=32)),
     "I-JEPA": ("IJepaModel", "IJepa", dict(image_size=32)),
-    "I-JEPA with a head": ("IJepaForImageClassification", "IJepa", dict(image_size=32, num_labels=CLASSES)),
+    "I-JEPA with a head": ("IJepaForImageClassification", "IJepa", LABELLED),
 }
 
 
@@ -200,9 +196,8 @@ def test_siglips_image_tower_beside_its_text_tower(spelling, size, tmp_path):
 def test_torchvisions_vit(hidden, tmp_path):
     peer = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=CLASSES, representation_size=hidden)
     peer = redraw(peer).double()
-    torch.save(peer.state_dict(), tmp_path / "vit.pth")
     row = ("torchvision ViT", "hidden head" if hidden else "linear head")
-    agree(peer, load_published(tmp_path / "vit.pth", num_heads=4), images_of((32, 32)), row=row)
+    agree(peer, reread(peer, tmp_path / "vit.pth", num_heads=4), images_of((32, 32)), row=row)
 
 
 SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
@@ -212,8 +207,7 @@ SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
 def test_timms_swin(size, tmp_path):
     peer = timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
     peer = redraw(peer).double()
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = load_published(tmp_path / "model.safetensors", trained_at=size)
+    ours = reread(peer, tmp_path / "model.safetensors", trained_at=size)
     agree(peer, ours, images_of(size), row=("timm Swin", "windows of 4"))
 
 
@@ -221,8 +215,7 @@ def test_timms_swin(size, tmp_path):
 def test_torchvisions_swin(size, tmp_path):
     peer = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=CLASSES)
     peer = redraw(peer).double()
-    torch.save(peer.state_dict(), tmp_path / "swin.pth")
-    ours = load_published(tmp_path / "swin.pth", trained_at=size)
+    ours = reread(peer, tmp_path / "swin.pth", trained_at=size)
     agree(peer, ours, images_of(size), row=("torchvision Swin", "windows of 4"))
 
 
@@ -318,10 +311,9 @@ def timm_dinov3(**changes):
 @pytest.mark.parametrize("changes", TIMM_DINOV3.values(), ids=TIMM_DINOV3)
 def test_timms_dinov3(changes, size, tmp_path):
     peer = in_double(timm_dinov3(**changes).double())
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
     pool = dict(pool=MeanPool) if "global_pool" in changes else {}
     with double():
-        ours = load_published(tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
+        ours = reread(peer, tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
     assert ours.provenance["source"] == "dinov3_timm"
     agree(peer, ours, images_of(size), row=("timm DINOv3", named(TIMM_DINOV3, changes)))
 
@@ -364,9 +356,8 @@ def authors_dinov3(state):
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_deit_3_as_its_authors_wrote_it(size, tmp_path):
     peer = timm_vit(size, init_values=0.1, no_embed_class=True).double()
-    state = {}
-    for name, tensor in peer.state_dict().items():
-        state[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = tensor
+    names = (name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2") for name in peer.state_dict())
+    state = dict(zip(names, peer.state_dict().values()))
     torch.save({"model": state, "args": argparse.Namespace(lr=1e-3)}, tmp_path / "deit3.pth")
     ours = load_published(tmp_path / "deit3.pth", num_heads=4, trained_at=size)
     assert ours.provenance["source"] == "deit"

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from test_weights_in import CLASSES, agree, hf_answer, images_of
 
+from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.record import ModelRecord, attach_record
@@ -28,10 +29,6 @@ from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
 from vitral.weights.convert import write
 from vitral.weights.published import load_published
-
-timm = pytest.importorskip("benchmarks.peers").timm
-torchvision = pytest.importorskip("benchmarks.peers").torchvision
-transformers = pytest.importorskip("transformers")
 
 SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES)
 NAMES = [f"name {index}" for index in range(CLASSES)]

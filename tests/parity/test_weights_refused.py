@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit, transformers
+from test_weights_in import CLASSES, HF, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit, transformers
 from test_weights_out import REGISTERS, TO_HF, ours
 
 from tiny import redraw
@@ -20,6 +20,7 @@ from vitral.weights.published import load_published
 from vitral.weights.sources.timm import SUPPORTED_NAMES
 
 SWIN = "swin_tiny_patch4_window7_224"
+SWIN_SIZES = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
 
 
 def saved(peer, folder, **config):
@@ -122,8 +123,7 @@ def test_timms_swin_with_other_windows_in_each_stage(tmp_path):
 
 
 def test_timms_swin_of_another_pool(tmp_path):
-    sizes = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
-    peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **sizes)
+    peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **SWIN_SIZES)
     with pytest.raises(ConfigError, match="global_pool='max'"):
         load_published(saved(redraw(peer), tmp_path, architecture=SWIN, global_pool="max"))
 
@@ -142,9 +142,9 @@ def test_hugging_faces_swin_of_another_activation(tmp_path):
         load_published(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "config"), [("SiglipVisionModel", "SiglipVision"), ("Dinov2Model", "Dinov2")])
-def test_what_a_lean_config_does_not_say_is_transformers_own_default(kind, config, tmp_path):
-    changes = dict(image_size=32) | (dict(mlp_ratio=2) if config == "Dinov2" else {})
+@pytest.mark.parametrize("case", ["SigLIP", "DINOv2"])
+def test_what_a_lean_config_does_not_say_is_transformers_own_default(case, tmp_path):
+    kind, config, changes = HF[case]
     peer = hf_model(kind, hf(config, **changes)).double()
     peer.save_pretrained(tmp_path)
     said = json.loads((tmp_path / "config.json").read_text())

@@ -63,7 +63,7 @@ def test_a_wrong_request_gets_a_sentence_and_exit_code_2(terminal, kind):
 
 
 MORE = {
-    "no verb at all is messages apart": ((), None),
+    "no verb at all": ((), None),
     "an upper-case verb": (("Train",), "Did you mean 'train'?"),
     "an option of another verb": (("models", "--epochs", 3), "--epochs"),
     "an argument too many": (("train", "shapes"), "shapes"),

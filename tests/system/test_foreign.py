@@ -72,9 +72,8 @@ def test_classes_are_called_as_the_folder_says(vitral, written, photos):
 def test_a_damaged_folder_of_transformers(vitral, written, photos):
     folder = written(*OURS["ViT"])
     (folder / "model.safetensors").write_bytes(b"no weights")
-    vitral("explain", folder, photos / "dark" / "0.png").refused(
-        FAILURE, "is not an image classifier that transformers can read", "Vitral's own reader: "
-    )
+    answer = vitral("explain", folder, photos / "dark" / "0.png")
+    answer.refused(FAILURE, "is not an image classifier that transformers can read", "Vitral's own reader: ")
 
 
 def test_a_folder_without_a_classifier_answers_nothing(vitral, written, photos):

@@ -11,6 +11,9 @@ RIGHT = read_solution("patchify")
 BODY = RIGHT[RIGHT.index("    # Yours") :]
 
 
+REDEFINES = "deletes or redefines patchify: define it with def"
+
+
 def with_body(body):
     """A `patchify` with these lines in it."""
     return RIGHT.replace(BODY, "".join(f"    {line}\n" for line in body.splitlines()))
@@ -29,14 +32,8 @@ def with_body(body):
         (with_body("return input()"), "calls input(), which cannot be answered here"),
         (with_body("return images * float('inf')"), "returns shape"),
         (RIGHT + "\ndel patchify\n", "deletes or redefines patchify"),
-        (
-            "patchify = lambda images, patch_size: images\n",
-            "Line 1 of patchify.py deletes or redefines patchify: define it with def",
-        ),
-        (
-            "async def patchify(images, patch_size):\n    return images\n",
-            "deletes or redefines patchify: define it with def",
-        ),
+        ("patchify = lambda images, patch_size: images\n", f"Line 1 of patchify.py {REDEFINES}"),
+        ("async def patchify(images, patch_size):\n    return images\n", REDEFINES),
         (RIGHT.replace("images: Tensor, ", "images: Tensor, *, "), "takes patch_size by name only"),
         (
             "import importlib\nimportlib.import_module('vitral.nn.patch')\n" + RIGHT,
@@ -126,11 +123,8 @@ def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, phot
     (tmp_path / "patchify.py").write_text(RIGHT.replace("    # Yours", "    print('mine at work')\n    # Yours"))
     assert "mine at work" in vitral("lab", "check", "patchify").done().printed
     answer = vitral("explain", "mine.py:mine", picture).done()
-    assert (
-        "mine at work" in answer.out
-        and "This model uses your patchify.py" in answer.err
-        and "class 0" not in answer.out
-    )
+    assert "mine at work" in answer.out and "class 0" not in answer.out
+    assert "This model uses your patchify.py" in answer.err
     (tmp_path / "patchify.py").write_text(RIGHT + "\n")
     assert "check patchify" in vitral("lab", "status").done().printed
     vitral("explain", "mine.py:mine", picture).refused(2, "patchify.py has changed since it passed")

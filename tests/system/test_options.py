@@ -21,7 +21,7 @@ from effects import EFFECTS, effect
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from shell import Trained, paint, tree
+from shell import TINY, Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
 from vitral.training.recipe import PRESETS
@@ -70,12 +70,9 @@ def train(vitral, photos, quick, tmp_path):
 
     def run(**changes):
         folder = tmp_path / f"run{next(count)}"
-        words = [
-            word
-            for name, value in (QUICKLY | {"out": folder} | changes).items()
-            if value is not None
-            for word in (f"--{name.replace('_', '-')}", value)
-        ]
+        options = (QUICKLY | {"out": folder} | changes).items()
+        given = [(f"--{name.replace('_', '-')}", value) for name, value in options if value is not None]
+        words = [word for pair in given for word in pair]
         return Trained(changes.get("out", folder), vitral("train", *words).done())
 
     return run
@@ -126,9 +123,8 @@ def init_is_what_is_started_from(train, vitral, photos):
     assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.messages
     assert "linear probe" in head.answer.messages and head.card["provenance"]["resampling"] == "timm"
     assert all((head.weights[name] == first.weights[name]).all() for name in first.weights if name.startswith("blocks"))
-    again = train(
-        model=None, init=first.folder, img_size=24, epochs=0, data=paint(photos.parent / "others", {"red": 9, "x": 250})
-    )
+    others = paint(photos.parent / "others", {"red": 9, "x": 250})
+    again = train(model=None, init=first.folder, img_size=24, epochs=0, data=others)
     assert "linear probe: 100.0%" in again.answer.messages and again.card["classes"] == ["red", "x"]
     whole = train(model=None, init=first.folder, img_size=24, epochs=1)
     assert not same(whole, head) and whole.card["provenance"]["init"] == str(first.folder)
@@ -186,10 +182,8 @@ def warmup_makes_the_first_steps_small(train):
 def clip_bounds_the_gradient(train):
     """AdamW divides by the gradient's size, so it is seen where that would grow from step to step."""
     free, tight = train(clip=1_000, optimizer="adamw", lr=0.1), train(clip=0.001, optimizer="adamw", lr=0.1)
-    moment = [
-        sum(float(state["exp_avg"].norm() ** 2) for state in optimizers(run)[0]["state"].values()) ** 0.5
-        for run in (free, tight)
-    ]
+    states = [optimizers(run)[0]["state"].values() for run in (free, tight)]
+    moment = [sum(float(state["exp_avg"].norm() ** 2) for state in own) ** 0.5 for own in states]
     assert moment[1] <= 0.001 < moment[0]
     assert not same(free, tight)
 
@@ -240,9 +234,9 @@ def compile_runs_the_compiled_model(train, monkeypatch):
 @effect("train", "seed")
 def seed_draws_weights_order_and_augmentation(train):
     assert same(train(seed=1), train(seed=1))
-    first, second = train(seed=1, lr=0, weight_decay=0), train(seed=2, lr=0, weight_decay=0)
+    first, second = (train(seed=seed, lr=0, weight_decay=0) for seed in (1, 2))
     assert not same(first, second)
-    assert first.folder.joinpath("metrics.jsonl").read_text() != second.folder.joinpath("metrics.jsonl").read_text()
+    assert first.contents["metrics.jsonl"] != second.contents["metrics.jsonl"]
 
 
 @effect("train", "on_bad_image")
@@ -281,7 +275,7 @@ class Once(Quick):
             os.kill(os.getpid(), signal.SIGINT)
         return super().forward(images)
 """)
-    words = ("train", "--data", "photos", "--model", "quick.py:Once", "--img-size", 8, "--batch-size", 8)
+    words = ("train", *TINY[:3], "quick.py:Once", *TINY[4:])
     assert vitral(*words, "--epochs", 3, "--out", "run").code == 130
     run = Trained(tmp_path / "run")
     assert run.last_checkpoint.name == "step-000001"
@@ -458,10 +452,8 @@ def query_is_whose_attention_is_shown(explain):
     assert "CLS keeps" in said.messages and "CLS keeps" not in said_of_patch.messages
     _, answer = explain("--query", "grid", "--layer", 0, 2, "--head", 1)
     grids = answer.json["explained"][1:]
-    assert [Path(grid["picture"]).name for grid in grids] == [
-        "0.queries.blocks.0.attn.head-1.png",
-        "0.queries.blocks.2.attn.head-1.png",
-    ]
+    names = [f"0.queries.blocks.{number}.attn.head-1.png" for number in (0, 2)]
+    assert [Path(grid["picture"]).name for grid in grids] == names
     assert all(Path(grid["picture"]).is_file() for grid in grids)
     assert [(grid["layer"], grid["head"]) for grid in grids] == [("blocks.0.attn", 1), ("blocks.2.attn", 1)]
     with np.load(grids[0]["numbers"]) as held:
@@ -580,6 +572,9 @@ def bare(tmp_path):
     return path
 
 
+OF_BARE = ("--source", "timm", "--num-heads", 4, "--trained-at", 8, 18)  # what its tensors do not show
+
+
 def written(folder):
     return load_file(folder / "model.safetensors")
 
@@ -621,8 +616,7 @@ def source_is_whose_it_is(vitral, bare, tmp_path):
 def weights_are_those_that_are_meant(vitral, bare, tmp_path):
     state = load_file(bare)
     torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
-    words = ("convert", tmp_path / "both.pth", tmp_path / "out", "--source", "timm", "--num-heads", 4)
-    words += ("--trained-at", 8, 18)
+    words = ("convert", tmp_path / "both.pth", tmp_path / "out", *OF_BARE)
     vitral(*words).refused(1, "several sets of weights: model, ema (ema is a running mean)", "both.pth,weights=model")
     vitral(*words, "--weights", "ema").done()
     assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
@@ -642,7 +636,7 @@ def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):
 
 @effect("convert", "sha256")
 def sha256_is_what_the_hash_must_be(vitral, bare, tmp_path):
-    words = ("convert", bare, tmp_path / "out", "--source", "timm", "--num-heads", 4, "--trained-at", 8, 18, "--sha256")
+    words = ("convert", bare, tmp_path / "out", *OF_BARE, "--sha256")
     vitral(*words, "0" * 64).refused(1, "damaged, or another file")
     assert not (tmp_path / "out").exists()
     vitral(*words, hashlib.sha256(bare.read_bytes()).hexdigest()).done()

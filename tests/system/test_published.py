@@ -75,9 +75,8 @@ def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
     assert "assumed: the model's classes are those of photos, in their order" in answer.messages
     vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "specify source=...")
     paint(photos.parent / "birds", {"crow": 20, "gull": 100, "swan": 230})
-    vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds").refused(
-        FAILURE, "birds has 3 classes; the model predicts 2."
-    )
+    answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds")
+    answer.refused(FAILURE, "birds has 3 classes; the model predicts 2.")
 
 
 def test_features_cannot_be_judged(vitral, published, photos):
@@ -130,9 +129,8 @@ def test_a_model_of_channels_that_no_image_has_is_refused(vitral, published, pho
     assert load(folder)(torch.zeros(1, channels, 16, 16)).shape == (1, 2)
     words = ("eval", "--data", "photos"), ("predict", image), ("explain", image)
     for verb, *more in words:
-        vitral(verb, folder, *more).refused(
-            FAILURE, f"The model takes {channels} channels, but an image file gives three"
-        )
+        message = f"The model takes {channels} channels, but an image file gives three"
+        vitral(verb, folder, *more).refused(FAILURE, message)
     train = ("train", "--init", folder, "--data", "photos", "--batch-size", 8)
     vitral(*train).refused(FAILURE, f"The model takes {channels} channels")
     assert not (photos.parent / "runs").exists()

@@ -19,14 +19,8 @@ QUICK_WORDS = ("train", "--data", "photos", "--img-size", 8, "--batch-size", 8)
 def piped(terminal, command):
     """Through a shell, with the exit code of each process in the pipe."""
     script = f"{command}; echo ${{PIPESTATUS[0]}}"
-    answer = subprocess.run(
-        ["bash", "-c", script],
-        cwd=terminal.folder,
-        env=terminal.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    at = dict(cwd=terminal.folder, env=terminal.environment, timeout=300)
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, **at)
     return answer.stdout.splitlines()
 
 
@@ -51,9 +45,8 @@ def test_a_full_disk_behind_the_output_is_a_sentence(terminal, command):
 
 def test_a_terminal_without_the_letters_and_a_reader_that_stops(terminal):
     ascii_only = terminal.environment | {"PYTHONIOENCODING": "ascii"}
-    answer = subprocess.run(
-        [sys.executable, "-m", "vitral", "models"], env=ascii_only, capture_output=True, timeout=60, check=True
-    )
+    words = [sys.executable, "-m", "vitral", "models"]
+    answer = subprocess.run(words, env=ascii_only, capture_output=True, timeout=60, check=True)
     assert b"vit_tiny_patch16_224" in answer.stdout
     assert piped(terminal, f"{sys.executable} -m vitral.nn 2>&1 | head -2")[-1] == "0"
 

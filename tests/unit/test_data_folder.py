@@ -145,8 +145,7 @@ def test_skipped_images_are_counted_and_listed(zoo):
     bad = [broken(zoo / "cat" / f"{number}.png") for number in range(4)]
     data, said = opened(zoo, on_bad_image="skip")
     assert sum(len(split) for split in splits(data)) == 36
-    told = " ".join(said)
-    assert all(str(path) in told for path in bad)
+    assert all(str(path) in " ".join(said) for path in bad)
     counted = [int(sentence.split(" of ")[0]) for sentence in said if "could not be read" in sentence]
     assert sum(counted) == 4
     for split in splits(data):

@@ -92,10 +92,7 @@ def test_the_interpolation_is_the_one_that_is_named(interpolation):
     assert (fitted == np.asarray(expected)).all()
 
 
-@given(
-    mean=st.tuples(*[st.floats(0, 1)] * 3),
-    std=st.tuples(*[st.floats(0.05, 2)] * 3),
-)
+@given(mean=st.tuples(*[st.floats(0, 1)] * 3), std=st.tuples(*[st.floats(0.05, 2)] * 3))
 def test_normalising_is_its_formula(mean, std):
     pixels = torch.from_numpy(noise(6, 5)[None])
     images = normalise(pixels, Preprocessing(mean=mean, std=std))
