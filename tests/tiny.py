@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from vitral import watch
+from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.vit import VisionTransformer
 
 TINY: dict[str, Any] = dict(
@@ -33,6 +35,12 @@ def tiny_vit(seed: int = 0, **changes: Any) -> VisionTransformer:
     model = VisionTransformer(**(TINY | changes))
     redraw(model, seed)
     return model
+
+
+def with_record(model: nn.Module) -> nn.Module:
+    """Give a model classes and preprocessing, as a trained one has."""
+    seen = Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
+    return attach_record(model, ModelRecord(("circle", "square", "<b>", "triangle", "ring"), seen))
 
 
 def layer_norm(x: torch.Tensor, norm: nn.Module, eps: float = 1e-6) -> torch.Tensor:

@@ -363,9 +363,8 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
 
 def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
     """What left the last block is gone: asked about it again, the model would add its step twice."""
-    with pytest.raises(
-        UsageError, match="gives a different output when it is run again from the output of its last block"
-    ):
+    message = "gives a different output when it is run again from the output of its last block"
+    with pytest.raises(UsageError, match=message):
         explain.logit_lens(made(Added), pictures)
     assert explain.logit_lens(made(Plain), pictures).shape == (2, 3, 7, 5)
 

@@ -93,8 +93,7 @@ def test_the_p_value_counts_ties_and_is_never_zero():
     assert Trust(0.9, (0.5,) * 19, 0.0, "disk").verdict == "worse than chance"
 
 
-def test_noise_is_better_than_chance_as_seldom_as_it_is_said_to_be():
-    vit = tiny_vit(depth=1)
+def test_noise_is_better_than_chance_as_seldom_as_it_is_said_to_be(vit):
     images = torch.randn(100, 3, 8, 18, generator=torch.Generator().manual_seed(0))
     verdicts = [one.verdict for one in trust(vit, images, explainer(noise_map)(vit, images))]
     # 5 of 100 on average on either side; 13 or more of 100 happen once in a thousand

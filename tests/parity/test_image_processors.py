@@ -116,9 +116,8 @@ def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
 )
 def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, tmp_path):
     getattr(transformers, model)(getattr(transformers, config)(**settings)).save_pretrained(tmp_path)
-    with pytest.raises(
-        StoreError, match=rf"no weights for classifier.bias, classifier.weight; .* saved from a {model}:"
-    ):
+    message = rf"no weights for classifier.bias, classifier.weight; .* saved from a {model}:"
+    with pytest.raises(StoreError, match=message):
         load_transformers(tmp_path, "not in a known format")
 
 

@@ -101,9 +101,8 @@ def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
     ours = reread(peer, tmp_path / "swin.safetensors", trained_at=size)
     assert ours.config["window_size"] == 4 and PADDED_TABLES in ours.provenance["assumed"]
     assert apart(peer, ours, size) < 1e-9
-    with pytest.raises(
-        StoreError, match=r"windows were reduced to the size of their feature maps\. Specify the size.*trained_at"
-    ):
+    message = r"windows were reduced to the size of their feature maps\. Specify the size.*trained_at"
+    with pytest.raises(StoreError, match=message):
         load_published(tmp_path / "swin.safetensors")
 
 

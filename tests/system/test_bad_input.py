@@ -365,7 +365,7 @@ def test_what_is_no_run_is_not_resumed(vitral, photos, trained, tmp_path):
 
 
 def test_a_mistake_of_ours_is_a_traceback_and_no_message():
-    """What no user can cause is not dressed up as a user's mistake."""
+    """What no user can cause is not presented as a user's mistake."""
     broken = SimpleNamespace(__doc__="", Options=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "vitral.cli.models", broken)

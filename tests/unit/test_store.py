@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import tiny_vit
+from tiny import tiny_vit, with_record
 from vitral.base.errors import ConfigError, StoreError, UnknownName, VitralError
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.family.mixer import QKNormAttention
@@ -19,8 +19,8 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
 @pytest.fixture
-def saved(wrapped, tmp_path):
-    save_model(wrapped, tmp_path, {"command": ["vitral", "train"], "n": 3})
+def saved(labelled, tmp_path):
+    save_model(labelled, tmp_path, {"command": ["vitral", "train"], "n": 3})
     return tmp_path
 
 
@@ -36,8 +36,8 @@ def rewrite(folder, change):
     [{}, dict(mixer=QKNormAttention, position=SinCosStart), dict(tokens={"cls_token": 1, "reg_token": 2})],
     ids=["lecture", "parts", "registers"],
 )
-def test_a_model_comes_back_with_all_that_travels_with_it(dressed, tmp_path, images, parts):
-    model = dressed(tiny_vit(**parts))
+def test_a_model_comes_back_with_all_that_travels_with_it(tmp_path, images, parts):
+    model = with_record(tiny_vit(**parts))
     save_model(model, tmp_path, {"seed": 4, "machine": {"cores": 2}})
     again = load_model(tmp_path)
     assert torch.equal(again(images), model(images))
@@ -53,23 +53,23 @@ def test_a_model_comes_back_with_all_that_travels_with_it(dressed, tmp_path, ima
 
 
 @pytest.mark.parametrize("name", ["", WEIGHTS, CARD])
-def test_a_model_is_named_by_its_folder_or_either_file(saved, wrapped, images, name):
-    assert torch.equal(load_model(str(saved / name))(images), wrapped(images))
+def test_a_model_is_named_by_its_folder_or_either_file(saved, labelled, images, name):
+    assert torch.equal(load_model(str(saved / name))(images), labelled(images))
 
 
-def test_saving_twice_gives_the_same_bytes(wrapped, tmp_path):
+def test_saving_twice_gives_the_same_bytes(labelled, tmp_path):
     for name in ("a", "b"):
-        save_model(wrapped, tmp_path / name, {})
+        save_model(labelled, tmp_path / name, {})
     for file in (WEIGHTS, CARD):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_a_training_models_mode_and_weights_are_left_alone_by_saving(wrapped, tmp_path):
-    wrapped.train()
-    before = copy.deepcopy(wrapped.state_dict())
-    save_model(wrapped, tmp_path, {})
-    assert wrapped.training
-    assert all(torch.equal(value, wrapped.state_dict()[name]) for name, value in before.items())
+def test_a_training_models_mode_and_weights_are_left_alone_by_saving(labelled, tmp_path):
+    labelled.train()
+    before = copy.deepcopy(labelled.state_dict())
+    save_model(labelled, tmp_path, {})
+    assert labelled.training
+    assert all(torch.equal(value, labelled.state_dict()[name]) for name, value in before.items())
 
 
 def test_any_flipped_bit_of_the_weights_is_found(saved):
@@ -137,9 +137,9 @@ def test_a_card_that_cannot_be_right_is_refused(saved, kind):
         load_model(saved)
 
 
-def test_the_whole_record_comes_back(saved, wrapped):
+def test_the_whole_record_comes_back(saved, labelled):
     record = load_model(saved).record
-    assert record == dataclasses.replace(wrapped.record, provenance=record.provenance)
+    assert record == dataclasses.replace(labelled.record, provenance=record.provenance)
     assert (record.grid, record.num_prefix_tokens, record.task) == ((2, 3), 1, "one class")
 
 
@@ -178,8 +178,8 @@ def test_a_card_with_anything_else_in_any_place_is_refused_in_a_sentence_or_harm
             assert model(images).shape == (2, 5)
 
 
-def test_a_card_and_weights_of_two_models_are_not_mixed(saved, dressed, tmp_path):
-    save_model(dressed(tiny_vit(depth=1)), tmp_path / "other", {})
+def test_a_card_and_weights_of_two_models_are_not_mixed(saved, tmp_path):
+    save_model(with_record(tiny_vit(depth=1)), tmp_path / "other", {})
     (saved / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
     with pytest.raises(StoreError, match="was replaced"):
         load_model(saved)
@@ -209,13 +209,13 @@ def test_what_is_missing_is_named(saved, tmp_path):
         load_model(saved)
 
 
-def test_a_model_that_nothing_describes_is_not_saved(dressed, tmp_path):
-    model = dressed(torch.nn.Linear(2, 2))
+def test_a_model_that_nothing_describes_is_not_saved(tmp_path):
+    model = with_record(torch.nn.Linear(2, 2))
     with pytest.raises(ConfigError, match=r"Linear cannot be saved.*--model file\.py:Name"):
         save_model(model, tmp_path / "new", {})
     assert not (tmp_path / "new").exists()
 
 
-def test_preprocessing_comes_back_as_it_went(saved, wrapped):
+def test_preprocessing_comes_back_as_it_went(saved, labelled):
     expected = Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
-    assert load_model(saved).preprocessing == wrapped.preprocessing == expected
+    assert load_model(saved).preprocessing == labelled.preprocessing == expected

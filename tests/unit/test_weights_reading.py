@@ -179,17 +179,15 @@ SCRIPTS = {
 def test_of_weights_and_their_running_mean_neither_is_chosen(one, mean, state, path):
     optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
     torch.save({one: state, mean: shifted(state, 1), "optimizer": optimizer, "epoch": 3}, path)
-    with pytest.raises(
-        StoreError, match=rf"several sets of weights: {one}, {mean} \({mean} is a running mean\)\. Specify one:.*{one}'"
-    ):
+    message = rf"several sets of weights: {one}, {mean} \({mean} is a running mean\)\. Specify one:.*{one}'"
+    with pytest.raises(StoreError, match=message):
         load_published(path, **SAID)
     for chosen, other, by in ((one, mean, 0), (mean, one, 1)):
         model = load(f"{path},weights={chosen},source=timm,num_heads=4,trained_at=8x18")
         torch.testing.assert_close(dict(model.state_dict()), shifted(state, by))
         assert f"the weights called {chosen}, not {other}" in model.provenance["assumed"]
-    with pytest.raises(
-        UnknownName, match=rf"does not contain weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
-    ):
+    message = rf"does not contain weights={mean}x\. Did you mean '{mean}'\?.*It has: {one}, {mean}"
+    with pytest.raises(UnknownName, match=message):
         load_published(path, **SAID, weights=f"{mean}x")
 
 
@@ -212,9 +210,8 @@ def test_one_set_is_read_whatever_it_is_called(name, state, path):
 
 def test_weights_beside_a_set_with_a_name(state, path):
     torch.save({**state, "state_dict_ema": shifted(state, 1)}, path)
-    with pytest.raises(
-        StoreError, match=r"several sets of weights: bare, state_dict_ema \(state_dict_ema is a running mean\)"
-    ):
+    message = r"several sets of weights: bare, state_dict_ema \(state_dict_ema is a running mean\)"
+    with pytest.raises(StoreError, match=message):
         load_published(path, **SAID)
     for chosen, by in (("bare", 0), ("state_dict_ema", 1)):
         assert_holds(path, shifted(state, by), weights=chosen)
@@ -324,10 +321,8 @@ def file(state, tmp_path):
 
 
 def test_two_readings_that_both_fit_are_not_chosen_between(file):
-    with pytest.raises(
-        StoreError,
-        match=r"matches several formats \(deit, timm\) that differ in preprocessing; specify source=.*file,source=deit",
-    ):
+    message = r"matches several formats \(deit, timm\) that differ in preprocessing; specify source=.*file,source=deit"
+    with pytest.raises(StoreError, match=message):
         load_published(file, num_heads=4, trained_at=(8, 18))
 
 
