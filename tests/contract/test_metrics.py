@@ -207,9 +207,8 @@ def test_a_map_that_follows_the_dot_wins_the_counterfactual_and_one_that_stays_d
         return on_object(split, other)
 
     counterfactual = metric("counterfactual")
-    assert (
-        counterfactual(before, dataclasses.replace(drawn_case, explain=following)).min() > 0.8
-    )  # patches hold parts of two
+    follows = dataclasses.replace(drawn_case, explain=following)
+    assert counterfactual(before, follows).min() > 0.8  # patches hold parts of two
     staying = dataclasses.replace(drawn_case, explain=lambda model, images, classes: before)
     np.testing.assert_allclose(counterfactual(before, staying), 0, atol=1e-6)
     ignorant = dataclasses.replace(drawn_case, model=Knows([]))
@@ -273,9 +272,8 @@ def by_hand(case, maps, hidden):
 
 
 def test_deletion_is_the_area_of_the_curve(case, maps):
-    np.testing.assert_allclose(
-        metric("deletion")(maps, case), by_hand(case, maps, torch.zeros_like(case.images)), rtol=1e-4
-    )
+    expected = by_hand(case, maps, torch.zeros_like(case.images))
+    np.testing.assert_allclose(metric("deletion")(maps, case), expected, rtol=1e-4)
 
 
 def test_insertion_is_deletion_backwards_of_a_blurred_image(case, maps):
@@ -283,9 +281,8 @@ def test_insertion_is_deletion_backwards_of_a_blurred_image(case, maps):
 
     blurred = gaussian_blur2d(case.images, (7, 7), (1.0, 1.0))
     forward = metric("insertion")(maps, case)
-    np.testing.assert_allclose(
-        forward, by_hand(Case(case.model, blurred, case.classes, None, case.explain), maps, case.images), rtol=1e-4
-    )
+    expected = by_hand(Case(case.model, blurred, case.classes, None, case.explain), maps, case.images)
+    np.testing.assert_allclose(forward, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

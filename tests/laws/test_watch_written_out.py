@@ -75,9 +75,8 @@ def check(model, x, dtype=torch.float32):
     for layer, written in zip(seen.layers, (model.first.attention, model.second.attention), strict=True):
         assert written.kept.std() > 0.03
         assert torch.equal(layer.weights(), written.kept)
-        torch.testing.assert_close(
-            (layer.weights() @ written.values).float(), written.z.float(), rtol=0, atol=TOLERANCE[dtype]
-        )
+        product = (layer.weights() @ written.values).float()
+        torch.testing.assert_close(product, written.z.float(), rtol=0, atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("product", PRODUCT)

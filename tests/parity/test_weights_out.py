@@ -127,9 +127,8 @@ def test_transformers_loads_the_dinov3_that_is_written(parts, tmp_path):
     peer = loaded_by_transformers("AutoModel", tmp_path)
     model = model.float()  # where both form the angles in single precision
     with torch.no_grad():
-        torch.testing.assert_close(
-            hf_answer(peer.float().eval()(images_of((32, 32)).float())), model(images_of((32, 32)).float())
-        )
+        images = images_of((32, 32)).float()
+        torch.testing.assert_close(hf_answer(peer.float().eval()(images)), model(images))
 
 
 TO_HF = {

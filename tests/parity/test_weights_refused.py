@@ -200,9 +200,8 @@ def test_half_precision_is_made_whole_before_anything_is_computed(tmp_path):
     peer.bfloat16().save_pretrained(tmp_path)
     with torch.no_grad():
         images = images_of((32, 32)).float()
-        torch.testing.assert_close(
-            load_published(tmp_path)(images), hf_answer(peer.float()(images)), rtol=1e-5, atol=1e-5
-        )
+        found, expected = load_published(tmp_path)(images), hf_answer(peer.float()(images))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8])

@@ -89,9 +89,8 @@ def own_data_and_models_are_run_beside_the_arms(vitral, photos, quick, tmp_path)
     changed["code"]["nn/vit.py"] = "another"
     record.write_text(json.dumps(changed))
     vitral(*words, "--stale", "refuse").refused(2, "nn/vit.py changed")
-    assert (
-        "running again what was computed by a different version" in vitral(*words, "--stale", "rerun").done().messages
-    )
+    answer = vitral(*words, "--stale", "rerun").done()
+    assert "running again what was computed by a different version" in answer.messages
     again = vitral(*words).done()
     assert "left" not in again.err, "nothing is left to run"
     assert "locality smoke" in again.printed and "report: deep/studies/smoke-own/index.html" in again.printed

@@ -130,17 +130,15 @@ def test_a_wrong_request_of_any_kind_gets_a_sentence(vitral, trained, tmp_path, 
 
 def test_an_empty_folder_is_a_failure(terminal):
     (terminal.folder / "photos").mkdir()
-    terminal("train", "--data", "photos").refused(
-        FAILURE, "photos has no images in class folders", "Put each class in a folder of its own"
-    )
+    answer = terminal("train", "--data", "photos")
+    answer.refused(FAILURE, "photos has no images in class folders", "Put each class in a folder of its own")
     assert tree(terminal.folder) == []
 
 
 def test_one_class_is_a_failure(terminal):
     paint(terminal.folder / "photos", {"cat": 100})
-    terminal("train", "--data", "photos").refused(
-        FAILURE, "photos has only one class, 'cat'", "Add a second class folder."
-    )
+    answer = terminal("train", "--data", "photos")
+    answer.refused(FAILURE, "photos has only one class, 'cat'", "Add a second class folder.")
     assert not (terminal.folder / "runs").exists()
 
 
@@ -153,9 +151,8 @@ def corrupt(photos):
 
 
 def test_a_corrupt_image_is_named(terminal, corrupt):
-    terminal("train", "--data", "photos", "--epochs", 1).refused(
-        FAILURE, "photos/light/3.png is damaged or incomplete", "--on-bad-image skip"
-    )
+    answer = terminal("train", "--data", "photos", "--epochs", 1)
+    answer.refused(FAILURE, "photos/light/3.png is damaged or incomplete", "--on-bad-image skip")
     assert not (terminal.folder / "runs").exists()
 
 
@@ -187,9 +184,8 @@ def test_a_contact_sheet_is_of_images_that_can_be_read(vitral, corrupt, tmp_path
 
 def test_an_unknown_setting_in_a_file_gets_the_nearest(terminal):
     (terminal.folder / "mine.yaml").write_text("epoch: 3\n")
-    terminal("train", "--config", "mine.yaml").refused(
-        USAGE, "mine.yaml sets 'epoch', which is not a setting. Did you mean 'epochs'?"
-    )
+    answer = terminal("train", "--config", "mine.yaml")
+    answer.refused(USAGE, "mine.yaml sets 'epoch', which is not a setting. Did you mean 'epochs'?")
     assert tree(terminal.folder) == ["mine.yaml"]
 
 
@@ -226,9 +222,8 @@ def test_a_number_in_a_file_may_be_written_as_people_do(vitral, tmp_path, quick,
 def test_a_folder_that_is_taken_is_not_written_to(terminal):
     (terminal.folder / "mine").mkdir()
     (terminal.folder / "mine" / "thesis.txt").write_text("years of work")
-    terminal(*SMALL, "--out", "mine").refused(
-        FAILURE, "mine exists and is not overwritten. Choose another --out", "--resume mine"
-    )
+    answer = terminal(*SMALL, "--out", "mine")
+    answer.refused(FAILURE, "mine exists and is not overwritten. Choose another --out", "--resume mine")
     assert tree(terminal.folder) == ["mine/thesis.txt"]
 
 
@@ -252,9 +247,8 @@ def test_every_verb_refuses_what_is_no_run(vitral, photos, verb):
 def test_a_damaged_model_is_refused(terminal, trained):
     run = trained.copy(terminal.folder / "run")
     flip_a_bit(run.folder / "model.safetensors")
-    terminal("eval", "run").refused(
-        FAILURE, "run/model.safetensors is not the file that run/model.json describes", "damaged"
-    )
+    answer = terminal("eval", "run")
+    answer.refused(FAILURE, "run/model.safetensors is not the file that run/model.json describes", "damaged")
 
 
 def changed(path, **changes):
@@ -303,9 +297,8 @@ def test_a_run_whose_settings_were_changed_is_not_resumed(terminal, trained):
     config = run.folder / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 2", "epochs: 4"))
     before = run.contents
-    terminal("train", "--resume", "run").failed(
-        FAILURE, "run/config.yaml was changed since the run stopped. Restore it"
-    )
+    answer = terminal("train", "--resume", "run")
+    answer.failed(FAILURE, "run/config.yaml was changed since the run stopped. Restore it")
     assert run.contents == before
 
 

@@ -121,9 +121,8 @@ def test_a_model_of_more_classes_than_it_says(vitral, models, image):
 
 
 def test_a_model_whose_preprocessing_is_something_else(vitral, models, image):
-    vitral("explain", f"{models}:Own", image).refused(
-        2, "has an attribute `preprocessing` of type Identity", "rename yours"
-    )
+    answer = vitral("explain", f"{models}:Own", image)
+    answer.refused(2, "has an attribute `preprocessing` of type Identity", "rename yours")
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit,num_classes=0", "Segmenter"])

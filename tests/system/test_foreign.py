@@ -58,9 +58,8 @@ def test_what_only_transformers_reads_is_read_by_it(vitral, written, photos, nam
     assert "assumed: read by transformers, since Vitral's own reader refuses: " in answer.messages
     assert [found["class"] in NAMES.values() for found in answer.json["explained"]] == [True, True]
     monkeypatch.setitem(sys.modules, "transformers", None)
-    vitral("explain", folder, image).refused(
-        USAGE, "This model needs transformers, which is not installed", "Vitral's own reader: "
-    )
+    answer = vitral("explain", folder, image)
+    answer.refused(USAGE, "This model needs transformers, which is not installed", "Vitral's own reader: ")
 
 
 def test_classes_are_called_as_the_folder_says(vitral, written, photos):
@@ -79,9 +78,8 @@ def test_a_damaged_folder_of_transformers(vitral, written, photos):
 def test_a_folder_without_a_classifier_answers_nothing(vitral, written, photos):
     """transformers would draw one at random, and its answer would look like any other."""
     folder = written("BeitModel", "BeitConfig", SIZES | PIXELS)
-    vitral("explain", folder, photos / "dark" / "0.png").refused(
-        FAILURE, "has no weights for classifier.bias, classifier.weight", "saved from a BeitModel"
-    )
+    answer = vitral("explain", folder, photos / "dark" / "0.png")
+    answer.refused(FAILURE, "has no weights for classifier.bias, classifier.weight", "saved from a BeitModel")
 
 
 def test_images_that_cannot_be_prepared_as_the_folder_says(vitral, written, photos):

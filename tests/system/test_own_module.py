@@ -142,9 +142,8 @@ def test_a_module_without_attention_is_trained_and_says_so(vitral, photos, quick
     answer = vitral(*words).done()
     assert "No training film: No attention was seen." in answer.messages
     assert "No attention maps" in (tmp_path / "run" / "report.html").read_text()
-    vitral("explain", "run", "photos/dark/0.png").failed(
-        1, "No attention was seen. Looked for scaled_dot_product_attention"
-    )
+    answer = vitral("explain", "run", "photos/dark/0.png")
+    answer.failed(1, "No attention was seen. Looked for scaled_dot_product_attention")
     assert not (tmp_path / "explained").exists()
 
 

@@ -38,9 +38,8 @@ def test_a_checkpoint_is_judged_on_data_that_is_named(vitral, published, photos)
     assert "read as timm" in answer.messages and answer.json["n"] == 4
     vitral("eval", folder).refused(USAGE, "does not record what it was trained on. Specify the data: --data.")
     paint(photos.parent / "birds", {"crow": 20, "swan": 230})
-    vitral("eval", folder, "--data", "birds").refused(
-        FAILURE, "birds has the classes crow, swan; the model has dark, light.", "vitral train --init"
-    )
+    answer = vitral("eval", folder, "--data", "birds")
+    answer.refused(FAILURE, "birds has the classes crow, swan; the model has dark, light.", "vitral train --init")
 
 
 def test_classes_in_another_order_are_the_same_classes(vitral, published, photos):

@@ -201,9 +201,8 @@ def test_data_without_a_name(vitral):
 
 
 def test_a_contact_sheet_is_a_png_and_writes_over_nothing(vitral, tmp_path):
-    vitral("data", "shapes:n=16,size=16", "--out", "a.jpg").refused(
-        USAGE, "a.jpg is not a .png file: the contact sheet is a PNG"
-    )
+    answer = vitral("data", "shapes:n=16,size=16", "--out", "a.jpg")
+    answer.refused(USAGE, "a.jpg is not a .png file: the contact sheet is a PNG")
     (tmp_path / "a.png").write_text("mine")
     vitral("data", "shapes:n=16,size=16", "--out", "a.png").done()
     assert (tmp_path / "a.png").read_text() == "mine" and (tmp_path / "a-2.png").is_file()
