@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tiny import redraw, tiny_vit
+from tiny import tiny_vit, with_record
 
 # A hooked forward breaks graph capture, and a signature refuses a wrong type before Vitral can say what is wrong with
 # it: these are tested in the plain run only.
@@ -80,29 +80,9 @@ def vit():
 
 
 @pytest.fixture
-def dressed():
-    """The function that gives a model classes and preprocessing, as a trained one has."""
-    from vitral.base.preprocessing import Preprocessing
-    from vitral.base.record import ModelRecord, attach_record
-
-    def dress_up(model):
-        seen = Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
-        attach_record(model, ModelRecord(("circle", "square", "<b>", "triangle", "ring"), seen))
-        return model
-
-    return dress_up
-
-
-@pytest.fixture
-def wrapped(vit, dressed):
+def labelled(vit):
     """The tiny ViT with classes and preprocessing, as a trained one has."""
-    return dressed(vit)
-
-
-@pytest.fixture
-def redrawn():
-    """The function that draws every parameter of a module anew."""
-    return redraw
+    return with_record(vit)
 
 
 @pytest.fixture

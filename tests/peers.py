@@ -193,14 +193,7 @@ def of_timm(name: str, prefix: tuple[str, ...] = ("cls",), **changes: Any) -> Ca
 def of_hf(model: str, config: str, settings: dict[str, Any] = HF, **more: Any) -> Callable[[], Peer]:
     def make() -> Peer:
         built = getattr(transformers, model)(getattr(transformers, config)(**settings))
-        return Peer(
-            built,
-            (32, 32),
-            more.get("reference", hf_reference),
-            more.get("prefix", ("cls",)),
-            (4, 4),
-            classes=more.get("classes", True),
-        )
+        return Peer(built, (32, 32), **(dict(reference=hf_reference, grid=(4, 4)) | more))
 
     return make
 

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitral import watch
+from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.vit import VisionTransformer
 
 TINY: dict[str, Any] = dict(
@@ -32,3 +35,23 @@ def tiny_vit(seed: int = 0, **changes: Any) -> VisionTransformer:
     model = VisionTransformer(**(TINY | changes))
     redraw(model, seed)
     return model
+
+
+def with_record(model: nn.Module) -> nn.Module:
+    """Give a model classes and preprocessing, as a trained one has."""
+    seen = Preprocessing((8, 18), 0.9, "bilinear", (0.1, 0.2, 0.3))
+    return attach_record(model, ModelRecord(("circle", "square", "<b>", "triangle", "ring"), seen))
+
+
+def layer_norm(x: torch.Tensor, norm: nn.Module, eps: float = 1e-6) -> torch.Tensor:
+    """LayerNorm written out, with the weights of a norm."""
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt() * norm.weight + norm.bias
+
+
+@torch.no_grad()
+def see_attention(model: nn.Module, *inputs: torch.Tensor, rows: Any = "all", **options: Any) -> Any:
+    """What `watch` sees of one pass without gradients: all rows, unless others are chosen."""
+    with watch(model, rows=rows, **options) as seen:
+        model(*inputs)
+    return seen

@@ -35,12 +35,7 @@ def test_from_the_summary_to_a_study_and_back(opened, summary):
     page.click("text=Locality")
     assert "Convolutions have locality built in" in page.inner_text("blockquote")
     text = page.inner_text("main")
-    for words in (
-        "Hypotheses and verdicts",
-        "Method",
-        "Published elsewhere",
-        "vitral study run",
-    ):
+    for words in ("Hypotheses and verdicts", "Method", "Published elsewhere", "vitral study run"):
         assert words.lower() in text.lower(), words
     page.click("text=The lecture, measured")
     assert page.url == summary.as_uri()

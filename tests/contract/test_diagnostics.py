@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from peers import PEERS, peer
-from tiny import tiny_vit
-from vitral import explain, watch
+from tiny import see_attention, tiny_vit
+from vitral import explain
 from vitral.base.errors import UsageError, VitralError, WatchError
 from vitral.base.lookup import find, names
+from vitral.explain.diagnostics.cka import hsic
 from vitral.explain.diagnostics.distance import distances, uniform_distance
 from vitral.explain.outlier_tokens import is_outlier
 from vitral.nn.family.pool import MeanPool
+from vitral.recording import layers
 
 ALL = names("explain.diagnostics")
 MORE = {
@@ -29,27 +31,36 @@ def many():
     return torch.randn(6, 3, 8, 18, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture
+def with_registers():
+    return tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
+
+
+@pytest.fixture
+def weights(with_registers, many):
+    """Every layer's, (batch, layers, heads, tokens, tokens)."""
+    seen = see_attention(with_registers, many)
+    return torch.stack([layer.weights() for layer in seen.layers], 1)
+
+
 def found(name, model, images):
     return getattr(explain, name)(model, images, **MORE.get(name, lambda images: {})(images))
 
 
-def arrays(value):
-    if isinstance(value, dict):
-        return list(value.values())
-    return list(value) if isinstance(value, tuple) else [value]
-
-
 def flat(value):
-    return [part for each in arrays(value) for part in (each if isinstance(each, list) else [each])]
+    """The arrays of a result, which may be a dictionary, a tuple or a list of them."""
+    if isinstance(value, dict):
+        return flat(list(value.values()))
+    return [part for each in value for part in flat(each)] if isinstance(value, tuple | list) else [value]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_it_says_where_it_comes_from_and_leaves_nothing_behind(name, many):
+def test_it_says_where_it_comes_from_and_leaves_nothing_behind(name, with_registers, many):
     function = find("explain.diagnostics", name, "diagnostic")
     module = inspect.getmodule(inspect.unwrap(function))
     assert module.__doc__.startswith(f"`{name}`") and re.search(r"\b(19|20)\d\d\b", module.__doc__)
     assert "Raises" in function.__doc__
-    model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2}).train()
+    model = with_registers.train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     values = flat(found(name, model, many))
     assert all(np.isfinite(np.asarray(value)).all() for value in values)
@@ -69,31 +80,24 @@ def test_it_works_on_other_peoples_models(name, family):
         assert np.isfinite(values[..., 0] if name == "entropy" else values).all()
 
 
-def test_the_shares_of_attention_add_up(many):
-    model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
+def test_the_shares_of_attention_add_up(with_registers, weights, many):
     masks = np.zeros((6, 8, 18), bool)
     masks[:, :4, :6] = True  # the first patch
-    shares = explain.attention_mass(model, many, masks)
+    shares = explain.attention_mass(with_registers, many, masks)
     np.testing.assert_allclose(shares["cls"] + shares["prefix"] + shares["patches"], 1, rtol=1e-5)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(many)
-    weights = torch.stack([layer.weights() for layer in seen.layers], 1)
     np.testing.assert_allclose(shares["cls"], weights[..., 0].mean(-1), rtol=1e-4)
     np.testing.assert_allclose(shares["object"], weights[..., 3].mean(-1), rtol=1e-4)
     np.testing.assert_allclose(shares["itself"], weights.diagonal(dim1=-2, dim2=-1).mean(-1), rtol=1e-4)
     np.testing.assert_allclose(shares["cls reads object"], weights[..., 0, 3], rtol=1e-4)
 
 
-def test_entropy_and_distance_are_their_formulas(many):
-    model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(many)
-    weights = torch.stack([layer.weights() for layer in seen.layers], 1).double()
+def test_entropy_and_distance_are_their_formulas(with_registers, weights, many):
+    weights = weights.double()
     expected = -(weights * weights.log()).sum(-1).mean(-1) / np.log(9)
-    np.testing.assert_allclose(explain.entropy(model, many), expected, rtol=1e-4)
+    np.testing.assert_allclose(explain.entropy(with_registers, many), expected, rtol=1e-4)
     patches = weights[..., 3:, 3:] / weights[..., 3:, 3:].sum(-1, keepdim=True)
     apart = (patches * distances((2, 3))).sum(-1).mean(-1) / uniform_distance((2, 3))
-    np.testing.assert_allclose(explain.distance(model, many), apart, rtol=1e-4)
+    np.testing.assert_allclose(explain.distance(with_registers, many), apart, rtol=1e-4)
 
 
 def test_uniform_attention_is_the_unit(many):
@@ -107,14 +111,14 @@ def test_uniform_attention_is_the_unit(many):
 
 
 @pytest.mark.parametrize("chunk", [1, 40])
-def test_in_chunks_it_is_the_same(many, chunk, monkeypatch):
-    from vitral.recording import layers
+def test_in_chunks_it_is_the_same(with_registers, many, chunk, monkeypatch):
+    def measured():
+        means = explain.entropy(with_registers, many), explain.distance(with_registers, many)
+        return [*means, *explain.attention_mass(with_registers, many).values()]
 
-    model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
-    whole = [explain.entropy(model, many), explain.distance(model, many), *explain.attention_mass(model, many).values()]
+    whole = measured()
     monkeypatch.setattr(layers, "CHUNK", chunk)
-    again = [explain.entropy(model, many), explain.distance(model, many), *explain.attention_mass(model, many).values()]
-    for one, two in zip(whole, again):
+    for one, two in zip(whole, measured()):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)
 
 
@@ -145,8 +149,6 @@ def test_cka_of_a_model_with_itself_is_one_and_turned_or_scaled_too(many):
 
 
 def test_cka_of_what_is_unrelated_is_about_zero_though_features_outnumber_images():
-    from vitral.explain.diagnostics.cka import hsic
-
     found = []
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
@@ -207,9 +209,8 @@ def test_attention_within_windows_is_refused_where_it_means_nothing(name):
 
 
 def test_a_cnn_has_features_but_no_attention():
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
-    )
+    pool = nn.AdaptiveAvgPool2d(1)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), nn.Linear(8, 5))
     images = torch.randn(5, 3, 8, 18)
     assert explain.cka(model, images).shape == (2, 2)
     for name in ("entropy", "distance", "attention_mass", "logit_lens"):

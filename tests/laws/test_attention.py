@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tiny import redraw
+from tiny import layer_norm, redraw
 from vitral import Attention
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 
@@ -41,9 +41,8 @@ def agree_with_gradients(attn, x, reference):
     direction = torch.randn_like(x)
     ours, theirs = attn(x), reference(x)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
-    for got, wanted in zip(
-        torch.autograd.grad(ours, inputs, direction), torch.autograd.grad(theirs, inputs, direction), strict=True
-    ):
+    gradients = (torch.autograd.grad(out, inputs, direction) for out in (ours, theirs))
+    for got, wanted in zip(*gradients, strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12 * max(1.0, wanted.abs().max().item()))
 
 
@@ -63,15 +62,10 @@ def test_fused_attention_is_the_equation_written_out_forward_and_backward(**shap
 def test_qk_norm_attention_is_the_equation_on_normalised_queries_and_keys(**shape):
     attn, x = drawn(QKNormAttention, **shape)
 
-    def layer_norm(x, norm):
-        centred = x - x.mean(-1, keepdim=True)
-        return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
+    def normalise(q, k):
+        return layer_norm(q, attn.q_norm), layer_norm(k, attn.k_norm)
 
-    agree_with_gradients(
-        attn,
-        x,
-        lambda x: written_out(attn, x, lambda q, k: (layer_norm(q, attn.q_norm), layer_norm(k, attn.k_norm))),
-    )
+    agree_with_gradients(attn, x, lambda x: written_out(attn, x, normalise))
 
 
 @given(**shapes)
@@ -80,9 +74,7 @@ def test_attention_is_torchs_multihead_attention_with_copied_weights(**shape):
     reference = nn.MultiheadAttention(x.shape[-1], attn.num_heads, bias=True, batch_first=True).double()
     with torch.no_grad():
         reference.in_proj_weight.copy_(attn.qkv.weight)
-        reference.in_proj_bias.copy_(
-            torch.zeros_like(reference.in_proj_bias) if attn.qkv.bias is None else attn.qkv.bias
-        )
+        reference.in_proj_bias.copy_(torch.tensor(0.0) if attn.qkv.bias is None else attn.qkv.bias)
         reference.out_proj.weight.copy_(attn.proj.weight)
         reference.out_proj.bias.copy_(attn.proj.bias)
     torch.testing.assert_close(attn(x), reference(x, x, x, need_weights=True)[0], rtol=0, atol=1e-12)

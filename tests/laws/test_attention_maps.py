@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import redraw, tiny_vit
-from vitral import watch
+from tiny import redraw, see_attention, tiny_vit
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.preprocessing import Preprocessing
 from vitral.explain import attention
@@ -14,8 +13,7 @@ from vitral.explain import attention
 
 def watched(model, images):
     """Every layer's whole attention, (batch, layers, heads, tokens, tokens), with NumPy."""
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     return torch.stack([layer.weights() for layer in seen.layers], 1).numpy().astype(np.float64)
 
 

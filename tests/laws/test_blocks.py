@@ -2,15 +2,10 @@
 
 import torch
 
-from tiny import redraw, tiny_vit
+from tiny import layer_norm, redraw, tiny_vit
 from vitral import MLP, Attention, Block
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool, MLPHead
-
-
-def layer_norm(x, norm, eps=1e-6):
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt() * norm.weight + norm.bias
 
 
 def gelu(x):

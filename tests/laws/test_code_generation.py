@@ -23,16 +23,11 @@ pytestmark = [
 ]
 
 SMALL = dict(img_size=16, patch_size=4, num_classes=5, embed_dim=16, depth=1, num_heads=2)
+ROTARY = dict(tokens={"cls_token": 1, "reg_token": 2}, position=NoPosition, mixer=RotaryAttention, block=ScaledBlock)
+ROTARY |= dict(mlp=SwiGLU)
 FAMILIES = {
     "lecture": lambda: VisionTransformer(**SMALL),
-    "rotary": lambda: VisionTransformer(
-        **SMALL,
-        tokens={"cls_token": 1, "reg_token": 2},
-        position=NoPosition,
-        mixer=RotaryAttention,
-        block=ScaledBlock,
-        mlp=SwiGLU,
-    ),
+    "rotary": lambda: VisionTransformer(**SMALL, **ROTARY),
     "Swin": lambda: SwinTransformer(
         img_size=16, patch_size=2, num_classes=5, embed_dim=8, depths=(2,), num_heads=(2,), window_size=4
     ),
@@ -49,9 +44,6 @@ def test_compiled_code_computes_what_eager_does(make):
     ours, wanted = compiled(images), model(images)
     torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
     parameters = list(model.parameters())
-    for got, expected in zip(
-        torch.autograd.grad(ours.square().sum(), parameters),
-        torch.autograd.grad(wanted.square().sum(), parameters),
-        strict=True,
-    ):
+    gradients = (torch.autograd.grad(logits.square().sum(), parameters) for logits in (ours, wanted))
+    for got, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()) + 1e-6)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_counts import on_meta
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitral import create, list_models
@@ -26,11 +27,6 @@ MACS = {  # billions: torchvision's weights, Touvron et al. 2021 and Liu et al. 
     "swin_large_patch4_window7_224": 34.476,
     "swin_large_patch4_window12_384": 103.919,
 }
-
-
-def on_meta(name, **overrides):
-    with torch.device("meta"):
-        return create(name, **overrides).eval()
 
 
 @pytest.mark.parametrize(("name", "billions"), MACS.items(), ids=MACS)

@@ -56,20 +56,15 @@ HEADLESS = {
 
 def on_meta(name, **overrides):
     with torch.device("meta"):
-        return create(name, **overrides)
+        return create(name, **overrides).eval()
 
 
 def count(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-SHAPES = {  # width, depth, heads: Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-    "huge": (1280, 32, 16),
-}
+# Width, depth, heads: Dosovitskiy et al. 2021, table 1; Touvron et al. 2021, table 1.
+SHAPES = dict(tiny=(192, 12, 3), small=(384, 12, 6), base=(768, 12, 12), large=(1024, 24, 16), huge=(1280, 32, 16))
 
 
 @pytest.mark.parametrize(("size", "shape"), SHAPES.items(), ids=SHAPES)
@@ -108,12 +103,11 @@ def test_each_count_follows_from_the_sizes(name):
 
 def test_keys_are_timms():
     keys = on_meta("vit_tiny_patch16_224").state_dict()
-    block = [
-        f"blocks.11.{part}.{kind}"
-        for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
-        for kind in ("weight", "bias")
-    ]
-    outside = [f"{part}.{kind}" for part in ("patch_embed.proj", "norm", "head") for kind in ("weight", "bias")]
+    parts = [f"blocks.11.{part}" for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")]
+    block, outside = (
+        [f"{part}.{kind}" for part in owners for kind in ("weight", "bias")]
+        for owners in (parts, ("patch_embed.proj", "norm", "head"))
+    )
     assert {*block, *outside, "cls_token", "pos_embed"} <= set(keys)
     assert len(keys) == 12 * len(block) + len(outside) + 2
     assert keys["pos_embed"].shape == (1, 197, 192)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from peers import PEERS, peer
-from tiny import redraw
+from tiny import redraw, see_attention
 from vitral import watch
 from vitral.base.errors import UsageError
 from vitral.recording.edits import without_edge, without_head, without_token
@@ -75,8 +75,7 @@ def test_an_edge_left_out_is_a_mask_of_one_entry(vit, images, head, monkeypatch)
 
 @torch.no_grad()
 def test_some_layers_only(vit, images):
-    with watch(vit, rows="all", edit=without_token(4, layers=[0, 2])) as seen:
-        vit(images)
+    seen = see_attention(vit, images, edit=without_token(4, layers=[0, 2]))
     gone = [bool((layer.weights()[..., 4] == 0).all()) for layer in seen.layers]
     assert gone == [True, False, True]
 
@@ -93,21 +92,6 @@ def test_torchs_own_module_returns_the_changed_weights_if_it_returns_any(average
     mask = torch.zeros(5, 5, dtype=torch.bool)
     mask[:, 2] = True
     torch.testing.assert_close(out, model(x, x, x, attn_mask=mask)[0])
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (without_head(0, 4), "no head 4 to leave out: there are 4, 0 to 3"),
-        (without_token(7), "no token 7 to leave out: there are 7, 0 to 6"),
-        (without_edge(0, 0, 9), "no token 9"),
-        (without_edge(0, 0, 1, head=-1), "no head -1"),
-    ],
-)
-@torch.no_grad()
-def test_what_is_not_there_cannot_be_left_out(vit, images, edit, message):
-    with pytest.raises(UsageError, match=message), watch(vit, edit=edit):
-        vit(images)
 
 
 def test_an_edited_model_still_learns(vit, images):
@@ -129,10 +113,15 @@ def test_an_edited_model_still_learns(vit, images):
         (without_edge(99, 0, 1), "no layer 99"),
         (without_edge(0, 999, 1), "no token 999"),
         (without_edge(0, 1, 999), "no token 999"),
+        (without_head(0, 4), "no head 4 to leave out: there are 4, 0 to 3"),
+        (without_token(7), "no token 7 to leave out: there are 7, 0 to 6"),
+        (without_edge(0, 0, 9), "no token 9"),
+        (without_edge(0, 0, 1, head=-1), "no head -1"),
     ],
-    ids=range(8),
+    ids=range(12),
 )
+@pytest.mark.parametrize("rows", ["prefix", "all"])
 @torch.no_grad()
-def test_what_does_not_exist_cannot_be_left_out(vit, images, edit, message):
-    with pytest.raises(UsageError, match=message), watch(vit, rows="all", edit=edit):
+def test_what_does_not_exist_cannot_be_left_out(vit, images, edit, message, rows):
+    with pytest.raises(UsageError, match=message), watch(vit, rows=rows, edit=edit):
         vit(images)

@@ -35,19 +35,14 @@ def test_a_grid_that_is_none(vit, images, method, grid, error):
         getattr(explain, method)(vit, images, grid=grid)
 
 
-@pytest.mark.parametrize(
-    "query", [[1], 1.5, "grid", (1, 2, 3), True, (True, 0), (0.5, 1), [[0, 1]], np.float64(1)], ids=str
-)
-def test_a_query_that_is_none(vit, images, query):
-    with pytest.raises(UsageError, match="neither a token's index nor"):
-        explain.attention(vit, images, query=query)
+QUERIES = [[1], 1.5, "grid", (1, 2, 3), True, (True, 0), (0.5, 1), [[0, 1]], np.float64(1)]
+CHOSEN = [dict(layers=3), dict(layers=["a"]), dict(heads=1.5), dict(heads=[True]), dict(layers="0")]
 
 
-@pytest.mark.parametrize(
-    "chosen", [dict(layers=3), dict(layers=["a"]), dict(heads=1.5), dict(heads=[True]), dict(layers="0")], ids=str
-)
-def test_layers_and_heads_that_are_no_list(vit, images, chosen):
-    with pytest.raises(UsageError, match="is not a list of integers"):
+@pytest.mark.parametrize("chosen", [*(dict(query=query) for query in QUERIES), *CHOSEN], ids=str)
+def test_a_query_that_is_none_and_layers_and_heads_that_are_no_list(vit, images, chosen):
+    message = "neither a token's index nor" if "query" in chosen else "is not a list of integers"
+    with pytest.raises(UsageError, match=message):
         explain.attention(vit, images, **chosen)
 
 
@@ -120,14 +115,10 @@ def test_an_empty_batch(vit, images, method):
         getattr(explain, method)(vit, images[:0])
 
 
-@pytest.mark.parametrize(
-    "masks",
-    [np.zeros((2, 18, 8), bool), np.zeros((2, 16, 36), bool), np.zeros((1, 8, 18), bool), np.zeros((3, 8, 18), bool)],
-    ids=["turned", "twice as large", "one for two", "three for two"],
-)
-def test_masks_of_another_size(vit, images, masks):
+@pytest.mark.parametrize("shape", [(2, 18, 8), (2, 16, 36), (1, 8, 18), (3, 8, 18)], ids=str)
+def test_masks_of_another_size(vit, images, shape):
     with pytest.raises(ShapeError, match="pass one mask per image"):
-        explain.attention_mass(vit, images, masks)
+        explain.attention_mass(vit, images, np.zeros(shape, bool))
 
 
 def test_features_are_no_classes(images):

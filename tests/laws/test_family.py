@@ -1,6 +1,7 @@
 """Random architectures, drawn from the parts, keep the laws that every ViT keeps."""
 
 import json
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -32,13 +33,9 @@ from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
 
 GLOBAL = (Attention, QKNormAttention, RotaryAttention, QKNormRotary, RelativeBiasAttention, NoMixing)
-LOCAL = (
-    DepthwiseMixing,
-    partial(DepthwiseMixing, kernel_size=5),
-    partial(DepthwiseMixing, kernel_size=7),
-    partial(DepthwiseMixing, padding_mode="circular"),
-    WindowMixing,
-)
+KERNELS = [partial(DepthwiseMixing, kernel_size=size) for size in (5, 7)]
+LOCAL = (DepthwiseMixing, *KERNELS, partial(DepthwiseMixing, padding_mode="circular"), WindowMixing)
+NORMS = (LayerNorm, partial(LayerNorm, eps=1e-12), nn.LayerNorm, partial(nn.LayerNorm, eps=1e-3), nn.RMSNorm)
 POSITIONS = (LearnedPosition, SinCosStart, PatchPosition, SinCosPosition, NoPosition)
 HEADS = {FirstTwo: DistilledHead, CLSAndMeanPool: WideHead}  # of pools that give more than one token's width
 UNORDERED = (Attention, QKNormAttention, NoMixing)  # mixers that do not know where a token stands
@@ -65,17 +62,12 @@ def architectures(draw, **fixed):
         mixer=draw(st.sampled_from(GLOBAL if tokens else GLOBAL + LOCAL)),
         position=draw(st.sampled_from(POSITIONS)),
         mlp=draw(st.sampled_from([MLP, TanhMLP, SwiGLU])),
-        norm=draw(
-            st.sampled_from(
-                [LayerNorm, partial(LayerNorm, eps=1e-12), nn.LayerNorm, partial(nn.LayerNorm, eps=1e-3), nn.RMSNorm]
-            )
-        ),
+        norm=draw(st.sampled_from(NORMS)),
         block=draw(st.sampled_from([Block, ScaledBlock])),
         head=HEADS[pool] if pool in HEADS else draw(st.sampled_from([nn.Linear, MLPHead])),
     )
-    chosen["patch_embed"] = (
-        draw(st.sampled_from([PatchEmbedding, ConvStem])) if chosen["patch_size"] == 4 else PatchEmbedding
-    )
+    stems = [PatchEmbedding, ConvStem] if chosen["patch_size"] == 4 else [PatchEmbedding]
+    chosen["patch_embed"] = draw(st.sampled_from(stems))
     return chosen | fixed
 
 
@@ -134,10 +126,7 @@ def test_gradients_are_the_same_when_blocks_are_run_again_for_them(chosen):
     found = []
     for again in (False, True):
         model.zero_grad()
-        if again:
-            with checkpointed(model):
-                model(images.double()).square().sum().backward()
-        else:
+        with checkpointed(model) if again else nullcontext():
             model(images.double()).square().sum().backward()
         found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for plain, other in zip(*found, strict=True):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny import redraw, tiny_vit
+from tiny import TINY, redraw, tiny_vit
 from vitral import create
 from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention
@@ -140,8 +140,7 @@ def test_an_unknown_way_to_resample_names_the_nearest():
 
 def test_any_size_is_the_model_itself_at_its_own_size_and_its_resampled_self_at_another():
     plain = tiny_vit()
-    sizes = dict(img_size=(8, 18), patch_size=(4, 6), num_classes=5, embed_dim=16, depth=3, num_heads=4, mlp_ratio=2.0)
-    free = AnySizeViT(**sizes, resampling="hugging_face").eval()
+    free = AnySizeViT(**TINY, resampling="hugging_face").eval()
     free.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 8, 18)
     torch.testing.assert_close(free(images), plain(images))

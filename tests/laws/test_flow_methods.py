@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import redraw, tiny_vit
-from vitral import explain, watch
+from tiny import redraw, see_attention, tiny_vit
+from vitral import explain
 from vitral.base.errors import UsageError, WatchError
 from vitral.explain.flow import carry, weights_and_gradients
 from vitral.explain.observation import observe
@@ -28,8 +28,8 @@ class Explicit(Attention):
         return self.proj((self.weights @ v).transpose(1, 2).flatten(2))
 
 
-def explicit_twin(model):
-    twin = tiny_vit(mixer=Explicit, tokens=model.config["tokens"])
+def explicit_twin(model, **parts):
+    twin = tiny_vit(mixer=Explicit, tokens=model.config["tokens"], **parts)
     twin.load_state_dict(model.state_dict())
     return twin.double()
 
@@ -71,8 +71,7 @@ def test_rollout_of_a_long_sequence_is_exact():
     """At 197 tokens, in double precision, to 1e-10."""
     model = tiny_vit(img_size=(56, 84), patch_size=(4, 6), mixer=QKNormAttention).double()
     images = torch.randn(1, 3, 56, 84, dtype=torch.float64)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     assert seen.layers[0].num_tokens == 197
     row = torch.eye(197, dtype=torch.float64)[:1]
     for layer in reversed(seen.layers):
@@ -134,10 +133,9 @@ def test_attention_times_gradient_is_the_last_layers(vit, images, target):
 
 def test_without_cls_the_mean_of_the_tokens_is_explained(images):
     model = tiny_vit(tokens={}, pool=MeanPool).double()
-    twin = tiny_vit(mixer=Explicit, tokens={}, pool=MeanPool)
-    twin.load_state_dict(model.state_dict())
-    twin(images)
-    whole = torch.eye(6)
+    twin = explicit_twin(model, pool=MeanPool)
+    twin(images.double())
+    whole = torch.eye(6, dtype=torch.float64)
     for block in twin.blocks:
         whole = (block.attn.weights.mean(1) / 2 + torch.eye(6) / 2) @ whole
     maps = explain.rollout(model, images.double())

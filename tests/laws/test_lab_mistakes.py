@@ -62,10 +62,8 @@ def test_no_two_mistakes_look_alike(station):
     records = [[record_calls(station.observe, answer, seed) for seed in stages.SEEDS] for answer in answers]
     for first in range(len(records)):
         for second in range(first):
-            assert not all(map(records_agree, records[first], records[second])), (
-                station.mistakes[first].name,
-                station.mistakes[second].name,
-            )
+            alike = all(map(records_agree, records[first], records[second]))
+            assert not alike, (station.mistakes[first].name, station.mistakes[second].name)
 
 
 def draw_pairs() -> list[tuple[str, Mistake, Mistake]]:
@@ -73,11 +71,8 @@ def draw_pairs() -> list[tuple[str, Mistake, Mistake]]:
     generator = random.Random(0)
     found = []
     for name, station in STATIONS.items():
-        pairs = [
-            pair
-            for pair in combinations(station.mistakes, 2)
-            if not set(pair[0].definitions) & set(pair[1].definitions)
-        ]
+        every = combinations(station.mistakes, 2)
+        pairs = [pair for pair in every if not set(pair[0].definitions) & set(pair[1].definitions)]
         found += [(name, *pair) for pair in generator.sample(pairs, min(5, len(pairs)))]
     return found
 

@@ -1,6 +1,8 @@
-"""Wrong answers that were written before the named mistakes and without them: each gets the right message."""
+"""Wrong answers that were written before the named mistakes and without them: each gets the right message.
 
-import shutil
+A file defines what went wrong; what it leaves out is as in the station's solution, below which it is put.
+"""
+
 import sys
 from pathlib import Path
 
@@ -71,12 +73,13 @@ def test_all_are_here_and_enough():
 def test_a_wrong_answer_gets_the_property_that_fails(answer, tmp_path, monkeypatch, without_integration):
     name = max((own for own in STATIONS if answer.startswith(f"{own}_")), key=len)
     write_required(name, tmp_path)
-    shutil.copy(HOME / f"{answer}.py", tmp_path / f"{name}.py")
+    path = tmp_path / f"{name}.py"
+    path.write_text(f"{read_solution(name)}\n{(HOME / f'{answer}.py').read_text()}")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     for other in STATIONS:
         monkeypatch.delitem(sys.modules, other, raising=False)
-    assert check_source(name, tmp_path / f"{name}.py") is None
-    report = stages.check_answer(STATIONS[name], run_file(tmp_path / f"{name}.py"))
+    assert check_source(name, path) is None
+    report = stages.check_answer(STATIONS[name], run_file(path))
     stage, message = CAUGHT[answer]
     assert report.failed == stage and message in report.message
     for other in STATIONS:

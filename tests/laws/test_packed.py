@@ -27,9 +27,8 @@ def swin():
 def by_hand():
     """Linear maps in a list, one of them twice, one without a bias."""
     twice = nn.Linear(18, 18, bias=False)
-    return redraw(
-        nn.Sequential(nn.Flatten(2), nn.Linear(144, 18), nn.GELU(), twice, twice, nn.Flatten(), nn.Linear(54, 5))
-    )
+    parts = nn.Flatten(2), nn.Linear(144, 18), nn.GELU(), twice, twice, nn.Flatten(), nn.Linear(54, 5)
+    return redraw(nn.Sequential(*parts))
 
 
 MODELS = {"ViT": (tiny_vit, (8, 18)), "Swin": (swin, (32, 32)), "by hand": (by_hand, (8, 18))}
@@ -40,25 +39,23 @@ MODELS = {"ViT": (tiny_vit, (8, 18)), "Swin": (swin, (32, 32)), "by hand": (by_h
 def test_it_answers_the_same(make, size, batch):
     model, images = make(), torch.randn(batch, 3, *size)
     fast = packed(model)
-    with torch.no_grad():
-        torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
-    with torch.inference_mode():
-        torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
+    for without_gradients in (torch.no_grad, torch.inference_mode):
+        with without_gradients():
+            torch.testing.assert_close(fast(images), model(images), rtol=1e-5, atol=1e-5)
     assert not any(type(part) is nn.Linear for part in fast.modules())
     assert not any(isinstance(part, PackedLinear) for part in model.modules())
 
 
 CHANGES = {
-    "an optimiser of one kernel": lambda model: stepped(
-        model, torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    ),
-    "momentum of one kernel": lambda model: stepped(model, torch.optim.SGD(model.parameters(), lr=0.1, fused=True)),
+    "an optimiser of one kernel": lambda model: stepped(model, torch.optim.AdamW),
+    "momentum of one kernel": lambda model: stepped(model, torch.optim.SGD),
     "numbers that are not counted": lambda model: [p.data.mul_(2) for p in model.parameters()],
     "other weights": lambda model: redraw(model, 2),
 }
 
 
-def stepped(model, optimizer):
+def stepped(model, kind):
+    optimizer = kind(model.parameters(), lr=0.1, fused=True)
     with torch.enable_grad():
         model(torch.randn(2, 3, 8, 18)).square().sum().backward()
     optimizer.step()
@@ -195,13 +192,7 @@ def test_a_hidden_layer_is_gelu_of_its_map():
 
 @pytest.mark.parametrize(
     "x",
-    [
-        torch.randn(16),
-        torch.randn(0, 16),
-        torch.randn(2, 3, 4, 16),
-        torch.randn(16, 6).T,
-        torch.randn(1, 16).expand(5, 16),
-    ],
+    [*map(torch.randn, [(16,), (0, 16), (2, 3, 4, 16)]), torch.randn(16, 6).T, torch.randn(1, 16).expand(5, 16)],
     ids=["one row", "none", "four axes", "transposed", "repeated"],
 )
 def test_rows_of_any_shape_and_layout(x):

@@ -9,17 +9,7 @@ from einops import rearrange
 from tiny import tiny_vit
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.pool import MeanPool
-from vitral.nn.family.position import SinCosStart
-
-
-class NoPosition:
-    """Tokens as they are."""
-
-    def table(self, num_prefix_tokens, grid, embed_dim):
-        return None
-
-    def __call__(self, tokens, table):
-        return tokens
+from vitral.nn.family.position import NoPosition, SinCosStart
 
 
 def permuted(images, model, order):

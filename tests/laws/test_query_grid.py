@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tiny import tiny_vit
-from vitral import explain, watch
+from tiny import see_attention, tiny_vit
+from vitral import explain
 from vitral.base.errors import UsageError, WatchError
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool
@@ -17,8 +17,7 @@ from vitral.nn.head import CLSPool
 @pytest.mark.parametrize(("layer", "head"), [(-1, None), (0, 2)])
 def test_a_panel_is_the_patchs_row_in_times_uniform(tokens, layer, head, images):
     model = tiny_vit(tokens=tokens, pool=CLSPool if tokens else MeanPool)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     whole = seen.layers[layer].weights().double()
     whole = whole.mean(1) if head is None else whole[:, head]
     grid = explain.query_grid(model, images, queries=[(0, 1), (1, 2)], layer=layer, head=head)
@@ -59,9 +58,9 @@ def test_uniform_rows_are_said_to_tell_nothing_apart(vit, images):
     flat = explain.query_grid(vit, images, layer=0)
     assert "All maps are constant, so they rank no patch." in flat.caption_of(1)
     assert flat.figure(1).get_suptitle() == flat.caption_of(1)
-    told = explain.query_grid(vit, images, layer=1)
-    assert told.caption_of(0) == told.caption
-    some = dataclasses.replace(told, values=told.values.copy())
+    other = explain.query_grid(vit, images, layer=1)
+    assert other.caption_of(0) == other.caption
+    some = dataclasses.replace(other, values=other.values.copy())
     some.values[0, 1] = 1
     assert "Constant maps, which rank no patch: row, column 0, 1." in some.caption_of(0)
     assert some.caption_of(1) == some.caption

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tiny import redraw
-from vitral import explain, watch
+from tiny import redraw, see_attention
+from vitral import explain
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find, names
 from vitral.data.spec import find_data
@@ -48,10 +48,12 @@ class Block(nn.Module):
 class Plain(nn.Module):
     """CLS, and patches of 8 x 8 pixels of an image of `size`; two blocks in a list."""
 
+    word = "cls_token"  # its learned token's name
+
     def __init__(self, size=(16, 24), classes=5):
         super().__init__()
         self.patch = nn.Conv2d(3, 12, 8, 8)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, 12))
+        setattr(self, self.word, nn.Parameter(torch.zeros(1, 1, 12)))
         self.place = nn.Parameter(torch.zeros(1, size[0] * size[1] // 64 + 1, 12))
         self.blocks, self.head = nn.ModuleList(self.block() for _ in range(2)), nn.Linear(12, classes)
 
@@ -60,7 +62,7 @@ class Plain(nn.Module):
 
     def embedded(self, images):
         x = self.patch(images).flatten(2).mT
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.place
+        return torch.cat([getattr(self, self.word).expand(len(x), -1, -1), x], 1) + self.place
 
     def through(self, x):
         for block in self.blocks:
@@ -149,8 +151,7 @@ def sorted_parameters(model):
 
 def test_blocks_outside_of_lists_are_found(pictures):
     model = made(Unlisted)
-    with torch.no_grad(), watch(model, rows="all", stream=True) as seen:
-        model(pictures)
+    seen = see_attention(model, pictures, stream=True)
     assert [layer.name for layer in seen.layers] == ["encoder.first.attention", "encoder.second.attention"]
     with torch.no_grad():
         entering = model.embedded(pictures)
@@ -223,8 +224,7 @@ class PooledByOne(Pooled):
 @pytest.mark.parametrize("kind", [Pooled, PooledByOne])
 def test_a_pools_queries_are_averaged(kind, pictures):
     model = made(kind)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(pictures)
+    seen = see_attention(model, pictures)
     first, second, pool = (layer.weights().mean(1) for layer in seen.layers)
     maps = explain.attention(model, pictures)
     assert maps.layers == (kind.__name__,)
@@ -242,9 +242,8 @@ def test_a_pools_queries_are_averaged(kind, pictures):
 def test_a_patch_does_not_read_where_a_pool_does(kind, pictures):
     model = made(kind)
     who = "one learned query" if kind is PooledByOne else "4 queries"
-    with pytest.raises(
-        UsageError, match=f"{who} for 6 tokens, so no query can be identified with the patch in row 1, column"
-    ):
+    message = f"{who} for 6 tokens, so no query can be identified with the patch in row 1, column"
+    with pytest.raises(UsageError, match=message):
         explain.attention(model, pictures, query=(1, 1))
     with pytest.raises(UsageError, match=f"{who} for 6 tokens"):
         explain.query_grid(model, pictures)
@@ -274,8 +273,7 @@ class Pyramid(Pooled):
 
 def test_a_patch_of_the_keys_is_not_taken_for_a_query():
     model, images = made(Pyramid, (32, 32)), torch.randn(1, 3, 32, 32)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     assert (seen.layers[0].num_queries, seen.layers[0].num_tokens) == (16, 4)
     for ask in (
         lambda: explain.attention(model, images, query=(1, 1)),
@@ -354,8 +352,7 @@ class Merging(Pooled):
 
 def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the_earlier():
     model, images = made(Merging, (32, 32)), torch.randn(2, 3, 32, 32)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     assert observe(model, images).readout == (0, 1, 2, 3)
     for number, (layer, side) in enumerate(zip(seen.layers, (4, 2), strict=True)):
         maps = explain.attention(model, images, layers=[number])
@@ -366,9 +363,8 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
 
 def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
     """What left the last block is gone: asked about it again, the model would add its step twice."""
-    with pytest.raises(
-        UsageError, match="gives a different output when it is run again from the output of its last block"
-    ):
+    message = "gives a different output when it is run again from the output of its last block"
+    with pytest.raises(UsageError, match=message):
         explain.logit_lens(made(Added), pictures)
     assert explain.logit_lens(made(Plain), pictures).shape == (2, 3, 7, 5)
 
@@ -377,15 +373,6 @@ class Named(Plain):
     """Its learned token is called `cls`, or a name that says nothing."""
 
     word = "cls"
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        setattr(self, self.word, self.cls_token)
-        del self.cls_token
-
-    def embedded(self, images):
-        x = self.patch(images).flatten(2).mT
-        return torch.cat([getattr(self, self.word).expand(len(x), -1, -1), x], 1) + self.place
 
 
 class Unnamed(Named):
@@ -397,6 +384,5 @@ def test_a_token_is_called_cls_only_where_the_model_does(kind, reader, pictures)
     model = made(kind)
     maps = explain.attention(model, pictures)
     assert maps.reader == reader and maps.grid == (2, 3)
-    with torch.no_grad(), watch(model) as seen:
-        model(pictures)
+    seen = see_attention(model, pictures, rows="prefix")
     np.testing.assert_allclose(maps.prefix_mass[:, 0], seen.layers[0].rows([0])[:, :, 0, 0], rtol=1e-5)

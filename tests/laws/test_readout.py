@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from peers import shaken, timm
-from tiny import redraw, tiny_vit
-from vitral import explain, watch
+from tiny import redraw, see_attention, tiny_vit
+from vitral import explain
 from vitral.base.errors import UsageError, WatchError
 from vitral.explain.observation import observe
 from vitral.explain.readout import Tail
@@ -43,25 +43,22 @@ def test_a_model_that_says_all_classes_alike_is_taken_to_read_cls(images):
     assert observe(model, images).readout == (0,)
 
 
-def peer(**changes):
+def peer(kind=timm.models.vision_transformer.VisionTransformer, **changes):
     sizes = dict(img_size=(16, 32), patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
-    return shaken(timm.models.vision_transformer.VisionTransformer(**(sizes | changes)))
+    return shaken(kind(**sizes, **changes))
 
 
 PEERS = {
     "timm, mean pool beside CLS": lambda: peer(global_pool="avg"),
     "timm, mean pool, registers": lambda: peer(global_pool="avg", reg_tokens=2),
-    "timm EVA-02": lambda: shaken(
-        timm.models.eva.Eva(img_size=(16, 32), patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
-    ),
+    "timm EVA-02": lambda: peer(timm.models.eva.Eva),
 }
 
 
 @pytest.mark.parametrize("make", PEERS.values(), ids=PEERS)
 def test_methods_start_from_the_patches_where_those_are_read(make):
     model, images = make(), torch.randn(2, 3, 16, 32)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     prefix = len(seen.layers[0].tokens.prefix)
     assert prefix
     weights = [layer.weights().mean(1) for layer in seen.layers]
@@ -113,10 +110,13 @@ class Folded(nn.Module):
         self.cls, self.qkv, self.head = nn.Parameter(torch.zeros(1, 1, 16)), nn.Linear(16, 48), nn.Linear(16, 5)
         redraw(self)
 
-    def forward(self, images):
+    def embedded(self, images):
         x = self.patch(images).flatten(2).mT
         x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
-        q, k, v = self.qkv(x).reshape(len(x), 9, 3, 4, 4).permute(2, 0, 3, 1, 4)
+        return x, *self.qkv(x).reshape(len(x), 9, 3, 4, 4).permute(2, 0, 3, 1, 4)
+
+    def forward(self, images):
+        x, q, k, v = self.embedded(images)
         if self.how != "apart":
             q, k, v = (part.flatten(0, 1) for part in (q, k, v))
         if self.how == "bmm":
@@ -157,9 +157,7 @@ def test_attention_in_a_form_that_is_not_known_is_counted():
 
     class Talking(Folded):
         def forward(self, images):
-            x = self.patch(images).flatten(2).mT
-            x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1)
-            q, k, v = self.qkv(x).reshape(len(x), 9, 3, 4, 4).permute(2, 0, 3, 1, 4)
+            x, q, k, v = self.embedded(images)
             mixed = torch.softmax(q @ k.mT / 2, dim=-1).flip(1) * 0.5
             x = x + (mixed @ v).transpose(1, 2).flatten(2)
             return self.head((x + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0])
@@ -181,7 +179,6 @@ def test_channels_are_not_taken_for_patches():
             x = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
             return self.head(nn.functional.pad(x.mean(2), (0, 10)))
 
-    with pytest.raises(
-        (UsageError, WatchError), match="5 patches form neither a square grid nor a grid with the image"
-    ):
+    message = "5 patches form neither a square grid nor a grid with the image"
+    with pytest.raises((UsageError, WatchError), match=message):
         explain.attention(Channels("apart"), torch.randn(2, 3, 8, 16))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tiny import redraw
 from vitral import create, list_models
 from vitral.nn.head import MLPHead
 
@@ -33,12 +34,12 @@ def test_the_first_gradient_reaches_the_head(parts):
 
 
 @pytest.mark.parametrize("name", ["vit_nano_patch8_48", "vit_micro_patch4_32", "vit_tiny_patch16_224"])
-def test_each_block_starts_as_the_identity(name, redrawn):
+def test_each_block_starts_as_the_identity(name):
     model = create(name)
     x = torch.randn(2, 5, model.config["embed_dim"])
     for block in model.blocks:
         assert torch.equal(block(x), x)
-    assert (redrawn(model.blocks[0])(x) - x).abs().max() > 0.1
+    assert (redraw(model.blocks[0])(x) - x).abs().max() > 0.1
 
 
 def test_a_patch_of_unit_variance_starts_as_a_token_of_unit_variance():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from peers import PEERS, peer
-from tiny import tiny_vit
+from tiny import see_attention, tiny_vit
 from vitral import watch
 from vitral.recording.forward import output_tensor
 
@@ -15,8 +15,7 @@ def test_it_is_what_our_blocks_read(vit, images):
     for block in vit.blocks:
         expected.append(x)
         x = block(x)
-    with watch(vit, stream=True) as seen:
-        vit(images)
+    seen = see_attention(vit, images, rows="prefix", stream=True)
     assert len(seen.stream) == 4
     for found, right in zip(seen.stream, [*expected, x]):
         assert torch.equal(found, right)

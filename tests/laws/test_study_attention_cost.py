@@ -40,11 +40,6 @@ def test_attention_is_four_percent_of_vit_b_at_224_pixels():
     assert round(100 * (1 - rest / whole)) == 4
 
 
-def test_the_matrix_for_1024_pixels_in_patches_of_16_has_16_8_million_entries():
-    n = (1_024 // 16) ** 2
-    assert (n, round(n**2 / 1e6, 1), 4 * n**2 / 2**20) == (4_096, 16.8, 64)
-
-
 def test_written_out_it_is_the_same_function():
     torch.manual_seed(0)
     fused, written = Attention(32, 4).double(), WrittenOut(32, 4).double()

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
+from tiny import redraw
 from vitral import create
 from vitral.recording.intercept import watch
 from vitral.studies.claims.cls_aggregates import DEPTH, ablated_accuracy, isolate_class_token, patch_means
@@ -11,11 +11,7 @@ from vitral.studies.claims.cls_aggregates import DEPTH, ablated_accuracy, isolat
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = create("vit_nano_patch8_48", num_classes=5)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return model.double().eval()
+    return redraw(create("vit_nano_patch8_48", num_classes=5).double(), deviation=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tiny import redraw
 from vitral.data.spec import find_data
 from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.mixer import DepthwiseMixing
@@ -28,10 +29,7 @@ def images(seed=0):
 
 def randomised(model):
     """Random weights: at their start, most models return the same for every image."""
-    torch.manual_seed(1)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return model.double().eval()
+    return redraw(model.double(), deviation=0.5)
 
 
 def convolutions(stride, padding_mode="circular"):
@@ -47,14 +45,13 @@ def convolutions(stride, padding_mode="circular"):
     )
 
 
-def iso(mixer, **parts):
-    sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=3, num_heads=2)
-    return randomised(VisionTransformer(**sizes, tokens={}, pool=MeanPool, mixer=mixer, **parts))
-
-
-def vit(**parts):
-    sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=2, num_heads=2)
+def vit(depth=2, **parts):
+    sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=depth, num_heads=2)
     return randomised(VisionTransformer(**sizes, **parts))
+
+
+def iso(mixer, **parts):
+    return vit(depth=3, tokens={}, pool=MeanPool, mixer=mixer, **parts)
 
 
 def difference(one, other):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from tiny import redraw
 from vitral.nn.family.mixer import DepthwiseMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.vit import VisionTransformer
@@ -20,11 +20,7 @@ PATCH, SIDE = 8, 48
 def randomised(**parts):
     """Random weights, with which no block is the identity."""
     sizes = dict(img_size=SIDE, patch_size=PATCH, num_classes=5, embed_dim=16, depth=2, num_heads=2)
-    torch.manual_seed(0)
-    model = VisionTransformer(**sizes, tokens={}, pool=MeanPool, **parts)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model
+    return redraw(VisionTransformer(**sizes, tokens={}, pool=MeanPool, **parts), deviation=0.3)
 
 
 def images(n=4):

@@ -38,33 +38,32 @@ def learned(model, pixels):
     return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
+def assert_learns_the_same(one, other, pixels, permuted, name, renamed):
+    """`other` on permuted pixels is and learns what `one` is and learns, but for the order of one parameter."""
+    (logits, gradients), (moved, moved_gradients) = learned(one, pixels), learned(other, permuted(pixels, SEED))
+    torch.testing.assert_close(moved, logits, rtol=1e-10, atol=1e-10)
+    gradients[name] = renamed(gradients[name])
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(moved_gradients[key], gradient, rtol=1e-9, atol=1e-12, msg=key)
+
+
 def test_permuting_patches_is_the_same_as_permuting_positions(vit, pixels):
     """Logits and gradients are the same, so training takes the same steps and loses nothing."""
     order = torch.from_numpy(np.random.default_rng(SEED).permutation(GRID * GRID))
     other = copy.deepcopy(vit)
     other.pos_embed.data = vit.pos_embed.data[:, order]
-    (logits, gradients), (moved, moved_gradients) = learned(vit, pixels), learned(other, permute_patches(pixels, SEED))
-    torch.testing.assert_close(moved, logits, rtol=1e-10, atol=1e-10)
-    gradients["pos_embed"] = gradients["pos_embed"][:, order]
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(moved_gradients[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+    assert_learns_the_same(vit, other, pixels, permute_patches, "pos_embed", lambda table: table[:, order])
 
 
 def test_permuting_pixels_within_patches_is_the_same_as_permuting_the_projection(vit, pixels):
     order = torch.from_numpy(np.random.default_rng(SEED).permutation(PATCH * PATCH))
     other = copy.deepcopy(vit)
-    kernel = vit.patch_embed.proj.weight.data
-    other.patch_embed.proj.weight.data = kernel.flatten(2)[:, :, order].reshape(kernel.shape)
-    (logits, gradients), (moved, moved_gradients) = (
-        learned(vit, pixels),
-        learned(other, permute_within_patches(pixels, SEED)),
-    )
-    torch.testing.assert_close(moved, logits, rtol=1e-10, atol=1e-10)
-    gradients["patch_embed.proj.weight"] = (
-        gradients["patch_embed.proj.weight"].flatten(2)[:, :, order].reshape(kernel.shape)
-    )
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(moved_gradients[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+    def renamed(kernel):
+        return kernel.flatten(2)[:, :, order].reshape(kernel.shape)
+
+    other.patch_embed.proj.weight.data = renamed(vit.patch_embed.proj.weight.data)
+    assert_learns_the_same(vit, other, pixels, permute_within_patches, "patch_embed.proj.weight", renamed)
 
 
 def test_permuting_all_pixels_is_not_the_same_as_renaming_parameters(vit, pixels):

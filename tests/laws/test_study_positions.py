@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tiny import redraw
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.position import NoPosition, sines_and_cosines
 from vitral.nn.family.rope import QKNormRotary
@@ -43,10 +44,7 @@ def test_a_table_of_original_places_follows_the_images_and_not_the_index():
 
 
 def test_on_permuted_patches_a_model_with_a_permuted_table_is_and_learns_the_same():
-    torch.manual_seed(0)
-    one = create("iso_attention_nano_patch8_48", num_classes=3, position=WideStart).double()
-    for parameter in one.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    one = redraw(create("iso_attention_nano_patch8_48", num_classes=3, position=WideStart).double(), deviation=0.1)
     other = copy.deepcopy(one)
     order = np.random.default_rng(1).permutation(SIDE**2)
     other.pos_embed.data = one.pos_embed.data[:, order]
@@ -67,7 +65,6 @@ def test_a_wide_start_has_the_stated_deviation():
 
 
 def test_normalised_rotary_attention_without_rotation_is_normalised_attention():
-    torch.manual_seed(0)
     turned, plain = QKNormRotary(16, 2), QKNormAttention(16, 2)
     turned.set_grid((2, 3), 0)
     plain.load_state_dict(turned.state_dict())
@@ -79,7 +76,6 @@ def test_normalised_rotary_attention_without_rotation_is_normalised_attention():
 
 def test_normalised_rotary_attention_depends_only_on_relative_positions():
     """With the same token everywhere, the weight is the same for all pairs of places with the same offset."""
-    torch.manual_seed(0)
     attention = QKNormRotary(16, 2).double()
     attention.set_grid((3, 3), 0)
     one = torch.randn(1, 2, 1, 8, dtype=torch.float64).expand(1, 2, 9, 8)

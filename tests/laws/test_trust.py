@@ -114,11 +114,8 @@ def test_the_random_orders_are_gone_through_once_for_all_maps_and_classes(vit, i
     vit.register_forward_hook(lambda module, args, output: passes.append(len(args[0])))
     trials = Trials(observe(vit, images, ["feature maps"]))
     first = trials.trust(explain.occlusion(vit, images))
-    counted, expected = (
-        len(passes),
-        [trust(vit, images, explain.occlusion(vit, images, target))[0] for target in (0, 1)],
-    )
     maps = [explain.occlusion(vit, images, target) for target in (0, 1)]
+    expected = [trust(vit, images, one)[0] for one in maps]
     counted = len(passes)
     again = [trials.trust(one)[0] for one in maps]
     assert len(passes) - counted <= 2 * 2  # one order an image and map
@@ -163,18 +160,10 @@ class Half(nn.Module):
 
 
 UNTESTED = {
-    "a class whose probability is nothing": (
-        Constant(9.0, -9.0),
-        dict(targets=(1,)),
-        "the probability of class 1 is 0.0%",
-    ),
+    "a class with no chance": (Constant(9.0, -9.0), dict(targets=(1,)), "the probability of class 1 is 0.0%"),
     "an answer that nothing changes": (Constant(1.0, 0.0), {}, "whichever patches are covered first"),
     "a model with one output": (Constant(0.3), {}, "the probability of class 0 averages 100.0%"),
-    "what somebody else reads": (
-        Constant(1.0, 0.0),
-        dict(of_answer=False, reader="the patch there"),
-        "the patch there",
-    ),
+    "another reader": (Constant(1.0, 0.0), dict(of_answer=False, reader="the patch there"), "the patch there"),
 }
 
 
@@ -200,10 +189,8 @@ def test_a_model_without_classes_is_not_tested(images):
 
 
 def test_the_map_of_a_patchs_reading_is_not_tested_and_that_of_cls_is(vit, images):
-    assert (
-        explain.tested(vit, images, explain.attention(vit, images, query=(0, 1))).tested
-        == ("Not tested: what the patch in row 0, column 1 attends to is not a claim about the prediction.",) * 2
-    )
+    reason = "Not tested: what the patch in row 0, column 1 attends to is not a claim about the prediction."
+    assert explain.tested(vit, images, explain.attention(vit, images, query=(0, 1))).tested == (reason, reason)
     assert explain.attention(vit, images, query=0).of_answer and not explain.attention(vit, images, query=2).of_answer
 
 
@@ -214,11 +201,9 @@ def test_the_class_and_the_map_that_were_tested_are_named(vit, images):
         (explain.attention(vit, images, layers=[0], heads=[1]), ""),
         (explain.attention(vit, images, layers=[0, 1], heads=[1]), " (blocks.1.attn, head 1)"),
     ):
-        sentence = trust(vit, images, maps)[0].sentence
         answer = vit.classes[int(vit(images)[0].argmax())]
-        assert sentence.startswith(
-            f"Tested{which}: as its highest patches are covered first, the probability of {answer}"
-        )
+        begin = f"Tested{which}: as its highest patches are covered first, the probability of {answer}"
+        assert trust(vit, images, maps)[0].sentence.startswith(begin)
 
 
 def test_maps_of_other_images_are_refused(vit, images):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import redraw
+from tiny import redraw, see_attention
 from vitral import watch
 
 TOKENS, WIDTH, HEADS = 10, 12, 2
@@ -20,9 +20,8 @@ def by_hand(model, x, padding=None):
     weights = []
     for layer in model.layers:
         inside = layer.norm1(x) if layer.norm_first else x
-        weights.append(
-            layer.self_attn(inside, inside, inside, padding, need_weights=True, average_attn_weights=False)[1]
-        )
+        asked = dict(need_weights=True, average_attn_weights=False)
+        weights.append(layer.self_attn(inside, inside, inside, padding, **asked)[1])
         x = layer(x, src_key_padding_mask=padding)
     return weights
 
@@ -61,12 +60,7 @@ def test_a_decoders_two_kinds_of_attention_are_told_apart():
     layer = nn.TransformerDecoderLayer(WIDTH, HEADS, 20, batch_first=True)
     model = redraw(nn.TransformerDecoder(layer, 2))
     x, memory = torch.randn(2, 5, WIDTH), torch.randn(2, 7, WIDTH)
-    with watch(model, rows="all") as seen:
-        model(x, memory)
-    assert [layer.name for layer in seen.layers] == [
-        "layers.0.self_attn",
-        "layers.0.multihead_attn",
-        "layers.1.self_attn",
-        "layers.1.multihead_attn",
-    ]
+    seen = see_attention(model, x, memory)
+    kinds = ("self_attn", "multihead_attn")
+    assert [layer.name for layer in seen.layers] == [f"layers.{number}.{kind}" for number in (0, 1) for kind in kinds]
     assert [layer.weights().shape[-2:] for layer in seen.layers] == [(5, 5), (5, 7)] * 2

@@ -1,5 +1,6 @@
 """After `watch`, the model and PyTorch are as they were."""
 
+import contextlib
 import gc
 import os
 import threading
@@ -92,23 +93,16 @@ def test_a_block_inside_a_block_is_refused_and_the_outer_one_goes_on(vit, images
     assert state(vit) == before
 
 
-def test_each_part_keeps_its_own_mode(vit, images):
+@pytest.mark.parametrize("query", [0, 99], ids=["explained", "an explanation that fails"])
+def test_each_part_keeps_its_own_mode(vit, images, query):
     vit.train()
     vit.blocks[1].eval()
     before = state(vit)
-    attention(vit, images)
+    with pytest.raises(UsageError) if query == 99 else contextlib.nullcontext():
+        attention(vit, images, query=query)
     assert state(vit) == before
     assert vit.training
     assert not vit.blocks[1].attn.training
-
-
-def test_each_part_keeps_its_own_mode_when_an_explanation_fails(vit, images):
-    vit.train()
-    vit.blocks[1].eval()
-    before = state(vit)
-    with pytest.raises(UsageError):
-        attention(vit, images, query=99)
-    assert state(vit) == before
 
 
 class Waiting(nn.Module):
@@ -176,58 +170,49 @@ def test_what_another_thread_runs_is_not_seen(vit, images):
 
 @pytest.mark.parametrize("first_out", [0, 1])
 def test_threads_that_stop_watching_in_any_order_leave_nothing_switched_on(vit, images, first_out):
-    still_on, steps = [], [threading.Event() for _ in range(3)]
+    """The second begins inside the first; who leaves last notes what is still on when the other has left."""
+    still_on, begun, one_left = [], [threading.Event() for _ in range(2)], threading.Event()
 
-    def first():
+    def watching(number):
+        if number == 1:
+            begun[0].wait(30)
         with torch.no_grad(), watch(vit):
-            steps[0].set()
-            steps[1].wait(30)
+            begun[number].set()
+            begun[1].wait(30)
             vit(images)
-            if first_out == 1:
-                steps[2].wait(30)
+            if first_out != number:
+                one_left.wait(30)
                 still_on.append(modes()[1])
-        steps[2].set()
+        one_left.set()
 
-    def second():
-        steps[0].wait(30)
-        with torch.no_grad(), watch(vit):
-            steps[1].set()
-            vit(images)
-            if first_out == 0:
-                steps[2].wait(30)
-                still_on.append(modes()[1])
-        steps[2].set()
-
-    in_threads(first, second)
+    in_threads(lambda: watching(0), lambda: watching(1))
     assert still_on == ["force_eager"]  # who stays still sees compiled models through their eager modules
     assert modes() == ([], "default")
 
 
 @torch.no_grad()
-def test_rows_that_pass_keep_no_q_no_k_and_no_v(vit, images):
-    """What stays of a layer is its rows: one of 7 tokens each, not (2, 4, 7, 4) of queries, keys and values."""
+def kept_by_watching(model, images, rows):
+    """What was seen, and the bytes that it keeps: of rows, and of everything."""
     gc.collect()
     before = {id(thing) for thing in gc.get_objects() if type(thing) is torch.Tensor}
-    with watch(vit) as seen:
-        vit(images)
+    with watch(model, rows) as seen:
+        model(images)
     gc.collect()
     kept = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and id(thing) not in before]
     stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
-    assert sum(stored.values()) <= sum(layer.kept_rows.untyped_storage().nbytes() for layer in seen.layers)
+    return seen, sum(layer.kept_rows.untyped_storage().nbytes() for layer in seen.layers), sum(stored.values())
+
+
+def test_rows_that_pass_keep_no_q_no_k_and_no_v(vit, images):
+    """What stays of a layer is its rows: one of 7 tokens each, not (2, 4, 7, 4) of queries, keys and values."""
+    seen, rows, everything = kept_by_watching(vit, images, "prefix")
+    assert everything <= rows
     assert all(layer.roles for layer in seen.layers)
 
 
-@torch.no_grad()
 def test_rows_for_later_keep_q_and_k_and_no_more(vit, images):
-    gc.collect()
-    before = {id(thing) for thing in gc.get_objects() if type(thing) is torch.Tensor}
-    with watch(vit, rows="all") as seen:
-        vit(images)
-    gc.collect()
-    kept = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor and id(thing) not in before]
-    stored = {thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes() for thing in kept}
-    rows = sum(layer.kept_rows.untyped_storage().nbytes() for layer in seen.layers)
-    assert sum(stored.values()) - rows <= 2 * 3 * (2 * 7 * 16) * 4  # 2 · layers · B·N·D numbers of 4 bytes
+    _, rows, everything = kept_by_watching(vit, images, "all")
+    assert everything - rows <= 2 * 3 * (2 * 7 * 16) * 4  # 2 · layers · B·N·D numbers of 4 bytes
 
 
 @pytest.mark.parametrize("count", [3, 2**20])

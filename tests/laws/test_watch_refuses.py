@@ -31,26 +31,27 @@ CORRUPTIONS = {
 def test_wrong_rows_are_refused(vit, images, monkeypatch, corrupt, rows):
     attention_rows = calls.attention_rows
     monkeypatch.setattr(calls, "attention_rows", lambda *args: corrupt(attention_rows(*args)))
-    with (
-        pytest.raises(WatchError, match=r"blocks\.0\.attn could not be verified.*Vitral shows no map"),
-        watch(vit, rows),
-    ):
+    message = r"blocks\.0\.attn could not be verified.*Vitral shows no map"
+    with pytest.raises(WatchError, match=message), watch(vit, rows):
         vit(images)
 
 
-@torch.no_grad()
-def test_wrong_rows_give_no_maps(vit, images, monkeypatch):
+@pytest.fixture
+def wrong(monkeypatch):
+    """Rows with their keys in another order."""
     attention_rows = calls.attention_rows
     monkeypatch.setattr(calls, "attention_rows", lambda *args: attention_rows(*args).flip(-1))
+
+
+@torch.no_grad()
+def test_wrong_rows_give_no_maps(vit, images, wrong):
     with pytest.raises(WatchError, match="could not be verified"):
         attention(vit, images)
 
 
 @torch.no_grad()
-def test_wrong_rows_of_torchs_own_module_are_refused(monkeypatch):
-    attention_rows = calls.attention_rows
+def test_wrong_rows_of_torchs_own_module_are_refused(wrong):
     model = redraw(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True))
-    monkeypatch.setattr(calls, "attention_rows", lambda *args: attention_rows(*args).flip(-1))
     with pytest.raises(WatchError, match="self_attn could not be verified"), watch(model, [0]):
         model(torch.randn(2, 5, 8))
 
@@ -121,13 +122,11 @@ def test_a_softmax_that_is_no_attention_is_not_taken_for_it():
 
 @torch.no_grad()
 def test_keys_that_are_not_tokens_are_refused():
-    model = redraw(nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True))
     x = torch.randn(2, 5, 8)
-    with pytest.raises(WatchError, match="add_bias_kv"), watch(model, [0]):
-        model(x, x, x)
-    model = redraw(nn.MultiheadAttention(8, 2, add_zero_attn=True, batch_first=True))
-    with pytest.raises(WatchError, match="add_zero_attn"), watch(model, [0]):
-        model(x, x, x)
+    for option in ("add_bias_kv", "add_zero_attn"):
+        model = redraw(nn.MultiheadAttention(8, 2, batch_first=True, **{option: True}))
+        with pytest.raises(WatchError, match=option), watch(model, [0]):
+            model(x, x, x)
 
 
 @torch.no_grad()

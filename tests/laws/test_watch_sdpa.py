@@ -85,9 +85,8 @@ def check(q, k, v, dtype=torch.float32, **how):
     assert (layer.num_queries, layer.num_tokens) == (q.shape[-2], k.shape[-2])
     torch.testing.assert_close(layer.weights().double(), expected, rtol=0, atol=max(CLOSE[dtype], 1e-12) / 4)
     values = values.repeat_interleave(heads // shared, dim=1)
-    torch.testing.assert_close(
-        (layer.weights().double() @ values).reshape(plain.shape), plain.double(), rtol=0, atol=CLOSE[dtype]
-    )
+    product = (layer.weights().double() @ values).reshape(plain.shape)
+    torch.testing.assert_close(product, plain.double(), rtol=0, atol=CLOSE[dtype])
     for rows in ([0], [9, 3]):
         with watch(model, rows=rows) as some:
             model(q, k, v)

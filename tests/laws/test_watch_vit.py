@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiny import tiny_vit
+from tiny import see_attention, tiny_vit
 from vitral import watch
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.recording.intercept import TOLERANCE
@@ -70,10 +70,8 @@ def test_prefix_rows_chosen_rows_and_all_rows_agree(dtype, images):
 
 @torch.no_grad()
 def test_rows_come_in_the_order_asked(vit, images):
-    with watch(vit, rows=[4, 1]) as some:
-        vit(images)
-    with watch(vit, rows="all") as every:
-        vit(images)
+    some = see_attention(vit, images, rows=[4, 1])
+    every = see_attention(vit, images)
     for few, full in zip(some.layers, every.layers, strict=True):
         torch.testing.assert_close(few.rows([1, 4, 1]), full.weights()[:, :, [1, 4, 1]])
         torch.testing.assert_close(few.rows([4]), full.rows([4]))
@@ -82,8 +80,7 @@ def test_rows_come_in_the_order_asked(vit, images):
 
 @torch.no_grad()
 def test_layers_are_named_as_the_model_names_them_in_the_order_they_ran(vit, images):
-    with watch(vit) as seen:
-        vit(images)
+    seen = see_attention(vit, images, rows="prefix")
     assert [layer.name for layer in seen.layers] == ["blocks.0.attn", "blocks.1.attn", "blocks.2.attn"]
     assert all(isinstance(vit.get_submodule(layer.name), type(vit.blocks[0].attn)) for layer in seen.layers)
 
@@ -91,8 +88,7 @@ def test_layers_are_named_as_the_model_names_them_in_the_order_they_ran(vit, ima
 @torch.no_grad()
 def test_each_token_has_a_role(images):
     model = tiny_vit(tokens={"cls_token": 1, "reg_token": 2})
-    with watch(model) as seen:
-        model(images)
+    seen = see_attention(model, images, rows="prefix")
     patches = tuple(f"patch {row} {column}" for row in range(2) for column in range(3))
     assert seen.layers[0].roles == ("cls", "register 0", "register 1", *patches)
     assert seen.layers[0].num_tokens == 9
@@ -100,8 +96,7 @@ def test_each_token_has_a_role(images):
 
 @torch.no_grad()
 def test_the_models_residual_is_that_of_its_worst_layer(vit, images):
-    with watch(vit) as seen:
-        vit(images)
+    seen = see_attention(vit, images, rows="prefix")
     assert seen.residual == max(layer.residual for layer in seen.layers)
 
 

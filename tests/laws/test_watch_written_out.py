@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tiny import redraw
+from tiny import redraw, see_attention
 from vitral import watch
 
 SOFTMAX = {
@@ -75,9 +75,8 @@ def check(model, x, dtype=torch.float32):
     for layer, written in zip(seen.layers, (model.first.attention, model.second.attention), strict=True):
         assert written.kept.std() > 0.03
         assert torch.equal(layer.weights(), written.kept)
-        torch.testing.assert_close(
-            (layer.weights() @ written.values).float(), written.z.float(), rtol=0, atol=TOLERANCE[dtype]
-        )
+        product = (layer.weights() @ written.values).float()
+        torch.testing.assert_close(product, written.z.float(), rtol=0, atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("product", PRODUCT)
@@ -103,8 +102,7 @@ def test_dropout_that_is_off_does_not_hide_the_product(softmax):
 @torch.no_grad()
 def test_chosen_rows_of_a_written_out_product_are_those_of_its_matrix(rows):
     model, x = model_of()
-    with watch(model, rows=rows) as seen:
-        model(x)
+    seen = see_attention(model, x, rows=rows)
     for layer, written in zip(seen.layers, (model.first.attention, model.second.attention), strict=True):
         for row in (0,) if rows == "prefix" else rows:
             assert torch.equal(layer.rows([row]), written.kept[:, :, [row]])
@@ -126,8 +124,7 @@ class OneHead(nn.Module):
 @torch.no_grad()
 def test_attention_without_an_axis_of_heads_has_one_head(times):
     model = OneHead(times)
-    with watch(model, rows="all") as seen:
-        model(torch.randn(2, 10, 3))
+    seen = see_attention(model, torch.randn(2, 10, 3))
     assert torch.equal(seen.layers[0].weights(), model.kept[:, None])
 
 

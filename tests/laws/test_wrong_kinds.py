@@ -31,12 +31,16 @@ def test_images_that_are_still_an_array(method, vit, images):
         getattr(explain, method)(vit, images.numpy())
 
 
-class InPlace(torch.nn.Module):
-    """A model that prepares its input where it stands."""
+class Around(torch.nn.Module):
+    """A model around a ViT."""
 
     def __init__(self):
         super().__init__()
         self.vit = tiny_vit()
+
+
+class InPlace(Around):
+    """Prepares its input where it stands."""
 
     def forward(self, images):
         return self.vit(images.sub_(0.5))
@@ -63,11 +67,7 @@ def test_one_image_is_no_batch(method, vit, images):
 
 @every
 def test_a_model_that_gives_whole_numbers(method, images):
-    class Whole(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.vit = tiny_vit()
-
+    class Whole(Around):
         def forward(self, images):
             return self.vit(images).round().long()
 
@@ -91,12 +91,8 @@ SIX = Split(np.random.default_rng(0).integers(0, 256, (6, 8, 18, 3), dtype=np.ui
 NOISE = Dataset("noise", tuple("abcde"), Preprocessing((8, 18)), lambda name: SIX)
 
 
-class Always(torch.nn.Module):
-    """A ViT whose answer is always the first class, so that all six images are explained."""
-
-    def __init__(self):
-        super().__init__()
-        self.vit = tiny_vit()
+class Always(Around):
+    """Its answer is always the first class, so that all six images are explained."""
 
     def forward(self, images):
         return self.vit(images) + torch.eye(5)[0] * 100
@@ -152,6 +148,14 @@ def test_a_method_that_gives_fewer_maps_when_it_is_asked_again():
         explain.score([only_with_all], ["stability"], Always(), NOISE)
 
 
+def metric_that_gives(values):
+    @metric(better="higher")
+    def mine(maps, case):
+        return values
+
+    return mine
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -166,21 +170,13 @@ def test_a_method_that_gives_fewer_maps_when_it_is_asked_again():
     ids=str,
 )
 def test_a_metric_that_does_not_give_a_number_an_image(given, said):
-    @metric(better="higher")
-    def mine(maps, case):
-        return given
-
     with pytest.raises(UsageError, match=rf"mine returned {said} for the maps of 6 images: a metric returns one"):
-        explain.score(["rollout"], [mine], Always(), NOISE)
+        explain.score(["rollout"], [metric_that_gives(given)], Always(), NOISE)
 
 
 @pytest.mark.parametrize("given", [[0.5] * 6, (1,) * 6, np.ones(6, bool), torch.ones(6)], ids=str)
 def test_numbers_of_any_kind_are_numbers(given):
-    @metric(better="higher")
-    def mine(maps, case):
-        return given
-
-    table = explain.score(["rollout"], [mine], Always(), NOISE)
+    table = explain.score(["rollout"], [metric_that_gives(given)], Always(), NOISE)
     assert table.scores[0].n == 6 and table.scores[0].value == float(given[0])
 
 

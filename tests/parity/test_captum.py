@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from peers import peer
+from peers import peer, shaken, timm
 from tiny import tiny_vit
 from vitral import explain
 from vitral.nn.family.pool import MeanPool
@@ -67,11 +67,6 @@ def unit(values):
 
 
 def test_grad_cam_of_a_cnn():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from benchmarks.peers import timm
-    from peers import shaken
-
     model = shaken(timm.create_model("resnet18", num_classes=5))
     images = torch.randn(2, 3, 64, 96)
     maps = explain.grad_cam(model, images, TARGETS)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_weights_in import CLASSES, SIZES, agree, images_of
 
+from peers import timm
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.base.record import ModelRecord, attach_record
@@ -18,34 +19,24 @@ from vitral.nn.vit import VisionTransformer
 from vitral.weights.convert import write
 from vitral.weights.published import load_published
 
-timm = pytest.importorskip("benchmarks.peers").timm
-
 SETTINGS = dict(patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
-NO_TOKENS = dict(tokens={})
+MEAN = dict(tokens={}, pool=MeanPool), dict(class_token=False, global_pool="avg", fc_norm=False)
 LATER = {"MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0", "MlpBlock_3": "MlpBlock_0"}
 MADE = {  # parts of ours; timm's; how the oldest age's arrays become this one's
     "before linen": ({}, {}, lambda arrays: arrays),
     "before linen, as an optimiser's target": ({}, {}, lambda arrays: prefixed(arrays, "opt/target/")),
-    "big_vision, mean of patches": (
-        NO_TOKENS | dict(pool=MeanPool),
-        dict(class_token=False, global_pool="avg", fc_norm=False),
-        lambda arrays: prefixed(own_positions(linen(arrays)), "params/"),
-    ),
+    "big_vision, mean of patches": (*MEAN, lambda arrays: big_vision(arrays)),
     "big_vision, CLS without a position": (
         dict(position=PatchPosition),
         dict(no_embed_class=True),
-        lambda arrays: prefixed(own_positions(linen(arrays)), "params/"),
+        lambda arrays: big_vision(arrays),
     ),
     "big_vision, attention pool, image tower": (
-        NO_TOKENS | dict(pool=partial(AttentionPool, mlp=TanhMLP), mlp_ratio=4.0),
+        dict(tokens={}, pool=partial(AttentionPool, mlp=TanhMLP), mlp_ratio=4.0),
         dict(class_token=False, global_pool="map"),
-        lambda arrays: prefixed(own_positions(linen(arrays)), "params/img/"),
+        lambda arrays: big_vision(arrays, "params/img/"),
     ),
-    "big_vision, scanned": (
-        NO_TOKENS | dict(pool=MeanPool),
-        dict(class_token=False, global_pool="avg", fc_norm=False),
-        lambda arrays: prefixed(scanned(own_positions(linen(arrays))), "params/"),
-    ),
+    "big_vision, scanned": (*MEAN, lambda arrays: scanned(big_vision(arrays))),
 }
 
 
@@ -63,26 +54,22 @@ def linen(arrays):
     return found
 
 
-def own_positions(arrays):
-    """Positions of the patches alone, beside the encoder instead of in it."""
-    return {
-        "pos_embedding" if name.endswith("posembed_input/pos_embedding") else name: array
-        for name, array in arrays.items()
-    }
+def big_vision(arrays, root="params/"):
+    """Later names, and positions of the patches alone, beside the encoder instead of in it."""
+    positions = "posembed_input/pos_embedding"
+    arrays = {"pos_embedding" if name.endswith(positions) else name: array for name, array in linen(arrays).items()}
+    return prefixed(arrays, root)
 
 
 def scanned(arrays):
     """All blocks' arrays in one."""
     found, stacked = {}, {}
-    for name, array in arrays.items():
-        if block := re.fullmatch(r"Transformer/encoderblock_(\d+)/(.*)", name):
-            stacked.setdefault(block[2], {})[int(block[1])] = array
+    for name, array in sorted(arrays.items()):  # by the block's number, of which there are two
+        if block := re.fullmatch(r"(.*/encoderblock)_\d+(/.*)", name):
+            stacked.setdefault(block[1] + block[2], []).append(array)
         else:
             found[name] = array
-    return found | {
-        f"Transformer/encoderblock/{name}": np.stack([blocks[index] for index in sorted(blocks)])
-        for name, blocks in stacked.items()
-    }
+    return found | {name: np.stack(blocks) for name, blocks in stacked.items()}
 
 
 @pytest.fixture(params=SIZES.values(), ids=SIZES)
@@ -96,11 +83,8 @@ def aged(request, size, tmp_path):
     parts, theirs, changed = MADE[request.param]
     sizes = SETTINGS | dict(img_size=size)
     model = redraw(VisionTransformer(**(sizes | dict(mlp=TanhMLP) | parts)))
-    write(
-        attach_record(model, ModelRecord(tuple(f"name {k}" for k in range(CLASSES)), model.preprocessing)),
-        tmp_path / "old",
-        "npz",
-    )
+    names = tuple(f"name {k}" for k in range(CLASSES))
+    write(attach_record(model, ModelRecord(names, model.preprocessing)), tmp_path / "old", "npz")
     with np.load(tmp_path / "old" / "model.npz") as old:
         arrays = changed(dict(old))
     np.savez(tmp_path / "model.npz", **arrays)

@@ -55,9 +55,8 @@ def test_images_are_as_transformers_prepares_them(name, photo, tmp_path):
 
 def check_same(photo, preprocessing, theirs):
     """Up to the whole pixels at which they cut; the other `crop_mode` is far from it."""
-    other = dataclasses.replace(
-        preprocessing, crop_mode={"center": "squash", "squash": "center"}[preprocessing.crop_mode]
-    )
+    mode = {"center": "squash", "squash": "center"}[preprocessing.crop_mode]
+    other = dataclasses.replace(preprocessing, crop_mode=mode)
     step = (theirs.amax() - theirs.amin()) / 255  # of a pixel's values
     assert (preprocess([photo], preprocessing) - theirs).abs().mean() < 4 * step
     assert (preprocess([photo], other) - theirs).abs().mean() > 8 * step
@@ -113,14 +112,12 @@ def test_what_timm_does_and_vitral_does_not_is_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    ("model", "config", "settings"),
-    [("ViTModel", "ViTConfig", peers.HF), ("Dinov2Model", "Dinov2Config", peers.DINO)],
+    ("model", "config", "settings"), [("ViTModel", "ViTConfig", peers.HF), ("Dinov2Model", "Dinov2Config", peers.DINO)]
 )
 def test_a_model_without_a_classifier_is_not_given_one(model, config, settings, tmp_path):
     getattr(transformers, model)(getattr(transformers, config)(**settings)).save_pretrained(tmp_path)
-    with pytest.raises(
-        StoreError, match=rf"no weights for classifier.bias, classifier.weight; .* saved from a {model}:"
-    ):
+    message = rf"no weights for classifier.bias, classifier.weight; .* saved from a {model}:"
+    with pytest.raises(StoreError, match=message):
         load_transformers(tmp_path, "not in a known format")
 
 
@@ -141,30 +138,26 @@ WRITTEN = {
 }
 
 
+def notes_of_writing(preprocessing, folder, format):
+    model = tiny_vit(img_size=preprocessing.size, patch_size=8)
+    return write(attach_record(model, ModelRecord(tuple("abcde"), preprocessing)), folder, format)[1]
+
+
 @pytest.mark.parametrize("preprocessing", WRITTEN.values(), ids=WRITTEN)
 def test_transformers_prepares_images_as_the_card_that_is_written_says(preprocessing, photo, tmp_path):
-    model = tiny_vit(img_size=preprocessing.size, patch_size=8)
-    _, told = write(attach_record(model, ModelRecord(tuple("abcde"), preprocessing)), tmp_path / "hf", "hf")
-    assert not any("pixels" in line for line in told)
+    notes = notes_of_writing(preprocessing, tmp_path / "hf", "hf")
+    assert not any("pixels" in line for line in notes)
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "hf")
     check_same(photo, preprocessing, processor(Image.fromarray(photo), return_tensors="pt")["pixel_values"])
 
 
 def test_timms_config_says_how_images_are_prepared(photo, tmp_path):
     preprocessing = WRITTEN["middle, bilinear"]
-    _, told = write(
-        attach_record(tiny_vit(img_size=40, patch_size=8), ModelRecord(tuple("abcde"), preprocessing)),
-        tmp_path / "t",
-        "timm",
-    )
-    assert told == []
+    assert notes_of_writing(preprocessing, tmp_path / "t", "timm") == []
     built = timm.create_model(f"local-dir:{tmp_path / 't'}", pretrained=True)
     assert preprocessing_from_timm("local", timm.data.resolve_model_data_config(built)) == preprocessing
 
 
 def test_what_a_format_does_not_say_of_pixels_is_told(tmp_path):
-    model = attach_record(
-        tiny_vit(img_size=40, patch_size=8), ModelRecord(tuple("abcde"), Preprocessing((40, 40), crop=0.5))
-    )
-    _, told = write(model, tmp_path / "tv", "torchvision")
-    assert any("torchvision files do not state the preprocessing" in line and "crop 0.5" in line for line in told)
+    notes = notes_of_writing(Preprocessing((40, 40), crop=0.5), tmp_path / "tv", "torchvision")
+    assert any("torchvision files do not state the preprocessing" in line and "crop 0.5" in line for line in notes)

@@ -5,18 +5,14 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from test_weights_in import CLASSES, HF, hf, hf_answer, hf_model, images_of, timm_vit
+from test_weights_in import CLASSES, HF, hf, hf_answer, hf_model, images_of, reread, timm_vit
 
+from peers import timm, torchvision
 from tiny import redraw
 from vitral.nn.family.resample import resample_positions
 from vitral.store.model import save_model
 from vitral.weights.load import load
 from vitral.weights.published import load_published
-
-timm = pytest.importorskip("benchmarks.peers").timm
-torchvision = pytest.importorskip("benchmarks.peers").torchvision
-transformers = pytest.importorskip("transformers")
 
 GRIDS = [(7, 7), (3, 3), (4, 9), (5, 4)]
 
@@ -115,8 +111,7 @@ def test_hugging_faces_at_another_size(name, size, tmp_path):
 @pytest.mark.parametrize("changes", [{}, dict(reg_tokens=3, no_embed_class=True)], ids=["plain", "registers"])
 def test_timms_at_another_size(changes, size, tmp_path):
     peer = timm_vit((32, 32), **changes)
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = load_published(tmp_path / "model.safetensors", source="timm", num_heads=4, img_size=size)
+    ours = reread(peer, tmp_path / "model.safetensors", source="timm", num_heads=4, img_size=size)
     peer.set_input_size(size)
     with torch.no_grad():
         torch.testing.assert_close(ours(images_of(size).float()), peer(images_of(size).float()), rtol=1e-5, atol=1e-5)
@@ -138,8 +133,7 @@ def test_one_model_for_images_of_every_size(tmp_path):
 def test_torchvisions_at_another_size(tmp_path):
     build = torchvision.models.VisionTransformer
     peer = redraw(build(32, 8, 2, 4, 32, 64, num_classes=CLASSES))
-    torch.save(peer.state_dict(), tmp_path / "vit.pth")
-    ours = load_published(tmp_path / "vit.pth", num_heads=4, img_size=48)
+    ours = reread(peer, tmp_path / "vit.pth", num_heads=4, img_size=48)
     larger = build(48, 8, 2, 4, 32, 64, num_classes=CLASSES).eval()
     state = torchvision.models.vision_transformer.interpolate_embeddings(48, 8, OrderedDict(peer.state_dict()))
     larger.load_state_dict(state)

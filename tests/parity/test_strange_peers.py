@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from peers import shaken, timm, torchvision
-from vitral import explain, watch
+from peers import peer, shaken, timm
+from tiny import see_attention
+from vitral import explain
 from vitral.base.errors import UsageError
 from vitral.explain.observation import observe
 
@@ -20,14 +21,9 @@ def of_timm(name, **changes):
 
 @pytest.mark.parametrize("size", [(24, 24), (16, 24), (24, 32), (32, 32)], ids=str)
 def test_torchvisions_swin_pads_its_last_stage_to_one_window_and_the_padding_is_not_shown(size):
-    model = shaken(
-        torchvision.models.SwinTransformer(
-            patch_size=[4, 4], embed_dim=24, depths=[2, 2], num_heads=[2, 4], window_size=[4, 4], num_classes=5
-        )
-    )
+    model = peer("torchvision Swin").model
     images, grid = torch.randn(2, 3, *size), (size[0] // 8, size[1] // 8)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     last = seen.layers[-1]
     assert last.num_tokens == 16 and len(last.kept_rows) == 2 and last.tokens.grid == grid
     real = last.weights().unflatten(3, (4, 4)).unflatten(2, (4, 4))
@@ -45,8 +41,7 @@ def test_torchvisions_swin_pads_its_last_stage_to_one_window_and_the_padding_is_
 def test_davits_channels_are_not_shown_as_an_image_with_cls():
     model = of_timm("davit_tiny", depths=(1, 1), embed_dims=(32, 64), num_heads=(1, 2))
     images = torch.randn(1, 3, 56, 56)
-    with torch.no_grad(), watch(model, rows=[0]) as seen:
-        model(images)
+    seen = see_attention(model, images, rows=[0])
     assert [layer.num_tokens for layer in seen.layers] == [49, 32, 49, 32]
     for method in (explain.attention, explain.attention_gradient, explain.query_grid):
         with pytest.raises(UsageError, match="over the 32 channels of each head, not over its 49 tokens"):
@@ -72,18 +67,13 @@ def test_maxvits_last_layers_are_shown_though_the_first_are_not_known(count):
 
 
 def test_a_pyramids_patch_is_no_query_of_its_reduced_keys():
-    model = of_timm(
-        "pvt_v2_b0", embed_dims=(32, 64), depths=(1, 1), num_heads=(1, 2), sr_ratios=(8, 1), mlp_ratios=(2, 2)
-    )
-    images = torch.randn(1, 3, 64, 64)
-    for ask in (
-        lambda: explain.query_grid(model, images, layer=0, queries=[(1, 1)]),
-        lambda: explain.attention(model, images, layers=[0], query=(1, 1)),
-    ):
-        with pytest.raises(
-            UsageError, match="has 256 queries for 4 tokens, so no query can be identified with the patch"
-        ):
-            ask()
+    sizes = dict(embed_dims=(32, 64), depths=(1, 1), num_heads=(1, 2), sr_ratios=(8, 1), mlp_ratios=(2, 2))
+    model, images = of_timm("pvt_v2_b0", **sizes), torch.randn(1, 3, 64, 64)
+    message = "has 256 queries for 4 tokens, so no query can be identified with the patch"
+    with pytest.raises(UsageError, match=message):
+        explain.query_grid(model, images, layer=0, queries=[(1, 1)])
+    with pytest.raises(UsageError, match=message):
+        explain.attention(model, images, layers=[0], query=(1, 1))
     assert explain.query_grid(model, images, queries=[(1, 1)]).values.shape == (1, 1, 8, 8)
 
 

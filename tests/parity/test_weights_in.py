@@ -7,14 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.nn.family.pool import MeanPool
 from vitral.weights.published import load_published
-
-timm = pytest.importorskip("benchmarks.peers").timm
-torchvision = pytest.importorskip("benchmarks.peers").torchvision
-transformers = pytest.importorskip("transformers")
 
 CLASSES = 5
 SIZES = {"square": (32, 32), "not square": (16, 40)}
@@ -23,6 +20,12 @@ SMALL = dict(embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
 
 def images_of(size, channels=3):
     return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def reread(peer, path, **options):
+    """What Vitral reads of a peer's tensors, from a file of the kind that the path's suffix names."""
+    (torch.save if path.suffix == ".pth" else save_file)(peer.state_dict(), path)
+    return load_published(path, **options)
 
 
 def timm_vit(size, **changes):
@@ -54,8 +57,7 @@ def named(cases, case):
 @pytest.mark.parametrize("changes", TIMM.values(), ids=TIMM)
 def test_timms_vit(changes, size, tmp_path):
     peer = timm_vit(size, **changes).double()
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = load_published(tmp_path / "model.safetensors", source="timm", num_heads=4, trained_at=size)
+    ours = reread(peer, tmp_path / "model.safetensors", source="timm", num_heads=4, trained_at=size)
     agree(peer, ours, images_of(size), row=("timm ViT", named(TIMM, changes)))
 
 
@@ -85,26 +87,27 @@ def hf_model(name, config):
     return redraw(model)
 
 
+def save_as(spelling, peer, folder):
+    """Save with the names that transformers writes to disk, or with those that the model has in memory."""
+    peer.save_pretrained(folder)
+    if spelling == "in memory":
+        save_file(peer.state_dict(), folder / "model.safetensors")
+
+
+LABELLED = dict(image_size=32, num_labels=CLASSES)
+TANH = dict(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6)
 HF = {
-    "ViT": ("ViTForImageClassification", "ViT", dict(image_size=32, num_labels=CLASSES)),
-    "ViT, tanh, eps 1e-6": (
-        "ViTForImageClassification",
-        "ViT",
-        dict(image_size=32, num_labels=CLASSES, hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-6),
-    ),
+    "ViT": ("ViTForImageClassification", "ViT", LABELLED),
+    "ViT, tanh, eps 1e-6": ("ViTForImageClassification", "ViT", LABELLED | TANH),
     "ViT without a head": ("ViTModel", "ViT", dict(image_size=32)),
-    "DeiT": ("DeiTForImageClassification", "DeiT", dict(image_size=32, num_labels=CLASSES)),
-    "DeiT distilled": ("DeiTForImageClassificationWithTeacher", "DeiT", dict(image_size=32, num_labels=CLASSES)),
+    "DeiT": ("DeiTForImageClassification", "DeiT", LABELLED),
+    "DeiT distilled": ("DeiTForImageClassificationWithTeacher", "DeiT", LABELLED),
     "DINOv2": ("Dinov2Model", "Dinov2", dict(image_size=32, mlp_ratio=2)),
-    "DINOv2 with a head": (
-        "Dinov2ForImageClassification",
-        "Dinov2",
-        dict(image_size=32, mlp_ratio=2, num_labels=CLASSES),
-    ),
+    "DINOv2 with a head": ("Dinov2ForImageClassification", "Dinov2", LABELLED | dict(mlp_ratio=2)),
     "DINOv2 with registers and a head": (
         "Dinov2WithRegistersForImageClassification",
         "Dinov2WithRegisters",
-        dict(image_size=32, mlp_ratio=2, num_register_tokens=3, num_labels=CLASSES),
+        LABELLED | dict(mlp_ratio=2, num_register_tokens=3),
     ),
     "DINOv2, SwiGLU": ("Dinov2Model", "Dinov2", dict(image_size=32, mlp_ratio=2, use_swiglu_ffn=True)),
     "DINOv2 with registers": (
@@ -114,7 +117,7 @@ HF = {
     ),
     "SigLIP": ("SiglipVisionModel", "SiglipVision", dict(image_size=32)),
     "I-JEPA": ("IJepaModel", "IJepa", dict(image_size=32)),
-    "I-JEPA with a head": ("IJepaForImageClassification", "IJepa", dict(image_size=32, num_labels=CLASSES)),
+    "I-JEPA with a head": ("IJepaForImageClassification", "IJepa", LABELLED),
 }
 
 
@@ -130,9 +133,7 @@ def hf_answer(out):
 @pytest.mark.parametrize(("name", "kind", "changes"), HF.values(), ids=HF)
 def test_hugging_faces(name, kind, changes, spelling, size, tmp_path):
     peer = hf_model(name, hf(kind, **changes)).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     row = (f"Hugging Face, {spelling}", named(HF, (name, kind, changes)))
     ours, answer = load_published(tmp_path, img_size=size), READ.get(name, hf_answer)
     if "Dinov2" in kind:  # in double precision too these resample in single
@@ -166,9 +167,7 @@ def test_hugging_faces_mae(spelling, size, tmp_path):
     """As it is published, with its decoder; nothing is hidden from it here."""
     sizes = dict(decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
     peer = hf_model("ViTMAEForPreTraining", hf("ViTMAE", image_size=32, mask_ratio=0.0, **sizes)).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     ours = load_published(tmp_path, img_size=size)
     assert all(name.startswith("decoder.") for name in ours.provenance["dropped"])
     row = (f"Hugging Face, {spelling}", "MAE with its decoder")
@@ -185,9 +184,7 @@ def test_siglips_image_tower_beside_its_text_tower(spelling, size, tmp_path):
     text = TOWER | dict(vocab_size=40, bos_token_id=1, eos_token_id=2)
     vision = TOWER | dict(image_size=32, patch_size=8)
     peer = hf_model("SiglipModel", transformers.SiglipConfig(text_config=text, vision_config=vision)).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     ours = load_published(tmp_path, img_size=size)
     left = {name for name in peer.state_dict() if not name.startswith("vision_model.")}
     assert ours.provenance["dropped"].keys() == left and {"logit_scale", "logit_bias"} < left
@@ -199,9 +196,8 @@ def test_siglips_image_tower_beside_its_text_tower(spelling, size, tmp_path):
 def test_torchvisions_vit(hidden, tmp_path):
     peer = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=CLASSES, representation_size=hidden)
     peer = redraw(peer).double()
-    torch.save(peer.state_dict(), tmp_path / "vit.pth")
     row = ("torchvision ViT", "hidden head" if hidden else "linear head")
-    agree(peer, load_published(tmp_path / "vit.pth", num_heads=4), images_of((32, 32)), row=row)
+    agree(peer, reread(peer, tmp_path / "vit.pth", num_heads=4), images_of((32, 32)), row=row)
 
 
 SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
@@ -211,8 +207,7 @@ SWIN = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
 def test_timms_swin(size, tmp_path):
     peer = timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
     peer = redraw(peer).double()
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
-    ours = load_published(tmp_path / "model.safetensors", trained_at=size)
+    ours = reread(peer, tmp_path / "model.safetensors", trained_at=size)
     agree(peer, ours, images_of(size), row=("timm Swin", "windows of 4"))
 
 
@@ -220,8 +215,7 @@ def test_timms_swin(size, tmp_path):
 def test_torchvisions_swin(size, tmp_path):
     peer = torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 4], [4, 4], num_classes=CLASSES)
     peer = redraw(peer).double()
-    torch.save(peer.state_dict(), tmp_path / "swin.pth")
-    ours = load_published(tmp_path / "swin.pth", trained_at=size)
+    ours = reread(peer, tmp_path / "swin.pth", trained_at=size)
     agree(peer, ours, images_of(size), row=("torchvision Swin", "windows of 4"))
 
 
@@ -232,9 +226,7 @@ def test_hugging_faces_swin(spelling, size, tmp_path):
         image_size=size, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, num_labels=CLASSES
     )
     peer = hf_model("SwinForImageClassification", config).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     agree(peer, load_published(tmp_path), images_of(size), hf_answer, (f"Hugging Face, {spelling}", "Swin"))
 
 
@@ -303,9 +295,7 @@ def hf_dinov3(**changes):
 def test_hugging_faces_dinov3(gated, spelling, size, tmp_path):
     changes = dict(use_gated_mlp=True, hidden_act="silu") if gated else {}
     peer = in_single(hf_model("DINOv3ViTModel", hf_dinov3(**changes))).double()
-    peer.save_pretrained(tmp_path)
-    if spelling == "in memory":
-        save_file(peer.state_dict(), tmp_path / "model.safetensors")
+    save_as(spelling, peer, tmp_path)
     ours = load_published(tmp_path, img_size=size)
     assert ours.provenance["source"] == "dinov3_hugging_face"
     row = (f"Hugging Face, {spelling}", "DINOv3, SwiGLU" if gated else "DINOv3")
@@ -321,10 +311,9 @@ def timm_dinov3(**changes):
 @pytest.mark.parametrize("changes", TIMM_DINOV3.values(), ids=TIMM_DINOV3)
 def test_timms_dinov3(changes, size, tmp_path):
     peer = in_double(timm_dinov3(**changes).double())
-    save_file(peer.state_dict(), tmp_path / "model.safetensors")
     pool = dict(pool=MeanPool) if "global_pool" in changes else {}
     with double():
-        ours = load_published(tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
+        ours = reread(peer, tmp_path / "model.safetensors", num_heads=4, img_size=size, **pool)
     assert ours.provenance["source"] == "dinov3_timm"
     agree(peer, ours, images_of(size), row=("timm DINOv3", named(TIMM_DINOV3, changes)))
 
@@ -347,11 +336,8 @@ def test_dinov3_as_its_authors_wrote_it(gated, size, tmp_path):
 def authors_dinov3(state):
     """timm's tensors under the authors' names, with a bias of keys that their mask takes away."""
     renamed = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
-    renamed |= (
-        {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2", "mlp.fc2": "mlp.w3"}
-        if "blocks.0.mlp.fc1_g.weight" in state
-        else {}
-    )
+    if "blocks.0.mlp.fc1_g.weight" in state:
+        renamed |= {"mlp.fc1_g": "mlp.w1", "mlp.fc1_x": "mlp.w2", "mlp.fc2": "mlp.w3"}
     found = {"mask_token": torch.zeros(1, 32), "rope_embed.periods": 100.0 ** (torch.arange(2) / 2)}
     for name, tensor in state.items():
         for old, new in renamed.items():
@@ -370,9 +356,8 @@ def authors_dinov3(state):
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_deit_3_as_its_authors_wrote_it(size, tmp_path):
     peer = timm_vit(size, init_values=0.1, no_embed_class=True).double()
-    state = {}
-    for name, tensor in peer.state_dict().items():
-        state[name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = tensor
+    names = (name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2") for name in peer.state_dict())
+    state = dict(zip(names, peer.state_dict().values()))
     torch.save({"model": state, "args": argparse.Namespace(lr=1e-3)}, tmp_path / "deit3.pth")
     ours = load_published(tmp_path / "deit3.pth", num_heads=4, trained_at=size)
     assert ours.provenance["source"] == "deit"
@@ -395,9 +380,8 @@ def test_mae_as_its_authors_wrote_it(tuned, size, tmp_path):
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)], ids=["square", "not square"])
 def test_swin_as_its_authors_wrote_it(size, tmp_path):
-    peer = redraw(
-        timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
-    ).double()
+    peer = timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **SWIN)
+    peer = redraw(peer).double()
     state = {}
     for name, tensor in peer.state_dict().items():
         name = name.replace("layers.1.downsample", "layers.0.downsample").replace("head.fc", "head")

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from test_weights_in import CLASSES, agree, hf_answer, images_of
 
+from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.record import ModelRecord, attach_record
@@ -24,13 +25,10 @@ from vitral.nn.family.pool import AttentionPool, CLSAndMeanPool, FirstTwo, MeanP
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.swin import SwinTransformer
+from vitral.nn.head import MLPHead
 from vitral.nn.vit import VisionTransformer
 from vitral.weights.convert import write
 from vitral.weights.published import load_published
-
-timm = pytest.importorskip("benchmarks.peers").timm
-torchvision = pytest.importorskip("benchmarks.peers").torchvision
-transformers = pytest.importorskip("transformers")
 
 SIZES = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES)
 NAMES = [f"name {index}" for index in range(CLASSES)]
@@ -41,9 +39,18 @@ TANH_POOL = partial(AttentionPool, mlp=TanhMLP)
 
 def ours(**parts):
     model = redraw(VisionTransformer(**(SIZES | parts)))
-    return attach_record(
-        model, ModelRecord(tuple(NAMES) if model.config["num_classes"] else (), model.preprocessing)
-    ).double()
+    classes = tuple(NAMES) if model.config["num_classes"] else ()
+    return attach_record(model, ModelRecord(classes, model.preprocessing)).double()
+
+
+def loaded_by_transformers(kind, folder):
+    """As transformers loads it, with every tensor but the token that hides patches in pre-training."""
+    peer, report = getattr(transformers, kind).from_pretrained(
+        folder, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
+    )
+    lacking = {name for name in report["missing_keys"] if "mask_token" not in name}
+    assert not lacking and not report["unexpected_keys"] and not report["mismatched_keys"]
+    return peer
 
 
 TO_TIMM = {
@@ -63,8 +70,7 @@ TO_TIMM = {
 def test_timm_loads_what_is_written(parts, theirs, tmp_path):
     model = ours(**parts)
     write(model, tmp_path, "timm")
-    sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2.0, num_classes=CLASSES)
-    peer = timm.models.vision_transformer.VisionTransformer(**(sizes | theirs)).eval().double()
+    peer = timm.models.vision_transformer.VisionTransformer(**(SIZES | theirs)).eval().double()
     peer.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
     named = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double()  # from the config beside it
     assert all(torch.equal(tensor.double(), named.state_dict()[name]) for name, tensor in peer.state_dict().items())
@@ -90,13 +96,8 @@ def test_timm_builds_from_the_config_that_is_written(parts, tmp_path):
     agree(timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval().double(), model, images_of((32, 32)))
 
 
-ROTARY = REGISTERS | dict(
-    block=ScaledBlock,
-    mixer=RotaryAttention,
-    position=NoPosition,
-    norm=partial(LayerNorm, eps=1e-5),
-    num_classes=0,
-)
+ROTARY = REGISTERS | dict(block=ScaledBlock, mixer=RotaryAttention, position=NoPosition, num_classes=0)
+ROTARY |= dict(norm=partial(LayerNorm, eps=1e-5))
 GATED = dict(mlp=SwiGLU, mlp_ratio=2.5)
 
 
@@ -123,16 +124,11 @@ def test_timm_loads_the_dinov3_that_is_written(parts, tmp_path):
 def test_transformers_loads_the_dinov3_that_is_written(parts, tmp_path):
     model = rotary(**parts)
     write(model, tmp_path, "hf")
-    peer, report = transformers.AutoModel.from_pretrained(
-        tmp_path, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
-    )
-    assert {name for name in report["missing_keys"] if "mask_token" not in name} == set()
-    assert not report["unexpected_keys"] and not report["mismatched_keys"]
+    peer = loaded_by_transformers("AutoModel", tmp_path)
     model = model.float()  # where both form the angles in single precision
     with torch.no_grad():
-        torch.testing.assert_close(
-            hf_answer(peer.float().eval()(images_of((32, 32)).float())), model(images_of((32, 32)).float())
-        )
+        images = images_of((32, 32)).float()
+        torch.testing.assert_close(hf_answer(peer.float().eval()(images)), model(images))
 
 
 TO_HF = {
@@ -157,23 +153,16 @@ TO_HF = {
 def test_transformers_loads_what_is_written(parts, kind, tmp_path):
     model = ours(**parts)
     write(model, tmp_path, "hf")
-    peer, report = getattr(transformers, kind).from_pretrained(
-        tmp_path, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
-    )
-    lacking = {name for name in report["missing_keys"] if "mask_token" not in name}
-    assert not lacking and not report["unexpected_keys"] and not report["mismatched_keys"]
-    agree(peer.eval(), model, images_of((32, 32)), hf_answer)
+    agree(loaded_by_transformers(kind, tmp_path).eval(), model, images_of((32, 32)), hf_answer)
 
 
-@pytest.mark.parametrize("parts", [{}, dict(head=None)], ids=["linear head", "hidden head"])
-def test_torchvision_loads_what_is_written(parts, tmp_path):
-    from vitral.nn.head import MLPHead
-
-    model = ours(**({"head": MLPHead} if parts else {}))
+@pytest.mark.parametrize(
+    ("parts", "hidden"), [({}, None), (dict(head=MLPHead), 32)], ids=["linear head", "hidden head"]
+)
+def test_torchvision_loads_what_is_written(parts, hidden, tmp_path):
+    model = ours(**parts)
     write(model, tmp_path, "torchvision")
-    peer = torchvision.models.VisionTransformer(
-        32, 8, 2, 4, 32, 64, num_classes=CLASSES, representation_size=32 if parts else None
-    )
+    peer = torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=CLASSES, representation_size=hidden)
     peer.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
     agree(peer.eval().double(), model, images_of((32, 32)))
 
@@ -183,8 +172,8 @@ def test_timm_reads_the_npz_that_is_written(parts, tmp_path):
     model = ours(mlp=TanhMLP, **(parts | dict(mlp_ratio=4.0))).float()
     write(model, tmp_path, "npz")
     theirs = dict(class_token=False, global_pool="map") if parts else {}
-    sizes = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4, num_classes=CLASSES)
-    peer = timm.models.vision_transformer.VisionTransformer(**sizes, **theirs, act_layer="gelu_tanh").eval()
+    theirs |= dict(act_layer="gelu_tanh", mlp_ratio=4.0)
+    peer = timm.models.vision_transformer.VisionTransformer(**(SIZES | theirs)).eval()
     peer.load_pretrained(str(tmp_path / "model.npz"))
     with torch.no_grad():
         torch.testing.assert_close(peer(images_of((32, 32)).float()), model(images_of((32, 32)).float()))
@@ -200,10 +189,7 @@ def test_each_loads_the_swin_that_is_written(format, tmp_path):
     attach_record(model, ModelRecord(tuple(NAMES), model.preprocessing))
     write(model, tmp_path, format)
     if format == "hf":
-        peer, report = transformers.AutoModelForImageClassification.from_pretrained(
-            tmp_path, output_loading_info=True, dtype=torch.float64, attn_implementation="sdpa"
-        )
-        assert not report["missing_keys"] and not report["unexpected_keys"]
+        peer = loaded_by_transformers("AutoModelForImageClassification", tmp_path)
         return agree(peer.eval(), model, images_of((32, 32)), hf_answer)
     if format == "timm":
         peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, **SWIN)

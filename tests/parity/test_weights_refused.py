@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_weights_in import CLASSES, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit, transformers
+from test_weights_in import CLASSES, HF, agree, hf, hf_answer, hf_model, images_of, timm, timm_vit, transformers
 from test_weights_out import REGISTERS, TO_HF, ours
 
 from tiny import redraw
@@ -20,6 +20,7 @@ from vitral.weights.published import load_published
 from vitral.weights.sources.timm import SUPPORTED_NAMES
 
 SWIN = "swin_tiny_patch4_window7_224"
+SWIN_SIZES = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
 
 
 def saved(peer, folder, **config):
@@ -97,15 +98,13 @@ def test_several_class_tokens_without_a_config(tmp_path):
 
 
 def test_timms_rotary_vits_that_are_not_dinov3(tmp_path):
-    peer = redraw(
-        timm.create_model("vit_small_patch16_rope_224", img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
-    )
-    for config in ({"architecture": "vit_small_patch16_rope_224"}, None):
-        folder = saved(peer, tmp_path, **(config or {}))
-        if config is None:
-            (folder / "config.json").unlink()
+    name = "vit_small_patch16_rope_224"
+    peer = redraw(timm.create_model(name, img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4))
+    folder = saved(peer, tmp_path, architecture=name)
+    for _ in ("with a config", "without"):
         with pytest.raises(StoreError, match="is not in a format that Vitral reads"):
             load_published(folder)
+        (folder / "config.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("changes", [{}, dict(reg_tokens=3)], ids=["CLS", "registers"])
@@ -124,8 +123,7 @@ def test_timms_swin_with_other_windows_in_each_stage(tmp_path):
 
 
 def test_timms_swin_of_another_pool(tmp_path):
-    sizes = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
-    peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **sizes)
+    peer = timm.models.swin_transformer.SwinTransformer(img_size=32, patch_size=4, window_size=4, **SWIN_SIZES)
     with pytest.raises(ConfigError, match="global_pool='max'"):
         load_published(saved(redraw(peer), tmp_path, architecture=SWIN, global_pool="max"))
 
@@ -138,16 +136,15 @@ def test_hugging_faces_dinov3_gated_by_another_function(tmp_path):
 
 
 def test_hugging_faces_swin_of_another_activation(tmp_path):
-    transformers = pytest.importorskip("transformers")
     config = transformers.SwinConfig(image_size=32, embed_dim=16, depths=[2, 2], num_heads=[2, 4], hidden_act="relu")
     hf_model("SwinModel", config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="hidden_act='relu'"):
         load_published(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "config"), [("SiglipVisionModel", "SiglipVision"), ("Dinov2Model", "Dinov2")])
-def test_what_a_lean_config_does_not_say_is_transformers_own_default(kind, config, tmp_path):
-    changes = dict(image_size=32) | (dict(mlp_ratio=2) if config == "Dinov2" else {})
+@pytest.mark.parametrize("case", ["SigLIP", "DINOv2"])
+def test_what_a_lean_config_does_not_say_is_transformers_own_default(case, tmp_path):
+    kind, config, changes = HF[case]
     peer = hf_model(kind, hf(config, **changes)).double()
     peer.save_pretrained(tmp_path)
     said = json.loads((tmp_path / "config.json").read_text())
@@ -157,7 +154,6 @@ def test_what_a_lean_config_does_not_say_is_transformers_own_default(kind, confi
 
 
 def test_siglip_with_a_classifier_of_its_mean(tmp_path):
-    transformers = pytest.importorskip("transformers")
     vision = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, patch_size=8)
     config = transformers.SiglipConfig(vision_config=vision | dict(image_size=32), num_labels=CLASSES)
     hf_model("SiglipForImageClassification", config).save_pretrained(tmp_path)
@@ -185,7 +181,6 @@ OTHERS = {
 
 @pytest.mark.parametrize(("name", "config"), OTHERS.values(), ids=OTHERS)
 def test_models_with_nearly_the_same_names(name, config, tmp_path):
-    transformers = pytest.importorskip("transformers")
     sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64)
     words = dict(vocab_size=40, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     vision = sizes | dict(image_size=32, patch_size=8, num_patches=16)
@@ -204,10 +199,9 @@ def test_half_precision_is_made_whole_before_anything_is_computed(tmp_path):
     peer = hf_model("Dinov2WithRegistersModel", config)
     peer.bfloat16().save_pretrained(tmp_path)
     with torch.no_grad():
-        expected = hf_answer(peer.float()(images_of((32, 32)).float()))
-        torch.testing.assert_close(
-            load_published(tmp_path)(images_of((32, 32)).float()), expected, rtol=1e-5, atol=1e-5
-        )
+        images = images_of((32, 32)).float()
+        found, expected = load_published(tmp_path)(images), hf_answer(peer.float()(images))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8])

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_weights_in import CLASSES, hf_answer, hf_model, images_of
+from test_weights_in import CLASSES, hf_answer, hf_model, images_of, reread
 
+from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.record import ModelRecord, attach_record
@@ -12,10 +13,6 @@ from vitral.nn.family.swin import SwinTransformer
 from vitral.weights.convert import write
 from vitral.weights.detection import PADDED_TABLES
 from vitral.weights.published import load_published
-
-timm = pytest.importorskip("benchmarks.peers").timm
-torchvision = pytest.importorskip("benchmarks.peers").torchvision
-transformers = pytest.importorskip("transformers")
 
 STAGES = dict(embed_dim=16, depths=(2, 2), num_heads=(2, 4), num_classes=CLASSES)
 SIZES = [(32, 32), (48, 64), (32, 48), (24, 24), (28, 28), (30, 30), (36, 40), (40, 40), (32, 16)]
@@ -62,10 +59,16 @@ def test_what_is_written_is_the_same_model_or_a_note_says_where_not(format, size
     assert all("32 x 32 and 64 x 64" in note for note in odd if "something else" in note)
 
 
+def timms(size, stages, **more):
+    return timm.models.swin_transformer.SwinTransformer(
+        **(dict(img_size=size, patch_size=4, window_size=4) | stages | more)
+    )
+
+
 def peer_of(library, size):
     """A library's own Swin for images of this size, as it saves it."""
     if library == "timm":
-        return timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **STAGES)
+        return timms(size, STAGES)
     if library == "torchvision":
         return torchvisions()
     config = transformers.SwinConfig(image_size=size, patch_size=4, window_size=4, num_labels=CLASSES)
@@ -82,8 +85,7 @@ def test_what_is_read_is_the_same_model_or_it_is_said_where_not(library, size, t
         peer.save_pretrained(tmp_path)
         ours = load_published(tmp_path)
     else:
-        save_file(peer.state_dict(), tmp_path / "swin.safetensors")
-        ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
+        ours = reread(peer, tmp_path / "swin.safetensors", trained_at=size)
     said = [line for line in ours.provenance["assumed"] if "differs from Vitral" in line or "to whole patches" in line]
     found = apart(peer, ours, size)
     assert (found is not None and found < 1e-9) != bool(said), (found, said)
@@ -95,20 +97,18 @@ THREE = dict(embed_dim=16, depths=(2, 2, 2), num_heads=(2, 4, 4), num_classes=CL
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (48, 48)], ids=str)
 def test_timms_windows_that_were_cut_to_a_map(size, tmp_path):
     """Its last map is (3, 4), (4, 3) or (3, 3), and so is its window of 4 there."""
-    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=size, patch_size=4, window_size=4, **THREE))
-    save_file(peer.state_dict(), tmp_path / "swin.safetensors")
-    ours = load_published(tmp_path / "swin.safetensors", trained_at=size)
+    peer = redraw(timms(size, THREE))
+    ours = reread(peer, tmp_path / "swin.safetensors", trained_at=size)
     assert ours.config["window_size"] == 4 and PADDED_TABLES in ours.provenance["assumed"]
     assert apart(peer, ours, size) < 1e-9
-    with pytest.raises(
-        StoreError, match=r"windows were reduced to the size of their feature maps\. Specify the size.*trained_at"
-    ):
+    message = r"windows were reduced to the size of their feature maps\. Specify the size.*trained_at"
+    with pytest.raises(StoreError, match=message):
         load_published(tmp_path / "swin.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore:.*non-contiguous", "ignore:.*non-tuple")
 def test_timms_swin_at_another_size_has_other_tables(tmp_path):
-    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=4, window_size=4, **THREE))
+    peer = redraw(timms(64, THREE))
     save_file(peer.state_dict(), tmp_path / "swin.safetensors")
     for size, same in ((128, True), (48, False)):
         ours = load_published(tmp_path / "swin.safetensors", trained_at=64, img_size=size)
@@ -119,22 +119,18 @@ def test_timms_swin_at_another_size_has_other_tables(tmp_path):
 
 @pytest.mark.parametrize("patch", [4, 2])
 def test_a_bare_swins_image_size_is_said(patch, tmp_path):
-    peer = redraw(timm.models.swin_transformer.SwinTransformer(img_size=64, patch_size=patch, window_size=4, **THREE))
-    save_file(peer.state_dict(), tmp_path / "swin.safetensors")
-    ours = load_published(tmp_path / "swin.safetensors")
+    peer = redraw(timms(64, THREE, patch_size=patch))
+    ours = reread(peer, tmp_path / "swin.safetensors")
     assert ours.config["img_size"] == (16 * patch, 16 * patch) == ours.preprocessing.size
     assert any(f"images of {ours.config['img_size']}, the smallest" in line for line in ours.provenance["assumed"])
-    assert not any(
-        "the smallest with whole windows" in line
-        for line in load_published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
-    )
+    assumed = load_published(tmp_path / "swin.safetensors", trained_at=64).provenance["assumed"]
+    assert not any("the smallest with whole windows" in line for line in assumed)
 
 
 def test_torchvision_cuts_off_what_vitral_pads(tmp_path):
     """The last two pixels of 34: left out there, the beginning of a patch here."""
     peer = redraw(torchvisions())
-    torch.save(peer.state_dict(), tmp_path / "swin.pth")
-    ours = load_published(tmp_path / "swin.pth", trained_at=34)
+    ours = reread(peer, tmp_path / "swin.pth", trained_at=34)
     assert any("torchvision crops" in line for line in ours.provenance["assumed"])
     images, one_more = images_of((34, 34)), (0, 2, 0, 2)
     with torch.no_grad():
@@ -152,7 +148,7 @@ def test_torchvisions_windows_with_two_different_sides(window, tmp_path):
 
 
 def test_timms_windows_with_two_different_sides(tmp_path):
-    peer = timm.models.swin_transformer.SwinTransformer(img_size=260, patch_size=4, window_size=(5, 13), **STAGES)
+    peer = timms(260, STAGES, window_size=(5, 13))
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"pretrained_cfg": {}, "model_args": {"window_size": [5, 13]}}')
     with pytest.raises(ConfigError, match=r"window_size=\[5, 13\]; Vitral's Swin has square windows"):

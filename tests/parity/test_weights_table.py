@@ -1,10 +1,10 @@
 """The table in the docs holds what the tests of this folder, which run before this one, measured."""
 
-import math
 import os
 from pathlib import Path
 
 import pytest
+from test_watch_peers import bound
 from test_weights_in import ROWS
 
 ELSEWHERE = """## Where a library computes something else
@@ -61,8 +61,3 @@ def test_the_table_in_the_docs_is_what_was_measured():
 def prose(lines):
     """The lines outside the table."""
     return [line for line in lines if not line.startswith("| ")]
-
-
-def bound(difference):
-    """The power of ten above."""
-    return "0" if difference == 0 else f"1e{math.floor(math.log10(difference)) + 1}"

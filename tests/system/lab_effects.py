@@ -10,7 +10,7 @@ from vitral.lab.station import load_stations
 def actions(vitral, tmp_path):
     listed = vitral("lab", "list", "--json").done()
     assert [row["name"] for row in listed.json["stations"]] == list(load_stations())
-    assert all(station.title in listed.told for station in load_stations().values())
+    assert all(station.title in listed.messages for station in load_stations().values())
     vitral("lab", "list", "patchify").refused(2, "leave the names out")
     vitral("lab", "starts", "patchify").refused(2, "Did you mean 'start'")
     assert "0 of 12 passed, next: vitral lab start patchify" in vitral("lab", "status").done().printed
@@ -46,6 +46,5 @@ def machine_readable(vitral, tmp_path):
     (tmp_path / "tokens.py").write_text(read_solution("tokens"))
     found = vitral("lab", "check", "tokens", "--json").done().json["stations"]
     assert found == [{"name": "tokens", "passed": True, "predicted": ""}]
-    assert vitral("lab", "solution", "tokens", "--json").done().json["stations"][0]["solution"] == read_solution(
-        "tokens"
-    )
+    (shown,) = vitral("lab", "solution", "tokens", "--json").done().json["stations"]
+    assert shown["solution"] == read_solution("tokens")

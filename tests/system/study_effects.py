@@ -27,25 +27,26 @@ def action_lists_runs_or_reports(vitral, photos, tmp_path):
 
 
 @effect("study", "names")
-def names_choose_the_studies(vitral):
+def names_choose_the_studies(vitral, monkeypatch):
+    monkeypatch.setattr(progress, "measure_speed", lambda: 100.0)  # images per second; measured in the next test
     words = ("--preset", "full", "--minutes", 0.1)
-    told = (
-        vitral("study", "run", "locality", "global_attention", *words).refused(2, "locality", "Studies that fit").told
+    messages = (
+        vitral("study", "run", "locality", "global_attention", *words)
+        .refused(2, "locality", "Studies that fit")
+        .messages
     )
-    assert "global_attention" in told and "attention_cost" not in told
+    assert "global_attention" in messages and "attention_cost" not in messages
     vitral("study", "run").refused(2, "or all")
     vitral("study", "run", "localty").refused(2, "Did you mean 'locality'")
-    assert "attention_cost" in vitral("study", "run", "all", *words).refused(2).told
+    assert "attention_cost" in vitral("study", "run", "all", *words).refused(2).messages
 
 
 @effect("study", "preset")
 def preset_sets_the_budget(vitral):
-    spent = {
-        preset: sum(
-            row["samples"] for row in vitral("study", "list", "--preset", preset, "--json").done().json["studies"]
-        )
-        for preset in ("smoke", "quick", "full")
-    }
+    spent = {}
+    for preset in ("smoke", "quick", "full"):
+        listed = vitral("study", "list", "--preset", preset, "--json").done().json["studies"]
+        spent[preset] = sum(row["samples"] for row in listed)
     assert 100 * spent["smoke"] < spent["quick"] < spent["full"]
     vitral("study", "list", "--preset", "quik").refused(2, "Did you mean 'quick'")
 
@@ -60,8 +61,8 @@ def minutes_are_not_exceeded_and_processes_share_the_work(vitral, monkeypatch):
     takes = []
     for processes in (1, 2):
         words = ("--preset", "full", "--minutes", 0.1, "--processes", processes)
-        told = vitral("study", "run", "locality", *words).refused(2, "more than 0.1", "none", "smoke").told
-        takes.append(float(told.partition("about ")[2].partition(" minutes")[0]))
+        messages = vitral("study", "run", "locality", *words).refused(2, "more than 0.1", "none", "smoke").messages
+        takes.append(float(messages.partition("about ")[2].partition(" minutes")[0]))
     assert abs(takes[0] - 2 * takes[1]) <= 2, takes
 
 
@@ -88,14 +89,14 @@ def own_data_and_models_are_run_beside_the_arms(vitral, photos, quick, tmp_path)
     changed["code"]["nn/vit.py"] = "another"
     record.write_text(json.dumps(changed))
     vitral(*words, "--stale", "refuse").refused(2, "nn/vit.py changed")
-    assert "running again what was computed by a different version" in vitral(*words, "--stale", "rerun").done().told
+    answer = vitral(*words, "--stale", "rerun").done()
+    assert "running again what was computed by a different version" in answer.messages
     again = vitral(*words).done()
     assert "left" not in again.err, "nothing is left to run"
     assert "locality smoke" in again.printed and "report: deep/studies/smoke-own/index.html" in again.printed
 
-    quick.write_text(
-        quick.read_text().replace("16), nn.Linear(16, num_classes)", "16), nn.Linear(16, num_classes)  # same")
-    )
+    head = "16), nn.Linear(16, num_classes)"
+    quick.write_text(quick.read_text().replace(head, f"{head}  # same"))
     again = vitral(*words).done()
     assert "yours" in again.err, "a model whose file changed is trained again"
     vitral("study", "run", "attention_maps", "--data", "photos").refused(2, "needs synthetic images")

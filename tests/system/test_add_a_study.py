@@ -37,16 +37,9 @@ def test_a_new_study_is_one_file(tmp_path, isolated):
     assert "Needs positions" in (folder / "needs_positions.html").read_text()
     runs = json.loads((folder / "needs_positions.json").read_text())["runs"]
     assert len(runs) == 4 and {run["status"] for run in runs} == {"done"}
+    words = ("pytest", "-q", ROOT / "tests" / "contract" / "test_studies.py", "-k", "needs_positions")
     held = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            ROOT / "tests" / "contract" / "test_studies.py",
-            "-k",
-            "needs_positions",
-        ],
+        [sys.executable, "-m", *words],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT / "tests")))},
         capture_output=True,

@@ -5,11 +5,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from vitral import cli
+from vitral.cli._parse import parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md"))
@@ -71,8 +75,6 @@ def desk(trained, tmp_path, photos):
 
 @pytest.mark.parametrize("page", RUN_HERE)
 def test_commands_work_as_they_stand(page, vitral, desk, monkeypatch):
-    from vitral import cli
-
     commands = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert commands
     for command in commands:
@@ -88,10 +90,6 @@ def test_commands_work_as_they_stand(page, vitral, desk, monkeypatch):
 
 def parsed(verb, words):
     """Parse the words without running the verb."""
-    from importlib import import_module
-
-    from vitral.cli._parse import parse
-
     module = import_module(f"vitral.cli.{verb}")
     parse(module.Options, words, f"vitral {verb}", module.__doc__ or "", getattr(module, "defaults", None))
     return 0

@@ -101,7 +101,7 @@ def test_a_method_that_cannot_explain_the_model_is_left_out_with_its_reason(vitr
     assert [found["method"] for found in answer.json["explained"]] == ["grad_cam"]
     assert list(answer.json["refused"]) == ["attention"]
     reason = answer.json["refused"]["attention"]
-    assert "No attention was seen" in reason and "attention was left out: No attention was seen" in answer.told
+    assert "No attention was seen" in reason and "attention was left out: No attention was seen" in answer.messages
     assert html.escape(reason, quote=True).replace("&#x27;", "&#39;") in Path(answer.json["page"]).read_text()
 
 
@@ -114,18 +114,15 @@ def test_nothing_is_written_where_nothing_can_be_shown(vitral, models, image, tm
 
 
 def test_a_model_of_more_classes_than_it_says(vitral, models, image):
-    answer = vitral(
-        "explain", f"{models}:Convolutions", image, "--method", "occlusion", "--target", 1100, "--json"
-    ).done()
-    (found,) = answer.json["explained"]
+    words = (image, "--method", "occlusion", "--target")
+    (found,) = vitral("explain", f"{models}:Convolutions", *words, 1100, "--json").done().json["explained"]
     assert (found["class"], found["target"]) == ("class 1199", "class 1100")
-    vitral("explain", f"{models}:Few", image, "--method", "occlusion", "--target", 7).refused(2, "The model has 3")
+    vitral("explain", f"{models}:Few", *words, 7).refused(2, "The model has 3")
 
 
 def test_a_model_whose_preprocessing_is_something_else(vitral, models, image):
-    vitral("explain", f"{models}:Own", image).refused(
-        2, "has an attribute `preprocessing` of type Identity", "rename yours"
-    )
+    answer = vitral("explain", f"{models}:Own", image)
+    answer.refused(2, "has an attribute `preprocessing` of type Identity", "rename yours")
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit,num_classes=0", "Segmenter"])

@@ -119,12 +119,11 @@ def test_importing_the_package_imports_nothing_heavy(isolated):
 
 
 def test_the_lecture_prints_its_seven_files_in_reading_order(isolated):
-    done = subprocess.run(
-        [sys.executable, "-m", "vitral.nn"], env=isolated, capture_output=True, text=True, check=True
-    ).stdout
-    folder = Path(package.nn.__file__).parent
+    words = [sys.executable, "-m", "vitral.nn"]
+    printed = subprocess.run(words, env=isolated, capture_output=True, text=True, check=True).stdout
     order = ("patch", "position", "attention", "mlp", "block", "head", "vit")
-    places = [done.index((folder / f"{name}.py").read_text()) for name in order]
-    assert places == sorted(places)
-    assert done.replace("\n", "") == "".join((folder / f"{name}.py").read_text() for name in order).replace("\n", "")
-    assert done.count("\n") <= 500
+    files = [(Path(package.nn.__file__).parent / f"{name}.py").read_text() for name in order]
+    places = [printed.index(file) for file in files]
+    assert places == sorted(places) and len(package.nn.READING_ORDER) == 7
+    assert printed.replace("\n", "") == "".join(files).replace("\n", "")
+    assert printed.count("\n") <= 450

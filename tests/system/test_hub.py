@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from shell import paint
 from tiny import tiny_vit
@@ -112,15 +112,11 @@ def test_a_checkpoint_is_fetched_once_and_found_again_without_the_server(hub):
 def test_a_file_that_only_pytorch_reads_is_taken_where_there_is_no_other(hub, folder):
     home = hub.home["owner/pickled"]
     (home / "config.json").write_bytes((folder / "config.json").read_bytes())
-    from safetensors.torch import load_file
-
     torch.save(load_file(folder / "model.safetensors"), home / "pytorch_model.bin")
     assert load("hf:owner/pickled").classes == tuple(NAMES)
 
 
 def test_shards_are_followed_into_the_cache(hub, folder):
-    from safetensors.torch import load_file
-
     home, tensors = hub.home["owner/pickled"], load_file(folder / "model.safetensors")
     (home / "config.json").write_bytes((folder / "config.json").read_bytes())
     names, index = sorted(tensors), {}
@@ -159,4 +155,4 @@ def test_without_a_server_and_a_cache_it_says_so(hub):
 def test_the_command_line_judges_one_of_the_hub(hub, vitral, tmp_path):
     paint(tmp_path / "photos", {name: 40 * index for index, name in enumerate(NAMES)})
     answer = vitral("eval", "hf:owner/vit", "--data", "photos", "--json").done()
-    assert "read as hugging_face" in answer.told and len(answer.json["confusion"]) == len(NAMES)
+    assert "read as hugging_face" in answer.messages and len(answer.json["confusion"]) == len(NAMES)

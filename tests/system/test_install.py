@@ -71,8 +71,7 @@ def in_environment(python, environment, folder):
 def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos, quick, what):
     python = clean(tmp_path / "clean")
     install(python, ROOT if what == "pip install ." else request.getfixturevalue("wheel"), isolated)
-    script = "import vitral, vitral.base.errors; print(vitral.__file__)"
-    command = [python, "-c", script]
+    command = [python, "-c", "import vitral, vitral.base.errors; print(vitral.__file__)"]
     found = subprocess.run(command, cwd=tmp_path, env=isolated, capture_output=True, text=True, check=True).stdout
     assert found.startswith(str(tmp_path / "clean"))
 
@@ -126,20 +125,16 @@ def test_the_lab_is_passed_from_the_wheel_by_start_files_filled_in(wheel, isolat
         path.write_text(fill_in(path.read_text(), read_solution(name), station.prediction.letter))
     assert vitral("lab", "check", "all").done().printed.count("which is right") == 12
     assert "12 of 12 passed" in vitral("lab", "status").done().printed
-    told = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().told
-    assert "This model uses your vit.py" in told
+    messages = vitral("explain", "mine.py:mine", next((photos / "dark").iterdir())).done().messages
+    assert "This model uses your vit.py" in messages
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if not name.partition("/")[0].endswith(".dist-info")}
         notes = {name.partition("/")[2] for name in archive.namelist()} - {name.partition("/")[2] for name in held}
-    files = {
-        f"vitral/{path.relative_to(SOURCE)}"
-        for path in SOURCE.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert held == files
+    files = {path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert held == {f"vitral/{path.relative_to(SOURCE)}" for path in files}
     assert "vitral/report/page.html" in held
     assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= notes
 
@@ -164,9 +159,8 @@ def test_everything_that_is_imported_is_required(wheel):
         if line.startswith("Requires-Dist: ")
     }
     belongs = importlib.metadata.packages_distributions()
-    used = (
-        {name for path in SOURCE.rglob("*.py") for name in imported(path)} - set(sys.stdlib_module_names) - {"vitral"}
-    )
+    used = {name for path in SOURCE.rglob("*.py") for name in imported(path)}
+    used -= {*sys.stdlib_module_names, "vitral"}
     needed = {belongs[name][0].lower().replace("_", "-") for name in used}
     assert needed <= required.keys()
     assert {name for name, extra in required.items() if not extra} == needed - {"scikit-learn", "huggingface-hub"}

@@ -11,6 +11,9 @@ RIGHT = read_solution("patchify")
 BODY = RIGHT[RIGHT.index("    # Yours") :]
 
 
+REDEFINES = "deletes or redefines patchify: define it with def"
+
+
 def with_body(body):
     """A `patchify` with these lines in it."""
     return RIGHT.replace(BODY, "".join(f"    {line}\n" for line in body.splitlines()))
@@ -29,14 +32,8 @@ def with_body(body):
         (with_body("return input()"), "calls input(), which cannot be answered here"),
         (with_body("return images * float('inf')"), "returns shape"),
         (RIGHT + "\ndel patchify\n", "deletes or redefines patchify"),
-        (
-            "patchify = lambda images, patch_size: images\n",
-            "Line 1 of patchify.py deletes or redefines patchify: define it with def",
-        ),
-        (
-            "async def patchify(images, patch_size):\n    return images\n",
-            "deletes or redefines patchify: define it with def",
-        ),
+        ("patchify = lambda images, patch_size: images\n", f"Line 1 of patchify.py {REDEFINES}"),
+        ("async def patchify(images, patch_size):\n    return images\n", REDEFINES),
         (RIGHT.replace("images: Tensor, ", "images: Tensor, *, "), "takes patch_size by name only"),
         (
             "import importlib\nimportlib.import_module('vitral.nn.patch')\n" + RIGHT,
@@ -76,14 +73,14 @@ def test_whatever_a_file_does_is_reported(vitral, tmp_path, text, message):
 def test_an_endless_loop_is_stopped_and_its_line_reported(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
     line = 1 + RIGHT[: RIGHT.index(BODY)].count("\n")
-    told = vitral("lab", "check", "patchify", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
-    assert f"line {line} of patchify.py" in told or f"line {line + 1} of patchify.py" in told
+    messages = vitral("lab", "check", "patchify", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
+    assert f"line {line} of patchify.py" in messages or f"line {line + 1} of patchify.py" in messages
 
 
 def test_the_output_of_a_file_is_shown_and_does_no_harm(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(f'print("loud" * 10_000)\n{RIGHT}')
     done = vitral("lab", "check", "patchify", "--json").done()
-    assert done.json["stations"][0]["passed"] and "| loud" in done.told and "... and more" in done.told
+    assert done.json["stations"][0]["passed"] and "| loud" in done.messages and "... and more" in done.messages
 
 
 def test_a_missing_file_of_an_earlier_station(vitral, tmp_path):
@@ -94,17 +91,17 @@ def test_a_missing_file_of_an_earlier_station(vitral, tmp_path):
 def test_a_file_is_never_overwritten(vitral, tmp_path):
     vitral("lab", "start", "patchify").done()
     (tmp_path / "patchify.py").write_text("mine")
-    assert "was not changed" in vitral("lab", "start", "patchify").done().told
+    assert "was not changed" in vitral("lab", "start", "patchify").done().messages
     assert (tmp_path / "patchify.py").read_text() == "mine"
 
 
 def test_hints_then_the_solution(vitral):
     vitral("lab", "solution", "head").refused(1, "3 hints are left")
-    assert "the last hint" not in vitral("lab", "hint", "heads").done().told
+    assert "the last hint" not in vitral("lab", "hint", "heads").done().messages
     for number in (1, 2, 3, 3):
         hint = vitral("lab", "hint", "head").done()
         assert f"hint {number} of 3" in hint.printed
-    assert "the last hint" in hint.told
+    assert "the last hint" in hint.messages
     assert vitral("lab", "solution", "head").done().out == read_solution("head") + "\n"
 
 
@@ -115,7 +112,7 @@ def test_a_damaged_progress_file(vitral, tmp_path):
 
 def test_the_right_prediction_is_shown_to_readers_who_made_one(vitral, tmp_path):
     (tmp_path / "patchify.py").write_text(RIGHT)
-    assert "write the letter of your answer between the quotes" in vitral("lab", "check", "patchify").done().told
+    assert "write the letter of your answer between the quotes" in vitral("lab", "check", "patchify").done().messages
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', 'prediction = "C"'))
     assert "You predicted c; the answer is b" in vitral("lab", "check", "patchify").done().printed
 
@@ -126,11 +123,8 @@ def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, phot
     (tmp_path / "patchify.py").write_text(RIGHT.replace("    # Yours", "    print('mine at work')\n    # Yours"))
     assert "mine at work" in vitral("lab", "check", "patchify").done().printed
     answer = vitral("explain", "mine.py:mine", picture).done()
-    assert (
-        "mine at work" in answer.out
-        and "This model uses your patchify.py" in answer.err
-        and "class 0" not in answer.out
-    )
+    assert "mine at work" in answer.out and "class 0" not in answer.out
+    assert "This model uses your patchify.py" in answer.err
     (tmp_path / "patchify.py").write_text(RIGHT + "\n")
     assert "check patchify" in vitral("lab", "status").done().printed
     vitral("explain", "mine.py:mine", picture).refused(2, "patchify.py has changed since it passed")
@@ -160,7 +154,7 @@ def test_a_prediction_without_quotes(vitral, tmp_path):
 def test_a_prediction_written_in_another_way(vitral, tmp_path, written, message):
     (tmp_path / "patchify.py").write_text(RIGHT.replace('prediction = ""', written))
     answer = vitral("lab", "check", "patchify").done()
-    assert message in answer.printed + answer.told
+    assert message in answer.printed + answer.messages
 
 
 def test_a_fault_in_an_imported_file_names_that_file(vitral, tmp_path):
@@ -169,8 +163,8 @@ def test_a_fault_in_an_imported_file_names_that_file(vitral, tmp_path):
     line = RIGHT.count("\n") + 2
     vitral("lab", "check", "embedding").reported(1, f"SyntaxError in line {line} of patchify.py")
     (tmp_path / "patchify.py").write_text(with_body("while True:\n    pass"))
-    told = vitral("lab", "check", "embedding", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
-    assert "of patchify.py. Is there a loop" in told
+    messages = vitral("lab", "check", "embedding", "--seconds", 2).reported(1, "stopped after 2 seconds").printed
+    assert "of patchify.py. Is there a loop" in messages
 
 
 def test_an_import_of_the_answer_by_way_of_another_file(vitral, tmp_path):
@@ -204,7 +198,7 @@ def test_a_folder_or_link_in_place_of_a_file_is_kept(vitral, tmp_path):
     (tmp_path / "patchify.py").mkdir()
     vitral("lab", "check", "patchify").reported(1, "is a folder: rename it")
     (tmp_path / "head.py").symlink_to(tmp_path / "nowhere.py")
-    assert "was not changed" in vitral("lab", "start", "head").done().told
+    assert "was not changed" in vitral("lab", "start", "head").done().messages
     assert (tmp_path / "head.py").is_symlink()
     vitral("lab", "check", "heads", "--folder", "other").reported(1, "vitral lab start heads --folder other")
     vitral("lab", "start", "13").refused(2, "numbered from 1 to 12")

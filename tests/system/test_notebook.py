@@ -38,14 +38,8 @@ def test_the_marimo_notebook_runs_to_its_end(tmp_path, isolated):
     text = SOURCE.read_text(encoding="utf-8")
     assert all(much in text for much in FEW)
     (tmp_path / "notebook.py").write_text(shortened(text))
-    done = subprocess.run(
-        [sys.executable, "notebook.py"],
-        cwd=tmp_path,
-        env=isolated | {"MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    words, environment = [sys.executable, "notebook.py"], isolated | {"MPLBACKEND": "agg"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "step  100" in done.stdout + done.stderr
 

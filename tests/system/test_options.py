@@ -21,7 +21,7 @@ from effects import EFFECTS, effect
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from shell import Trained, paint, tree
+from shell import TINY, Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
 from vitral.training.recipe import PRESETS
@@ -70,12 +70,9 @@ def train(vitral, photos, quick, tmp_path):
 
     def run(**changes):
         folder = tmp_path / f"run{next(count)}"
-        words = [
-            word
-            for name, value in (QUICKLY | {"out": folder} | changes).items()
-            if value is not None
-            for word in (f"--{name.replace('_', '-')}", value)
-        ]
+        options = (QUICKLY | {"out": folder} | changes).items()
+        given = [(f"--{name.replace('_', '-')}", value) for name, value in options if value is not None]
+        words = [word for pair in given for word in pair]
         return Trained(changes.get("out", folder), vitral("train", *words).done())
 
     return run
@@ -115,7 +112,7 @@ def epochs_are_passes_over_the_images(train):
 def batch_size_is_the_images_of_a_step(train):
     runs = {size: train(batch_size=size) for size in (4, 16, 1000)}
     assert {size: run.steps for size, run in runs.items()} == {4: 12, 16: 3, 1000: 3}
-    assert "12 steps of 4 images" in runs[4].answer.told and "3 steps of 16 images" in runs[1000].answer.told
+    assert "12 steps of 4 images" in runs[4].answer.messages and "3 steps of 16 images" in runs[1000].answer.messages
 
 
 @effect("train", "init")
@@ -123,13 +120,12 @@ def init_is_what_is_started_from(train, vitral, photos):
     """Its body and preprocessing, at another size; a head by a linear probe; and the run goes on like any other."""
     first = train(model="vit_nano_patch8_48", img_size=None, epochs=1)
     head = train(model=None, init=first.folder, img_size=24, epochs=0)
-    assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.told
-    assert "linear probe" in head.answer.told and head.card["provenance"]["resampling"] == "timm"
+    assert head.card["preprocessing"]["size"] == [24, 24] and "positions of 6 x 6 patches" in head.answer.messages
+    assert "linear probe" in head.answer.messages and head.card["provenance"]["resampling"] == "timm"
     assert all((head.weights[name] == first.weights[name]).all() for name in first.weights if name.startswith("blocks"))
-    again = train(
-        model=None, init=first.folder, img_size=24, epochs=0, data=paint(photos.parent / "others", {"red": 9, "x": 250})
-    )
-    assert "linear probe: 100.0%" in again.answer.told and again.card["classes"] == ["red", "x"]
+    others = paint(photos.parent / "others", {"red": 9, "x": 250})
+    again = train(model=None, init=first.folder, img_size=24, epochs=0, data=others)
+    assert "linear probe: 100.0%" in again.answer.messages and again.card["classes"] == ["red", "x"]
     whole = train(model=None, init=first.folder, img_size=24, epochs=1)
     assert not same(whole, head) and whole.card["provenance"]["init"] == str(first.folder)
     vitral("train", "--init", first.folder, "--model", "vit_nano_patch8_48").refused(2, "leave out --model")
@@ -186,10 +182,8 @@ def warmup_makes_the_first_steps_small(train):
 def clip_bounds_the_gradient(train):
     """AdamW divides by the gradient's size, so it is seen where that would grow from step to step."""
     free, tight = train(clip=1_000, optimizer="adamw", lr=0.1), train(clip=0.001, optimizer="adamw", lr=0.1)
-    moment = [
-        sum(float(state["exp_avg"].norm() ** 2) for state in optimizers(run)[0]["state"].values()) ** 0.5
-        for run in (free, tight)
-    ]
+    states = [optimizers(run)[0]["state"].values() for run in (free, tight)]
+    moment = [sum(float(state["exp_avg"].norm() ** 2) for state in own) ** 0.5 for own in states]
     assert moment[1] <= 0.001 < moment[0]
     assert not same(free, tight)
 
@@ -222,7 +216,7 @@ def img_size_is_what_images_are_cut_to(train):
 def precision_is_what_is_computed_in(train):
     half, single = train(precision="bfloat16"), train(precision="float32")
     assert not same(half, single)
-    assert "bfloat16, as requested" in half.answer.told and "float32, as requested" in single.answer.told
+    assert "bfloat16, as requested" in half.answer.messages and "float32, as requested" in single.answer.messages
     assert all(values.dtype == np.float32 for values in half.weights.values())
     assert same(train(precision="auto"), single)  # this model is too narrow to gain
 
@@ -233,22 +227,22 @@ def compile_runs_the_compiled_model(train, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     compiled, plain, chosen = (train(compile=choice, model="quick.py:Traced") for choice in ("always", "never", "auto"))
     assert not same(compiled, plain) and same(chosen, plain)
-    assert "; compiled" in compiled.answer.told and "; not compiled" in plain.answer.told
+    assert "; compiled" in compiled.answer.messages and "; not compiled" in plain.answer.messages
     torch.compiler.reset()
 
 
 @effect("train", "seed")
 def seed_draws_weights_order_and_augmentation(train):
     assert same(train(seed=1), train(seed=1))
-    first, second = train(seed=1, lr=0, weight_decay=0), train(seed=2, lr=0, weight_decay=0)
+    first, second = (train(seed=seed, lr=0, weight_decay=0) for seed in (1, 2))
     assert not same(first, second)
-    assert first.folder.joinpath("metrics.jsonl").read_text() != second.folder.joinpath("metrics.jsonl").read_text()
+    assert first.contents["metrics.jsonl"] != second.contents["metrics.jsonl"]
 
 
 @effect("train", "on_bad_image")
 def on_bad_image_stops_or_skips(train, vitral, photos):
     (photos / "dark" / "0.png").write_bytes(b"damaged")
-    assert "15 training images" in train(on_bad_image="skip").answer.told
+    assert "15 training images" in train(on_bad_image="skip").answer.messages
     words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--on-bad-image", "fail")
     vitral(*words).refused(1, "dark/0.png")
 
@@ -256,7 +250,7 @@ def on_bad_image_stops_or_skips(train, vitral, photos):
 @effect("train", "out")
 def out_is_where_the_run_goes(train, tmp_path):
     assert (train(out=tmp_path / "deep" / "here").folder / "report.html").is_file()
-    assert "run: runs/photos-1" in train(out=None).answer.told
+    assert "run: runs/photos-1" in train(out=None).answer.messages
 
 
 @effect("train", "config")
@@ -281,7 +275,7 @@ class Once(Quick):
             os.kill(os.getpid(), signal.SIGINT)
         return super().forward(images)
 """)
-    words = ("train", "--data", "photos", "--model", "quick.py:Once", "--img-size", 8, "--batch-size", 8)
+    words = ("train", *TINY[:3], "quick.py:Once", *TINY[4:])
     assert vitral(*words, "--epochs", 3, "--out", "run").code == 130
     run = Trained(tmp_path / "run")
     assert run.last_checkpoint.name == "step-000001"
@@ -365,7 +359,7 @@ def on_bad_image_stops_or_skips_in_judging(vitral, run, tmp_path):
         path.write_bytes(b"damaged")
     vitral("eval", run.folder, "--data", "more").refused(1, "is not an image", "--on-bad-image skip")
     answer = vitral("eval", run.folder, "--data", "more", "--on-bad-image", "skip", "--json").done()
-    assert answer.json["n"] < 12 and "could not be read and were left out" in answer.told
+    assert answer.json["n"] < 12 and "could not be read and were left out" in answer.messages
 
 
 @effect("eval", "code")
@@ -416,7 +410,7 @@ def on_bad_image_stops_or_skips_a_picture(verb, vitral, trained, photos):
     vitral(verb, trained.folder, *images, *more).refused(1, "dark/0.png")
     answer = vitral(verb, trained.folder, *images, *more, "--on-bad-image", "skip", "--json").done()
     assert [row["image"] for row in answer.json[key]] == [str(images[1])]
-    assert "1 of 2 images could not be read and were left out" in answer.told and str(images[0]) in answer.told
+    assert "1 of 2 images could not be read and were left out" in answer.messages and str(images[0]) in answer.messages
 
 
 @pytest.fixture
@@ -455,13 +449,11 @@ def query_is_whose_attention_is_shown(explain):
     assert "CLS" in str(cls["explained"]) and "patch 0 1" in str(patch["explained"])
     placed, _ = explain("--layer", 0, "--query", "0,1")
     assert (placed["values"] == patch["values"]).all()
-    assert "CLS keeps" in said.told and "CLS keeps" not in said_of_patch.told
+    assert "CLS keeps" in said.messages and "CLS keeps" not in said_of_patch.messages
     _, answer = explain("--query", "grid", "--layer", 0, 2, "--head", 1)
     grids = answer.json["explained"][1:]
-    assert [Path(grid["picture"]).name for grid in grids] == [
-        "0.queries.blocks.0.attn.head-1.png",
-        "0.queries.blocks.2.attn.head-1.png",
-    ]
+    names = [f"0.queries.blocks.{number}.attn.head-1.png" for number in (0, 2)]
+    assert [Path(grid["picture"]).name for grid in grids] == names
     assert all(Path(grid["picture"]).is_file() for grid in grids)
     assert [(grid["layer"], grid["head"]) for grid in grids] == [("blocks.0.attn", 1), ("blocks.2.attn", 1)]
     with np.load(grids[0]["numbers"]) as held:
@@ -487,7 +479,7 @@ def target_is_the_class_that_is_explained(vitral, trained, photos):
             values.append(numbers["values"])
             assert numbers["targets"] == (4 if target == "plus" else 1)
         name = "plus" if target == "plus" else "ring"
-        assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.told
+        assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.messages
     assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
 
 
@@ -522,7 +514,7 @@ def score_makes_a_table_on_the_data_by_the_metrics(score, vitral, trained):
     methods = ("rollout", "centre", "edges", "random", "untrained")
     assert found == {(method, metric) for method in methods for metric in ("auroc", "deletion")}
     assert "| rollout |" in Path(answer.json["table"]).read_text()
-    assert "does not beat every control" in answer.told
+    assert "does not beat every control" in answer.messages
     vitral("explain", trained.folder, "--score").refused(2, "--score needs --data")
     vitral("explain", trained.folder, "--data", "digits").refused(2, "add --score")
 
@@ -556,7 +548,7 @@ def img_size_is_what_the_cost_is_counted_for(vitral):
     answer = vitral("models", "vit_base_patch16_224", "--img-size", 1024, "--json").done()
     block = answer.json["blocks"][0]
     assert (block["tokens"], block["entries"]) == (4097, 4097**2)
-    assert "4,097" in answer.told and "768.4 MiB" in answer.told  # 12 heads of 64 MiB
+    assert "4,097" in answer.messages and "768.4 MiB" in answer.messages  # 12 heads of 64 MiB
     wide = vitral("models", "swin_tiny_patch4_window7_224", "--img-size", 224, 448, "--json").done().json
     assert wide["img_size"] == [224, 448] and wide["blocks"][0]["tokens"] == 56 * 112
 
@@ -578,6 +570,9 @@ def bare(tmp_path):
     path.parent.mkdir()
     save_file(tiny_vit().state_dict(), path)
     return path
+
+
+OF_BARE = ("--source", "timm", "--num-heads", 4, "--trained-at", 8, 18)  # what its tensors do not show
 
 
 def written(folder):
@@ -614,15 +609,14 @@ def source_is_whose_it_is(vitral, bare, tmp_path):
     vitral(*words).refused(1, "matches several formats (deit, timm)", "model.safetensors,source=deit")
     vitral("convert", f"{bare},source=deit,num_heads=4,trained_at=8x18", tmp_path / "said").done()
     answer = vitral(*words, "--source", "deit", "--json").done()
-    assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.told
+    assert answer.json["provenance"]["source"] == "deit" and "ImageNet" in answer.messages
 
 
 @effect("convert", "weights")
 def weights_are_those_that_are_meant(vitral, bare, tmp_path):
     state = load_file(bare)
     torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
-    words = ("convert", tmp_path / "both.pth", tmp_path / "out", "--source", "timm", "--num-heads", 4)
-    words += ("--trained-at", 8, 18)
+    words = ("convert", tmp_path / "both.pth", tmp_path / "out", *OF_BARE)
     vitral(*words).refused(1, "several sets of weights: model, ema (ema is a running mean)", "both.pth,weights=model")
     vitral(*words, "--weights", "ema").done()
     assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
@@ -642,7 +636,7 @@ def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):
 
 @effect("convert", "sha256")
 def sha256_is_what_the_hash_must_be(vitral, bare, tmp_path):
-    words = ("convert", bare, tmp_path / "out", "--source", "timm", "--num-heads", 4, "--trained-at", 8, 18, "--sha256")
+    words = ("convert", bare, tmp_path / "out", *OF_BARE, "--sha256")
     vitral(*words, "0" * 64).refused(1, "damaged, or another file")
     assert not (tmp_path / "out").exists()
     vitral(*words, hashlib.sha256(bare.read_bytes()).hexdigest()).done()
@@ -698,7 +692,7 @@ def check_measures_what_the_set_asks_for(vitral, tmp_path, monkeypatch):
     assert len(findings) == 5 and answer.code == 1
     assert findings["mean colour, linear"]["accuracy"] == 1 and not findings["mean colour, linear"]["holds"]
     assert all(0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1 for found in findings.values())
-    assert "DOES NOT HOLD" in answer.told and "must be at chance (50.0%)" in answer.told
+    assert "DOES NOT HOLD" in answer.messages and "must be at chance (50.0%)" in answer.messages
     assert "check" not in vitral("data", "grey", "--json").done().json
 
 
@@ -707,4 +701,4 @@ def on_bad_image_stops_or_skips_in_a_sheet(vitral, photos):
     (photos / "dark" / "0.png").write_bytes(b"damaged")
     vitral("data", "photos").refused(1, "dark/0.png")
     answer = vitral("data", "photos", "--on-bad-image", "skip", "--json").done()
-    assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.told
+    assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.messages

@@ -74,10 +74,7 @@ def test_a_mistake_in_it_is_named_with_its_line(vitral, photos, own, tmp_path, c
     assert before in own.read_text()
     own.write_text(own.read_text().replace(before, after))
     line = own.read_text()[: own.read_text().index(after)].count("\n") + 1
-    answer = vitral(*WORDS, "--model", "own.py:Mine")
-    assert answer.code == 2 and "Traceback" not in answer.err, answer.err
-    for word in words:
-        assert word.replace("HERE", str(line)) in answer.told
+    vitral(*WORDS, "--model", "own.py:Mine").failed(2, *(word.replace("HERE", str(line)) for word in words))
     assert not (tmp_path / "runs").exists()
 
 
@@ -91,23 +88,21 @@ def test_a_mistake_in_it_is_named_with_its_line(vitral, photos, own, tmp_path, c
     ],
 )
 def test_a_wrong_name_for_it_gets_the_right_one(vitral, photos, own, tmp_path, model, words):
-    vitral_says = vitral(*WORDS, "--model", model)
-    assert vitral_says.code == 2 and "Traceback" not in vitral_says.err
-    for word in words:
-        assert word in vitral_says.told
+    vitral(*WORDS, "--model", model).failed(2, *words)
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_no_module_is_refused(vitral, photos, own):
-    own.write_text(own.read_text() + "\n\ndef make(num_classes):\n    return 'a model'\n")
-    answer = vitral(*WORDS, "--model", "own.py:make")
-    assert answer.code == 2 and "returns a str, not a torch.nn.Module" in answer.told
-
-
-def test_a_module_with_nothing_to_learn_is_refused(vitral, photos, own):
-    own.write_text(own.read_text() + "\n\nclass Empty(nn.Module):\n    pass\n")
-    answer = vitral(*WORDS, "--model", "own.py:Empty")
-    assert answer.code == 2 and "own.py:Empty has no parameters, so there is nothing to train." in answer.told
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("def made(num_classes):\n    return 'a model'\n", "returns a str, not a torch.nn.Module"),
+        ("class made(nn.Module):\n    pass\n", "own.py:made has no parameters, so there is nothing to train."),
+    ],
+    ids=["no module", "nothing to learn"],
+)
+def test_what_is_no_module_or_has_nothing_to_learn_is_refused(vitral, photos, own, added, message):
+    own.write_text(f"{own.read_text()}\n\n{added}")
+    vitral(*WORDS, "--model", "own.py:made").failed(2, message)
 
 
 def test_a_function_that_makes_a_module_will_do(vitral, photos, own):
@@ -145,10 +140,10 @@ def test_a_changed_file_is_read_anew_and_leaves_nothing_beside_it(vitral, photos
 def test_a_module_without_attention_is_trained_and_says_so(vitral, photos, quick, tmp_path):
     words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 2, "--out", "run")
     answer = vitral(*words).done()
-    assert "No training film: No attention was seen." in answer.told
+    assert "No training film: No attention was seen." in answer.messages
     assert "No attention maps" in (tmp_path / "run" / "report.html").read_text()
     answer = vitral("explain", "run", "photos/dark/0.png")
-    assert answer.code == 1 and "No attention was seen. Looked for scaled_dot_product_attention" in answer.told
+    answer.failed(1, "No attention was seen. Looked for scaled_dot_product_attention")
     assert not (tmp_path / "explained").exists()
 
 
@@ -160,4 +155,4 @@ def test_the_card_alone_never_runs_code_that_was_not_hashed(vitral, run, own):
     card["architecture"]["code"]["file"] = str(evil)
     (run.folder / "model.json").write_text(json.dumps(card))
     answer = vitral("eval", "run")
-    assert answer.code == 1 and "evil.py" in answer.told and "it ran" not in answer.told
+    assert answer.code == 1 and "evil.py" in answer.messages and "it ran" not in answer.messages

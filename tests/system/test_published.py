@@ -35,12 +35,11 @@ def published(tmp_path):
 def test_a_checkpoint_is_judged_on_data_that_is_named(vitral, published, photos):
     folder = published()
     answer = vitral("eval", folder, "--data", "photos", "--json").done()
-    assert "read as timm" in answer.told and answer.json["n"] == 4
+    assert "read as timm" in answer.messages and answer.json["n"] == 4
     vitral("eval", folder).refused(USAGE, "does not record what it was trained on. Specify the data: --data.")
     paint(photos.parent / "birds", {"crow": 20, "swan": 230})
-    vitral("eval", folder, "--data", "birds").refused(
-        FAILURE, "birds has the classes crow, swan; the model has dark, light.", "vitral train --init"
-    )
+    answer = vitral("eval", folder, "--data", "birds")
+    answer.refused(FAILURE, "birds has the classes crow, swan; the model has dark, light.", "vitral train --init")
 
 
 def test_classes_in_another_order_are_the_same_classes(vitral, published, photos):
@@ -60,7 +59,7 @@ def test_a_start_keeps_the_head_of_classes_in_another_order(vitral, published, p
     start = published(("light", "dark"))
     words = ("--data", "photos", "--batch-size", 8, "--lr", 1e-9, "--out", "run")
     answer = vitral("train", "--init", start, *words, "--epochs", 1).done()
-    assert "a new head" not in answer.told and load("run").classes == ("light", "dark")
+    assert "a new head" not in answer.messages and load("run").classes == ("light", "dark")
     torch.testing.assert_close(load("run").head.weight, load(start).head.weight, rtol=1e-5, atol=1e-5)
     first = vitral("eval", start, "--data", "photos", "--json").done().json
     assert vitral("eval", "run", "--json").done().json["confusion"] == first["confusion"]
@@ -71,13 +70,12 @@ def test_a_start_keeps_the_head_of_classes_in_another_order(vitral, published, p
 def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "photos").done()
-    assert "assumed: preprocessing: ImageNet's mean and std" in answer.told
-    assert "assumed: the model's classes are those of photos, in their order" in answer.told
+    assert "assumed: preprocessing: ImageNet's mean and std" in answer.messages
+    assert "assumed: the model's classes are those of photos, in their order" in answer.messages
     vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "specify source=...")
     paint(photos.parent / "birds", {"crow": 20, "gull": 100, "swan": 230})
-    vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds").refused(
-        FAILURE, "birds has 3 classes; the model predicts 2."
-    )
+    answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "birds")
+    answer.refused(FAILURE, "birds has 3 classes; the model predicts 2.")
 
 
 def test_features_cannot_be_judged(vitral, published, photos):
@@ -89,7 +87,7 @@ def test_features_cannot_be_judged(vitral, published, photos):
 def test_what_was_assumed_is_said_with_every_answer(vitral, photos, verb):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral(verb, "bare.safetensors,source=deit,num_heads=4", photos / "dark" / "0.png").done()
-    assert "read as deit" in answer.told and "assumed: images of (16, 16)" in answer.told
+    assert "read as deit" in answer.messages and "assumed: images of (16, 16)" in answer.messages
 
 
 def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
@@ -102,7 +100,7 @@ def test_a_model_of_one_channel_sees_luminance(vitral, published, photos):
     with torch.no_grad():
         expected = model(grey).softmax(1)[0]
     answer = vitral("predict", folder, "fits.png", "--json").done()
-    assert "assumed: images are converted to luminance" in answer.told
+    assert "assumed: images are converted to luminance" in answer.messages
     found = answer.json["predictions"][0]["classes"]
     assert [found["dark"], found["light"]] == pytest.approx(expected.tolist(), abs=1e-5)
     assert vitral("eval", folder, "--data", "photos", "--json").done().json["n"] == 4
@@ -121,7 +119,7 @@ def test_a_model_that_asks_its_patches_by_a_query_of_its_own_is_a_start(vitral, 
     assert "attn_pool.latent" in load_file(folder / "model.safetensors")
     words = ("--data", "photos", "--epochs", 1, "--batch-size", 8, "--out", "run")
     answer = vitral("train", "--init", folder, *words).done()
-    assert "a new head for 2 classes" in answer.told and load("run").classes == ("dark", "light")
+    assert "a new head for 2 classes" in answer.messages and load("run").classes == ("dark", "light")
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -130,9 +128,8 @@ def test_a_model_of_channels_that_no_image_has_is_refused(vitral, published, pho
     assert load(folder)(torch.zeros(1, channels, 16, 16)).shape == (1, 2)
     words = ("eval", "--data", "photos"), ("predict", image), ("explain", image)
     for verb, *more in words:
-        vitral(verb, folder, *more).refused(
-            FAILURE, f"The model takes {channels} channels, but an image file gives three"
-        )
+        message = f"The model takes {channels} channels, but an image file gives three"
+        vitral(verb, folder, *more).refused(FAILURE, message)
     train = ("train", "--init", folder, "--data", "photos", "--batch-size", 8)
     vitral(*train).refused(FAILURE, f"The model takes {channels} channels")
     assert not (photos.parent / "runs").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from shell import Terminal, Trained, tree
+from shell import TINY, Terminal, Trained, tree
 
 WORDS = ("train", "--data", "shapes:n=64,size=16", "--epochs", 5, "--batch-size", 16)  # 20 steps, every second saved
 TIMINGS = ("seconds", "images_per_second", "waiting")
@@ -75,7 +75,7 @@ def test_an_interrupted_run_is_saved_says_how_to_go_on_and_is_resumed(terminal, 
     words = (*WORDS, "--out", "run", "--json")
     stopped = terminal.stopped(*words, when=reached(folder, 4), by=signal.SIGINT)
     assert stopped.code == 130 and "Traceback" not in stopped.err
-    assert "Stopped and saved. To continue: vitral train --resume run" in stopped.told
+    assert "Stopped and saved. To continue: vitral train --resume run" in stopped.messages
     assert stopped.json == {"run": "run", "stopped": True, "exit_code": 130}
     last = Trained(folder).last_checkpoint
     assert json.loads((last / "state.json").read_text())["step"] < 20
@@ -102,11 +102,13 @@ class Stopping(Quick):
 """
 
 
+WORDS_STOPPING = ("train", *TINY[:3], "quick.py:Stopping", *TINY[4:], "--epochs", 10)
+
+
 def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(vitral, photos, quick, tmp_path):
     quick.write_text(quick.read_text() + STOPPING)
     (tmp_path / "stops").write_text("")
-    words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)
-    words = (*words, "--epochs", 10, "--augment", "photo")
+    words = (*WORDS_STOPPING, "--augment", "photo")
     vitral(*words, "--out", "whole").done()
 
     (tmp_path / "stops").write_text("1")
@@ -129,9 +131,7 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_the_last_checkpoint(vitral, 
         + STOPPING.replace("signal.raise_signal(signal.SIGINT)", "[signal.raise_signal(signal.SIGINT) for _ in 'ab']")
     )
     (tmp_path / "stops").write_text("8")
-    words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)
-    answer = vitral(*words, "--epochs", 10, "--out", "run")
-    assert answer.code == 130 and "vitral train: interrupted." in answer.told
+    vitral(*WORDS_STOPPING, "--out", "run").failed(130, "vitral train: interrupted.")
     assert Trained(tmp_path / "run").last_checkpoint.name == "step-000006"
     (tmp_path / "stops").write_text("")
     vitral("train", "--resume", "run").done()
@@ -139,12 +139,12 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_the_last_checkpoint(vitral, 
 
 def test_a_finished_run_is_left_as_it_is_and_its_report_written_again(vitral, trained, tmp_path):
     run = trained.copy(tmp_path / "run")
-    before = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
+    before = run.contents
     (run.folder / "report.html").unlink()
     answer = vitral("train", "--resume", "run", "--json").done()
-    assert "run was finished already; its report is written again." in answer.told
+    assert "run was finished already; its report is written again." in answer.messages
     assert answer.json["test_accuracy"] == trained.answer.json["test_accuracy"]
-    after = {name: (run.folder / name).read_bytes() for name in tree(run.folder)}
+    after = run.contents
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} <= {"report.html"}
 
@@ -152,8 +152,7 @@ def test_a_finished_run_is_left_as_it_is_and_its_report_written_again(vitral, tr
 def test_a_line_that_a_crash_cut_short_is_forgotten(vitral, photos, quick, tmp_path):
     quick.write_text(quick.read_text() + STOPPING)
     (tmp_path / "stops").write_text("5")
-    words = ("train", "--data", "photos", "--model", "quick.py:Stopping", "--img-size", 8, "--batch-size", 8)
-    assert vitral(*words, "--epochs", 10, "--out", "run").code == 130
+    assert vitral(*WORDS_STOPPING, "--out", "run").code == 130
     run = Trained(tmp_path / "run")
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "loss": 0.')

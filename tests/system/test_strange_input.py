@@ -19,14 +19,8 @@ QUICK_WORDS = ("train", "--data", "photos", "--img-size", 8, "--batch-size", 8)
 def piped(terminal, command):
     """Through a shell, with the exit code of each process in the pipe."""
     script = f"{command}; echo ${{PIPESTATUS[0]}}"
-    answer = subprocess.run(
-        ["bash", "-c", script],
-        cwd=terminal.folder,
-        env=terminal.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    at = dict(cwd=terminal.folder, env=terminal.environment, timeout=300)
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, **at)
     return answer.stdout.splitlines()
 
 
@@ -51,9 +45,8 @@ def test_a_full_disk_behind_the_output_is_a_sentence(terminal, command):
 
 def test_a_terminal_without_the_letters_and_a_reader_that_stops(terminal):
     ascii_only = terminal.environment | {"PYTHONIOENCODING": "ascii"}
-    answer = subprocess.run(
-        [sys.executable, "-m", "vitral", "models"], env=ascii_only, capture_output=True, timeout=60, check=True
-    )
+    words = [sys.executable, "-m", "vitral", "models"]
+    answer = subprocess.run(words, env=ascii_only, capture_output=True, timeout=60, check=True)
     assert b"vit_tiny_patch16_224" in answer.stdout
     assert piped(terminal, f"{sys.executable} -m vitral.nn 2>&1 | head -2")[-1] == "0"
 
@@ -114,8 +107,8 @@ def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos
     (photos / "light" / "more").symlink_to(photos / "dark")
     answer = vitral("data", "photos", "--json").done()
     assert sum(answer.json["classes"].values()) < 24
-    assert "1 links to folders inside classes were not followed" in answer.told
-    assert "12 train" not in answer.told and "24" not in str(answer.json["classes"])
+    assert "1 links to folders inside classes were not followed" in answer.messages
+    assert "12 train" not in answer.messages and "24" not in str(answer.json["classes"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
@@ -130,36 +123,25 @@ def test_a_class_may_be_called_a_formula(vitral, tmp_path, quick):
     assert "Glyph" not in answer.err and "constrained" not in answer.err
 
 
-def damage_film(folder):
-    (folder / "film.npz").write_bytes(b"no film")
+def with_state(**changes):
+    """Change the record of the checkpoint."""
+    return lambda content: json.dumps(json.loads(content) | changes).encode()
 
 
-def damage_metrics(folder):
-    (folder / "metrics.jsonl").write_text("123\n")
+DAMAGES = {  # a file, and its new content from the old
+    "a film that is none": ("film.npz", lambda content: b"no film"),
+    "metrics that are none": ("metrics.jsonl", lambda content: b"123\n"),
+    "metrics that begin as no text": ("metrics.jsonl", lambda content: b"\xff\xfe\n" + content),
+    "another step": ("checkpoints/step-*/state.json", with_state(step=5)),
+    "no files": ("checkpoints/step-*/state.json", with_state(files=[])),
+}
 
 
-def damage_metrics_midway(folder):
-    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
-    (folder / "metrics.jsonl").write_bytes(b"\n".join([b"\xff\xfe", *lines]) + b"\n")
-
-
-def damage_step(folder):
-    (state,) = (folder / "checkpoints").glob("step-*/state.json")
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"step": 5}))
-
-
-def damage_files(folder):
-    (state,) = (folder / "checkpoints").glob("step-*/state.json")
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"files": []}))
-
-
-DAMAGES = [damage_film, damage_metrics, damage_metrics_midway, damage_step, damage_files]
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_resuming_a_run_whose_files_are_damaged(vitral, trained, tmp_path, damage):
+@pytest.mark.parametrize(("file", "damage"), DAMAGES.values(), ids=DAMAGES)
+def test_resuming_a_run_whose_files_are_damaged(vitral, trained, tmp_path, file, damage):
     run = trained.copy(tmp_path / "run")
-    damage(run.folder)
+    (path,) = run.folder.glob(file)
+    path.write_bytes(damage(path.read_bytes()))
     vitral("train", "--resume", "run").refused(FAILURE, str(run.folder.name))
 
 
@@ -219,9 +201,8 @@ def test_data_without_a_name(vitral):
 
 
 def test_a_contact_sheet_is_a_png_and_writes_over_nothing(vitral, tmp_path):
-    vitral("data", "shapes:n=16,size=16", "--out", "a.jpg").refused(
-        USAGE, "a.jpg is not a .png file: the contact sheet is a PNG"
-    )
+    answer = vitral("data", "shapes:n=16,size=16", "--out", "a.jpg")
+    answer.refused(USAGE, "a.jpg is not a .png file: the contact sheet is a PNG")
     (tmp_path / "a.png").write_text("mine")
     vitral("data", "shapes:n=16,size=16", "--out", "a.png").done()
     assert (tmp_path / "a.png").read_text() == "mine" and (tmp_path / "a-2.png").is_file()
@@ -229,4 +210,4 @@ def test_a_contact_sheet_is_a_png_and_writes_over_nothing(vitral, tmp_path):
 
 def test_commands_that_are_printed_can_be_typed(vitral, photos, quick):
     answer = vitral(*QUICK_WORDS, "--model", "quick.py:Quick", "--epochs", 1, "--out", "my run").done()
-    assert "vitral explain 'my run' IMAGE" in answer.told
+    assert "vitral explain 'my run' IMAGE" in answer.messages

@@ -64,9 +64,8 @@ def test_every_run_has_a_record(first):
 
 def test_the_same_seeds_give_the_same_numbers_in_any_order(first, tmp_path):
     again = done(replace(study(), arms=study().arms[::-1]), tmp_path)[0]
-    assert {name: timeless(record) for name, record in first[1].items()} == {
-        name: timeless(record) for name, record in again.items()
-    }
+    one, other = ({name: timeless(record) for name, record in records.items()} for records in (first[1], again))
+    assert one == other
 
 
 def test_recorded_runs_are_not_repeated(first):
@@ -127,10 +126,8 @@ def test_one_run_that_fails_does_not_lose_the_others(tmp_path):
     assert statuses == {"diverged"}
     assert records[f"diverging-plain-seed-{FIRST_SEED}"]["record"]["test_accuracy"] == 1 / 8
     assert "loss is nan at step 2" in records[f"diverging-plain-seed-{FIRST_SEED}"]["why"]
-    assert [records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)] == [
-        "failed",
-        "failed",
-    ]
+    statuses = {records[f"dwconv3-plain-seed-{seed}"]["status"] for seed in (FIRST_SEED, FIRST_SEED + 1)}
+    assert statuses == {"failed"}
     found = collect_results(one, "quick", tmp_path / "quick")
     assert len(found.unfinished) == 4
 
@@ -175,9 +172,8 @@ def test_rates_are_chosen_on_validation_data_by_the_same_sweep_for_all_arms(tmp_
     plan = plan_study(study(budgets={"quick": budget}), "quick")
     list(run([plan], tmp_path / "quick", tmp_path / "models", 1, 1))
     for arm in plan.study.arms:
-        tried = {
-            r["rate"]: r["record"]["val_accuracy"] for r in plan.records.values() if r["sweep"] and r["arm"] == arm.name
-        }
+        sweep = [record for record in plan.records.values() if record["sweep"] and record["arm"] == arm.name]
+        tried = {record["rate"]: record["record"]["val_accuracy"] for record in sweep}
         assert set(tried) == {0.001, 1.0}
         assert tried[plan.rates[arm.name]] == max(tried.values())
         chosen = plan.records[f"{plan.study.arms[0].name.replace(' ', '-')}-plain-seed-{FIRST_SEED}"]
@@ -212,9 +208,7 @@ def test_killed_and_run_again_it_ends_as_if_it_had_never_stopped(terminal, tmp_p
     assert len(kept) >= 5 and all(path.stat().st_mtime_ns == time for path, time in kept.items())
     one, other = (json.loads((folder / "smoke" / "locality.json").read_text()) for folder in (whole, broken))
     assert [timeless(run) for run in one["runs"]] == [timeless(run) for run in other["runs"]]
-    assert {key: one[key] for key in ("hypotheses", "verdict")} == {
-        key: other[key] for key in ("hypotheses", "verdict")
-    }
+    assert (one["hypotheses"], one["verdict"]) == (other["hypotheses"], other["verdict"])
 
 
 def test_an_interrupt_ends_it_with_a_message_and_leaves_no_process(terminal, tmp_path):

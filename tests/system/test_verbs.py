@@ -116,10 +116,8 @@ def test_explain_draws_a_map_and_keeps_its_numbers(terminal, trained, pictures):
 def test_explain_never_writes_over_an_earlier_map(vitral, trained, pictures, tmp_path):
     for _ in range(2):
         vitral("explain", trained.folder, pictures / "0.png", "--layer", 0).done()
-    assert [name for name in tree(tmp_path / "explained") if name.endswith(".png")] == [
-        "0.attention-2.png",
-        "0.attention.png",
-    ]
+    pictures = [name for name in tree(tmp_path / "explained") if name.endswith(".png")]
+    assert pictures == ["0.attention-2.png", "0.attention.png"]
 
 
 def test_models_lists_every_name_with_its_size(terminal):
@@ -147,10 +145,10 @@ def test_models_prints_its_table_for_a_person(vitral):
     ],
 )
 def test_the_cost_of_a_model_is_told_without_a_word_cut_short(name, equal, vitral):
-    told = vitral("models", name).done().out
-    headings = told.splitlines()[1]
+    table = vitral("models", name).done().out
+    headings = table.splitlines()[1]
     assert headings.split()[-1] == "train" and "MACs, linear  MACs, attention  entries per head" in headings
-    assert (f"attention costs as much as the linear layers {equal}" in told) == bool(equal)
+    assert (f"attention costs as much as the linear layers {equal}" in table) == bool(equal)
 
 
 def test_data_draws_a_contact_sheet(terminal):

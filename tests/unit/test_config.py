@@ -123,19 +123,19 @@ def test_settings_come_back_from_yaml_as_they_went(settings, tmp_path_factory):
     assert Settings(**given) == settings
 
 
-def test_tuples_come_back_too(tmp_path):
-    (tmp_path / "s.yaml").write_text(to_yaml(Settings(layers=(3, 1))))
-    assert read_settings(tmp_path / "s.yaml", Settings)["layers"] == (3, 1)
-
-
-def test_a_number_may_be_written_as_people_write_it(tmp_path):
-    (tmp_path / "s.yaml").write_text("rate: 1e-3\n")
-    assert Settings(**read_settings(tmp_path / "s.yaml", Settings)).rate == 0.001
-
-
-def test_an_empty_file_sets_nothing(tmp_path):
-    (tmp_path / "s.yaml").write_text("# nothing yet\n")
-    assert read_settings(tmp_path / "s.yaml", Settings) == {}
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        (to_yaml(Settings(layers=(3, 1))), Settings(layers=(3, 1))),
+        ("rate: 1e-3\n", Settings(rate=0.001)),
+        ("# nothing yet\n", Settings()),
+    ],
+    ids=["tuples", "a number as people write it", "nothing"],
+)
+def test_a_file_may_hold_also(tmp_path, content, settings):
+    (tmp_path / "s.yaml").write_text(content)
+    found = read_settings(tmp_path / "s.yaml", Settings)
+    assert Settings(**found) == settings and (found == {}) == (settings == Settings())
 
 
 @pytest.mark.parametrize(

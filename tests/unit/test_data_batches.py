@@ -81,14 +81,7 @@ def test_an_augmentation_changes_what_the_model_gets():
 
 @pytest.mark.parametrize(
     ("n", "size", "epochs", "expected"),
-    [
-        (100, 10, 1.0, 10),
-        (100, 30, 1.0, 3),
-        (100, 30, 2.5, 8),
-        (100, 1000, 3.0, 3),
-        (100, 10, 0.001, 1),
-        (7, 7, 0.5, 1),
-    ],
+    [(100, 10, 1, 10), (100, 30, 1, 3), (100, 30, 2.5, 8), (100, 1000, 3, 3), (100, 10, 0.001, 1), (7, 7, 0.5, 1)],
 )
 def test_the_number_of_steps_is_that_of_the_whole_batches(n, size, epochs, expected):
-    assert steps_in(numbered(n), size, epochs) == expected
+    assert steps_in(numbered(n), size, float(epochs)) == expected

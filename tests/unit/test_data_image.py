@@ -17,14 +17,8 @@ from vitral import load_image
 from vitral.base.errors import ImageError
 from vitral.data.image import MAX_PIXELS
 
-RED, GREEN, BLUE, YELLOW, WHITE, BLACK = (
-    (255, 0, 0),
-    (0, 255, 0),
-    (0, 0, 255),
-    (255, 255, 0),
-    (255, 255, 255),
-    (0, 0, 0),
-)
+RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 LOSSLESS = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True, "exact": True}}
 
 
@@ -306,11 +300,7 @@ WHOLE = {
     "JPEG": encoded(Image.fromarray(noise()), "JPEG", quality=90),
     "progressive JPEG": encoded(Image.fromarray(noise()), "JPEG", progressive=True),
     "turned JPEG": held(6, "JPEG"),
-    "PNG": encoded(Image.fromarray(noise()), "PNG"),
-    "GIF": encoded(Image.fromarray(noise()), "GIF"),
-    "BMP": encoded(Image.fromarray(noise()), "BMP"),
-    "WEBP": encoded(Image.fromarray(noise()), "WEBP"),
-    "TIFF": encoded(Image.fromarray(noise()), "TIFF"),
+    **{kind: encoded(Image.fromarray(noise()), kind) for kind in ("PNG", "GIF", "BMP", "WEBP", "TIFF")},
     "deflated TIFF": encoded(Image.fromarray(noise()), "TIFF", compression="tiff_adobe_deflate"),
     "16-bit PNG": encoded(Image.fromarray(ramp16()), "PNG"),
 }
@@ -371,28 +361,33 @@ def refused(path, *words):
         assert word in str(caught.value)
 
 
-def test_a_truncated_photo_is_named(tmp_path):
-    path = tmp_path / "half.jpg"
-    path.write_bytes(WHOLE["JPEG"][: len(WHOLE["JPEG"]) // 2])
-    refused(path, "damaged or incomplete", "Replace or remove it.")
+def png_that_claims(width, height):
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1_000))) + chunk(b"IEND", b"")
 
 
-def test_an_empty_file_is_named(tmp_path):
-    path = tmp_path / "empty.png"
-    path.touch()
-    refused(path, "not an image")
+BROKEN = {
+    "half.jpg": (WHOLE["JPEG"][: len(WHOLE["JPEG"]) // 2], "damaged or incomplete", "Replace or remove it."),
+    "empty.png": (b"", "not an image"),
+    "notes.png": (b"Not a picture, whatever its name says.\n", "not an image", "JPEG, PNG"),
+    "icon.ico": (
+        encoded(Image.fromarray(noise(32, 32)), "ICO"),
+        "not an image in a supported format",
+        "JPEG, PNG, WEBP, GIF, BMP, TIFF",
+    ),
+    "just small enough.png": (png_that_claims(MAX_PIXELS // 10_000, 10_000), "damaged or incomplete"),  # no bomb
+}
 
 
-def test_text_with_the_name_of_an_image_is_named(tmp_path):
-    path = tmp_path / "notes.png"
-    path.write_text("Not a picture, whatever its name says.\n")
-    refused(path, "not an image", "JPEG, PNG")
-
-
-def test_a_format_that_is_not_taken_is_named_with_those_that_are(tmp_path):
-    path = tmp_path / "icon.ico"
-    path.write_bytes(encoded(Image.fromarray(noise(32, 32)), "ICO"))
-    refused(path, "not an image in a supported format", "JPEG, PNG, WEBP, GIF, BMP, TIFF")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_whole_image_is_named_with_what_is_wrong(tmp_path, name):
+    content, *words = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name, *words)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -412,23 +407,8 @@ def test_a_name_too_long_for_any_file_is_an_image_error():
     refused("x" * 5_000 + ".png")
 
 
-def png_that_claims(width, height):
-    def chunk(kind, content):
-        body = kind + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1_000))) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize("side", [int(MAX_PIXELS**0.5) + 1, 20_000, 60_000, 2**31 - 1])
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_that_claims(side, side))
     refused(path, f"{MAX_PIXELS:,}", "Scale it down first.")
-
-
-def test_an_image_just_small_enough_is_not_taken_for_a_bomb(tmp_path):
-    path = tmp_path / "large.png"
-    path.write_bytes(png_that_claims(MAX_PIXELS // 10_000, 10_000))
-    refused(path, "damaged or incomplete")

@@ -70,11 +70,9 @@ def test_a_squashed_image_is_all_there(height, width, size):
 
 
 def test_of_a_squashed_image_the_middle_of_both_sides_is_kept():
-    image = noise(40, 80)
+    image, preprocessing = noise(40, 80), Preprocessing(size=(20, 20), crop=0.5, crop_mode="squash")
     expected = Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC, box=(20, 10, 60, 30))
-    assert (
-        crop_and_resize(image, Preprocessing(size=(20, 20), crop=0.5, crop_mode="squash")) == np.asarray(expected)
-    ).all()
+    assert (crop_and_resize(image, preprocessing) == np.asarray(expected)).all()
 
 
 @given(height=sides, width=sides, size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
@@ -92,16 +90,12 @@ def test_the_interpolation_is_the_one_that_is_named(interpolation):
     assert (fitted == np.asarray(expected)).all()
 
 
-@given(
-    mean=st.tuples(*[st.floats(0, 1)] * 3),
-    std=st.tuples(*[st.floats(0.05, 2)] * 3),
-)
+@given(mean=st.tuples(*[st.floats(0, 1)] * 3), std=st.tuples(*[st.floats(0.05, 2)] * 3))
 def test_normalising_is_its_formula(mean, std):
     pixels = torch.from_numpy(noise(6, 5)[None])
     images = normalise(pixels, Preprocessing(mean=mean, std=std))
-    expected = (pixels.double().permute(0, 3, 1, 2) / 255 - torch.tensor(mean, dtype=torch.float64)[:, None, None]) / (
-        torch.tensor(std, dtype=torch.float64)[:, None, None]
-    )
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (mean, std))
+    expected = (pixels.double().permute(0, 3, 1, 2) / 255 - mean) / std
     assert images.dtype == torch.float32
     assert images.shape == (1, 3, 6, 5)
     torch.testing.assert_close(images.double(), expected, rtol=1e-5, atol=1e-5)

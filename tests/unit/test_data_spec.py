@@ -35,9 +35,8 @@ def test_a_folder_with_the_name_of_a_built_in_set_is_named_by_its_path(tmp_path,
     ("wrong", "right"), [("shape", "shapes"), ("Shapes", "shapes"), ("digit", "digits"), ("digtis:seed=1", "digits")]
 )
 def test_a_wrong_name_gets_the_nearest_right_one(wrong, right):
-    with pytest.raises(
-        UnknownName, match=f"There is no data set or folder '{wrong}'. Did you mean '{right}'"
-    ) as caught:
+    message = f"There is no data set or folder '{wrong}'. Did you mean '{right}'"
+    with pytest.raises(UnknownName, match=message) as caught:
         find_data(wrong)
     assert "shapes" in str(caught.value) and "digits" in str(caught.value)
 

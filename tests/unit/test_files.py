@@ -106,10 +106,8 @@ def test_a_folder_replaces_the_one_before(tmp_path):
 def test_a_folder_that_fails_is_removed_and_the_one_before_kept(tmp_path, error):
     with write_folder(tmp_path / "new") as folder:
         (folder / "old").write_text("x")
-    with (
-        pytest.raises(StoreError if isinstance(error, OSError) else type(error)),
-        write_folder(tmp_path / "new") as folder,
-    ):
+    expected = StoreError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected), write_folder(tmp_path / "new") as folder:
         (folder / "half").write_text("x")
         raise error
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"]

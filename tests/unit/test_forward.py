@@ -26,9 +26,8 @@ def test_images_that_the_model_does_not_take(method):
 @pytest.mark.parametrize("method", sorted({*METHODS} - {"attention", "rollout"}))
 def test_features_are_no_classes(method):
     with pytest.raises(UsageError, match="no class to explain"):
-        getattr(explain, method)(
-            nn.Sequential(tiny_vit(num_classes=0), nn.Unflatten(1, (4, 4))), torch.randn(1, 3, 8, 18)
-        )
+        model = nn.Sequential(tiny_vit(num_classes=0), nn.Unflatten(1, (4, 4)))
+        getattr(explain, method)(model, torch.randn(1, 3, 8, 18))
 
 
 def test_masks_of_fewer_pixels_than_patches():
@@ -78,14 +77,7 @@ class Raises(nn.Module):
 
 @pytest.mark.parametrize(
     "error",
-    [
-        KeyError("oops"),
-        TypeError("oops"),
-        IndexError("oops"),
-        RuntimeError("oops"),
-        AttributeError("oops"),
-        Exception(),
-    ],
+    [*(kind("oops") for kind in (KeyError, TypeError, IndexError, RuntimeError, AttributeError)), Exception()],
     ids=repr,
 )
 @pytest.mark.parametrize("method", ["attention", "chefer", "occlusion"])

@@ -67,18 +67,14 @@ def test_its_numbers_follow_from_the_effects_of_the_seeds(study, sentence, mean,
     assert border == 0 if rule == "zero" else float(rule.split()[-1]) == pytest.approx(scale * border)
     if one["rule"]["kind"] != "exactly":
         found = stats.ttest_1samp(effects, 0).confidence_interval(0.95)
-        assert (float(low), float(high)) == (
-            pytest.approx(found.low, rel=0.01, abs=6e-4 * scale),
-            pytest.approx(found.high, rel=0.01, abs=6e-4 * scale),
-        )
+        assert (float(low), float(high)) == pytest.approx((found.low, found.high), rel=0.01, abs=6e-4 * scale)
 
 
 @pytest.mark.parametrize(("study", "sentence"), [own[:2] for own in RESULTS])
 def test_each_hypothesis_stands_beside_its_own_verdict(study, sentence):
     (one,) = (own for own in hypotheses(study) if own["sentence"] == sentence)
-    lines = [
-        line for row in ROWS if f"studies/{study}.html): `" in row for line in row.splitlines() if sentence in line
-    ]
+    rows = (row for row in ROWS if f"studies/{study}.html): `" in row)
+    lines = [line for row in rows for line in row.splitlines() if sentence in line]
     assert lines
     for line in lines:
         assert line.strip().startswith((f"Also {one['verdict']}: ", f"**{one['verdict'].capitalize()}"))

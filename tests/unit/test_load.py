@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from test_old_files import EXPECTED, FILES
 
 import vitral
@@ -18,6 +18,7 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.weights.convert import write
 from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
 
+CHECKPOINT = FILES / "default/checkpoints/step-000002"
 OWN = """
 from torch import nn
 
@@ -59,10 +60,7 @@ def own(tmp_path):
         (FILES / "swin", CheckpointSpec("run", str(FILES / "swin"))),
         (FILES / "swin" / "model.safetensors", CheckpointSpec("run", str(FILES / "swin" / "model.safetensors"))),
         (FILES / "expected.safetensors", CheckpointSpec("published", str(FILES / "expected.safetensors"))),
-        (
-            FILES / "default/checkpoints/step-000002",
-            CheckpointSpec("training checkpoint", str(FILES / "default/checkpoints/step-000002")),
-        ),
+        (CHECKPOINT, CheckpointSpec("training checkpoint", str(CHECKPOINT))),
     ],
     ids=str,
 )
@@ -72,7 +70,7 @@ def test_a_spec_says_what_kind_of_model_it_names(spec, expected):
 
 @torch.no_grad()
 def test_a_training_checkpoint_has_its_own_weights_and_the_record_of_its_run():
-    model = vitral.load(FILES / "default/checkpoints/step-000002")
+    model = vitral.load(CHECKPOINT)
     assert (model(EXPECTED["images"]) - EXPECTED["checkpoint"]).abs().max() < 1e-6
     assert model.record == vitral.load(FILES / "default").record
 
@@ -80,12 +78,10 @@ def test_a_training_checkpoint_has_its_own_weights_and_the_record_of_its_run():
 def test_a_training_checkpoint_that_is_damaged(tmp_path):
     shutil.copytree(FILES / "default", tmp_path / "run")
     checkpoint = tmp_path / "run/checkpoints/step-000002"
-    (checkpoint / "weights.safetensors").write_bytes(b"nothing")
-    with pytest.raises(StoreError, match=r"weights\.safetensors is damaged or belongs to another model"):
-        vitral.load(checkpoint)
-    save_file({"a": torch.zeros(2)}, checkpoint / "weights.safetensors")
-    with pytest.raises(StoreError, match=r"weights\.safetensors is damaged or belongs to another model"):
-        vitral.load(checkpoint)
+    for content in (b"nothing", save({"a": torch.zeros(2)})):
+        (checkpoint / "weights.safetensors").write_bytes(content)
+        with pytest.raises(StoreError, match=r"weights\.safetensors is damaged or belongs to another model"):
+            vitral.load(checkpoint)
 
 
 def test_the_readers_own_module_is_loaded_as_its_constructor_makes_it(own):
@@ -117,10 +113,7 @@ def saved_by_transformers(tmp_path):
     import peers  # makes torchvision, and so transformers' models, importable
 
     transformers = peers.transformers
-    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
-    config = transformers.ViTConfig(
-        image_size=32, patch_size=8, hidden_act="relu", id2label={0: "cat", 1: "dog"}, **sizes
-    )
+    config = transformers.ViTConfig(**peers.HF, hidden_act="relu", id2label={0: "cat", 1: "dog"})
     peer = transformers.ViTForImageClassification(config).eval()
     peer.save_pretrained(tmp_path / "saved")
     return tmp_path / "saved", peer
@@ -141,9 +134,8 @@ def test_what_our_sources_refuse_transformers_reads_and_the_record_says_so(saved
 
 def test_tensors_that_transformers_leaves_out_are_listed(saved_by_transformers):
     folder, peer = saved_by_transformers
-    save_file(
-        peer.state_dict() | {"extra.weight": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"}
-    )
+    more = peer.state_dict() | {"extra.weight": torch.zeros(2)}
+    save_file(more, folder / "model.safetensors", metadata={"format": "pt"})
     model = vitral.load(folder)
     assert model.record.provenance["dropped"] == {"extra.weight": "ViTForImageClassification has no such tensor"}
 

@@ -30,15 +30,12 @@ def maps():
     )
 
 
-def test_the_grid_is_that_of_the_values(maps):
-    assert maps.grid == (2, 3)
+CHECKED = "rows · v reproduces the model's own output to 2e-07 of its largest value."
 
 
 def test_the_caption_says_what_is_shown_and_how_far_it_was_checked(maps):
-    assert (
-        maps.caption
-        == "What CLS attends to. Checked: rows · v reproduces the model's own output to 2e-07 of its largest value."
-    )
+    assert maps.caption == f"What CLS attends to. Checked: {CHECKED}"
+    assert maps.grid == (2, 3)
 
 
 def test_a_figure_shows_one_image(maps):
@@ -145,13 +142,10 @@ def test_one_of_several_maps_is_named(maps):
 def test_methods_beside_each_other_are_captioned_by_what_they_are(maps):
     cam, occlusion = one(maps, "grad_cam", residual=2e-7), one(maps, "occlusion", sign="signed")
     both = side_by_side([cam, occlusion], 1).get_suptitle()
-    checked = "Checked (grad_cam): rows · v reproduces the model's own output to 2e-07 of its largest value."
-    assert both == f"The class is ring. {checked}"
+    assert both == f"The class is ring. Checked (grad_cam): {CHECKED}"
     three = side_by_side([maps, cam], 0).get_suptitle()
-    assert (
-        "The class is disk (grad_cam). The map of attention is blocks.2.attn, its 4 heads averaged. Checked: rows"
-        in three
-    )
+    which = "The map of attention is blocks.2.attn, its 4 heads averaged."
+    assert f"The class is disk (grad_cam). {which} Checked: rows" in three
     other = one(maps, "chefer", class_names=("disk", "plus"))
     assert "Classes: ring (grad_cam), plus (chefer)." in side_by_side([cam, other], 1).get_suptitle()
 

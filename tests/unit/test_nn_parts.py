@@ -94,12 +94,10 @@ def test_what_is_no_record_of_a_part_is_refused(vit, recorded):
 @pytest.mark.parametrize("name", ["torch:manual_seed", "torch.nn:Linear", "torch:Conv2d", "os:system"])
 def test_of_other_libraries_only_the_listed_layers_are_found(vit, name):
     for recorded in (name, {"name": name, "arguments": {"seed": 0}}):
-        with pytest.raises(UnknownName, match=f"{name} is not a part"):
-            build(vit.config | {"parts": {"norm": recorded}})
-        with pytest.raises(UnknownName, match=f"{name} is not a part"):
-            build(
-                vit.config | {"parts": {"norm": {"name": "nn.block:LayerNorm", "arguments": {"eps": {"name": name}}}}}
-            )
+        inside = {"name": "nn.block:LayerNorm", "arguments": {"eps": {"name": name}}}
+        for norm in (recorded, inside):
+            with pytest.raises(UnknownName, match=f"{name} is not a part"):
+                build(vit.config | {"parts": {"norm": norm}})
 
 
 def test_parts_declare_what_they_depend_on():

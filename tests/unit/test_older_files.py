@@ -14,16 +14,14 @@ from vitral.nn.families import build
 from vitral.nn.parts import RENAMED
 from vitral.store.model import load_model, save_model
 
-SIZES = {
-    "in_channels": 3,
-    "embed_dim": 16,
-    "depth": 2,
-    "num_heads": 2,
-    "img_size": [8, 18],
-    "patch_size": [2, 3],
-    "num_classes": 4,
-    "mlp_ratio": 2.0,
-}
+SIZES = dict(in_channels=3, embed_dim=16, depth=2, num_heads=2, img_size=[8, 18], patch_size=[2, 3], num_classes=4)
+SIZES |= dict(mlp_ratio=2.0)
+
+
+def mixing(mixer, *logits):
+    return {"mixer": f"nn.family.mixer:{mixer}", "pool": "nn.family.pool:MeanPool"}, {}, list(logits)
+
+
 FILES = {  # parts, tokens, logits
     "DINOv3's epsilon": (
         {
@@ -43,31 +41,11 @@ FILES = {  # parts, tokens, logits
         {"cls_token": 1, "dist_token": 1},
         [0.586234308261, -0.132365392391, -0.12524965203, 0.412226210667],
     ),
-    "3 x 3 convolutions": (
-        {"mixer": "nn.family.mixer:DepthwiseMixing", "pool": "nn.family.pool:MeanPool"},
-        {},
-        [0.534332259815, -0.552956088419, 0.279085184256, -0.498310624946],
-    ),
-    "5 x 5 convolutions": (
-        {"mixer": "nn.family.mixer:DepthwiseMixing5", "pool": "nn.family.pool:MeanPool"},
-        {},
-        [-0.156703720134, 0.125026177989, -0.270825590189, -0.517796527903],
-    ),
-    "7 x 7 convolutions": (
-        {"mixer": "nn.family.mixer:DepthwiseMixing7", "pool": "nn.family.pool:MeanPool"},
-        {},
-        [0.387986910545, 0.831067654011, -0.568062895901, 0.245774603343],
-    ),
-    "circular convolutions": (
-        {"mixer": "nn.family.mixer:CircularMixing", "pool": "nn.family.pool:MeanPool"},
-        {},
-        [0.469864895214, -0.596470744457, 0.229036144486, -0.477940738327],
-    ),
-    "windows": (
-        {"mixer": "nn.family.mixer:WindowMixing", "pool": "nn.family.pool:MeanPool"},
-        {},
-        [0.481519263826, 1.45592459356, 0.36032575287, 0.301706653216],
-    ),
+    "3 x 3 convolutions": mixing("DepthwiseMixing", 0.534332259815, -0.552956088419, 0.279085184256, -0.498310624946),
+    "5 x 5 convolutions": mixing("DepthwiseMixing5", -0.156703720134, 0.125026177989, -0.270825590189, -0.517796527903),
+    "7 x 7 convolutions": mixing("DepthwiseMixing7", 0.387986910545, 0.831067654011, -0.568062895901, 0.245774603343),
+    "circular convolutions": mixing("CircularMixing", 0.469864895214, -0.596470744457, 0.229036144486, -0.477940738327),
+    "windows": mixing("WindowMixing", 0.481519263826, 1.45592459356, 0.36032575287, 0.301706653216),
     "rotary": (
         {"position": "nn.family.position:NoPosition", "mixer": "nn.family.normed_rope:QKNormRotary"},
         {"cls_token": 1},

@@ -2,26 +2,17 @@
 
 import copy
 import dataclasses
-import doctest
 
 import pytest
 import torch
 from torch import nn
 
-from vitral.base import prediction, record
 from vitral.base.errors import ConfigError
 from vitral.base.prediction import Prediction, predictions
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, record_of
-from vitral.weights import create, load, rules, spec
 
 RECORD = ModelRecord(("cat", "dog"), Preprocessing((8, 18)), provenance={"data": "photos"})
-
-
-@pytest.mark.parametrize("module", [record, prediction, load, create, spec, rules], ids=lambda module: module.__name__)
-def test_the_examples_in_docstrings_run(module):
-    done = doctest.testmod(module)
-    assert done.attempted and not done.failed
 
 
 def test_the_record_of_our_model_has_its_grid_and_prefix_tokens(vit):
@@ -29,11 +20,8 @@ def test_the_record_of_our_model_has_its_grid_and_prefix_tokens(vit):
     model = attach_record(vit, RECORD)
     assert model is vit
     assert model.record == dataclasses.replace(RECORD, grid=(2, 3), num_prefix_tokens=1) == record_of(model)
-    assert (model.classes, model.preprocessing, model.provenance) == (
-        ("cat", "dog"),
-        Preprocessing((8, 18)),
-        {"data": "photos"},
-    )
+    assert (model.classes, model.preprocessing) == (("cat", "dog"), Preprocessing((8, 18)))
+    assert model.provenance == {"data": "photos"}
     assert record_of(copy.deepcopy(model)) == model.record
 
 
@@ -55,9 +43,8 @@ def test_a_prediction_names_its_likeliest_classes():
     assert found.best() == [("b", 0.5), ("c", 0.3), ("a", 0.2)]
     assert found.to_json(2) == {"image": "a.png", "classes": {"b": 0.5, "c": 0.3}}
     assert found.to_csv_row() == {"image": "a.png", "class": "b", "probability": 0.5}
-    assert predictions(["a.png"], ["a", "b", "c"], [[0.25, 0.5, 0.25]]) == [
-        Prediction("a.png", ("a", "b", "c"), (0.25, 0.5, 0.25))
-    ]
+    (other,) = predictions(["a.png"], ["a", "b", "c"], [[0.25, 0.5, 0.25]])
+    assert other == Prediction("a.png", ("a", "b", "c"), (0.25, 0.5, 0.25))
 
 
 def test_classes_that_are_equally_likely_keep_their_order():

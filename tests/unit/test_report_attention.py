@@ -64,14 +64,10 @@ def test_each_panel_says_its_layer_its_head_and_what_stays_on_cls(pixels, values
     assert [axes.get_xlabel() for axes in (shown[0], shown[-1])] == ["CLS 0%", "CLS 100%"]
 
 
-def test_a_scale_is_linear_from_zero_to_the_largest_value():
-    values = np.array([[[0.2, 1.0]], [[0.0, 2.5]]])
-    norm = colour_scale(values)
+def test_a_scale_is_linear_from_zero_to_the_largest_value_and_never_ends_below_uniform():
+    norm = colour_scale(np.array([[[0.2, 1.0]], [[0.0, 2.5]]]))
     assert type(norm) is Normalize
     assert (norm.vmin, norm.vmax) == (0, 2.5)
-
-
-def test_a_scale_never_ends_below_uniform():
     assert colour_scale(np.full((2, 1, 2), 0.1)).vmax == 1
 
 
@@ -109,7 +105,7 @@ def test_the_largest_value_is_the_end_of_the_scale(tops):
     assert 0 <= float(norm(values.max())) <= 1
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 4, 4), (12, 3, 2, 3), (2, 12, 2, 3)])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 4, 4), (6, 3, 2, 3), (2, 8, 2, 3)])
 @pytest.mark.parametrize("sharp", [False, True])
 def test_a_figure_of_any_depth_and_number_of_heads_is_drawn(pixels, shape, sharp):
     values = np.random.default_rng(0).random(shape)

@@ -59,14 +59,8 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
 
 def test_a_contact_sheet_says_how_many_classes_it_leaves_out():
     count = MAX_CLASSES + 3
-    figure = contact_figure(
-        np.zeros((count, 2, 2, 3), dtype=np.uint8),
-        np.arange(count),
-        [str(i) for i in range(count)],
-        None,
-        "set",
-        columns=1,
-    )
+    pixels, names = np.zeros((count, 2, 2, 3), dtype=np.uint8), [str(i) for i in range(count)]
+    figure = contact_figure(pixels, np.arange(count), names, None, "set", columns=1)
     assert len(figure.axes) == MAX_CLASSES
     assert figure.get_suptitle() == "set; 3 more classes not shown"
 

@@ -71,9 +71,8 @@ def test_a_text_in_the_films_script_cannot_end_the_script():
 
 def test_the_page_needs_no_other_file():
     html = page().html()
-    addresses = [
-        value for name, value in Reader(html).attributes if name in ("src", "href", "action", "data", "srcset")
-    ]
+    names = ("src", "href", "action", "data", "srcset")
+    addresses = [value for name, value in Reader(html).attributes if name in names]
     assert len(addresses) == 3
     assert all(address.startswith(("data:image/png;base64,", "data:image/webp;base64,")) for address in addresses)
     assert not re.findall(r"https?://|@import|url\(|//cdn", html)

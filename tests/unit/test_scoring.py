@@ -205,9 +205,8 @@ class Bare(nn.Module):
 
 def test_classes_of_other_names_are_refused(model):
     with pytest.raises(DataError, match="noise has the classes cat, dog, a, b, c; the model has a, b, c, d, e"):
-        explain.score(
-            ["rollout"], ["deletion"], model, dataclasses.replace(data_for(model), classes=("cat", "dog", *"abc"))
-        )
+        data = dataclasses.replace(data_for(model), classes=("cat", "dog", *"abc"))
+        explain.score(["rollout"], ["deletion"], model, data)
 
 
 @pytest.mark.parametrize("classes", [number_classes(5), None, 5], ids=str)
@@ -232,14 +231,8 @@ def test_images_of_another_size_are_refused(model):
 def test_a_map_that_does_not_divide_the_image_is_scored_against_its_controls():
     """A CNN's map of 3 x 3 on 20 x 26 pixels: the controls take its grid, and what must divide is left out."""
     torch.manual_seed(0)
-    cnn = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=3, padding=1),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 5),
-    ).eval()
+    first, second = (nn.Conv2d(channels, 8, 3, stride=3, padding=1) for channels in (3, 8))
+    cnn = nn.Sequential(first, nn.ReLU(), second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
     cnn.preprocessing = Preprocessing((20, 26))
     pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 26, 3), dtype=np.uint8)
     labels = cnn((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).argmax(1).numpy()

@@ -103,9 +103,7 @@ def test_a_model_of_the_readers_own_is_refused():
 def test_a_layer_learns_less_by_the_decay_for_each_block_above_it(decay):
     fractions = layer_fractions(tiny_vit(), decay)
     for name, fraction in fractions.items():
-        depth = (
-            int(name.split(".")[1]) + 1 if name.startswith("blocks.") else 4 if name.startswith(("norm", "head")) else 0
-        )
+        depth = int(name.split(".")[1]) + 1 if name.startswith("blocks.") else 4 * name.startswith(("norm", "head"))
         assert fraction == pytest.approx(decay ** (4 - depth)), name
 
 
@@ -156,9 +154,9 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     splits = {"train": drawn(60, 0), "val": drawn(30, 1)}
     data = Dataset("drawn", model.classes, model.preprocessing, lambda split: splits[split])
-    told = []
-    probe = fit_head(model, data, lambda done, total: told.append((done, total)))
-    assert probe.accuracy > 0.9 and told[-1] == (90, 90)
+    progress = []
+    probe = fit_head(model, data, lambda done, total: progress.append((done, total)))
+    assert probe.accuracy > 0.9 and progress[-1] == (90, 90)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.weight", "head.bias"} and not model.head._forward_pre_hooks
 
@@ -166,10 +164,8 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
 def test_a_head_that_is_no_line_is_refused():
     model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, num_classes=0)
     with pytest.raises(ConfigError, match=r"needs a model whose `head` is an nn\.Linear; this model's is a Identity"):
-        fit_head(
-            attach_record(model, ModelRecord((), model.preprocessing)),
-            Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0)),
-        )
+        attach_record(model, ModelRecord((), model.preprocessing))
+        fit_head(model, Dataset("none", (), Preprocessing(), lambda split: drawn(1, 0)))
 
 
 def test_no_epochs_are_for_a_trained_model_only():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import redraw
+from tiny import redraw, with_record
 from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.store.code import from_code, is_code
 from vitral.store.model import load_model, save_model
@@ -75,8 +75,8 @@ def test_code_is_told_from_names(name, wanted):
     assert is_code(name) is wanted
 
 
-def test_own_code_comes_back_from_its_file(file, dressed, tmp_path, images):
-    model = dressed(redraw(from_code(f"{file}:Own", 5, (8, 18))))
+def test_own_code_comes_back_from_its_file(file, tmp_path, images):
+    model = with_record(redraw(from_code(f"{file}:Own", 5, (8, 18))))
     save_model(model, tmp_path / "run", {"seed": 1})
     again = load_model(tmp_path / "run")
     assert again.img_size == (8, 18)
@@ -85,8 +85,8 @@ def test_own_code_comes_back_from_its_file(file, dressed, tmp_path, images):
     assert not again.training
 
 
-def test_code_that_has_changed_since_is_refused_unless_it_is_named(file, dressed, tmp_path, images):
-    model = dressed(redraw(from_code(f"{file}:Own", 5, (8, 18))))
+def test_code_that_has_changed_since_is_refused_unless_it_is_named(file, tmp_path, images):
+    model = with_record(redraw(from_code(f"{file}:Own", 5, (8, 18))))
     save_model(model, tmp_path / "run", {})
     file.write_text(SOURCE + "\n# changed")
     with pytest.raises(StoreError, match=r"own\.py:Own, which is missing or has changed since\. Specify --code"):
@@ -98,8 +98,8 @@ def test_code_that_has_changed_since_is_refused_unless_it_is_named(file, dressed
     assert torch.equal(load_model(tmp_path / "run", code=f"{moved}:Own")(images), model(images))
 
 
-def test_code_that_is_another_model_is_refused(file, dressed, tmp_path):
-    save_model(dressed(from_code(f"{file}:Own", 5, (8, 18))), tmp_path / "run", {})
+def test_code_that_is_another_model_is_refused(file, tmp_path):
+    save_model(with_record(from_code(f"{file}:Own", 5, (8, 18))), tmp_path / "run", {})
     file.write_text(SOURCE.replace("WIDTH = 4", "WIDTH = 6"))
     with pytest.raises(StoreError, match="do not fit the model"):
         load_model(tmp_path / "run", code=f"{file}:Own")

@@ -43,9 +43,9 @@ def test_a_name_that_is_no_part_of_the_models_is_refused(vit, path):
 
 
 @pytest.mark.parametrize("path", ["os:system", "antigravity:fly"])
-def test_a_model_file_that_names_another_library_is_refused(wrapped, tmp_path, path):
-    wrapped.config = wrapped.config | {"parts": {"pool": path}}
-    save_model(wrapped, tmp_path, {})
+def test_a_model_file_that_names_another_library_is_refused(labelled, tmp_path, path):
+    labelled.config = labelled.config | {"parts": {"pool": path}}
+    save_model(labelled, tmp_path, {})
     with pytest.raises(StoreError, match="is not a part of Vitral"):
         load_model(tmp_path)
     assert "antigravity" not in sys.modules

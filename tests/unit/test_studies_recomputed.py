@@ -24,11 +24,8 @@ def number_in(runs, seed):
 
     def number(found):
         measure, arm, condition = found.groups()
-        (run,) = [
-            run
-            for run in runs
-            if run["seed"] == seed and run["arm"] == arm and (condition is None or run["condition"] == condition)
-        ][:1]
+        own = (run for run in runs if (run["seed"], run["arm"]) == (seed, arm))
+        run = next(run for run in own if condition in (None, run["condition"]))
         if measure in NAMES:
             return repr(run["record"][NAMES[measure]])
         return repr(run["size"][measure] if measure in run["size"] else run["measures"][measure])
@@ -81,19 +78,15 @@ def test_verdicts_follow_from_effects(record):
     for place, (one, (side, _)) in enumerate(zip(measured, found)):
         assert one["verdict"] == (side if corrected.get(place, 0.0) <= 0.05 else "inconclusive"), one["sentence"]
         if one["rule"]["kind"] != "exactly":
-            low, high = stats.t.interval(
-                0.95,
-                len(one["effects"]) - 1,
-                np.mean(one["effects"]),
-                max(np.std(one["effects"], ddof=1), 1e-3) / np.sqrt(len(one["effects"])),
-            )
+            effects = one["effects"]
+            spread = max(np.std(effects, ddof=1), 1e-3) / np.sqrt(len(effects))
+            low, high = stats.t.interval(0.95, len(effects) - 1, np.mean(effects), spread)
             assert one["interval"] == pytest.approx([low, high], rel=1e-6, abs=1e-9)
 
 
 def test_the_studys_verdict_is_that_of_its_first_hypothesis(record):
-    first = {"holds": "supported", "broken": "refuted"}.get(
-        record["hypotheses"][0]["verdict"], record["hypotheses"][0]["verdict"]
-    )
+    first = record["hypotheses"][0]["verdict"]
+    first = {"holds": "supported", "broken": "refuted"}.get(first, first)
     if record["reached"] is not None and not record["reached"][0] >= record["reached"][1]:
         first = "reference model not trained well enough"
     assert record["verdict"] == first

@@ -23,18 +23,10 @@ from vitral.studies.training import plain_values, seeded_dataset
 
 def run(arm, seed, correct, condition="plain", status="done", **measures):
     """A record as a run leaves it."""
-    known = {"study": "tried", "arm": arm, "condition": condition, "seed": seed, "rate": 1.0, "sweep": False}
+    known = dict(study="tried", arm=arm, condition=condition, seed=seed, rate=1.0, sweep=False, status=status)
     record = {f"{split}_accuracy": correct for split in ("test", "val", "train")} | {"diverged": False, "seconds": 1}
-    training = {"samples": 256, "recipe": {"lr": 0.002}}
-    return known | dict(
-        status=status,
-        record=record,
-        measures=measures,
-        seconds=1.0,
-        training=training,
-        size=dict(parameters=100, macs=1000),
-        time=f"2026-01-0{1 + seed}",
-    )
+    known |= dict(record=record, measures=measures, seconds=1.0, time=f"2026-01-0{1 + seed}")
+    return known | dict(size=dict(parameters=100, macs=1000), training={"samples": 256, "recipe": {"lr": 0.002}})
 
 
 def results(*runs, preset="quick", **changes):
@@ -152,9 +144,8 @@ def test_a_smoke_run_gives_no_verdict():
 
 
 def test_what_is_proved_is_decided_by_one_seed_and_not_corrected():
-    found = results(
-        *pair([1e-9]), hypotheses=(Hypothesis("", DIFFERENCE, Exactly(1e-6)), Hypothesis("", DIFFERENCE, Beyond(0)))
-    )
+    both = tuple(Hypothesis("", DIFFERENCE, rule) for rule in (Exactly(1e-6), Beyond(0)))
+    found = results(*pair([1e-9]), hypotheses=both)
     assert [finding.verdict for finding in found.findings] == ["holds", "not measured"]
     assert found.verdict == "supported"
 
@@ -235,12 +226,8 @@ def test_seeds_share_nothing_and_arms_share_everything_else():
     for name in ("dwconv3", "bag of patches"):
         for seed in (FIRST_SEED, FIRST_SEED + 1):
             one, other = trainings["vit", seed], trainings[name, seed]
-            assert (one.data, one.seed, one.samples, one.change) == (
-                other.data,
-                other.seed,
-                other.samples,
-                other.change,
-            )
+            for field in ("data", "seed", "samples", "change"):
+                assert getattr(one, field) == getattr(other, field)
     assert trainings["dwconv3", FIRST_SEED].recipe["lr"] == trainings["vit", FIRST_SEED].recipe["lr"] / 2
     first, second = (trainings["vit", seed].dataset().train.pixels for seed in (FIRST_SEED, FIRST_SEED + 1))
     assert not np.array_equal(first, second)
@@ -271,9 +258,8 @@ def test_the_same_training_in_two_studies_is_one():
 def test_a_fingerprint_covers_all_imported_code():
     found = hashes("studies.training")
     assert {"nn/vit.py", "training/steps.py", "data/batches.py"} <= found.keys()
-    assert not any(
-        name.startswith(("report/", "cli/", "studies/pages", "studies/results", "studies/claims")) for name in found
-    )
+    others = ("report/", "cli/", "studies/pages", "studies/results", "studies/claims")
+    assert not any(name.startswith(others) for name in found)
     assert "data/synthetic/shapes.py" not in found
     assert "nn.attention" in imports("nn.vit")
 
@@ -282,14 +268,9 @@ def test_comments_and_docstrings_do_not_change_the_fingerprint(tmp_path, monkeyp
     from vitral.studies import code_fingerprint
 
     monkeypatch.setattr(code_fingerprint, "ROOT", tmp_path)
-    found = []
-    for number, source in enumerate(
-        [
-            '"""A."""\n\ndef f(x):\n    """B."""\n    return x  # c\n',
-            '"""D."""\ndef f(x):\n    """E."""\n    return x\n',
-            '"""A."""\ndef f(x):\n    """B."""\n    return -x\n',
-        ]
-    ):
+    found, sources = [], ['"""A."""\n\ndef f(x):\n    """B."""\n    return x  # c\n']
+    sources += [f'"""D."""\ndef f(x):\n    """E."""\n    return {value}\n' for value in ("x", "-x")]
+    for number, source in enumerate(sources):
         (tmp_path / f"m{number}.py").write_text(source)
         found.append(hash_of(f"m{number}"))
     assert found[0] == found[1] != found[2]

@@ -19,7 +19,7 @@ SETTINGS = dict(data="shapes:n=16,size=16", epochs=2.0, batch_size=8)
 
 
 class Recorder(Progress):
-    """Counts what it is told."""
+    """Counts what is reported to it."""
 
     def __init__(self):
         super().__init__()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vitral import watch
+from tiny import see_attention
 from vitral.base.errors import UsageError
 from vitral.explain import attention, attention_gradient
 from vitral.explain.query_maps import query_grid
@@ -41,20 +41,12 @@ class Windowed(nn.Module):
         return self.head(made.mean((1, 2)))
 
 
-@given(
-    rows=st.integers(2, 9),
-    columns=st.integers(2, 9),
-    side=st.integers(2, 4),
-    shift=st.integers(0, 1),
-    roll_first=st.booleans(),
-    batch=st.integers(1, 2),
-)
+@given(st.integers(2, 9), st.integers(2, 9), st.integers(2, 4), st.integers(0, 1), st.booleans(), st.integers(1, 2))
 def test_each_place_is_found_where_it_is(rows, columns, side, shift, roll_first, batch):
     torch.manual_seed(0)
     model = Windowed(side, shift, roll_first)
     images = torch.randn(batch, 3, 2 * rows, 2 * columns)
-    with torch.no_grad(), watch(model, rows="all") as seen:
-        model(images)
+    seen = see_attention(model, images)
     (layer,) = seen.layers
     if rows == columns == side and not shift:
         assert layer.windows is None and layer.tokens.grid == (side, side)  # one window is the whole image
@@ -79,8 +71,7 @@ def test_padding_of_one_window_is_not_shown(rows, columns, written_out, monkeypa
         monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: (q @ k.mT / 6**0.5).softmax(-1) @ v)
     model = Windowed(7, 0, True)
     for images in (torch.randn(count, 3, 2 * rows, 2 * columns) for count in (1, 2)):
-        with torch.no_grad(), watch(model, rows="all") as seen:
-            model(images)
+        seen = see_attention(model, images)
         whole = seen.layers[0].weights()[:, 0].unflatten(2, (7, 7)).unflatten(1, (7, 7))
         real = whole[:, :rows, :columns, :rows, :columns]
         assert (seen.layers[0].windows is None) == (rows == columns == 7)

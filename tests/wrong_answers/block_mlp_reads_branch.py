@@ -4,8 +4,6 @@ Shows for every input unless the MLP ignores its input."""
 from feed_forward import LayerNorm
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 class Block(nn.Module):
     """Tokens (b, n, embed_dim) -> tokens (b, n, embed_dim)."""

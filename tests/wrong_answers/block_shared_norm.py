@@ -4,8 +4,6 @@ Shows when norm1 and norm2 hold different weights, and in the number of paramete
 from feed_forward import LayerNorm
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 class Block(nn.Module):
     """Tokens (b, n, embed_dim) -> tokens (b, n, embed_dim)."""

@@ -2,9 +2,7 @@
 Shows for more than one channel with patch_size > 1; grey images are right."""
 
 from patchify import patchify
-from torch import Tensor, nn
-
-prediction = "b"
+from torch import Tensor
 
 
 def by_matrix(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -12,17 +10,3 @@ def by_matrix(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     d, c, p, _ = weight.shape
     matrix = weight.permute(2, 3, 1, 0).reshape(c * p * p, d)
     return patchify(images, p) @ matrix + bias
-
-
-class PatchEmbedding(nn.Module):
-    """Images (b, in_channels, img_size, img_size) -> tokens (b, n, embed_dim)."""
-
-    def __init__(self, img_size: int, patch_size: int, in_channels: int, embed_dim: int):
-        super().__init__()
-        per_side = img_size // patch_size
-        self.grid = (per_side, per_side)
-        self.proj = nn.Conv2d(in_channels, embed_dim, patch_size, patch_size)
-
-    def forward(self, images: Tensor) -> Tensor:
-        fmap = self.proj(images)
-        return fmap.permute(0, 2, 3, 1).reshape(fmap.shape[0], -1, fmap.shape[1])

@@ -4,8 +4,6 @@ Shows for every image of more than one patch per side; by_matrix is right."""
 from patchify import patchify
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 def by_matrix(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Images (b, c, y, x), a kernel (d, c, p, p) and a bias (d,) -> tokens (b, n, d), by your `patchify`."""

@@ -4,8 +4,6 @@ Shows for every float32 or float64 input at tolerances finer than about 1e-2."""
 import torch.nn.functional as F
 from torch import Tensor
 
-prediction = "a"
-
 
 def fast_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Queries, keys and values (b, heads, n, e) -> output (b, heads, n, e)."""

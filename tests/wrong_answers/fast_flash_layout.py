@@ -4,8 +4,6 @@ Shows for every input but one token with one head; the shape is right."""
 import torch.nn.functional as F
 from torch import Tensor
 
-prediction = "a"
-
 
 def fast_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Queries, keys and values (b, heads, n, e) -> output (b, heads, n, e)."""

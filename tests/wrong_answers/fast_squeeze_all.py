@@ -4,8 +4,6 @@ Shows for one image, one head or one token; other shapes are right."""
 import torch.nn.functional as F
 from torch import Tensor
 
-prediction = "a"
-
 
 def fast_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Queries, keys and values (b, heads, n, e) -> output (b, heads, n, e)."""

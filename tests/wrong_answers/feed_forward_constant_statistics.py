@@ -6,8 +6,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 def gelu(x: Tensor) -> Tensor:
     """x times the share of a normal distribution that lies below x; any shape."""
@@ -29,17 +27,3 @@ class LayerNorm(nn.Module):
             mean = x.mean(dim=-1, keepdim=True)
             std = torch.sqrt(x.var(dim=-1, keepdim=True, unbiased=False) + self.eps)
         return (x - mean) / std * self.weight + self.bias
-
-
-class MLP(nn.Module):
-    """Tokens (..., embed_dim) -> tokens (..., embed_dim)."""
-
-    def __init__(self, embed_dim: int, hidden_dim: int):
-        super().__init__()
-        self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = self.fc1(x)
-        bent = gelu(wide)
-        return self.fc2(bent)

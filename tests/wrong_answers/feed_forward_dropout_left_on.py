@@ -5,28 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 def gelu(x: Tensor) -> Tensor:
     """x times the share of a normal distribution that lies below x; any shape."""
     below = (1 + torch.erf(x * 2**-0.5)) / 2
     return x * below
-
-
-class LayerNorm(nn.Module):
-    """Tokens (..., embed_dim) -> tokens (..., embed_dim)."""
-
-    def __init__(self, embed_dim: int, eps: float = 1e-6):
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(embed_dim))
-        self.bias = nn.Parameter(torch.zeros(embed_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(dim=-1, keepdim=True)
-        var = x.var(dim=-1, keepdim=True, unbiased=False)
-        return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
 
 
 class MLP(nn.Module):

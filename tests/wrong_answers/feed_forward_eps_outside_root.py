@@ -6,8 +6,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 def gelu(x: Tensor) -> Tensor:
     """x times the share of a normal distribution that lies below x; any shape."""
@@ -27,16 +25,3 @@ class LayerNorm(nn.Module):
         mu = x.mean(-1, keepdim=True)
         sigma = x.var(-1, keepdim=True, unbiased=False).sqrt()
         return self.weight * (x - mu) / (sigma + self.eps) + self.bias
-
-
-class MLP(nn.Module):
-    """Tokens (..., embed_dim) -> tokens (..., embed_dim)."""
-
-    def __init__(self, embed_dim: int, hidden_dim: int):
-        super().__init__()
-        self.fc1 = nn.Linear(embed_dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = gelu(self.fc1(x))
-        return self.fc2(hidden)

@@ -6,8 +6,6 @@ import math
 import torch
 from torch import Tensor
 
-prediction = "a"
-
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Queries, keys and values (..., n, e) -> output (..., n, e) and weights (..., n, n)."""

@@ -4,8 +4,6 @@ Shows as NaN for scores above about 88 or rows all below about -104 in float32; 
 import torch
 from torch import Tensor
 
-prediction = "a"
-
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Queries, keys and values (..., n, e) -> output (..., n, e) and weights (..., n, n)."""

@@ -4,8 +4,6 @@ Shows for four or more axes (wrong weights) and for two (an error)."""
 import torch
 from torch import Tensor
 
-prediction = "a"
-
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Queries, keys and values (..., n, e) -> output (..., n, e) and weights (..., n, n)."""

@@ -5,8 +5,6 @@ import torch
 from head import attention
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 class Attention(nn.Module):
     """Tokens (b, n, embed_dim) -> tokens (b, n, embed_dim)."""

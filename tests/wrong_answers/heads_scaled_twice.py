@@ -4,8 +4,6 @@ Shows for every input with e = embed_dim / num_heads > 1."""
 from head import attention
 from torch import Tensor, nn
 
-prediction = "a"
-
 
 class Attention(nn.Module):
     """Tokens (b, n, embed_dim) -> tokens (b, n, embed_dim)."""

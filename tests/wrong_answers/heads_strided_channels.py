@@ -5,8 +5,6 @@ from einops import rearrange
 from head import attention
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 class Attention(nn.Module):
     """Tokens (b, n, embed_dim) -> tokens (b, n, embed_dim)."""

@@ -4,8 +4,6 @@ Shows where covering a patch changes the answer; else right."""
 import torch
 from torch import Tensor, nn
 
-prediction = "b"
-
 
 def cls_map(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """Weights (b, heads, 1 + n, 1 + n) of one block -> maps (b, rows, columns)."""

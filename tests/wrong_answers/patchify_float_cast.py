@@ -4,8 +4,6 @@ Shows for float64 (rounded), float16 and integer images; float32 is right."""
 import torch.nn.functional as F
 from torch import Tensor
 
-prediction = "c"
-
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Images (batch, channels, height, width) -> patches (batch, number of patches, channels x patch_size²)."""

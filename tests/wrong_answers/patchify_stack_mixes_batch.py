@@ -4,8 +4,6 @@ Shows for batches of two or more (and more than one patch); a single image is ri
 import torch
 from torch import Tensor
 
-prediction = "b"
-
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Images (batch, channels, height, width) -> patches (batch, number of patches, channels x patch_size²)."""

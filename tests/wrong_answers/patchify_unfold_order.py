@@ -3,8 +3,6 @@ Shows for every image whose patches are not symmetric, patch_size > 1."""
 
 from torch import Tensor
 
-prediction = "b"
-
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Images (batch, channels, height, width) -> patches (batch, number of patches, channels x patch_size²)."""

@@ -4,8 +4,6 @@ Shows for float64 (lost digits) and half precision (result is float32); float32 
 import torch
 from torch import Tensor
 
-prediction = "a"
-
 
 def with_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
     """Patches (b, n, d), cls_token (1, 1, d), pos_embed (1, n + 1, d) -> the sequence (b, n + 1, d)."""

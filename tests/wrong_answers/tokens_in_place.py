@@ -4,8 +4,6 @@ Shows for every input: `patches` is changed (and an error if it is a leaf that r
 import torch
 from torch import Tensor
 
-prediction = "b"
-
 
 def with_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
     """Patches (b, n, d), cls_token (1, 1, d), pos_embed (1, n + 1, d) -> the sequence (b, n + 1, d)."""

@@ -3,11 +3,7 @@ Shows for models whose norms are called otherwise (ln1, or a number in nn.Sequen
 
 import math
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-prediction = "a"
+from torch import nn
 
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
@@ -23,12 +19,3 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
 def decayed(model: nn.Module) -> list[str]:
     """The names of all parameters that weight decay is for, in the order of `model.named_parameters()`."""
     return [name for name, _ in model.named_parameters() if name.endswith("weight") and "norm" not in name]
-
-
-def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """One update of the model; returns the loss before it."""
-    optimizer.zero_grad()
-    loss = F.cross_entropy(model(images), labels)
-    loss.backward()
-    optimizer.step()
-    return loss.item()

@@ -3,11 +3,7 @@ Shows for all steps after `warmup`; the warm-up and the peak are right."""
 
 import math
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-prediction = "a"
+from torch import nn
 
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
@@ -28,13 +24,3 @@ def decayed(model: nn.Module) -> list[str]:
             continue
         names.append(name)
     return names
-
-
-def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """One update of the model; returns the loss before it."""
-    optimizer.zero_grad()
-    logits = model(images)
-    loss = F.cross_entropy(logits, labels)
-    loss.backward()
-    optimizer.step()
-    return loss.item()

@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-prediction = "a"
-
 
 def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     """The rate of one step, the first of which is 0 and the last `steps` - 1."""

@@ -4,8 +4,6 @@ Shows for the tokens at the edge of every grid."""
 import torch
 from torch import Tensor
 
-prediction = "a"
-
 
 def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
     """Patch tokens (b, rows x columns, d) and a kernel (d, 1, 3, 3) -> tokens (b, rows x columns, d)."""

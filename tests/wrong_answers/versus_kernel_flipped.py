@@ -5,8 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-prediction = "a"
-
 
 def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
     """Patch tokens (b, rows x columns, d) and a kernel (d, 1, 3, 3) -> tokens (b, rows x columns, d)."""

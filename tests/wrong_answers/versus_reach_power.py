@@ -4,8 +4,6 @@ Shows for two or more blocks; none and one are right."""
 import torch.nn.functional as F
 from torch import Tensor
 
-prediction = "a"
-
 
 def mixed(tokens: Tensor, grid: tuple[int, int], weight: Tensor) -> Tensor:
     """Patch tokens (b, rows x columns, d) and a kernel (d, 1, 3, 3) -> tokens (b, rows x columns, d)."""

@@ -9,23 +9,11 @@ from heads import Attention
 from tokens import with_tokens
 from torch import Tensor, nn
 
-prediction = "a"
-
 
 class VisionTransformer(nn.Module):
     """Images (b, in_channels, img_size, img_size) -> logits (b, num_classes)."""
 
-    def __init__(
-        self,
-        img_size: int,
-        patch_size: int,
-        in_channels: int,
-        num_classes: int,
-        embed_dim: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float,
-    ):
+    def __init__(self, img_size, patch_size, in_channels, num_classes, embed_dim, depth, num_heads, mlp_ratio):
         super().__init__()
         self.patch_embed = PatchEmbedding(img_size, patch_size, in_channels, embed_dim)
         n = self.patch_embed.grid[0] * self.patch_embed.grid[1]
