@@ -13,7 +13,7 @@ from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import CLSPool
 from vitral.nn.parts import Part
-from vitral.studies.study import Arm
+from vitral.studies.study import Arm, Budget, Preset
 
 # Shapes easy enough for a ViT of this size to learn in 400 steps. At 48 pixels it has 36 patches, at 32 it has 16.
 EASY = "n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7"
@@ -47,6 +47,15 @@ RESNET = Arm("resnet", "resnet_nano_48", dict(embed_dim=16), dict(lr=8e-3), unma
 SHUFFLED = Arm("vit, labels shuffled", change="labels shuffled", unmatched=CONTROL)
 CLS = Arm("vit, class token", settings=dict(tokens={"cls_token": 1}, pool=CLSPool))
 NO_POSITIONS = Arm("vit, no positions", settings=dict(position=NoPosition), unmatched="it has no position parameters")
+
+
+def swept_budgets(**smoke: Any) -> dict[Preset, Budget]:
+    """Budgets that choose a learning rate for each arm; `smoke` are changes to the smallest of them."""
+    return {
+        "smoke": Budget(256, 2, images=512, **(dict(eval_images=200) | smoke)),
+        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
+        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
+    }
 
 
 def untrained(arm: Arm) -> Arm:

@@ -108,6 +108,11 @@ class Fact:
     text: str
     source: str
 
+    @staticmethod
+    def proved(study: str, *texts: str) -> "tuple[Fact, ...]":
+        """What the law tests of a study prove."""
+        return tuple(Fact(text, f"tests/laws/test_study_{study}.py") for text in texts)
+
 
 @dataclass(frozen=True)
 class Outcomes:
