@@ -120,7 +120,7 @@ def thirds_of_the_way(recorder: Recorder) -> Pair:
 def matrices_alone(recorder: Recorder) -> Any:
     """Weight decay is for the weights of linear layers and convolutions, and for nothing else."""
     model = build_model_with_all_parts()
-    too_many = list(recorder.call("decayed", model, gradients=False))
+    too_many = list(recorder.call("decayed", model))
     missing = [name for name, _ in model.named_parameters() if is_weight_matrix(model, name)]
     for name in list(missing):
         if name in too_many:
