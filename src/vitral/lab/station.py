@@ -64,7 +64,6 @@ class Station:
     model in place of Vitral's own part; `compare_in_use` returns what an answer computes there beside what Vitral does.
     """
 
-    name: str  # of its files
     number: int
     title: str
     minutes: int
@@ -74,6 +73,11 @@ class Station:
     observe: Callable[[Recorder], None]
     insert: Callable[[nn.Module, Any], nn.Module] | None = None
     compare_in_use: Callable[[Any], Mapping[str, Pair]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return self.observe.__module__.rpartition(".")[2]
 
     @property
     def solution(self) -> Any:

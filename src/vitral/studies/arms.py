@@ -21,14 +21,15 @@ SHAPES, SMALL_SHAPES = f"shapes:{EASY}", f"shapes:size=32,{EASY}"
 SAMPLES = 51_200  # per training in `quick`: 400 steps of 128
 
 WIDTH, RATIO = 64, 2.0  # of the reference ViT, `vit_nano`
+# The parameters of its attention: projections, their biases, the norms of queries and keys.
+ATTENTION = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)
 ORDINARY = "an ordinary CNN cannot match a ViT's parameters and multiply-adds at once"
 CONTROL = "a control"
 
 
 def with_mixer(name: str, mixer: Part, mixer_parameters: int) -> Arm:
     """The ViT with another mixer, whose MLP gets the parameters that attention has more than this mixer."""
-    attention = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # projections, their biases, the norms of queries and keys
-    hidden = int(RATIO * WIDTH) + round((attention - mixer_parameters) / (2 * WIDTH + 1))
+    hidden = int(RATIO * WIDTH) + round((ATTENTION - mixer_parameters) / (2 * WIDTH + 1))
     return Arm(name, settings={"mixer": mixer, "mlp_ratio": hidden / WIDTH})
 
 

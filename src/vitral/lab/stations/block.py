@@ -87,7 +87,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 block = Station(
-    name="block",
     number=7,
     title="A block and its residual stream",
     minutes=15,

@@ -121,7 +121,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 feed_forward = Station(
-    name="feed_forward",
     number=6,
     title="The MLP and its norm: each token by itself",
     minutes=25,

@@ -115,7 +115,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 heads = Station(
-    name="heads",
     number=5,
     title="Many heads",
     minutes=25,

@@ -159,7 +159,6 @@ def compare_in_use(answer: Any) -> dict[str, Pair]:
 
 
 maps = Station(
-    name="maps",
     number=10,
     title="Attention maps, rollout and occlusion",
     minutes=40,

@@ -197,7 +197,6 @@ def compare_in_use(answer: Any) -> Mapping[str, Pair]:
 
 
 training = Station(
-    name="training",
     number=9,
     title="Training: the rate, the decay and the step",
     minutes=30,

@@ -136,7 +136,6 @@ def compare_in_use(answer: Any) -> dict[str, Pair]:
 
 
 versus = Station(
-    name="versus",
     number=12,
     title="ViT against CNN",
     minutes=30,

@@ -112,7 +112,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 vit = Station(
-    name="vit",
     number=8,
     title="The whole Vision Transformer",
     minutes=30,

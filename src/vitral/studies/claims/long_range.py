@@ -28,7 +28,7 @@ from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
 from vitral.report.panels import panels_figure
-from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_parameters, variant
+from vitral.studies.arms import ATTENTION, RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_parameters, variant
 from vitral.studies.decision_rules import Beyond, Exactly
 from vitral.studies.effects import Measure, log2
 from vitral.studies.figures import dots, measured_arms, points
@@ -46,7 +46,6 @@ CONTRAST_PAIRS = 40  # pairs of places per distance over which the interaction c
 DEPTH = 4
 MANY_STEPS = dict(batch_size=64)  # learning to compare starts with a plateau, and more steps help to leave it
 
-ATTENTION = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # the parameters of attention
 TABLE = SIDE**2 * WIDTH  # of learned positions, which no convolution needs
 HEAD = WIDTH**2 + WIDTH  # that an MLP head has more than a linear one
 
