@@ -19,9 +19,8 @@ def draw_tokens(recorder: Recorder) -> Tensor:
 def build_plain_norm(recorder: Recorder, width: int) -> Any:
     """Build a LayerNorm whose weight is 1 and whose bias is 0."""
     norm: Any = recorder.build("LayerNorm", width)
-    with torch.no_grad():
-        norm.weight.fill_(1)
-        norm.bias.zero_()
+    nn.init.ones_(norm.weight)
+    nn.init.zeros_(norm.bias)
     return norm
 
 
@@ -104,9 +103,8 @@ def nothing_passes(recorder: Recorder) -> Pair:
     """If the output of fc1 is far below zero everywhere, the MLP returns the bias of fc2."""
     tokens = recorder.normal(2, 3, 4)
     mlp: Any = recorder.build("MLP", 4, 6)
-    with torch.no_grad():
-        mlp.fc1.weight.zero_()
-        mlp.fc1.bias.fill_(-100)
+    nn.init.zeros_(mlp.fc1.weight)
+    nn.init.constant_(mlp.fc1.bias, -100)
     return recorder.call(mlp, tokens), mlp.fc2.bias.expand(2, 3, 4)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vitral.lab.recorder import Recorder
@@ -34,10 +33,9 @@ def build_model(recorder: Recorder, depth: int = 2, count: int = 2) -> tuple[Any
 
 def zero_block(model: nn.Module, place: int) -> None:
     """Set the last layers of a block to zero, so that it adds nothing."""
-    with torch.no_grad():
-        for last in ("attn.proj", "mlp.fc2"):
-            for parameter in model.get_submodule(f"blocks.{place}.{last}").parameters():
-                parameter.zero_()
+    for last in ("attn.proj", "mlp.fc2"):
+        for parameter in model.get_submodule(f"blocks.{place}.{last}").parameters():
+            nn.init.zeros_(parameter)
 
 
 def record_initial_tokens(recorder: Recorder) -> None:
@@ -68,8 +66,7 @@ def each_by_itself(recorder: Recorder) -> Pair:
 def head_comes_last(recorder: Recorder) -> Pair:
     """With a head whose weights are zero, the logits are its bias, for every image."""
     model, images, _ = build_model(recorder, depth=1)
-    with torch.no_grad():
-        model.head.weight.zero_()
+    nn.init.zeros_(model.head.weight)
     return recorder.call(model, images), model.head.bias.expand(2, -1)
 
 
@@ -87,8 +84,7 @@ def class_token_alone(recorder: Recorder) -> Pair:
 def order_is_in_positions(recorder: Recorder) -> Pair:
     """If all positions are zero, swapping patches does not change the logits: only positions encode the order."""
     model, images, sizes = build_model(recorder)
-    with torch.no_grad():
-        model.pos_embed.zero_()
+    nn.init.zeros_(model.pos_embed)
     return recorder.call(model, images.roll(sizes[1], dims=3)), recorder.call(model, images)
 
 
