@@ -10,9 +10,8 @@ import pytest
 import studied
 from studied import study
 from vitral.base.errors import ConfigError, StoreError, UsageError
-from vitral.studies.running import execution
 from vitral.studies.running.plan import FIRST_SEED, plan_study
-from vitral.studies.running.records import collect_results
+from vitral.studies.running.records import collect_results, execute
 from vitral.studies.running.runner import run
 from vitral.studies.study import Arm, Budget, Condition
 
@@ -187,9 +186,9 @@ def test_a_full_disk_ends_it_with_a_message(tmp_path, monkeypatch):
     def full(path, content):
         raise StoreError(f"{path} could not be written. The disk is full: free some space.")
 
-    monkeypatch.setattr(execution, "write_file", full)
+    monkeypatch.setattr("vitral.studies.running.records.write_file", full)
     with pytest.raises(StoreError, match="The disk is full"):
-        execution.execute(one, tmp_path, tmp_path / "models")
+        execute(one, tmp_path, tmp_path / "models")
 
 
 def test_killed_and_run_again_it_ends_as_if_it_had_never_stopped(terminal, tmp_path):

@@ -15,8 +15,15 @@ from vitral.studies.dataset_changes import CHANGES, PERMUTATIONS, apply_change
 from vitral.studies.decision_rules import Beyond, Exactly
 from vitral.studies.effects import Measure, accuracy, log2, maximum, mean, minimum, parameters
 from vitral.studies.results import Results
-from vitral.studies.running.model_size import MACS, PARAMETERS, check_sizes_match, count_size
-from vitral.studies.running.plan import FIRST_SEED, measured_tasks, plan_study
+from vitral.studies.running.plan import (
+    FIRST_SEED,
+    MACS,
+    PARAMETERS,
+    check_sizes_match,
+    count_size,
+    measured_tasks,
+    plan_study,
+)
 from vitral.studies.study import Budget, Condition, Hypothesis, Reference, limit_images
 from vitral.studies.training import plain_values, seeded_dataset
 

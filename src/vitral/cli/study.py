@@ -11,7 +11,6 @@ from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.lookup import check_name
 from vitral.cli._options import Json
-from vitral.studies.custom_inputs import with_custom_inputs
 from vitral.studies.study import studies
 
 
@@ -92,6 +91,7 @@ def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
     """Run what has no record yet, and report each run and the remaining time."""
     from vitral.studies.running.plan import plan_study
     from vitral.studies.running.runner import run as run_plans
+    from vitral.studies.study import with_custom_inputs
 
     plans = [plan_study(with_custom_inputs(study, options.data, options.model), options.preset) for study in chosen]
     processes = options.processes or os.cpu_count() or 1
@@ -141,6 +141,7 @@ def write_pages(home: Path, options: Options) -> dict[str, Any]:
     """Write the pages of all studies that have records, and print their verdicts."""
     from vitral.studies.pages import verdict_label, write_study, write_summary
     from vitral.studies.running.records import collect_results
+    from vitral.studies.study import with_custom_inputs
 
     every = []
     for study in (one for one in studies().values() if options.data is None or one.own_data):

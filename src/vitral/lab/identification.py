@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from vitral.lab.recorder import CallRecord, agree
 from vitral.lab.station import Mistake
 
-Rounds = Sequence[Sequence[CallRecord]]  # what was recorded, for each seed
+Round = Sequence[CallRecord]
+Rounds = Sequence[Round]  # what was recorded, for each seed
 MistakeRounds = Sequence[tuple[Mistake, Rounds]]
 
 
@@ -33,7 +34,7 @@ def find_partial_matches(
             yield mistake, rounds
 
 
-def records_agree(own: Sequence[CallRecord], other: Sequence[CallRecord], gradients: bool = True) -> bool:
+def records_agree(own: Round, other: Round, gradients: bool = True) -> bool:
     """Whether the records of two answers do not tell them apart."""
     return len(own) == len(other) and all(calls_agree(one, two, gradients) for one, two in zip(own, other))
 

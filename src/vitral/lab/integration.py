@@ -62,8 +62,8 @@ def build_model_with_answers(folder: Path) -> nn.Module:
         raise UsageError(f"{changed[0]}.py has changed since it passed: vitral lab check {changed[0]}")
     passed = [name for name in known if find_state(folder, name) == "passed"]
     # `fast` is left out: it would take the place of the reader's `head` and `heads`.
-    parts = [name for name in passed if known[name].insert and name != "fast"]
-    chosen = ["vit"] if "vit" in parts else parts
+    parts = {name: insert for name in passed if (insert := known[name].insert) and name != "fast"}
+    chosen = ["vit"] if "vit" in parts else [*parts]
     if not chosen and passed:
         others = ", ".join(f"{name}.py" for name in passed)
         raise UsageError(f"{others} passed, but no part of the model is among them: vitral lab status")
@@ -74,9 +74,7 @@ def build_model_with_answers(folder: Path) -> nn.Module:
     for name in ("record", "classes", "provenance"):  # `vitral explain` sets its own for a model from the reader's file
         delattr(model, name)
     for name in chosen:
-        insert = known[name].insert
-        assert insert is not None
-        model = insert(model, run_file(folder / f"{name}.py"))
+        model = parts[name](model, run_file(folder / f"{name}.py"))
     vars(model)["class_names"] = classes
     used = ", ".join(f"{name}.py" for name in chosen)
     vars(model)["origin"] = f"This model uses your {used} and what they import; its weights are the lab's, trained."

@@ -37,11 +37,12 @@ class AnswerFailed(Exception):
 class Recorder:
     """One round of calls to an answer, on inputs that depend on the seed alone: every answer gets the same inputs.
 
-    Inputs and weights are in double precision, so that a small mistake stands out from rounding.
+    Inputs and weights are in double precision, so that a small mistake stands out from rounding. Without `gradients`
+    none are computed: a law compares results alone.
     """
 
-    def __init__(self, answer: Any, seed: int):
-        self.answer, self.seed = answer, seed
+    def __init__(self, answer: Any, seed: int, gradients: bool = True):
+        self.answer, self.seed, self.gradients = answer, seed, gradients
         self.generator = torch.Generator().manual_seed(seed)
         self.records: list[CallRecord] = []
         self.labels: dict[int, str] = {}  # of the modules built so far, by id
@@ -112,7 +113,7 @@ class Recorder:
             ]
             with discard_output():  # the first call has printed it already
                 record.repeatable = agree(record.result, function(*copy_tensors(arguments)))
-                if gradients and any(map(is_float, flatten(record.result))):
+                if gradients and self.gradients and any(map(is_float, flatten(record.result))):
                     record.gradients = compute_gradients(function, arguments)
         except Exception as error:  # whatever the reader's code raises
             record.error = error

@@ -11,7 +11,6 @@ from vitral.lab.report import Report
 from vitral.lab.start_file import build_start_file, find_required, read_solution
 
 Definition = ast.FunctionDef | ast.ClassDef
-KEYWORDS = {"class": "class", "function": "def"}
 LETTER = re.compile(r"([abcABC])\b")
 DOTTED_NAME = re.compile(r"\w+(\.\w+)+")
 FORBIDDEN = ("vitral", "timm", "transformers", "torchvision", "vit_pytorch")  # libraries that contain the answer
@@ -35,9 +34,8 @@ def check_source(name: str, path: Path) -> Report | None:
         return fail(f"{path} cannot be read: {error.strerror}.")
     except SyntaxError as error:
         if "\0" in text:
-            return fail(
-                f"{path.name} is not text: line {text[: text.index(chr(0))].count(chr(10)) + 1} has a null byte."
-            )
+            line = text.partition("\0")[0].count("\n") + 1
+            return fail(f"{path.name} is not text: line {line} has a null byte.")
         quoted = f" It says: {error.text.strip()}" if error.text and error.text.strip() else ""
         return fail(f"Line {error.lineno} of {path.name} is not valid Python: {error.msg}.{quoted}")
     except (ValueError, RecursionError, MemoryError) as error:
@@ -74,8 +72,7 @@ def check_quotes(tree: ast.Module, path: Path) -> Report | None:
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
             continue
         if ast.unparse(node.targets[0]) == "prediction":
-            letter = node.value.id
-            return fail(f'Line {node.lineno} of {path.name}: put the letter in quotes, prediction = "{letter}".')
+            return fail(f'Line {node.lineno} of {path.name}: put the letter in quotes, prediction = "{node.value.id}".')
     return None
 
 
@@ -122,9 +119,9 @@ def check_definitions(name: str, tree: ast.Module, path: Path) -> Report | None:
     found = find_definitions(tree)
     for wanted, right in find_definitions(ast.parse(read_solution(name))).items():
         own = found.get(wanted)
-        kind = "class" if isinstance(right, ast.ClassDef) else "function"
+        kind, keyword = ("class", "class") if isinstance(right, ast.ClassDef) else ("function", "def")
         if line := find_redefinition(wanted, tree):
-            return fail(f"Line {line} of {path.name} deletes or redefines {wanted}: define it with {KEYWORDS[kind]}.")
+            return fail(f"Line {line} of {path.name} deletes or redefines {wanted}: define it with {keyword}.")
         if own is None:
             return fail(f"{path.name} defines no {kind} {wanted}.{nearest(wanted, found)}")
         if type(own) is not type(right):

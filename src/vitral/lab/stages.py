@@ -4,7 +4,7 @@ The answer and the solution are called on the same random inputs. If a stage fai
 compared with what every named mistake does on these inputs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,8 @@ import torch
 
 from vitral.lab.contract import describe_call_error, find_violation
 from vitral.lab.difference import describe_difference
-from vitral.lab.identification import MistakeRounds, Rounds, find_matching_mistake, find_partial_matches
-from vitral.lab.recorder import (
-    AnswerFailed,
-    CallRecord,
-    Recorder,
-    agree,
-    discard_output,
-    flatten,
-    is_float,
-    record_calls,
-)
+from vitral.lab.identification import MistakeRounds, Round, Rounds, find_matching_mistake, find_partial_matches
+from vitral.lab.recorder import AnswerFailed, Recorder, agree, discard_output, flatten, is_float, record_calls
 from vitral.lab.report import Report
 from vitral.lab.station import Station
 from vitral.store.code import describe_error
@@ -73,14 +64,14 @@ def find_fault(station: Station, answer: Any, recorded: Rounds, expected: Rounds
 
 
 def find_first(reports: Iterable[Report | None]) -> Report | None:
-    return next((report for report in reports if report), None)
+    return next(filter(None, reports), None)
 
 
 def find_broken_law(station: Station, answer: Any, seed: int) -> Report | None:
     """Return the first law that the answer breaks on the inputs of this seed."""
     for law in station.laws:
         torch.manual_seed(seed)
-        recorder = Recorder(answer, seed)
+        recorder = Recorder(answer, seed, gradients=False)
         try:
             one, other = law.sides(recorder)
         except AnswerFailed:
@@ -97,7 +88,7 @@ def find_broken_law(station: Station, answer: Any, seed: int) -> Report | None:
     return None
 
 
-def find_difference(recorded: Sequence[CallRecord], expected: Sequence[CallRecord]) -> Report | None:
+def find_difference(recorded: Round, expected: Round) -> Report | None:
     """Return the first call whose result or gradients differ from the solution's."""
     for own, right in zip(recorded, expected):
         if not agree(own.result, right.result):

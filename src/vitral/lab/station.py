@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -42,16 +43,9 @@ class Mistake:
     question: str
     definitions: Mapping[str, Any]
 
-    def build_answer(self, solution: Any) -> "Answer":
+    def build_answer(self, solution: Any) -> SimpleNamespace:
         """Return the solution with these definitions instead of its own."""
-        return Answer(vars(solution) | dict(self.definitions))
-
-
-class Answer:
-    """The definitions of an answer, as attributes."""
-
-    def __init__(self, definitions: Mapping[str, Any]):
-        vars(self).update(definitions)
+        return SimpleNamespace(**vars(solution) | dict(self.definitions))
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,6 @@ class Station:
     model in place of Vitral's own part; `compare_in_use` returns what an answer computes there beside what Vitral does.
     """
 
-    name: str  # of its files
     number: int
     title: str
     minutes: int
@@ -80,6 +73,11 @@ class Station:
     observe: Callable[[Recorder], None]
     insert: Callable[[nn.Module, Any], nn.Module] | None = None
     compare_in_use: Callable[[Any], Mapping[str, Pair]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return self.observe.__module__.rpartition(".")[2]
 
     @property
     def solution(self) -> Any:

@@ -13,7 +13,7 @@ from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import CLSPool
 from vitral.nn.parts import Part
-from vitral.studies.study import Arm
+from vitral.studies.study import Arm, Budget, Preset
 
 # Shapes easy enough for a ViT of this size to learn in 400 steps. At 48 pixels it has 36 patches, at 32 it has 16.
 EASY = "n=40000,smallest=0.34,largest=0.42,rotation=5,contrast=0.7"
@@ -21,14 +21,15 @@ SHAPES, SMALL_SHAPES = f"shapes:{EASY}", f"shapes:size=32,{EASY}"
 SAMPLES = 51_200  # per training in `quick`: 400 steps of 128
 
 WIDTH, RATIO = 64, 2.0  # of the reference ViT, `vit_nano`
+# The parameters of its attention: projections, their biases, the norms of queries and keys.
+ATTENTION = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)
 ORDINARY = "an ordinary CNN cannot match a ViT's parameters and multiply-adds at once"
 CONTROL = "a control"
 
 
 def with_mixer(name: str, mixer: Part, mixer_parameters: int) -> Arm:
     """The ViT with another mixer, whose MLP gets the parameters that attention has more than this mixer."""
-    attention = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # projections, their biases, the norms of queries and keys
-    hidden = int(RATIO * WIDTH) + round((attention - mixer_parameters) / (2 * WIDTH + 1))
+    hidden = int(RATIO * WIDTH) + round((ATTENTION - mixer_parameters) / (2 * WIDTH + 1))
     return Arm(name, settings={"mixer": mixer, "mlp_ratio": hidden / WIDTH})
 
 
@@ -47,6 +48,15 @@ RESNET = Arm("resnet", "resnet_nano_48", dict(embed_dim=16), dict(lr=8e-3), unma
 SHUFFLED = Arm("vit, labels shuffled", change="labels shuffled", unmatched=CONTROL)
 CLS = Arm("vit, class token", settings=dict(tokens={"cls_token": 1}, pool=CLSPool))
 NO_POSITIONS = Arm("vit, no positions", settings=dict(position=NoPosition), unmatched="it has no position parameters")
+
+
+def swept_budgets(**smoke: Any) -> dict[Preset, Budget]:
+    """Budgets that choose a learning rate for each arm; `smoke` are changes to the smallest of them."""
+    return {
+        "smoke": Budget(256, 2, images=512, **(dict(eval_images=200) | smoke)),
+        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
+        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
+    }
 
 
 def untrained(arm: Arm) -> Arm:

@@ -56,8 +56,7 @@ def apply_change(data: Dataset, change: str, seed: int) -> Dataset:
     check_name(change, CHANGES, "change of a data set")
     preprocessing = data.preprocessing
     if change == ONE_SIDE:
-        height, width = preprocessing.size
-        preprocessing = replace(preprocessing, size=(height, 2 * width))
+        preprocessing = replace(preprocessing, size=(preprocessing.size[0], 2 * preprocessing.size[1]))
         load = partial(place_on_one_side, data)
     else:
         load = partial(shuffle_labels if change == SHUFFLED else permute, data, change, seed)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vitral.studies.statistics import LEAST_SPREAD, t_interval, t_tail
 
+Effects = Sequence[float] | np.ndarray  # one per seed
 Verdict = Literal["supported", "refuted", "inconclusive", "holds", "broken", "not measured"]
 
 
@@ -27,10 +28,10 @@ class Decision:
     high: float
 
 
-def one_sided_p(effects: np.ndarray, border: float, above: bool) -> float:
+def one_sided_p(effects: Effects, border: float, above: bool) -> float:
     """The chance of a mean this far above (or below) the border if the border were the true effect; Student's t."""
-    spread = max(float(effects.std(ddof=1)), LEAST_SPREAD)
-    t = (float(effects.mean()) - border) / (spread / np.sqrt(len(effects)))
+    spread = max(float(np.std(effects, ddof=1)), LEAST_SPREAD)
+    t = (float(np.mean(effects)) - border) / (spread / np.sqrt(len(effects)))
     return t_tail(t if above else -t, len(effects) - 1)
 
 
@@ -48,10 +49,9 @@ class Beyond:
     def borders(self) -> tuple[float, ...]:
         return (self.least,)
 
-    def decide(self, effects: Sequence[float] | np.ndarray) -> Decision:
-        found = np.asarray(effects, dtype=np.float64)
-        supported, refuted = (one_sided_p(found, self.least, above) for above in (True, False))
-        return favoured_side(found, {"supported": supported, "refuted": refuted})
+    def decide(self, effects: Effects) -> Decision:
+        supported, refuted = (one_sided_p(effects, self.least, above) for above in (True, False))
+        return favoured_side(effects, {"supported": supported, "refuted": refuted})
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,18 @@ class Within:
     def borders(self) -> tuple[float, ...]:
         return -self.most, self.most
 
-    def decide(self, effects: Sequence[float] | np.ndarray) -> Decision:
-        found = np.asarray(effects, dtype=np.float64)
+    def decide(self, effects: Effects) -> Decision:
         # To be inside, the effect must pass both tests, so the larger p counts; to be outside, one test is enough.
-        inside = max(one_sided_p(found, -self.most, above=True), one_sided_p(found, self.most, above=False))
-        outside = min(one_sided_p(found, self.most, above=True), one_sided_p(found, -self.most, above=False))
-        return favoured_side(found, {"supported": inside, "refuted": outside})
+        inside = max(one_sided_p(effects, -self.most, above=True), one_sided_p(effects, self.most, above=False))
+        outside = min(one_sided_p(effects, self.most, above=True), one_sided_p(effects, -self.most, above=False))
+        return favoured_side(effects, {"supported": inside, "refuted": outside})
 
 
-def favoured_side(effects: np.ndarray, p: dict[Verdict, float]) -> Decision:
+def favoured_side(effects: Effects, p: dict[Verdict, float]) -> Decision:
     """The side with the smaller p-value. The p-value is doubled, since the data chose the side."""
     low, high = t_interval(effects)
-    side = min(p, key=lambda verdict: p[verdict])
-    return Decision(side, min(1.0, 2 * p[side]), float(effects.mean()), low, high)
+    side = min(p, key=p.__getitem__)
+    return Decision(side, min(1.0, 2 * p[side]), float(np.mean(effects)), low, high)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Exactly:
     def borders(self) -> tuple[float, ...]:
         return ()
 
-    def decide(self, effects: Sequence[float] | np.ndarray) -> Decision:
+    def decide(self, effects: Effects) -> Decision:
         found = np.asarray(effects, dtype=np.float64)
         side: Verdict = "holds" if float(np.abs(found).max()) <= self.tolerance else "broken"
         return Decision(side, 0.0, float(found.mean()), float(found.min()), float(found.max()))

@@ -8,6 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,22 +128,12 @@ def function(name: str, compute: Callable[..., Any], *values: Operand) -> Effect
     return Effect(text, lambda seed: compute(*(effect.compute(seed) for effect in effects)))
 
 
-def mean(*values: Operand) -> Effect:
-    return function("mean", lambda *numbers: float(np.mean(numbers)), *values)
+# Functions of effects and numbers; each gives an effect.
+mean = partial(function, "mean", lambda *numbers: float(np.mean(numbers)))
+maximum, minimum = partial(function, "max", max), partial(function, "min", min)
+log2 = partial(function, "log2", math.log2)
 
-
-def maximum(*values: Operand) -> Effect:
-    return function("max", max, *values)
-
-
-def minimum(*values: Operand) -> Effect:
-    return function("min", min, *values)
-
-
-def log2(value: Operand) -> Effect:
-    return function("log2", math.log2, value)
-
-
+# What every run measures, whatever its study.
 accuracy = Measure("accuracy")  # on test images
 train_accuracy = Measure("train_accuracy")
 val_accuracy = Measure("val_accuracy")

@@ -65,15 +65,11 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "rule": {"kind": type(rule).__name__.lower(), "border": next(iter(vars(rule).values()))},
         "effects": [None if math.isnan(value) else value for value in finding.effects],
         "mean": decision and decision.mean,
-        "interval": decision and [finite(decision.low), finite(decision.high)],
+        "interval": decision and [end if math.isfinite(end) else None for end in (decision.low, decision.high)],
         "p": decision and decision.p,
         "corrected": decision and finding.corrected,
         "verdict": finding.verdict,
     }
-
-
-def finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def read_results(folder: Path) -> list[Results]:

@@ -1,15 +1,16 @@
 """From the records of a study's runs to its verdict. Everything on a page is computed here, from records alone."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from vitral.base.errors import ConfigError
 from vitral.studies.decision_rules import Decision, Exactly, Verdict
-from vitral.studies.effects import Effect, MissingMeasure, Record, SeedRuns, measured_value
+from vitral.studies.effects import Effect, MissingMeasure, Record, SeedRuns
 from vitral.studies.statistics import LEVEL, holm
 from vitral.studies.study import Hypothesis, Preset, Study
 
@@ -56,17 +57,13 @@ class Results:
         runs = {(run["arm"], run["condition"]): run for run in self.runs if run["seed"] == seed}
         return SeedRuns(runs, self.conditions[0])
 
-    def each(self, measure: str, arm: str, condition: str) -> Iterator[Any]:
-        """A measure for each seed that has it."""
-        for seed in self.seeds:
-            try:
-                yield measured_value(self.seed_runs(seed).runs.get((arm, condition)), measure)
-            except MissingMeasure:
-                continue
-
     def values(self, measure: str, arm: str, condition: str) -> np.ndarray:
-        """A measure as an array, one row per seed; empty if no run has it."""
-        return np.array(list(self.each(measure, arm, condition)), dtype=np.float64)
+        """A measure as an array, one row for each seed that has it; empty if no run has it."""
+        found = []
+        for seed in self.seeds:
+            with suppress(MissingMeasure):
+                found.append(self.seed_runs(seed).value(measure, arm, condition))
+        return np.array(found, dtype=np.float64)
 
     def effect(self, effect: Effect) -> tuple[float, ...]:
         """An effect's value for each seed, NaN where a run is missing. Raises `ConfigError` if it has no value."""

@@ -9,6 +9,7 @@ Nothing here trains or measures: `running` does that, and `results` decides.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vitral.studies.training import Trained
 
 Preset = Literal["smoke", "quick", "full"]
+YOURS = "yours"  # the arm that is the reader's own model
 Measures = Mapping[str, float | list[float] | list[list[float]]]
 
 
@@ -31,7 +33,7 @@ Measures = Mapping[str, float | list[float] | list[list[float]]]
 class Arm:
     """One of the models that are compared, and how its training differs from the others'.
 
-    Its parameters and multiply-adds must match those of the study's first arm (see `running.model_size`), unless
+    Its parameters and multiply-adds must match those of the study's first arm (see `running.plan`), unless
     `unmatched` gives the reason why they cannot. `samples` is its share of the study's training samples; 0 leaves it
     untrained. `loop` is the path of another training loop, as `object_path` gives it.
     """
@@ -107,6 +109,11 @@ class Fact:
 
     text: str
     source: str
+
+    @staticmethod
+    def proved(study: str, *texts: str) -> "tuple[Fact, ...]":
+        """What the law tests of a study prove."""
+        return tuple(Fact(text, f"tests/laws/test_study_{study}.py") for text in texts)
 
 
 @dataclass(frozen=True)
@@ -212,3 +219,25 @@ def studies() -> dict[str, Study]:
     """Every study by name, in the order of their numbers."""
     found = {name: find("studies.claims", name, "study") for name in names("studies.claims")}
     return dict(sorted(found.items(), key=lambda pair: pair[1].number))
+
+
+def with_custom_inputs(study: Study, data: Path | None, model: str | None) -> Study:
+    """The study with a folder of images instead of its synthetic ones, and with `file.py:Name` as a further arm.
+
+    The required accuracy was set for the study's own images, so it is dropped for others. Raises `ConfigError` for a
+    study whose measures need to know how its images were generated.
+    """
+    if model is not None:
+        own = Arm(YOURS, model, unmatched="it is your own")
+        conditions = tuple(replace(one, arms=(*one.arms, YOURS) if one.arms else ()) for one in study.conditions)
+        study = replace(study, arms=(*study.arms, own), conditions=conditions)
+    if data is not None:
+        if not study.own_data:
+            accepting = ", ".join(name for name, one in studies().items() if one.own_data)
+            raise ConfigError(
+                f"{study.name} needs synthetic images, because its measures depend on how the images were generated. "
+                f"Leave --data out, or choose a study that accepts any images: {accepting}."
+            )
+        conditions = tuple(replace(one, data=str(data)) for one in study.conditions)
+        study = replace(study, conditions=conditions, reference=None)
+    return study

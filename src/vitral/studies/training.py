@@ -14,7 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
 from vitral.data.dataset import Dataset, Split
 from vitral.data.folder import folder
+from vitral.data.preprocess import normalise
 from vitral.data.spec import built_in_sets, find_data
 from vitral.nn.parts import find_part, record_part
 from vitral.nn.zoo import create
@@ -96,8 +99,7 @@ def build_model(name: str, settings: Mapping[str, Any], classes: int, size: tupl
 
 def part_at(recorded: Any) -> Any:
     """A part from `nn`, or one that only studies need."""
-    (name, *_) = parts_in(recorded)
-    return find_part(recorded, within="studies" if name.startswith("studies.") else "nn")
+    return find_part(recorded, within="studies" if next(parts_in(recorded)).startswith("studies.") else "nn")
 
 
 def is_part(value: Any) -> bool:
@@ -143,6 +145,10 @@ class Trained:
         """The test images that the model is evaluated on, at most `most` of them."""
         return first_images(self.data.test, min(most or self.training.eval_images, self.training.eval_images))
 
+    def normalised(self, pixels: UInt8[np.ndarray, "n y x c"]) -> Float[Tensor, "n c y x"]:
+        """Images as the model takes them."""
+        return normalise(torch.from_numpy(np.ascontiguousarray(pixels)), self.data.preprocessing)
+
 
 class LoopInputs(NamedTuple):
     """What a training loop is given: `batches` are exactly those of its `total` steps."""
@@ -164,9 +170,7 @@ def supervised(inputs: LoopInputs) -> Iterator[Step]:
     return steps(model, batches, optimizers, lr_at, nullcontext, recipe.clip, recipe.label_smoothing)
 
 
-def train(
-    training: Training, on_step: Callable[[int], None] = lambda samples: None
-) -> tuple[Classifier, dict[str, Any]]:
+def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -> tuple[Classifier, dict[str, Any]]:
     """Run all steps of a training; return the model after the last step, and a record.
 
     A loss that is not finite is a result, not an error: the record then says that the training diverged. `on_step` is
@@ -195,12 +199,7 @@ def train(
 
 
 def learning_curve(
-    model: Classifier,
-    data: Dataset,
-    recipe: Recipe,
-    training: Training,
-    total: int,
-    on_step: Callable[[int], None],
+    model: Classifier, data: Dataset, recipe: Recipe, training: Training, total: int, on_step: Callable[[int], None]
 ) -> Iterator[list[float]]:
     """Train, and yield [samples, validation accuracy] a few times on the way."""
     augment = find("data.augmentation", recipe.augment, "augmentation")
@@ -217,12 +216,10 @@ def learning_curve(
 
 def first_images(split: Split, n: int) -> Split:
     """The first `n` images of a split; all if it has fewer."""
-    return split.only(torch.arange(min(n, len(split))).numpy())
+    return split.only(np.arange(min(n, len(split))))
 
 
-def load_or_train(
-    training: Training, home: Path, condition: Mapping[str, Any], on_step: Callable[[int], None] = lambda samples: None
-) -> Trained:
+def load_or_train(training: Training, home: Path, condition: Mapping[str, Any]) -> Trained:
     """The model of a training, from the folder `home` if it is there and undamaged; otherwise trained and saved."""
     weights, about = home / f"{training.key}.safetensors", home / f"{training.key}.json"
     if weights.is_file() and about.is_file():
@@ -231,7 +228,7 @@ def load_or_train(
             model = training.build()
             model.load_state_dict(load_file(weights))
             return Trained(model.eval(), training.dataset(), training, record, condition)
-    model, record = train(training, on_step)
+    model, record = train(training)
     write_file(weights, save({name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}))
     record["sha256"] = sha256(weights)
     write_file(about, json.dumps(record) + "\n")

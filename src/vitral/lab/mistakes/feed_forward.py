@@ -20,8 +20,9 @@ def gelu_mistake(curve: Callable[[Tensor], Tensor]) -> Mistake:
     return mistake("gelu", MLP=type("MLP", (MLP,), {"forward": forward}))(curve)
 
 
-def scale(self: Any, normalised: Tensor) -> Tensor:
-    return normalised * self.weight + self.bias
+def divide(norm: Any, centred: Tensor, variance: Tensor) -> Tensor:
+    """Finish a LayerNorm, given the numbers minus their mean and their variance."""
+    return centred / (variance + norm.eps).sqrt() * norm.weight + norm.bias
 
 
 def centre(x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def divided_by_one_less(self: Any, x: Tensor) -> Tensor:
 
     By what does `x.var` divide by default?
     """
-    return scale(self, centre(x) / (x.var(dim=-1, keepdim=True) + self.eps).sqrt())
+    return divide(self, centre(x), x.var(dim=-1, keepdim=True))
 
 
 @mistake("LayerNorm.forward")
@@ -101,7 +102,7 @@ def eps_outside(self: Any, x: Tensor) -> Tensor:
 
     Is eps added to a variance or to a standard deviation?
     """
-    return scale(self, centre(x) / (x.std(dim=-1, keepdim=True, unbiased=False) + self.eps))
+    return centre(x) / (variance(x).sqrt() + self.eps) * self.weight + self.bias
 
 
 @mistake("LayerNorm.__init__")
@@ -119,10 +120,7 @@ def tokens_normed_together(self: Any, x: Tensor) -> Tensor:
 
     How many means does a sequence of 5 tokens need: one per token, or one per number of a token?
     """
-    return scale(
-        self,
-        (x - x.mean(dim=-2, keepdim=True)) / (x.var(dim=-2, keepdim=True, unbiased=False) + self.eps).sqrt(),
-    )
+    return divide(self, x - x.mean(dim=-2, keepdim=True), x.var(dim=-2, keepdim=True, unbiased=False))
 
 
 @mistake("LayerNorm.forward")
@@ -131,7 +129,7 @@ def variance_from_zero(self: Any, x: Tensor) -> Tensor:
 
     What is the variance of a token whose numbers are all 7? What is yours?
     """
-    return scale(self, centre(x) / (x.square().mean(dim=-1, keepdim=True) + self.eps).sqrt())
+    return divide(self, centre(x), x.square().mean(dim=-1, keepdim=True))
 
 
 @mistake("LayerNorm.forward")
@@ -140,7 +138,7 @@ def no_root(self: Any, x: Tensor) -> Tensor:
 
     If all numbers become ten times as large, how much larger is the variance, and how much its root?
     """
-    return scale(self, centre(x) / (variance(x) + self.eps))
+    return centre(x) / (variance(x) + self.eps) * self.weight + self.bias
 
 
 @mistake("LayerNorm.forward")
@@ -195,7 +193,7 @@ def all_normed_together(self: Any, x: Tensor) -> Tensor:
 
     What shape does your mean have, for 5 tokens of 8 numbers?
     """
-    return scale(self, (x - x.mean()) / (x.var(unbiased=False) + self.eps).sqrt())
+    return divide(self, x - x.mean(), x.var(unbiased=False))
 
 
 @mistake("LayerNorm.__init__")

@@ -140,10 +140,7 @@ def heads_followed_apart(layers: list[Tensor]) -> Tensor:
 
     What does `proj` do with the heads at the end of the attention?
     """
-    mixture = identity(layers[0])
-    for weights in layers:
-        mixture = (weights + identity(weights)) / 2 @ mixture
-    return mixture.mean(dim=1)
+    return accumulate(layers, lambda weights, mixture: (weights + identity(weights)) / 2 @ mixture).mean(dim=1)
 
 
 @mistake("rollout")

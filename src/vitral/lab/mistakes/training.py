@@ -20,6 +20,13 @@ def decay(step: int, steps: int, warmup: int, peak: float) -> float:
     return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
 
+def compute_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss; its gradients are added to those that are there."""
+    loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    return loss
+
+
 @mistake("learning_rate")
 def first_step_stands_still(step: int, steps: int, warmup: int, peak: float) -> float:
     """The warm-up starts at a rate of 0, so that the first step changes nothing.
@@ -107,8 +114,7 @@ def gradients_add_up(model: nn.Module, optimizer: Optimizer, images: Tensor, lab
 
     What does `backward` do if there is a gradient already?
     """
-    loss = F.cross_entropy(model(images), labels)
-    loss.backward()
+    loss = compute_gradients(model, images, labels)
     optimizer.step()
     return loss.item()
 
@@ -120,8 +126,7 @@ def gradients_thrown_away(model: nn.Module, optimizer: Optimizer, images: Tensor
 
     What does `optimizer.step()` use if `backward` is not called, or `zero_grad` is called after it?
     """
-    loss = F.cross_entropy(model(images), labels)
-    loss.backward()
+    loss = compute_gradients(model, images, labels)
     optimizer.zero_grad()
     optimizer.step()
     return loss.item()
@@ -133,10 +138,8 @@ def never_updated(model: nn.Module, optimizer: Optimizer, images: Tensor, labels
 
     Which of your lines changes the weights?
     """
-    loss = F.cross_entropy(model(images), labels)
     optimizer.zero_grad()
-    loss.backward()
-    return loss.item()
+    return compute_gradients(model, images, labels).item()
 
 
 @mistake("train_step")
@@ -164,9 +167,8 @@ def graph_handed_out(model: nn.Module, optimizer: Optimizer, images: Tensor, lab
 
     How do you turn a tensor of one number into a float?
     """
-    loss = F.cross_entropy(model(images), labels)
     optimizer.zero_grad()
-    loss.backward()
+    loss = compute_gradients(model, images, labels)
     optimizer.step()
     return loss
 
@@ -177,13 +179,9 @@ def moved_by_hand(model: nn.Module, optimizer: Optimizer, images: Tensor, labels
 
     If you get another optimizer, what changes in your step?
     """
-    loss = F.cross_entropy(model(images), labels)
     optimizer.zero_grad()
-    loss.backward()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter -= optimizer.param_groups[0]["lr"] * parameter.grad
+    loss = compute_gradients(model, images, labels)
+    torch.optim.SGD(model.parameters(), optimizer.param_groups[0]["lr"]).step()
     return loss.item()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitral.lab.mistakes.tokens import prepend
 from vitral.lab.solutions.tokens import with_tokens
 from vitral.lab.solutions.vit import VisionTransformer
 from vitral.lab.station import mistake
@@ -22,6 +23,11 @@ def run_blocks(model: Any, x: Tensor) -> Tensor:
 
 def encode(model: Any, images: Tensor) -> Tensor:
     return model.norm(run_blocks(model, embed(model, images)))
+
+
+def classify(model: Any, x: Tensor) -> Tensor:
+    """Return the logits for tokens before the first block."""
+    return model.head(model.norm(run_blocks(model, x))[:, 0])
 
 
 @mistake("VisionTransformer.forward")
@@ -84,9 +90,7 @@ def no_positions(self: Any, images: Tensor) -> Tensor:
 
     If two patches of the image were swapped, would your logits change?
     """
-    patches = self.patch_embed(images)
-    x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
-    return self.head(self.norm(run_blocks(self, x))[:, 0])
+    return classify(self, prepend(self.cls_token, self.patch_embed(images)))
 
 
 @mistake("VisionTransformer.forward")
@@ -95,9 +99,7 @@ def class_token_unplaced(self: Any, images: Tensor) -> Tensor:
 
     How many rows does pos_embed have, and how many of them do you use?
     """
-    patches = self.patch_embed(images) + self.pos_embed[:, 1:]
-    x = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
-    return self.head(self.norm(run_blocks(self, x))[:, 0])
+    return classify(self, prepend(self.cls_token, self.patch_embed(images) + self.pos_embed[:, 1:]))
 
 
 @mistake("VisionTransformer.forward")
@@ -108,7 +110,7 @@ def class_token_behind(self: Any, images: Tensor) -> Tensor:
     """
     patches = self.patch_embed(images)
     x = torch.cat([patches, self.cls_token.expand(len(images), -1, -1)], dim=1) + self.pos_embed
-    return self.head(self.norm(run_blocks(self, x))[:, 0])
+    return classify(self, x)
 
 
 @mistake("VisionTransformer.__init__")

@@ -57,13 +57,8 @@ def occlusion(model: nn.Module, images: Tensor, patch_size: int) -> Tensor:
     lost = torch.zeros(len(images), rows, columns, dtype=images.dtype)
     for row in range(rows):
         for column in range(columns):
-            covered = images.clone()
-            covered[
-                :,
-                :,
-                row * patch_size : (row + 1) * patch_size,
-                column * patch_size : (column + 1) * patch_size,
-            ] = 0
+            covered, top, left = images.clone(), row * patch_size, column * patch_size
+            covered[:, :, top : top + patch_size, left : left + patch_size] = 0
             after = model(covered).softmax(dim=-1)
             lost[:, row, column] = (before.gather(1, answer) - after.gather(1, answer))[:, 0]
     return lost

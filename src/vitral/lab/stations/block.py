@@ -42,7 +42,7 @@ def observe(recorder: Recorder) -> None:
 def zero_branches(recorder: Recorder) -> Pair:
     """If attn and mlp return zeros, the block returns its input unchanged."""
     x = draw_tokens(recorder)
-    return recorder.call(build_block(recorder, x.shape[-1], attn=False, mlp=False), x, gradients=False), x
+    return recorder.call(build_block(recorder, x.shape[-1], attn=False, mlp=False), x), x
 
 
 @law()
@@ -50,7 +50,7 @@ def attention_added(recorder: Recorder) -> Pair:
     """If mlp returns zeros, the block adds attn(norm1(x)) to x."""
     x = draw_tokens(recorder)
     block = build_block(recorder, x.shape[-1], mlp=False)
-    return recorder.call(block, x, gradients=False) - x, block.attn(block.norm1(x))
+    return recorder.call(block, x) - x, block.attn(block.norm1(x))
 
 
 @law()
@@ -58,7 +58,7 @@ def mlp_added(recorder: Recorder) -> Pair:
     """If attn returns zeros, the block adds mlp(norm2(x)) to x."""
     x = draw_tokens(recorder)
     block = build_block(recorder, x.shape[-1], attn=False)
-    return recorder.call(block, x, gradients=False) - x, block.mlp(block.norm2(x))
+    return recorder.call(block, x) - x, block.mlp(block.norm2(x))
 
 
 @law()
@@ -66,7 +66,7 @@ def offset_goes_through(recorder: Recorder) -> Pair:
     """A number added to all of x is added to the result: the norms remove it, the stream keeps it."""
     x = draw_tokens(recorder)
     block, offset = build_block(recorder, x.shape[-1]), recorder.normal(2, 1, 1)
-    return recorder.call(block, x + offset, gradients=False), recorder.call(block, x, gradients=False) + offset
+    return recorder.call(block, x + offset), recorder.call(block, x) + offset
 
 
 @law()
@@ -74,9 +74,9 @@ def two_blocks_in_a_row(recorder: Recorder) -> Pair:
     """A block does what two blocks in a row do: the first with attn alone, the second with mlp alone."""
     x = draw_tokens(recorder)
     width = x.shape[-1]
-    whole = recorder.call(build_block(recorder, width), x, gradients=False)
-    attended = recorder.call(build_block(recorder, width, mlp=False), x, gradients=False)
-    return whole, recorder.call(build_block(recorder, width, attn=False), attended, gradients=False)
+    whole = recorder.call(build_block(recorder, width), x)
+    attended = recorder.call(build_block(recorder, width, mlp=False), x)
+    return whole, recorder.call(build_block(recorder, width, attn=False), attended)
 
 
 def insert(model: Any, answer: Any) -> nn.Module:
@@ -87,7 +87,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 block = Station(
-    name="block",
     number=7,
     title="A block and its residual stream",
     minutes=15,

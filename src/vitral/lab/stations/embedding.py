@@ -106,7 +106,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 embedding = Station(
-    name="embedding",
     number=2,
     title="The patch embedding is a convolution",
     minutes=20,

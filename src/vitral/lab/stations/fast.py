@@ -161,7 +161,6 @@ def compare_in_use(answer: Any) -> dict[str, Pair]:
 
 
 fast = Station(
-    name="fast",
     number=11,
     title="Fused attention: the same numbers, faster",
     minutes=20,

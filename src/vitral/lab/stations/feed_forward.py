@@ -19,9 +19,8 @@ def draw_tokens(recorder: Recorder) -> Tensor:
 def build_plain_norm(recorder: Recorder, width: int) -> Any:
     """Build a LayerNorm whose weight is 1 and whose bias is 0."""
     norm: Any = recorder.build("LayerNorm", width)
-    with torch.no_grad():
-        norm.weight.fill_(1)
-        norm.bias.zero_()
+    nn.init.ones_(norm.weight)
+    nn.init.zeros_(norm.bias)
     return norm
 
 
@@ -53,21 +52,21 @@ def observe(recorder: Recorder) -> None:
 def halves_differ_by_x(recorder: Recorder) -> Pair:
     """GELU of x minus GELU of -x is x."""
     x = 2 * recorder.normal(3, 4)
-    return recorder.call("gelu", x, gradients=False) - recorder.call("gelu", -x, gradients=False), x
+    return recorder.call("gelu", x) - recorder.call("gelu", -x), x
 
 
 @law()
 def share_passes(recorder: Recorder) -> Pair:
     """GELU of x is x times the share of a normal distribution that is below x."""
     x = 2 * recorder.normal(3, 4)
-    return recorder.call("gelu", x, gradients=False), x * torch.distributions.Normal(0.0, 1.0).cdf(x)
+    return recorder.call("gelu", x), x * torch.distributions.Normal(0.0, 1.0).cdf(x)
 
 
 @law()
 def mean_is_zero(recorder: Recorder) -> Pair:
     """With weight 1 and bias 0, every normalised token has mean 0."""
     tokens = draw_tokens(recorder)
-    normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens, gradients=False)
+    normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens)
     return normed.mean(dim=-1), torch.zeros_like(tokens[..., 0])
 
 
@@ -75,7 +74,7 @@ def mean_is_zero(recorder: Recorder) -> Pair:
 def variance_is_one(recorder: Recorder) -> Pair:
     """With weight 1 and bias 0, the squares of every normalised token have mean 1."""
     tokens = draw_tokens(recorder)
-    normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens, gradients=False)
+    normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens)
     return normed.square().mean(dim=-1), torch.ones_like(tokens[..., 0])
 
 
@@ -84,8 +83,8 @@ def each_by_itself(recorder: Recorder) -> Pair:
     """Each token is normalised as if it were alone."""
     tokens = draw_tokens(recorder)
     norm = recorder.build("LayerNorm", tokens.shape[-1])
-    whole = recorder.call(norm, tokens, gradients=False)
-    return whole[:, 1:], recorder.call(norm, tokens[:, 1:], gradients=False)
+    whole = recorder.call(norm, tokens)
+    return whole[:, 1:], recorder.call(norm, tokens[:, 1:])
 
 
 @law()
@@ -93,9 +92,9 @@ def scale_then_offset(recorder: Recorder) -> Pair:
     """The normalised token is multiplied by the weight, and then the bias is added."""
     tokens = draw_tokens(recorder)
     norm: Any = recorder.build("LayerNorm", tokens.shape[-1])
-    scaled = recorder.call(norm, tokens, gradients=False)
+    scaled = recorder.call(norm, tokens)
     weight, bias = norm.weight.detach().clone(), norm.bias.detach().clone()
-    normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens, gradients=False)
+    normed = recorder.call(build_plain_norm(recorder, tokens.shape[-1]), tokens)
     return scaled, normed * weight + bias
 
 
@@ -104,10 +103,9 @@ def nothing_passes(recorder: Recorder) -> Pair:
     """If the output of fc1 is far below zero everywhere, the MLP returns the bias of fc2."""
     tokens = recorder.normal(2, 3, 4)
     mlp: Any = recorder.build("MLP", 4, 6)
-    with torch.no_grad():
-        mlp.fc1.weight.zero_()
-        mlp.fc1.bias.fill_(-100)
-    return recorder.call(mlp, tokens, gradients=False), mlp.fc2.bias.expand(2, 3, 4)
+    nn.init.zeros_(mlp.fc1.weight)
+    nn.init.constant_(mlp.fc1.bias, -100)
+    return recorder.call(mlp, tokens), mlp.fc2.bias.expand(2, 3, 4)
 
 
 def insert(model: Any, answer: Any) -> nn.Module:
@@ -121,7 +119,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 feed_forward = Station(
-    name="feed_forward",
     number=6,
     title="The MLP and its norm: each token by itself",
     minutes=25,

@@ -89,7 +89,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 head = Station(
-    name="head",
     number=4,
     title="One attention head",
     minutes=20,

@@ -20,9 +20,8 @@ def build_module(recorder: Recorder) -> tuple[Any, Tensor, int]:
 
 def set_identity_projection(module: Any) -> Any:
     """Set `proj` to the identity, so that the result is the output of the heads."""
-    with torch.no_grad():
-        module.proj.weight.copy_(torch.eye(len(module.proj.weight)))
-        module.proj.bias.zero_()
+    nn.init.eye_(module.proj.weight)
+    nn.init.zeros_(module.proj.bias)
     return module
 
 
@@ -115,7 +114,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 heads = Station(
-    name="heads",
     number=5,
     title="Many heads",
     minutes=25,

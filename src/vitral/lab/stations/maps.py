@@ -107,7 +107,7 @@ def nothing_to_cover(recorder: Recorder) -> Pair:
     images[:, :, : row * patch] = 0
     images[:, :, (row + 1) * patch :] = 0
     images[:, :, :, patch:] = 0
-    result = recorder.call("occlusion", model, images, patch, gradients=False).clone()
+    result = recorder.call("occlusion", model, images, patch).clone()
     result[:, row, 0] = 0
     return result, torch.zeros_like(result)
 
@@ -121,7 +121,7 @@ def all_covered(recorder: Recorder) -> Pair:
     before, after = model(images).softmax(dim=-1), model(torch.zeros_like(images)).softmax(dim=-1)
     answer = before.argmax(dim=-1)
     expected = before[range(3), answer] - after[range(3), answer]
-    return recorder.call("occlusion", model, images, 4, gradients=False), expected[:, None, None]
+    return recorder.call("occlusion", model, images, 4), expected[:, None, None]
 
 
 def compute_weights(maps: Any) -> Tensor:
@@ -159,7 +159,6 @@ def compare_in_use(answer: Any) -> dict[str, Pair]:
 
 
 maps = Station(
-    name="maps",
     number=10,
     title="Attention maps, rollout and occlusion",
     minutes=40,

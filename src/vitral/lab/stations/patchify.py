@@ -55,7 +55,6 @@ def insert(model: nn.Module, answer: object) -> nn.Module:
 
 
 patchify = Station(
-    name="patchify",
     number=1,
     title="An image becomes a sequence",
     minutes=15,

@@ -89,7 +89,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 tokens = Station(
-    name="tokens",
     number=3,
     title="A class token, and a position for each token",
     minutes=10,

@@ -120,7 +120,7 @@ def thirds_of_the_way(recorder: Recorder) -> Pair:
 def matrices_alone(recorder: Recorder) -> Any:
     """Weight decay is for the weights of linear layers and convolutions, and for nothing else."""
     model = build_model_with_all_parts()
-    too_many = list(recorder.call("decayed", model, gradients=False))
+    too_many = list(recorder.call("decayed", model))
     missing = [name for name, _ in model.named_parameters() if is_weight_matrix(model, name)]
     for name in list(missing):
         if name in too_many:
@@ -197,7 +197,6 @@ def compare_in_use(answer: Any) -> Mapping[str, Pair]:
 
 
 training = Station(
-    name="training",
     number=9,
     title="Training: the rate, the decay and the step",
     minutes=30,

@@ -80,7 +80,7 @@ def channels_by_themselves(recorder: Recorder) -> Pair:
 def first_block(recorder: Recorder) -> Pair:
     """Without a block a token depends on one patch, itself; after one block on as many as the kernel is long."""
     kernel = 2 * recorder.integer(1, 4) + 1
-    reaches = [float(recorder.call("reach", blocks, kernel, gradients=False)) for blocks in (0, 1)]
+    reaches = [float(recorder.call("reach", blocks, kernel)) for blocks in (0, 1)]
     return torch.tensor(reaches), torch.tensor([1.0, kernel])
 
 
@@ -88,8 +88,8 @@ def first_block(recorder: Recorder) -> Pair:
 def blocks_add_up(recorder: Recorder) -> Pair:
     """Blocks add up: the reach of two stacks in a row is the sum of both, with the middle counted once."""
     kernel, first, second = 2 * recorder.integer(1, 4) + 1, recorder.integer(1, 3), recorder.integer(1, 3)
-    parts = [float(recorder.call("reach", blocks, kernel, gradients=False)) for blocks in (first, second)]
-    whole = float(recorder.call("reach", first + second, kernel, gradients=False))
+    parts = [float(recorder.call("reach", blocks, kernel)) for blocks in (first, second)]
+    whole = float(recorder.call("reach", first + second, kernel))
     return torch.tensor(whole), torch.tensor(sum(parts) - 1)
 
 
@@ -97,7 +97,7 @@ def blocks_add_up(recorder: Recorder) -> Pair:
 def attention_to_linear(recorder: Recorder) -> Pair:
     """The cost of the n² part relates to that of the linear layers as n to 6 d: at n = 6 d tokens they are equal."""
     n, width = recorder.integer(2, 400), recorder.integer(2, 400)
-    share = torch.tensor(recorder.call("attention_share", n, width, gradients=False), dtype=torch.float64)
+    share = torch.tensor(recorder.call("attention_share", n, width), dtype=torch.float64)
     return share / (1 - share), torch.tensor(n / (6 * width), dtype=torch.float64)
 
 
@@ -136,7 +136,6 @@ def compare_in_use(answer: Any) -> dict[str, Pair]:
 
 
 versus = Station(
-    name="versus",
     number=12,
     title="ViT against CNN",
     minutes=30,

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vitral.lab.recorder import Recorder
@@ -25,12 +24,18 @@ def draw_images(recorder: Recorder, sizes: Sizes, count: int) -> Tensor:
     return recorder.normal(count, sizes[2], sizes[0], sizes[0])
 
 
+def build_model(recorder: Recorder, depth: int = 2, count: int = 2) -> tuple[Any, Tensor, Sizes]:
+    """Return a model of this depth, images for it, and its sizes."""
+    sizes = draw_sizes(recorder, depth)
+    images = draw_images(recorder, sizes, count)
+    return recorder.build("VisionTransformer", *sizes), images, sizes
+
+
 def zero_block(model: nn.Module, place: int) -> None:
     """Set the last layers of a block to zero, so that it adds nothing."""
-    with torch.no_grad():
-        for last in ("attn.proj", "mlp.fc2"):
-            for parameter in model.get_submodule(f"blocks.{place}.{last}").parameters():
-                parameter.zero_()
+    for last in ("attn.proj", "mlp.fc2"):
+        for parameter in model.get_submodule(f"blocks.{place}.{last}").parameters():
+            nn.init.zeros_(parameter)
 
 
 def record_initial_tokens(recorder: Recorder) -> None:
@@ -44,9 +49,8 @@ def record_initial_tokens(recorder: Recorder) -> None:
 
 def observe(recorder: Recorder) -> None:
     for depth in (2, 3):
-        sizes = draw_sizes(recorder, depth)
-        model = recorder.build("VisionTransformer", *sizes)
-        recorder.call(model, draw_images(recorder, sizes, 3))
+        model, images, sizes = build_model(recorder, depth, 3)
+        recorder.call(model, images)
         recorder.call(model, draw_images(recorder, sizes, 1))
     record_initial_tokens(recorder)
 
@@ -54,68 +58,49 @@ def observe(recorder: Recorder) -> None:
 @law()
 def each_by_itself(recorder: Recorder) -> Pair:
     """The logits of each image are the same as if it were alone in the batch."""
-    sizes = draw_sizes(recorder, 2)
-    images = draw_images(recorder, sizes, 3)
-    model = recorder.build("VisionTransformer", *sizes)
-    return recorder.call(model, images, gradients=False)[1:], recorder.call(model, images[1:], gradients=False)
+    model, images, _ = build_model(recorder, count=3)
+    return recorder.call(model, images)[1:], recorder.call(model, images[1:])
 
 
 @law()
 def head_comes_last(recorder: Recorder) -> Pair:
     """With a head whose weights are zero, the logits are its bias, for every image."""
-    sizes = draw_sizes(recorder, 1)
-    model: Any = recorder.build("VisionTransformer", *sizes)
-    with torch.no_grad():
-        model.head.weight.zero_()
-    return recorder.call(model, draw_images(recorder, sizes, 2), gradients=False), model.head.bias.expand(2, -1)
+    model, images, _ = build_model(recorder, depth=1)
+    nn.init.zeros_(model.head.weight)
+    return recorder.call(model, images), model.head.bias.expand(2, -1)
 
 
 @law()
 def class_token_alone(recorder: Recorder) -> Pair:
     """If no block adds anything, the head takes the class token with its position, normalised, and no patch."""
-    sizes = draw_sizes(recorder, 2)
-    model: Any = recorder.build("VisionTransformer", *sizes)
+    model, images, _ = build_model(recorder)
     for place in range(2):
         zero_block(model, place)
     logits = model.head(model.norm(model.cls_token[:, 0] + model.pos_embed[:, 0]))
-    return recorder.call(model, draw_images(recorder, sizes, 2), gradients=False), logits.expand(2, -1)
+    return recorder.call(model, images), logits.expand(2, -1)
 
 
 @law()
 def order_is_in_positions(recorder: Recorder) -> Pair:
     """If all positions are zero, swapping patches does not change the logits: only positions encode the order."""
-    sizes = draw_sizes(recorder, 2)
-    images = draw_images(recorder, sizes, 2)
-    model: Any = recorder.build("VisionTransformer", *sizes)
-    with torch.no_grad():
-        model.pos_embed.zero_()
-    moved = images.roll(sizes[1], dims=3)
-    return recorder.call(model, moved, gradients=False), recorder.call(model, images, gradients=False)
+    model, images, sizes = build_model(recorder)
+    nn.init.zeros_(model.pos_embed)
+    return recorder.call(model, images.roll(sizes[1], dims=3)), recorder.call(model, images)
 
 
 @law()
 def one_block_less(recorder: Recorder) -> Pair:
     """If the second of two blocks adds nothing, the logits are those of a model with the first block alone."""
-    deep = draw_sizes(recorder, 2)
-    images = draw_images(recorder, deep, 2)
-    model = recorder.build("VisionTransformer", *deep)
+    model, images, sizes = build_model(recorder)
     zero_block(model, 1)
-    shallow = recorder.build("VisionTransformer", *deep[:5], 1, *deep[6:])
-    return recorder.call(model, images, gradients=False), recorder.call(shallow, images, gradients=False)
+    shallow = recorder.build("VisionTransformer", *sizes[:5], 1, *sizes[6:])
+    return recorder.call(model, images), recorder.call(shallow, images)
 
 
 def insert(model: Any, answer: Any) -> nn.Module:
-    sizes = model.config
-    own = answer.VisionTransformer(
-        sizes["img_size"][0],
-        sizes["patch_size"][0],
-        sizes["in_channels"],
-        sizes["num_classes"],
-        sizes["embed_dim"],
-        sizes["depth"],
-        sizes["num_heads"],
-        sizes["mlp_ratio"],
-    )
+    sides = (model.config[name][0] for name in ("img_size", "patch_size"))
+    others = ("in_channels", "num_classes", "embed_dim", "depth", "num_heads", "mlp_ratio")
+    own = answer.VisionTransformer(*sides, *(model.config[name] for name in others))
     for name in COPIED:
         if hasattr(model, name):
             setattr(own, name, getattr(model, name))
@@ -123,7 +108,6 @@ def insert(model: Any, answer: Any) -> nn.Module:
 
 
 vit = Station(
-    name="vit",
     number=8,
     title="The whole Vision Transformer",
     minutes=30,

@@ -254,21 +254,13 @@ attention_cost = Study(
             "One block and one image: forward time, memory for the backward pass, multiply-adds. Dotted: N and N².",
         ),
     ),
-    exact=(
-        Fact(
-            "A block of width D with an MLP of 4 D takes 12 N D² + 2 N² D multiply-adds; the terms are equal at N = 6 "
-            "D. For ViT-B/16 at 224 pixels, N = 197 and D = 768, the second is 4 % of the total.",
-            "tests/laws/test_study_attention_cost.py",
-        ),
-        Fact(
-            "An image of 1,024 x 1,024 pixels in patches of 16 has 4,096 tokens; one head's matrix has 4,096² = 16.8 "
-            "million entries, 64 MiB in float32.",
-            "tests/laws/test_study_attention_cost.py",
-        ),
-        Fact(
-            "The fused kernel keeps nothing with N² entries for the backward pass; without it, h N² numbers are kept.",
-            "tests/laws/test_study_attention_cost.py",
-        ),
+    exact=Fact.proved(
+        "attention_cost",
+        "A block of width D with an MLP of 4 D takes 12 N D² + 2 N² D multiply-adds; the terms are equal at N = 6 "
+        "D. For ViT-B/16 at 224 pixels, N = 197 and D = 768, the second is 4 % of the total.",
+        "An image of 1,024 x 1,024 pixels in patches of 16 has 4,096 tokens; one head's matrix has 4,096² = 16.8 "
+        "million entries, 64 MiB in float32.",
+        "The fused kernel keeps nothing with N² entries for the backward pass; without it, h N² numbers are kept.",
     ),
     published=(
         Fact(

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from vitral.data.dataset import Split
-from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.attention_mass import attention_mass
 from vitral.explain.diagnostics.probe import answers, features, probe
 from vitral.recording.edits import Edit, Weights, renormalise
@@ -59,7 +58,7 @@ def ablated_accuracy(
 def images_and_labels(split: Split, n: int, trained: Trained) -> tuple[Tensor, Tensor]:
     """The first `n` images and labels, or as many as the model is evaluated on if these are fewer."""
     some = first_images(split, min(n, trained.training.eval_images))
-    return normalise(torch.from_numpy(some.pixels), trained.data.preprocessing), torch.from_numpy(some.labels)
+    return trained.normalised(some.pixels), torch.from_numpy(some.labels)
 
 
 @torch.no_grad()
@@ -178,11 +177,9 @@ cls_aggregates = Study(
     reference=Reference(CLS.name, "shapes", 0.85),
     measure=aggregation,
     figures=(draw_by_block,),
-    exact=(
-        Fact(
-            "If the class token attends only to itself in every block, the prediction is the same for every image.",
-            "tests/laws/test_study_cls_aggregates.py",
-        ),
+    exact=Fact.proved(
+        "cls_aggregates",
+        "If the class token attends only to itself in every block, the prediction is the same for every image.",
     ),
     published=(
         Fact(

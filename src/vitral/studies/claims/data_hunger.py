@@ -4,11 +4,11 @@ Accuracy as a function of the number of training images, with the same number of
 only the number of different images changes, not the length of training.
 """
 
-from vitral.studies.arms import BAG, DWCONV3, RESNET, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT, variant
+from vitral.studies.arms import BAG, DWCONV3, RESNET, SHUFFLED, SMALL_SHAPES, VIT, swept_budgets, variant
 from vitral.studies.decision_rules import Beyond, Within
 from vitral.studies.effects import Effect, accuracy, train_accuracy
 from vitral.studies.figures import curves_over_conditions
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Outcomes, Reference, Study
+from vitral.studies.study import Condition, Fact, Hypothesis, Outcomes, Reference, Study
 
 SIZES = (256, 1_024, 4_096, 16_384)
 SIZE_OF = {f"{n:,}": float(n) for n in SIZES}
@@ -74,18 +74,7 @@ data_hunger = Study(
     ),
     would_change="Data that do not fit the convolution's assumptions: on permuted images the CNN is behind. More "
     "images and larger models, for which published curves close or cross.",
-    budgets={
-        "smoke": Budget(
-            256,
-            2,
-            images=512,
-            eval_images=200,
-            only=(FEW, MANY),
-            without=("resnet", CONV_MOVED.name, BAG.name, SHUFFLED.name),
-        ),
-        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
-        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
-    },
+    budgets=swept_budgets(only=(FEW, MANY), without=("resnet", CONV_MOVED.name, BAG.name, SHUFFLED.name)),
     reference=Reference("vit", MANY, 0.8),
     sweep=FEW,
     figures=(

@@ -18,19 +18,18 @@ from vitral.studies.arms import (
     BAG,
     CIRCULAR,
     DWCONV3,
-    EASY,
     NO_POSITIONS,
     RESNET,
-    SAMPLES,
     SHUFFLED,
     SMALL_SHAPES,
     VIT,
+    swept_budgets,
     variant,
 )
 from vitral.studies.decision_rules import Beyond, Exactly, Within
 from vitral.studies.effects import Effect, Measure, accuracy, val_accuracy
 from vitral.studies.figures import list_curves, measures_side_by_side
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Reference, Study
+from vitral.studies.study import Condition, Fact, Hypothesis, Measures, Outcomes, Reference, Study
 from vitral.studies.training import Trained, first_images
 from vitral.training.metrics import predict_split
 
@@ -103,7 +102,7 @@ equivariance = Study(
     arms=(*ARMS, SHUFFLED),
     conditions=(
         Condition("plain", SMALL_SHAPES, settings=dict(shifts=True)),
-        Condition("one side", f"shapes:size=24,{EASY}", "one side", arms=EVERY),
+        Condition("one side", SMALL_SHAPES.replace("size=32", "size=24"), "one side", arms=EVERY),
     ),
     hypotheses=(
         Hypothesis(
@@ -152,11 +151,7 @@ equivariance = Study(
         inconclusive="These runs do not decide whether the convolution loses accuracy; see which models lose none.",
     ),
     would_change="Larger images, where fewer patches are near an edge; relative positions; training on larger shifts.",
-    budgets={
-        "smoke": Budget(256, 2, images=512, eval_images=100, without=(*EVERY[4:], SHUFFLED.name)),
-        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
-        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
-    },
+    budgets=swept_budgets(eval_images=100, without=(*EVERY[4:], SHUFFLED.name)),
     reference=Reference("vit", "plain", 0.8),
     measure=stability,
     figures=(
@@ -177,17 +172,12 @@ equivariance = Study(
             marked=(0, PATCH, 2 * PATCH),
         ),
     ),
-    exact=(
-        Fact(
-            "Convolutions with circular padding are equivariant to every shift by a multiple of their strides, and to "
-            "no other; with zero padding, only where no edge is within reach.",
-            "tests/laws/test_study_equivariance.py",
-        ),
-        Fact(
-            "The logits of a ViT without positions stay the same when the image moves by whole patches, wrapping "
-            "around, and change when it moves by a pixel; so does its patch embedding.",
-            "tests/laws/test_study_equivariance.py",
-        ),
+    exact=Fact.proved(
+        "equivariance",
+        "Convolutions with circular padding are equivariant to every shift by a multiple of their strides, and to "
+        "no other; with zero padding, only where no edge is within reach.",
+        "The logits of a ViT without positions stay the same when the image moves by whole patches, wrapping "
+        "around, and change when it moves by a pixel; so does its patch embedding.",
     ),
     published=(
         Fact(

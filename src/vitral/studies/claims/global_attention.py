@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.data.preprocess import normalise
 from vitral.explain.diagnostics.distance import distance
 from vitral.explain.untrained_twin import untrained_twin
 from vitral.nn.family.cnn import ResNet
@@ -63,7 +62,7 @@ def reach_and_distance(trained: Trained) -> Measures:
         raise ConfigError(
             f"A {type(model).__name__} has no feature map per block: use a VisionTransformer or a ResNet."
         )
-    images = normalise(torch.from_numpy(trained.test_images(IMAGES).pixels), trained.data.preprocessing)
+    images = trained.normalised(trained.test_images(IMAGES).pixels)
     depth = len(model.blocks if isinstance(model, VisionTransformer) else model.stages)
     grids = [tuple(one.shape[2:]) for one in model.features(images[:1], range(depth))]
     masses = [sensitivity(model, images, block) for block in range(depth)]
@@ -160,12 +159,10 @@ global_attention = Study(
             "of a block's output depends on. Both are relative to the whole image, uniformly.",
         ),
     ),
-    exact=(
-        Fact(
-            "Softmax gives every token a positive weight, so a ViT's first block depends on every pixel; a 3 x 3 "
-            "convolution of patches depends on nine patches and on nothing else.",
-            "tests/laws/test_study_global_attention.py",
-        ),
+    exact=Fact.proved(
+        "global_attention",
+        "Softmax gives every token a positive weight, so a ViT's first block depends on every pixel; a 3 x 3 "
+        "convolution of patches depends on nine patches and on nothing else.",
     ),
     published=(
         Fact(

@@ -4,11 +4,11 @@ Three permutations: of the patches, of the pixels within each patch, and of all 
 training and in testing. A model that does not assume that neighbours belong together loses nothing.
 """
 
-from vitral.studies.arms import BAG, DWCONV3, RESNET, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT
+from vitral.studies.arms import BAG, DWCONV3, RESNET, SHUFFLED, SMALL_SHAPES, VIT, swept_budgets
 from vitral.studies.decision_rules import Beyond, Within
 from vitral.studies.effects import Effect, accuracy
 from vitral.studies.figures import dots
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Outcomes, Reference, Study
+from vitral.studies.study import Condition, Fact, Hypothesis, Outcomes, Reference, Study
 
 ARMS = (VIT, DWCONV3, BAG, RESNET)
 EVERY = tuple(arm.name for arm in ARMS)
@@ -58,19 +58,13 @@ locality = Study(
         refuted="Not found: when patches are permuted, the convolution does not lose five points more than the ViT.",
     ),
     would_change="Patches of a single pixel, which assume nothing; data whose classes do not depend on neighbourhoods.",
-    budgets={
-        "smoke": Budget(256, 2, images=512, eval_images=200, only=("plain", "patches permuted")),
-        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
-        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
-    },
+    budgets=swept_budgets(only=("plain", "patches permuted")),
     reference=Reference("vit", "plain", 0.9),
     figures=(dots("accuracy", "test accuracy", "Test accuracy of each model on permuted images."),),
-    exact=(
-        Fact(
-            "A ViT on permuted patches, with its positions permuted alike, is the same function with the same "
-            "gradients; so is one on pixels permuted within patches, with its patch projection permuted alike.",
-            "tests/laws/test_study_locality.py",
-        ),
+    exact=Fact.proved(
+        "locality",
+        "A ViT on permuted patches, with its positions permuted alike, is the same function with the same "
+        "gradients; so is one on pixels permuted within patches, with its patch projection permuted alike.",
     ),
     published=(
         Fact(

@@ -14,6 +14,8 @@ Axes:  n images   k glyphs   m pairs of places
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,29 +23,17 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from vitral.data.drawing import to_bytes
-from vitral.data.preprocess import normalise
 from vitral.data.synthetic.pairs import by_distance, glyph_mask, to_grey
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.position import NoPosition
 from vitral.nn.head import MLPHead
 from vitral.report.studies import panels_figure
-from vitral.studies.arms import RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_parameters, variant
+from vitral.studies.arms import ATTENTION, RATIO, RESNET, SHUFFLED, VIT, WIDTH, depthwise_parameters, variant
 from vitral.studies.decision_rules import Beyond, Exactly
 from vitral.studies.effects import Measure, log2
-from vitral.studies.figures import dots, points
+from vitral.studies.figures import dots, measured_arms, points
 from vitral.studies.model_parts.tokenwise_pool import TokenwisePool
-from vitral.studies.study import (
-    Arm,
-    Budget,
-    Condition,
-    Fact,
-    Hypothesis,
-    Measures,
-    Outcomes,
-    Reference,
-    RunValues,
-    Study,
-)
+from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Reference, RunValues, Study
 from vitral.studies.training import Trained
 from vitral.training.metrics import predict_split
 
@@ -56,28 +46,25 @@ CONTRAST_PAIRS = 40  # pairs of places per distance over which the interaction c
 DEPTH = 4
 MANY_STEPS = dict(batch_size=64)  # learning to compare starts with a plateau, and more steps help to leave it
 
-ATTENTION = 4 * WIDTH**2 + 4 * WIDTH + 4 * (WIDTH // 4)  # the parameters of attention
 TABLE = SIDE**2 * WIDTH  # of learned positions, which no convolution needs
 HEAD = WIDTH**2 + WIDTH  # that an MLP head has more than a linear one
 
 
-def convolutional(name: str, mixing: int, **settings: object) -> Arm:
-    """An arm without positions in which `mixing` blocks mix tokens, with MLPs wide enough to match the ViT's size."""
-    held = mixing * depthwise_parameters(3) + (HEAD if "head" in settings else 0)
+def without_positions(mixing: int, head: int = 0) -> dict[str, Any]:
+    """The settings of an arm in which `mixing` blocks mix tokens, with MLPs wide enough to match the ViT's size."""
+    held = mixing * depthwise_parameters(3) + head
     hidden = RATIO * WIDTH + round((DEPTH * ATTENTION + TABLE - held) / (DEPTH * (2 * WIDTH + 1)))
-    shared = dict(patch_size=PATCH, position=NoPosition, mlp_ratio=hidden / WIDTH)
-    return Arm(name, settings=shared | settings, recipe=MANY_STEPS)
+    return dict(patch_size=PATCH, position=NoPosition, mlp_ratio=hidden / WIDTH)
 
 
-SHORT_SIGHTED = dict(
-    mixer=DepthwiseMixing, depth=1, pool=partial(TokenwisePool, depth=3)
-)  # one block mixes, three do not
+# One block mixes, three do not.
+NEARBY = dict(mixer=DepthwiseMixing, depth=1, pool=partial(TokenwisePool, depth=3))
 ARMS = (
     variant(VIT, "vit", MANY_STEPS, patch_size=PATCH),
-    convolutional("cnn, whole image", DEPTH, mixer=DepthwiseMixing),
-    convolutional("cnn, near", 1, **SHORT_SIGHTED),
-    convolutional("cnn, near, mlp head", 1, **SHORT_SIGHTED, head=MLPHead),
-    convolutional("bag of patches", 0, mixer=NoMixing),
+    variant(VIT, "cnn, whole image", MANY_STEPS, **without_positions(DEPTH), mixer=DepthwiseMixing),
+    variant(VIT, "cnn, near", MANY_STEPS, **without_positions(1), **NEARBY),
+    variant(VIT, "cnn, near, mlp head", MANY_STEPS, **without_positions(1, HEAD), **NEARBY, head=MLPHead),
+    variant(VIT, "bag of patches", MANY_STEPS, **without_positions(0), mixer=NoMixing),
     variant(RESNET, RESNET.name, MANY_STEPS),
     variant(SHUFFLED, SHUFFLED.name, MANY_STEPS, patch_size=PATCH),
 )
@@ -95,11 +82,10 @@ def interaction_contrasts(model: nn.Module, trained: Trained) -> list[float]:
     for places in by_distance(size // PATCH):
         some = places[:: max(1, len(places) // CONTRAST_PAIRS)][:CONTRAST_PAIRS]
         logits = {}
-        for a in (0, 1):
-            for b in (0, 1):
-                pixels = to_bytes(to_grey(glyph_mask(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
-                out = model(normalise(torch.from_numpy(pixels), trained.data.preprocessing).double())
-                logits[a, b] = out[:, 1] - out[:, 0]
+        for a, b in product((0, 1), repeat=2):
+            pixels = to_bytes(to_grey(glyph_mask(some, np.tile([a, b], (len(some), 1)), size, PATCH)))
+            out = model(trained.normalised(pixels).double())
+            logits[a, b] = out[:, 1] - out[:, 0]
         # A sum f(first) + g(second) cancels: each of f(a), f(b), g(a), g(b) occurs once with + and once with -.
         interaction = logits[0, 0] - logits[0, 1] - logits[1, 0] + logits[1, 1]
         found.append(float(interaction.abs().mean()))
@@ -129,12 +115,10 @@ def comparison(trained: Trained) -> Measures:
 def draw_accuracy_by_distance(results: RunValues) -> tuple[Figure, str]:
     """Accuracy against distance, one panel per condition, with the limit for sums."""
     panels: dict[str, Mapping[str, np.ndarray]] = {}
+    limit = [(d, CEILING, CEILING, CEILING) for d in range(NEAR + 1, SIDE)]
     for condition in results.conditions:
-        lines = {}
-        for arm in results.arms:
-            if len(values := results.values("by_distance", arm, condition)):
-                lines[arm] = points(range(1, SIDE), values)
-        limit = [(d, CEILING, CEILING, CEILING) for d in range(NEAR + 1, SIDE)]
+        measured = measured_arms(results, "by_distance", condition)
+        lines = {arm: points(range(1, SIDE), values) for arm, values in measured}
         if lines or not panels:
             panels[condition] = lines | {"limit for sums": np.array(limit)}
     return panels_figure(panels, "test accuracy", "distance of the two glyphs, in patches", marked=(NEAR + 0.5,)), (
@@ -229,18 +213,13 @@ long_range = Study(
             "Runs that learned to compare: 90 % of test images right. A small dot is a run, a large one the mean.",
         ),
     ),
-    exact=(
-        Fact(
-            "A sum a(first) + b(second) of two glyphs separates same from different in at most 75 % of cases, however "
-            "many glyphs there are; if a = b, in at most 64.3 % of cases for eight glyphs.",
-            "tests/laws/test_study_long_range.py",
-        ),
-        Fact(
-            "If m blocks mix by 3 x 3 convolutions, with mean pooling and a linear head, the output for two glyphs "
-            "more than 2 m patches apart is such a sum, whatever the weights. With a head that is not linear, or with "
-            "a norm over all tokens, it is not.",
-            "tests/laws/test_study_long_range.py",
-        ),
+    exact=Fact.proved(
+        "long_range",
+        "A sum a(first) + b(second) of two glyphs separates same from different in at most 75 % of cases, however "
+        "many glyphs there are; if a = b, in at most 64.3 % of cases for eight glyphs.",
+        "If m blocks mix by 3 x 3 convolutions, with mean pooling and a linear head, the output for two glyphs "
+        "more than 2 m patches apart is such a sum, whatever the weights. With a head that is not linear, or with "
+        "a norm over all tokens, it is not.",
     ),
     published=(
         Fact(

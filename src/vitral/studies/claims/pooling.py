@@ -6,11 +6,11 @@ chosen with. A small object contributes less to a mean, so its size is varied.
 """
 
 from vitral.nn.family.pool import AttentionPool
-from vitral.studies.arms import BAG, CLS, RATIO, RESNET, SAMPLES, SHUFFLED, SMALL_SHAPES, VIT, WIDTH, variant
+from vitral.studies.arms import BAG, CLS, RATIO, RESNET, SHUFFLED, SMALL_SHAPES, VIT, WIDTH, swept_budgets, variant
 from vitral.studies.decision_rules import Beyond, Within
 from vitral.studies.effects import Effect, accuracy, mean
 from vitral.studies.figures import dots
-from vitral.studies.study import Arm, Budget, Condition, Fact, Hypothesis, Outcomes, Reference, Study
+from vitral.studies.study import Arm, Condition, Fact, Hypothesis, Outcomes, Reference, Study
 
 DEPTH = 4
 # The parameters of an attention pool besides its MLP: the projections of the query, of keys and values and of the
@@ -80,11 +80,7 @@ pooling = Study(
     ),
     would_change="Many more samples, after which the speed of learning matters less; a larger model; objects that fill "
     "far less of the image; tasks that depend on locations rather than on the whole image.",
-    budgets={
-        "smoke": Budget(256, 2, images=512, eval_images=200, without=("resnet", BAG.name, SHUFFLED.name)),
-        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
-        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
-    },
+    budgets=swept_budgets(without=("resnet", BAG.name, SHUFFLED.name)),
     reference=Reference("vit, mean", "large shapes", 0.8),
     figures=(dots("accuracy", "test accuracy", "Test accuracy of each way of pooling, on large and on small shapes."),),
     published=(

@@ -136,8 +136,7 @@ def draw_similarities(results: RunValues) -> tuple[Figure, str]:
     )
 
 
-follows_index, follows_images = Measure("follows_index"), Measure("follows_images")
-larger = Measure("larger")
+follows_index, follows_images, larger = Measure("follows_index"), Measure("follows_images"), Measure("larger")
 
 positions = Study(
     name="positions",
@@ -215,12 +214,10 @@ positions = Study(
         dots("accuracy", "test accuracy", "The same model with different positions, on images of the training size."),
         dots("larger", "test accuracy at 48 pixels", "The same models on the same images, half as large again."),
     ),
-    exact=(
-        Fact(
-            "A ViT on permuted patches, with its positions permuted in the same way, is the same function and has the "
-            "same gradients: it cannot distinguish the index's grid from any other order.",
-            "tests/laws/test_study_positions.py",
-        ),
+    exact=Fact.proved(
+        "positions",
+        "A ViT on permuted patches, with its positions permuted in the same way, is the same function and has the "
+        "same gradients: it cannot distinguish the index's grid from any other order.",
     ),
     published=(
         Fact(

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from vitral.nn.family.shifted import NormedPatches, ShiftedPatches
 from vitral.nn.family.stem import ConvStem
-from vitral.studies.arms import BAG, RESNET, SAMPLES, SHUFFLED, VIT, variant
+from vitral.studies.arms import BAG, RESNET, SHUFFLED, VIT, swept_budgets, variant
 from vitral.studies.claims.data_hunger import FEW, MOVED, images
 from vitral.studies.decision_rules import Beyond
 from vitral.studies.effects import Effect, accuracy
 from vitral.studies.figures import measures_side_by_side
-from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Outcomes, Reference, Study
+from vitral.studies.study import Condition, Fact, Hypothesis, Outcomes, Reference, Study
 
 DISTILLED = replace(
     VIT,
@@ -62,11 +62,7 @@ remedies = Study(
     ),
     would_change="Images whose objects are always in the same place, where shifting adds nothing; a teacher that also "
     "labels augmented images, or pre-training on further images; longer training.",
-    budgets={
-        "smoke": Budget(256, 2, images=512, eval_images=200, without=("resnet", "bag of patches", SHUFFLED.name)),
-        "quick": Budget(SAMPLES, 4, (0.5, 1.0, 2.0)),
-        "full": Budget(4 * SAMPLES, 5, (0.25, 0.5, 1.0, 2.0)),
-    },
+    budgets=swept_budgets(without=("resnet", "bag of patches", SHUFFLED.name)),
     reference=Reference("vit", FEW, 0.4),
     figures=(
         measures_side_by_side(

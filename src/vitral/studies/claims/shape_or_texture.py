@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vitral.data.augmentation.blur import gaussian_blur
 from vitral.data.dataset import Split
-from vitral.data.preprocess import normalise
 from vitral.studies.arms import DWCONV3, RESNET, SAMPLES, VIT, variant
 from vitral.studies.decision_rules import Beyond
 from vitral.studies.effects import Effect, Measure, mean
@@ -38,10 +37,6 @@ def predict(trained: Trained, images: Float[Tensor, "b c y x"]) -> np.ndarray:
     return np.concatenate([trained.model(some).argmax(dim=1).numpy() for some in images.split(250)])
 
 
-def to_input(trained: Trained, pixels: UInt8[np.ndarray, "b y x c"]) -> Tensor:
-    return normalise(torch.from_numpy(np.ascontiguousarray(pixels)), trained.data.preprocessing)
-
-
 def images_with_cue(trained: Trained, cue: str) -> Split:
     """Test images from the same seed and with the same pairing of shapes and textures, but with another cue."""
     split = seeded_dataset(f"{trained.training.data},cue={cue}", "", trained.training.seed).test
@@ -59,12 +54,12 @@ def shuffle_tiles(pixels: UInt8[np.ndarray, "b y x c"], seed: int) -> UInt8[np.n
 def cue_use(trained: Trained) -> Measures:
     """Shares of predictions where the cues conflict, and accuracies where one of them is removed or alone."""
     conflict, plain = images_with_cue(trained, "conflict"), images_with_cue(trained, "both")
-    predicted = predict(trained, to_input(trained, conflict.pixels))
+    predicted = predict(trained, trained.normalised(conflict.pixels))
     shape = float((predicted == conflict.labels).mean())
     texture = float((predicted == conflict.factors["texture"]).mean())
-    images = to_input(trained, plain.pixels)
+    images = trained.normalised(plain.pixels)
     suppressed = {
-        "outline": to_input(trained, shuffle_tiles(plain.pixels, trained.training.seed)),
+        "outline": trained.normalised(shuffle_tiles(plain.pixels, trained.training.seed)),
         "texture": gaussian_blur(images, torch.full((len(images),), BLUR)),
         "colour": images.mean(dim=1, keepdim=True).expand_as(images),
     }
@@ -72,7 +67,7 @@ def cue_use(trained: Trained) -> Measures:
         f"without_{cue}": float((predict(trained, some) == plain.labels).mean()) for cue, some in suppressed.items()
     }
     alone = {
-        f"{cue}_alone": float((predict(trained, to_input(trained, split.pixels)) == split.labels).mean())
+        f"{cue}_alone": float((predict(trained, trained.normalised(split.pixels)) == split.labels).mean())
         for cue, split in ((cue, images_with_cue(trained, cue)) for cue in ("shape", "texture"))
     }
     return {
@@ -170,12 +165,10 @@ shape_or_texture = Study(
             "only one of the cues.",
         ),
     ),
-    exact=(
-        Fact(
-            "Data sets with the same seed pair shapes and textures in the same way and have the same outlines, "
-            "whatever their cue; in a conflict no texture is the shape's own.",
-            "tests/laws/test_study_shape_or_texture.py",
-        ),
+    exact=Fact.proved(
+        "shape_or_texture",
+        "Data sets with the same seed pair shapes and textures in the same way and have the same outlines, "
+        "whatever their cue; in a conflict no texture is the shape's own.",
     ),
     published=(
         Fact(

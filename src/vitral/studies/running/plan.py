@@ -1,19 +1,28 @@
-"""The runs of a study: one task for each arm, condition and seed, and before them a sweep of learning rates."""
+"""The runs of a study: one task for each arm, condition and seed, and before them a sweep of learning rates.
+
+The size of each arm, its parameters and multiply-adds, is counted, so that arms can be checked to match.
+"""
 
 import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitral.base.errors import ConfigError
 from vitral.base.lookup import import_object
+from vitral.base.modes import evaluating
+from vitral.store.code import is_code
 from vitral.studies.code_fingerprint import fingerprint
-from vitral.studies.running.model_size import Size, check_sizes_match, count_size
 from vitral.studies.study import Arm, Budget, Condition, Measures, Preset, Study, measure_nothing
-from vitral.studies.training import RECIPE, Trained, Training, plain_values
+from vitral.studies.training import RECIPE, Trained, Training, build_model, plain_values
 from vitral.training.recipe import Recipe
 
 # The first seed whose runs decide. The sweep uses seed 0, and those below 20 were used while designing the studies.
@@ -22,6 +31,33 @@ FIRST_SEED = 20
 STEP_OVERHEAD = 1.5e6
 # ... and a run costs this much besides its steps: generating the data, evaluation and measures.
 RUN_OVERHEAD = 3e9
+PARAMETERS, MACS = 0.01, 0.15  # the largest relative difference from the reference that still counts as matched
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's parameters, and its multiply-adds for one image."""
+
+    parameters: int
+    macs: int
+
+
+def count_size(model: str, settings: dict[str, Any], classes: int, image: tuple[int, int]) -> Size:
+    """Parameters, and multiply-adds of all matrix products and convolutions for one image of (height, width)."""
+    return cached_size(model, json.dumps(settings, sort_keys=True), classes, image)
+
+
+@lru_cache(maxsize=256)
+def cached_size(name: str, settings: str, classes: int, image: tuple[int, int]) -> Size:
+    """`count_size` with settings as text, which can be a key of the cache."""
+    # The meta device counts without computing. A reader's own model may create tensors on a fixed device, so it runs.
+    device = "cpu" if is_code(name) else "meta"
+    with torch.device(device):
+        model = build_model(name, json.loads(settings), classes, image).to(device).requires_grad_(False)
+        with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, *image, device=device))
+    # PyTorch counts a multiplication and an addition as two operations.
+    return Size(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
 
 
 @dataclass(frozen=True)
@@ -169,3 +205,20 @@ def check_arms_match(plan: Plan) -> None:
         sizes = [(task.arm, task.size) for task in tasks if task.condition == condition.name and task.arm in matched]
         if sizes:
             check_sizes_match(sizes[0], sizes[1:])
+
+
+def check_sizes_match(reference: tuple[str, Size], others: Sequence[tuple[str, Size]]) -> None:
+    """Raise `ConfigError` for an arm whose size differs from the reference's by more than is allowed."""
+    name, size = reference
+    for other, found in others:
+        for quantity, most, expected, counted in (
+            ("parameters", PARAMETERS, size.parameters, found.parameters),
+            ("multiply-adds", MACS, size.macs, found.macs),
+        ):
+            difference = abs(counted / expected - 1)
+            if difference > most:
+                raise ConfigError(
+                    f"The arm {other!r} has {counted:,} {quantity} and {name!r} has {expected:,}, a difference of "
+                    f"{difference:.1%}; a fair comparison allows at most {most:.0%}. Change its width or its MLP, or "
+                    "give the reason in `unmatched`."
+                )

@@ -1,17 +1,21 @@
 """Run studies: every run that has no up-to-date record, in several processes, in any order."""
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from vitral.base.errors import ConfigError
-from vitral.studies.running.execution import execute, lost_run
 from vitral.studies.running.plan import Plan, Task
 from vitral.studies.running.progress import ProgressTracker, RunFinished
-from vitral.studies.running.records import load_cached_record
-from vitral.studies.running.workers import start_pool, stop_pool
+from vitral.studies.running.records import execute, load_cached_record, lost_run
 
 ATTEMPTS = 2  # at a run whose process died: perhaps it was another run that took all memory
 Stale = Literal["rerun", "refuse"]
@@ -103,3 +107,31 @@ def may_start(attempt: Attempt, active: dict[Future, Attempt]) -> bool:
     if others and (task.alone or any(other.alone for other in others)):
         return False
     return all(other.training.key != task.training.key for other in others)
+
+
+def start_pool(processes: int, threads: int) -> ProcessPoolExecutor:
+    """A pool of fresh processes. A forked process would share locks that PyTorch's threads may hold."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=prepare_worker, initargs=(threads,))
+
+
+def stop_pool(pool: ProcessPoolExecutor) -> None:
+    """End all processes of a pool at once; `shutdown` alone would wait for runs that are under way."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def prepare_worker(threads: int) -> None:
+    """Leave interrupts to the parent, end with the parent, and use this many threads."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+
+
+def exit_with_parent() -> None:
+    """A parent that was killed cannot stop its processes: they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
