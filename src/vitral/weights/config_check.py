@@ -55,6 +55,11 @@ def read_size(value: int | Sequence[int]) -> tuple[int, int]:
     return pair(value if isinstance(value, int) else (value[0], value[1]))
 
 
+def write_size(size: tuple[int, int]) -> int | list[int]:
+    """One number where both sides are the same, as JSON's configs have it; else a list of two."""
+    return size[0] if size[0] == size[1] else list(size)
+
+
 def stated_settings(config: Mapping[str, Any], *ignored: str) -> dict[str, Any]:
     """Our settings that a config states and tensors show as well, from all of its keys but the ignored."""
     found = {OUR_WORDS[key]: config[key] for key in OUR_WORDS if key not in ignored and config.get(key) is not None}

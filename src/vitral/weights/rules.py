@@ -2,8 +2,8 @@
 
     rule("blocks.{i}.attn.qkv.{p}", "layer.{i}.query.{p}", "layer.{i}.key.{p}", "layer.{i}.value.{p}")
 
-A rule gives our name, then theirs. `{i}`, `{j}` and `{s}` stand for a number, `{p}` for weight or bias, `{m}` for a
-path of modules. Several of their tensors make one of ours, in the given order; how, is the rule's layout.
+A rule gives our name, then theirs. `{i}` and `{s}` stand for a number, `{j}` for 1 or 2, `{p}` for weight or bias,
+`{m}` for a path of modules. Several of their tensors make one of ours, in the given order; how, is the rule's layout.
 
 Axes:  d outputs   c inputs   y x kernel   h heads   e width of a head
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError
 
-PLACEHOLDERS = {"i": r"\d+", "j": r"\d+", "s": r"\d+", "p": "weight|bias", "m": r"(?:\w+\.)*"}
+PLACEHOLDERS = {"i": r"\d+", "j": "[12]", "s": r"\d+", "p": "weight|bias", "m": r"(?:\w+\.)*"}
 Tensors = Mapping[str, Tensor]
 
 
@@ -32,6 +32,7 @@ class Layout:
 
 
 SAME = Layout(lambda theirs: theirs[0], lambda ours, heads, n: [ours])
+WITHOUT_BATCH = Layout(lambda theirs: theirs[0][None], lambda ours, heads, n: [ours[0]])
 STACKED = Layout(lambda theirs: torch.cat(list(theirs)), lambda ours, heads, n: ours.chunk(n))
 # A dense kernel of flax is (in, out); a convolution's is (y, x, in, out).
 DENSE = Layout(lambda theirs: theirs[0].T, lambda ours, heads, n: [ours.T])

@@ -154,10 +154,7 @@ def pad_table(table: Tensor, sides: Sequence[int], window: int) -> Tensor:
 
 def rules(head: str) -> list[Rule]:
     """Names that timm and Microsoft share, which are also ours; `head` is the path of the classifier."""
-    block = [
-        *(f"{part}.{{p}}" for part in ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
-        TABLE,
-    ]
+    block = ("norm{j}.{p}", "attn.qkv.{p}", "attn.proj.{p}", "mlp.fc{j}.{p}", TABLE)
     return [
         rule("patch_embed.proj.{p}"),
         rule("patch_embed.norm.{p}"),

@@ -5,7 +5,7 @@ timm's names; DeiT III calls LayerScale `gamma_1` and `gamma_2`. Trained on pixe
 
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
+from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 from vitral.weights.sources.timm import QKV, is_bare, is_plain_vit
 from vitral.weights.sources.timm import rules as timm_rules
 
@@ -18,16 +18,12 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    scales = [rule(f"blocks.{{i}}.ls{which}.gamma", f"blocks.{{i}}.gamma_{which}") for which in (1, 2)]
-    return [*scales, *timm_rules(tensors)] if "blocks.0.gamma_1" in tensors else timm_rules(tensors)
+    return [rule("blocks.{i}.ls{j}.gamma", "blocks.{i}.gamma_{j}"), *timm_rules(tensors)]
 
 
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET | dict(crop=0.875),
-        assumed=("preprocessing: ImageNet's mean and std, centre crop 0.875, as DeiT's code evaluates",),
-        resampling="hugging_face",
-    )
-
-
+metadata = fixed_metadata(
+    IMAGENET | dict(crop=0.875),
+    "preprocessing: ImageNet's mean and std, centre crop 0.875, as DeiT's code evaluates",
+    resampling="hugging_face",
+)
 deit = Source("deit", (QKV,), recognises, rules, metadata, absent=("architecture",))

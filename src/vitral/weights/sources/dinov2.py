@@ -40,11 +40,9 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET,
-        assumed=("preprocessing: ImageNet's mean and std, as in DINOv2's code",),
-        resampling="dinov2" if "register_tokens" not in checkpoint.tensors else "timm",
-    )
+    assumed = ("preprocessing: ImageNet's mean and std, as in DINOv2's code",)
+    resampling = "timm" if "register_tokens" in checkpoint.tensors else "dinov2"
+    return CheckpointMetadata(preprocessing=IMAGENET, assumed=assumed, resampling=resampling)
 
 
 dinov2 = Source(

@@ -10,7 +10,6 @@ from vitral.weights.rotary import (
     MASKED,
     PUBLISHED_BASE,
     add_key_biases,
-    bias_rule,
     drop_key_biases,
     rotary_settings,
 )
@@ -40,12 +39,10 @@ def rules(tensors: Tensors) -> list[Rule]:
     gated = is_gated(tensors) or any("gate_proj" in name for name in tensors)
     inner = ("gate_proj", "up_proj") if gated else ("up_proj",)
     for layer in ("layer.{i}.", "model.layer.{i}."):
-        qkv = [f"{layer}attention.{part}_proj" for part in "qkv"]
         found += [
-            *(rule(f"blocks.{{i}}.norm{which}.{{p}}", f"{layer}norm{which}.{{p}}") for which in (1, 2)),
-            *(rule(f"blocks.{{i}}.ls{which}.gamma", f"{layer}layer_scale{which}.lambda1") for which in (1, 2)),
-            rule("blocks.{i}.attn.qkv.weight", *(f"{part}.weight" for part in qkv)),
-            bias_rule(*(f"{part}.bias" for part in qkv)),
+            rule("blocks.{i}.norm{j}.{p}", f"{layer}norm{{j}}.{{p}}"),
+            rule("blocks.{i}.ls{j}.gamma", f"{layer}layer_scale{{j}}.lambda1"),
+            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}attention.{part}_proj.{{p}}" for part in "qkv")),
             rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.o_proj.{{p}}"),
             rule("blocks.{i}.mlp.fc1.{p}", *(f"{layer}mlp.{part}.{{p}}" for part in inner)),
             rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.down_proj.{{p}}"),

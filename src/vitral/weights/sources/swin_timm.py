@@ -5,11 +5,17 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rules import Rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Config
 from vitral.weights.sources import timm
-from vitral.weights.swin import SQUARE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source
-from vitral.weights.swin import rules as shared
+from vitral.weights.swin import (
+    SQUARE,
+    check_square_windows,
+    cropped_pixels,
+    discrepancy_at,
+    is_smaller,
+    rules,
+    swin_source,
+)
 
 SUPPORTED_NAMES = re.compile(
     r"swin_(tiny|small|base|large)_patch\d+_window\d+_\d+(_in22(k|ft1k))?|swin_s3_(tiny|small|base)_\d+"
@@ -20,10 +26,6 @@ def recognises(checkpoint: Checkpoint) -> bool:
     names = checkpoint.tensors
     # timm's and Microsoft's files differ in whether the first stage merges patches, also without a head
     return "layers.0.blocks.0.attn.qkv.weight" in names and "layers.0.downsample.reduction.weight" not in names
-
-
-def rules(tensors: Tensors) -> list[Rule]:
-    return shared("head.fc")
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
@@ -74,7 +76,7 @@ swin_timm = swin_source(
     "swin_timm",
     ("layers.0.blocks.0.attn.qkv.weight",),
     recognises,
-    rules,
+    lambda tensors: rules("head.fc"),
     metadata,
     prepare=check_square_windows,
     known_discrepancies=known_discrepancies,

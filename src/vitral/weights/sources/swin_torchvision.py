@@ -4,7 +4,7 @@ import re
 
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
+from vitral.weights.source import IMAGENET, Config, Tensors, fixed_metadata
 from vitral.weights.swin import TABLE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source
 
 BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
@@ -39,7 +39,7 @@ def finish(theirs: Tensors) -> Tensors:
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    same = [f"{part}.{{p}}" for part in ("norm1", "norm2", "attn.qkv", "attn.proj")] + [TABLE]
+    same = ("norm{j}.{p}", "attn.qkv.{p}", "attn.proj.{p}", TABLE)
     return [
         rule("patch_embed.proj.{p}", "features.0.0.{p}"),
         rule("patch_embed.norm.{p}", "features.0.2.{p}"),
@@ -53,11 +53,10 @@ def rules(tensors: Tensors) -> list[Rule]:
     ]
 
 
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET | dict(crop=0.9),
-        assumed=("preprocessing: ImageNet's mean and std, bicubic, centre crop 0.9, as torchvision's weights",),
-    )
+metadata = fixed_metadata(
+    IMAGENET | dict(crop=0.9),
+    "preprocessing: ImageNet's mean and std, bicubic, centre crop 0.9, as torchvision's weights",
+)
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
