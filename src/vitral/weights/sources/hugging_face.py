@@ -21,9 +21,9 @@ from vitral.nn.mlp import MLP
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.image_processor import PROCESSOR, RESAMPLE, preprocessing_from_processor
-from vitral.weights.registers import fold_cls_position, unfold_cls_position
 from vitral.weights.rules import WITHOUT_BATCH, Rule, rule
 from vitral.weights.source import CheckpointMetadata, Source, Tensors
+from vitral.weights.sources.dinov2 import fold_cls_position, unfold_cls_position
 from vitral.weights.sources.mae import DECODER
 from vitral.weights.vit import is_gated
 

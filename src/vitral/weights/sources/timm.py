@@ -20,10 +20,8 @@ from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
 QKV = "blocks.0.attn.qkv.weight"
-LAYER = (
-    *("norm{j}.{p}", "mlp.fc{j}.{p}", "ls{j}.gamma"),
-    *(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm")),
-)
+ATTENTION = tuple(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm"))
+LAYER = ("norm{j}.{p}", *ATTENTION, "mlp.fc{j}.{p}", "ls{j}.gamma")
 POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that show what the head reads
 
 # Names of timm's ViTs whose function follows from their tensors and arguments; and those of SigLIP 2, where the name
