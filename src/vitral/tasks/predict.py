@@ -11,7 +11,7 @@ from torch import nn
 
 from vitral.base.errors import UsageError
 from vitral.base.prediction import Prediction, predictions
-from vitral.store.predict import probabilities
+from vitral.store.classifier import probabilities
 from vitral.tasks.images import Image, read_images
 from vitral.tasks.opening import open_model
 from vitral.tasks.progress import Progress, progress_for

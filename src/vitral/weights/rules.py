@@ -42,12 +42,8 @@ CONV = Layout(
 )
 # flax keeps heads as an axis: into heads (in, h, e), with biases (h, e); out of heads (h, e, out).
 INTO_HEADS = Layout(
-    lambda theirs: torch.cat([rearrange(each, "d h e -> (h e) d") for each in theirs]),
-    lambda ours, heads, n: [rearrange(each, "(h e) d -> d h e", h=heads) for each in ours.chunk(n)],
-)
-HEAD_BIASES = Layout(
-    lambda theirs: torch.cat([each.flatten() for each in theirs]),
-    lambda ours, heads, n: [rearrange(each, "(h e) -> h e", h=heads) for each in ours.chunk(n)],
+    lambda theirs: torch.cat([rearrange(each, "... h e -> (h e) ...") for each in theirs]),
+    lambda ours, heads, n: [rearrange(each, "(h e) ... -> ... h e", h=heads) for each in ours.chunk(n)],
 )
 OUT_OF_HEADS = Layout(
     lambda theirs: rearrange(theirs[0], "h e d -> d (h e)"),

@@ -8,23 +8,9 @@ from functools import partial
 import numpy as np
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.data import drawing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.drawing import (
-    CHUNK,
-    SHAPES,
-    Placement,
-    check_options,
-    draw_split,
-    edge_opacity,
-    one_shape_rules,
-    paint,
-    place_shapes,
-    random_gradient,
-    sample_colours,
-    shape_coordinates,
-    shape_opacity,
-    to_bytes,
-)
+from vitral.data.drawing import CHUNK, SHAPES, Placement, draw_split, to_bytes
 
 
 def shapes(
@@ -49,16 +35,16 @@ def shapes(
     """
     options = dict(locals())
     ranges = {"size": (8, 512), "distractors": (0, 4)}
-    check_options("shapes", options, ranges, one_shape_rules(size, smallest, largest))
+    drawing.check_options("shapes", options, ranges, drawing.one_shape_rules(size, smallest, largest))
 
     def draw(rng: np.random.Generator) -> Split:
         """Draw `CHUNK` images with equally frequent classes."""
         # Classes are counted out and shuffled rather than drawn, so that all are equally frequent.
         labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
-        placed = place_shapes(rng, size, (smallest, largest), rotation, contrast)
-        image = random_gradient(rng, placed.background, size)
-        opacity = shape_opacity(labels, size, placed.centre, placed.angle, placed.side)
-        paint(image, slice(None), opacity, placed.colour)
+        placed = drawing.place_shapes(rng, size, (smallest, largest), rotation, contrast)
+        image = drawing.random_gradient(rng, placed.background, size)
+        opacity = drawing.shape_opacity(labels, size, placed.centre, placed.angle, placed.side)
+        drawing.paint(image, slice(None), opacity, placed.colour)
         for _ in range(distractors):
             add_blob(rng, image, placed, contrast)
         # Noise comes last and covers shape and background alike, so that it marks neither.
@@ -78,8 +64,8 @@ def add_blob(rng: np.random.Generator, image: np.ndarray, placed: Placement, con
     members = np.flatnonzero(free.any(axis=0) & (rng.random(count) < 0.5))
     position = place[free.argmax(axis=0)[members], :, members].T
     wobble = rng.uniform(0, 2 * np.pi, len(members)).astype(np.float32)
-    u, v = shape_coordinates(size, position, wobble, radius[members])
+    u, v = drawing.shape_coordinates(size, position, wobble, radius[members])
     # A radius that varies three times around makes an outline which is none of the classes.
     outline = 1 + np.float32(0.2) * np.cos(3 * np.arctan2(v, u))
-    colour = sample_colours(rng, placed.background[members], contrast)
-    paint(image, members, edge_opacity(np.hypot(u, v) - outline, radius[members]), colour)
+    colour = drawing.sample_colours(rng, placed.background[members], contrast)
+    drawing.paint(image, members, drawing.edge_opacity(np.hypot(u, v) - outline, radius[members]), colour)

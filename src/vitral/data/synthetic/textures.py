@@ -16,19 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.data import drawing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.drawing import (
-    CHUNK,
-    SHAPES,
-    Plane,
-    check_options,
-    draw_split,
-    one_shape_rules,
-    place_shapes,
-    random_gradient,
-    shape_opacity,
-    to_bytes,
-)
+from vitral.data.drawing import CHUNK, SHAPES, Plane, draw_split, to_bytes
 
 CUES = ("both", "conflict", "shape", "texture")
 
@@ -92,7 +82,7 @@ def textures(
     options = dict(locals())
     rules = {"0 < tone <= 0.5": 0 < tone <= 0.5, f"cue one of {', '.join(CUES)}": cue in CUES}
     ranges = {"size": (16, 512), "period": (2, 32)}
-    check_options("textures", options, ranges, one_shape_rules(size, smallest, largest) | rules)
+    drawing.check_options("textures", options, ranges, drawing.one_shape_rules(size, smallest, largest) | rules)
     texture_of_class = np.random.default_rng([seed, len(TEXTURES)]).permutation(len(TEXTURES))
 
     def draw(rng: np.random.Generator) -> Split:
@@ -101,15 +91,15 @@ def textures(
         # Drawn for every cue, needed or not, so that the same seed gives the same shapes in the same places.
         other = (labels + rng.integers(1, len(SHAPES), CHUNK)) % len(SHAPES)
         textured_as = other if cue == "conflict" else labels  # the class whose texture the image has
-        placed = place_shapes(rng, size, (smallest, largest), rotation, contrast)
+        placed = drawing.place_shapes(rng, size, (smallest, largest), rotation, contrast)
         number = texture_of_class[textured_as]
         sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, number, size, period)
         filled = placed.colour[:, None, None] + np.float32(tone) * sign[..., None]
         # A texture alone covers the whole image.
         opacity = np.ones((CHUNK, size, size), np.float32)
         if cue != "texture":
-            opacity = shape_opacity(labels, size, placed.centre, placed.angle, placed.side)
-        image = random_gradient(rng, placed.background, size)
+            opacity = drawing.shape_opacity(labels, size, placed.centre, placed.angle, placed.side)
+        image = drawing.random_gradient(rng, placed.background, size)
         image += opacity[..., None] * (filled - image)
         image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
         return Split(to_bytes(image), labels, opacity > 0.5, placed.factors() | {"texture": textured_as})

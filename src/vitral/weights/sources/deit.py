@@ -6,19 +6,18 @@ timm's names; DeiT III calls LayerScale `gamma_1` and `gamma_2`. Trained on pixe
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
-from vitral.weights.sources.timm import QKV, is_bare, is_plain_vit
-from vitral.weights.sources.timm import rules as timm_rules
+from vitral.weights.sources import timm
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
     names = checkpoint.tensors
     scaled = {"blocks.0.gamma_1", "pos_embed"} <= set(names) and "architecture" not in checkpoint.config
     own = scaled or ("dist_token" in names and not checkpoint.config)
-    return is_plain_vit(checkpoint) and (own or is_bare(checkpoint))
+    return timm.is_plain_vit(checkpoint) and (own or timm.is_bare(checkpoint))
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    return [rule("blocks.{i}.ls{j}.gamma", "blocks.{i}.gamma_{j}"), *timm_rules(tensors)]
+    return [rule("blocks.{i}.ls{j}.gamma", "blocks.{i}.gamma_{j}"), *timm.rules(tensors)]
 
 
 metadata = fixed_metadata(
@@ -26,4 +25,4 @@ metadata = fixed_metadata(
     "preprocessing: ImageNet's mean and std, centre crop 0.875, as DeiT's code evaluates",
     resampling="hugging_face",
 )
-deit = Source("deit", (QKV,), recognises, rules, metadata, absent=("architecture",))
+deit = Source("deit", (timm.QKV,), recognises, rules, metadata, absent=("architecture",))

@@ -4,15 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
+from vitral.weights import rotary
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import (
-    ANY_SIZE,
-    MASKED,
-    PUBLISHED_BASE,
-    add_key_biases,
-    drop_key_biases,
-    rotary_settings,
-)
+from vitral.weights.rotary import ANY_SIZE, MASKED, PUBLISHED_BASE
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import hugging_face
@@ -92,8 +86,8 @@ dinov3_hugging_face = Source(
     rules,
     metadata,
     dropped={"embeddings.mask_token": MASKED},
-    prepare=lambda theirs: add_key_biases(theirs, QUERIES, KEYS),
-    finish=lambda theirs: drop_key_biases(theirs, KEYS, "hf"),
-    settings=rotary_settings,
+    prepare=lambda theirs: rotary.add_key_biases(theirs, QUERIES, KEYS),
+    finish=lambda theirs: rotary.drop_key_biases(theirs, KEYS, "hf"),
+    settings=rotary.rotary_settings,
     config_files=config_files,
 )

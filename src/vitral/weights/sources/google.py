@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitral.nn.family.mlp import TanhMLP
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rules import CONV, DENSE, HEAD_BIASES, INTO_HEADS, OUT_OF_HEADS, Layout, Rule, rule
+from vitral.weights.rules import CONV, DENSE, INTO_HEADS, OUT_OF_HEADS, Layout, Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
 ROOTS = ("params/img/", "params/", "img/", "opt/target/", "")
@@ -70,10 +70,9 @@ def dense(ours: str, theirs: str, layout: Layout = DENSE) -> list[Rule]:
 
 def into_heads(ours: str, theirs: str, *parts: str) -> list[Rule]:
     """One linear layer of ours from those of queries, keys or values, whose outputs flax splits into heads."""
-    kernels, biases = ([f"{theirs}/{part}/{kind}" for part in parts] for kind in ("kernel", "bias"))
     return [
-        rule(f"{ours}.weight", *kernels, layout=INTO_HEADS),
-        rule(f"{ours}.bias", *biases, layout=HEAD_BIASES),
+        rule(f"{ours}.{own}", *(f"{theirs}/{part}/{kind}" for part in parts), layout=INTO_HEADS)
+        for own, kind in (("weight", "kernel"), ("bias", "bias"))
     ]
 
 

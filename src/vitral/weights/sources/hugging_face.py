@@ -5,7 +5,7 @@ read, the first are written. The `config.json` beside the weights states what th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -165,11 +165,9 @@ def finish(theirs: Tensors) -> Tensors:
         parts = [found.pop(f"{m}head.attention.{part}.{kind}", None) for part in ("q", "kv")]
         if parts[0] is not None and parts[1] is not None:
             found[f"{m}head.attention.in_proj_{kind}"] = torch.cat([parts[0], parts[1]])
-    return (
-        unfold_cls_position(found, f"{m}embeddings.position_embeddings")
-        if f"{m}embeddings.register_tokens" in found
-        else found
-    )
+    if f"{m}embeddings.register_tokens" in found:
+        return unfold_cls_position(found, f"{m}embeddings.position_embeddings")
+    return found
 
 
 def check_type(checkpoint: Checkpoint, *types: str) -> None:
@@ -211,15 +209,11 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
     settings: dict[str, Any] = dict(norm=NORMS[eps], mlp=ACTIVATIONS.get(activation, MLP))
     settings |= {"num_heads": config["num_attention_heads"]} if "num_attention_heads" in config else {}
     ignored = ("intermediate_size",) if kind == "dinov2" else ()  # DINOv2's class ignores it and takes `mlp_ratio`
-    return metadata_from_configs(checkpoint, config, settings, resampling, ignored)
+    return metadata_from_configs(checkpoint, config, settings, resampling, *ignored)
 
 
 def metadata_from_configs(
-    checkpoint: Checkpoint,
-    config: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    resampling: str = "timm",
-    ignored: Sequence[str] = (),
+    checkpoint: Checkpoint, config: Mapping[str, Any], settings: dict[str, Any], resampling: str, *ignored: str
 ) -> CheckpointMetadata:
     """`settings`, and what the configs of all their models state: the image size, classes and preprocessing.
 
@@ -230,7 +224,7 @@ def metadata_from_configs(
     labels = checkpoint.config.get("id2label", {})
     classes = tuple(labels[key] for key in sorted(labels, key=int))
     stated = stated_settings(config, *ignored)
-    settings = dict(settings) | ({"img_size": size} if size else {})
+    settings = settings | ({"img_size": size} if size else {})
     processor = checkpoint.read_beside(PROCESSOR)
     if not processor:
         assumed = (f"preprocessing: mean and std 0.5, bicubic, since there is no {PROCESSOR}",)

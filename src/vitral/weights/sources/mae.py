@@ -8,7 +8,10 @@ from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.source import IMAGENET, Source, fixed_metadata
 from vitral.weights.sources.timm import is_bare, is_plain_vit, rules
 
-PARTS = ("embed.", "norm.", "pred.", "blocks.{i}.{m}")  # of the decoder
+DECODER_TENSORS = (
+    *("mask_token", "decoder_pos_embed", "decoder_embed.{p}", "decoder_norm.{p}", "decoder_pred.{p}"),
+    "decoder_blocks.{i}.{m}{p}",
+)
 DECODER = "it reconstructs hidden patches in pre-training only"
 
 
@@ -29,5 +32,5 @@ mae = Source(
     recognises,
     rules,
     metadata,
-    dropped=dict.fromkeys(("mask_token", "decoder_pos_embed", *(f"decoder_{part}{{p}}" for part in PARTS)), DECODER),
+    dropped=dict.fromkeys(DECODER_TENSORS, DECODER),
 )

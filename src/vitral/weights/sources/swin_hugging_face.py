@@ -9,9 +9,8 @@ from vitral.weights.config_check import check_types, write_size
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import CheckpointMetadata, Config, Tensors
 from vitral.weights.sources import hugging_face
-from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_stages, swin_source
+from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_merging, swin_source
 
-MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
 END = "relative_position_bias_table"
 
 
@@ -26,11 +25,11 @@ def prepare(theirs: Tensors) -> Tensors:
     found = {
         re.sub(rf"attention\.(?:self|relative_position_bias)\.{END}$", TABLE, name): t for name, t in theirs.items()
     }
-    return shift_stages(found, MERGING, 1)
+    return shift_merging(found, 1)
 
 
 def finish(theirs: Tensors) -> Tensors:
-    found = shift_stages(theirs, MERGING, -1)
+    found = shift_merging(theirs, -1)
     return {re.sub(rf"{re.escape(TABLE)}$", f"attention.self.{END}", name): tensor for name, tensor in found.items()}
 
 
@@ -57,7 +56,7 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
             raise ConfigError(f"config.json has {key}={found!r}; Vitral's Swin supports {supported}.")
     config = check_types(checkpoint.config)
     # `hidden_size` is that of the last stage, beside `embed_dim` of the first.
-    return hugging_face.metadata_from_configs(checkpoint, config, {}, ignored=("hidden_size",))
+    return hugging_face.metadata_from_configs(checkpoint, config, {}, "timm", "hidden_size")
 
 
 def config_files(model: Any) -> dict[str, str]:

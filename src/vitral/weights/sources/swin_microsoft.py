@@ -1,12 +1,8 @@
 """Swin as its authors wrote it (Liu et al. 2021): patches are merged at the end of a stage."""
 
-import re
-
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.source import IMAGENET, Config, Tensors, fixed_metadata
-from vitral.weights.swin import check_square_windows, discrepancy_at, rules, shift_stages, swin_source
-
-MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
+from vitral.weights.swin import check_square_windows, discrepancy_at, rules, shift_merging, swin_source
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -15,7 +11,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    return check_square_windows(shift_stages(theirs, MERGING, 1))
+    return check_square_windows(shift_merging(theirs, 1))
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
