@@ -9,7 +9,7 @@ from vitral import predict
 from vitral.base.errors import ImageError, UsageError
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.preprocess import preprocess
-from vitral.store import predict as module
+from vitral.store import classifier as module
 
 
 @pytest.fixture

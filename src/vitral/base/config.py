@@ -29,15 +29,11 @@ class Option:
     @property
     def range(self) -> str:
         """The range in words; empty where every value is allowed."""
-        match self.low, self.high:
-            case None, None:
-                return ""
-            case low, None:
-                return f"at least {low:,}"
-            case None, high:
-                return f"at most {high:,}"
-            case low, high:
-                return f"{low:,} to {high:,}"
+        if self.low is not None and self.high is not None:
+            return f"{self.low:,} to {self.high:,}"
+        if self.low is not None:
+            return f"at least {self.low:,}"
+        return "" if self.high is None else f"at most {self.high:,}"
 
     def contains(self, value: int | float) -> bool:
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
@@ -88,11 +84,9 @@ def check_value(name: str, value: Any, kind: Any, option: Option) -> None:
 
 def has_type(value: Any, kind: type) -> bool:
     """`isinstance`, except that an int is a float, and a bool is not a number."""
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
 
 
 def read_settings(path: Path, settings: type) -> dict[str, Any]:

@@ -56,5 +56,5 @@ class Prediction:
 
 
 def predictions(images: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[float]]) -> list[Prediction]:
-    """One `Prediction` per image from rows of probabilities, such as `vitral.store.predict.probabilities` gives."""
+    """One `Prediction` per image from rows of probabilities, such as `vitral.store.classifier.probabilities` gives."""
     return [Prediction(image, tuple(names), tuple(map(float, row))) for image, row in zip(images, rows, strict=True)]

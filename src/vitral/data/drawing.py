@@ -7,12 +7,14 @@ distance d(u, v), negative inside: opacity = clip(1/2 - d·side, 0, 1) makes its
 Axes:  n images   y x pixels   u v right and down in the shape's own, rotated axes
 """
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from vitral.base.errors import ConfigError
 from vitral.data.dataset import Split, SplitName
@@ -22,6 +24,8 @@ REACH = 0.89  # radius of a disk around the centre that contains every unit shap
 CHUNK = 500  # images per seed; a longer data set begins with the images of a shorter one
 SPLITS = {"train": 0, "val": 1, "test": 2}
 HELD_OUT = 2_000  # images in the validation split, and in the test split
+# Ranges of the options that are the same in every data set with that option.
+RANGES = {"n": (8, 10_000_000), "rotation": (0, 180), "contrast": (0, 0.8), "noise": (0, 1)}
 
 
 def rectangle(u: Plane, v: Plane, half_width: float, half_height: float) -> Plane:
@@ -50,6 +54,56 @@ SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
     ),
     "half-disk": half_disk,
 }
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One shape per image: `side` and `centre` (x, y) in pixels, `angle` in radians, and colours (RGB in 0..1)."""
+
+    side: Float[np.ndarray, " n"]
+    centre: Float[np.ndarray, "2 n"]
+    angle: Float[np.ndarray, " n"]
+    colour: Float[np.ndarray, "n 3"]
+    background: Float[np.ndarray, "n 3"]
+
+    @property
+    def reach(self) -> Float[np.ndarray, " n"]:
+        """The radius around each centre that a shape and a pixel beside it need, at any rotation."""
+        return REACH * self.side + 1
+
+    def factors(self) -> dict[str, np.ndarray]:
+        """What was drawn, by the names that all data sets share; the rotation in degrees."""
+        x, y = self.centre
+        angle, colours = np.degrees(self.angle), {"colour": self.colour, "background": self.background}
+        return {"y": y, "x": x, "side": self.side, "rotation": angle} | colours
+
+
+def place_shapes(
+    rng: np.random.Generator, size: int, sides: tuple[float, float], rotation: float, contrast: float
+) -> Placement:
+    """Where `CHUNK` images have their shapes: anywhere with a pixel to the border, in any colour off the background's.
+
+    `sides` are the smallest and largest side as fractions of the image's `size`; `rotation` is in degrees either way.
+    """
+    side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
+    reach = REACH * side + 1
+    centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
+    angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
+    background = rng.random((CHUNK, 3), dtype=np.float32)
+    return Placement(side, centre, angle, sample_colours(rng, background, contrast), background)
+
+
+def shape_opacity(
+    labels: Int[np.ndarray, " n"], size: int, centre: np.ndarray, angle: np.ndarray, side: np.ndarray
+) -> Plane:
+    """The opacity of the shape of each image's class, in images of this size."""
+    opacity = np.empty((len(labels), size, size), np.float32)
+    # One outline for many images at a time, which is faster than image by image.
+    for label, distance in enumerate(SHAPES.values()):
+        members = np.flatnonzero(labels == label)
+        u, v = shape_coordinates(size, centre[:, members], angle[members], side[members])
+        opacity[members] = edge_opacity(distance(u, v), side[members])
+    return opacity
 
 
 def sample_colours(
@@ -98,7 +152,7 @@ def edge_opacity(distance: Plane, side: np.ndarray) -> Plane:
     return np.clip(np.float32(0.5) - distance * side[:, None, None], 0, 1)
 
 
-def paint(image: np.ndarray, which: np.ndarray, opacity: Plane, colour: np.ndarray) -> None:
+def paint(image: np.ndarray, which: np.ndarray | slice, opacity: Plane, colour: np.ndarray) -> None:
     """Blend a colour into some of the images, in place."""
     image[which] += opacity[..., None] * (colour[:, None, None] - image[which])
 
@@ -107,13 +161,29 @@ def to_bytes(image: Float[np.ndarray, "n y x 3"]) -> UInt8[np.ndarray, "n y x 3"
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def check_options(name: str, options: Mapping[str, Any], rules: Mapping[str, bool]) -> None:
-    """Raise `ConfigError` naming the rules that are broken and the options in them."""
-    if broken := [rule for rule, holds in rules.items() if not holds]:
+def check_options(
+    name: str, options: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], rules: Mapping[str, bool]
+) -> None:
+    """Raise `ConfigError` naming the ranges and rules that are broken, and the options in them."""
+    required: dict[str, bool] = {}
+    for option, (low, high) in (RANGES | dict(ranges)).items():
+        if option in options:
+            required[f"{low} <= {option} <= {high}"] = low <= options[option] <= high
+    required |= dict(rules) | {"seed >= 0": options["seed"] >= 0}
+    if broken := [rule for rule, holds in required.items() if not holds]:
         # Rules are written with the names of the options, so that a message can name the values that break them.
         words = {word for rule in broken for word in rule.split()}
         values = ", ".join(f"{option}={value}" for option, value in options.items() if option in words)
         raise ConfigError(f"{name} cannot be drawn with {values}; required: {' and '.join(broken)}.")
+
+
+def one_shape_rules(size: int, smallest: float, largest: float) -> dict[str, bool]:
+    """The rules for the sides of a shape that has an image of this size to itself."""
+    room = (0.5 - 1 / max(size, 8)) / REACH  # the largest side that leaves a pixel between the shape and every border
+    return {
+        "0 < smallest <= largest <= 0.5": 0 < smallest <= largest <= 0.5,
+        f"largest <= {math.floor(100 * room) / 100} at this size": largest <= room or largest > 0.5,
+    }
 
 
 def draw_split(draw: Callable[[np.random.Generator], Split], n: int, seed: int, split: SplitName) -> Split:

@@ -23,10 +23,8 @@ FOLDER_NAMES: dict[SplitName, tuple[str, ...]] = {
     "val": ("val", "valid", "validation"),
     "test": ("test",),
 }
-SHARES: dict[SplitName, float] = {
-    "val": 0.15,
-    "test": 0.15,
-}  # of the images of each class, where the folder has no such split
+# Of the images of each class, where the folder has no such split.
+SHARES: dict[SplitName, float] = {"val": 0.15, "test": 0.15}
 
 Report = Callable[[str], None]
 
@@ -133,22 +131,14 @@ def find_classes(home: Path, report: Report, at_least: int = 2) -> tuple[str, ..
     if len(classes) < at_least:
         raise DataError(f"{home} has only one class, {classes[0]!r}. Add a second class folder.")
     # A class name is printed, and stored as UTF-8 with the model: names that cannot be are refused before training.
-    if unreadable := [name for name in classes if not name.isprintable() or not is_unicode(name)]:
+    # Bytes that are not UTF-8 reach Python as lone surrogates, which are not printable either.
+    if unreadable := [name for name in classes if not name.isprintable()]:
         raise DataError(f"{home} has a class folder whose name is not readable text: {unreadable[0]!r}. Rename it.")
     if empty:
         report(f"{home}: {', '.join(empty)} contain no images and were left out as classes.")
     if stray := sum(is_image(path) for path in home.iterdir()):
         report(f"{home}: {stray} images are not in a class folder and were left out.")
     return classes
-
-
-def is_unicode(name: str) -> bool:
-    """Whether a file name is text; bytes that are not UTF-8 reach Python as lone surrogates, which do not encode."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -7,9 +7,9 @@ as models of one class.
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
@@ -18,11 +18,7 @@ from vitral.base.record import VERSION, ModelRecord, Task
 CARD = "model.json"
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Code(Strict):
+class Code(BaseModel, extra="forbid"):
     """Where the reader's own module was built from."""
 
     file: str
@@ -30,66 +26,62 @@ class Code(Strict):
     sha256: str
 
 
-class Architecture(Strict):
+class Architecture(BaseModel, extra="forbid"):
     """Either the `config` of one of Vitral's models, or the reader's own code."""
 
     vit: dict[str, Any] | None = None
     code: Code | None = None
 
 
-class Weights(Strict):
+class Weights(BaseModel, extra="forbid"):
     """The weights' file, always beside the card, and its hash."""
 
     file: Literal["model.safetensors"] = "model.safetensors"
     sha256: str
 
 
-class Card(Strict):
+def check_distinct(classes: list[str]) -> list[str]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("two classes have the same name")
+    return classes
+
+
+def check_supported(task: Task) -> Task:
+    if task != "one class":
+        raise ValueError(f"{task!r} is not supported by this version of Vitral; supported: 'one class'")
+    return task
+
+
+def check_preprocessing(value: Preprocessing) -> Preprocessing:
+    if not (min(value.size) >= 1 and 0 < value.crop <= 1):
+        raise ValueError("size must be at least 1 and crop in (0, 1]")
+    if not (len(value.mean) == len(value.std) > 0 and min(value.std) > 0):
+        raise ValueError("mean and std need one number per channel, and std above zero")
+    return value
+
+
+def check_provenance(value: dict[str, Any]) -> dict[str, Any]:
+    kinds = {"data": str, "seed": int, "data_sha256": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(value.get(name, kind()), kind)]:
+        raise ValueError(f"{wrong[0]} must be a value of type {kinds[wrong[0]].__name__}")
+    return value
+
+
+class Card(BaseModel, extra="forbid"):
     """The content of `model.json`: the fields of `ModelRecord`, and what is needed to build the model."""
 
     format: Literal["vitral-model"] = "vitral-model"
     version: Literal[1, 2] = 1
     architecture: Architecture
-    classes: list[str] = Field(min_length=1)
-    task: Task = "one class"
+    classes: Annotated[list[str], Field(min_length=1), AfterValidator(check_distinct)]
+    task: Annotated[Task, AfterValidator(check_supported)] = "one class"
     thresholds: tuple[float, ...] | None = None
-    preprocessing: Preprocessing
+    preprocessing: Annotated[Preprocessing, AfterValidator(check_preprocessing)]
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = Field(default=None, ge=0)
     feature_statistics: dict[str, tuple[float, ...]] | None = None
     weights: Weights
-    provenance: dict[str, Any]
-
-    @field_validator("classes")
-    @classmethod
-    def check_distinct(cls, classes: list[str]) -> list[str]:
-        if len(set(classes)) < len(classes):
-            raise ValueError("two classes have the same name")
-        return classes
-
-    @field_validator("task")
-    @classmethod
-    def check_supported(cls, task: Task) -> Task:
-        if task != "one class":
-            raise ValueError(f"{task!r} is not supported by this version of Vitral; supported: 'one class'")
-        return task
-
-    @field_validator("preprocessing")
-    @classmethod
-    def check_preprocessing(cls, value: Preprocessing) -> Preprocessing:
-        if not (min(value.size) >= 1 and 0 < value.crop <= 1):
-            raise ValueError("size must be at least 1 and crop in (0, 1]")
-        if not (len(value.mean) == len(value.std) > 0 and min(value.std) > 0):
-            raise ValueError("mean and std need one number per channel, and std above zero")
-        return value
-
-    @field_validator("provenance")
-    @classmethod
-    def check_provenance(cls, value: dict[str, Any]) -> dict[str, Any]:
-        kinds = {"data": str, "seed": int, "data_sha256": str}
-        if wrong := [name for name, kind in kinds.items() if not isinstance(value.get(name, kind()), kind)]:
-            raise ValueError(f"{wrong[0]} must be a value of type {kinds[wrong[0]].__name__}")
-        return value
+    provenance: Annotated[dict[str, Any], AfterValidator(check_provenance)]
 
     def record(self) -> ModelRecord:
         shared = {field.name: getattr(self, field.name) for field in fields(ModelRecord) if hasattr(self, field.name)}

@@ -1,11 +1,18 @@
-"""`Classifier`: the type of a module that a record is attached to."""
+"""`Classifier`: the type of a module that a record is attached to, and the class probabilities that it gives."""
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
 from torch import nn
 
+from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord
+from vitral.data.preprocess import normalise
+
+AT_ONCE = 64  # images per forward pass
 
 if TYPE_CHECKING:
 
@@ -19,3 +26,14 @@ if TYPE_CHECKING:
         code: dict[str, str]  # of the reader's own module only: file, name and hash
 else:
     Classifier = nn.Module  # any module can have a record: its class stays what it is
+
+
+def probabilities(model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"]) -> Float[np.ndarray, "n k"]:
+    """Class probabilities: one row per image and one column per class, of images that have the model's size already."""
+    device = next(model.parameters()).device
+    rows = []
+    with evaluating(model), torch.inference_mode():
+        for start in range(0, len(pixels), AT_ONCE):
+            images = normalise(torch.from_numpy(pixels[start : start + AT_ONCE]).to(device), model.preprocessing)
+            rows.append(model(images).float().softmax(dim=1).cpu())
+    return torch.cat(rows).numpy()

@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
@@ -34,23 +35,18 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     if not path.is_file():
         raise UnknownName(f"There is no file {file}. Specify your own model as file.py:Name.")
     module = run_file(path)
-    modules = {
-        key: value
-        for key, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", "") == module.__name__
-    }
+    own = module.__name__
+    defined = [
+        key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == own
+    ]
+    listed = ", ".join(defined) or "nothing to call"
     if not attribute:
-        raise UnknownName(
-            f"{file} does not name a class. Specify {file}:NAME; it defines: {', '.join(modules) or 'nothing to call'}."
-        )
-    if attribute not in modules:
-        raise UnknownName(
-            f"{file} does not define {attribute!r}.{nearest(attribute, modules)} "
-            f"It defines: {', '.join(modules) or 'nothing to call'}."
-        )
-    model: Any = construct(
-        modules[attribute], name, path, dict(num_classes=num_classes, img_size=square(img_size), in_channels=3)
-    )
+        raise UnknownName(f"{file} does not name a class. Specify {file}:NAME; it defines: {listed}.")
+    if attribute not in defined:
+        raise UnknownName(f"{file} does not define {attribute!r}.{nearest(attribute, defined)} It defines: {listed}.")
+    side = img_size[0] if img_size[0] == img_size[1] else img_size
+    offered = dict(num_classes=num_classes, img_size=side, in_channels=3)
+    model: Any = construct(getattr(module, attribute), name, path, offered)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{name} returns a {type(model).__name__}, not a torch.nn.Module.")
     if not any(True for _ in model.parameters()):
@@ -60,18 +56,14 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
             f"{name} has an attribute `{taken[0]}` of its own, and Vitral attaches one with that name to every model. "
             "Rename yours."
         )
-    own = getattr(model, "preprocessing", None)
-    if own is not None and not isinstance(own, Preprocessing):
+    stated = getattr(model, "preprocessing", None)
+    if stated is not None and not isinstance(stated, Preprocessing):
         raise ConfigError(
-            f"{name} has an attribute `preprocessing` of type {type(own).__name__}; Vitral expects a "
+            f"{name} has an attribute `preprocessing` of type {type(stated).__name__}; Vitral expects a "
             "vitral.base.preprocessing.Preprocessing there. Use that type, or rename yours."
         )
     model.__dict__["code"] = {"file": str(path), "name": attribute, "sha256": sha256(path)}
     return model
-
-
-def square(size: tuple[int, int]) -> int | tuple[int, int]:
-    return size[0] if size[0] == size[1] else size
 
 
 def run_file(path: Path) -> ModuleType:
@@ -119,17 +111,11 @@ def describe_error(error: BaseException, path: Path) -> str:
 
     If it was raised in a file beside that one, which it imports, the line is that file's, and the file is named.
     """
-    places, trace = [], error.__traceback__
-    while trace:
-        places.append((Path(trace.tb_frame.f_code.co_filename), trace.tb_lineno))
-        trace = trace.tb_next
+    places = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((Path(error.filename), error.lineno or 0))
     theirs = [(file, line) for file, line in places if file.parent == path.parent and line]
-    where = ""
-    if theirs:
-        file, line = theirs[-1]
-        where = f" in line {line}{'' if file == path else f' of {file.name}'}"
+    where = "".join(f" in line {line}{'' if file == path else f' of {file.name}'}" for file, line in theirs[-1:])
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     reason = next(iter(message.strip().splitlines()), "").rstrip(".")  # PyTorch's messages may fill a page
     return f"{type(error).__name__}{where}{f': {reason}' if reason else ''}."

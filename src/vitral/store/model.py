@@ -18,8 +18,8 @@ from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.base.files import sha256, write_file
 from vitral.base.record import attach_record
 from vitral.nn.families import build
+from vitral.store import CHECKPOINT_WEIGHTS
 from vitral.store.card import CARD, Architecture, Card, Code, Weights, read_card
-from vitral.store.checkpoint import WEIGHTS as CHECKPOINT_WEIGHTS
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 

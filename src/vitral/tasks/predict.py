@@ -12,7 +12,7 @@ from torch import nn
 from vitral.base.errors import UsageError
 from vitral.base.prediction import Prediction, predictions
 from vitral.data import OnBadImage
-from vitral.store.predict import probabilities
+from vitral.store.classifier import probabilities
 from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vitral.base.errors import StoreError
 from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
-from vitral.store.checkpoint import PREFIX, WEIGHTS
+from vitral.store import CHECKPOINT_PREFIX as PREFIX
+from vitral.store import CHECKPOINT_WEIGHTS as WEIGHTS
 from vitral.training.steps import Step
 
 STATE, OPTIMIZERS = "state.json", "optimizers.pt"

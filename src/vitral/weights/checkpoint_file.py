@@ -65,17 +65,15 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
     if odd := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype not in REAL]:
         supported = ", ".join(str(dtype).removeprefix("torch.") for dtype in REAL)
         raise StoreError(f"{path} holds {odd[0]} as {tensors[odd[0]].dtype}; supported: {supported}.")
-    if broken := [name for name, tensor in tensors.items() if tensor.is_floating_point() and not is_finite(tensor)]:
+    if broken := [
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]:
         raise StoreError(f"{path} holds values that are NaN or infinite, in {', '.join(broken[:3])}: it is damaged.")
     found = sha256(files[0])
     if expected is not None and found != expected.lower():
         raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged, or another file.")
     single = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
     return Checkpoint(path, single, read_json(folder / "config.json"), found, dropped, parts[0].assumed)
-
-
-def is_finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -161,9 +159,7 @@ def read_npz(file: Path) -> dict[str, Tensor]:
             arrays = {name.replace("\\", "/"): widen_bfloat16(archive[name]) for name in archive.files}
     except Exception as error:  # NumPy raises many kinds for a header that is not what it should be
         raise StoreError(f"{file} is not a NumPy archive of plain arrays: {error}.") from error
-    if wrong := [
-        name for name, array in arrays.items() if getattr(array, "dtype", np.dtype(object)).kind not in "fiub"
-    ]:
+    if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]:
         raise StoreError(f"{file} holds {wrong[0]}, which is not an array of numbers.")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 

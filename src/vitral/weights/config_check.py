@@ -10,20 +10,11 @@ from vitral.nn.patch import pair
 
 # Keys of timm's and transformers' configs for what the tensors show as well -> our words for it.
 OUR_WORDS = {
-    "hidden_size": "embed_dim",
-    "embed_dim": "embed_dim",
-    "num_hidden_layers": "depth",
-    "depth": "depth",
-    "depths": "depths",
-    "num_heads": "num_heads",
-    "num_channels": "in_channels",
-    "in_chans": "in_channels",
-    "patch_size": "patch_size",
-    "window_size": "window_size",
+    **dict(hidden_size="embed_dim", num_hidden_layers="depth", num_channels="in_channels", in_chans="in_channels"),
     "intermediate_size": "hidden_dim",
-    "mlp_ratio": "mlp_ratio",
-    "qkv_bias": "qkv_bias",
 }
+SAME_WORDS = ("embed_dim", "depth", "depths", "num_heads", "patch_size", "window_size", "mlp_ratio", "qkv_bias")
+OUR_WORDS |= {word: word for word in SAME_WORDS}
 COUNTS = ("hidden_size", "embed_dim", "num_hidden_layers", "depth", "num_channels", "in_chans", "num_attention_heads")
 SIDES = ("image_size", "img_size", "patch_size")
 
@@ -53,6 +44,11 @@ def are_counts(value: Any) -> bool:
 def read_size(value: int | Sequence[int]) -> tuple[int, int]:
     """Height and width, from JSON's one number or list of two."""
     return pair(value if isinstance(value, int) else (value[0], value[1]))
+
+
+def write_size(size: tuple[int, int]) -> int | list[int]:
+    """One number where both sides are the same, as JSON's configs have it; else a list of two."""
+    return size[0] if size[0] == size[1] else list(size)
 
 
 def stated_settings(config: Mapping[str, Any], *ignored: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from vitral.base.errors import ConfigError, StoreError, VitralError
-from vitral.base.lookup import check_name, find, names
+from vitral.base.lookup import find, names
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_against_tensors, settings_in_tensors
 from vitral.weights.rules import match_names, rename_to_ours
@@ -44,9 +44,7 @@ def detect_source(checkpoint: Checkpoint, name: str | None) -> Source:
     """
     available = names("weights.sources")
     if name is not None:
-        check_name(name, available, "source")
-        source: Source = find("weights.sources", name, "source")
-        return source
+        return find("weights.sources", name, "source")
     sources: list[Source] = [find("weights.sources", each, "source") for each in available]
     candidates = [one for one in sources if one.may_match(checkpoint) and one.recognises(checkpoint)]
     if not candidates:

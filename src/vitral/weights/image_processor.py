@@ -18,10 +18,7 @@ RESAMPLE: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 BOTH_SIDES = ("ViT", "DeiT", "Beit", "Siglip", "DINOv3ViT")  # processors for which one number is both height and width
 SHORTER_SIDE = ("CLIP", "Bit", "ConvNext")  # for which it is the shorter side, the aspect ratio kept
 OTHER_STEPS = ("do_pad", "do_flip_channel_order", "rescale_offset")
-CONVNEXT_CROP, CONVNEXT_SQUASHES = (
-    224 / 256,
-    384,
-)  # ConvNext's default `crop_pct`, and the side from which it crops nothing
+CONVNEXT_CROP, CONVNEXT_SQUASHES = 224 / 256, 384  # its default `crop_pct`, and the side from which it crops nothing
 
 
 def preprocessing_from_processor(

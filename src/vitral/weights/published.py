@@ -6,9 +6,14 @@ published sizes, and the source.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
@@ -18,9 +23,11 @@ from vitral.nn.patch import Size, pair
 from vitral.store.classifier import Classifier
 from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source
-from vitral.weights.fill import copy_weights
+from vitral.weights.resize import adapt_tensors
 
 PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
+IMAGENET_CLASSES = 1000
+ASSUMED_CLASSES = "the 1,000 classes are those of ImageNet-1k, in its order"
 
 
 def load_published(
@@ -55,14 +62,7 @@ def load_published(
 
     family, settings = reading.source.family, reading.settings | requested
     resampling = resampling or reading.metadata.resampling
-    tensors = reading.tensors
-    changes: list[str] = []
-    if any(
-        settings[key] != reading.settings[key] for key in requested if key in ADJUSTABLE and key in reading.settings
-    ):
-        from vitral.weights.resize import adapt_tensors
-
-        tensors, changes = adapt_tensors(tensors, reading.settings, requested, resampling)
+    tensors, changes = adapt_tensors(reading.tensors, reading.settings, requested, resampling)
     any_size = any_size and family == "vit"
     model = construct("any_size", **settings, resampling=resampling) if any_size else construct(family, **settings)
     copy_weights(model, tensors, reading.source.name)
@@ -81,16 +81,54 @@ def load_published(
         *reading.source.known_discrepancies(config),
         *(reading.source.export_notes(config) if is_resized else ()),
     )
+    dropped = checkpoint.dropped | reading.dropped
     provenance = {
         "source": reading.source.name,
         "file": checkpoint.path.name,
         "sha256": checkpoint.sha256,
         "resampling": resampling,
         "assumed": list(assumed),
-        "dropped": checkpoint.dropped | reading.dropped,
+        "dropped": dropped,
     }
-    notes = reading_notes(reading.source.name, assumed, checkpoint.dropped | reading.dropped)
+    notes = reading_notes(reading.source.name, assumed, dropped)
     return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=notes)).eval()
+
+
+@torch.no_grad()
+def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], format: str) -> None:
+    """Put all tensors into the model, and account for every tensor and every parameter but those of a new head.
+
+    Raises `StoreError`, naming the source's `format`, for a tensor that is missing, left over, of another shape, or not
+    of real numbers.
+    """
+    own = model.state_dict()
+    # Models without a qkv bias (qkv_bias=False) are ours with a bias of zero: the same function.
+    zero_biases = {name for name in own if name.endswith("attn.qkv.bias") and name not in tensors}
+    has_head = any(name.startswith("head.") for name in tensors)
+    new_head = set() if has_head else {name for name in own if name.startswith("head.")}
+    missing = [name for name in own if name not in tensors and name not in zero_biases | new_head]
+    extra = [name for name in tensors if name not in own]
+    if quantised := [tensor.dtype for tensor in tensors.values() if not tensor.is_floating_point()]:
+        raise StoreError(f"dtype {str(quantised[0]).removeprefix('torch.')}: quantised checkpoints are not supported.")
+    if missing or extra:
+        problems = (("lacks", missing), ("has the unused tensors", extra))
+        listed = " and ".join(
+            f"{verb} {', '.join(found[:4])}{', ...' if len(found) > 4 else ''}" for verb, found in problems if found
+        )
+        raise StoreError(f"Read as {format}, the checkpoint {listed}.")
+    if wrong := next((name for name in tensors if own[name].shape != tensors[name].shape), None):
+        raise StoreError(
+            f"{wrong} has shape {tuple(tensors[wrong].shape)} in the checkpoint; the model that the other tensors "
+            f"describe has {tuple(own[wrong].shape)}."
+        )
+    for name in zero_biases:
+        own[name].zero_()
+    if all(tensor.dtype == torch.float64 for tensor in tensors.values()):
+        model.double()  # as it was saved: rounding to single precision would change its outputs
+    try:
+        model.load_state_dict({**own, **tensors}, strict=True)
+    except RuntimeError as error:
+        raise StoreError(f"The checkpoint does not fit its own model: {str(error).splitlines()[-1].strip()}") from error
 
 
 def name_classes(reading: Reading, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -98,11 +136,19 @@ def name_classes(reading: Reading, count: int) -> tuple[tuple[str, ...], tuple[s
     stated = reading.metadata.classes
     if len(stated) == count and stated != tuple(f"LABEL_{index}" for index in range(count)):  # transformers' default
         return stated, ()
-    from vitral.weights.imagenet import ASSUMED, COUNT, imagenet_classes
-
-    if count == COUNT == reading.settings["num_classes"]:
-        return imagenet_classes(), (ASSUMED,)
+    if count == IMAGENET_CLASSES == reading.settings["num_classes"]:
+        return imagenet_classes(), (ASSUMED_CLASSES,)
     return number_classes(count), ()
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The classes of ImageNet-1k in the order of their WordNet numbers, as every published head has: tench, ...
+
+    Russakovsky et al. 2015, §3.1. A class's name is the first lemma of its synset in WordNet 3.0 (Princeton University
+    2006), or one more where two synsets share it.
+    """
+    return tuple(files("vitral.weights").joinpath("imagenet.txt").read_text(encoding="utf-8").splitlines())
 
 
 def complete_preprocessing(

@@ -10,7 +10,6 @@ from torch import Tensor
 from vitral.base.errors import ConfigError
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.position import NoPosition
-from vitral.weights.rules import Rule, rule
 from vitral.weights.source import Tensors
 from vitral.weights.vit import vit_settings
 
@@ -26,11 +25,6 @@ def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any
 
     parts: dict[str, Any] = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
     return parts | vit_settings(tensors, dict(img_size=PUBLISHED_AT) | parts | dict(given))
-
-
-def bias_rule(q: str, k: str, v: str) -> Rule:
-    """One bias of ours from three of theirs."""
-    return rule("blocks.{i}.attn.qkv.bias", q, k, v)
 
 
 def add_key_biases(theirs: Tensors, queries: str, keys: str) -> dict[str, Tensor]:

@@ -17,10 +17,7 @@ from vitral.weights.published import load_published
 from vitral.weights.source import Source
 
 # Parts that may differ in one constant or function, which a format cannot state: what their user must know.
-UNSTATED = {
-    "mlp": "its user must specify the activation",
-    "norm": "its user must specify the epsilon",
-}
+UNSTATED = {"mlp": "its user must specify the activation", "norm": "its user must specify the epsilon"}
 PIXELS = (
     "{format} files do not state the preprocessing; their user must specify it: mean {mean}, std {std}, "
     "{interpolation}, crop {crop} ({crop_mode})"

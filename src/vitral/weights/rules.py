@@ -2,8 +2,8 @@
 
     rule("blocks.{i}.attn.qkv.{p}", "layer.{i}.query.{p}", "layer.{i}.key.{p}", "layer.{i}.value.{p}")
 
-A rule gives our name, then theirs. `{i}`, `{j}` and `{s}` stand for a number, `{p}` for weight or bias, `{m}` for a
-path of modules. Several of their tensors make one of ours, in the given order; how, is the rule's layout.
+A rule gives our name, then theirs. `{i}` and `{s}` stand for a number, `{j}` for 1 or 2, `{p}` for weight or bias,
+`{m}` for a path of modules. Several of their tensors make one of ours, in the given order; how, is the rule's layout.
 
 Axes:  d outputs   c inputs   y x kernel   h heads   e width of a head
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError
 
-PLACEHOLDERS = {"i": r"\d+", "j": r"\d+", "s": r"\d+", "p": "weight|bias", "m": r"(?:\w+\.)*"}
+PLACEHOLDERS = {"i": r"\d+", "j": "[12]", "s": r"\d+", "p": "weight|bias", "m": r"(?:\w+\.)*"}
 Tensors = Mapping[str, Tensor]
 
 
@@ -32,6 +32,7 @@ class Layout:
 
 
 SAME = Layout(lambda theirs: theirs[0], lambda ours, heads, n: [ours])
+WITHOUT_BATCH = Layout(lambda theirs: theirs[0][None], lambda ours, heads, n: [ours[0]])
 STACKED = Layout(lambda theirs: torch.cat(list(theirs)), lambda ours, heads, n: ours.chunk(n))
 # A dense kernel of flax is (in, out); a convolution's is (y, x, in, out).
 DENSE = Layout(lambda theirs: theirs[0].T, lambda ours, heads, n: [ours.T])
@@ -41,12 +42,8 @@ CONV = Layout(
 )
 # flax keeps heads as an axis: into heads (in, h, e), with biases (h, e); out of heads (h, e, out).
 INTO_HEADS = Layout(
-    lambda theirs: torch.cat([rearrange(each, "d h e -> (h e) d") for each in theirs]),
-    lambda ours, heads, n: [rearrange(each, "(h e) d -> d h e", h=heads) for each in ours.chunk(n)],
-)
-HEAD_BIASES = Layout(
-    lambda theirs: torch.cat([each.flatten() for each in theirs]),
-    lambda ours, heads, n: [rearrange(each, "(h e) -> h e", h=heads) for each in ours.chunk(n)],
+    lambda theirs: torch.cat([rearrange(each, "... h e -> (h e) ...") for each in theirs]),
+    lambda ours, heads, n: [rearrange(each, "(h e) ... -> ... h e", h=heads) for each in ours.chunk(n)],
 )
 OUT_OF_HEADS = Layout(
     lambda theirs: rearrange(theirs[0], "h e d -> d (h e)"),

@@ -34,6 +34,13 @@ class CheckpointMetadata:
     stated: dict[str, Any] = field(default_factory=dict)
 
 
+def fixed_metadata(
+    preprocessing: dict[str, Any], *assumed: str, resampling: str = "timm"
+) -> Callable[[Checkpoint], CheckpointMetadata]:
+    """The `metadata` of a format without a config: the same for every checkpoint in it."""
+    return lambda checkpoint: CheckpointMetadata({}, preprocessing, assumed=assumed, resampling=resampling)
+
+
 @dataclass(frozen=True)
 class Source:
     """One publisher's format for models of one family ("vit" or "swin").

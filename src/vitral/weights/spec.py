@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import nearest
-from vitral.store.checkpoint import PREFIX, WEIGHTS
+from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
 from vitral.weights.checkpoint_file import SHARDED, WHOLE
 
@@ -90,7 +90,7 @@ def kind_of(location: str) -> Kind:
     path = Path(location)
     if not path.is_dir() and is_code(location):
         return "code"
-    if path.name.startswith(PREFIX) and (path / WEIGHTS).is_file():
+    if path.name.startswith(CHECKPOINT_PREFIX) and (path / CHECKPOINT_WEIGHTS).is_file():
         return "training checkpoint"
     return "published" if may_hold_checkpoint(path) else "run"
 

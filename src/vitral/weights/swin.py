@@ -21,6 +21,7 @@ from vitral.weights.vit import patch_sizes
 Tensors = Mapping[str, Tensor]
 TABLE = "attn.relative_position_bias_table"
 INDEX = "attn.relative_position_index"
+MERGING = re.compile(r"(?<=layers\.)\d+(?=\.downsample\.)")  # the stage of a layer that merges patches
 BUFFERS = dict.fromkeys(("{m}relative_position_index", "{m}attn_mask"), "a buffer that follows from the window")
 SQUARE = "Vitral's Swin has square windows"
 
@@ -154,10 +155,7 @@ def pad_table(table: Tensor, sides: Sequence[int], window: int) -> Tensor:
 
 def rules(head: str) -> list[Rule]:
     """Names that timm and Microsoft share, which are also ours; `head` is the path of the classifier."""
-    block = [
-        *(f"{part}.{{p}}" for part in ("norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
-        TABLE,
-    ]
+    block = ("norm{j}.{p}", "attn.qkv.{p}", "attn.proj.{p}", "mlp.fc{j}.{p}", TABLE)
     return [
         rule("patch_embed.proj.{p}"),
         rule("patch_embed.norm.{p}"),
@@ -169,16 +167,9 @@ def rules(head: str) -> list[Rule]:
     ]
 
 
-def shift_stages(tensors: Tensors, stage_of: re.Pattern[str], step: int) -> dict[str, Tensor]:
-    """The tensors, with `step` added to the stage's number, which the pattern's group finds in a name."""
-
-    def shift(name: str) -> str:
-        found = stage_of.match(name)
-        if found is None:
-            return name
-        return f"{name[: found.start(1)]}{int(found[1]) + step}{name[found.end(1) :]}"
-
-    return {shift(name): tensor for name, tensor in tensors.items()}
+def shift_merging(tensors: Tensors, step: int) -> dict[str, Tensor]:
+    """The tensors with the layers that merge patches `step` stages later."""
+    return {MERGING.sub(lambda stage: str(int(stage[0]) + step), name): tensor for name, tensor in tensors.items()}
 
 
 swin_source = partial(Source, family="swin", dropped=BUFFERS, settings=swin_settings, complete=complete_tables)

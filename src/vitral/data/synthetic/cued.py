@@ -16,20 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.data import drawing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.drawing import (
-    CHUNK,
-    REACH,
-    SHAPES,
-    check_options,
-    draw_split,
-    edge_opacity,
-    gradient,
-    paint,
-    sample_colours,
-    shape_coordinates,
-    to_bytes,
-)
+from vitral.data.drawing import CHUNK, REACH, SHAPES, draw_split, to_bytes
 
 DOT = 0.036  # radius of a dot as a fraction of the image's side; its rim is half as wide
 DISK_RADIUS = {2: 0.285, 3: 0.245, 4: 0.24}  # of this many disks in a square of side 1, with some room to move
@@ -62,20 +51,14 @@ def cued(
     options = dict(locals())
     room = math.floor(100 * (DISK_RADIUS.get(objects, 0.245) - 1 / max(size, 16)) / REACH) / 100
     rules = {
-        "16 <= size <= 512": 16 <= size <= 512,
-        "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
-        "2 <= objects <= 4": 2 <= objects <= 4,
         "0 < smallest <= largest": 0 < smallest <= largest,
         f"largest <= {room} for so many objects at this size": largest <= room,
-        "0 <= rotation <= 180": 0 <= rotation <= 180,
-        "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
-        "0 <= noise <= 1": 0 <= noise <= 1,
-        "seed >= 0": seed >= 0,
     }
-    check_options("cued", options, rules)
+    drawing.check_options("cued", options, {"size": (16, 512), "objects": (2, 4)}, rules)
 
     def chunk(rng: np.random.Generator) -> Split:
-        return draw(sample_scenes(rng, size, objects, (smallest, largest), rotation, contrast, noise), size)
+        scene = sample_scenes(rng, size, objects, (smallest, largest), rotation, contrast)
+        return draw({**scene, "noise": np.full(CHUNK, noise, np.float32)}, size)
 
     return Dataset("cued", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, chunk, n, seed))
 
@@ -100,15 +83,9 @@ def shape_masks(split: Split) -> Bool[np.ndarray, "n k y x"]:
 
 
 def sample_scenes(
-    rng: np.random.Generator,
-    size: int,
-    objects: int,
-    sides: tuple[float, float],
-    rotation: float,
-    contrast: float,
-    noise: float,
+    rng: np.random.Generator, size: int, objects: int, sides: tuple[float, float], rotation: float, contrast: float
 ) -> Factors:
-    """The factors of `CHUNK` images; the classes of the cued shapes are equally frequent."""
+    """The factors of `CHUNK` images without their noise; the classes of the cued shapes are equally frequent."""
     # The cued shape is any of them with equal probability: being drawn first or last reveals nothing.
     marked = rng.integers(0, objects, CHUNK)
     label = rng.permutation(np.arange(CHUNK) % len(SHAPES))
@@ -123,11 +100,10 @@ def sample_scenes(
         "each side": side,
         "each centre": sample_centres(rng, size, REACH * side + 1),
         "each rotation": rng.uniform(-rotation, rotation, (CHUNK, objects)).astype(np.float32),
-        "each colour": np.stack([sample_colours(rng, ground, contrast) for _ in range(objects)], axis=1),
+        "each colour": np.stack([drawing.sample_colours(rng, ground, contrast) for _ in range(objects)], axis=1),
         "background": ground,
         "heading": rng.uniform(0, 2 * np.pi, CHUNK).astype(np.float32),
         "change": rng.uniform(-0.15, 0.15, (CHUNK, 3)).astype(np.float32),
-        "noise": np.full(CHUNK, noise, np.float32),
         # The noise is drawn from a seed of its own, so that an image drawn again has the same noise.
         "noise seed": rng.integers(0, 2**63, CHUNK),
     }
@@ -164,18 +140,15 @@ def render(
 ) -> tuple[UInt8[np.ndarray, "n y x 3"], Bool[np.ndarray, "n k y x"]]:
     """The images of a scene with the shapes that are `present`, and the masks of these."""
     count, objects = present.shape
-    image = gradient(scene["background"], scene["heading"], scene["change"], size)
+    image = drawing.gradient(scene["background"], scene["heading"], scene["change"], size)
     masks = np.zeros((count, objects, size, size), bool)
     for k in range(objects):
-        # One outline for many images at a time, which is faster than image by image; shapes never overlap.
-        for label, distance in enumerate(SHAPES.values()):
-            members = np.flatnonzero((scene["each class"][:, k] == label) & present[:, k])
-            side = scene["each side"][members, k]
-            angle = np.radians(scene["each rotation"][members, k])
-            u, v = shape_coordinates(size, scene["each centre"][members, k].T, angle, side)
-            opacity = edge_opacity(distance(u, v), side)
-            paint(image, members, opacity, scene["each colour"][members, k])
-            masks[members, k] = opacity > 0.5
+        shown = np.flatnonzero(present[:, k])
+        angle, side = np.radians(scene["each rotation"][shown, k]), scene["each side"][shown, k]
+        classes, centre = scene["each class"][shown, k], scene["each centre"][shown, k].T
+        opacity = drawing.shape_opacity(classes, size, centre, angle, side)
+        drawing.paint(image, shown, opacity, scene["each colour"][shown, k])  # shapes never overlap
+        masks[shown, k] = opacity > 0.5
         for white in (False, True):
             members = np.flatnonzero(present[:, k] & ((scene["marked"] == k) == white))
             add_dot(image, members, scene["each centre"][members, k], DOT * size, white)
@@ -195,5 +168,6 @@ def add_dot(
     """Add a white dot with a black rim, or a black dot with a white rim, in place."""
     for colour, extent in ((float(not white), 1.5 * radius), (float(white), radius)):
         side = np.full(len(which), extent, np.float32)
-        u, v = shape_coordinates(image.shape[1], centre.T, np.zeros_like(side), side)
-        paint(image, which, edge_opacity(np.hypot(u, v) - 1, side), np.full((len(which), 3), colour, np.float32))
+        u, v = drawing.shape_coordinates(image.shape[1], centre.T, np.zeros_like(side), side)
+        opacity = drawing.edge_opacity(np.hypot(u, v) - 1, side)
+        drawing.paint(image, which, opacity, np.full((len(which), 3), colour, np.float32))

@@ -37,15 +37,10 @@ def pairs(
     """
     options = dict(locals())
     rules = {
-        "8 <= size <= 512": 8 <= size <= 512,
-        "8 <= n <= 10000000": 8 <= n <= 10_000_000,
         "patch in (4, 8, 16)": patch in (4, 8, 16),
         "size a multiple of patch and at least two of them": patch > 0 and size % patch == 0 and size >= 2 * patch,
-        f"2 <= glyphs <= {MAX_GLYPHS}": 2 <= glyphs <= MAX_GLYPHS,
-        "0 <= noise <= 1": 0 <= noise <= 1,
-        "seed >= 0": seed >= 0,
     }
-    check_options("pairs", options, rules)
+    check_options("pairs", options, {"size": (8, 512), "glyphs": (2, MAX_GLYPHS)}, rules)
 
     def load(split: SplitName) -> Split:
         places = [pairs[choose_pairs(len(pairs), split == "test", seed)] for pairs in by_distance(size // patch)]
@@ -95,12 +90,7 @@ def choose_pairs(count: int, test: bool, seed: int) -> Int[np.ndarray, " m"]:
 
 
 def draw(
-    rng: np.random.Generator,
-    places: list[Int[np.ndarray, "_ 2 2"]],
-    size: int,
-    patch: int,
-    glyphs: int,
-    noise: float,
+    rng: np.random.Generator, places: list[Int[np.ndarray, "_ 2 2"]], size: int, patch: int, glyphs: int, noise: float
 ) -> Split:
     """Draw `CHUNK` images with equally frequent answers; the distance is uniform."""
     rows = np.arange(CHUNK)

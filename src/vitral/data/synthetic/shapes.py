@@ -3,26 +3,14 @@
 All shapes have the same area and the same range of positions, so that nothing but the outline reveals the class.
 """
 
-import math
 from functools import partial
 
 import numpy as np
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.data import drawing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.drawing import (
-    CHUNK,
-    REACH,
-    SHAPES,
-    check_options,
-    draw_split,
-    edge_opacity,
-    paint,
-    random_gradient,
-    sample_colours,
-    shape_coordinates,
-    to_bytes,
-)
+from vitral.data.drawing import CHUNK, SHAPES, Placement, draw_split, to_bytes
 
 
 def shapes(
@@ -46,87 +34,38 @@ def shapes(
     Raises `ConfigError` for values that cannot be drawn.
     """
     options = dict(locals())
-    room = (0.5 - 1 / max(size, 8)) / REACH  # the largest side that leaves a pixel between the shape and every border
-    rules = {
-        "8 <= size <= 512": 8 <= size <= 512,
-        "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
-        "0 < smallest <= largest <= 0.5": 0 < smallest <= largest <= 0.5,
-        f"largest <= {math.floor(100 * room) / 100} at this size": largest <= room or largest > 0.5,
-        "0 <= rotation <= 180": 0 <= rotation <= 180,
-        "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
-        "0 <= noise <= 1": 0 <= noise <= 1,
-        "0 <= distractors <= 4": 0 <= distractors <= 4,
-        "seed >= 0": seed >= 0,
-    }
-    check_options("shapes", options, rules)
+    ranges = {"size": (8, 512), "distractors": (0, 4)}
+    drawing.check_options("shapes", options, ranges, drawing.one_shape_rules(size, smallest, largest))
 
-    def chunk(rng: np.random.Generator) -> Split:
-        return draw(rng, size, (smallest, largest), rotation, contrast, noise, distractors)
+    def draw(rng: np.random.Generator) -> Split:
+        """Draw `CHUNK` images with equally frequent classes."""
+        # Classes are counted out and shuffled rather than drawn, so that all are equally frequent.
+        labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
+        placed = drawing.place_shapes(rng, size, (smallest, largest), rotation, contrast)
+        image = drawing.random_gradient(rng, placed.background, size)
+        opacity = drawing.shape_opacity(labels, size, placed.centre, placed.angle, placed.side)
+        drawing.paint(image, slice(None), opacity, placed.colour)
+        for _ in range(distractors):
+            add_blob(rng, image, placed, contrast)
+        # Noise comes last and covers shape and background alike, so that it marks neither.
+        image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
+        return Split(to_bytes(image), labels, opacity > 0.5, placed.factors())
 
-    return Dataset("shapes", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, chunk, n, seed))
-
-
-def draw(
-    rng: np.random.Generator,
-    size: int,
-    sides: tuple[float, float],
-    rotation: float,
-    contrast: float,
-    noise: float,
-    distractors: int,
-) -> Split:
-    """Draw `CHUNK` images with equally frequent classes."""
-    # Classes are counted out and shuffled rather than drawn, so that all are equally frequent.
-    labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
-    side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
-    reach = REACH * side + 1  # a pixel stays between the shape and the border, at any rotation
-    centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
-    angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
-    ground = rng.random((CHUNK, 3), dtype=np.float32)
-    colour = sample_colours(rng, ground, contrast)
-
-    image = random_gradient(rng, ground, size)
-    mask = np.empty((CHUNK, size, size), bool)
-    for label, distance in enumerate(SHAPES.values()):
-        members = np.flatnonzero(labels == label)
-        u, v = shape_coordinates(size, centre[:, members], angle[members], side[members])
-        opacity = edge_opacity(distance(u, v), side[members])
-        paint(image, members, opacity, colour[members])
-        mask[members] = opacity > 0.5
-    for _ in range(distractors):
-        add_blobs(rng, image, ground, contrast, centre, reach)
-    # Noise comes last and covers shape and background alike, so that it marks neither.
-    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
-    factors = {
-        "y": centre[1],
-        "x": centre[0],
-        "side": side,
-        "rotation": np.degrees(angle),
-        "colour": colour,
-        "background": ground,
-    }
-    return Split(to_bytes(image), labels, mask, factors)
+    return Dataset("shapes", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, draw, n, seed))
 
 
-def add_blobs(
-    rng: np.random.Generator,
-    image: np.ndarray,
-    ground: np.ndarray,
-    contrast: float,
-    centre: np.ndarray,
-    reach: np.ndarray,
-) -> None:
+def add_blob(rng: np.random.Generator, image: np.ndarray, placed: Placement, contrast: float) -> None:
     """Add a small blob to half of the images, in place, where one of a few tries finds room beside the shape."""
     size, count = image.shape[1], len(image)
     # Smaller than the smallest shape of the default settings.
     radius = rng.uniform(0.05, 0.08, count).astype(np.float32) * size
     place = radius + rng.random((16, 2, count), dtype=np.float32) * (size - 2 * radius)
-    free = np.hypot(*(place - centre).swapaxes(0, 1)) > reach + radius
+    free = np.hypot(*(place - placed.centre).swapaxes(0, 1)) > placed.reach + radius
     members = np.flatnonzero(free.any(axis=0) & (rng.random(count) < 0.5))
     position = place[free.argmax(axis=0)[members], :, members].T
     wobble = rng.uniform(0, 2 * np.pi, len(members)).astype(np.float32)
-    u, v = shape_coordinates(size, position, wobble, radius[members])
+    u, v = drawing.shape_coordinates(size, position, wobble, radius[members])
     # A radius that varies three times around makes an outline which is none of the classes.
     outline = 1 + np.float32(0.2) * np.cos(3 * np.arctan2(v, u))
-    colour = sample_colours(rng, ground[members], contrast)
-    paint(image, members, edge_opacity(np.hypot(u, v) - outline, radius[members]), colour)
+    colour = drawing.sample_colours(rng, placed.background[members], contrast)
+    drawing.paint(image, members, drawing.edge_opacity(np.hypot(u, v) - outline, radius[members]), colour)

@@ -16,20 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.data import drawing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.drawing import (
-    CHUNK,
-    REACH,
-    SHAPES,
-    Plane,
-    check_options,
-    draw_split,
-    edge_opacity,
-    random_gradient,
-    sample_colours,
-    shape_coordinates,
-    to_bytes,
-)
+from vitral.data.drawing import CHUNK, SHAPES, Plane, draw_split, to_bytes
 
 CUES = ("both", "conflict", "shape", "texture")
 
@@ -91,75 +80,31 @@ def textures(
     that cannot be drawn.
     """
     options = dict(locals())
-    room = (0.5 - 1 / max(size, 8)) / REACH
-    rules = {
-        "16 <= size <= 512": 16 <= size <= 512,
-        "8 <= n <= 10000000": len(SHAPES) <= n <= 10_000_000,
-        "0 < smallest <= largest <= 0.5": 0 < smallest <= largest <= 0.5,
-        f"largest <= {math.floor(100 * room) / 100} at this size": largest <= room or largest > 0.5,
-        "0 <= rotation <= 180": 0 <= rotation <= 180,
-        "0 <= contrast <= 0.8": 0 <= contrast <= 0.8,
-        "2 <= period <= 32": 2 <= period <= 32,
-        "0 < tone <= 0.5": 0 < tone <= 0.5,
-        "0 <= noise <= 1": 0 <= noise <= 1,
-        f"cue one of {', '.join(CUES)}": cue in CUES,
-        "seed >= 0": seed >= 0,
-    }
-    check_options("textures", options, rules)
+    rules = {"0 < tone <= 0.5": 0 < tone <= 0.5, f"cue one of {', '.join(CUES)}": cue in CUES}
+    ranges = {"size": (16, 512), "period": (2, 32)}
+    drawing.check_options("textures", options, ranges, drawing.one_shape_rules(size, smallest, largest) | rules)
     texture_of_class = np.random.default_rng([seed, len(TEXTURES)]).permutation(len(TEXTURES))
 
-    def chunk(rng: np.random.Generator) -> Split:
-        return draw(rng, texture_of_class, size, (smallest, largest), rotation, contrast, period, tone, noise, cue)
+    def draw(rng: np.random.Generator) -> Split:
+        """Draw `CHUNK` images with equally frequent classes."""
+        labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
+        # Drawn for every cue, needed or not, so that the same seed gives the same shapes in the same places.
+        other = (labels + rng.integers(1, len(SHAPES), CHUNK)) % len(SHAPES)
+        textured_as = other if cue == "conflict" else labels  # the class whose texture the image has
+        placed = drawing.place_shapes(rng, size, (smallest, largest), rotation, contrast)
+        number = texture_of_class[textured_as]
+        sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, number, size, period)
+        filled = placed.colour[:, None, None] + np.float32(tone) * sign[..., None]
+        # A texture alone covers the whole image.
+        opacity = np.ones((CHUNK, size, size), np.float32)
+        if cue != "texture":
+            opacity = drawing.shape_opacity(labels, size, placed.centre, placed.angle, placed.side)
+        image = drawing.random_gradient(rng, placed.background, size)
+        image += opacity[..., None] * (filled - image)
+        image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
+        return Split(to_bytes(image), labels, opacity > 0.5, placed.factors() | {"texture": textured_as})
 
-    return Dataset("textures", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, chunk, n, seed))
-
-
-def draw(
-    rng: np.random.Generator,
-    texture_of_class: np.ndarray,
-    size: int,
-    sides: tuple[float, float],
-    rotation: float,
-    contrast: float,
-    period: float,
-    tone: float,
-    noise: float,
-    cue: str,
-) -> Split:
-    """Draw `CHUNK` images with equally frequent classes; `texture_of_class` numbers the texture of each class."""
-    labels = rng.permutation(np.arange(CHUNK) % len(SHAPES))
-    # Drawn for every cue, needed or not, so that the same seed gives the same shapes in the same places.
-    other = (labels + rng.integers(1, len(SHAPES), CHUNK)) % len(SHAPES)
-    textured_as = other if cue == "conflict" else labels  # the class whose texture the image has
-    side = rng.uniform(*sides, CHUNK).astype(np.float32) * size
-    reach = REACH * side + 1
-    centre = (reach + rng.random((2, CHUNK)) * (size - 2 * reach)).astype(np.float32)
-    angle = np.radians(rng.uniform(-rotation, rotation, CHUNK)).astype(np.float32)
-    ground = rng.random((CHUNK, 3), dtype=np.float32)
-    colour = sample_colours(rng, ground, contrast)
-
-    number = texture_of_class[textured_as]
-    sign = np.zeros((CHUNK, size, size), np.float32) if cue == "shape" else signs(rng, number, size, period)
-    filled = colour[:, None, None] + np.float32(tone) * sign[..., None]
-    opacity = np.ones((CHUNK, size, size), np.float32)  # for a texture alone: it covers the whole image
-    if cue != "texture":
-        for label, distance in enumerate(SHAPES.values()):
-            members = np.flatnonzero(labels == label)
-            u, v = shape_coordinates(size, centre[:, members], angle[members], side[members])
-            opacity[members] = edge_opacity(distance(u, v), side[members])
-    image = random_gradient(rng, ground, size)
-    image += opacity[..., None] * (filled - image)
-    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(noise)
-    factors = {
-        "y": centre[1],
-        "x": centre[0],
-        "side": side,
-        "rotation": np.degrees(angle),
-        "colour": colour,
-        "background": ground,
-        "texture": textured_as,
-    }
-    return Split(to_bytes(image), labels, opacity > 0.5, factors)
+    return Dataset("textures", tuple(SHAPES), Preprocessing(size=(size, size)), partial(draw_split, draw, n, seed))
 
 
 def signs(rng: np.random.Generator, which: np.ndarray, size: int, period: float) -> Float[np.ndarray, "n y x"]:

@@ -1,13 +1,15 @@
 """DINOv2 as its authors wrote it, with and without registers (Oquab et al. 2023; Darcet et al. 2024).
 
 timm's names, except for registers and the gated MLP; training checkpoints number their blocks within chunks. CLS has a
-position of its own and registers have none: with registers, CLS and its position are kept as one vector.
+position of its own and registers have none (Darcet et al. 2024): with registers, ours keeps both as one vector.
 """
 
 import re
 
+import torch
+from torch import Tensor
+
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.registers import fold_cls_position
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.timm import rules as timm_rules
@@ -22,6 +24,18 @@ def recognises(checkpoint: Checkpoint) -> bool:
 def join_chunks(theirs: Tensors) -> Tensors:
     """`blocks.2.7.norm1.weight` is block 7, in chunk 2."""
     return {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", name): tensor for name, tensor in theirs.items()}
+
+
+def fold_cls_position(theirs: Tensors, cls: str, positions: str) -> dict[str, Tensor]:
+    """Add the position of the class token to the token, and take it out of the table."""
+    table = theirs[positions]
+    return {**theirs, cls: theirs[cls] + table[:, :1], positions: table[:, 1:]}
+
+
+def unfold_cls_position(theirs: Tensors, positions: str) -> dict[str, Tensor]:
+    """Put a position of zeros for the class token into the table: its own is in the token."""
+    table = theirs[positions]
+    return {**theirs, positions: torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}
 
 
 def prepare(theirs: Tensors) -> Tensors:
@@ -40,11 +54,9 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET,
-        assumed=("preprocessing: ImageNet's mean and std, as in DINOv2's code",),
-        resampling="dinov2" if "register_tokens" not in checkpoint.tensors else "timm",
-    )
+    assumed = ("preprocessing: ImageNet's mean and std, as in DINOv2's code",)
+    resampling = "timm" if "register_tokens" in checkpoint.tensors else "dinov2"
+    return CheckpointMetadata(preprocessing=IMAGENET, assumed=assumed, resampling=resampling)
 
 
 dinov2 = Source(

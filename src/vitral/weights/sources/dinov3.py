@@ -10,7 +10,7 @@ from vitral.base.errors import StoreError
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rotary import ANY_SIZE, MASKED, PUBLISHED_BASE, rotary_settings
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
+from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 from vitral.weights.sources.timm import rules as timm_rules
 
 PERIODS = "rope_embed.periods"
@@ -44,12 +44,7 @@ def prepare(theirs: Tensors) -> Tensors:
     return found
 
 
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std, as in DINOv3's code", ANY_SIZE)
-    )
-
-
+metadata = fixed_metadata(IMAGENET, "preprocessing: ImageNet's mean and std, as in DINOv3's code", ANY_SIZE)
 dinov3 = Source(
     "dinov3",
     (PERIODS, "storage_tokens"),

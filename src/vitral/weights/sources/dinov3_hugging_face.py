@@ -4,16 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
+from vitral.weights import rotary
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import (
-    ANY_SIZE,
-    MASKED,
-    PUBLISHED_BASE,
-    add_key_biases,
-    bias_rule,
-    drop_key_biases,
-    rotary_settings,
-)
+from vitral.weights.rotary import ANY_SIZE, MASKED, PUBLISHED_BASE
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import hugging_face
@@ -40,12 +33,10 @@ def rules(tensors: Tensors) -> list[Rule]:
     gated = is_gated(tensors) or any("gate_proj" in name for name in tensors)
     inner = ("gate_proj", "up_proj") if gated else ("up_proj",)
     for layer in ("layer.{i}.", "model.layer.{i}."):
-        qkv = [f"{layer}attention.{part}_proj" for part in "qkv"]
         found += [
-            *(rule(f"blocks.{{i}}.norm{which}.{{p}}", f"{layer}norm{which}.{{p}}") for which in (1, 2)),
-            *(rule(f"blocks.{{i}}.ls{which}.gamma", f"{layer}layer_scale{which}.lambda1") for which in (1, 2)),
-            rule("blocks.{i}.attn.qkv.weight", *(f"{part}.weight" for part in qkv)),
-            bias_rule(*(f"{part}.bias" for part in qkv)),
+            rule("blocks.{i}.norm{j}.{p}", f"{layer}norm{{j}}.{{p}}"),
+            rule("blocks.{i}.ls{j}.gamma", f"{layer}layer_scale{{j}}.lambda1"),
+            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}attention.{part}_proj.{{p}}" for part in "qkv")),
             rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.o_proj.{{p}}"),
             rule("blocks.{i}.mlp.fc1.{p}", *(f"{layer}mlp.{part}.{{p}}" for part in inner)),
             rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.down_proj.{{p}}"),
@@ -95,8 +86,8 @@ dinov3_hugging_face = Source(
     rules,
     metadata,
     dropped={"embeddings.mask_token": MASKED},
-    prepare=lambda theirs: add_key_biases(theirs, QUERIES, KEYS),
-    finish=lambda theirs: drop_key_biases(theirs, KEYS, "hf"),
-    settings=rotary_settings,
+    prepare=lambda theirs: rotary.add_key_biases(theirs, QUERIES, KEYS),
+    finish=lambda theirs: rotary.drop_key_biases(theirs, KEYS, "hf"),
+    settings=rotary.rotary_settings,
     config_files=config_files,
 )

@@ -8,7 +8,7 @@ from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import ANY_SIZE, add_key_biases, bias_rule, drop_key_biases, rotary_settings
+from vitral.weights.rotary import ANY_SIZE, add_key_biases, drop_key_biases, rotary_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import timm
@@ -31,8 +31,8 @@ def rules(tensors: Tensors) -> list[Rule]:
     gated = is_gated(tensors) or "blocks.0.mlp.fc1_g.weight" in tensors
     halves = rule(f"{LAYER}mlp.fc1.{{p}}", f"{LAYER}mlp.fc1_g.{{p}}", f"{LAYER}mlp.fc1_x.{{p}}")
     return [
-        bias_rule(*(f"{LAYER}attn.{part}_bias" for part in "qkv")),
-        *(rule(f"{LAYER}ls{which}.gamma", f"{LAYER}gamma_{which}") for which in (1, 2)),
+        rule(f"{LAYER}attn.qkv.bias", *(f"{LAYER}attn.{part}_bias" for part in "qkv")),
+        rule(f"{LAYER}ls{{j}}.gamma", f"{LAYER}gamma_{{j}}"),
         *([halves] if gated else []),
         *timm.rules(tensors),
     ]

@@ -7,12 +7,11 @@ those of queries, keys and values (in, heads, width of a head). GELU is its tanh
 positions to the patches before the class token is prepended; scanned checkpoints stack their layers along a first axis.
 """
 
-import torch
 from torch import Tensor
 
 from vitral.nn.family.mlp import TanhMLP
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rules import CONV, DENSE, HEAD_BIASES, INTO_HEADS, OUT_OF_HEADS, Rule, rule
+from vitral.weights.rules import CONV, DENSE, INTO_HEADS, OUT_OF_HEADS, Layout, Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
 ROOTS = ("params/img/", "params/", "img/", "opt/target/", "")
@@ -37,48 +36,44 @@ def rules(tensors: Tensors) -> list[Rule]:
     is_old = is_writing or any("MlpBlock_3/" in name for name in tensors)
     attention, mlp, norm2 = BEFORE_LINEN if is_old else LINEN
     layer, pool = f"{root}Transformer/encoderblock_{{i}}/", f"{root}MAPHead_0/"
-    parts = ("query", "key", "value")
     found = [
         rule("cls_token", f"{root}cls"),
         rule("pos_embed", f"{root}Transformer/posembed_input/pos_embedding"),
         rule("pos_embed", f"{root}pos_embedding"),
-        rule("patch_embed.proj.weight", f"{root}embedding/kernel", layout=CONV),
-        rule("patch_embed.proj.bias", f"{root}embedding/bias"),
+        *dense("patch_embed.proj", f"{root}embedding", layout=CONV),
         *norm("blocks.{i}.norm1", f"{layer}LayerNorm_0"),
         *norm("blocks.{i}.norm2", f"{layer}{norm2}"),
-        rule("blocks.{i}.attn.qkv.weight", *(f"{layer}{attention}/{part}/kernel" for part in parts), layout=INTO_HEADS),
-        rule("blocks.{i}.attn.qkv.bias", *(f"{layer}{attention}/{part}/bias" for part in parts), layout=HEAD_BIASES),
-        rule("blocks.{i}.attn.proj.weight", f"{layer}{attention}/out/kernel", layout=OUT_OF_HEADS),
-        rule("blocks.{i}.attn.proj.bias", f"{layer}{attention}/out/bias"),
+        *into_heads("blocks.{i}.attn.qkv", f"{layer}{attention}", "query", "key", "value"),
+        *dense("blocks.{i}.attn.proj", f"{layer}{attention}/out", layout=OUT_OF_HEADS),
         *dense("blocks.{i}.mlp.fc1", f"{layer}{mlp}/Dense_0"),
         *dense("blocks.{i}.mlp.fc2", f"{layer}{mlp}/Dense_1"),
         *norm("norm", f"{root}Transformer/encoder_norm"),
         rule("pool.latent", f"{pool}probe"),
     ]
-    inner = f"{pool}MultiHeadDotProductAttention_0"
-    asks = {f"{pool}probe", "pool.latent"} & set(tensors)
-    found += (
-        []
-        if not asks
-        else [
-            rule("pool.q.weight", f"{inner}/query/kernel", layout=INTO_HEADS),
-            rule("pool.q.bias", f"{inner}/query/bias", layout=HEAD_BIASES),
-            rule("pool.kv.weight", f"{inner}/key/kernel", f"{inner}/value/kernel", layout=INTO_HEADS),
-            rule("pool.kv.bias", f"{inner}/key/bias", f"{inner}/value/bias", layout=HEAD_BIASES),
-            rule("pool.proj.weight", f"{inner}/out/kernel", layout=OUT_OF_HEADS),
-            rule("pool.proj.bias", f"{inner}/out/bias"),
+    if {f"{pool}probe", "pool.latent"} & set(tensors):
+        found += [
+            *into_heads("pool.q", f"{pool}MultiHeadDotProductAttention_0", "query"),
+            *into_heads("pool.kv", f"{pool}MultiHeadDotProductAttention_0", "key", "value"),
+            *dense("pool.proj", f"{pool}MultiHeadDotProductAttention_0/out", layout=OUT_OF_HEADS),
             *norm("pool.norm", f"{pool}LayerNorm_0"),
             *dense("pool.mlp.fc1", f"{pool}MlpBlock_0/Dense_0"),
             *dense("pool.mlp.fc2", f"{pool}MlpBlock_0/Dense_1"),
         ]
-    )
     if f"{root}pre_logits/kernel" in tensors or "head.2.weight" in tensors:
         return [*found, *dense("head.0", f"{root}pre_logits"), *dense("head.2", f"{root}head")]
     return [*found, *dense("head", f"{root}head")]
 
 
-def dense(ours: str, theirs: str) -> list[Rule]:
-    return [rule(f"{ours}.weight", f"{theirs}/kernel", layout=DENSE), rule(f"{ours}.bias", f"{theirs}/bias")]
+def dense(ours: str, theirs: str, layout: Layout = DENSE) -> list[Rule]:
+    return [rule(f"{ours}.weight", f"{theirs}/kernel", layout=layout), rule(f"{ours}.bias", f"{theirs}/bias")]
+
+
+def into_heads(ours: str, theirs: str, *parts: str) -> list[Rule]:
+    """One linear layer of ours from those of queries, keys or values, whose outputs flax splits into heads."""
+    return [
+        rule(f"{ours}.{own}", *(f"{theirs}/{part}/{kind}" for part in parts), layout=INTO_HEADS)
+        for own, kind in (("weight", "kernel"), ("bias", "bias"))
+    ]
 
 
 def norm(ours: str, theirs: str) -> list[Rule]:
@@ -110,10 +105,8 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
 
 def count_heads(tensors: Tensors) -> int:
     """The number of heads, which is an axis of every query kernel."""
-    shape = next(
-        (tensor.shape for name, tensor in tensors.items() if name.endswith("/query/kernel")), torch.Size((0,) * 3)
-    )
-    return shape[-2]
+    kernels = [tensor for name, tensor in tensors.items() if name.endswith("/query/kernel")]
+    return kernels[0].shape[-2] if kernels else 0
 
 
 google = Source(

@@ -19,11 +19,11 @@ from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.config_check import check_types, stated_settings
-from vitral.weights.image_processor import RESAMPLE, preprocessing_from_processor
-from vitral.weights.registers import fold_cls_position, unfold_cls_position
-from vitral.weights.rules import Rule, rule
+from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
+from vitral.weights.image_processor import PROCESSOR, RESAMPLE, preprocessing_from_processor
+from vitral.weights.rules import WITHOUT_BATCH, Rule, rule
 from vitral.weights.source import CheckpointMetadata, Source, Tensors
+from vitral.weights.sources.dinov2 import fold_cls_position, unfold_cls_position
 from vitral.weights.sources.mae import DECODER
 from vitral.weights.vit import is_gated
 
@@ -35,6 +35,14 @@ TEXT = "it belongs to SigLIP's text encoder"
 
 # Defaults of transformers' configs for what a file's does not state: epsilon and activation.
 DEFAULTS = {"vit": (1e-12, "gelu"), "dinov2": (1e-6, "gelu"), "siglip": (1e-6, "gelu_pytorch_tanh")}
+# Each class's norms and MLP in a block, beside our norm1, norm2, mlp.fc1 and mlp.fc2.
+VIT_LAYER = ("layernorm_before", "layernorm_after", "intermediate.dense", "output.dense")
+DINOV2_LAYER = ("norm1", "norm2", "mlp.fc1", "mlp.fc2")
+# Tensors that only one of their classes has: the end of our name and of theirs.
+KINDS = {
+    "siglip": ("pool.latent", "embeddings.position_embedding.weight"),
+    "dinov2": ("ls1.gamma", "layer_scale1.lambda1"),
+}
 # Values of `model_type` that go with these names.
 TYPES = ("vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
 
@@ -51,25 +59,35 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    if "patch_embed.proj.weight" in tensors:
-        found = rules_for_class(written_prefix(tensors), kind_of(tensors))
-        return sorted(found, key=lambda one: not (is_gated(tensors) and "mlp.weights_" in one.theirs[0]))
-    return [one for kind in ("siglip", "dinov2", "vit") for one in rules_for_class(prefix_of(tensors), kind)]
+    if "patch_embed.proj.weight" not in tensors:
+        return [one for kind in (*KINDS, "vit") for one in rules_for_class(prefix_of(tensors), kind)]
+    found = rules_for_class(written_prefix(tensors), kind_of(tensors))
+    return sorted(found, key=lambda one: not (is_gated(tensors) and "mlp.weights_" in one.theirs[0]))
 
 
-def kind_of(ours: Tensors) -> str:
-    """Which of their classes can hold a model with these tensors."""
-    if "pool.latent" in ours:
-        return "siglip"
-    return "dinov2" if "blocks.0.ls1.gamma" in ours else "vit"
+def kind_of(tensors: Tensors) -> str:
+    """Which of their classes has these tensors, under our names or theirs: "siglip", "dinov2", or "vit" with DeiT."""
+    return next((kind for kind, ends in KINDS.items() if any(name.endswith(ends) for name in tensors)), "vit")
+
+
+def class_of(ours: Tensors) -> tuple[str, str]:
+    """The `model_type` that can hold our tensors, and how the names of its classes begin."""
+    match kind_of(ours):
+        case "siglip":
+            return "siglip_vision_model", "SiglipVision"
+        case "dinov2" if "reg_token" in ours:
+            return "dinov2_with_registers", "Dinov2WithRegisters"
+        case "dinov2":
+            return "dinov2", "Dinov2"
+        case _:
+            return ("deit", "DeiT") if "dist_token" in ours else ("vit", "ViT")
 
 
 def written_prefix(ours: Tensors) -> str:
+    """The prefix of names in files: in SigLIP always, in other ViTs if there is a classifier beside the ViT."""
     if kind_of(ours) == "siglip":
         return "vision_model."
-    names = {"dinov2": "dinov2_with_registers." if "reg_token" in ours else "dinov2.", "vit": "vit."}
-    distilled = "dist_token" in ours
-    return ("deit." if distilled else names[kind_of(ours)]) if any(name.startswith("head.") for name in ours) else ""
+    return f"{class_of(ours)[0]}." if any(name.startswith("head.") for name in ours) else ""
 
 
 def rules_for_class(m: str, kind: str) -> list[Rule]:
@@ -78,22 +96,22 @@ def rules_for_class(m: str, kind: str) -> list[Rule]:
         layer = f"{m}encoder.layers.{{i}}."
         return [
             rule("patch_embed.proj.{p}", f"{m}embeddings.patch_embedding.{{p}}"),
-            rule("pos_embed", f"{m}embeddings.position_embedding.weight"),
+            rule("pos_embed", f"{m}embeddings.position_embedding.weight", layout=WITHOUT_BATCH),
             rule("norm.{p}", f"{m}post_layernorm.{{p}}"),
             rule("head.{p}", "classifier.{p}"),
-            rule("blocks.{i}.norm1.{p}", f"{layer}layer_norm1.{{p}}"),
-            rule("blocks.{i}.norm2.{p}", f"{layer}layer_norm2.{{p}}"),
+            rule("blocks.{i}.norm{j}.{p}", f"{layer}layer_norm{{j}}.{{p}}"),
             rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}self_attn.{part}_proj.{{p}}" for part in "qkv")),
             rule("blocks.{i}.attn.proj.{p}", f"{layer}self_attn.out_proj.{{p}}"),
-            *(rule(f"blocks.{{i}}.mlp.{part}.{{p}}", f"{layer}mlp.{part}.{{p}}") for part in ("fc1", "fc2")),
+            rule("blocks.{i}.mlp.fc{j}.{p}", f"{layer}mlp.fc{{j}}.{{p}}"),
             rule("pool.latent", f"{m}head.probe"),
             rule("pool.q.{p}", f"{m}head.attention.q.{{p}}"),
             rule("pool.kv.{p}", f"{m}head.attention.kv.{{p}}"),
             rule("pool.proj.{p}", f"{m}head.attention.out_proj.{{p}}"),
             rule("pool.norm.{p}", f"{m}head.layernorm.{{p}}"),
-            *(rule(f"pool.mlp.{part}.{{p}}", f"{m}head.mlp.{part}.{{p}}") for part in ("fc1", "fc2")),
+            rule("pool.mlp.fc{j}.{p}", f"{m}head.mlp.fc{{j}}.{{p}}"),
         ]
-    found = [
+    names = DINOV2_LAYER if kind == "dinov2" else VIT_LAYER
+    return [
         rule("cls_token", f"{m}embeddings.cls_token"),
         rule("dist_token", f"{m}embeddings.distillation_token"),
         rule("reg_token", f"{m}embeddings.register_tokens"),
@@ -103,42 +121,37 @@ def rules_for_class(m: str, kind: str) -> list[Rule]:
         rule("head.head.{p}", "cls_classifier.{p}"),
         rule("head.head_dist.{p}", "distillation_classifier.{p}"),
         rule("head.{p}", "classifier.{p}"),
+        *layer_rules("blocks.{i}.", f"{m}encoder.layer.{{i}}.", names, "attention.attention"),
+        *layer_rules("blocks.{i}.", f"{m}layers.{{i}}.", names, "attention.attention"),
     ]
-    for layer in (f"{m}encoder.layer.{{i}}.", f"{m}layers.{{i}}."):
-        first, second = ("norm1", "norm2") if kind == "dinov2" else ("layernorm_before", "layernorm_after")
-        inner, outer = ("mlp.fc1", "mlp.fc2") if kind == "dinov2" else ("intermediate.dense", "output.dense")
-        old, new = [f"attention.attention.{part}" for part in ("query", "key", "value")], ["q_proj", "k_proj", "v_proj"]
-        found += [
-            rule("blocks.{i}.norm1.{p}", f"{layer}{first}.{{p}}"),
-            rule("blocks.{i}.norm2.{p}", f"{layer}{second}.{{p}}"),
-            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}{part}.{{p}}" for part in old)),
-            rule("blocks.{i}.attn.qkv.{p}", *(f"{layer}attention.{part}.{{p}}" for part in new)),
-            rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.output.dense.{{p}}"),
-            rule("blocks.{i}.attn.proj.{p}", f"{layer}attention.o_proj.{{p}}"),
-            rule("blocks.{i}.ls1.gamma", f"{layer}layer_scale1.lambda1"),
-            rule("blocks.{i}.ls2.gamma", f"{layer}layer_scale2.lambda1"),
-            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}{inner}.{{p}}"),
-            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}{outer}.{{p}}"),
-            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}mlp.fc1.{{p}}"),
-            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.fc2.{{p}}"),
-            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}mlp.weights_in.{{p}}"),
-            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.weights_out.{{p}}"),
-            rule("blocks.{i}.mlp.fc1.{p}", f"{layer}mlp.gate_proj.{{p}}", f"{layer}mlp.up_proj.{{p}}"),
-            rule("blocks.{i}.mlp.fc2.{p}", f"{layer}mlp.down_proj.{{p}}"),
-        ]
-    return found
+
+
+def layer_rules(ours: str, layer: str, names: tuple[str, str, str, str], attention: str) -> list[Rule]:
+    """Rules for the blocks of a ViT or a Swin; `names` are those of both norms and of the MLP's two layers."""
+    # The first rule of several for one of our tensors is the one that is written: version 4 stands before version 5.
+    ends = ("norm1", "norm2", "mlp.fc1", "mlp.fc2")
+    return [
+        *(rule(f"{ours}{own}.{{p}}", f"{layer}{name}.{{p}}") for own, name in zip(ends, names)),
+        rule(f"{ours}attn.qkv.{{p}}", *(f"{layer}{attention}.{part}.{{p}}" for part in ("query", "key", "value"))),
+        rule(f"{ours}attn.qkv.{{p}}", *(f"{layer}attention.{part}_proj.{{p}}" for part in "qkv")),
+        rule(f"{ours}attn.proj.{{p}}", f"{layer}attention.output.dense.{{p}}"),
+        rule(f"{ours}attn.proj.{{p}}", f"{layer}attention.o_proj.{{p}}"),
+        rule(f"{ours}ls{{j}}.gamma", f"{layer}layer_scale{{j}}.lambda1"),
+        rule(f"{ours}mlp.fc{{j}}.{{p}}", f"{layer}mlp.fc{{j}}.{{p}}"),
+        rule(f"{ours}mlp.fc1.{{p}}", f"{layer}mlp.weights_in.{{p}}"),
+        rule(f"{ours}mlp.fc2.{{p}}", f"{layer}mlp.weights_out.{{p}}"),
+        rule(f"{ours}mlp.fc1.{{p}}", f"{layer}mlp.gate_proj.{{p}}", f"{layer}mlp.up_proj.{{p}}"),
+        rule(f"{ours}mlp.fc2.{{p}}", f"{layer}mlp.down_proj.{{p}}"),
+    ]
 
 
 def prepare(theirs: Tensors) -> Tensors:
-    """Split the pool's projection, shape SigLIP's table as ours, and fold CLS's position where registers have none."""
+    """Split the pool's projection, and fold CLS's position where registers have none."""
     found, m = dict(theirs), prefix_of(theirs)
     for kind in ("weight", "bias"):
         if (fused := found.pop(f"{m}head.attention.in_proj_{kind}", None)) is not None:
             third = len(fused) // 3
             found[f"{m}head.attention.q.{kind}"], found[f"{m}head.attention.kv.{kind}"] = fused[:third], fused[third:]
-    table = f"{m}embeddings.position_embedding.weight"
-    if table in found:
-        found[table] = found[table][None]
     places, cls = f"{m}embeddings.position_embeddings", f"{m}embeddings.cls_token"
     if f"{m}embeddings.register_tokens" in found and places in found:
         return fold_cls_position(found, cls, places)
@@ -152,17 +165,9 @@ def finish(theirs: Tensors) -> Tensors:
         parts = [found.pop(f"{m}head.attention.{part}.{kind}", None) for part in ("q", "kv")]
         if parts[0] is not None and parts[1] is not None:
             found[f"{m}head.attention.in_proj_{kind}"] = torch.cat([parts[0], parts[1]])
-    table, places = f"{m}embeddings.position_embedding.weight", f"{m}embeddings.position_embeddings"
-    if table in found:
-        found[table] = found[table][0]
-    return unfold_cls_position(found, places) if f"{m}embeddings.register_tokens" in found else found
-
-
-def spelling_of(names: Mapping[str, Any]) -> str:
-    """Which class's names these are: "siglip", "dinov2", or "vit" for ViT and DeiT."""
-    if any(name.endswith("embeddings.position_embedding.weight") for name in names):
-        return "siglip"
-    return "dinov2" if any(name.endswith("layer_scale1.lambda1") for name in names) else "vit"
+    if f"{m}embeddings.register_tokens" in found:
+        return unfold_cls_position(found, f"{m}embeddings.position_embeddings")
+    return found
 
 
 def check_type(checkpoint: Checkpoint, *types: str) -> None:
@@ -185,11 +190,12 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
             "supported."
         )
     check_types(config)
-    eps, activation = DEFAULTS[spelling_of(checkpoint.tensors)]
+    kind = kind_of(checkpoint.tensors)
+    eps, activation = DEFAULTS[kind]
     registers = any(name.endswith("register_tokens") for name in checkpoint.tensors)
     resampling = "timm" if registers else "hugging_face"  # the only one of their classes that antialiases
     if not config:
-        words = f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {spelling_of(checkpoint.tensors)}"
+        words = f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {kind}"
         return CheckpointMetadata(
             dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,), resampling=resampling
         )
@@ -200,36 +206,33 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
             f"config.json has layer_norm_eps={eps} and hidden_act={activation!r}; supported: "
             f"{', '.join(map(str, NORMS))} and {', '.join(ACTIVATIONS)}."
         )
-    size = size_in(config)
     settings: dict[str, Any] = dict(norm=NORMS[eps], mlp=ACTIVATIONS.get(activation, MLP))
     settings |= {"num_heads": config["num_attention_heads"]} if "num_attention_heads" in config else {}
-    settings |= {"img_size": size} if size else {}
-    labels = checkpoint.config.get("id2label", {})
-    prepared, assumed = pixels_beside(checkpoint, size)
-    classes = tuple(labels[key] for key in sorted(labels, key=int))
-    ignored = (
-        ("intermediate_size",) if spelling_of(checkpoint.tensors) == "dinov2" else ()
-    )  # DINOv2's class ignores it and takes `mlp_ratio`
-    return CheckpointMetadata(settings, prepared, classes, assumed, resampling, stated_settings(config, *ignored))
+    ignored = ("intermediate_size",) if kind == "dinov2" else ()  # DINOv2's class ignores it and takes `mlp_ratio`
+    return metadata_from_configs(checkpoint, config, settings, resampling, *ignored)
 
 
-def size_in(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The image size of a config: height and width."""
-    size = config.get("image_size")
-    return size and ((size, size) if isinstance(size, int) else tuple(size))
+def metadata_from_configs(
+    checkpoint: Checkpoint, config: Mapping[str, Any], settings: dict[str, Any], resampling: str, *ignored: str
+) -> CheckpointMetadata:
+    """`settings`, and what the configs of all their models state: the image size, classes and preprocessing.
 
-
-def pixels_beside(checkpoint: Checkpoint, size: tuple[int, int] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Preprocessing from `preprocessor_config.json`, except for the size, which is the model's; and what is assumed.
-
-    Raises `StoreError` for steps that `Preprocessing` cannot express.
+    Sizes from all keys but the `ignored` must agree with the tensors. Raises `StoreError` for preprocessing that
+    `Preprocessing` cannot express.
     """
-    processor = checkpoint.read_beside("preprocessor_config.json")
+    size = read_size(config["image_size"]) if config.get("image_size") else None
+    labels = checkpoint.config.get("id2label", {})
+    classes = tuple(labels[key] for key in sorted(labels, key=int))
+    stated = stated_settings(config, *ignored)
+    settings = settings | ({"img_size": size} if size else {})
+    processor = checkpoint.read_beside(PROCESSOR)
     if not processor:
-        return {}, ("preprocessing: mean and std 0.5, bicubic, since there is no preprocessor_config.json",)
+        assumed = (f"preprocessing: mean and std 0.5, bicubic, since there is no {PROCESSOR}",)
+        return CheckpointMetadata(settings, {}, classes, assumed, resampling, stated)
     kernel = next(tensor for name, tensor in checkpoint.tensors.items() if name.endswith((*PATCHES, WEIGHT)))
-    found = asdict(preprocessing_from_processor(processor, size, kernel.shape[1]))
-    return {key: value for key, value in found.items() if key != "size"}, ()
+    prepared = asdict(preprocessing_from_processor(processor, size, kernel.shape[1]))
+    del prepared["size"]  # the model's own counts
+    return CheckpointMetadata(settings, prepared, classes, (), resampling, stated)
 
 
 def integer_mlp_ratio(width: int, hidden: int, gated: bool) -> int:
@@ -252,17 +255,12 @@ def sizes(model: Any) -> dict[str, Any]:
         "num_hidden_layers": config["depth"],
         "num_attention_heads": config["num_heads"],
         "intermediate_size": first.mlp.fc2.in_features,
-        "image_size": square(config["img_size"]),
-        "patch_size": square(config["patch_size"]),
+        "image_size": write_size(config["img_size"]),
+        "patch_size": write_size(config["patch_size"]),
         "num_channels": config["in_channels"],
         "layer_norm_eps": next(eps for eps in NORMS if eps == first.norm1.eps),
         "hidden_act": "gelu_pytorch_tanh" if isinstance(first.mlp, TanhMLP) else "gelu",
     }
-
-
-def square(size: tuple[int, int]) -> int | list[int]:
-    """One number where both sides are the same."""
-    return size[0] if size[0] == size[1] else list(size)
 
 
 def preprocessor(model: Any) -> dict[str, str]:
@@ -287,7 +285,7 @@ def preprocessor(model: Any) -> dict[str, str]:
         shorter = round(min(height, width) / own.crop)
         written |= {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": shorter}}
         written |= {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
-    return {"preprocessor_config.json": json.dumps(written, indent=2) + "\n"}
+    return {PROCESSOR: json.dumps(written, indent=2) + "\n"}
 
 
 def config_and_processor(model: Any, config: dict[str, Any]) -> dict[str, str]:
@@ -318,29 +316,22 @@ def config_files(model: Any) -> dict[str, str]:
     ours, config = model.state_dict(), model.config
     kind = kind_of(ours)
     shared = sizes(model) | {"qkv_bias": True}
-    labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
     check_place(model, kind)
-    if kind == "siglip":
-        top = {"model_type": "siglip_vision_model", "architectures": ["SiglipVisionModel"]} | shared
-    elif kind == "dinov2":
+    model_type, name = class_of(ours)
+    end, own = "ForImageClassification" if config["num_classes"] else "Model", {}
+    if kind == "dinov2":
         gated = is_gated(ours)
         ratio = integer_mlp_ratio(config["embed_dim"], shared["intermediate_size"], gated)
-        own: dict[str, Any] = {"mlp_ratio": ratio, "use_swiglu_ffn": gated}
+        own = {"mlp_ratio": ratio, "use_swiglu_ffn": gated}
         own |= {"num_register_tokens": config["tokens"]["reg_token"]} if "reg_token" in ours else {}
-        name, model_type = (
-            ("Dinov2WithRegisters", "dinov2_with_registers") if "reg_token" in ours else ("Dinov2", "dinov2")
-        )
-        if labels and not isinstance(model.head, WideHead):
+        if config["num_classes"] and not isinstance(model.head, WideHead):
             raise ConfigError(
                 "hf cannot hold this classifier: its DINOv2 classifies CLS and the mean of the patches, concatenated."
             )
-        end = "ForImageClassification" if labels else "Model"
-        top = {"model_type": model_type, "architectures": [name + end]} | shared | own
-    else:
-        name = "DeiT" if "dist_token" in ours else "ViT"
-        end = "ForImageClassificationWithTeacher" if "dist_token" in ours else "ForImageClassification"
-        top = {"model_type": name.lower(), "architectures": [name + (end if labels else "Model")]} | shared
-    return config_and_processor(model, top)
+    elif name == "DeiT" and config["num_classes"]:
+        end += "WithTeacher"
+    top = {"model_type": model_type, "architectures": [name + end]}
+    return config_and_processor(model, top | shared | own)
 
 
 hugging_face = Source(

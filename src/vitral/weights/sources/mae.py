@@ -5,9 +5,13 @@ features do not need.
 """
 
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Source
+from vitral.weights.source import IMAGENET, Source, fixed_metadata
 from vitral.weights.sources.timm import is_bare, is_plain_vit, rules
 
+DECODER_TENSORS = (
+    *("mask_token", "decoder_pos_embed", "decoder_embed.{p}", "decoder_norm.{p}", "decoder_pred.{p}"),
+    "decoder_blocks.{i}.{m}{p}",
+)
 DECODER = "it reconstructs hidden patches in pre-training only"
 
 
@@ -17,26 +21,16 @@ def recognises(checkpoint: Checkpoint) -> bool:
     return is_plain_vit(checkpoint) and (own or (is_bare(checkpoint) and "fc_norm.weight" in names))
 
 
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET | dict(crop=0.875),
-        assumed=("preprocessing: ImageNet's mean and std, as in MAE's code",),
-        resampling="hugging_face",
-    )
-
-
+metadata = fixed_metadata(
+    IMAGENET | dict(crop=0.875),
+    "preprocessing: ImageNet's mean and std, as in MAE's code",
+    resampling="hugging_face",
+)
 mae = Source(
     "mae",
     ("decoder_pos_embed", "mask_token", "fc_norm.weight"),
     recognises,
     rules,
     metadata,
-    dropped={
-        "mask_token": DECODER,
-        "decoder_pos_embed": DECODER,
-        "decoder_embed.{p}": DECODER,
-        "decoder_norm.{p}": DECODER,
-        "decoder_pred.{p}": DECODER,
-        "decoder_blocks.{i}.{m}{p}": DECODER,
-    },
+    dropped=dict.fromkeys(DECODER_TENSORS, DECODER),
 )

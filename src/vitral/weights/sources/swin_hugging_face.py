@@ -5,13 +5,12 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.config_check import check_types, stated_settings
+from vitral.weights.config_check import check_types, write_size
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import CheckpointMetadata, Config, Tensors
 from vitral.weights.sources import hugging_face
-from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_stages, swin_source
+from vitral.weights.swin import BUFFERS, TABLE, discrepancy_at, is_smaller, shift_merging, swin_source
 
-MERGING = re.compile(r"(?:\w+\.)*encoder\.layers\.(\d+)\.downsample\.")
 END = "relative_position_bias_table"
 
 
@@ -26,11 +25,11 @@ def prepare(theirs: Tensors) -> Tensors:
     found = {
         re.sub(rf"attention\.(?:self|relative_position_bias)\.{END}$", TABLE, name): t for name, t in theirs.items()
     }
-    return shift_stages(found, MERGING, 1)
+    return shift_merging(found, 1)
 
 
 def finish(theirs: Tensors) -> Tensors:
-    found = shift_stages(theirs, MERGING, -1)
+    found = shift_merging(theirs, -1)
     return {re.sub(rf"{re.escape(TABLE)}$", f"attention.self.{END}", name): tensor for name, tensor in found.items()}
 
 
@@ -38,21 +37,11 @@ def rules(tensors: Tensors) -> list[Rule]:
     m = hugging_face.prefix_of(tensors)  # empty for our names, which are written below `swin.` if there is a head
     m = "swin." if "patch_embed.proj.weight" in tensors and "head.weight" in tensors else m
     ours, layer = "layers.{s}.blocks.{i}.", f"{m}encoder.layers.{{s}}.blocks.{{i}}."
-    old, new = [f"attention.self.{part}" for part in ("query", "key", "value")], ["q_proj", "k_proj", "v_proj"]
     return [
         rule("patch_embed.proj.{p}", f"{m}embeddings.patch_embeddings.projection.{{p}}"),
         rule("patch_embed.norm.{p}", f"{m}embeddings.norm.{{p}}"),
-        rule(f"{ours}norm1.{{p}}", f"{layer}layernorm_before.{{p}}"),
-        rule(f"{ours}norm2.{{p}}", f"{layer}layernorm_after.{{p}}"),
-        rule(f"{ours}attn.qkv.{{p}}", *(f"{layer}{part}.{{p}}" for part in old)),
-        rule(f"{ours}attn.qkv.{{p}}", *(f"{layer}attention.{part}.{{p}}" for part in new)),
-        rule(f"{ours}attn.proj.{{p}}", f"{layer}attention.output.dense.{{p}}"),
-        rule(f"{ours}attn.proj.{{p}}", f"{layer}attention.o_proj.{{p}}"),
+        *hugging_face.layer_rules(ours, layer, hugging_face.VIT_LAYER, "attention.self"),
         rule(f"{ours}{TABLE}", f"{layer}{TABLE}"),
-        rule(f"{ours}mlp.fc1.{{p}}", f"{layer}intermediate.dense.{{p}}"),
-        rule(f"{ours}mlp.fc2.{{p}}", f"{layer}output.dense.{{p}}"),
-        rule(f"{ours}mlp.fc1.{{p}}", f"{layer}mlp.fc1.{{p}}"),
-        rule(f"{ours}mlp.fc2.{{p}}", f"{layer}mlp.fc2.{{p}}"),
         rule("layers.{s}.downsample.norm.{p}", f"{m}encoder.layers.{{s}}.downsample.norm.{{p}}"),
         rule("layers.{s}.downsample.reduction.{p}", f"{m}encoder.layers.{{s}}.downsample.reduction.{{p}}"),
         rule("norm.{p}", f"{m}layernorm.{{p}}"),
@@ -66,22 +55,18 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
         if (found := checkpoint.config.get(key, supported)) != supported:
             raise ConfigError(f"config.json has {key}={found!r}; Vitral's Swin supports {supported}.")
     config = check_types(checkpoint.config)
-    size, labels = hugging_face.size_in(config), checkpoint.config.get("id2label", {})
-    prepared, assumed = hugging_face.pixels_beside(checkpoint, size)
-    classes = tuple(labels[key] for key in sorted(labels, key=int))
-    stated = stated_settings(config, "hidden_size")  # that of the last stage, beside `embed_dim` of the first
-    return CheckpointMetadata(dict(img_size=size) if size else {}, prepared, classes, assumed, stated=stated)
+    # `hidden_size` is that of the last stage, beside `embed_dim` of the first.
+    return hugging_face.metadata_from_configs(checkpoint, config, {}, "timm", "hidden_size")
 
 
 def config_files(model: Any) -> dict[str, str]:
     """`config.json` and `preprocessor_config.json`, from which transformers builds the model."""
     config = model.config
-    labels = dict(enumerate(model.classes)) if config["num_classes"] else {}
     written = {
         "model_type": "swin",
-        "architectures": ["SwinForImageClassification" if labels else "SwinModel"],
-        "image_size": hugging_face.square(config["img_size"]),
-        "patch_size": hugging_face.square(config["patch_size"]),
+        "architectures": ["SwinForImageClassification" if config["num_classes"] else "SwinModel"],
+        "image_size": write_size(config["img_size"]),
+        "patch_size": write_size(config["patch_size"]),
         "num_channels": config["in_channels"],
         "embed_dim": config["embed_dim"],
         "depths": list(config["depths"]),

@@ -1,14 +1,8 @@
 """Swin as its authors wrote it (Liu et al. 2021): patches are merged at the end of a stage."""
 
-import re
-
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rules import Rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
-from vitral.weights.swin import check_square_windows, discrepancy_at, shift_stages, swin_source
-from vitral.weights.swin import rules as shared
-
-MERGING = re.compile(r"layers\.(\d+)\.downsample\.")
+from vitral.weights.source import IMAGENET, Config, Tensors, fixed_metadata
+from vitral.weights.swin import check_square_windows, discrepancy_at, rules, shift_merging, swin_source
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -16,19 +10,8 @@ def recognises(checkpoint: Checkpoint) -> bool:
     return "layers.0.blocks.0.attn.qkv.weight" in names and "layers.0.downsample.reduction.weight" in names
 
 
-def rules(tensors: Tensors) -> list[Rule]:
-    return shared("head")
-
-
 def prepare(theirs: Tensors) -> Tensors:
-    return check_square_windows(shift_stages(theirs, MERGING, 1))
-
-
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET | dict(crop=0.9),
-        assumed=("preprocessing: ImageNet's mean and std, centre crop 0.9",),
-    )
+    return check_square_windows(shift_merging(theirs, 1))
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:
@@ -48,8 +31,8 @@ swin_microsoft = swin_source(
     "swin_microsoft",
     ("layers.0.blocks.0.attn.qkv.weight",),
     recognises,
-    rules,
-    metadata,
+    lambda tensors: rules("head"),
+    fixed_metadata(IMAGENET | dict(crop=0.9), "preprocessing: ImageNet's mean and std, centre crop 0.9"),
     prepare=prepare,
     known_discrepancies=known_discrepancies,
 )

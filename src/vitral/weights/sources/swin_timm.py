@@ -4,12 +4,10 @@ import re
 from typing import Any
 
 from vitral.base.errors import ConfigError
+from vitral.weights import swin
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rules import Rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
+from vitral.weights.source import IMAGENET, CheckpointMetadata, Config
 from vitral.weights.sources import timm
-from vitral.weights.swin import SQUARE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source
-from vitral.weights.swin import rules as shared
 
 SUPPORTED_NAMES = re.compile(
     r"swin_(tiny|small|base|large)_patch\d+_window\d+_\d+(_in22(k|ft1k))?|swin_s3_(tiny|small|base)_\d+"
@@ -20,10 +18,6 @@ def recognises(checkpoint: Checkpoint) -> bool:
     names = checkpoint.tensors
     # timm's and Microsoft's files differ in whether the first stage merges patches, also without a head
     return "layers.0.blocks.0.attn.qkv.weight" in names and "layers.0.downsample.reduction.weight" not in names
-
-
-def rules(tensors: Tensors) -> list[Rule]:
-    return shared("head.fc")
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
@@ -37,7 +31,7 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
         )
     windows = checkpoint.config.get("model_args", {}).get("window_size")
     if isinstance(windows, list) and any(side != windows[0] for side in windows):
-        raise ConfigError(f"config.json has window_size={windows}; {SQUARE}, the same in every stage.")
+        raise ConfigError(f"config.json has window_size={windows}; {swin.SQUARE}, the same in every stage.")
     return timm.pixel_metadata(
         checkpoint, IMAGENET | dict(crop=0.9), "preprocessing: ImageNet's mean and std, centre crop 0.9"
     )
@@ -62,21 +56,21 @@ def known_discrepancies(config: Config) -> tuple[str, ...]:
         return any(side > window and side % window not in same for side in (rows, columns))
 
     does = "shifts a feature map before it pads it to whole windows"
-    return cropped_pixels("timm", config) + discrepancy_at("timm", does, config, differs)
+    return swin.cropped_pixels("timm", config) + swin.discrepancy_at("timm", does, config, differs)
 
 
 def export_notes(config: Config) -> tuple[str, ...]:
     does = "resamples the bias tables of windows that are larger than a feature map when it loads them"
-    return discrepancy_at("timm", does, config, is_smaller)
+    return swin.discrepancy_at("timm", does, config, swin.is_smaller)
 
 
-swin_timm = swin_source(
+swin_timm = swin.swin_source(
     "swin_timm",
     ("layers.0.blocks.0.attn.qkv.weight",),
     recognises,
-    rules,
+    lambda tensors: swin.rules("head.fc"),
     metadata,
-    prepare=check_square_windows,
+    prepare=swin.check_square_windows,
     known_discrepancies=known_discrepancies,
     export_notes=export_notes,
     config_files=config_files,

@@ -4,12 +4,11 @@ import re
 
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Config, Tensors
+from vitral.weights.source import IMAGENET, Config, Tensors, fixed_metadata
 from vitral.weights.swin import TABLE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source
 
-BLOCK = re.compile(r"features\.(\d+)\.(\d+\.(?:norm|attn|mlp).*)")
-MERGE = re.compile(r"features\.(\d+)\.((?:norm|reduction)\..*)")
-OURS = re.compile(r"(blocks|merging)\.(\d+)\.(.*)")
+THEIRS = re.compile(r"features\.([1-9]\d*)\.")
+OURS = re.compile(r"(blocks|merging)\.(\d+)\.")
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -18,28 +17,23 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 def prepare(theirs: Tensors) -> Tensors:
     """`features.5.2.attn...` is in stage 2, block 2; `features.4.norm` merges before it."""
-    found = {}
-    for name, tensor in theirs.items():
-        if block := BLOCK.fullmatch(name):
-            name = f"blocks.{int(block[1]) // 2}.{block[2]}"
-        elif (merge := MERGE.fullmatch(name)) and merge[1] != "0":
-            name = f"merging.{int(merge[1]) // 2}.{merge[2]}"
-        found[name] = tensor
-    return check_square_windows(found)
+
+    def rename(name: re.Match[str]) -> str:
+        stage, is_blocks = divmod(int(name[1]), 2)
+        return f"{'blocks' if is_blocks else 'merging'}.{stage}."
+
+    return check_square_windows({THEIRS.sub(rename, name): tensor for name, tensor in theirs.items()})
 
 
 def finish(theirs: Tensors) -> Tensors:
-    places = {"blocks": 1, "merging": 0}
-    found = {}
-    for name, tensor in theirs.items():
-        if own := OURS.fullmatch(name):
-            name = f"features.{2 * int(own[2]) + places[own[1]]}.{own[3]}"
-        found[name] = tensor
-    return found
+    def rename(name: re.Match[str]) -> str:
+        return f"features.{2 * int(name[2]) + (name[1] == 'blocks')}."
+
+    return {OURS.sub(rename, name): tensor for name, tensor in theirs.items()}
 
 
 def rules(tensors: Tensors) -> list[Rule]:
-    same = [f"{part}.{{p}}" for part in ("norm1", "norm2", "attn.qkv", "attn.proj")] + [TABLE]
+    same = ("norm{j}.{p}", "attn.qkv.{p}", "attn.proj.{p}", TABLE)
     return [
         rule("patch_embed.proj.{p}", "features.0.0.{p}"),
         rule("patch_embed.norm.{p}", "features.0.2.{p}"),
@@ -53,11 +47,10 @@ def rules(tensors: Tensors) -> list[Rule]:
     ]
 
 
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET | dict(crop=0.9),
-        assumed=("preprocessing: ImageNet's mean and std, bicubic, centre crop 0.9, as torchvision's weights",),
-    )
+metadata = fixed_metadata(
+    IMAGENET | dict(crop=0.9),
+    "preprocessing: ImageNet's mean and std, bicubic, centre crop 0.9, as torchvision's weights",
+)
 
 
 def known_discrepancies(config: Config) -> tuple[str, ...]:

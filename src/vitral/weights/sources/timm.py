@@ -7,24 +7,21 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from vitral.base.errors import ConfigError, StoreError
+from vitral.base.preprocessing import CropMode, Interpolation
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.config_check import check_types, read_size, stated_settings
+from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
 QKV = "blocks.0.attn.qkv.weight"
-LAYER = (
-    *(f"norm{which}.{{p}}" for which in (1, 2)),
-    *(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm")),
-    *(f"mlp.{part}.{{p}}" for part in ("fc1", "fc2")),
-    *(f"ls{which}.gamma" for which in (1, 2)),
-)
+ATTENTION = tuple(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm"))
+LAYER = ("norm{j}.{p}", *ATTENTION, "mlp.fc{j}.{p}", "ls{j}.gamma")
 POOLED = {"fc_norm.weight", "attn_pool.latent"}  # tensors that show what the head reads
 
 # Names of timm's ViTs whose function follows from their tensors and arguments; and those of SigLIP 2, where the name
@@ -41,26 +38,11 @@ TRAINING_ONLY = {"num_classes", "weight_init", "fix_init"} | {
     f"{what}drop_rate" for what in ("", "pos_", "patch_", "proj_", "attn_")
 }  # arguments that matter in training only
 SIZES = {"img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads", "mlp_ratio", "dynamic_img_size"}
-FROM_TENSORS = {
-    "class_token",
-    "reg_tokens",
-    "no_embed_class",
-    "pos_embed",
-    "init_values",
-    "qkv_bias",
-    "qk_norm",
-    "proj_bias",
-}
-FROM_TENSORS |= {
-    "global_pool",
-    "fc_norm",
-    "final_norm",
-    "pre_norm",
-    "scale_attn_norm",
-    "scale_mlp_norm",
-    "embed_norm_layer",
-}
-POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}")
+# Arguments that the tensors show as well: of tokens and positions, of blocks, and of the head.
+FROM_TENSORS = {"class_token", "reg_tokens", "no_embed_class", "pos_embed", "pre_norm", "embed_norm_layer"}
+FROM_TENSORS |= {"init_values", "qkv_bias", "qk_norm", "proj_bias", "scale_attn_norm", "scale_mlp_norm"}
+FROM_TENSORS |= {"global_pool", "fc_norm", "final_norm"}
+POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc{j}.{p}")
 
 
 def rules(tensors: Tensors) -> list[Rule]:
@@ -102,12 +84,10 @@ def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) 
     arguments = check_types(checkpoint.config.get("model_args", {}))
     size = arguments.get("img_size") or size  # a model for any size states its size there
     found: dict[str, Any] = {name: tuple(pretrained[name]) for name in ("mean", "std") if name in pretrained}
-    if pretrained.get("interpolation") in ("nearest", "bilinear", "bicubic"):
-        found["interpolation"] = pretrained["interpolation"]
+    for name, supported in (("interpolation", get_args(Interpolation)), ("crop_mode", get_args(CropMode))):
+        found |= {name: pretrained[name]} if pretrained.get(name) in supported else {}
     if crop is not None:
         found["crop"] = min(crop, 1.0)
-    if pretrained.get("crop_mode") in ("center", "squash"):
-        found["crop_mode"] = pretrained["crop_mode"]
     return CheckpointMetadata(
         settings=dict(img_size=read_size(size)) if size != (0, 0) else {},
         preprocessing=found or default,
@@ -182,14 +162,8 @@ def arguments(model: Any) -> dict[str, Any]:
     """The arguments from which timm's `VisionTransformer` is built."""
     config, first = model.config, model.blocks[0]
     tokens, position = config["tokens"], model.position
-    found = {
-        "img_size": list(config["img_size"]),
-        "patch_size": config["patch_size"][0] if len({*config["patch_size"]}) == 1 else list(config["patch_size"]),
-        "embed_dim": config["embed_dim"],
-        "depth": config["depth"],
-        "num_heads": config["num_heads"],
-        "mlp_ratio": config["mlp_ratio"],
-    }
+    found: dict[str, Any] = {"img_size": list(config["img_size"]), "patch_size": write_size(config["patch_size"])}
+    found |= {name: config[name] for name in ("embed_dim", "depth", "num_heads", "mlp_ratio")}
     if config["in_channels"] != 3:
         found["in_chans"] = config["in_channels"]
     if isinstance(first.mlp, SwiGLU):

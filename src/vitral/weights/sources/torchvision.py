@@ -9,7 +9,7 @@ from vitral.base.errors import ConfigError
 from vitral.nn.family.mlp import SwiGLU
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
+from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 
 LAYER = "encoder.layers.encoder_layer_{i}."
 
@@ -23,15 +23,12 @@ def rules(tensors: Tensors) -> list[Rule]:
         rule("cls_token", "class_token"),
         rule("pos_embed", "encoder.pos_embedding"),
         rule("patch_embed.proj.{p}", "conv_proj.{p}"),
-        rule("blocks.{i}.norm1.{p}", f"{LAYER}ln_1.{{p}}"),
-        rule("blocks.{i}.norm2.{p}", f"{LAYER}ln_2.{{p}}"),
-        rule("blocks.{i}.attn.qkv.weight", f"{LAYER}self_attention.in_proj_weight"),
-        rule("blocks.{i}.attn.qkv.bias", f"{LAYER}self_attention.in_proj_bias"),
+        rule("blocks.{i}.norm{j}.{p}", f"{LAYER}ln_{{j}}.{{p}}"),
+        rule("blocks.{i}.attn.qkv.{p}", f"{LAYER}self_attention.in_proj_{{p}}"),
         rule("blocks.{i}.attn.proj.{p}", f"{LAYER}self_attention.out_proj.{{p}}"),
         rule("blocks.{i}.mlp.fc1.{p}", f"{LAYER}mlp.0.{{p}}"),
         rule("blocks.{i}.mlp.fc2.{p}", f"{LAYER}mlp.3.{{p}}"),
-        rule("blocks.{i}.mlp.fc1.{p}", f"{LAYER}mlp.linear_1.{{p}}"),
-        rule("blocks.{i}.mlp.fc2.{p}", f"{LAYER}mlp.linear_2.{{p}}"),
+        rule("blocks.{i}.mlp.fc{j}.{p}", f"{LAYER}mlp.linear_{{j}}.{{p}}"),
         rule("norm.{p}", "encoder.ln.{p}"),
         rule("head.0.{p}", "heads.pre_logits.{p}"),
         rule("head.2.{p}", "heads.head.{p}") if has_hidden_layer(tensors) else rule("head.{p}", "heads.head.{p}"),
@@ -42,12 +39,11 @@ def has_hidden_layer(tensors: Tensors) -> bool:
     return "heads.pre_logits.weight" in tensors or "head.2.weight" in tensors
 
 
-def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    return CheckpointMetadata(
-        preprocessing=IMAGENET | dict(crop=0.875, interpolation="bilinear"),
-        assumed=("preprocessing: ImageNet's mean and std, bilinear, centre crop 0.875, as torchvision's weights",),
-        resampling="torchvision",
-    )
+metadata = fixed_metadata(
+    IMAGENET | dict(crop=0.875, interpolation="bilinear"),
+    "preprocessing: ImageNet's mean and std, bilinear, centre crop 0.875, as torchvision's weights",
+    resampling="torchvision",
+)
 
 
 def required(ours: Tensors) -> tuple[str, ...]:
