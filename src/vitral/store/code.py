@@ -35,10 +35,8 @@ def from_code(name: str, num_classes: int, img_size: tuple[int, int]) -> nn.Modu
     if not path.is_file():
         raise UnknownName(f"There is no file {file}. Specify your own model as file.py:Name.")
     module = run_file(path)
-    own = module.__name__
-    defined = [
-        key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == own
-    ]
+    own = module.__name__  # what the file only imports has another
+    defined = [key for key, made in vars(module).items() if callable(made) and getattr(made, "__module__", "") == own]
     listed = ", ".join(defined) or "nothing to call"
     if not attribute:
         raise UnknownName(f"{file} does not name a class. Specify {file}:NAME; it defines: {listed}.")

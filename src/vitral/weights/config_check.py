@@ -9,10 +9,8 @@ from vitral.base.errors import StoreError
 from vitral.nn.patch import pair
 
 # Keys of timm's and transformers' configs for what the tensors show as well -> our words for it.
-OUR_WORDS = {
-    **dict(hidden_size="embed_dim", num_hidden_layers="depth", num_channels="in_channels", in_chans="in_channels"),
-    "intermediate_size": "hidden_dim",
-}
+OUR_WORDS = dict(hidden_size="embed_dim", num_hidden_layers="depth", num_channels="in_channels", in_chans="in_channels")
+OUR_WORDS |= {"intermediate_size": "hidden_dim"}
 SAME_WORDS = ("embed_dim", "depth", "depths", "num_heads", "patch_size", "window_size", "mlp_ratio", "qkv_bias")
 OUR_WORDS |= {word: word for word in SAME_WORDS}
 COUNTS = ("hidden_size", "embed_dim", "num_hidden_layers", "depth", "num_channels", "in_chans", "num_attention_heads")

@@ -86,6 +86,7 @@ def tensors_in_format(model: Classifier, format: str) -> tuple[Source, dict[str,
     source: Source = find("weights.sources", FORMATS[format][kind], "source")
     ours = tensors_to_save(model)
     theirs, used = rename_to_theirs(source.rules(ours), ours, num_heads_of(model))
+    # A tensor left behind would be another model without a sign of it, so it is an error here, not a note.
     if left := [name for name in ours if name not in used]:
         raise ConfigError(f"{format} has no place for {', '.join(left[:4])}{', ...' if len(left) > 4 else ''}.")
     if lacking := [name for name in source.required(ours) if name not in ours]:

@@ -54,6 +54,7 @@ def load_published(
     formats, `ConfigError` for settings that contradict it.
     """
     checkpoint = read_checkpoint(Path(path), sha256, weights)
+    # The architecture is read at the size and number of classes that the file has; what may change, changes afterwards.
     given = {key: value for key, value in overrides.items() if key not in (*PIXELS, *ADJUSTABLE)}
     given |= {} if trained_at is None else {"img_size": pair(trained_at)}
     reading = read_as_source(checkpoint, detect_source(checkpoint, source), given)
@@ -64,6 +65,7 @@ def load_published(
     resampling = resampling or reading.metadata.resampling
     tensors, changes = adapt_tensors(reading.tensors, reading.settings, requested, resampling)
     any_size = any_size and family == "vit"
+    # A Swin takes any size as it is.
     model = construct("any_size", **settings, resampling=resampling) if any_size else construct(family, **settings)
     copy_weights(model, tensors, reading.source.name)
 
@@ -71,6 +73,7 @@ def load_published(
     stated = reading.metadata.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
     preprocessing, channel_changes = complete_preprocessing(size, config["in_channels"], stated)
     classes, assumed_classes = name_classes(reading, config["num_classes"])
+    # What the publisher's code does to another size is news only where the size is not the trained one.
     is_resized = size != pair(reading.settings["img_size"])
     assumed = (
         *checkpoint.assumed,

@@ -19,6 +19,7 @@ def adapt_tensors(
     """
     tensors, changes = dict(ours), []
     old, new = pair(settings["img_size"]), pair(requested.get("img_size", settings["img_size"]))
+    # Only a learned table depends on the size: rotary and fixed positions are computed for any grid.
     if old != new and "pos_embed" in tensors:
         patch = pair(settings["patch_size"])
         if any(side < 1 or side % own for side, own in zip(new, patch)):
@@ -28,6 +29,7 @@ def adapt_tensors(
         changes.append(f"positions of {rows} x {columns} patches resampled to {grid[0]} x {grid[1]} by {resampling}")
     classes = requested.get("num_classes", settings["num_classes"])
     if classes != settings["num_classes"]:
+        # All or nothing: which of the old rows would belong to a new class is not known here.
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
         changes.append(f"a new head for {classes} classes, untrained" if classes else "the head is left out")
     channels, kernel = requested.get("in_channels", settings["in_channels"]), tensors["patch_embed.proj.weight"]
@@ -44,5 +46,6 @@ def spread_channels(kernel: Tensor, channels: int) -> Tensor:
     """A kernel for other channels: summed for one (a grey image as three equal channels), else repeated in turn."""
     if channels == 1:
         return kernel.sum(dim=1, keepdim=True)
+    # Repeated channels add up, so each gets its share: the first block sees activations as large as in training.
     repeated = kernel[:, [channel % kernel.shape[1] for channel in range(channels)]]
     return repeated * (kernel.shape[1] / channels)

@@ -39,6 +39,7 @@ def swin_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
     tables = [tensors.get(f"layers.{stage}.blocks.0.{TABLE}") for stage in range(stages)]
     if not stages or any(table is None for table in tables):
         raise StoreError("The checkpoint has no Swin blocks, or blocks without a table of relative position biases.")
+    # A window that was cut to a small map is smaller than the model's, so the largest is the one that was set.
     window = max(window_side(table) for table in tables if table is not None)
     return dict(
         in_channels=in_channels,
@@ -63,6 +64,7 @@ def window_side(table: Tensor) -> int:
 
 def stage_maps(size: Sequence[int], patch: Sequence[int], stages: int) -> list[tuple[int, int]]:
     """Rows and columns of each stage's map, for images of this size."""
+    # Rounded up: Vitral pads an image to whole patches, and a map to an even number of rows before it merges them.
     sides = [-(-length // own) for length, own in zip(size, patch)]
     return [(-(-sides[0] // (1 << stage)), -(-sides[1] // (1 << stage))) for stage in range(stages)]
 
@@ -79,6 +81,7 @@ def discrepancy_at(
     maps = stage_maps(config["img_size"], config["patch_size"], len(config["depths"]))
     if not (found := [own for own in maps if differs(*own, window)]):
         return ()
+    # At these sizes every stage's map is whole windows, so that nothing is padded or cut.
     sides = [(own << (len(config["depths"]) - 1)) * window for own in config["patch_size"]]
     exact = " and ".join(f"{times * sides[0]} x {times * sides[1]}" for times in (1, 2))
     return (
@@ -103,6 +106,7 @@ def cropped_pixels(publisher: str, config: Mapping[str, Any]) -> tuple[str, ...]
 def check_square_windows(theirs: Tensors) -> Tensors:
     """Theirs as they are. Raises `StoreError` where their index buffers show windows that are not square."""
     for name, table in theirs.items():
+        # The table of a 1 x 5 window has 9 rows, as that of 2 x 2. Its index has one entry per pair of tokens, 25 or 16
         index = theirs.get(name.removesuffix(TABLE) + INDEX) if name.endswith(TABLE) else None
         if index is not None and index.numel() != window_side(table) ** 4:
             raise StoreError(f"{name} does not belong to a square window: {SQUARE}.")
@@ -116,6 +120,7 @@ def complete_tables(ours: Tensors, given: Mapping[str, Any]) -> dict[str, Tensor
     `StoreError` if the image size is needed and not given, or if a window is smaller for another reason than its map.
     """
     tables = {name: tensor for name, tensor in ours.items() if name.endswith(TABLE)}
+    # Tables of one size were not cut, or all alike: the model has that window.
     if len({len(table) for table in tables.values()}) < 2 and all(map(window_side, tables.values())):
         return dict(ours)
     if "img_size" not in given:
@@ -126,6 +131,7 @@ def complete_tables(ours: Tensors, given: Mapping[str, Any]) -> dict[str, Tensor
     stages = {name: int(name.split(".")[1]) for name in tables}
     maps = stage_maps(given["img_size"], patch_sizes(ours, "Swin")[2], 1 + max(stages.values()))
     most = max(*(side for own in maps for side in own), *(math.isqrt(len(table)) for table in tables.values()))
+    # The window that was set is not in the file: take the smallest that every stage's table can have been cut from.
     for window in range(1, most + 1):
         sides = {name: window_sides(table, maps[stages[name]], window) for name, table in tables.items()}
         if all(sides.values()):
@@ -149,6 +155,7 @@ def pad_table(table: Tensor, sides: Sequence[int], window: int) -> Tensor:
     (rows, columns), side = sides, 2 * window - 1
     whole = torch.zeros(side, side, table.shape[1], dtype=table.dtype)
     own = table.reshape(2 * rows - 1, 2 * columns - 1, -1)
+    # The middle of a table is the offset (0, 0), wherever the window ends, so offsets keep their biases.
     whole[window - rows : side - window + rows, window - columns : side - window + columns] = own
     return whole.flatten(0, 1)
 

@@ -42,6 +42,7 @@ def vit_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
             f"The checkpoint has {tokens['cls_token']} class tokens, and its tensors do not show which the head reads. "
             "Specify pool=CLSPool for the first of them."
         )
+    # The projection to queries, keys and values has one shape for any number of heads.
     heads = given.get("num_heads") or HEADS.get((embed_dim, depth))
     if heads is None:
         raise StoreError(
@@ -57,6 +58,7 @@ def vit_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
         mlp_ratio=exact_mlp_ratio(embed_dim, hidden),
         tokens=tokens,
     )
+    # What is given comes last but is passed to each step, since one part decides what the tensors of another mean.
     found |= head_settings(tensors) | pool_settings(tensors, tokens, given)
     if is_gated(tensors):
         found["mlp"] = SwiGLU

@@ -2,17 +2,30 @@
 
 timm's names, except for registers and the gated MLP. The file carries the periods of its rotary positions, which must
 be the published ones, and a mask over the biases of queries, keys and values: the keys' part of it is always zero.
+
+All of DINOv3's formats have rotary positions, LayerScale, and keys without a bias (§3.2): what they share is here.
 """
 
-import torch
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from vitral.base.errors import StoreError
+import torch
+from torch import Tensor
+
+from vitral.base.errors import ConfigError, StoreError
+from vitral.nn.block import LayerNorm
+from vitral.nn.family.position import NoPosition
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import ANY_SIZE, MASKED, PUBLISHED_BASE, rotary_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 from vitral.weights.sources.timm import rules as timm_rules
+from vitral.weights.vit import vit_settings
 
+PUBLISHED_AT = (256, 256)
+PUBLISHED_BASE = 100.0  # of the periods of rotary positions
+ANY_SIZE = "images of 256 x 256, as in most of its training; img_size sets another size"
+MASKED = "it replaces hidden patches in pre-training only"
 PERIODS = "rope_embed.periods"
 
 
@@ -45,6 +58,34 @@ def prepare(theirs: Tensors) -> Tensors:
 
 
 metadata = fixed_metadata(IMAGENET, "preprocessing: ImageNet's mean and std, as in DINOv3's code", ANY_SIZE)
+
+
+def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the `VisionTransformer` with rotary positions that these tensors are of."""
+    from vitral.nn.family.rope import RotaryAttention  # here: every source is imported to find the one that fits
+
+    parts: dict[str, Any] = dict(mixer=RotaryAttention, position=NoPosition, norm=partial(LayerNorm, eps=1e-5))
+    return parts | vit_settings(tensors, dict(img_size=PUBLISHED_AT) | parts | dict(given))
+
+
+def add_key_biases(theirs: Tensors, queries: str, keys: str) -> dict[str, Tensor]:
+    """Add zeros for the biases of keys, wherever queries have one and keys have none."""
+    found = dict(theirs)
+    for name in theirs:
+        if name.endswith(queries) and (key := name.removesuffix(queries) + keys) not in theirs:
+            found[key] = torch.zeros_like(theirs[name])
+    return found
+
+
+def drop_key_biases(theirs: Tensors, keys: str, format: str) -> dict[str, Tensor]:
+    """Remove the biases of keys. Raises `ConfigError` if one is not zero, so that it would be lost."""
+    if lost := [name for name, tensor in theirs.items() if name.endswith(keys) and bool(tensor.any())]:
+        raise ConfigError(
+            f"{format} has no key biases in models with rotary positions, but {len(lost)} of this model's are not zero."
+        )
+    return {name: tensor for name, tensor in theirs.items() if not name.endswith(keys)}
+
+
 dinov3 = Source(
     "dinov3",
     (PERIODS, "storage_tokens"),

@@ -4,12 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.weights import rotary
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import ANY_SIZE, MASKED, PUBLISHED_BASE
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
-from vitral.weights.sources import hugging_face
+from vitral.weights.sources import dinov3, hugging_face
+from vitral.weights.sources.dinov3 import ANY_SIZE, MASKED, PUBLISHED_BASE
 from vitral.weights.vit import is_gated
 
 QUERIES, KEYS = "attention.q_proj.bias", "attention.k_proj.bias"
@@ -86,8 +85,8 @@ dinov3_hugging_face = Source(
     rules,
     metadata,
     dropped={"embeddings.mask_token": MASKED},
-    prepare=lambda theirs: rotary.add_key_biases(theirs, QUERIES, KEYS),
-    finish=lambda theirs: rotary.drop_key_biases(theirs, KEYS, "hf"),
-    settings=rotary.rotary_settings,
+    prepare=lambda theirs: dinov3.add_key_biases(theirs, QUERIES, KEYS),
+    finish=lambda theirs: dinov3.drop_key_biases(theirs, KEYS, "hf"),
+    settings=dinov3.rotary_settings,
     config_files=config_files,
 )

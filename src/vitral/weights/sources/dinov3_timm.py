@@ -8,10 +8,10 @@ from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool
 from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.rotary import ANY_SIZE, add_key_biases, drop_key_biases, rotary_settings
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import timm
+from vitral.weights.sources.dinov3 import ANY_SIZE, add_key_biases, drop_key_biases, rotary_settings
 from vitral.weights.vit import is_gated
 
 QUERIES, KEYS = "attn.q_bias", "attn.k_bias"

@@ -183,6 +183,7 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
     """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what no part of Vitral computes."""
     check_type(checkpoint, *types)
     config = checkpoint.config
+    # The config of all of SigLIP has those of its two encoders inside.
     config = config.get("vision_config", config) if "hidden_size" not in config else config
     if "classifier.weight" in checkpoint.tensors and any(name.endswith("head.probe") for name in checkpoint.tensors):
         raise ConfigError(

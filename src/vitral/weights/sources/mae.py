@@ -8,10 +8,7 @@ from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.source import IMAGENET, Source, fixed_metadata
 from vitral.weights.sources.timm import is_bare, is_plain_vit, rules
 
-DECODER_TENSORS = (
-    *("mask_token", "decoder_pos_embed", "decoder_embed.{p}", "decoder_norm.{p}", "decoder_pred.{p}"),
-    "decoder_blocks.{i}.{m}{p}",
-)
+LAYERS = ("decoder_embed.{p}", "decoder_norm.{p}", "decoder_pred.{p}", "decoder_blocks.{i}.{m}{p}")
 DECODER = "it reconstructs hidden patches in pre-training only"
 
 
@@ -22,9 +19,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 metadata = fixed_metadata(
-    IMAGENET | dict(crop=0.875),
-    "preprocessing: ImageNet's mean and std, as in MAE's code",
-    resampling="hugging_face",
+    IMAGENET | dict(crop=0.875), "preprocessing: ImageNet's mean and std, as in MAE's code", resampling="hugging_face"
 )
 mae = Source(
     "mae",
@@ -32,5 +27,5 @@ mae = Source(
     recognises,
     rules,
     metadata,
-    dropped=dict.fromkeys(DECODER_TENSORS, DECODER),
+    dropped=dict.fromkeys(("mask_token", "decoder_pos_embed", *LAYERS), DECODER),
 )
