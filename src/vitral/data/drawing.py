@@ -162,7 +162,10 @@ def to_bytes(image: Float[np.ndarray, "n y x 3"]) -> UInt8[np.ndarray, "n y x 3"
 
 
 def check_options(
-    name: str, options: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], rules: Mapping[str, bool]
+    name: str,
+    options: Mapping[str, Any],
+    ranges: Mapping[str, tuple[int | float, int | float]],
+    rules: Mapping[str, bool],
 ) -> None:
     """Raise `ConfigError` naming the ranges and rules that are broken, and the options in them."""
     required: dict[str, bool] = {}
