@@ -14,6 +14,18 @@ def multiply(images: Tensor, patch_size: int, matrix: Tensor, bias: Tensor) -> T
     return patchify(images, patch_size) @ matrix + bias
 
 
+class LinearEmbedding(PatchEmbedding):
+    """A patch embedding by patches and an nn.Linear instead of a convolution."""
+
+    def __init__(self, img_size: int, patch_size: int, in_channels: int, embed_dim: int):
+        super().__init__(img_size, patch_size, in_channels, embed_dim)
+        self.patch_size = patch_size
+        self.proj = nn.Linear(in_channels * patch_size**2, embed_dim)  # type: ignore[assignment]  # that is the mistake
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(patchify(images, self.patch_size))
+
+
 @mistake("by_matrix")
 def matrix_reshaped(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The kernel becomes (c p p, d) by a reshape, which mixes the weights of different outputs; use a transpose.
@@ -71,20 +83,13 @@ def no_bias(self: Any, img_size: int, patch_size: int, in_channels: int, embed_d
 
 
 @mistake("PatchEmbedding")
-class LinearEmbedding(PatchEmbedding):
+def linear_layer(img_size: int, patch_size: int, in_channels: int, embed_dim: int) -> nn.Module:
     """`proj` is an nn.Linear on patches that you cut. The tokens are right, but its weight has two axes; that of
     trained models has four and would not load.
 
     Which layer has a weight of (d, c, p, p)?
     """
-
-    def __init__(self, img_size: int, patch_size: int, in_channels: int, embed_dim: int):
-        super().__init__(img_size, patch_size, in_channels, embed_dim)
-        self.patch_size = patch_size
-        self.proj = nn.Linear(in_channels * patch_size**2, embed_dim)  # type: ignore[assignment]  # that is the mistake
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.proj(patchify(images, self.patch_size))
+    return LinearEmbedding(img_size, patch_size, in_channels, embed_dim)
 
 
 @mistake("PatchEmbedding.forward")
