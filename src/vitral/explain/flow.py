@@ -8,6 +8,7 @@ Axes:  b images   h heads   r rows   n m tokens
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,20 +55,22 @@ def row_times(row: Float[Tensor, "b r"], weights: Float[Tensor, "b h r m"]) -> F
 
 
 def weights_and_gradients(
-    layer: Layer, out_gradient: Tensor
+    layer: Layer, out_gradients: Sequence[Tensor]
 ) -> Iterator[tuple[slice, Float[Tensor, "b h r m"], Float[Tensor, "b h r m"]]]:
     """Rows of the attention A and of ∂y/∂A, a chunk of queries at a time.
 
     For Z = A v, ∂y/∂A = (∂y/∂Z) vᵀ: the gradient of what the call of attention returned is all that is needed, so the
     fused kernel, which never forms A, can stay.
     """
-    assert layer.call is not None
     for queries, rows in layer.chunks():
-        yield queries, rows.detach(), layer.call.weight_gradients(out_gradient, queries)
+        each = [call.weight_gradients(own, queries) for call, own in zip(layer.calls, out_gradients, strict=True)]
+        yield queries, rows.detach(), torch.cat(each, dim=1)
 
 
-def positive_relevance(layer: Layer, out_gradient: Tensor) -> Iterator[tuple[slice, Float[Tensor, "b h r m"]]]:
+def positive_relevance(
+    layer: Layer, out_gradients: Sequence[Tensor]
+) -> Iterator[tuple[slice, Float[Tensor, "b h r m"]]]:
     """(∂y/∂A ∘ A)⁺, a chunk of queries at a time (Chefer et al. 2021, "Generic Attention-model Explainability", eq.
     5)."""
-    for queries, weights, gradients in weights_and_gradients(layer, out_gradient):
+    for queries, weights, gradients in weights_and_gradients(layer, out_gradients):
         yield queries, (weights * gradients).clamp_min(0)

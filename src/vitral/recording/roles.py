@@ -72,13 +72,16 @@ class RoleFinder:
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
         if func is F.conv2d or func is torch.conv2d:
-            self.note_projection(args[0], result, args[1] if len(args) > 1 else kwargs["weight"], before_attention)
+            images, weight = (
+                args[at] if len(args) > at else kwargs[name] for at, name in enumerate(("input", "weight"))
+            )
+            self.note_projection(images, result, weight, before_attention)
         # Models without a patch convolution (they unfold, or reshape): the first tensor of four axes is the images.
-        first = args[0] if args else None
+        first = args[0] if args else kwargs.get("input")
         if not self.batch and isinstance(result, Tensor) and isinstance(first, Tensor) and first.ndim == 4:
             self.batch, self.image_size = len(first), (first.shape[-2], first.shape[-1])
         if self.batch:
-            self.windows.note(func, args, kwargs, result, self.batch)
+            self.windows.note(func, args or (first,), kwargs, result, self.batch)
 
     def note_projection(self, images: Tensor, result: Tensor, weight: Tensor, before_attention: bool) -> None:
         """Remember the last convolution before any attention that cuts its input into patches: it gives the grid."""
@@ -114,10 +117,7 @@ class RoleFinder:
         if windows is None and self.batch and count != self.batch:
             return partial(refuse_groups, layer, count, self.batch)
         # Attention over channels: as many keys as the width, and another number of tokens entered the projection.
-        if (
-            call.query_axis != 0
-            and call.num_queries == call.num_keys != tokens_entering == call.view(call.out).shape[-1]
-        ):
+        if call.num_queries == call.num_keys != tokens_entering == call.values.shape[-1]:
             return partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
         if windows is not None:
             rows, columns = windows.grid
