@@ -153,7 +153,13 @@ def call_of_product(
     batch = parts_of(weights.shape[0], axes[0], sizes) if weights.ndim == 3 else []
     rows = parts_of(weights.shape[-2], axes[-2], sizes) or [(-1, 1)]
     # Heads beside the queries are merged with them where all share one head of values. The queries are the last axis.
-    *row_heads, (_, num_queries) = rows
+    *row_heads, (queries, num_queries) = rows
+    # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
+    known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
+    single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
+    if queries < 0 and single:
+        single.pop()
+    batch = [*((axis, 1) for axis in single), *batch]
     before = [*batch, *row_heads]
     order = sorted(range(len(before)), key=lambda place: before[place][0])
     lengths = [length for _, length in before]

@@ -41,7 +41,7 @@ from vitral.recording.edits import Edit, Weights
 from vitral.recording.following import Follower
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, joined, query_chunks
-from vitral.recording.operators import FUSED, arguments_of, name_of, storage_of, tensors_in
+from vitral.recording.operators import FUSED, arguments_of, is_composite, name_of, storage_of, tensors_in
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
 
@@ -103,7 +103,6 @@ class watch(TorchFunctionMode):
         self.edit = edit if edit is None or isinstance(edit, Edit) else Edit(edit)
         self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.recording = Recording()
-        self.operators = Operators(self.see)
         self.follower = Follower()
         self.dataflow = Dataflow(model)
         self.parts: list[list[Layer]] = []  # of each layer: one for each call
@@ -122,6 +121,7 @@ class watch(TorchFunctionMode):
             )
         if self.recording.layers:
             raise UsageError("This watch was already used. Create a new one: with vitral.watch(model) as seen.")
+        self.operators = Operators(self.see)
         self.operators.__enter__()
         super().__enter__()
         EAGER.__enter__()
@@ -138,6 +138,7 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
+        del self.operators, self.parts  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.follower.missed
         self.follower.weights.clear()
         self.roles.windows.forget()
@@ -205,10 +206,10 @@ class watch(TorchFunctionMode):
 
         Raises `WatchError` if it attends to keys that are not tokens.
         """
-        frame = next((frame for frame in frames() if frame.f_code is F.multi_head_attention_forward.__code__), None)
-        if frame is None:
+        code = F.multi_head_attention_forward.__code__
+        given = find_frame(lambda frame: dict(frame.f_locals) if frame.f_code is code else None)
+        if given is None:
             return call
-        given = frame.f_locals
         if given["bias_k"] is not None or given["add_zero_attn"]:
             raise WatchError(
                 "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to tokens that are not in the image, "
@@ -344,21 +345,27 @@ class watch(TorchFunctionMode):
     def running_module(self) -> str | None:
         """The name of the innermost module of the model that is running now, found on the stack; None outside of it."""
         # The stack, and not hooks: it is right under exceptions and threads, and leaves nothing on the model.
-        for frame in frames():
-            first = frame.f_code.co_varnames[:1]  # `self` in a method
-            owner = frame.f_locals.get(first[0]) if first else None
-            if isinstance(owner, nn.Module) and id(owner) in self.names:
-                return self.names[id(owner)]
-        return None
+        return find_frame(self.module_of)
+
+    def module_of(self, frame: FrameType) -> str | None:
+        """The name of the module whose method a frame is."""
+        first = frame.f_code.co_varnames[:1]  # `self`
+        owner = frame.f_locals.get(first[0]) if first else None
+        return self.names.get(id(owner)) if isinstance(owner, nn.Module) else None
 
     def calling_module(self) -> str:
         return self.running_module() or type(self.model).__name__
 
     def line(self) -> str:
         """The line of the model's code that is running now, and its module."""
-        own = next((frame for frame in frames() if not is_library(frame.f_code.co_filename)), None)
-        place = "" if own is None else f", line {own.f_lineno} of {Path(own.f_code.co_filename).name}"
-        return f"{self.calling_module()}{place}"
+        place = find_frame(
+            lambda frame: (
+                None
+                if is_library(frame.f_code.co_filename)
+                else f", line {frame.f_lineno} of {Path(frame.f_code.co_filename).name}"
+            )
+        )
+        return f"{self.calling_module()}{place or ''}"
 
 
 @dataclass(frozen=True)
@@ -376,6 +383,12 @@ class Operators(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else the first operator loads the compiler, 70 MB, to be told to leave this method alone. It never meets it:
+        # while a model is watched, nothing runs compiled.
+        return False
+
     def __init__(self, see: Callable[[Any, Sequence[Any], dict[str, Any], Any], Any]):
         super().__init__()
         self.see, self.is_paused = see, False
@@ -391,6 +404,9 @@ class Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and is_composite(func):
+            with self:  # in inference mode only, functions that others are made of arrive whole
+                return func.decompose(*args, **kwargs)
         # First the model's own kernel, untouched: what it returns is what is checked.
         result = func(*args, **kwargs)
         return result if self.is_paused else self.see(func, args, kwargs, result)
@@ -413,12 +429,15 @@ def projected(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor], args
     return (out.reshape(result[0].shape), result[1])
 
 
-def frames() -> Iterator[FrameType]:
-    """The stack, from the caller outwards."""
+def find_frame(wanted: Callable[[FrameType], Any]) -> Any:
+    """The first of what a function gives for the frames of the stack, innermost first; None if it gives nothing."""
+    # A loop and no generator: one that is left early holds the frame that holds it, until Python looks for cycles.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        yield frame
+        if found := wanted(frame):
+            return found
         frame = frame.f_back
+    return None
 
 
 def is_library(filename: str) -> bool:

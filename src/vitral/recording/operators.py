@@ -19,7 +19,8 @@ PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv"}
 ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # products to which something is added
 REDUCTIONS = {"sum", "mean"}
 SAME_AXES = {"clone", "_to_copy", "copy_", "lift_fresh", "native_dropout", "bernoulli_", "cat", "constant_pad_nd"} | {
-    *("convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm", "index_select")
+    *("convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm"),
+    *("flip", "roll", "index", "index_select", "gather", "tril", "triu", "slice_scatter", "select_scatter"),
 }  # besides pointwise operators
 
 
@@ -56,3 +57,9 @@ def storage_of(tensor: Tensor) -> int:
 def keeps_axes(operator: Any, name: str) -> bool:
     """Whether the axes of the result are those of its inputs, counted from the last."""
     return name in SAME_AXES or torch.Tag.pointwise in getattr(operator, "tags", ())
+
+
+def is_composite(operator: Any) -> bool:
+    """Whether an operator is only a name for other operators, such as `linear`."""
+    key = "CompositeImplicitAutograd"
+    return hasattr(operator, "decompose") and torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key)
