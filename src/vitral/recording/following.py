@@ -220,7 +220,8 @@ class Follower:
                 return None
             for made in known.made:
                 made.shown = True
-            return call_of_sum(output, *(factor.broadcast_to(tensor.shape) for factor in known.factors), at)
+            weights, values = (factor.broadcast_to(tensor.shape) for factor in known.factors)
+            return call_of_sum(output, weights, values, at)
         kept = [None if axis in axes_summed else axis for axis in range(tensor.ndim)]
         places = kept if output.ndim == tensor.ndim else [axis for axis in kept if axis is not None]
         self.keep(output, known, known.moved(axes, output, places))

@@ -17,13 +17,8 @@ Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -31,17 +26,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitral.base.errors import UsageError, WatchError
-from vitral.recording.calls import Call, Queries, call_of_kernel, detached_copy, relative_difference
-from vitral.recording.dataflow import INPUT, Dataflow
+from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
 from vitral.recording.eager import EAGER
 from vitral.recording.edits import Edit, Weights
-from vitral.recording.following import Follower
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, joined, query_chunks
-from vitral.recording.operators import FUSED, arguments_of, is_composite, name_of, storage_of, tensors_in
+from vitral.recording.operators import storage_of, tensors_in
+from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
 
@@ -50,9 +43,6 @@ Rows = Literal["prefix", "all"] | Sequence[int]
 # The largest accepted |rows · v - kernel output|, as a fraction of the output's largest value. Kernels sum in another
 # order; bfloat16 and float16 also round the weights.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-
-
-LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 class NothingSeen(WatchError):
@@ -101,10 +91,8 @@ class watch(TorchFunctionMode):
             raise UsageError(f"num_prefix_tokens={num_prefix_tokens} must be at least 0.")
         self.model, self.wanted = model, rows
         self.edit = edit if edit is None or isinstance(edit, Edit) else Edit(edit)
-        self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.recording = Recording()
-        self.follower = Follower()
-        self.dataflow = Dataflow(model)
+        self.recognizer = Recognizer(model)
         self.parts: list[list[Layer]] = []  # of each layer: one for each call
         self.waiting: list[Seen] = []  # calls within the function that is running
         self.depth = 0  # of functions that are running
@@ -138,9 +126,11 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
+        for parts in list(self.parts):
+            self.separate_unless_joined(parts)
         del self.operators, self.parts  # it holds this watch, so that both would wait for the garbage collector
-        self.recording.missed = self.follower.missed
-        self.follower.weights.clear()
+        self.recording.missed = self.recognizer.follower.missed
+        self.recognizer.follower.weights.clear()
         self.roles.windows.forget()
         if kind is None and self.edit is not None and self.recording.layers:
             self.edit.check(len(self.recording.layers))
@@ -153,7 +143,7 @@ class watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        self.depth, calls_before = self.depth + 1, self.dataflow.num_calls
+        self.depth, calls_before = self.depth + 1, self.recognizer.dataflow.num_calls
         try:
             result = func(*args, **kwargs)
         finally:
@@ -166,10 +156,10 @@ class watch(TorchFunctionMode):
                 if self.edit is not None:
                     change = partial(projected, args=args, kwargs=kwargs) if multihead else changed_result
                     result = change(result, seen, outputs)
-            self.dataflow.note([seen[-1].call.out], result)
+            self.recognizer.dataflow.note([seen[-1].call.out], result)
         if multihead and self.edit is not None and result[1] is not None:
             result = (result[0], self.changed_weights(result[1]))
-        if not calls_before < self.dataflow.num_calls:
+        if not calls_before < self.recognizer.dataflow.num_calls:
             self.roles.note(func, args, kwargs, result, before_attention=not self.recording.layers)
         if name := getattr(func, "__name__", ""):
             self.called.add(name)
@@ -177,19 +167,12 @@ class watch(TorchFunctionMode):
 
     def see(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
         """Look at one operator that has run. Returns its result, or another where an edit changes it."""
-        name, inputs = name_of(operator), list(tensors_in((args, kwargs)))
-        depends = self.dataflow.of(*inputs)
-        if name.startswith(FUSED):
-            call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
-        else:
-            call = self.follower.follow(operator, name, args, kwargs, inputs, result, self.is_constant, self.line)
-        self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
-        if call is None:
+        seen = self.recognizer.recognize(operator, args, kwargs, result)
+        if seen is None:
             return result
-        seen = Seen(self.of_multihead(call), self.calling_module(), depends, self.dataflow.add_call([call.out]))
         # Within a function, rows wait until it returns: operators run below the graph of gradients. Where there is no
         # graph, or no function, as in a traced model, they need not.
-        graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in((args, kwargs)))
         if self.depth and (graph or self.edit is None):
             self.waiting.append(seen)
             return result
@@ -197,32 +180,13 @@ class watch(TorchFunctionMode):
             out = self.record(seen)
         return (out, *result[1:]) if isinstance(result, tuple) else out
 
-    def is_constant(self, tensor: Tensor) -> bool:
-        """Whether a tensor depends on no input of the model."""
-        return not self.dataflow.of(tensor) & INPUT
-
-    def of_multihead(self, call: Call) -> Call:
-        """The call with its heads apart, if torch's own multi-head attention made it, which puts them in the batch.
-
-        Raises `WatchError` if it attends to keys that are not tokens.
-        """
-        code = F.multi_head_attention_forward.__code__
-        given = find_frame(lambda frame: dict(frame.f_locals) if frame.f_code is code else None)
-        if given is None:
-            return call
-        if given["bias_k"] is not None or given["add_zero_attn"]:
-            raise WatchError(
-                "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to tokens that are not in the image, "
-                "so it cannot be watched. Create it without these two options."
-            )
-        self.roles.windows.tokens_entering = call.num_keys  # its projections are within it, and not seen as functions
-        return call.split_heads(given["bsz"]) if call.heads_in_batch else call
-
-    def record(self, seen: "Seen") -> Tensor:
+    def record(self, seen: Seen) -> Tensor:
         """Compute the wanted rows of a call, check them against its output, keep them; the output, edited or not."""
         joins = bool(self.parts) and self.may_join(seen)
         number = len(self.parts) - joins
         call = self.roles.split_heads(seen.call)  # before anything counts images or heads
+        if seen.is_projected:
+            self.roles.windows.tokens_entering = call.num_keys  # its projections are no functions that were noted
         if self.stream is not None:
             self.stream.attended(number, call.num_queries == call.num_keys)
         windows = self.roles.windows_of(call)
@@ -254,11 +218,11 @@ class watch(TorchFunctionMode):
             seen.bit,
         )
         self.add(layer, seen, joins)
-        self.dataflow.note([call.out], out)  # if it is another one, it depends on the same
+        self.recognizer.dataflow.note([call.out], out)  # if it is another one, it depends on the same
         self.roles.windows.forget()  # maps from before this layer cannot be the windows of the next
         return out
 
-    def may_join(self, seen: "Seen") -> bool:
+    def may_join(self, seen: Seen) -> bool:
         """Whether a call may be another head of the last layer: of the same sizes, and it does not depend on it."""
         last = self.parts[-1][-1]
         call = self.roles.split_heads(seen.call)
@@ -269,7 +233,7 @@ class watch(TorchFunctionMode):
         )
         return same and not any(seen.depends & part.bit for part in self.parts[-1])
 
-    def add(self, layer: Layer, seen: "Seen", joins: bool) -> None:
+    def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
         """Add a call to the layers: to the last one as further heads, or as a layer of its own."""
         self.separate(seen.depends)
         if joins:
@@ -280,13 +244,22 @@ class watch(TorchFunctionMode):
             self.recording.layers.append(layer)
 
     def separate(self, depends: int) -> None:
-        """Take calls apart again that were taken for one layer, if something depends on some of them only."""
-        for parts in self.parts:
+        """Take calls apart again that were taken for one layer, if another call depends on some of them only."""
+        for parts in list(self.parts):
             reached = [bool(depends & part.bit) for part in parts]
             if any(reached) and not all(reached):
-                index = self.parts.index(parts)
-                self.parts[index : index + 1] = [[part] for part in parts]
-                self.recording.layers[index : index + 1] = parts
+                self.take_apart(parts)
+
+    def separate_unless_joined(self, parts: list[Layer]) -> None:
+        """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model."""
+        every = sum(part.bit for part in parts)
+        if len(parts) > 1 and not any(bits & every == every for bits in self.recognizer.dataflow.met):
+            self.take_apart(parts)
+
+    def take_apart(self, parts: list[Layer]) -> None:
+        index = self.parts.index(parts)
+        self.parts[index : index + 1] = [[part] for part in parts]
+        self.recording.layers[index : index + 1] = parts
 
     def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles]) -> tuple[int, ...]:
         """The token indices whose rows are computed as they pass."""
@@ -342,75 +315,6 @@ class watch(TorchFunctionMode):
             "Vitral shows no map, since it would be wrong."
         )
 
-    def running_module(self) -> str | None:
-        """The name of the innermost module of the model that is running now, found on the stack; None outside of it."""
-        # The stack, and not hooks: it is right under exceptions and threads, and leaves nothing on the model.
-        return find_frame(self.module_of)
-
-    def module_of(self, frame: FrameType) -> str | None:
-        """The name of the module whose method a frame is."""
-        first = frame.f_code.co_varnames[:1]  # `self`
-        owner = frame.f_locals.get(first[0]) if first else None
-        return self.names.get(id(owner)) if isinstance(owner, nn.Module) else None
-
-    def calling_module(self) -> str:
-        return self.running_module() or type(self.model).__name__
-
-    def line(self) -> str:
-        """The line of the model's code that is running now, and its module."""
-        place = find_frame(
-            lambda frame: (
-                None
-                if is_library(frame.f_code.co_filename)
-                else f", line {frame.f_lineno} of {Path(frame.f_code.co_filename).name}"
-            )
-        )
-        return f"{self.calling_module()}{place or ''}"
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A call of attention, the module that made it, the bits of what it depends on, and its own bit."""
-
-    call: Call
-    name: str
-    depends: int
-    bit: int
-
-
-class Operators(TorchDispatchMode):
-    """Shows each operator that runs, and what it returned, to a function, and returns what that returns."""
-
-    supports_higher_order_operators = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Else the first operator loads the compiler, 70 MB, to be told to leave this method alone. It never meets it:
-        # while a model is watched, nothing runs compiled.
-        return False
-
-    def __init__(self, see: Callable[[Any, Sequence[Any], dict[str, Any], Any], Any]):
-        super().__init__()
-        self.see, self.is_paused = see, False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside it no operator is shown."""
-        self.is_paused = True
-        try:
-            yield
-        finally:
-            self.is_paused = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled() and is_composite(func):
-            with self:  # in inference mode only, functions that others are made of arrive whole
-                return func.decompose(*args, **kwargs)
-        # First the model's own kernel, untouched: what it returns is what is checked.
-        result = func(*args, **kwargs)
-        return result if self.is_paused else self.see(func, args, kwargs, result)
-
 
 def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor]) -> Any:
     """What a function returned, whose call of attention now has another output. Raises `WatchError` if it cannot be."""
@@ -427,24 +331,3 @@ def projected(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor], args
     joined_heads = rearrange(seen[0].call.view(outputs[0]), "b h n e -> n b (h e)")
     out = F.linear(joined_heads, given["out_proj_weight"], given["out_proj_bias"])
     return (out.reshape(result[0].shape), result[1])
-
-
-def find_frame(wanted: Callable[[FrameType], Any]) -> Any:
-    """The first of what a function gives for the frames of the stack, innermost first; None if it gives nothing."""
-    # A loop and no generator: one that is left early holds the frame that holds it, until Python looks for cycles.
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if found := wanted(frame):
-            return found
-        frame = frame.f_back
-    return None
-
-
-def is_library(filename: str) -> bool:
-    """Whether a file is PyTorch's, Vitral's recording or no file, and not the model's own code."""
-    return filename.startswith(LIBRARIES) or filename.startswith("<")
-
-
-def eager_name(name: str) -> str:
-    """A module's name without the wrappers of `torch.compile`."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")

@@ -34,7 +34,7 @@ def arguments_of(operator: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     """The arguments of an operator by the names in its schema."""
     schema = getattr(operator, "_schema", None)
     if schema is None:  # a higher-order operator has none
-        return dict(enumerate(args)) | kwargs  # type: ignore[arg-type]  # numbers do for names: nothing asks for one
+        return {str(place): value for place, value in enumerate(args)} | kwargs
     return {argument.name: value for argument, value in zip(schema.arguments, args)} | kwargs
 
 
