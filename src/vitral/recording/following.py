@@ -215,7 +215,7 @@ class Follower:
         axes_summed = {axis % tensor.ndim for axis in axes_summed}
         at = next((axis for axis in range(tensor.ndim) if known.keys in axes[axis]), None)
         if at is None or at in axes_summed:
-            if known.factors is None or axes_summed != {at} or constant(known.factors[1]):
+            if at is None or known.factors is None or axes_summed != {at} or constant(known.factors[1]):
                 known.fail("it is summed over its keys")
                 return None
             for made in known.made:
