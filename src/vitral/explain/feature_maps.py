@@ -25,7 +25,7 @@ class FeatureMap:
     where: str
     tensor: Tensor
     grid: Grid
-    num_prefix_tokens: int = 0
+    patch_tokens: tuple[int, ...] = ()  # the token of each patch, along rows
     width_last: bool = False
 
     @property
@@ -37,7 +37,7 @@ class FeatureMap:
         """A tensor of this one's layout, such as its gradient, as a map of patches."""
         if tensor.ndim == 4:
             return rearrange(tensor, "b gy gx d -> b d gy gx") if self.width_last else tensor
-        return rearrange(tensor[:, self.num_prefix_tokens :], "b (gy gx) d -> b d gy gx", gy=self.grid[0])
+        return rearrange(tensor[:, list(self.patch_tokens)], "b (gy gx) d -> b d gy gx", gy=self.grid[0])
 
 
 def stream_maps(recording: Recording) -> Iterator[FeatureMap]:
@@ -45,15 +45,18 @@ def stream_maps(recording: Recording) -> Iterator[FeatureMap]:
     for number, tensor in zip(recording.next_layers, recording.stream):
         layer = recording.layers[min(number, len(recording.layers) - 1)]
         try:
-            grid, prefix = layer.tokens.grid, len(layer.tokens.prefix)
+            grid, tokens = layer.tokens.grid, layer.tokens
         except (UsageError, WatchError):
             continue  # the tokens of this layer are not known; those of others may be
         where = f"entering {layer.name}" if number < len(recording.layers) else "leaving the last block"
         patches = grid[0] * grid[1]
         if tensor.ndim == 4 and grid in (tuple(tensor.shape[1:3]), tuple(tensor.shape[2:])):
             yield FeatureMap(where, tensor, grid, width_last=tuple(tensor.shape[1:3]) == grid)
-        elif tensor.ndim == 3 and tensor.shape[1] in (patches, prefix + patches):
-            yield FeatureMap(where, tensor, grid, tensor.shape[1] - patches)
+        elif tensor.ndim == 3 and tensor.shape[1] == patches + len(tokens.prefix):
+            yield FeatureMap(where, tensor, grid, tokens.patch_tokens)
+        elif tensor.ndim == 3 and tensor.shape[1] == patches:  # without the tokens that are no patches
+            ranks = sorted(tokens.patch_tokens)
+            yield FeatureMap(where, tensor, grid, tuple(ranks.index(token) for token in tokens.patch_tokens))
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from mmap import mmap
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -30,7 +29,6 @@ class Rows(Protocol):
 
     def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]: ...
     def detached(self) -> "Rows": ...
-    def split_heads(self, batch: int) -> "Rows": ...
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,6 @@ class Scores:
         bias = None if self.bias is None else self.bias.detach()
         return replace(self, q=detached_copy(self.q), k=detached_copy(self.k), bias=bias)
 
-    def split_heads(self, batch: int) -> "Scores":
-        bias = self.bias if self.bias is None or self.bias.ndim < 4 else split_heads(self.bias, batch)
-        return replace(self, q=split_heads(self.q, batch), k=split_heads(self.k, batch), bias=bias)
-
 
 @dataclass(frozen=True)
 class ExplicitWeights:
@@ -68,8 +62,52 @@ class ExplicitWeights:
         # The memory is shared until someone writes to it: a model may change its weights after it has used them.
         return ExplicitWeights(torch._lazy_clone(self.weights.detach()))
 
-    def split_heads(self, batch: int) -> "ExplicitWeights":
-        return ExplicitWeights(split_heads(self.weights, batch))
+
+@dataclass(frozen=True)
+class Grouping:
+    """How the units along a call's axes (b, h) are images, windows of an image, and heads.
+
+    Along b come `outer` units, then the images, then `inner` units; along h come `heads`. The units of an image, outer
+    ones first, are put into `order`, window by window; there are `windows` of them, each with as many heads. `swapped`
+    calls have the images along h, and these along b.
+    """
+
+    outer: int
+    images: int
+    inner: int
+    heads: int
+    order: tuple[int, ...]
+    windows: int = 1
+    swapped: bool = False
+
+    def apply(self, x: Shaped[Tensor, "b h n e"]) -> Shaped[Tensor, "bw h2 n e"]:
+        """A tensor of the call's own units as one of windows, image by image, and heads."""
+        x = x.transpose(0, 1) if self.swapped else x
+        x = x.unflatten(0, (self.outer, self.images, self.inner)).movedim(1, 0).flatten(1, 3)
+        if self.order != tuple(range(len(self.order))):
+            x = x[:, list(self.order)]
+        return x.unflatten(1, (self.windows, -1)).flatten(0, 1)
+
+    def undo(self, x: Shaped[Tensor, "bw h2 n e"]) -> Shaped[Tensor, "b h n e"]:
+        """The opposite of `apply`."""
+        x = x.unflatten(0, (self.images, self.windows)).flatten(1, 2)
+        x = x[:, [self.order.index(unit) for unit in range(len(self.order))]]
+        x = x.unflatten(1, (self.outer, self.inner, self.heads)).movedim(0, 1).flatten(0, 2)
+        return x.transpose(0, 1) if self.swapped else x
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Rows whose units are grouped otherwise."""
+
+    rows: Rows
+    grouping: Grouping
+
+    def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
+        return self.grouping.apply(self.rows(queries))
+
+    def detached(self) -> "Grouped":
+        return replace(self, rows=self.rows.detached())
 
 
 @dataclass(frozen=True)
@@ -86,6 +124,7 @@ class Call:
     num_queries: int
     view: Callable[[Tensor], Tensor]
     heads_in_batch: bool = False
+    fill: Callable[[Tensor, Tensor], None] | None = None  # where `view` gives a copy
 
     @property
     def num_keys(self) -> int:
@@ -100,15 +139,28 @@ class Call:
         """rows · v, in the precision of the rows."""
         return rows @ self.values.to(rows.dtype)
 
-    def split_heads(self, batch: int) -> "Call":
-        """The same call with heads on their own axis, where they stood in the batch, image by image."""
+    def grouped(self, grouping: Grouping) -> "Call":
+        """The same call with its units grouped otherwise."""
         return replace(
             self,
-            rows=self.rows.split_heads(batch),
-            values=split_heads(self.values, batch),
-            view=lambda x: split_heads(self.view(x), batch),
+            rows=Grouped(self.rows, grouping),
+            values=grouping.apply(self.values),
+            view=lambda x: grouping.apply(self.view(x)),
+            fill=lambda out, product: self.fill_output(out, grouping.undo(product)),
             heads_in_batch=False,
         )
+
+    def split_heads(self, images: int) -> "Call":
+        """The same call with heads on their own axis, where they stood in the batch, image by image."""
+        heads = self.batch_size // images
+        return self.grouped(Grouping(1, images, heads, 1, tuple(range(heads))))
+
+    def fill_output(self, out: Tensor, product: Float[Tensor, "b h n e"]) -> None:
+        """Write a product for all queries to a tensor like the call's output."""
+        if self.fill is not None:
+            self.fill(out, product)
+        else:
+            self.view(out).copy_(product)  # a view, since it only splits and permutes the output's axes
 
     def output_rows(self, queries: Queries, tensor: Tensor | None = None) -> Float[Tensor, "b h r e"]:
         """What the call returned for these queries, or their part of another tensor of the output's shape."""
@@ -118,7 +170,7 @@ class Call:
     def output_of(self, product: Float[Tensor, "b h n e"]) -> Tensor:
         """The product for all queries as a tensor with the sizes and strides of the call's output."""
         out = torch.empty_strided(self.out.shape, self.out.stride(), dtype=self.out.dtype, device=self.out.device)
-        self.view(out).copy_(product)  # a view, since it only splits and permutes the output's axes
+        self.fill_output(out, product)
         return out
 
     def weight_gradients(self, out_gradient: Tensor, queries: Queries) -> Float[Tensor, "b h r m"]:
@@ -219,10 +271,6 @@ def parts_of(size: int, merged: list[int], sizes: Sequence[int]) -> list[tuple[i
 def with_heads(x: Shaped[Tensor, "*b n e"]) -> Shaped[Tensor, "b h n e"]:
     """A tensor with one batch axis and one axis of heads, added where the call had none."""
     return x.flatten(0, -4) if x.ndim > 3 else x.reshape(-1, 1, *x.shape[-2:])
-
-
-def split_heads(x: Shaped[Tensor, "bh 1 n e"], batch: int) -> Shaped[Tensor, "b h n e"]:
-    return rearrange(x, "(b h) 1 n e -> b h n e", b=batch)
 
 
 def detached_copy(x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:

@@ -17,6 +17,7 @@ Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -34,6 +35,7 @@ from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, joined, query_chunks
 from vitral.recording.operators import storage_of, tensors_in
+from vitral.recording.probes import places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
@@ -113,9 +115,24 @@ class watch(TorchFunctionMode):
         self.operators.__enter__()
         super().__enter__()
         EAGER.__enter__()
+        self.thread = threading.get_ident()
+        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
         if self.keeps_stream:
             self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
         return self.recording
+
+    def begin(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Before the model runs: measure what its tokens stand for, unless it is one of Vitral's, where that is known.
+
+        Vitral's own models are measured by the tests.
+        """
+        given = next((tensor for tensor in tensors_in((args, kwargs)) if tensor.ndim == 4), None)
+        known = type(model).__module__.startswith("vitral.") and hasattr(model, "num_prefix_tokens")
+        if threading.get_ident() != self.thread or self.operators.is_paused or known or given is None:
+            return
+        if given.is_floating_point() and len(given):
+            with self.operators.paused():
+                self.roles.start(places_of(model, given), given)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         # Hooks and the compiler's switch go first: they must go, whatever the model raised.
@@ -123,6 +140,7 @@ class watch(TorchFunctionMode):
             self.stream.remove()
             if self.stream.keep_tensors:
                 self.recording.stream, self.recording.next_layers = self.stream.tokens, self.stream.next_layers
+        self.hook.remove()
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
@@ -143,6 +161,8 @@ class watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if self.operators.is_paused:
+            return func(*args, **kwargs)
         self.depth, calls_before = self.depth + 1, self.recognizer.dataflow.num_calls
         try:
             result = func(*args, **kwargs)
@@ -184,13 +204,11 @@ class watch(TorchFunctionMode):
         """Compute the wanted rows of a call, check them against its output, keep them; the output, edited or not."""
         joins = bool(self.parts) and self.may_join(seen)
         number = len(self.parts) - joins
-        call = self.roles.split_heads(seen.call)  # before anything counts images or heads
         if seen.is_projected:
-            self.roles.windows.tokens_entering = call.num_keys  # its projections are no functions that were noted
+            self.roles.windows.tokens_entering = seen.call.num_keys  # its projections are no functions that were noted
+        call, windows, find_roles = self.roles.place(seen.call, first=number == 0, layer=seen.name)
         if self.stream is not None:
             self.stream.attended(number, call.num_queries == call.num_keys)
-        windows = self.roles.windows_of(call)
-        find_roles = self.roles.roles_of(call, windows, seen.name)
         queries = self.wanted_queries(call, find_roles)
         # The proof: a few rows formed here, times the values, must be what the operator returned for these queries.
         rows = call.rows(queries)
@@ -224,18 +242,14 @@ class watch(TorchFunctionMode):
 
     def may_join(self, seen: Seen) -> bool:
         """Whether a call may be another head of the last layer: of the same sizes, and it does not depend on it."""
-        last = self.parts[-1][-1]
-        call = self.roles.split_heads(seen.call)
-        same = (last.num_queries, last.num_tokens, len(last.kept_rows)) == (
-            call.num_queries,
-            call.num_keys,
-            call.batch_size,
-        )
+        before, call = self.last.call, seen.call
+        same = before.num_queries == call.num_queries and before.values.shape[:3] == call.values.shape[:3]
         return same and not any(seen.depends & part.bit for part in self.parts[-1])
 
     def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
         """Add a call to the layers: to the last one as further heads, or as a layer of its own."""
         self.separate(seen.depends)
+        self.last = seen
         if joins:
             self.parts[-1].append(layer)
             self.recording.layers[-1] = joined(self.parts[-1])
@@ -275,7 +289,7 @@ class watch(TorchFunctionMode):
                     f"The model has no CLS token (its {n} tokens are all patches: {roles.source}), so it has no CLS "
                     'row. Specify the tokens: rows=[...], or rows="all".'
                 )
-            return tuple(range(len(roles.prefix)))
+            return tuple(token for token in roles.other_tokens if token < n)
         if wrong := [query for query in self.wanted if not 0 <= query < n]:
             raise UsageError(f"rows={wrong} do not exist: the model has {n} tokens, 0 to {n - 1}.")
         return tuple(int(query) for query in self.wanted)

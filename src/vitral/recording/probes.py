@@ -54,6 +54,12 @@ class Places:
     batch_axis: str
     exact: bool
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the patches come last, along rows, in attention over the whole image."""
+        row = self.patches[0]
+        return bool((row[row >= 0].diff() == 1).all()) and bool((row[1:] >= row[:-1]).all())
+
 
 class Reached(BaseException):
     """The first attention was reached; no error, so that no model catches it."""
@@ -120,9 +126,10 @@ def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> Places | None:
     a, b = (torch.randn(image.shape, generator=generator).to(image) for _ in range(2))
     grids: list[Grid] = []
     alone = first_call(model, a, grids)
-    if alone is None:
-        return None
     height, width = image.shape[2:]
+    if alone is None:  # of one image nothing can attend to another
+        pair = first_call(model, torch.cat([a, b]), [])
+        return over_batch((height, width)) if pair is not None and pair.num_keys == 2 else None
     for grid in candidates(alone.num_keys, grids, (height, width)):
         masks = bit_masks(grid, (height, width)).to(image.device)
         mixtures = torch.cat([b, torch.where(masks[:, None], b, a)])
@@ -134,7 +141,7 @@ def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> Places | None:
 
 def candidates(num_keys: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:
     """Grids that the tokens may have: that of the last maps before the attention, then those of the image's shape."""
-    tried = set()
+    tried: set[Grid] = set()
     for grid in [*reversed(grids), *(grid_like(num_keys - prefix, size) for prefix in range(MOST_PREFIX_TOKENS + 1))]:
         if grid is not None and grid not in tried and math.prod(grid) > 1 and len(tried) < 3:
             tried.add(grid)
@@ -172,6 +179,11 @@ def bit_masks(grid: Grid, size: Grid) -> Bool[Tensor, "k y x"]:
     return grid_bits(grid).unflatten(1, grid)[:, row[:, None], column[None]]
 
 
+def over_batch(grid: Grid) -> Places:
+    """The places of a model whose attention goes from image to image."""
+    return Places(grid, torch.full((1, 1), -1), 1, 1, "keys", exact=False)
+
+
 def decode(alone: Call, together: Call, num_images: int, grid: Grid) -> Places | None:
     """The places that explain the values for one image and for a batch of `num_images`; None if none do."""
     before, after = alone.values.double(), together.values.double()
@@ -181,14 +193,15 @@ def decode(alone: Call, together: Call, num_images: int, grid: Grid) -> Places |
         return None
     axis = grown[0]
     if axis == 2:
-        nothing = torch.full((1, alone.num_keys), -1)
-        return Places(grid, nothing, 1, 1, "keys", exact=False)
+        return over_batch(grid)
+    if axis == 1:
+        before, after = before.transpose(0, 1), after.transpose(0, 1)
     start = before.flatten(0, 1)
     best: tuple[float, int, Tensor, Tensor] | None = None
-    length = before.shape[axis]
+    length = before.shape[0]
     for inner in (inner for inner in range(1, length + 1) if length % inner == 0):
         # One axis of units before the images and one after them.
-        split = after.unflatten(axis, (length // inner, num_images, inner)).movedim(axis + 1, 0)
+        split = after.unflatten(0, (length // inner, num_images, inner)).movedim(1, 0)
         moved = split.reshape(num_images, *start.shape) - start
         whole = moved[0]
         scale = whole.square().sum(-1)

@@ -28,12 +28,12 @@ def chefer(observation: Observation, target: Target = None) -> PatchMap:
         if number in gradients:
             flown = carry(layer, row, positive_relevance(layer, gradients[number]))
             row = row + flown if layer.queries_are_keys else flown
-    prefix = layers[0].num_prefix_tokens
+    tokens = layers[0].tokens
     return PatchMap(
-        row[:, prefix:],
-        layers[0].tokens.grid,
+        tokens.patches(row),
+        tokens.grid,
         "This map shows what supports the class in the attention of all layers, by its gradient.",
-        prefix_mass=share_of_prefix(row, prefix),
+        prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
         classes=observation.classes(target),
     )

@@ -34,13 +34,13 @@ def rollout(observation: Observation, target: Target = None, *, stays: float = 0
     for layer in reversed(layers[first:]):
         flown = carry(layer, row, layer.chunks())
         row = stays * row + (1 - stays) * flown if layer.queries_are_keys else flown
-    prefix = layers[0].num_prefix_tokens
+    tokens = layers[0].tokens
     return PatchMap(
-        row[:, prefix:],
-        layers[0].tokens.grid,
+        tokens.patches(row),
+        tokens.grid,
         f"This map shows how attention flows from the patches to the answer if {stays:.0%} of each token stays; "
         "it is the same for every class.",
         layers=(f"{first} to {len(layers) - 1}" if first else "all",),
-        prefix_mass=share_of_prefix(row, prefix),
+        prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
     )
