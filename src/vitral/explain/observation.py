@@ -255,7 +255,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
     if by_modules:
-        with module_maps(model) as found:
+        with module_maps(model, images) as found:
             plain, map_graph = recorded_pass(model, images, needs)
         check_same(output, plain)
         maps = tuple(found)

@@ -20,6 +20,7 @@ from vitral.recording.eager import EAGER
 from vitral.recording.forward import model_output
 from vitral.recording.intercept import TOLERANCE, watch
 from vitral.recording.layers import Layer, Recording
+from vitral.recording.operators import tensors_in
 from vitral.recording.stream import first_tensor
 
 
@@ -60,9 +61,18 @@ class Tail:
 
 def replace_tokens(output: Any, tokens: Tensor) -> Any:
     """A block's output with other tokens in it."""
+    first = first_tensor(output)
     if isinstance(output, Tensor):
-        return tokens
-    return type(output)(tokens if part is first_tensor(output) else part for part in output)
+        return tokens if output is first else output
+    if isinstance(output, dict):
+        return type(output)((key, replace_tokens_in(part, first, tokens)) for key, part in output.items())
+    return type(output)(replace_tokens_in(part, first, tokens) for part in output)
+
+
+def replace_tokens_in(part: Any, first: Tensor | None, tokens: Tensor) -> Any:
+    """A part of a block's output, with other tokens if it holds the first."""
+    holds = any(tensor is first for tensor in tensors_in(part))
+    return replace_tokens(part, tokens) if holds else part
 
 
 @contextmanager

@@ -112,10 +112,12 @@ class Follower:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
 
-    @property
-    def missed(self) -> list[str]:
-        """Every tensor whose rows sum to one that was not seen to multiply values, and why."""
-        return [str(made) for made in self.made if not made.shown]
+    def missed(self, batch: int) -> list[str]:
+        """Every tensor whose rows sum to one that was not seen to multiply values, and why.
+
+        A single row for each of `batch` images is left out: the probabilities of classes.
+        """
+        return [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
 
     def follow(
         self,

@@ -147,7 +147,7 @@ class watch(TorchFunctionMode):
         for parts in list(self.parts):
             self.separate_unless_joined(parts)
         del self.operators, self.parts  # it holds this watch, so that both would wait for the garbage collector
-        self.recording.missed = self.recognizer.follower.missed
+        self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()
         self.roles.windows.forget()
         if kind is None and self.edit is not None and self.recording.layers:
@@ -157,6 +157,7 @@ class watch(TorchFunctionMode):
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
                 f"whose result multiplies values; {type(self.model).__name__} called: "
                 f"{', '.join(sorted(self.called)) or 'nothing'}."
+                + "".join(f" Nearest to it: {missed}." for missed in self.recording.missed[:3])
             )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -206,7 +207,7 @@ class watch(TorchFunctionMode):
         number = len(self.parts) - joins
         if seen.is_projected:
             self.roles.windows.tokens_entering = seen.call.num_keys  # its projections are no functions that were noted
-        call, windows, find_roles = self.roles.place(seen.call, first=number == 0, layer=seen.name)
+        call, windows, find_roles = self.roles.place(seen.call, seen.name)
         if self.stream is not None:
             self.stream.attended(number, call.num_queries == call.num_keys)
         queries = self.wanted_queries(call, find_roles)

@@ -15,7 +15,7 @@ Axes:  b images   u units (heads and windows of an image)   m key tokens   e wid
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -64,10 +64,6 @@ class Places:
 class Reached(BaseException):
     """The first attention was reached; no error, so that no model catches it."""
 
-    def __init__(self, call: Call):
-        super().__init__()
-        self.call = call
-
 
 class Unfused(TorchFunctionMode):
     """Changes nothing, but where any mode of functions is active PyTorch leaves out its fused encoder layers."""
@@ -78,15 +74,30 @@ class Unfused(TorchFunctionMode):
 
 def first_call(model: nn.Module, images: Float[Tensor, "b c y x"], grids: list[Grid]) -> Call | None:
     """The first call of attention that a model makes for images; `grids` gets the sizes of the maps before it."""
-    recognizer = Recognizer(model)
+    return next(iter(calls_of(model, images, grids, first_only=True)), None)
+
+
+def calls_of(
+    model: nn.Module, images: Float[Tensor, "b c y x"], grids: list[Grid], first_only: bool = False
+) -> list[Call]:
+    """The calls of attention that a model makes for images, each of which returns zeros.
+
+    So no token learns of another: on the residual stream each stays what it was, and its place can be measured in
+    every layer.
+    """
+    recognizer, calls = Recognizer(model), list[Call]()
 
     def see(operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
         seen = recognizer.recognize(operator, args, kwargs, result)
-        if name_of(operator) == "convolution" and result.ndim == 4:
+        if name_of(operator) == "convolution" and result.ndim == 4 and not calls:
             grids.append((result.shape[2], result.shape[3]))
-        if seen is not None:
-            raise Reached(seen.call)
-        return result
+        if seen is None:
+            return result
+        calls.append(seen.call)
+        if first_only:
+            raise Reached
+        nothing = torch.zeros_like(seen.call.out)
+        return (nothing, *result[1:]) if isinstance(result, tuple) else nothing
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
@@ -95,18 +106,18 @@ def first_call(model: nn.Module, images: Float[Tensor, "b c y x"], grids: list[G
         stack.enter_context(EAGER)
         stack.enter_context(Operators(see))
         stack.enter_context(Unfused())
-        try:
-            model(images)
-        except Reached as reached:
-            return reached.call
-    return None
+        stack.enter_context(suppress(Reached))
+        model(images)
+    return calls
 
 
-KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], "Places | None"]] = WeakKeyDictionary()
+KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], "tuple[Places | None, ...]"]] = WeakKeyDictionary()
 
 
-def places_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Places | None:
+def places_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[Places | None, ...]:
     """What the tokens of the first attention stand for, for images of this size; None where it cannot be settled.
+
+    Of a model that attends within windows, whose windows may differ from layer to layer, the same for every call.
 
     Measured once for a model and an image size.
     """
@@ -116,11 +127,11 @@ def places_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Places | No
         try:
             found[size] = measure(model, images[:1].detach())
         except Exception:  # a stranger's model may raise anything for images that it was not given
-            found[size] = None
+            found[size] = ()
     return found[size]
 
 
-def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> Places | None:
+def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> tuple[Places | None, ...]:
     """See `places_of`."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(image.shape, generator=generator).to(image) for _ in range(2))
@@ -129,14 +140,18 @@ def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> Places | None:
     height, width = image.shape[2:]
     if alone is None:  # of one image nothing can attend to another
         pair = first_call(model, torch.cat([a, b]), [])
-        return over_batch((height, width)) if pair is not None and pair.num_keys == 2 else None
+        return (over_batch((height, width)),) if pair is not None and pair.num_keys == 2 else ()
     for grid in candidates(alone.num_keys, grids, (height, width)):
         masks = bit_masks(grid, (height, width)).to(image.device)
         mixtures = torch.cat([b, torch.where(masks[:, None], b, a)])
         together = first_call(model, mixtures, [])
-        if together is not None and (places := decode(alone, together, len(mixtures), grid)) is not None:
-            return places
-    return None
+        if together is None or (places := decode(alone, together, len(mixtures), grid)) is None:
+            continue
+        if len({tuple(row) for row in places.patches.tolist()}) == 1:
+            return (places,)
+        pairs = zip(calls_of(model, a, []), calls_of(model, mixtures, []))
+        return tuple(decode(one, several, len(mixtures), grid) for one, several in pairs)
+    return ()
 
 
 def candidates(num_keys: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:

@@ -91,12 +91,13 @@ class RoleFinder:
         self.patch_grid: Grid | None = None
         self.image_size: Grid | None = None
         self.batch = 0
-        self.places: Places | None = None  # of the first attention, if they were measured
+        self.places: tuple[Places | None, ...] = ()  # of the first attention, or of each call, as they were measured
+        self.num_calls = 0
         self.windows = WindowTracker()
 
-    def start(self, places: Places | None, images: Tensor) -> None:
+    def start(self, places: tuple[Places | None, ...], images: Tensor) -> None:
         """The model begins to run on these images, whose tokens were measured."""
-        self.places, self.batch = places, len(images)
+        self.places, self.batch, self.num_calls = places, len(images), 0
         self.image_size = (images.shape[-2], images.shape[-1])
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
@@ -121,12 +122,13 @@ class RoleFinder:
             self.patch_grid, self.batch = grid, len(images)
             self.image_size = (images.shape[-2], images.shape[-1])
 
-    def place(self, call: Call, first: bool, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
-        """The call with images, windows and heads on axes of their own; its windows; and what gives its roles.
-
-        `first` is whether it is of the model's first layer, whose places were measured.
-        """
-        places = self.places if self.num_prefix_tokens is None else None
+    def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
+        """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
+        number, self.num_calls = self.num_calls, self.num_calls + 1
+        # Tokens of attention over the whole image are those of the first layer in every one; windows may move.
+        places = self.places[min(number, len(self.places) - 1)] if self.places else None
+        if self.num_prefix_tokens is not None:
+            places = None
         if places is not None and places.batch_axis == "keys" and call.num_keys == self.batch:
             return call, None, partial(refuse_batch, layer)
         if places is None or (grouping := self.grouping(call, places)) is None:
@@ -138,8 +140,6 @@ class RoleFinder:
         tracked = self.windows_of(call)
         if tracked is not None:
             return call, tracked, self.roles_of(call, tracked, layer)
-        if grouping.windows > 1 and not first:
-            return call, None, partial(refuse_groups, layer, call.batch_size, self.batch)
         units = places.patches[list(grouping.order)].unflatten(0, (grouping.windows, -1))[:, 0]
         if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
             call = call.grouped(grouping)
@@ -194,6 +194,8 @@ class RoleFinder:
         # Attention over channels: as many keys as the width, and another number of tokens entered the projection.
         if call.num_queries == call.num_keys != tokens_entering == call.values.shape[-1]:
             return partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
+        if 1 < call.num_keys < call.num_queries:
+            return partial(refuse_merged, layer, call.num_queries, call.num_keys)
         if windows is not None:
             rows, columns = windows.grid
             roles = TokenRoles((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
@@ -206,6 +208,14 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     raise UsageError(
         f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
         "earlier feature map. The places of its tokens are unknown, so it has no attention map."
+    )
+
+
+def refuse_merged(layer: str, num_queries: int, num_keys: int) -> TokenRoles:
+    """Raises `UsageError`: the keys are fewer than the tokens, and which of them each stands for is not known."""
+    raise UsageError(
+        f"{layer} attends from {num_queries} tokens to {num_keys} keys, each made of several, and the places of these "
+        "were not found by changing patches of the image. So it has no attention map."
     )
 
 
@@ -317,7 +327,11 @@ def prefix_names(model: nn.Module, count: int) -> tuple[str, ...]:
 
 def learned_prefix_tokens(model: nn.Module) -> Iterator[str]:
     """`cls`, `distillation`, `register 0`, ...: the learned tokens of a model, in the order that models use."""
-    beginnings = {"cls": ("cls_tok", "class_tok", "class_emb"), "distillation": ("dist",), "register": ("reg",)}
+    beginnings = {
+        "cls": ("cls_tok", "class_tok", "class_emb"),
+        "distillation": ("dist",),
+        "register": ("reg", "storage"),
+    }
     parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
     for role, words in beginnings.items():
         for name, value in parameters:

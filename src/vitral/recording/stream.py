@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitral.recording.operators import tensors_in
+
 
 class Stream:
     """Records what enters and leaves the elements of a model's module lists, in this thread, until it is removed.
@@ -121,9 +123,5 @@ class Stream:
 
 
 def first_tensor(values: Any) -> Tensor | None:
-    """The first tensor among a call's arguments or results."""
-    if isinstance(values, Tensor):
-        return values
-    if isinstance(values, tuple | list):
-        return next((value for value in values if isinstance(value, Tensor)), None)
-    return None
+    """The first tensor among a call's arguments or results, in lists and mappings too."""
+    return next(tensors_in(values), None)
