@@ -152,19 +152,34 @@ def test_groups_of_unknown_tokens_have_no_map():
         explain.attention(Dilated("apart"), torch.randn(2, 3, 8, 16))
 
 
-def test_attention_in_a_form_that_is_not_known_is_counted():
-    """Heads that are mixed between softmax and values ("talking heads") are not seen, and that is said."""
+def test_heads_that_are_mixed_before_the_product_are_shown_as_they_were_used():
+    """What multiplies the values is what is shown."""
 
     class Talking(Folded):
         def forward(self, images):
             x, q, k, v = self.embedded(images)
-            mixed = torch.softmax(q @ k.mT / 2, dim=-1).flip(1) * 0.5
-            x = x + (mixed @ v).transpose(1, 2).flatten(2)
+            self.mixed = torch.softmax(q @ k.mT / 2, dim=-1).flip(1) * 0.5
+            x = x + (self.mixed @ v).transpose(1, 2).flatten(2)
             return self.head((x + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0])
 
-    maps = explain.attention(Talking("apart"), torch.randn(2, 3, 8, 16))
+    model = Talking("apart")
+    with torch.no_grad(), watch(model, "all") as seen:
+        model(torch.randn(2, 3, 8, 16))
+    assert [layer.num_heads for layer in seen.layers] == [4, 1] and not seen.missed
+    assert torch.equal(seen.layers[0].weights(), model.mixed)
+
+
+def test_weights_that_multiply_no_values_are_listed_with_the_line_that_made_them():
+    class Summed(Folded):
+        def forward(self, images):
+            x = self.embedded(images)[0]
+            entropy = torch.softmax(x @ x.mT, dim=-1).square().sum(-1)
+            return self.head((x + entropy[..., None] + nn.functional.scaled_dot_product_attention(x, x, x))[:, 0])
+
+    maps = explain.attention(Summed("apart"), torch.randn(2, 3, 8, 16))
     assert len(maps.layers) == 1
-    assert "1 more softmaxes over tokens were formed" in maps.caption
+    assert "Not shown: 2 x 9 x 9, summing to 1 over axis 2, in Summed, line " in maps.caption
+    assert "of test_readout.py: it is summed over its keys." in maps.caption
 
 
 def test_channels_are_not_taken_for_patches():

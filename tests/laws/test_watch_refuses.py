@@ -65,20 +65,27 @@ class Dropping(nn.Module):
         return F.scaled_dot_product_attention(x, x, x, dropout_p=0.5 if self.training else 0.0)
 
 
-def test_attention_that_is_dropped_at_random_is_refused_with_advice():
+def test_attention_that_is_dropped_at_random_is_shown_as_it_was_used():
     x = torch.randn(1, 2, 10, 4)
-    with pytest.raises(WatchError, match=r"training mode.*call model\.eval\(\)"), watch(Dropping()):
-        Dropping()(x)
-    model = Dropping().eval()
-    with watch(model) as seen:
-        model(x)
-    assert len(seen.layers) == 1
+    with watch(Dropping(), "all") as seen:
+        out = Dropping()(x)
+    weights = seen.layers[0].weights()
+    assert (weights == 0).float().mean() > 0.2  # half of the weights were dropped, the rest are twice as large
+    torch.testing.assert_close(weights @ x, out)
 
 
-def test_dropout_of_torchs_own_module_is_refused_in_training():
+def test_a_fused_kernel_that_drops_at_random_is_refused_with_advice(monkeypatch):
     model = redraw(nn.TransformerEncoderLayer(8, 2, 8, dropout=0.5, batch_first=True)).train()
-    with pytest.raises(WatchError, match=r"model\.eval"), watch(model, [0]):
-        model(torch.randn(2, 5, 8))
+    x = torch.randn(2, 5, 8)
+    with watch(model, "all") as seen:
+        model(x)
+    assert (seen.layers[0].weights() == 0).any()
+    # Of the kernel's own dropout nothing is known: its output differs from the weights without it.
+    attention_rows = calls.attention_rows
+    monkeypatch.setattr(calls, "attention_rows", lambda *args: F.dropout(attention_rows(*args)))
+    fused = redraw(nn.MultiheadAttention(8, 2, batch_first=True)).train()
+    with pytest.raises(WatchError, match=r"training mode.*call model\.eval\(\)"), watch(fused, [0]):
+        fused(x, x, x, need_weights=False)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ Axes:  b images   h heads   r rows   n m tokens
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,9 +19,23 @@ from vitral.recording.layers import Layer, sum_chunks
 from vitral.recording.queries import readout_vector
 
 
-def global_layers(observation: Observation, method: str) -> Sequence[Layer]:
-    """The layers, if all hold the same tokens. Raises `UsageError` where a product of layers has no meaning."""
-    layers = observation.layers
+def global_layers(observation: Observation, method: str, names: Sequence[str] = ()) -> dict[int, Layer]:
+    """The layers to multiply by number: those of these names, or all.
+
+    Raises `UsageError` where a product of layers has no meaning: they do not hold the same tokens, or some of all are
+    not known.
+    """
+    known = [layer.name for layer in observation.layers]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"There is no attention layer {unknown[0]!r}; the model has {', '.join(known)}.")
+    missed = observation.attention.missed
+    if missed and not names:
+        raise UsageError(
+            f"{method} multiplies the attention of all layers, and not all of this model is known. Not known: "
+            f"{'; '.join(missed)}. To multiply the other layers, name them: layers={known}."
+        )
+    chosen = {number: layer for number, layer in enumerate(observation.layers) if not names or layer.name in names}
+    layers = list(chosen.values())
     # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
     pools = [layer for layer in layers[:-1] if not layer.queries_are_keys]
     sizes = {(layer.num_tokens, len(layer.kept_rows)) for layer in layers}
@@ -29,7 +44,12 @@ def global_layers(observation: Observation, method: str) -> Sequence[Layer]:
             f"{method} multiplies attention through the layers, so all layers must have the same tokens; this model "
             "attends within windows or groups, or merges patches. Try attention_gradient or grad_cam."
         )
-    return layers
+    return chosen
+
+
+def names_of(layers: Sequence[str]) -> tuple[str]:
+    """What a map of several layers calls them."""
+    return (", ".join(layers) or "all",)
 
 
 def start_row(observation: Observation, layers: Sequence[Layer]) -> Float[Tensor, "b n"]:
@@ -54,20 +74,22 @@ def row_times(row: Float[Tensor, "b r"], weights: Float[Tensor, "b h r m"]) -> F
 
 
 def weights_and_gradients(
-    layer: Layer, out_gradient: Tensor
+    layer: Layer, out_gradients: Sequence[Tensor]
 ) -> Iterator[tuple[slice, Float[Tensor, "b h r m"], Float[Tensor, "b h r m"]]]:
     """Rows of the attention A and of ∂y/∂A, a chunk of queries at a time.
 
     For Z = A v, ∂y/∂A = (∂y/∂Z) vᵀ: the gradient of what the call of attention returned is all that is needed, so the
     fused kernel, which never forms A, can stay.
     """
-    assert layer.call is not None
     for queries, rows in layer.chunks():
-        yield queries, rows.detach(), layer.call.weight_gradients(out_gradient, queries)
+        each = [call.weight_gradients(own, queries) for call, own in zip(layer.calls, out_gradients, strict=True)]
+        yield queries, rows.detach(), torch.cat(each, dim=1)
 
 
-def positive_relevance(layer: Layer, out_gradient: Tensor) -> Iterator[tuple[slice, Float[Tensor, "b h r m"]]]:
+def positive_relevance(
+    layer: Layer, out_gradients: Sequence[Tensor]
+) -> Iterator[tuple[slice, Float[Tensor, "b h r m"]]]:
     """(∂y/∂A ∘ A)⁺, a chunk of queries at a time (Chefer et al. 2021, "Generic Attention-model Explainability", eq.
     5)."""
-    for queries, weights, gradients in weights_and_gradients(layer, out_gradient):
+    for queries, weights, gradients in weights_and_gradients(layer, out_gradients):
         yield queries, (weights * gradients).clamp_min(0)

@@ -6,7 +6,7 @@ A file in `explain/methods` defines one, under its own name:
     def first_head(observation, target=None):
         "What the first token attends to in the first head of the last layer. Raises `WatchError` without attention."
         layer = observation.layers[-1]
-        row = layer.rows([0])[:, 0, 0, layer.num_prefix_tokens :]
+        row = layer.tokens.patches(layer.rows([0])[:, 0, 0])
         return PatchMap(row, layer.tokens.grid, "This map shows one head.", layers=(layer.name,))
 
 Axes:  b images   l layers   h heads   g patches   gy gx rows, columns of patches
@@ -24,6 +24,7 @@ from torch import Tensor
 from vitral.base.errors import UsageError
 from vitral.explain.observation import Need, Observation
 from vitral.recording.indices import Grid
+from vitral.recording.roles import TokenRoles
 
 UNIFORM = "times uniform"  # 1 where a patch gets as much as it would if all patches were alike
 
@@ -119,6 +120,6 @@ def method(needs: Collection[Need] = ()) -> Callable[[Callable[..., PatchMap]], 
     return lambda function: Method(function, frozenset(needs))
 
 
-def share_of_prefix(row: Float[Tensor, "b n"], num_prefix_tokens: int) -> Float[Tensor, " b"]:
-    """The share of each row that is on the tokens before the patches; zero where the row is zero."""
-    return row[:, :num_prefix_tokens].sum(dim=1) / row.sum(dim=1).clamp_min(1e-30)
+def share_of_prefix(row: Float[Tensor, "b n"], tokens: TokenRoles) -> Float[Tensor, " b"]:
+    """The share of each row that is on tokens that are no patches; zero where the row is zero."""
+    return tokens.others(row).sum(dim=1) / row.sum(dim=1).clamp_min(1e-30)

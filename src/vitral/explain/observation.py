@@ -108,20 +108,25 @@ class Observation:
         with evaluating(self.model), torch.no_grad():
             return model_output(self.model, images).detach()
 
-    def layer_gradients(self, target: Target) -> dict[int, Tensor]:
-        """∂y/∂(what each layer's attention returned), by the layer's number; y is the logit of each image's class.
+    def layer_gradients(self, target: Target) -> dict[int, tuple[Tensor, ...]]:
+        """∂y/∂(what each call of a layer returned), by the layer's number; y is the logit of each image's class.
 
         Layers that no gradient reaches are left out. Raises `WatchError` if it reaches none.
         """
-        calls = {number: layer.call for number, layer in enumerate(self.layers) if layer.call is not None}
+        calls = [(number, call) for number, layer in enumerate(self.layers) for call in layer.calls]
         if not calls:
             self.classes(target)  # an error of the target comes first
             raise WatchError(
                 "No gradient is recorded where the model attends (it runs under no_grad, or detaches its tokens), "
                 "so a method that needs gradients has nothing to show. Try attention or rollout."
             )
-        found = self.differentiate(self.graph, target, [call.out for call in calls.values()])
-        gradients = {number: gradient for number, gradient in zip(calls, found) if gradient is not None}
+        found = self.differentiate(self.graph, target, [call.out for _, call in calls])
+        gradients: dict[int, tuple[Tensor, ...]] = {}
+        reached = {number for (number, _), gradient in zip(calls, found) if gradient is not None}
+        for (number, call), gradient in zip(calls, found):
+            if number in reached:  # a head that no gradient reaches has a gradient of zero
+                own = torch.zeros_like(call.out) if gradient is None else gradient
+                gradients[number] = (*gradients.get(number, ()), own)
         if not gradients:
             raise WatchError(
                 "No gradient of the class score reaches the attention of any layer, so there is nothing to show."
@@ -250,7 +255,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
     if by_modules:
-        with module_maps(model) as found:
+        with module_maps(model, images) as found:
             plain, map_graph = recorded_pass(model, images, needs)
         check_same(output, plain)
         maps = tuple(found)

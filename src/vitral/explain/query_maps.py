@@ -95,11 +95,11 @@ def query_maps(
     """`query_grid` for a model that was observed already, with its attention."""
     layers = observation.layers
     shown = layers[select([layer], len(layers), "layer")[0]]
-    grid, prefix = shown.tokens.grid, len(shown.tokens.prefix)
+    grid = shown.tokens.grid
     patches = tuple(check_patch(query, grid, shown.name) for query in queries) or spread_patches(grid)
     heads = select(None if head is None else [head], shown.num_heads, "head")
     rows = torch.stack([query_row(shown, patch)[:, heads].mean(dim=1) for patch in patches], dim=1)
-    values = rearrange(times_uniform(rows[..., prefix:].float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
+    values = rearrange(times_uniform(shown.tokens.patches(rows).float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
     pixels = pixels_of(observation.model, observation.images)
     return QueryGrid(
         values.cpu().numpy(), patches, pixels, shown.name, None if head is None else heads[0], shown.residual

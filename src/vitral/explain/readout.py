@@ -20,6 +20,7 @@ from vitral.recording.eager import EAGER
 from vitral.recording.forward import model_output
 from vitral.recording.intercept import TOLERANCE, watch
 from vitral.recording.layers import Layer, Recording
+from vitral.recording.operators import tensors_in
 from vitral.recording.stream import first_tensor
 
 
@@ -60,9 +61,18 @@ class Tail:
 
 def replace_tokens(output: Any, tokens: Tensor) -> Any:
     """A block's output with other tokens in it."""
+    first = first_tensor(output)
     if isinstance(output, Tensor):
-        return tokens
-    return type(output)(tokens if part is first_tensor(output) else part for part in output)
+        return tokens if output is first else output
+    if isinstance(output, dict):
+        return type(output)((key, replace_tokens_in(part, first, tokens)) for key, part in output.items())
+    return type(output)(replace_tokens_in(part, first, tokens) for part in output)
+
+
+def replace_tokens_in(part: Any, first: Tensor | None, tokens: Tensor) -> Any:
+    """A part of a block's output, with other tokens if it holds the first."""
+    holds = any(tensor is first for tensor in tensors_in(part))
+    return replace_tokens(part, tokens) if holds else part
 
 
 @contextmanager
@@ -114,10 +124,10 @@ def assumed_readout(recording: Recording) -> tuple[int, ...]:
     if layer is None:
         return ()
     try:
-        has_cls = layer.tokens.has_cls
+        tokens = layer.tokens
     except UsageError:
         return tuple(range(layer.num_tokens))  # what they are is not known
-    return (0,) if has_cls else tuple(range(layer.num_tokens))
+    return tokens.other_tokens[:1] if tokens.has_cls else tuple(range(layer.num_tokens))
 
 
 def last_global_layer(layers: Sequence[Layer]) -> Layer | None:
@@ -130,10 +140,8 @@ def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...]) 
 
     Raises `UsageError` if the roles of the layer's tokens are not known.
     """
-    last, prefix = last_global_layer(layers), layer.num_prefix_tokens
-    other_patches = (
-        last is not None and last.num_tokens != layer.num_tokens and any(token >= prefix for token in readout)
-    )
+    last, patches = last_global_layer(layers), set(layer.tokens.patch_tokens)
+    other_patches = last is not None and last.num_tokens != layer.num_tokens and not patches.isdisjoint(readout)
     missing = any(token >= layer.num_queries for token in readout)
     if layer.windows is not None or not layer.queries_are_keys or other_patches or missing:
         return ()
@@ -148,11 +156,11 @@ def readout_name(layer: Layer, readout: Sequence[int]) -> str:
         return f"the mean of all {layer.num_queries} queries"
     if layer.windows is not None or not readout:
         return "the mean of all tokens"
-    roles, prefix = layer.roles, layer.num_prefix_tokens
-    if len(readout) <= prefix and all(token < prefix for token in readout):
+    roles, patches = layer.roles, set(layer.tokens.patch_tokens)
+    if patches.isdisjoint(readout):
         names = ["CLS" if roles[token] == "cls" else roles[token] for token in readout]
         return names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}"
-    if prefix and set(readout) == set(range(prefix, layer.num_tokens)):
+    if set(readout) == patches and len(patches) < layer.num_tokens:
         return "the mean of all patches"
     return "the mean of all tokens" if len(readout) == layer.num_tokens else f"the mean of {len(readout)} tokens"
 

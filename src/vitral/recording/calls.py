@@ -1,32 +1,22 @@
-"""Recognise the calls that compute attention, each as: how to form some rows of its weights, and what they must yield.
+"""One call of attention: how to form some rows of its weights, the values that they multiply, and what came out.
 
-Three forms are recognised: `scaled_dot_product_attention`, the function behind `nn.MultiheadAttention`, and a softmax
-whose result multiplies values, for models that write the product out.
+    out = A v        A: weights of n queries over m keys, for each head of each item of a batch
 
-Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of one head   d width
+A fused kernel never forms A; its rows are computed from q and k when they are wanted. Where the model formed A itself,
+its rows are taken from it. Either way rows · v must be what the call returned.
+
+Axes:  b batch   h heads   n m query, key tokens   r wanted rows   e width of one head
 """
 
-import inspect
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from mmap import mmap
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
-
-from vitral.base.errors import WatchError
-
-SOFTMAX = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax)
-PRODUCT = (torch.matmul, torch.bmm, torch.einsum, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
-# A softmax result that went through these is still the weights: other type, other memory, dropout (none in eval mode).
-SAME_VALUES = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.bfloat16, Tensor.half, Tensor.contiguous, F.dropout)
-RECENT_SOFTMAXES = 4  # results that may still be multiplied by values
 
 OWN_PAGES = 2**16  # bytes from which a detached copy gets memory pages of its own
 
@@ -55,7 +45,8 @@ class Scores:
         return attention_rows(self.q, self.k, self.bias, self.scale, wanted)
 
     def detached(self) -> "Scores":
-        return replace(self, q=detached_copy(self.q), k=detached_copy(self.k))
+        bias = None if self.bias is None else self.bias.detach()
+        return replace(self, q=detached_copy(self.q), k=detached_copy(self.k), bias=bias)
 
 
 @dataclass(frozen=True)
@@ -68,67 +59,218 @@ class ExplicitWeights:
         return self.weights[..., queries if isinstance(queries, slice) else list(queries), :]
 
     def detached(self) -> "ExplicitWeights":
-        return ExplicitWeights(self.weights.detach())
+        # The memory is shared until someone writes to it: a model may change its weights after it has used them.
+        return ExplicitWeights(torch._lazy_clone(self.weights.detach()))
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How the units along a call's axes (b, h) are images, windows of an image, and heads.
+
+    Along b come `outer` units, then the images, then `inner` units; along h come `heads`. The units of an image, outer
+    ones first, are put into `order`, window by window; there are `windows` of them, each with as many heads. `swapped`
+    calls have the images along h, and these along b.
+    """
+
+    outer: int
+    images: int
+    inner: int
+    heads: int
+    order: tuple[int, ...]
+    windows: int = 1
+    swapped: bool = False
+
+    def apply(self, x: Shaped[Tensor, "b h n e"]) -> Shaped[Tensor, "bw h2 n e"]:
+        """A tensor of the call's own units as one of windows, image by image, and heads."""
+        x = x.transpose(0, 1) if self.swapped else x
+        x = x.unflatten(0, (self.outer, self.images, self.inner)).movedim(1, 0).flatten(1, 3)
+        if self.order != tuple(range(len(self.order))):
+            x = x[:, list(self.order)]
+        return x.unflatten(1, (self.windows, -1)).flatten(0, 1)
+
+    def undo(self, x: Shaped[Tensor, "bw h2 n e"]) -> Shaped[Tensor, "b h n e"]:
+        """The opposite of `apply`."""
+        x = x.unflatten(0, (self.images, self.windows)).flatten(1, 2)
+        x = x[:, [self.order.index(unit) for unit in range(len(self.order))]]
+        x = x.unflatten(1, (self.outer, self.inner, self.heads)).movedim(0, 1).flatten(0, 2)
+        return x.transpose(0, 1) if self.swapped else x
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Rows whose units are grouped otherwise."""
+
+    rows: Rows
+    grouping: Grouping
+
+    def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
+        return self.grouping.apply(self.rows(queries))
+
+    def detached(self) -> "Grouped":
+        return replace(self, rows=self.rows.detached())
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of attention that returned `out`.
+    """One call of attention, whose operator returned `out`.
 
-    `product(rows)` is rows · v in the call's own layout; `view` brings `out`, or a tensor of its shape, into that
-    layout, with the queries along `query_axis`. `heads_in_batch` marks tensors without an axis of heads, whose batch
-    may hold the heads.
+    `view` brings `out`, or a tensor of its shape, into the layout of rows · values. `heads_in_batch` marks tensors with
+    one axis before the tokens: it may hold the images, or images and heads.
     """
 
     out: Tensor
-    num_queries: int
-    num_keys: int
     rows: Rows
-    product: Callable[[Float[Tensor, "b h r m"]], Tensor]
+    values: Float[Tensor, "b h m e"]
+    num_queries: int
     view: Callable[[Tensor], Tensor]
-    query_axis: int
     heads_in_batch: bool = False
+    fill: Callable[[Tensor, Tensor], None] | None = None  # where `view` gives a copy
+
+    @property
+    def num_keys(self) -> int:
+        return self.values.shape[-2]
 
     @property
     def batch_size(self) -> int:
         """The items that the call attends over: images, or windows, or images times heads."""
-        shaped = self.view(self.out)
-        return shaped.shape[1] if self.query_axis == 0 else len(shaped)
+        return len(self.values)
 
-    def split_heads(self, batch: int) -> "Call":
+    def product(self, rows: Float[Tensor, "b h r m"]) -> Float[Tensor, "b h r e"]:
+        """rows · v, in the precision of the rows."""
+        return rows @ self.values.to(rows.dtype)
+
+    def grouped(self, grouping: Grouping) -> "Call":
+        """The same call with its units grouped otherwise."""
+        return replace(
+            self,
+            rows=Grouped(self.rows, grouping),
+            values=grouping.apply(self.values),
+            view=lambda x: grouping.apply(self.view(x)),
+            fill=lambda out, product: self.fill_output(out, grouping.undo(product)),
+            heads_in_batch=False,
+        )
+
+    def split_heads(self, images: int) -> "Call":
         """The same call with heads on their own axis, where they stood in the batch, image by image."""
+        heads = self.batch_size // images
+        return self.grouped(Grouping(1, images, heads, 1, tuple(range(heads))))
 
-        def split(x: Tensor) -> Tensor:
-            return rearrange(x, "(b h) 1 n e -> b h n e", b=batch)
+    def fill_output(self, out: Tensor, product: Float[Tensor, "b h n e"]) -> None:
+        """Write a product for all queries to a tensor like the call's output."""
+        if self.fill is not None:
+            self.fill(out, product)
+        else:
+            self.view(out).copy_(product)  # a view, since it only splits and permutes the output's axes
 
-        source = self.rows
-        if isinstance(source, Scores):
-            bias = source.bias if source.bias is None or source.bias.ndim < 4 else split(source.bias)
-            source = replace(source, q=split(source.q), k=split(source.k), bias=bias)
-        elif isinstance(source, ExplicitWeights):
-            source = ExplicitWeights(split(source.weights))
-
-        def product(rows: Float[Tensor, "b h r m"]) -> Tensor:
-            return split(self.product(rearrange(rows, "b h r m -> (b h) 1 r m")))
-
-        return replace(self, rows=source, product=product, view=lambda x: split(self.view(x)), heads_in_batch=False)
-
-    def output_rows(self, queries: Queries, tensor: Tensor | None = None) -> Tensor:
+    def output_rows(self, queries: Queries, tensor: Tensor | None = None) -> Float[Tensor, "b h r e"]:
         """What the call returned for these queries, or their part of another tensor of the output's shape."""
-        shaped = self.view(self.out if tensor is None else tensor)
         wanted = queries if isinstance(queries, slice) else list(queries)
-        return shaped[wanted] if self.query_axis == 0 else shaped[..., wanted, :]
+        return self.view(self.out if tensor is None else tensor)[..., wanted, :]
 
-    def concatenate(self, parts: Sequence[Tensor]) -> Tensor:
-        """Results of `product` for all queries, in order, as one tensor like the call's output."""
-        return torch.cat(list(parts), dim=self.query_axis).reshape(self.out.shape).to(self.out.dtype)
+    def output_of(self, product: Float[Tensor, "b h n e"]) -> Tensor:
+        """The product for all queries as a tensor with the sizes and strides of the call's output."""
+        out = torch.empty_strided(self.out.shape, self.out.stride(), dtype=self.out.dtype, device=self.out.device)
+        self.fill_output(out, product)
+        return out
 
     def weight_gradients(self, out_gradient: Tensor, queries: Queries) -> Float[Tensor, "b h r m"]:
         """∂y/∂A of these rows, from ∂y/∂out: rows · v is linear in the rows, so ∂y/∂A = ∂y/∂(A v) · vᵀ."""
-        # Autograd applies vᵀ, since `product` may hold more than a product: nn.MultiheadAttention's output projection.
-        with torch.inference_mode(False), torch.enable_grad():
-            rows = self.rows(queries).detach().requires_grad_()
-            return torch.autograd.grad(self.product(rows), rows, self.output_rows(queries, out_gradient))[0]
+        gradient = self.output_rows(queries, out_gradient).detach()
+        return gradient @ self.values.detach().to(gradient.dtype).mT
+
+
+def call_of_kernel(out: Tensor, arguments: dict[str, Any]) -> Call:
+    """A call of a fused kernel, from its result and its arguments by name: q, k, v of shape (b, h, n, e)."""
+    q, k, v = arguments["query"], arguments["key"], arguments["value"]
+    if q.shape[1] != k.shape[1]:  # grouped queries: one key and value head serves several query heads
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    bias = arguments.get("attn_mask", arguments.get("attn_bias"))
+    if arguments.get("is_causal"):
+        bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    scale = arguments.get("scale")
+    scores = Scores(q, k, bias, q.shape[-1] ** -0.5 if scale is None else scale)
+    return Call(out, scores, v, q.shape[-2], lambda x: x)
+
+
+def call_of_product(
+    out: Tensor, weights: Tensor, values: Tensor, axes: Sequence[list[int]], sizes: Sequence[int], transposed: bool
+) -> Call:
+    """A product of weights (b, n, m) and values (b, m, e), each without b in a product of matrices.
+
+    `axes` are those that each axis of the weights runs over, with these `sizes`: heads and images that were merged for
+    the product, and the queries. `transposed` says that the result is (b, e, n).
+    """
+    if values.ndim == 1:  # a product of matrix and vector
+        values = values[:, None]
+    batch = parts_of(weights.shape[0], axes[0], sizes) if weights.ndim == 3 else []
+    rows = parts_of(weights.shape[-2], axes[-2], sizes) or [(-1, 1)]
+    # Heads beside the queries are merged with them where all share one head of values. The queries are the last axis.
+    *row_heads, (queries, num_queries) = rows
+    # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
+    known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
+    single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
+    if queries < 0 and single:
+        single.pop()
+    batch = [*((axis, 1) for axis in single), *batch]
+    before = [*batch, *row_heads]
+    order = sorted(range(len(before)), key=lambda place: before[place][0])
+    lengths = [length for _, length in before]
+    row_lengths = [*(length for _, length in row_heads), num_queries]
+
+    def arrange(x: Tensor, of_rows: list[int]) -> Tensor:
+        """(b, rows, last) with the axes before the tokens apart, in the model's order, then as one or two."""
+        x = x.reshape(*(length for _, length in batch), *of_rows, x.shape[-1]).expand(*lengths, -1, -1)
+        return with_heads(x.permute(*order, len(before), len(before) + 1))
+
+    def view(x: Tensor) -> Tensor:
+        x = x.mT if transposed else x
+        return arrange(
+            x if x.ndim == weights.ndim else x[..., None], [*(length for _, length in row_heads), num_queries]
+        )
+
+    explicit = arrange(weights, row_lengths)
+    shared = arrange(values, [*(1 for _ in row_heads), values.shape[-2]])
+    return Call(out, ExplicitWeights(explicit), shared, num_queries, view, len(before) == 1)
+
+
+def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call:
+    """A sum over the axis `keys` of weights times values, two tensors of one shape, expanded where they are alike."""
+    is_width = [stride == 0 and size > 1 for stride, size in zip(weights.stride(), weights.shape)]
+    is_query = [stride == 0 and size > 1 for stride, size in zip(values.stride(), values.shape)]
+    axes = [axis for axis in range(weights.ndim) if axis != keys]
+    width = [axis for axis in axes if is_width[axis]]
+    queries = [axis for axis in axes if is_query[axis]][-1:]
+    before = [axis for axis in axes if axis not in (*width, *queries)]
+
+    def arrange(x: Tensor, rows: list[int], last: list[int]) -> Tensor:
+        """Axes in order, with one for the rows and one for the last, 1 long where there is none."""
+        x = x.permute(*before, *rows, *last, *(axis for axis in range(x.ndim) if axis not in (*before, *rows, *last)))
+        kept = x.flatten(len(before) + len(rows), len(before) + len(rows) + len(last) - 1) if len(last) > 1 else x
+        while kept.ndim > len(before) + len(rows) + bool(last):
+            kept = kept[..., 0]
+        if not rows:
+            kept = kept.unsqueeze(len(before))
+        return with_heads(kept if last else kept[..., None])
+
+    def view(x: Tensor) -> Tensor:
+        whole = x if x.ndim == weights.ndim else x.unsqueeze(keys)
+        return arrange(whole, queries, width)
+
+    explicit = ExplicitWeights(arrange(weights, queries, [keys]))
+    return Call(out, explicit, arrange(values, [keys], width), explicit.weights.shape[-2], view, len(before) == 1)
+
+
+def parts_of(size: int, merged: list[int], sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """The axes that one axis of a tensor runs over, each with its length; a single one where they are not known."""
+    if len(merged) <= 1:
+        return [(merged[0] if merged else -1, size)]
+    inner = [(axis, sizes[axis]) for axis in merged[1:]]
+    return [(merged[0], size // math.prod(length for _, length in inner)), *inner]
+
+
+def with_heads(x: Shaped[Tensor, "*b n e"]) -> Shaped[Tensor, "b h n e"]:
+    """A tensor with one batch axis and one axis of heads, added where the call had none."""
+    return x.flatten(0, -4) if x.ndim > 3 else x.reshape(-1, 1, *x.shape[-2:])
 
 
 def detached_copy(x: Shaped[Tensor, "*n"]) -> Shaped[Tensor, "*n"]:
@@ -160,139 +302,3 @@ def attention_rows(
         bias = bias.expand(*bias.shape[:-2], q.shape[-2], k.shape[-2])[..., queries, :]
         logits = logits.masked_fill(~bias, -math.inf) if bias.dtype == torch.bool else logits + bias
     return logits.softmax(dim=-1)
-
-
-class CallRecognizer:
-    """Finds the calls of attention among all functions that a model calls, in order.
-
-    `unmatched` counts softmaxes over tokens that were not seen to multiply values: attention, perhaps, in a form that
-    is not recognised.
-    """
-
-    def __init__(self) -> None:
-        self.softmaxes: deque[Tensor] = deque(maxlen=RECENT_SOFTMAXES)
-        self.unmatched = 0
-
-    def recognize(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Call | None:
-        """The call of attention that a function call is; None for any other."""
-        if func is F.scaled_dot_product_attention:
-            return from_sdpa(result, *args, **kwargs)
-        if func is F.multi_head_attention_forward:
-            return from_multi_head_attention(result[0], args, kwargs)
-        if func in SOFTMAX:
-            if (weights := from_softmax(result, args, kwargs)) is not None:
-                self.softmaxes.append(weights)
-                self.unmatched += 1
-        elif func in PRODUCT:
-            call = from_product(result, args, self.softmaxes)
-            self.unmatched -= call is not None
-            return call
-        elif func in SAME_VALUES and any(args[0] is weights for weights in self.softmaxes):
-            self.softmaxes.append(result)
-        return None
-
-    def forget(self) -> None:
-        """Let go of the tensors held."""
-        self.softmaxes.clear()
-
-
-def with_heads(x: Shaped[Tensor, "*b n e"]) -> Shaped[Tensor, "b h n e"]:
-    """A tensor with one batch axis and one axis of heads, added where the call had none."""
-    return x.flatten(0, -4) if x.ndim > 3 else x.reshape(-1, 1, *x.shape[-2:])
-
-
-def from_sdpa(
-    out: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Call:
-    """A call of `torch.nn.functional.scaled_dot_product_attention`, from its result and arguments."""
-    q, k, v = (with_heads(x) for x in (query, key, value))
-    if enable_gqa:  # grouped queries: one key and value head serves several query heads
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    bias = attn_mask
-    if bias is not None and query.ndim != 4 and bias.ndim > 2:  # as many axes as the queries, before they are merged
-        bias = with_heads(bias.expand(*query.shape[:-1], key.shape[-2]))
-    if is_causal:
-        bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    scores = Scores(q, k, bias, q.shape[-1] ** -0.5 if scale is None else scale)
-    return Call(
-        out, q.shape[-2], k.shape[-2], scores, lambda rows: rows @ v.to(rows.dtype), with_heads, -2, query.ndim == 3
-    )
-
-
-def from_softmax(weights: Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
-    """The result of a softmax if it may be attention: over the last axis, of shape (tokens, tokens) or (1, tokens)."""
-    dim = kwargs.get("dim", next((arg for arg in args[1:] if isinstance(arg, int)), None))
-    over_last = dim is not None and dim % weights.ndim == weights.ndim - 1
-    over_tokens = weights.ndim in (3, 4) and weights.shape[-1] > 1 and weights.shape[-2] in (1, weights.shape[-1])
-    return weights if over_last and over_tokens else None
-
-
-def from_product(out: Tensor, args: Sequence[Any], candidates: Sequence[Tensor]) -> Call | None:
-    """A call written out by the model, softmax(...) · v, if one of `candidates` itself multiplies values."""
-    # `is`, not equal values: a copy that the model scaled or masked in between would no longer be what multiplies v.
-    tensors = [arg for arg in args if isinstance(arg, Tensor)]
-    if len(tensors) != 2 or not any(tensors[0] is weights for weights in candidates):
-        return None
-    weights, v = (with_heads(x) for x in tensors)
-    if v.shape[:-1] != (*weights.shape[:-2], weights.shape[-1]) or with_heads(out).shape[:-1] != weights.shape[:-1]:
-        return None
-    n, m = weights.shape[-2:]
-    rows, heads_in_batch = ExplicitWeights(weights), tensors[0].ndim == 3
-    return Call(out, n, m, rows, lambda rows: rows @ v.to(rows.dtype), with_heads, -2, heads_in_batch)
-
-
-def from_multi_head_attention(
-    out: Float[Tensor, "n b d"] | Float[Tensor, "n d"], args: Sequence[Any], kwargs: dict[str, Any]
-) -> Call:
-    """A call of `torch.nn.functional.multi_head_attention_forward`, from its result and arguments.
-
-    q, k and v are projected again as the function does. `product` includes the output projection, since the function
-    does not return what enters it.
-    """
-    given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
-    if given.get("bias_k") is not None or given.get("add_zero_attn"):
-        raise WatchError(
-            "nn.MultiheadAttention with add_bias_kv or add_zero_attn attends to tokens that are not in the image, so "
-            "it cannot be watched. Create it without these two options."
-        )
-    batched = given["query"].ndim == 3
-    query, key, value = (x if batched else x[:, None] for x in (given["query"], given["key"], given["value"]))
-    biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None,) * 3
-    if given.get("use_separate_proj_weight"):
-        weights = given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"]
-    else:
-        weights = given["in_proj_weight"].chunk(3)
-    q, k, v = (
-        rearrange(F.linear(x, weight, bias), "n b (h e) -> b h n e", h=given["num_heads"])
-        for x, weight, bias in zip((query, key, value), weights, biases)
-    )
-    # Both masks of the function become one additive bias, in the layout of q kᵀ.
-    bias = additive(given.get("attn_mask"), q.dtype)
-    if bias is not None and bias.ndim == 3:
-        bias = rearrange(bias, "(b h) n m -> b h n m", h=given["num_heads"])
-    padding = additive(given.get("key_padding_mask"), q.dtype)
-    if padding is not None:
-        padding = rearrange(padding if batched else padding[None], "b m -> b 1 1 m")
-        bias = padding if bias is None else bias + padding
-
-    def product(rows: Float[Tensor, "b h r m"]) -> Float[Tensor, "r b d"]:
-        joined = rearrange(rows @ v.to(rows.dtype), "b h r e -> r b (h e)").to(out.dtype)
-        return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"])
-
-    scores = Scores(q, k, bias, q.shape[-1] ** -0.5)
-    return Call(out, q.shape[-2], k.shape[-2], scores, product, lambda x: x if batched else x[:, None], 0)
-
-
-def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A mask of this function as numbers to add; its True forbids attention, SDPA's True allows it."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(mask, -math.inf)

@@ -8,27 +8,35 @@ A fused kernel never forms softmax(q kᵀ / √e + mask), so there is nothing to
 one function, and the few rows of interest can be computed from them right there: O(N·d) per row, where the whole matrix
 costs O(N²). Each such row is then checked against what the kernel returned: rows · v must equal its output.
 
-Calls are seen by a `TorchFunctionMode`: in this thread, until the block ends; nothing is hooked, patched or left
-behind. Which calls are attention is decided in `recording.calls`, what their tokens are in `recording.roles`.
+Calls are seen at two levels, by PyTorch's own modes: in this thread, until the block ends; nothing is hooked, patched
+or left behind. As *operators* they have one form, whatever function the model called, so attention is recognised there
+(`recording.following`). As *functions* they take part in the graph of gradients, so rows are formed and weights changed
+there, when the function returns. What the tokens are is found in `recording.roles`.
 
 Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
-import sys
+import inspect
+import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
+from functools import partial
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
-from vitral.recording.calls import Call, CallRecognizer, Queries, detached_copy, relative_difference
+from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
 from vitral.recording.eager import EAGER
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
-from vitral.recording.layers import Layer, Recording, query_chunks
+from vitral.recording.layers import Layer, Recording, joined, query_chunks
+from vitral.recording.operators import storage_of, tensors_in
+from vitral.recording.probes import places_of
+from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
 
@@ -85,9 +93,11 @@ class watch(TorchFunctionMode):
             raise UsageError(f"num_prefix_tokens={num_prefix_tokens} must be at least 0.")
         self.model, self.wanted = model, rows
         self.edit = edit if edit is None or isinstance(edit, Edit) else Edit(edit)
-        self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.recording = Recording()
-        self.recognizer = CallRecognizer()
+        self.recognizer = Recognizer(model)
+        self.parts: list[list[Layer]] = []  # of each layer: one for each call
+        self.waiting: list[Seen] = []  # calls within the function that is running
+        self.depth = 0  # of functions that are running
         self.roles = RoleFinder(model, num_prefix_tokens)
         self.keeps_stream = stream
         self.stream: Stream | None = None
@@ -101,11 +111,28 @@ class watch(TorchFunctionMode):
             )
         if self.recording.layers:
             raise UsageError("This watch was already used. Create a new one: with vitral.watch(model) as seen.")
+        self.operators = Operators(self.see)
+        self.operators.__enter__()
         super().__enter__()
         EAGER.__enter__()
+        self.thread = threading.get_ident()
+        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
         if self.keeps_stream:
             self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
         return self.recording
+
+    def begin(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Before the model runs: measure what its tokens stand for, unless it is one of Vitral's, where that is known.
+
+        Vitral's own models are measured by the tests.
+        """
+        given = next((tensor for tensor in tensors_in((args, kwargs)) if tensor.ndim == 4), None)
+        known = type(model).__module__.startswith("vitral.") and hasattr(model, "num_prefix_tokens")
+        if threading.get_ident() != self.thread or self.operators.is_paused or known or given is None:
+            return
+        if given.is_floating_point() and len(given):
+            with self.operators.paused():
+                self.roles.start(places_of(model, given), given)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         # Hooks and the compiler's switch go first: they must go, whatever the model raised.
@@ -113,10 +140,15 @@ class watch(TorchFunctionMode):
             self.stream.remove()
             if self.stream.keep_tensors:
                 self.recording.stream, self.recording.next_layers = self.stream.tokens, self.stream.next_layers
+        self.hook.remove()
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
-        self.recording.unmatched_softmaxes = self.recognizer.unmatched
-        self.recognizer.forget()
+        self.operators.__exit__(kind, error, trace)
+        for parts in list(self.parts):
+            self.separate_unless_joined(parts)
+        del self.operators, self.parts  # it holds this watch, so that both would wait for the garbage collector
+        self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
+        self.recognizer.follower.weights.clear()
         self.roles.windows.forget()
         if kind is None and self.edit is not None and self.recording.layers:
             self.edit.check(len(self.recording.layers))
@@ -125,58 +157,124 @@ class watch(TorchFunctionMode):
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
                 f"whose result multiplies values; {type(self.model).__name__} called: "
                 f"{', '.join(sorted(self.called)) or 'nothing'}."
+                + "".join(f" Nearest to it: {missed}." for missed in self.recording.missed[:3])
             )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)  # first the model's own kernel, untouched: what it returns is what is checked
-        call = self.recognizer.recognize(func, args, kwargs, result)
-        if call is not None:
-            return self.record(call, result)
-        self.roles.note(func, args, kwargs, result, before_attention=not self.recording.layers)
+        if self.operators.is_paused:
+            return func(*args, **kwargs)
+        self.depth, calls_before = self.depth + 1, self.recognizer.dataflow.num_calls
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            self.depth -= 1
+        multihead = func is F.multi_head_attention_forward
+        if self.waiting:
+            seen, self.waiting = self.waiting, []
+            with self.operators.paused():  # what is computed here is not the model's
+                outputs = [self.record(one) for one in seen]
+                if self.edit is not None:
+                    change = partial(projected, args=args, kwargs=kwargs) if multihead else changed_result
+                    result = change(result, seen, outputs)
+            self.recognizer.dataflow.note([seen[-1].call.out], result)
+        if multihead and self.edit is not None and result[1] is not None:
+            result = (result[0], self.changed_weights(result[1]))
+        if not calls_before < self.recognizer.dataflow.num_calls:
+            self.roles.note(func, args, kwargs, result, before_attention=not self.recording.layers)
         if name := getattr(func, "__name__", ""):
             self.called.add(name)
         return result
 
-    def record(self, call: Call, result: Any) -> Any:
-        """Compute the wanted rows of a call, check them against its output, keep them; return what the call returns."""
-        name, number = self.calling_module(), len(self.recording.layers)
-        call = self.roles.split_heads(call)  # before anything counts images or heads
+    def see(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
+        """Look at one operator that has run. Returns its result, or another where an edit changes it."""
+        seen = self.recognizer.recognize(operator, args, kwargs, result)
+        if seen is None:
+            return result
+        # Within a function, rows wait until it returns: operators run below the graph of gradients. Where there is no
+        # graph, or no function, as in a traced model, they need not.
+        graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in((args, kwargs)))
+        if self.depth and (graph or self.edit is None):
+            self.waiting.append(seen)
+            return result
+        with self.operators.paused():
+            out = self.record(seen)
+        return (out, *result[1:]) if isinstance(result, tuple) else out
+
+    def record(self, seen: Seen) -> Tensor:
+        """Compute the wanted rows of a call, check them against its output, keep them; the output, edited or not."""
+        joins = bool(self.parts) and self.may_join(seen)
+        number = len(self.parts) - joins
+        if seen.is_projected:
+            self.roles.windows.tokens_entering = seen.call.num_keys  # its projections are no functions that were noted
+        call, windows, find_roles = self.roles.place(seen.call, seen.name)
         if self.stream is not None:
             self.stream.attended(number, call.num_queries == call.num_keys)
-        windows = self.roles.windows_of(call)
-        find_roles = self.roles.roles_of(call, windows, name)
         queries = self.wanted_queries(call, find_roles)
-        # The proof: a few rows formed here, times the values, must be what the kernel returned for these queries.
+        # The proof: a few rows formed here, times the values, must be what the operator returned for these queries.
         rows = call.rows(queries)
         residual = relative_difference(call.product(rows), call.output_rows(queries))
         if not residual <= TOLERANCE[call.out.dtype]:  # also refuses a residual that is not a number
-            raise WatchError(self.unverified(name, residual, call.out.dtype))
+            raise WatchError(self.unverified(seen.name, residual, call.out.dtype))
         has_graph = torch.is_grad_enabled() and call.out.requires_grad
-        compute = None
+        out, compute = call.out, None
         if self.wanted == "all":
             # With a graph its tensors live anyway; without one, copies let the model free q and k in their own layout.
             compute = call.rows if has_graph else call.rows.detached()
         if self.edit is not None:
-            result, rows, compute = self.apply_edit(call, result, number, rows, queries, compute)
-        kept_rows = rows if torch.is_grad_enabled() and rows.requires_grad else detached_copy(rows)
-        kept_call = call if has_graph and self.edit is None else None
-        self.recording.layers.append(
-            Layer(
-                name,
-                call.num_queries,
-                call.num_keys,
-                residual,
-                queries,
-                kept_rows,
-                find_roles,
-                compute,
-                kept_call,
-                windows,
-            )
+            out, rows, compute = self.apply_edit(call, number, rows, queries, compute)
+        layer = Layer(
+            seen.name,
+            call.num_queries,
+            call.num_keys,
+            residual,
+            queries,
+            rows if torch.is_grad_enabled() and rows.requires_grad else detached_copy(rows),
+            find_roles,
+            compute,
+            (call,) if has_graph and self.edit is None else (),
+            windows,
+            seen.bit,
         )
+        self.add(layer, seen, joins)
+        self.recognizer.dataflow.note([call.out], out)  # if it is another one, it depends on the same
         self.roles.windows.forget()  # maps from before this layer cannot be the windows of the next
-        return result
+        return out
+
+    def may_join(self, seen: Seen) -> bool:
+        """Whether a call may be another head of the last layer: of the same sizes, and it does not depend on it."""
+        before, call = self.last.call, seen.call
+        same = before.num_queries == call.num_queries and before.values.shape[:3] == call.values.shape[:3]
+        return same and not any(seen.depends & part.bit for part in self.parts[-1])
+
+    def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
+        """Add a call to the layers: to the last one as further heads, or as a layer of its own."""
+        self.separate(seen.depends)
+        self.last = seen
+        if joins:
+            self.parts[-1].append(layer)
+            self.recording.layers[-1] = joined(self.parts[-1])
+        else:
+            self.parts.append([layer])
+            self.recording.layers.append(layer)
+
+    def separate(self, depends: int) -> None:
+        """Take calls apart again that were taken for one layer, if another call depends on some of them only."""
+        for parts in list(self.parts):
+            reached = [bool(depends & part.bit) for part in parts]
+            if any(reached) and not all(reached):
+                self.take_apart(parts)
+
+    def separate_unless_joined(self, parts: list[Layer]) -> None:
+        """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model."""
+        every = sum(part.bit for part in parts)
+        if len(parts) > 1 and not any(bits & every == every for bits in self.recognizer.dataflow.met):
+            self.take_apart(parts)
+
+    def take_apart(self, parts: list[Layer]) -> None:
+        index = self.parts.index(parts)
+        self.parts[index : index + 1] = [[part] for part in parts]
+        self.recording.layers[index : index + 1] = parts
 
     def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles]) -> tuple[int, ...]:
         """The token indices whose rows are computed as they pass."""
@@ -192,15 +290,15 @@ class watch(TorchFunctionMode):
                     f"The model has no CLS token (its {n} tokens are all patches: {roles.source}), so it has no CLS "
                     'row. Specify the tokens: rows=[...], or rows="all".'
                 )
-            return tuple(range(len(roles.prefix)))
+            return tuple(token for token in roles.other_tokens if token < n)
         if wrong := [query for query in self.wanted if not 0 <= query < n]:
             raise UsageError(f"rows={wrong} do not exist: the model has {n} tokens, 0 to {n - 1}.")
         return tuple(int(query) for query in self.wanted)
 
     def apply_edit(
-        self, call: Call, result: Any, number: int, rows: Tensor, wanted: Sequence[int], compute: Any
-    ) -> tuple[Any, Tensor, Any]:
-        """The result of the call with its weights changed, the changed rows, and how to compute more of them."""
+        self, call: Call, number: int, rows: Tensor, wanted: Sequence[int], compute: Any
+    ) -> tuple[Tensor, Tensor, Any]:
+        """The output of a call with its weights changed, the changed rows, and how to compute more of them."""
         edit = self.edit
         assert edit is not None
 
@@ -210,16 +308,17 @@ class watch(TorchFunctionMode):
 
         # All rows are formed, in chunks, since the kernel's own result was made with the weights as they were.
         weights_per_query = rows.shape[0] * rows.shape[1] * call.num_keys
-        parts = [changed(call.rows, queries) for queries in query_chunks(call.num_queries, weights_per_query)]
-        out: Any = call.concatenate([call.product(part) for part in parts])
-        if isinstance(result, tuple):  # nn.MultiheadAttention returns its output, and the weights if requested
-            weights = result[1]
-            if weights is not None:
-                whole = torch.cat(parts, dim=2).to(weights.dtype)
-                weights = (whole if weights.ndim == 4 else whole.mean(dim=1)).reshape(weights.shape)
-            out = (out, weights)
+        parts = [
+            call.product(changed(call.rows, queries)) for queries in query_chunks(call.num_queries, weights_per_query)
+        ]
         later = None if compute is None else lambda queries: changed(compute, queries)
-        return out, edit(number, rows, wanted), later
+        self.last_edited = lambda: changed(call.rows, slice(None))
+        return call.output_of(torch.cat(parts, dim=2)), edit(number, rows, wanted), later
+
+    def changed_weights(self, weights: Tensor) -> Tensor:
+        """The weights that torch's own multi-head attention returns, as they were changed."""
+        whole = self.last_edited().to(weights.dtype)
+        return (whole if weights.ndim == 4 else whole.mean(dim=1)).reshape(weights.shape)
 
     def unverified(self, name: str, residual: float, dtype: torch.dtype) -> str:
         """Why the attention of a layer is refused."""
@@ -231,19 +330,19 @@ class watch(TorchFunctionMode):
             "Vitral shows no map, since it would be wrong."
         )
 
-    def calling_module(self) -> str:
-        """The name of the innermost module of the model that is running now, found on the stack."""
-        # The stack, and not hooks: it is right under exceptions and threads, and leaves nothing on the model.
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None:
-            first = frame.f_code.co_varnames[:1]  # `self` in a method
-            owner = frame.f_locals.get(first[0]) if first else None
-            if isinstance(owner, nn.Module) and id(owner) in self.names:
-                return self.names[id(owner)]
-            frame = frame.f_back
-        return type(self.model).__name__
+
+def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor]) -> Any:
+    """What a function returned, whose call of attention now has another output. Raises `WatchError` if it cannot be."""
+    if len(seen) == 1 and isinstance(result, Tensor):
+        before, after = seen[0].call.out, outputs[0]
+        if storage_of(before) == storage_of(result):  # the function only viewed the output
+            return after.as_strided(result.shape, result.stride(), result.storage_offset() - before.storage_offset())
+    raise WatchError(f"The attention of {seen[0].name} cannot be changed where gradients are recorded: use no_grad.")
 
 
-def eager_name(name: str) -> str:
-    """A module's name without the wrappers of `torch.compile`."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+def projected(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
+    """What `multi_head_attention_forward` returns for another output of its attention, which it projects."""
+    given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
+    joined_heads = rearrange(seen[0].call.view(outputs[0]), "b h n e -> n b (h e)")
+    out = F.linear(joined_heads, given["out_proj_weight"], given["out_proj_bias"])
+    return (out.reshape(result[0].shape), result[1])

@@ -4,7 +4,8 @@ Axes:  b batch   w windows   h heads   n m query, key tokens   r wanted rows   g
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -24,8 +25,9 @@ CHUNK = 2**20  # weights formed at a time: 4 MB in single precision, and as much
 class Layer:
     """One call of attention. `residual` is |rows · v - output| / max |output| over the rows that were checked.
 
-    `kept_rows` are the rows of `kept_queries`; `compute` forms any others, if q and k were kept. `call` is the call
-    itself, kept only where gradients are recorded. `windows` is where the tokens of each window stand in the image, for
+    `kept_rows` are the rows of `kept_queries`; `compute` forms any others, if q and k were kept. `calls` are the calls
+    themselves, kept only where gradients are recorded; their heads stand one after another. `bit` marks what depends on
+    them (see `recording.dataflow`). `windows` is where the tokens of each window stand in the image, for
     attention within windows (whose windows are further items of the batch).
     """
 
@@ -37,8 +39,9 @@ class Layer:
     kept_rows: Float[Tensor, "b h r m"]
     find_roles: Callable[[], TokenRoles]
     compute: Callable[[Queries], Float[Tensor, "b h r m"]] | None = None
-    call: Call | None = None
+    calls: tuple[Call, ...] = ()
     windows: Windows | None = None
+    bit: int = 0
 
     @property
     def num_heads(self) -> int:
@@ -118,17 +121,38 @@ def sum_chunks(parts: Iterable[Tensor]) -> Tensor:
     return total
 
 
+def joined(parts: Sequence[Layer]) -> Layer:
+    """One layer of the heads of several calls, whose results the model joined."""
+    first, computes = parts[0], [part.compute for part in parts]
+    # blocks.0.heads.0 and blocks.0.heads.1 -> blocks.0.heads
+    together = takewhile(lambda words: len(set(words)) == 1, zip(*(part.name.split(".") for part in parts)))
+    name = ".".join(words[0] for words in together)
+
+    def compute(queries: Queries) -> Tensor:
+        return torch.cat([one(queries) for one in computes if one is not None], dim=1)
+
+    return replace(
+        first,
+        name=name or first.name,
+        residual=max(part.residual for part in parts),
+        kept_rows=torch.cat([part.kept_rows for part in parts], dim=1),
+        compute=None if first.compute is None else compute,
+        calls=tuple(call for part in parts for call in part.calls),
+        bit=sum(part.bit for part in parts),
+    )
+
+
 @dataclass
 class Recording:
     """What a watched model did.
 
     `stream` (with `stream=True`) is what entered each block, then what left the last; `next_layers` are the numbers of
-    the layers that come after each of these. `unmatched_softmaxes` counts softmaxes over tokens that were not seen to
-    multiply values: attention, perhaps, in a form that is not recognised.
+    the layers that come after each of these. `missed` lists every other tensor whose rows sum to one, and why it is not
+    shown: attention, perhaps, in a form that is not recognised.
     """
 
     layers: list[Layer] = field(default_factory=list)
-    unmatched_softmaxes: int = 0
+    missed: list[str] = field(default_factory=list)
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
     next_layers: list[int] = field(default_factory=list)
 
@@ -140,7 +164,7 @@ class Recording:
     def detach(self) -> None:
         """Let go of everything that holds the graph of the forward pass."""
         for layer in self.layers:
-            layer.kept_rows, layer.call = layer.kept_rows.detach(), None
+            layer.kept_rows, layer.calls = layer.kept_rows.detach(), ()
         self.stream = [torch.Tensor.detach(tokens) for tokens in self.stream]
 
 
@@ -150,8 +174,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
     Raises `UsageError` if selected layers have different grids or heads, or the roles of their tokens are not known.
     """
     everything = recording.layers
-    missed = recording.unmatched_softmaxes
-    note = f" {missed} more softmaxes over tokens were formed whose products with values are not known." * bool(missed)
+    note = f" Not shown: {'; '.join(recording.missed)}." if recording.missed else ""
     if layers is not None:
         selected = [everything[index] for index in select(layers, len(everything), "layer")]
         if len({kind(layer) for layer in selected}) > 1:

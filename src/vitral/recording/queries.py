@@ -79,7 +79,7 @@ def patch_token(layer: Layer, patch: Grid) -> int:
             f"in row {patch[0]}, column {patch[1]}. Choose layers whose tokens attend to each other: layer= or "
             "layers=[...]."
         )
-    return layer.num_prefix_tokens + patch_number(layer, patch)
+    return layer.tokens.patch_tokens[patch_number(layer, patch)]
 
 
 def patch_number(layer: Layer, query: int | Grid) -> int:

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
-from vitral.recording.calls import Call
+from vitral.recording.calls import Call, Grouping
 from vitral.recording.indices import Grid
+from vitral.recording.probes import Places
 from vitral.recording.windows import Windows, WindowTracker
 
 MOST_PREFIX_TOKENS = 16
@@ -26,15 +28,17 @@ MOST_PREFIX_TOKENS = 16
 
 @dataclass(frozen=True)
 class TokenRoles:
-    """The names of the tokens before the patches, the number of patches, and their rows and columns where known.
+    """The names of the tokens that are no patches, the number of patches, and their rows and columns where known.
 
-    `source` states in words how this is known.
+    `source` states in words how this is known. `order` is the token of each patch, along rows; where it is empty the
+    patches follow the others in that order.
     """
 
     prefix: tuple[str, ...]
     num_patches: int
     known_grid: Grid | None
     source: str
+    order: tuple[int, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -51,12 +55,32 @@ class TokenRoles:
         return self.prefix[:1] == ("cls",)
 
     @property
+    def patch_tokens(self) -> tuple[int, ...]:
+        """The token of each patch, along rows."""
+        return self.order or tuple(range(len(self.prefix), len(self.prefix) + self.num_patches))
+
+    @property
+    def other_tokens(self) -> tuple[int, ...]:
+        """The tokens that are no patches: CLS, registers."""
+        patches = set(self.patch_tokens)
+        return tuple(token for token in range(len(self.prefix) + self.num_patches) if token not in patches)
+
+    def patches(self, values: Shaped[Tensor, "*b n"]) -> Shaped[Tensor, "*b g"]:
+        """The values of the patches, along rows, of one value per token."""
+        return values[..., list(self.order)] if self.order else values[..., len(self.prefix) :]
+
+    def others(self, values: Shaped[Tensor, "*b n"]) -> Shaped[Tensor, "*b p"]:
+        """The values of the tokens that are no patches, of one value per token."""
+        return values[..., list(self.other_tokens)] if self.order else values[..., : len(self.prefix)]
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """`cls`, `register 0`, ..., then `patch 0 0`, `patch 0 1`, ...: row and column, or a number without a grid."""
-        if self.known_grid is None:
-            return (*self.prefix, *(f"patch {index}" for index in range(self.num_patches)))
-        rows, columns = self.known_grid
-        return (*self.prefix, *(f"patch {row} {column}" for row in range(rows) for column in range(columns)))
+        """`cls`, `register 0`, ..., `patch 0 0`, ... by token: row and column, or a number without a grid."""
+        columns = self.known_grid[1] if self.known_grid else 0
+        names = dict(zip(self.other_tokens, self.prefix))
+        for patch, token in enumerate(self.patch_tokens):
+            names[token] = f"patch {patch // columns} {patch % columns}" if columns else f"patch {patch}"
+        return tuple(names[token] for token in range(len(names)))
 
 
 class RoleFinder:
@@ -67,18 +91,28 @@ class RoleFinder:
         self.patch_grid: Grid | None = None
         self.image_size: Grid | None = None
         self.batch = 0
+        self.places: tuple[Places | None, ...] = ()  # of the first attention, or of each call, as they were measured
+        self.num_calls = 0
         self.windows = WindowTracker()
+
+    def start(self, places: tuple[Places | None, ...], images: Tensor) -> None:
+        """The model begins to run on these images, whose tokens were measured."""
+        self.places, self.batch, self.num_calls = places, len(images), 0
+        self.image_size = (images.shape[-2], images.shape[-1])
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
         if func is F.conv2d or func is torch.conv2d:
-            self.note_projection(args[0], result, args[1] if len(args) > 1 else kwargs["weight"], before_attention)
+            images, weight = (
+                args[at] if len(args) > at else kwargs[name] for at, name in enumerate(("input", "weight"))
+            )
+            self.note_projection(images, result, weight, before_attention)
         # Models without a patch convolution (they unfold, or reshape): the first tensor of four axes is the images.
-        first = args[0] if args else None
+        first = args[0] if args else kwargs.get("input")
         if not self.batch and isinstance(result, Tensor) and isinstance(first, Tensor) and first.ndim == 4:
             self.batch, self.image_size = len(first), (first.shape[-2], first.shape[-1])
         if self.batch:
-            self.windows.note(func, args, kwargs, result, self.batch)
+            self.windows.note(func, args or (first,), kwargs, result, self.batch)
 
     def note_projection(self, images: Tensor, result: Tensor, weight: Tensor, before_attention: bool) -> None:
         """Remember the last convolution before any attention that cuts its input into patches: it gives the grid."""
@@ -87,6 +121,50 @@ class RoleFinder:
         if before_attention and height > 1 and tuple(result.shape[-2:]) == grid:
             self.patch_grid, self.batch = grid, len(images)
             self.image_size = (images.shape[-2], images.shape[-1])
+
+    def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
+        """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
+        number, self.num_calls = self.num_calls, self.num_calls + 1
+        # Tokens of attention over the whole image are those of the first layer in every one; windows may move.
+        places = self.places[min(number, len(self.places) - 1)] if self.places else None
+        if self.num_prefix_tokens is not None:
+            places = None
+        if places is not None and places.batch_axis == "keys" and call.num_keys == self.batch:
+            return call, None, partial(refuse_batch, layer)
+        if places is None or (grouping := self.grouping(call, places)) is None:
+            if places is not None and places.batch_axis != "keys" and not places.in_order:
+                return call, None, partial(refuse_order, layer, call.num_keys)
+            call = self.split_heads(call)
+            windows = self.windows_of(call)
+            return call, windows, self.roles_of(call, windows, layer)
+        tracked = self.windows_of(call)
+        if tracked is not None:
+            return call, tracked, self.roles_of(call, tracked, layer)
+        units = places.patches[list(grouping.order)].unflatten(0, (grouping.windows, -1))[:, 0]
+        if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
+            call = call.grouped(grouping)
+        if grouping.windows > 1:
+            rows, columns = places.grid
+            windows = Windows(places.grid, units)
+            source = "measured: the window in which each patch of the image changes a token"
+            return call, windows, lambda: TokenRoles((), rows * columns, places.grid, source)
+        return call, None, partial(measured_roles, self.model, units[0], places)
+
+    def grouping(self, call: Call, places: Places) -> Grouping | None:
+        """How the units of a call are grouped, if it has those that were measured; else None."""
+        units, num_keys = places.patches.shape
+        inner, outer, heads = places.inner, places.outer, units // (places.inner * places.outer)
+        swapped = places.batch_axis == "heads"
+        shape = (heads, outer * self.batch * inner) if swapped else (outer * self.batch * inner, heads)
+        if tuple(call.values.shape[:3]) != (*shape, num_keys):
+            return None
+        kinds: dict[tuple[int, ...], list[int]] = {}  # heads of one window hold the same patches
+        for unit, row in enumerate(places.patches.tolist()):
+            kinds.setdefault(tuple(row), []).append(unit)
+        if len({len(same) for same in kinds.values()}) > 1:
+            return None
+        order = tuple(unit for same in kinds.values() for unit in same)
+        return Grouping(outer, self.batch, inner, heads, order, len(kinds), swapped)
 
     def split_heads(self, call: Call) -> Call:
         """The call with heads and batch apart, where three-dimensional tensors of all tokens hold the heads in the
@@ -114,11 +192,10 @@ class RoleFinder:
         if windows is None and self.batch and count != self.batch:
             return partial(refuse_groups, layer, count, self.batch)
         # Attention over channels: as many keys as the width, and another number of tokens entered the projection.
-        if (
-            call.query_axis != 0
-            and call.num_queries == call.num_keys != tokens_entering == call.view(call.out).shape[-1]
-        ):
+        if call.num_queries == call.num_keys != tokens_entering == call.values.shape[-1]:
             return partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
+        if 1 < call.num_keys < call.num_queries:
+            return partial(refuse_merged, layer, call.num_queries, call.num_keys)
         if windows is not None:
             rows, columns = windows.grid
             roles = TokenRoles((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
@@ -132,6 +209,46 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
         f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
         "earlier feature map. The places of its tokens are unknown, so it has no attention map."
     )
+
+
+def refuse_merged(layer: str, num_queries: int, num_keys: int) -> TokenRoles:
+    """Raises `UsageError`: the keys are fewer than the tokens, and which of them each stands for is not known."""
+    raise UsageError(
+        f"{layer} attends from {num_queries} tokens to {num_keys} keys, each made of several, and the places of these "
+        "were not found by changing patches of the image. So it has no attention map."
+    )
+
+
+def refuse_order(layer: str, num_keys: int) -> TokenRoles:
+    """Raises `UsageError`: the tokens stand in an order of their own, and those of this layer are others."""
+    raise UsageError(
+        f"The patches of this model are not in the usual order, and {layer} attends to {num_keys} other tokens than "
+        "the first layer, so their places are not known. Choose layers whose tokens are known: layers=[...]."
+    )
+
+
+def refuse_batch(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the layer attends over the images of a batch."""
+    raise UsageError(
+        f"{layer} attends over the images of a batch, not over the patches of an image: it takes (tokens, batch, "
+        "width), but is given (batch, tokens, width). Create nn.MultiheadAttention, or the encoder layer, with "
+        "batch_first=True, and train the model again."
+    )
+
+
+def measured_roles(model: nn.Module, patches: Int[Tensor, " m"], places: Places) -> TokenRoles:
+    """The roles of tokens of which the patch is known, -1 for none. Raises `UsageError` unless each patch is there."""
+    number, tokens = places.grid[0] * places.grid[1], patches.tolist()
+    if sorted(patch for patch in tokens if patch >= 0) != list(range(number)):
+        raise UsageError(
+            f"Of {number} patches only {len({patch for patch in tokens if patch >= 0})} change a token, so there is no "
+            "attention map."
+        )
+    order = tuple(tokens.index(patch) for patch in range(number))
+    names = prefix_names(model, len(tokens) - number)
+    source = "measured: the token that each patch of the image changes"
+    in_order = order == tuple(range(len(names), len(tokens)))
+    return TokenRoles(names, number, places.grid, source, () if in_order else order)
 
 
 def refuse_channels(layer: str, channels: int, tokens: int) -> TokenRoles:
@@ -210,7 +327,11 @@ def prefix_names(model: nn.Module, count: int) -> tuple[str, ...]:
 
 def learned_prefix_tokens(model: nn.Module) -> Iterator[str]:
     """`cls`, `distillation`, `register 0`, ...: the learned tokens of a model, in the order that models use."""
-    beginnings = {"cls": ("cls_tok", "class_tok", "class_emb"), "distillation": ("dist",), "register": ("reg",)}
+    beginnings = {
+        "cls": ("cls_tok", "class_tok", "class_emb"),
+        "distillation": ("dist",),
+        "register": ("reg", "storage"),
+    }
     parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
     for role, words in beginnings.items():
         for name, value in parameters:

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitral.recording.operators import tensors_in
+
 
 class Stream:
     """Records what enters and leaves the elements of a model's module lists, in this thread, until it is removed.
@@ -24,7 +26,7 @@ class Stream:
         self.model = model
         self.thread = threading.get_ident()
         self.running: list[nn.Module] = []
-        self.listed: list[nn.Module] = []
+        self.listed: dict[int, list[nn.Module]] = {}  # the elements that run each layer, outermost first
         self.chains: list[list[nn.Module]] = []
         self.calls: dict[int, list[int]] = {}
         self.entered: dict[int, Tensor] = {}
@@ -53,7 +55,7 @@ class Stream:
             given = given.new_empty(0)
         # What the first module after the last block takes, for models that form the sum outside of their blocks.
         if given is not None and self.keep_tensors and self.listed and self.after is None and outside:
-            self.after = given if given.shape == self.entered[id(self.listed[-1])].shape else None
+            self.after = given if given.shape == self.entered[id(self.blocks[-1])].shape else None
         self.running.append(module)
         if given is not None and kept:
             self.entered[id(module)] = given
@@ -75,10 +77,9 @@ class Stream:
         for module in self.running:
             self.calls.setdefault(id(module), []).append(number)
         entered = [module for module in self.running if id(module) in self.entered]
-        # Of nested lists the innermost element is the block: a stage holds blocks.
         inside = [module for module in entered if id(module) in self.elements]
-        if inside and inside[-1] not in self.listed:
-            self.listed.append(inside[-1])
+        if inside:  # of a layer of several calls, as one of a module per head, the block is what makes them all
+            self.listed[number] = [module for module in self.listed.get(number, inside) if module in inside]
             self.after = None
         if queries_are_keys and not inside:
             self.chains.append(entered)
@@ -87,7 +88,8 @@ class Stream:
     def blocks(self) -> list[nn.Module]:
         """The blocks, in the order in which they called attention."""
         if self.listed:
-            return self.listed
+            # Of nested lists the innermost element is the block: a stage holds blocks.
+            return list(dict.fromkeys(elements[-1] for elements in self.listed.values() if elements))
         # Without lists: of the modules around each call, the outermost one that contains no other call.
         calls = Counter(id(module) for chain in self.chains for module in chain)
         single = ((module for module in chain if calls[id(module)] == 1) for chain in self.chains)
@@ -121,9 +123,5 @@ class Stream:
 
 
 def first_tensor(values: Any) -> Tensor | None:
-    """The first tensor among a call's arguments or results."""
-    if isinstance(values, Tensor):
-        return values
-    if isinstance(values, tuple | list):
-        return next((value for value in values if isinstance(value, Tensor)), None)
-    return None
+    """The first tensor among a call's arguments or results, in lists and mappings too."""
+    return next(tensors_in(values), None)

@@ -38,18 +38,18 @@ def attention_mass(
 
 def shares(layer: Layer, tokens: Tensor, masks: np.ndarray | None) -> dict[str, np.ndarray]:
     kinds = layer.whole_image("attention_mass")
-    prefix, n = len(kinds.prefix), layer.num_tokens
+    others, patches, n = list(kinds.other_tokens), list(kinds.patch_tokens), layer.num_tokens
     of = {"cls": torch.zeros(n), "prefix": torch.zeros(n), "patches": torch.zeros(n)}
-    of["cls"][:1] = float(kinds.has_cls)
-    of["prefix"][int(kinds.has_cls) : prefix] = 1
-    of["patches"][prefix:] = 1
+    of["cls"][others[:1]] = float(kinds.has_cls)
+    of["prefix"][others[int(kinds.has_cls) :]] = 1
+    of["patches"][patches] = 1
     each = {name: vector.to(tokens.device).expand(len(tokens), n) for name, vector in of.items()}
-    each["outliers"] = torch.cat(
-        [torch.zeros_like(tokens[:, :prefix, 0]), is_outlier(tokens[:, prefix:]).float()], dim=1
-    )
+    each["outliers"] = torch.zeros_like(tokens[:, :, 0])
+    each["outliers"][:, patches] = is_outlier(tokens[:, patches]).to(tokens.dtype)
     if masks is not None:
         share = torch.from_numpy(patch_shares(masks, kinds.grid)).flatten(1).to(tokens)
-        each["object"] = torch.cat([share.new_zeros(len(share), prefix), share], dim=1)
+        each["object"] = torch.zeros_like(tokens[:, :, 0])
+        each["object"][:, patches] = share
     nothing = layer.kept_rows.new_zeros(len(tokens), layer.num_heads)
     totals = dict.fromkeys((*each, "itself"), nothing)
     first: dict[str, Tensor] = {}
@@ -57,8 +57,8 @@ def shares(layer: Layer, tokens: Tensor, masks: np.ndarray | None) -> dict[str, 
         for name, vector in each.items():
             read = torch.einsum("bhrm,bm->bhr", rows, vector.to(rows.dtype))
             totals[name] = totals[name] + read.sum(dim=-1)
-            if queries.start == 0 and kinds.has_cls:
-                first[f"cls reads {name}"] = read[:, :, 0]
+            if kinds.has_cls and queries.start <= others[0] < queries.stop:
+                first[f"cls reads {name}"] = read[:, :, others[0] - queries.start]
         own = rows[..., queries].diagonal(dim1=-2, dim2=-1).sum(dim=-1)
         totals["itself"] = totals["itself"] + (own if layer.num_queries == n else torch.nan)
     means = {name: total / layer.num_queries for name, total in totals.items()}

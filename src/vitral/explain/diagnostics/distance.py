@@ -31,16 +31,16 @@ def distance(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nda
         tokens = layer.whole_image("distance")
         if layer.num_queries != layer.num_tokens:
             continue  # a pool's query stands nowhere
-        prefix, apart = len(tokens.prefix), distances(tokens.grid).to(images.device)
+        apart = distances(tokens.grid).to(images.device)
+        place = {token: patch for patch, token in enumerate(tokens.patch_tokens)}
         total = torch.zeros(())
         for queries, rows in layer.chunks():
-            if queries.stop <= prefix:
-                continue
-            patches = rows[:, :, max(prefix - queries.start, 0) :, prefix:]
-            places = slice(max(queries.start - prefix, 0), queries.stop - prefix)
-            weighted = (patches * apart[places].to(rows.dtype)).sum(dim=-1) / patches.sum(dim=-1)
+            own = [token for token in range(queries.start, queries.stop) if token in place]
+            patches = tokens.patches(rows[:, :, [token - queries.start for token in own]])
+            from_each = apart[[place[token] for token in own]].to(rows.dtype)
+            weighted = (patches * from_each).sum(dim=-1) / patches.sum(dim=-1)
             total = total + weighted.sum(dim=-1)
-        each = total / (layer.num_tokens - prefix) / uniform_distance(tokens.grid)
+        each = total / tokens.num_patches / uniform_distance(tokens.grid)
         found.append(each.double().cpu().numpy())
     return np.stack(found, axis=1)
 

@@ -46,10 +46,13 @@ def features(model: nn.Module, images: Tensor) -> list[Float[Tensor, "n d"]]:
     parts: list[list[Tensor]] = []
     for batch in images.split(BATCH):
         observation = observe(model, batch, ["feature maps"], check="rows")
-        has_cls = observation.recording is not None and observation.layers[-1].tokens.has_cls
+        roles = observation.layers[-1].tokens if observation.recording is not None else None
+        cls = roles.other_tokens[0] if roles is not None and roles.has_cls else None
         parts.append(
             [
-                features.tensor[:, 0] if has_cls and features.num_prefix_tokens else features.patches.mean(dim=(2, 3))
+                features.patches.mean(dim=(2, 3))
+                if cls is None or features.tensor.ndim != 3 or features.tensor.shape[1] == len(features.patch_tokens)
+                else features.tensor[:, cls]
                 for features in observation.feature_maps
             ]
         )

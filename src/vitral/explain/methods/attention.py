@@ -42,16 +42,16 @@ def attention(
     some_heads = select(heads, shown[0].num_heads, "head")
     rows = [query_row(layer, query, readout)[:, some_heads] for layer, readout in zip(shown, readouts)]
     roles = shown[0].tokens
-    prefix, patches = torch.stack(rows, dim=1).float().tensor_split([len(roles.prefix)], dim=-1)
+    values = torch.stack(rows, dim=1).float()
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
     return PatchMap(
-        patches,
+        roles.patches(values),
         roles.grid,
         f"This map shows where {reader} attends, not what the prediction depends on; it is the same for every class."
         + note,
         layers=tuple(layer.name for layer in shown),
         heads=tuple(some_heads),
-        prefix_mass=prefix.sum(dim=-1),
+        prefix_mass=roles.others(values).sum(dim=-1),
         residual=max(layer.residual for layer in shown),
         reader=reader,
         reader_is_readout=query is None or reader == "CLS",

@@ -34,13 +34,13 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     )
     if layer.windows is not None:
         row = layer.windows.spread(row[:, None])[:, 0]
-    prefix = layer.num_prefix_tokens
+    tokens = layer.tokens
     return PatchMap(
-        row[:, prefix:],
-        layer.tokens.grid,
+        tokens.patches(row),
+        tokens.grid,
         f"This map shows what supports the class in the attention of {layer.name}, by its gradient.",
         layers=(layer.name,),
-        prefix_mass=share_of_prefix(row, prefix),
+        prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
         classes=observation.classes(target),
     )

@@ -8,32 +8,36 @@ y is the logit of a class, so the map is of that class; the ⁺ leaves out whate
 Axes:  b images   h heads   n m tokens
 """
 
-from vitral.explain.flow import carry, global_layers, positive_relevance, start_row
+from collections.abc import Sequence
+
+from vitral.explain.flow import carry, global_layers, names_of, positive_relevance, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
 
 @method(needs=["attention", "gradients"])
-def chefer(observation: Observation, target: Target = None) -> PatchMap:
+def chefer(observation: Observation, target: Target = None, *, layers: Sequence[str] = ()) -> PatchMap:
     """Each patch's relevance to a class's logit, as multiples of uniform. `target` is by default the model's answer.
+    `layers` names those that count, where some of all are not known.
 
     It starts from the tokens from which the answer is read (`explain.readout`): CLS, or the mean of the patches. Raises
     `UsageError` for a class that does not exist, or for layers that do not hold the same tokens; `WatchError` if there
     is no attention, it cannot be verified, or no gradient reaches it.
     """
     gradients = observation.layer_gradients(target)
-    layers = global_layers(observation, "chefer")
-    row = start_row(observation, layers)
-    for number, layer in reversed(list(enumerate(layers))):
+    shown = global_layers(observation, "chefer", layers)
+    row = start_row(observation, list(shown.values()))
+    for number, layer in reversed(shown.items()):
         if number in gradients:
             flown = carry(layer, row, positive_relevance(layer, gradients[number]))
             row = row + flown if layer.queries_are_keys else flown
-    prefix = layers[0].num_prefix_tokens
+    tokens = next(iter(shown.values())).tokens
     return PatchMap(
-        row[:, prefix:],
-        layers[0].tokens.grid,
+        tokens.patches(row),
+        tokens.grid,
         "This map shows what supports the class in the attention of all layers, by its gradient.",
-        prefix_mass=share_of_prefix(row, prefix),
+        layers=names_of(layers),
+        prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
         classes=observation.classes(target),
     )

@@ -8,17 +8,22 @@ knows no class.
 Axes:  b images   h heads   r rows   n m tokens
 """
 
+from collections.abc import Sequence
+
 from vitral.base.errors import UsageError
-from vitral.explain.flow import carry, global_layers, start_row
+from vitral.explain.flow import carry, global_layers, names_of, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
 
 @method(needs=["attention"])
-def rollout(observation: Observation, target: Target = None, *, stays: float = 0.5, first: int = 0) -> PatchMap:
+def rollout(
+    observation: Observation, target: Target = None, *, stays: float = 0.5, first: int = 0, layers: Sequence[str] = ()
+) -> PatchMap:
     """The share of each patch in what CLS ends with, as multiples of uniform.
 
-    `stays` is the assumed share of the residual path, in [0, 1]; `first` the first layer that counts. It starts from
+    `stays` is the assumed share of the residual path, in [0, 1]; `first` the first layer that counts; `layers` names
+    those that do, where some of all are not known. It starts from
     the tokens from which the answer is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
     `target` is ignored.
 
@@ -27,20 +32,20 @@ def rollout(observation: Observation, target: Target = None, *, stays: float = 0
     """
     if not 0 <= stays <= 1:
         raise UsageError(f"stays={stays} must be in [0, 1].")
-    layers = global_layers(observation, "rollout")
-    if not 0 <= first < len(layers):
-        raise UsageError(f"first={first} is not a layer: the model has {len(layers)}, 0 to {len(layers) - 1}.")
-    row = start_row(observation, layers)
-    for layer in reversed(layers[first:]):
+    shown = list(global_layers(observation, "rollout", layers).values())
+    if not 0 <= first < len(shown):
+        raise UsageError(f"first={first} is not a layer: the model has {len(shown)}, 0 to {len(shown) - 1}.")
+    row = start_row(observation, shown)
+    for layer in reversed(shown[first:]):
         flown = carry(layer, row, layer.chunks())
         row = stays * row + (1 - stays) * flown if layer.queries_are_keys else flown
-    prefix = layers[0].num_prefix_tokens
+    tokens = shown[0].tokens
     return PatchMap(
-        row[:, prefix:],
-        layers[0].tokens.grid,
+        tokens.patches(row),
+        tokens.grid,
         f"This map shows how attention flows from the patches to the answer if {stays:.0%} of each token stays; "
         "it is the same for every class.",
-        layers=(f"{first} to {len(layers) - 1}" if first else "all",),
-        prefix_mass=share_of_prefix(row, prefix),
+        layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
+        prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
     )

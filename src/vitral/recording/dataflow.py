@@ -1,0 +1,51 @@
+"""What each tensor of a running model depends on: the model's input, and which calls of attention.
+
+Each piece of memory has a set of bits: the first for the input, one more for each call. An operator's results depend on
+what its arguments depend on.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitral.recording.operators import storage_of, tensors_in
+
+INPUT = 1
+
+
+class Dataflow:
+    """Follows dependence through all operators, in order."""
+
+    def __init__(self, model: nn.Module):
+        # A tensor that no operator made is the model's input, or one of its own.
+        self.bits = {storage_of(tensor): 0 for tensor in (*model.parameters(), *model.buffers())}
+        self.num_calls = 0
+        self.met: set[int] = set()  # the bits of any tensor that was made
+
+    def of(self, *tensors: Tensor) -> int:
+        """What these tensors depend on."""
+        found = 0
+        for tensor in tensors:
+            found |= self.bits.get(storage_of(tensor), INPUT)
+        return found
+
+    def note(self, inputs: Sequence[Tensor], results: Any, in_model: bool = True) -> None:
+        """The results depend on what the inputs do; what is made from nothing outside of the model may be its input.
+
+        Memory that is used again is forgotten, other than by views.
+        """
+        bits = self.of(*inputs) if inputs or in_model else INPUT
+        own = {storage_of(tensor) for tensor in inputs}
+        for result in tensors_in(results):
+            storage = storage_of(result)
+            self.bits[storage] = bits | (self.bits.get(storage, INPUT) if storage in own else 0)
+            self.met.add(self.bits[storage])
+
+    def add_call(self, results: Iterable[Tensor]) -> int:
+        """One more call of attention, with these results; its bit."""
+        self.num_calls += 1
+        bit = 1 << self.num_calls
+        for result in results:
+            self.bits[storage_of(result)] = self.of(result) | bit
+        return bit

@@ -1,0 +1,268 @@
+"""Follow attention weights from where they are made to the values that they multiply.
+
+A tensor whose rows sum to one is made by a softmax, or by hand as e / e.sum(). On its way to the values it may be
+viewed, copied, scaled, dropped, padded, or mixed over heads. All that must be known of it is where its keys are: a view
+lies in the same memory, so its keys are the axis with the same stride; of other operators it is known which axis of the
+result is which of the input. What multiplies the values in the end is the call's weights, as they are at that moment.
+
+Axes:  b batch   h heads   n m query, key tokens   e width of one head
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from vitral.recording.calls import Call, call_of_product, call_of_sum
+from vitral.recording.operators import (
+    ADDING,
+    LOG_SOFTMAX,
+    NORMALISING,
+    PRODUCTS,
+    REDUCTIONS,
+    SOFTMAX,
+    arguments_of,
+    keeps_axes,
+    storage_of,
+    tensors_in,
+)
+
+SUM_TOLERANCE = 1e-2  # of 1: rows may have been made in half precision
+Constant = Callable[[Tensor], bool]  # whether a tensor depends on no image
+
+
+@dataclass
+class Made:
+    """A tensor whose rows sum to one: where it was made, and what became of it."""
+
+    shape: tuple[int, ...]
+    axis: int
+    where: str
+    fate: str = "it multiplies no values"
+    shown: bool = False
+
+    def __str__(self) -> str:
+        return f"{' x '.join(map(str, self.shape))}, summing to 1 over axis {self.axis}, in {self.where}: {self.fate}"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known of a tensor of weights: what it was made of, its sizes and strides, and which axis holds the keys.
+
+    An axis of the tensor may be several axes here. `is_logarithm` marks a log-softmax. `factors` are weights and values
+    whose product, value by value, it is.
+    """
+
+    made: tuple[Made, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    keys: int
+    is_logarithm: bool = False
+    factors: tuple[Tensor, Tensor] | None = None
+
+    def axes_of(self, view: Tensor) -> list[list[int]]:
+        """For each axis of a view of this tensor, the axes that it runs over, outermost first; none if it is another.
+
+        A view that cuts the keys into parts runs over none of them.
+        """
+        by_stride = {stride: axis for axis, stride in enumerate(self.strides) if self.sizes[axis] > 1}
+        found = []
+        for size, stride in zip(view.shape, view.stride()):
+            merged: list[int] = []
+            while size > 1 and stride:  # an expanded axis has no stride
+                axis = by_stride.get(stride)
+                if axis is None or size % self.sizes[axis]:
+                    # A part of an axis, or one that the tensor did not have: only the keys must be whole.
+                    merged = [axis] if axis not in (None, self.keys) and not merged else []
+                    break
+                merged.insert(0, axis)
+                size, stride = size // self.sizes[axis], stride * self.sizes[axis]
+            found.append(merged)
+        return found
+
+    def moved(self, axes: Sequence[list[int]], output: Tensor, places: Sequence[int | None], **more: Any) -> Any:
+        """The weights that a result is whose axes are those in `places` of a tensor with `axes`; None without keys."""
+        sizes: list[int] = []
+        strides: list[int] = []
+        keys = None
+        for axis, place in enumerate(places):
+            merged = axes[place] if place is not None else []
+            inner = [self.sizes[part] for part in merged[1:]]  # the outermost may be longer, or a part of its axis
+            for number in range(max(1, len(merged))):
+                step = prod(inner[number:])
+                if merged and merged[number] == self.keys:
+                    keys = len(sizes)
+                sizes.append(inner[number - 1] if number else output.shape[axis] // prod(inner))
+                strides.append(output.stride(axis) * step)
+        if keys is None:
+            return None
+        return Weights(self.made, tuple(sizes), tuple(strides), keys, **more)
+
+    def fail(self, fate: str) -> None:
+        for made in self.made:
+            made.fate = fate
+
+
+class Follower:
+    """Finds the products of weights and values among all operators that a model runs, in order."""
+
+    def __init__(self) -> None:
+        self.made: list[Made] = []
+        self.weights: dict[int, Weights] = {}
+
+    def missed(self, batch: int) -> list[str]:
+        """Every tensor whose rows sum to one that was not seen to multiply values, and why.
+
+        A single row for each of `batch` images is left out: the probabilities of classes.
+        """
+        return [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
+
+    def follow(
+        self,
+        operator: Any,
+        name: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        inputs: Sequence[Tensor],
+        result: Any,
+        constant: Constant,
+        where: Callable[[], str],
+    ) -> Call | None:
+        """Take note of one operator; the call of attention if it multiplies weights with values.
+
+        `where` gives the line of the model that is running.
+        """
+        storages = {storage_of(tensor) for tensor in inputs}
+        outputs = list(tensors_in(result))
+        for output in outputs:
+            if storage_of(output) not in storages:
+                self.weights.pop(storage_of(output), None)  # memory that is used again
+        known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
+        begins = name in SOFTMAX or name in LOG_SOFTMAX
+        if not outputs or not (known or begins or name in NORMALISING):
+            return None
+        output, arguments = outputs[0], arguments_of(operator, args, kwargs)
+        if begins:
+            self.start(output, arguments["dim"], where(), name in LOG_SOFTMAX)
+        elif known is None:
+            if not constant(output):
+                self.note_normalised(output, where)
+        elif name in PRODUCTS:
+            return self.product(name, arguments, output, constant)
+        elif name in REDUCTIONS:
+            return self.reduction(arguments, output, constant)
+        elif known.is_logarithm and name in ("exp", "exp_"):
+            self.start(output, known.keys - len(known.sizes), where())
+        elif keeps_axes(operator, name):
+            self.pass_on(inputs, output, constant)
+        return None
+
+    def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
+        """A tensor whose rows sum to one was made."""
+        if not tensor.ndim or tensor.shape[axis] < 2:
+            return  # a single weight is always 1
+        made = Made(tuple(tensor.shape), axis % tensor.ndim, where)
+        if not is_logarithm:
+            self.made.append(made)
+        shape, strides = tuple(tensor.shape), tensor.stride()
+        self.weights[storage_of(tensor)] = Weights((made,), shape, strides, made.axis, is_logarithm)
+
+    def note_normalised(self, tensor: Tensor, where: Callable[[], str]) -> None:
+        """See whether values made by hand sum to one along an axis."""
+        if tensor.ndim < 2 or not tensor.is_floating_point() or not tensor.numel():
+            return
+        for axis in reversed(range(tensor.ndim)):
+            if tensor.shape[axis] < 2:
+                continue
+            # One row first: it refutes nearly every tensor at the cost of a few values.
+            row = tensor[tuple(slice(None) if other == axis else 0 for other in range(tensor.ndim))]
+            if sums_to_one(row, 0) and sums_to_one(tensor, axis):
+                self.start(tensor, axis, where())
+                return
+
+    def product(self, name: str, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
+        """The call of attention that a matrix product is; None for another product, which may mix weights."""
+        left, right = list(tensors_in(arguments))[-2:]
+        for weights, values, is_left in ((left, right, True), (right, left, False)):
+            known = self.weights.get(storage_of(weights))
+            if known is None or known.is_logarithm:
+                continue
+            turned = weights if is_left else weights.mT  # v @ Aᵀ is the same product, transposed
+            axes = known.axes_of(turned)
+            if known.keys not in axes[-1]:  # over another axis, such as heads that are mixed, or a part of the keys
+                rows = list(range(turned.ndim - 1))
+                places = [*rows, None] if is_left else [*rows[:-1], None, rows[-1]]
+                self.keep(output, known, known.moved(axes, output, places))
+            elif len(axes[-1]) > 1:
+                known.fail("it is multiplied over more than its keys")
+            elif constant(values):
+                known.fail("it multiplies values that depend on no image")
+            elif name in ADDING and (name == "addbmm" or arguments.get("beta", 1) != 0):
+                known.fail(f"it multiplies values within {name}, which adds something to the product")
+            else:
+                for made in known.made:
+                    made.shown = True
+                return call_of_product(output, turned, values if is_left else values.mT, axes, known.sizes, not is_left)
+        return None
+
+    def reduction(self, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
+        """The call that a sum of products is, (a[..., None] * v[:, :, None]).sum(-2); None for another reduction."""
+        tensor = next(tensors_in(arguments))
+        known = self.weights[storage_of(tensor)]
+        axes = known.axes_of(tensor)
+        over = arguments.get("dim")
+        axes_summed = {over} if isinstance(over, int) else set(over or range(tensor.ndim))
+        axes_summed = {axis % tensor.ndim for axis in axes_summed}
+        at = next((axis for axis in range(tensor.ndim) if known.keys in axes[axis]), None)
+        if at is None or at in axes_summed:
+            if at is None or known.factors is None or axes_summed != {at} or constant(known.factors[1]):
+                known.fail("it is summed over its keys")
+                return None
+            for made in known.made:
+                made.shown = True
+            weights, values = (factor.broadcast_to(tensor.shape) for factor in known.factors)
+            return call_of_sum(output, weights, values, at)
+        kept = [None if axis in axes_summed else axis for axis in range(tensor.ndim)]
+        places = kept if output.ndim == tensor.ndim else [axis for axis in kept if axis is not None]
+        self.keep(output, known, known.moved(axes, output, places))
+        return None
+
+    def pass_on(self, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
+        """The result of an operator that keeps the axes of weights is weights."""
+        for tensor in inputs:
+            known = self.weights.get(storage_of(tensor))
+            if known is None or (tensor is output and len(inputs) == 1):
+                continue
+            missing = output.ndim - tensor.ndim
+            places = [axis - missing if axis >= missing else None for axis in range(output.ndim)]
+            # An axis that the result does not share, as one over which weights are repeated, is another one.
+            places = [
+                place if place is not None and tensor.shape[place] in (1, output.shape[axis]) else None
+                for axis, place in enumerate(places)
+            ]
+            # Weights times values that stand beside them: a product that is summed up later.
+            others = [other for other in inputs if other is not tensor and not constant(other)]
+            grown = output.numel() > tensor.numel() and len(others) == 1
+            factors = (tensor, others[0]) if grown else None
+            moved = known.moved(known.axes_of(tensor), output, places, is_logarithm=known.is_logarithm, factors=factors)
+            self.keep(output, known, moved)
+            return
+
+    def keep(self, output: Tensor, known: Weights, moved: Weights | None) -> None:
+        """Remember what a tensor is of weights, if its keys are still known."""
+        if moved is None:
+            known.fail("its keys cannot be followed")
+            return
+        before = self.weights.get(storage_of(output))  # part of a tensor that other weights were written into, too
+        if before is not None:
+            made = (*moved.made, *(one for one in before.made if one not in moved.made))
+            moved = replace(moved, made=made)
+        self.weights[storage_of(output)] = moved
+
+
+def sums_to_one(values: Tensor, axis: int) -> bool:
+    """Whether values are at least 0 and sum to 1 along an axis."""
+    sums = values.detach().float().sum(dim=axis)
+    return bool((sums - 1).abs().max() <= SUM_TOLERANCE) and bool(values.min() >= 0)
