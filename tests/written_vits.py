@@ -1,7 +1,7 @@
 """ViTs in the styles in which people write them, drawn from a grammar, each of which knows the truth about itself.
 
-`WrittenViT(style)` keeps every layer's weights as they multiplied the values, (B, heads, N, M), in `truth`, one for each
-layer; `places` is the patch of each token along rows, -1 for tokens that are none.
+`WrittenViT(style)` keeps the weights of every layer as they multiplied the values in `truth`; `places` is the patch of
+each token along rows, -1 for tokens that are none.
 """
 
 from dataclasses import dataclass

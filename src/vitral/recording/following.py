@@ -33,7 +33,7 @@ SUM_TOLERANCE = 1e-2  # of 1: rows may have been made in half precision
 Constant = Callable[[Tensor], bool]  # whether a tensor depends on no image
 
 
-@dataclass
+@dataclass(eq=False)
 class Made:
     """A tensor whose rows sum to one: where it was made, and what became of it."""
 
@@ -231,9 +231,10 @@ class Follower:
 
     def pass_on(self, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
         """The result of an operator that keeps the axes of weights is weights."""
-        for tensor in inputs:
+        # What is written into a tensor comes before what it held.
+        for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) == storage_of(output)):
             known = self.weights.get(storage_of(tensor))
-            if known is None or (tensor is output and len(inputs) == 1):
+            if known is None:
                 continue
             missing = output.ndim - tensor.ndim
             places = [axis - missing if axis >= missing else None for axis in range(output.ndim)]

@@ -177,7 +177,7 @@ class watch(TorchFunctionMode):
                 if self.edit is not None:
                     change = partial(projected, args=args, kwargs=kwargs) if multihead else changed_result
                     result = change(result, seen, outputs)
-            self.recognizer.dataflow.note([seen[-1].call.out], result)
+                    self.recognizer.dataflow.note([seen[-1].call.out], result)
         if multihead and self.edit is not None and result[1] is not None:
             result = (result[0], self.changed_weights(result[1]))
         if not calls_before < self.recognizer.dataflow.num_calls:

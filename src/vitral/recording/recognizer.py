@@ -93,7 +93,7 @@ class Recognizer:
 
     def module_of(self, frame: FrameType) -> str | None:
         """The name of the module whose method a frame is."""
-        first = frame.f_code.co_varnames[:1]  # `self`
+        first = frame.f_code.co_varnames[: min(1, frame.f_code.co_argcount)]  # `self`
         owner = frame.f_locals.get(first[0]) if first else None
         return self.names.get(id(owner)) if isinstance(owner, nn.Module) else None
 
