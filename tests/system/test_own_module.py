@@ -156,3 +156,27 @@ def test_the_card_alone_never_runs_code_that_was_not_hashed(vitral, run, own):
     (run.folder / "model.json").write_text(json.dumps(card))
     answer = vitral("eval", "run")
     assert answer.code == 1 and "evil.py" in answer.messages and "it ran" not in answer.messages
+
+
+OVER_BATCH = """
+import torch
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self, num_classes, img_size=16):
+        super().__init__()
+        self.patches, self.attn = nn.Conv2d(3, 16, 4, 4), nn.MultiheadAttention(16, 2)
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, images):
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        return self.head((x + self.attn(x, x, x)[0]).mean(1))
+"""
+
+
+def test_attention_from_image_to_image_of_a_batch_is_said_before_it_trains(vitral, photos, tmp_path):
+    (tmp_path / "batch.py").write_text(OVER_BATCH)
+    words = ("train", "--data", "photos", "--img-size", 16, "--epochs", 1, "--batch-size", 8)
+    assert "goes from image to image of a batch" in vitral(*words, "--model", "batch.py:Mine").done().err
+    (tmp_path / "right.py").write_text(OVER_BATCH.replace("(16, 2)", "(16, 2, batch_first=True)"))
+    assert "image to image" not in vitral(*words, "--model", "right.py:Mine").done().err

@@ -35,7 +35,7 @@ from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, joined, query_chunks
 from vitral.recording.operators import storage_of, tensors_in
-from vitral.recording.probes import places_of
+from vitral.recording.probes import is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
@@ -127,8 +127,7 @@ class watch(TorchFunctionMode):
         Vitral's own models are measured by the tests.
         """
         given = next((tensor for tensor in tensors_in((args, kwargs)) if tensor.ndim == 4), None)
-        known = type(model).__module__.startswith("vitral.") and hasattr(model, "num_prefix_tokens")
-        if threading.get_ident() != self.thread or self.operators.is_paused or known or given is None:
+        if threading.get_ident() != self.thread or self.operators.is_paused or is_known(model) or given is None:
             return
         if given.is_floating_point() and len(given):
             with self.operators.paused():

@@ -131,6 +131,19 @@ def places_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[Place
     return found[size]
 
 
+def is_known(model: nn.Module) -> bool:
+    """Whether it is one of Vitral's own models, whose tokens are known; the tests measure these, too."""
+    return type(model).__module__.startswith("vitral.") and hasattr(model, "num_prefix_tokens")
+
+
+def attends_over_batch(model: nn.Module, size: Grid) -> bool:
+    """Whether an image's attention goes to the other images of a batch, as by a mistake in the order of axes."""
+    if is_known(model):
+        return False
+    image = torch.zeros(1, 3, *size, device=next((value.device for value in model.parameters()), None))
+    return any(places is not None and places.batch_axis == "keys" for places in places_of(model, image))
+
+
 def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> tuple[Places | None, ...]:
     """See `places_of`."""
     generator = torch.Generator().manual_seed(0)

@@ -18,6 +18,7 @@ from vitral.base.numerics import choose
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
+from vitral.recording.probes import attends_over_batch
 from vitral.store.classifier import Classifier
 from vitral.store.model import load_model, save_model
 from vitral.tasks.pace import Pace
@@ -126,6 +127,11 @@ def run_recipe(
         f"run: {run.path}",
     ):
         progress.note(line)
+    if attends_over_batch(model, data.preprocessing.size):
+        progress.note(
+            f"warning: the attention of {recipe.model} goes from image to image of a batch, not from patch to patch. "
+            "nn.MultiheadAttention takes (tokens, batch, width) unless it has batch_first=True."
+        )
 
     best, reached, spent, recent = UNTRAINED, 0, 0.0, tuple[Step, ...]()
     if resuming:
