@@ -91,7 +91,7 @@ def test_maps_are_those_of_the_weights_or_refused(style):
         reads = (
             (places >= 0).double()
             if style.prefix in ("none", "registers behind")
-            else torch.nn.functional.one_hot(torch.tensor((places < 0).nonzero()[0, 0]), len(places)).double()
+            else torch.nn.functional.one_hot((places < 0).nonzero()[0, 0], len(places)).double()
         )
         row = torch.einsum("blhnm,n->blhm", weights.double(), reads)
         order = [model.places.index(patch) for patch in range(GRID[0] * GRID[1])]

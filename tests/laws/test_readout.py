@@ -7,7 +7,7 @@ from torch import nn
 
 from peers import shaken, timm
 from tiny import redraw, see_attention, tiny_vit
-from vitral import explain
+from vitral import explain, watch
 from vitral.base.errors import UsageError, WatchError
 from vitral.explain.observation import observe
 from vitral.explain.readout import Tail
@@ -138,8 +138,8 @@ def test_heads_that_stand_in_the_batch_are_taken_for_heads(how, count):
         np.testing.assert_allclose(found.values, expected.values, rtol=1e-3, atol=1e-4)
 
 
-def test_groups_of_unknown_tokens_have_no_map():
-    """Attention over every other patch of a row, folded into the batch: such groups are not recognised."""
+def test_groups_that_no_window_explains_are_measured():
+    """Attention over every other patch of a row, folded into the batch."""
 
     class Dilated(Folded):
         def forward(self, images):
@@ -148,8 +148,11 @@ def test_groups_of_unknown_tokens_have_no_map():
             out = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
             return self.head((x + out).reshape(len(images), -1, 16).mean(1))
 
-    with pytest.raises((UsageError, WatchError), match=r"attends over [48] sequences for a batch of [12] images"):
-        explain.attention(Dilated("apart"), torch.randn(2, 3, 8, 16))
+    model = Dilated("apart").eval()
+    with torch.no_grad(), watch(model, "all") as seen:
+        model(torch.randn(2, 3, 8, 16))
+    assert seen.layers[0].windows.places.tolist() == [[0, 2], [1, 3], [4, 6], [5, 7]]
+    assert len(seen.layers[0].weights()) == 2 * 4
 
 
 def test_heads_that_are_mixed_before_the_product_are_shown_as_they_were_used():

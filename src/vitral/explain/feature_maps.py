@@ -24,6 +24,8 @@ from vitral.recording.stream import first_tensor
 
 DIFFERENCE = 0.1  # of the whole way from one image to another, between the halves of a map
 
+PAIRS = 4  # of random images: deep in a CNN, where each place sees most of the image, one pair says too little
+
 
 @dataclass(frozen=True)
 class FeatureMap:
@@ -71,6 +73,7 @@ def module_maps(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Iterator[
     """Every map of more than one place that a module of the model returns inside the block.
 
     What is a map, and where its width stands, is measured (`width_axes`): a matrix of attention has four axes, too.
+    The results of linear layers and of norms over the last axis are left out: they are steps within a map's making.
     """
     found: list[FeatureMap] = []
     known = width_axes(model, images)
@@ -94,7 +97,7 @@ def each_map(model: nn.Module, record: Callable[[str, int, Tensor], None]) -> It
     counts: Counter[str] = Counter()
 
     def hook(module: nn.Module, args: tuple, output: Any, name: str) -> None:
-        tensor = first_tensor(output)
+        tensor = None if isinstance(module, nn.Linear | nn.LayerNorm) else first_tensor(output)
         if tensor is not None and tensor.ndim == 4 and tensor.is_floating_point():
             counts[name] += 1
             record(name, counts[name], tensor)
@@ -115,33 +118,43 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
     move towards B's with the upper half, the left columns with the left half. Nothing else does both.
     """
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, *images.shape[1:], generator=generator).to(images)
+    a, b = torch.randn(2, PAIRS, *images.shape[1:], generator=generator).to(images)
     upper, left = a.clone(), a.clone()
-    upper[:, : a.shape[1] // 2] = b[:, : a.shape[1] // 2]
-    left[..., : a.shape[2] // 2] = b[..., : a.shape[2] // 2]
+    upper[..., : a.shape[2] // 2, :] = b[..., : a.shape[2] // 2, :]
+    left[..., : a.shape[3] // 2] = b[..., : a.shape[3] // 2]
     found: dict[tuple[str, int], bool] = {}
+    shapes: set[tuple[int, ...]] = set()  # of maps that were found, of layers that keep the axes of maps
 
     def record(name: str, number: int, tensor: Tensor) -> None:
         for width_last in (False, True):
             maps = (tensor.movedim(-1, 1) if width_last else tensor).double()
-            if len(maps) != 4 or min(maps.shape[2:]) < 2:
+            if len(maps) != 4 * PAIRS or min(maps.shape[2:]) < 2:
                 continue
-            start, whole, *halves = maps[0], maps[1] - maps[0], maps[2], maps[3]
-            moved = [((half - start) * whole).sum(0) / whole.square().sum(0).clamp_min(1e-30) for half in halves]
-            if halves_differ(moved[0], 0) and halves_differ(moved[1], 1):
+            start, end, *halves = maps.unflatten(0, (4, PAIRS))
+            whole = end - start
+            moved = [((half - start) * whole).sum(1) / whole.square().sum(1).clamp_min(1e-30) for half in halves]
+            (down, beside), (right, below) = (differences(each.mean(0), axis) for axis, each in enumerate(moved))
+            if min(down, right) > DIFFERENCE and down > 2 * abs(beside) and right > 2 * abs(below):
                 found[name, number] = width_last
                 return
+            # Deep in a CNN each place sees most of the image, and all move alike: a map if a convolution made its like.
+            conv = isinstance(modules[name], nn.Conv2d) and not width_last
+            if (conv or tensor.shape[1:] in shapes) and max(abs(beside), abs(below)) < DIFFERENCE and not width_last:
+                shapes.add(tuple(tensor.shape[1:]))
+                found[name, number] = False
+                return
 
+    modules = dict(model.named_modules())
     with evaluating(model), each_map(model, record):
-        run_model(model, torch.stack([a, b, upper, left]))
+        run_model(model, torch.cat([a, b, upper, left]))
     return found
 
 
-def halves_differ(moved: Float[Tensor, "y x"], axis: int) -> bool:
-    """Whether the first half along an axis moved clearly more than the second, and more than along the other axis."""
+def differences(moved: Float[Tensor, "y x"], axis: int) -> tuple[float, float]:
+    """How much more the first half along an axis moved than the second, and the same along the other axis."""
     along, across = (
         moved.narrow(side, 0, moved.shape[side] // 2).mean()
         - moved.narrow(side, (moved.shape[side] + 1) // 2, moved.shape[side] // 2).mean()
         for side in (axis, 1 - axis)
     )
-    return bool(along > DIFFERENCE and along > 2 * across.abs())
+    return float(along), float(across)

@@ -61,8 +61,8 @@ class Places:
         return bool((row[row >= 0].diff() == 1).all()) and bool((row[1:] >= row[:-1]).all())
 
 
-class Reached(BaseException):
-    """The first attention was reached; no error, so that no model catches it."""
+class Reached(Exception):
+    """The first attention was reached, which is all that was wanted. A model that catches it runs on, to no harm."""
 
 
 class Unfused(TorchFunctionMode):

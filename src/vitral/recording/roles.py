@@ -93,12 +93,14 @@ class RoleFinder:
         self.batch = 0
         self.places: tuple[Places | None, ...] = ()  # of the first attention, or of each call, as they were measured
         self.num_calls = 0
+        self.is_unsettled = False  # images were given, but their patches change no token in an order that is known
         self.windows = WindowTracker()
 
     def start(self, places: tuple[Places | None, ...], images: Tensor) -> None:
-        """The model begins to run on these images, whose tokens were measured."""
-        self.places, self.batch, self.num_calls = places, len(images), 0
-        self.image_size = (images.shape[-2], images.shape[-1])
+        """The model begins to run on these images, whose tokens were measured, or could not be."""
+        self.places, self.num_calls, self.is_unsettled = places, 0, not places
+        if places:
+            self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
@@ -194,7 +196,7 @@ class RoleFinder:
         # Attention over channels: as many keys as the width, and another number of tokens entered the projection.
         if call.num_queries == call.num_keys != tokens_entering == call.values.shape[-1]:
             return partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
-        if 1 < call.num_keys < call.num_queries:
+        if self.is_unsettled and 1 < call.num_keys < call.num_queries:
             return partial(refuse_merged, layer, call.num_queries, call.num_keys)
         if windows is not None:
             rows, columns = windows.grid
