@@ -154,7 +154,8 @@ def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> tuple[Places |
     if alone is None:  # of one image nothing can attend to another
         pair = first_call(model, torch.cat([a, b]), [])
         return (over_batch((height, width)),) if pair is not None and pair.num_keys == 2 else ()
-    for grid in candidates(alone.num_keys, grids, (height, width)):
+    units = alone.values.shape[0] * alone.values.shape[1]
+    for grid in candidates(alone.num_keys, units, grids, (height, width)):
         masks = bit_masks(grid, (height, width)).to(image.device)
         mixtures = torch.cat([b, torch.where(masks[:, None], b, a)])
         together = first_call(model, mixtures, [])
@@ -167,11 +168,16 @@ def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> tuple[Places |
     return ()
 
 
-def candidates(num_keys: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:
-    """Grids that the tokens may have: that of the last maps before the attention, then those of the image's shape."""
+def candidates(num_keys: int, units: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:
+    """Grids that the tokens may have: that of the last maps before the attention, then those of the image's shape.
+
+    The keys may be those of a whole image, or those of a window, of which the units are as many or fewer.
+    """
     tried: set[Grid] = set()
-    for grid in [*reversed(grids), *(grid_like(num_keys - prefix, size) for prefix in range(MOST_PREFIX_TOKENS + 1))]:
-        if grid is not None and grid not in tried and math.prod(grid) > 1 and len(tried) < 3:
+    whole = [num_keys - prefix for prefix in range(MOST_PREFIX_TOKENS + 1)]
+    windows = [num_keys * units // heads for heads in range(1, units) if units % heads == 0]
+    for grid in [*reversed(grids), *(grid_like(number, size) for number in (*whole, *windows))]:
+        if grid is not None and grid not in tried and math.prod(grid) > 1 and len(tried) < 4:
             tried.add(grid)
             yield grid
 
