@@ -19,7 +19,7 @@ def rollout(observation: Observation, target: Target = None, *, stays: float = 0
     """The share of each patch in what CLS ends with, as multiples of uniform.
 
     `stays` is the assumed share of the residual path, in [0, 1]; `first` the first layer that counts. It starts from
-    the tokens from which the answer is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
+    the tokens from which the prediction is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
     `target` is ignored.
 
     Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches), `WatchError` if there is no
@@ -38,7 +38,7 @@ def rollout(observation: Observation, target: Target = None, *, stays: float = 0
     return PatchMap(
         row[:, prefix:],
         layers[0].tokens.grid,
-        f"This map shows how attention flows from the patches to the answer if {stays:.0%} of each token stays; "
+        f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token stays; "
         "it is the same for every class.",
         layers=(f"{first} to {len(layers) - 1}" if first else "all",),
         prefix_mass=share_of_prefix(row, prefix),
