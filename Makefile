@@ -1,4 +1,4 @@
-# make demo      train the lecture's ViT on shapes, with a report at the end
+# make demo      train a small ViT on shapes, with a report at the end
 # make test      every test
 # make fast      laws and units alone
 # make check     format, lint, types, layers, spelling

@@ -80,7 +80,7 @@ def methods_picture() -> Image.Image:
     data, model = cued(n=8), trained("cued-seed-0", "--data", "cued", "--seed", "0")
     which = first_right(model, data)
     shown = data.classes[data.test.labels[which]]
-    caption = f"Three shapes; the one with the white dot, here the {shown}, is the answer."
+    caption = f"Three shapes; the one with the white dot, here the {shown}, is the correct class."
     return opened(row(model, *prepared(data, which), names("explain.methods"), caption, columns=5))
 
 

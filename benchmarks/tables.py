@@ -108,7 +108,8 @@ def overheads(record: dict) -> list[str]:
 CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
     (
         "The demo, and ten digits",
-        "`vitral train` from the command to the report, with everything at its default.",
+        "`vitral train` with everything at its default; the time is that of training, without drawing the data and "
+        "writing the report.",
         ("demo", "digits"),
         training_runs,
     ),
@@ -153,7 +154,13 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
 
 QUESTIONS = {
     "where the map is": ("auroc", "average_precision", "iou", "mass_ratio", "pointing_game"),
-    "what the answer depends on": ("class_specificity", "counterfactual", "deletion", "exact_deletion", "insertion"),
+    "what the prediction depends on": (
+        "class_specificity",
+        "counterfactual",
+        "deletion",
+        "exact_deletion",
+        "insertion",
+    ),
     "how the map behaves": ("agreement", "randomisation", "stability"),
 }
 

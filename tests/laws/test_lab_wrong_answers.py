@@ -27,7 +27,7 @@ CAUGHT = {
     "fast_bfloat_inside": ("properties", "With two tokens"),
     "fast_flash_layout": ("properties", "Each head attends as if it were the only one"),
     "fast_squeeze_all": ("contract", "returns shape (512,)"),
-    "feed_forward_constant_statistics": ("comparison", "its gradient by"),
+    "feed_forward_constant_statistics": ("comparison", "its gradient with respect to"),
     "feed_forward_dropout_left_on": ("contract", "returns something else when it is called again"),
     "feed_forward_eps_outside_root": ("comparison", "LayerNorm"),
     "head_einsum_index": ("properties", "the mean of the values, weighted by the weights"),

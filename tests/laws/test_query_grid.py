@@ -68,7 +68,7 @@ def test_uniform_rows_are_said_to_tell_nothing_apart(vit, images):
 
 def test_a_check_without_any_error_says_so(vit, images):
     exact = dataclasses.replace(explain.query_grid(vit, images), residual=0.0)
-    assert exact.caption.endswith("Checked: rows · v reproduces the model's own output exactly.")
+    assert exact.caption.endswith("Checked: rows · v reproduces the output of the attention layers exactly.")
 
 
 def test_layers_and_heads_counted_from_the_end_are_named_as_they_are(vit, images):

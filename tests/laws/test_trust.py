@@ -74,7 +74,8 @@ def test_a_map_that_is_right_is_nearly_always_better_than_chance():
     assert sum(one.better_than_chance for one in found) >= 25
     assert {one.verdict for one in found} <= {"better than chance", "inconclusive for a single image"}
     assert all(len(one.by_chance) == ORDERS for one in found)
-    assert "This single image is inconclusive on whether it finds what" in " ".join(one.sentence for one in found)
+    sentences = " ".join(one.sentence for one in found)
+    assert "This single image is inconclusive on whether the map finds the patches that the" in sentences
 
 
 def test_a_map_that_is_wrong_where_much_hangs_on_little_is_worse_than_chance():
@@ -82,7 +83,8 @@ def test_a_map_that_is_wrong_where_much_hangs_on_little_is_worse_than_chance():
     upside_down = some_maps(-explain.occlusion(model, images).values[:, 0, 0])
     (found,) = trust(model, images, upside_down)
     assert found.verdict == "worse than chance"
-    assert "So it finds what class 0 depends on worse than chance." in found.sentence
+    conclusion = "So the map finds the patches that the probability of class 0 depends on worse than chance."
+    assert conclusion in found.sentence
 
 
 def test_the_p_value_counts_ties_and_is_never_zero():
@@ -125,7 +127,7 @@ def test_the_random_orders_are_gone_through_once_for_all_maps_and_classes(vit, i
 def test_a_large_grid_has_fewer_orders_and_says_how_many():
     model, images = Half().eval(), torch.ones(1, 3, 18, 18)
     (found,) = trust(model, images, some_maps(np.random.default_rng(0).random((1, 9, 9))))
-    assert len(found.by_chance) == FEWER_ORDERS and f"in {FEWER_ORDERS} random orders" in found.sentence
+    assert len(found.by_chance) == FEWER_ORDERS and f"with {FEWER_ORDERS} random orders" in found.sentence
 
 
 class Standardising(nn.Module):
@@ -142,7 +144,7 @@ class Standardising(nn.Module):
 def test_an_answer_that_is_not_a_number_is_not_called_better_than_chance():
     images = torch.randn(1, 3, 8, 18, generator=torch.Generator().manual_seed(0))
     (found,) = trust(Standardising().eval(), images, some_maps(np.arange(6.0).reshape(1, 2, 3)))
-    assert found.verdict == "cannot be tested" and "is not a number once some patches are covered" in found.sentence
+    assert found.verdict == "cannot be tested" and "the probabilities are NaN or infinite" in found.sentence
 
 
 class Half(nn.Module):
@@ -202,7 +204,7 @@ def test_the_class_and_the_map_that_were_tested_are_named(vit, images):
         (explain.attention(vit, images, layers=[0, 1], heads=[1]), " (blocks.1.attn, head 1)"),
     ):
         answer = vit.classes[int(vit(images)[0].argmax())]
-        begin = f"Tested{which}: as its highest patches are covered first, the probability of {answer}"
+        begin = f"Tested{which}: with the map's highest patches covered first, the probability of {answer}"
         assert trust(vit, images, maps)[0].sentence.startswith(begin)
 
 

@@ -129,13 +129,14 @@ def test_a_part_that_passed_is_at_work_in_a_trained_model(vitral, tmp_path, phot
     assert "check patchify" in vitral("lab", "status").done().printed
     vitral("explain", "mine.py:mine", picture).refused(2, "patchify.py has changed since it passed")
     (tmp_path / "patchify.py").unlink()
-    vitral("explain", "mine.py:mine", picture).refused(2, "None of your files has passed here")
+    vitral("explain", "mine.py:mine", picture).refused(2, "No file in this folder has passed its check")
 
 
 def test_a_fault_in_an_earlier_file_is_reported_there(vitral, tmp_path):
     (tmp_path / "head.py").write_text(read_solution("head").replace(" / q.shape[-1] ** 0.5", ""))
     (tmp_path / "heads.py").write_text(read_solution("heads"))
-    vitral("lab", "check", "heads").reported(1, "It imports head.py, which has not passed as it is now")
+    message = "heads.py imports head.py, whose current version has not passed: check it first."
+    vitral("lab", "check", "heads").reported(1, message)
 
 
 def test_a_prediction_without_quotes(vitral, tmp_path):

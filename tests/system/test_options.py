@@ -494,7 +494,7 @@ def diagnose_is_what_the_layers_do_in_general(vitral, trained, photos):
     assert "Attention, layer by layer" in page and "What is similar to what" in page
     with np.load(answer.json["numbers"]) as numbers:
         np.testing.assert_allclose(numbers["entropy"].mean(axis=(0, 2)), answer.json["means"]["entropy"], rtol=1e-6)
-    vitral("explain", trained.folder, photos, "--diagnose", "--method", "rollout").refused(2, "the options of methods")
+    vitral("explain", trained.folder, photos, "--diagnose", "--method", "rollout").refused(2, "--method, --layer")
 
 
 @pytest.fixture

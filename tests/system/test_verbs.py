@@ -136,11 +136,14 @@ def test_models_prints_its_table_for_a_person(vitral):
     assert answer.err == ""
 
 
+EQUAL = "(2 × width + hidden width of the MLP)"
+
+
 @pytest.mark.parametrize(
     ("name", "equal"),
     [
-        ("vit_tiny_patch16_224", "at 1,152 tokens (2 D + M); this model has 197"),
-        ("swin_small_patch4_window7_224", "at 576 tokens per window (2 D + M); this model has 49"),
+        ("vit_tiny_patch16_224", f"at 1,152 tokens {EQUAL}; this model has 197"),
+        ("swin_small_patch4_window7_224", f"at 576 tokens per window {EQUAL}; this model has 49"),
         ("iso_dwconv3_nano_patch8_48", ""),  # no attention
     ],
 )
@@ -179,7 +182,7 @@ def test_a_folder_of_photos_is_trained_on_and_judged(vitral, photos, tmp_path):
     words = ("train", "--data", "photos", "--model", "vit_nano_patch8_48", "--epochs", 6, "--batch-size", 16)
     answer = vitral(*words, "--img-size", 16, "--json").done()
     assert answer.json["run"] == "runs/photos-1" and answer.json["n"] == 4
-    assert "images were divided by seed 0 into" in answer.err
+    assert "images were divided at random (seed 0) into" in answer.err
     judged = vitral("eval", "runs/photos-1", "--json").done()
     assert judged.json["accuracy"] == answer.json["test_accuracy"]
     found = vitral("predict", "runs/photos-1", photos / "dark" / "0.png", "--json").done()

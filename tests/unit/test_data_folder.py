@@ -57,7 +57,7 @@ def test_missing_splits_are_cut_without_overlap_and_with_every_image(zoo):
     parts = [greys(split) for split in splits(data)]
     assert sum(map(len, parts)) == 40
     assert set.union(*parts) == {*range(20), *range(100, 120)}
-    assert said == ["No val or test folder: images were divided by seed 0 into 28 train, 6 val, 6 test."]
+    assert said == ["No val or test folder: the images were divided at random (seed 0) into 28 train, 6 val, 6 test."]
 
 
 def test_each_class_is_cut_in_the_same_shares(zoo):
@@ -90,7 +90,7 @@ def test_a_missing_split_is_cut_from_the_training_images(tmp_path, missing):
     data, said = opened(tmp_path)
     assert (len(data.train), len(data.load(missing)), len(data.load(present))) == (34, 6, 10)
     assert not set(data.train.files) & set(data.load(missing).files)
-    assert said == [f"No {missing} folder: images were divided by seed 0 into 34 train, 6 {missing}."]
+    assert said == [f"No {missing} folder: the images were divided at random (seed 0) into 34 train, 6 {missing}."]
 
 
 def test_images_deeper_in_a_class_folder_belong_to_the_class(zoo):

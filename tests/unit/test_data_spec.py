@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 
 from vitral.base.errors import ConfigError, UnknownName
+from vitral.data import BUILT_IN
 from vitral.data.dataset import Dataset
-from vitral.data.spec import find_data
+from vitral.data.spec import built_in_sets, find_data
+
+
+def test_the_help_texts_list_every_built_in_set():
+    assert set(BUILT_IN) == set(built_in_sets())
 
 
 @pytest.mark.parametrize("spec", ["shapes", "digits", "shapes:", "shapes:n=8", "shapes:size=64,n=100,noise=0.1"])

@@ -157,7 +157,12 @@ def test_options_are_for_our_own_reader(saved_by_transformers):
         ("nowhere", {}, UnknownName, "There is no run 'nowhere'"),
         ("nowhere.pth", {}, UnknownName, r"There is no file nowhere\.pth"),
         (FILES / "expected.safetensors", dict(pretrained=False), ConfigError, "pretrained applies to timm:NAME only"),
-        (FILES / "expected.safetensors", dict(code="a.py:B"), ConfigError, "--code applies to runs of your own module"),
+        (
+            FILES / "expected.safetensors",
+            dict(code="a.py:B"),
+            ConfigError,
+            "--code applies only to runs of your own module",
+        ),
         (FILES / "swin", dict(code="a.py:B"), StoreError, "--code a.py:B does not apply"),
         (FILES / "swin", dict(num_classes=3), ConfigError, "num_classes cannot be changed"),
     ],

@@ -30,7 +30,7 @@ def maps():
     )
 
 
-CHECKED = "rows · v reproduces the model's own output to 2e-07 of its largest value."
+CHECKED = "rows · v reproduces the output of the attention layers to 2e-07 of the largest value."
 
 
 def test_the_caption_says_what_is_shown_and_how_far_it_was_checked(maps):
@@ -128,7 +128,8 @@ def test_what_is_the_same_everywhere_is_said_of_the_image_it_is_true_of(maps):
 
 def test_a_check_without_any_error_is_a_check(maps):
     exact = replace(maps, residual=0.0)
-    assert exact.caption == "What CLS attends to. Checked: rows · v reproduces the model's own output exactly."
+    sentence = "Checked: rows · v reproduces the output of the attention layers exactly."
+    assert exact.caption == f"What CLS attends to. {sentence}"
     assert "Checked" not in replace(maps, residual=None).caption
 
 

@@ -193,9 +193,9 @@ def test_multiply_adds_must_match_too():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(arms=()), "needs at least one of arms"),
-        (dict(arms=(VIT, VIT)), "different names"),
-        (dict(conditions=()), "needs at least one of conditions"),
+        (dict(arms=()), "needs at least one entry in arms"),
+        (dict(arms=(VIT, VIT)), "each with its own name"),
+        (dict(conditions=()), "needs at least one entry in conditions"),
         (dict(hypotheses=()), "no hypothesis"),
     ],
 )

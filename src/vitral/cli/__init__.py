@@ -29,7 +29,8 @@ Builds, trains and looks inside Vision Transformers, and measures every claim th
 verbs:
 {verbs}
 
-`vitral VERB --help` explains the options of a verb. `vitral train` without options learns `shapes` in two minutes.
+`vitral VERB --help` explains the options of a verb.
+`vitral train` without options trains a small ViT on `shapes` in about two minutes on two cores.
 """
 
 

@@ -8,14 +8,16 @@ from vitral.base.config import Option
 Model = Annotated[
     str,
     Option(
-        "Run folder (such as runs/shapes-1), checkpoint in it, published file or folder, hf:OWNER/NAME, timm:NAME or "
-        "file.py:Name; options follow after commas, as in deit.pth,source=deit.",
+        "Run folder (such as runs/shapes-1), a checkpoint in one, a published checkpoint (file or folder), "
+        "hf:OWNER/NAME, timm:NAME or file.py:Name; options follow after commas, as in deit.pth,source=deit.",
         positional=True,
     ),
 ]
 Images = Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
 Code = Annotated[str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")]
-Json = Annotated[bool, Option("Print the result as JSON, as the last line on standard output.")]
+Json = Annotated[
+    bool, Option("Print the result as one line of JSON on standard output; everything else goes to standard error.")
+]
 
 
 def arguments(options: Any, *others: str) -> dict[str, Any]:

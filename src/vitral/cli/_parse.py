@@ -61,7 +61,7 @@ def fields(settings: type) -> dict[str, tuple[Any, Any]]:
         metavar = name.upper() if option.positional else f"{{{','.join(choices)}}}" if choices else None
         annotation = Annotated[
             str if choices else kind,  # the settings' own check knows the nearest choice, tyro does not
-            tyro.conf.arg(help=help_of(option), metavar=metavar),
+            tyro.conf.arg(help=help_of(option), metavar=metavar, help_behavior_hint=hint_of(option)),
         ]
         if option.positional:
             annotation = tyro.conf.Positional[annotation]
@@ -71,6 +71,13 @@ def fields(settings: type) -> dict[str, tuple[Any, Any]]:
 
 def help_of(option: Option) -> str:
     return f"{option.sentence} Range: {option.range}." if option.range else option.sentence
+
+
+def hint_of(option: Option) -> Callable[[str], str] | None:
+    """What follows the sentence: nothing for no value if the sentence states the default, otherwise tyro's hint."""
+    if "by default" not in option.sentence:
+        return None
+    return lambda label: "" if label in ("", "None") else f"(default: {label})"
 
 
 def command_line(verb: str, settings: Any) -> str:

@@ -48,5 +48,5 @@ def run(options: Options) -> dict[str, Any]:
         print_result(f"wrote {file}")
     for line in lost:
         print_result(f"  note: {line}")
-    print_result("verified: the files give the same logits when they are read back")
+    print_result("verified: read back, the files give the same outputs")
     return {"files": [str(file) for file in files], "told": lost, "provenance": dict(model.provenance)}

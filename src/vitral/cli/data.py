@@ -10,7 +10,7 @@ from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
 from vitral.cli._options import Json, arguments
-from vitral.data import OnBadImage
+from vitral.data import CHOICES, OnBadImage
 
 if TYPE_CHECKING:
     from vitral.tasks.describe_data import DataDescription
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    data: Annotated[
-        str,
-        Option("shapes, digits (with options, as in shapes:size=64), or a folder of class folders.", positional=True),
-    ]
+    data: Annotated[str, Option(f"Data to show: {CHOICES}.", positional=True)]
     out: Annotated[
         Path | None, Option("PNG file for the contact sheet; by default DATA.png in the current folder.")
     ] = None
@@ -69,7 +66,7 @@ def run(options: Options) -> dict[str, Any]:
 def findings(found: "DataDescription") -> list[dict[str, Any]]:
     """The checks of `studies.shortcuts`, printed as they finish."""
     from vitral.base.numerics import choose
-    from vitral.studies.shortcuts import check_shortcuts
+    from vitral.studies.shortcuts import REFERENCE, check_shortcuts
     from vitral.tasks.pace import Pace
     from vitral.tasks.progress import ConsoleProgress
     from vitral.weights.create import create
@@ -91,10 +88,10 @@ def findings(found: "DataDescription") -> list[dict[str, Any]]:
 
     records = []
     for finding in check_shortcuts(data, recipe, choose(recipe.precision, "never", 0, 0), shown):
-        verdict = "holds" if finding.holds else "DOES NOT HOLD"
+        verdict = f"must be {finding.rule}: {'holds' if finding.holds else 'DOES NOT HOLD'}"
         print_result(
             f"{finding.name:<26} {finding.accuracy:6.1%} ({finding.low:.1%} to {finding.high:.1%}, "
-            f"n = {finding.n:,})   must be {finding.rule}: {verdict}"
+            f"n = {finding.n:,})   {'reference for the next row' if finding.rule == REFERENCE else verdict}"
         )
         records.append(asdict(finding))
     return records

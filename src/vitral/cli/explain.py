@@ -1,8 +1,8 @@
 """Show which patches of your images a model relies on, test each map, and compare methods on a data set.
 
-With images: one PNG per method and image, a page with all of them, and an .npz with the numbers; each map is tested
-against covering the patches in random order. With --data and --score: a table of methods, controls and metrics with
-intervals. With --diagnose: a page of diagnostics.
+With images: one PNG per method and image, a page with all of them, and an .npz with the numbers; each map is tested by
+covering patches in its order and in random orders, and comparing how far the probability falls. With --data and
+--score: a table of methods, controls and metrics with intervals. With --diagnose: a page of diagnostics.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Options:
         ),
     ] = None
     target: Annotated[str | None, Option("Class to explain, by name or number; by default the prediction.")] = None
-    data: Annotated[str | None, Option("Data to score on with --score, named as for training.")] = None
+    data: Annotated[str | None, Option("Data for --score, specified as in `vitral train --data`.")] = None
     score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
     diagnose: Annotated[
         bool, Option("Run diagnostics of the model's layers on the images instead of explaining each image.")
@@ -67,14 +67,15 @@ class Options:
         for metric in self.metric:
             check_name(metric, names("explain.metrics"), "metric")
         if self.score and not self.data:
-            raise ConfigError("--score needs --data: shapes, cued, digits or a folder of class folders.")
+            raise ConfigError("--score needs --data: a built-in data set, such as cued, or a folder of class folders.")
         if self.data and not self.score:
-            raise ConfigError("--data is for --score only: add --score, or name images instead.")
+            raise ConfigError("--data is for --score only: add --score, or leave --data out and specify images.")
         if self.score and self.images:
             raise ConfigError("Specify either images to explain, or --data with --score.")
         if self.diagnose and (self.score or self.method or self.layer or self.head or self.query or self.target):
             raise ConfigError(
-                "--diagnose runs every diagnostic on the images: leave out --score and the options of methods."
+                "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, --query "
+                "and --target."
             )
         if self.score and (self.layer or self.head or self.query or self.target):
             raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
@@ -148,8 +149,8 @@ def summary(maps: "Maps") -> str:
     if mass := float(maps.prefix_mass.mean()):
         elsewhere = f"{mass:.0%} of attention is not on patches. "
         if maps.prefix == "CLS":
-            reader = "CLS keeps {} of its attention for itself. " if maps.reader == "CLS" else "{} goes to CLS. "
-            elsewhere = reader.format(f"{mass:.0%}")
+            of_cls, of_others = "CLS keeps {} of its attention for itself. ", "{} of the attention goes to CLS. "
+            elsewhere = (of_cls if maps.reader == "CLS" else of_others).format(f"{mass:.0%}")
     return f"{elsewhere}The largest value is {maps.values[0, layer, head, row, column]:.1f} {maps.unit} ({where})."
 
 

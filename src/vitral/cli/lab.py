@@ -1,7 +1,7 @@
-"""Build a ViT yourself: `vitral lab list`, `start`, `check`, `hint`, `solution NAME`, `status`.
+"""Build a ViT yourself: `vitral lab list`, `status`, or `start`, `check`, `hint`, `solution` with a station's NAME.
 
-The action `start` writes a small file with a text, a figure and places for your code; `check` tests your code, and
-names the mistake if it is a known one.
+The action `start` writes a small file with an explanation, a figure and places for your code; `check` tests your code,
+and names the mistake if it is a known one.
 """
 
 import os
@@ -40,7 +40,8 @@ class Options:
     action: Annotated[
         Literal["list", "start", "check", "hint", "solution", "status"],
         Option(
-            "list, status: show the stations; start: write a station's file; check: test it; hint; solution.",
+            "list: show the stations; status: the same, with the next step; start: write a station's file; check: test "
+            "it; hint: print the next hint; solution: print the solution, after the last hint.",
             positional=True,
         ),
     ]
@@ -134,8 +135,8 @@ def earlier_failures(name: str, folder: Path) -> str:
     """The files of earlier stations that this one uses and whose current version has not passed, in a sentence."""
     if found := [f"{other}.py" for other in find_all_required(name) if find_state(folder, other) != "passed"]:
         one = len(found) == 1
-        state = "has not passed as it is now: check it" if one else "have not passed as they are now: check them"
-        return f"It imports {', '.join(found)}, which {state} first."
+        state = "version has not passed: check it" if one else "versions have not passed: check them"
+        return f"{name}.py imports {', '.join(found)}, whose current {state} first."
     return ""
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-WIDE = 140  # columns that a table may need
+WIDE = 160  # columns that a table may need
 SINGLE = 4  # bytes of a number in float32
 
 
@@ -77,8 +77,8 @@ def show_cost(options: Options, console: "Console") -> dict[str, Any]:
 
     size = (options.img_size[0], options.img_size[-1]) if options.img_size else None
     found = model_cost(options.pattern, size, options.num_classes)
-    costs = ("MACs, linear", "MACs, attention", "entries per head", "all weights, float32", "stored to train")
-    table = new_table("block", "tokens", "width", *costs)
+    costs = ("MACs, linear", "MACs, attention", "entries per head")
+    table = new_table("block", "tokens", "width", *costs, "attention matrices, float32", "activations to train")
     for _, group in groupby(found.blocks, lambda block: (block.tokens, block.macs)):
         block, *others = group
         table.add_row(
@@ -104,7 +104,7 @@ def show_cost(options: Options, console: "Console") -> dict[str, Any]:
         window = " per window" if found.in_windows else ""
         console.print(
             f"attention costs as much as the linear layers at {found.attention_overtakes_at:,} tokens{window} "
-            f"(2 D + M); this model has {found.attended:,}"
+            f"(2 × width + hidden width of the MLP); this model has {found.attended:,}"
         )
     return asdict(found) | {
         "blocks": [

@@ -26,7 +26,8 @@ class Options:
     preset: Annotated[
         Literal["smoke", "quick", "full"],
         Option(
-            "smoke: only test that everything runs; quick: two hours for all studies; full: more seeds and samples."
+            "smoke: only test that everything runs; quick: a little over two hours for all studies on two cores; "
+            "full: more seeds and samples."
         ),
     ] = "quick"
     out: Annotated[Path, Option("Folder for records, models and pages.")] = Path("runs/studies")

@@ -76,7 +76,7 @@ def run(options: Options) -> dict[str, Any]:
         f"trained in {result.seconds:.0f} s"
     )
     print_result(f"report: {result.report}")
-    say(f"next:   vitral explain {name} IMAGE     which patches CLS attends to in your own image")
+    say(f"next:   vitral explain {name} IMAGE     which patches the model attends to in your own image")
     return asdict(result)
 
 

@@ -76,7 +76,7 @@ def folder(
                 f"{' and '.join(f'{root.name}/{split}/' for split in missing)} yourself."
             )
         report(
-            f"No {' or '.join(missing)} folder: images were divided by seed {seed} into "
+            f"No {' or '.join(missing)} folder: the images were divided at random (seed {seed}) into "
             f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
         )
 

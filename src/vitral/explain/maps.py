@@ -193,11 +193,11 @@ def class_sentence(classes: Sequence[str], methods: str = "") -> list[str]:
 
 
 def residual_sentence(residual: float | None, methods: str = "") -> list[str]:
-    """A sentence on how exactly the watched rows reproduce the model's output, if rows were watched."""
+    """A sentence on how exactly the watched rows reproduce the attention's output, if rows were watched."""
     if residual is None:
         return []
-    how_far = f"to {residual:.0e} of its largest value" if residual else "exactly"
-    return [f"Checked{methods}: rows · v reproduces the model's own output {how_far}."]
+    how_far = f"to {residual:.0e} of the largest value" if residual else "exactly"
+    return [f"Checked{methods}: rows · v reproduces the output of the attention layers {how_far}."]
 
 
 def as_maps(name: str, patch_map: PatchMap, observation: Observation) -> Maps:

@@ -72,7 +72,7 @@ class PatchMap:
                 f"{patches})."
             )
         if self.unit == UNIFORM and self.sign == "signed":
-            raise UsageError(f"Signed values are no shares: give them a unit other than {UNIFORM!r}.")
+            raise UsageError(f"Signed values cannot be shares: give them a unit other than {UNIFORM!r}.")
 
     @property
     def scaled(self) -> Float[Tensor, "b l h gy gx"]:

@@ -65,7 +65,10 @@ class Case:
     def masks(self) -> Bool[np.ndarray, "b y x"]:
         """Raises `UsageError` where the data has none."""
         if self.known_masks is None:
-            raise UsageError("This metric needs masks of the object that determines the answer, and the data has none.")
+            raise UsageError(
+                "This metric needs masks of the object that determines the class, and the data has none. Choose shapes "
+                "or cued."
+            )
         check_masks(self.known_masks, self.images)
         return self.known_masks
 

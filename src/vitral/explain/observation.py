@@ -1,8 +1,8 @@
 """One observation of a model, from which every explanation method draws its map.
 
 `observe` runs the model once watched and once plainly, checks that both answers agree and that the watched rows
-reproduce what the kernels returned, and measures from which tokens the answer is read. A method is then a function of
-the observation; several methods share one.
+reproduce what the kernels returned, and measures from which tokens the prediction is read. A method is then a function
+of the observation; several methods share one.
 
 Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 """
@@ -27,7 +27,7 @@ from vitral.recording.layers import Layer, Recording
 
 Need = Literal["attention", "feature maps", "gradients"]
 Check = Literal["full", "rows"]
-Target = int | Sequence[int] | Tensor | None  # a class for all images, one per image, or the model's own answers
+Target = int | Sequence[int] | Tensor | None  # a class for all images, one per image, or the model's own predictions
 ATTENTION: tuple[Need, ...] = ("attention",)
 
 
@@ -38,7 +38,7 @@ class Observation:
     model          the model itself, for methods that run it again (`run`)
     images         the images as the model takes them, (B, C, H, W)
     output         its answer, detached
-    readout        the tokens of the last block from which the answer is read; () if none are known
+    readout        the tokens of the last block from which the prediction is read; () if none are known
     needs          what was recorded: "attention", "feature maps", "gradients"
 
     `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
@@ -93,7 +93,7 @@ class Observation:
         return self.maps
 
     def classes(self, target: Target) -> Int[Tensor, " b"]:
-        """The class to explain for each image: the target's, or the model's answer. Raises `UsageError` for none."""
+        """The class to explain for each image: the target, or the prediction. Raises `UsageError` if there is none."""
         return target_classes(self.logits, target)
 
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
@@ -129,7 +129,8 @@ class Observation:
                 gradients[number] = (*gradients.get(number, ()), own)
         if not gradients:
             raise WatchError(
-                "No gradient of the class score reaches the attention of any layer, so there is nothing to show."
+                "No gradient of the class score reaches the attention of any layer, so there is nothing to show. Try "
+                "occlusion, which needs no gradients."
             )
         return gradients
 
@@ -145,7 +146,10 @@ class Observation:
             raise missing("gradients")
         gradient = self.differentiate(self.graph, target, [self.graph.images])[0]
         if gradient is None:
-            raise WatchError("No gradient of the class score reaches the image, so there is nothing to show.")
+            raise WatchError(
+                "No gradient of the class score reaches the image, so there is nothing to show. Try occlusion, which "
+                "needs no gradients."
+            )
         return gradient
 
     def differentiate(self, graph: "Graph | None", target: Target, tensors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -165,8 +169,8 @@ class Observation:
                     raise
                 name = type(self.model).__name__
                 raise UsageError(
-                    f"{name} was changed after it was observed, or it changes in place what its gradients need. If its "
-                    "weights were changed, observe it again."
+                    f"{name} was changed after it was observed, or overwrites in place a tensor that its gradients "
+                    "need. If its weights were changed, observe it again."
                 ) from error
 
     def patch_grid(self, grid: Grid | None = None) -> Grid:
@@ -219,7 +223,7 @@ def observe(
     >>> import torch, vitral
     >>> model = vitral.create("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3)
     >>> observation = observe(model, torch.randn(2, 3, 32, 32))
-    >>> len(observation.layers), observation.readout  # the answer is read from token 0, CLS
+    >>> len(observation.layers), observation.readout  # the prediction is read from token 0, CLS
     (2, (0,))
     """
     wanted: frozenset[Need] = frozenset([needs] if isinstance(needs, str) else needs)  # type: ignore[list-item]  # a bare name
@@ -309,7 +313,7 @@ def check_same(watched: Output | None, plain: Output) -> None:
 
 
 def target_classes(logits: Float[Tensor, "b k"], target: Target) -> Int[Tensor, " b"]:
-    """The class to explain for each image: the target, or the model's answer. Raises `UsageError` for no such class."""
+    """The class to explain for each image: the target, or the prediction. Raises `UsageError` for no such class."""
     count, num_classes = logits.shape
     if target is None:
         return logits.argmax(dim=1)

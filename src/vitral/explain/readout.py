@@ -101,12 +101,12 @@ def tail_recorded(block: nn.Module | None) -> Iterator[list[Tensor]]:
 
 
 def readout_tokens(recording: Recording, left: Sequence[Tensor], answer: Tensor) -> tuple[int, ...]:
-    """The tokens of the last block on which the answer depends, for any image; none within windows.
+    """The tokens of the last block on which the prediction depends, for any image; none within windows.
 
     `left` are the tokens recorded by `tail_recorded`. The answer may have any shape: a segmenter's depends on its
     patches. Where no gradient tells, CLS if there is one, else all tokens.
     """
-    # Within windows the last block's tokens are a map, and the answer is read from all of it.
+    # Within windows the last block's tokens are a map, and the prediction is read from all of it.
     windows = recording.layers[-1].windows is not None
     if windows or not left or left[-1].ndim != 3 or not answer.requires_grad:
         return assumed_readout(recording)

@@ -93,9 +93,9 @@ class Trust:
         if self.untested:
             return self.untested + self.outlier_note
         return (
-            f"Tested{self.which and f' ({self.which})'}: as its highest patches are covered first, the probability of "
-            f"{self.label} averages {self.area:.1%}; in {len(self.by_chance)} random orders {min(self.by_chance):.1%} "
-            f"to {max(self.by_chance):.1%}, {self.conclusion}{self.outlier_note}"
+            f"Tested{self.which and f' ({self.which})'}: with the map's highest patches covered first, the probability "
+            f"of {self.label} averages {self.area:.1%}; with {len(self.by_chance)} random orders it averages "
+            f"{min(self.by_chance):.1%} to {max(self.by_chance):.1%}, {self.conclusion}{self.outlier_note}"
         )
 
     @property
@@ -104,21 +104,22 @@ class Trust:
         if self.on_outliers <= 0.005:
             return ""
         return (
-            f" {self.on_outliers:.0%} of the map lies on patches of unusually large norm, which may hold something "
-            "other than their place in the image."
+            f" {self.on_outliers:.0%} of the map lies on patch tokens of unusually large norm, which may hold "
+            "something other than the image content at their position."
         )
 
     @property
     def conclusion(self) -> str:
-        what = f"what {self.label} depends on"
-        as_low = f"as low or lower in {self.as_good} of them (p = {self.p:.2f})"
+        patches = f"the patches that the probability of {self.label} depends on"
+        as_low = f"as low or lower in {self.as_good} of the orders (p = {self.p:.2f})"
         match self.verdict:
             case "better than chance":
-                return f"{as_low}. So it finds {what} better than chance."
+                return f"{as_low}. So the map finds {patches} better than chance."
             case "worse than chance":
-                return f"as high or higher in {self.as_bad} of them. So it finds {what} worse than chance."
+                as_high = f"as high or higher in {self.as_bad} of the orders"
+                return f"{as_high}. So the map finds {patches} worse than chance."
             case _:
-                return f"{as_low}. This single image is inconclusive on whether it finds {what}."
+                return f"{as_low}. This single image is inconclusive on whether the map finds {patches}."
 
 
 class Trials:
@@ -153,7 +154,7 @@ class Trials:
         values = maps.merged[image]
         share = outlier_share(self.outliers, image, values)
         if self.probabilities is None:
-            return untested(share, "", "The model scores no classes, so the map cannot be tested against an answer.")
+            return untested(share, "", "The model scores no classes, so the map cannot be tested against a prediction.")
         known = self.probabilities[image]
         index = maps.targets[image] if maps.targets else int(known.argmax())
         label, before = class_name(self.observation.model, index), float(known[index])
@@ -178,7 +179,7 @@ class Trials:
             return untested(
                 share,
                 label,
-                "Cannot be tested on this image: the model's answer is not a number once some patches are covered.",
+                "Cannot be tested on this image: the probabilities are NaN or infinite once some patches are covered.",
             )
         if np.ptp(chance) < LEAST:  # the order of covering makes no difference, so no order can be better
             return untested(

@@ -66,9 +66,12 @@ def build_model_with_answers(folder: Path) -> nn.Module:
     chosen = ["vit"] if "vit" in parts else [*parts]
     if not chosen and passed:
         others = ", ".join(f"{name}.py" for name in passed)
-        raise UsageError(f"{others} passed, but no part of the model is among them: vitral lab status")
+        raise UsageError(
+            f"Only {others} passed, and none of these is a part of the model. `vitral lab status` shows the stations "
+            "still to do."
+        )
     if not chosen:
-        raise UsageError("None of your files has passed here: vitral lab status")
+        raise UsageError("No file in this folder has passed its check. `vitral lab status` shows the next step.")
     whole = load_trained_model()
     classes, model = tuple(whole.classes), cast(nn.Module, whole)
     for name in ("record", "classes", "provenance"):  # `vitral explain` sets its own for a model from the reader's file

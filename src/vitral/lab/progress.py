@@ -58,10 +58,10 @@ def take_hint(folder: Path, name: str, count: int) -> int:
 
 
 def find_state(folder: Path, name: str) -> str:
-    """Return "passed", "changed since it passed", "begun", or "" where there is no file yet."""
+    """Return "passed", "changed since it passed", "started", or "" where there is no file yet."""
     file, saved = folder / f"{name}.py", load_progress(folder)["passed"].get(name)
     if not file.is_file():
         return ""
     if saved is None:
-        return "begun"
+        return "started"
     return "passed" if sha256(file) == saved else "changed since it passed"

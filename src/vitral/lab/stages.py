@@ -22,7 +22,7 @@ SEEDS = range(4)  # of the rounds of calls that are compared with the solution
 LAW_SEEDS = range(8)  # of the inputs on which each law is tested
 # Another order of operations moves a trained model's logits by about this much in single precision.
 ROUNDING = 1e-3
-UNNAMED = "It is none of the mistakes that the lab knows by name: it may be two at once, or a new one."
+UNNAMED = "This matches no mistake that the lab recognises: it may be two mistakes at once, or a new one."
 NOT_ALONE = "It is not the only mistake here."
 
 
@@ -92,13 +92,18 @@ def find_difference(recorded: Round, expected: Round) -> Report | None:
     """Return the first call whose result or gradients differ from the solution's."""
     for own, right in zip(recorded, expected):
         if not agree(own.result, right.result):
-            message = f"{own.label} is not what it should be, although every law of the station holds."
+            message = (
+                f"{own.label} has all the properties that the station tests, but does not return the expected values."
+            )
             pairs = [(a, b) for a, b in zip(flatten(own.result), flatten(right.result)) if not agree(a, b)]
             pairs = pairs or [(own.result, right.result)]  # equal parts in a container of another type or length
             return Report("comparison", message, describe_difference(*pairs[0], "yours", "expected"))
         for (name, gradient), right_gradient in zip(own.gradients.items(), right.gradients.values()):
             if not agree(gradient, right_gradient):
-                message = f"{own.label} is right, but its gradient by {name} is not: a part of the gradient is lost."
+                message = (
+                    f"{own.label} is right, but its gradient with respect to {name} is not: part of the gradient is "
+                    "lost."
+                )
                 difference = describe_difference(gradient, right_gradient, "yours", "expected")
                 return Report("comparison", message, difference)
     return None

@@ -108,7 +108,10 @@ def find_part(recorded: Any, within: str = "nn") -> Part:
     if isinstance(recorded, str):
         recorded = dict(name=recorded)
     if not isinstance(recorded, Mapping) or not {"name"} <= {*recorded} <= {"name", "arguments"}:
-        raise ConfigError(f"{recorded!r} does not record a part: it takes a name, and arguments by keyword.")
+        raise ConfigError(
+            f"{recorded!r} does not describe a part of a model: expected a name, or {{'name': ..., 'arguments': "
+            "{...}}."
+        )
     recorded = RENAMED.get(recorded["name"], recorded)
     part = PYTORCH.get(recorded["name"]) or import_object(recorded["name"], within)
     arguments = {key: find_argument(value, within) for key, value in recorded.get("arguments", {}).items()}

@@ -107,7 +107,8 @@ class watch(TorchFunctionMode):
         # Two watches in one thread would each see the calls that the other makes to verify its rows.
         if any(isinstance(mode, watch) for mode in torch.overrides._get_current_function_mode_stack()):
             raise UsageError(
-                "A model is already being watched in this thread. Leave that block first, or use its value."
+                "A model is already being watched in this thread. Leave that `with` statement first, or use the "
+                "recording that it returned."
             )
         if self.recording.layers:
             raise UsageError("This watch was already used. Create a new one: with vitral.watch(model) as seen.")

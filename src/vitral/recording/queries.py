@@ -1,4 +1,4 @@
-"""What a query attends to in one layer: a token, a patch, or the tokens from which the answer is read.
+"""What a query attends to in one layer: a token, a patch, or the tokens from which the prediction is read.
 
 Axes:  b images   w windows   h heads   n tokens   r m query, key tokens   gy gx rows, columns of patches
 """
@@ -16,7 +16,7 @@ from vitral.recording.layers import Layer, sum_chunks
 from vitral.recording.roles import MOST_PREFIX_TOKENS
 from vitral.recording.windows import Windows
 
-Query = int | Grid | None  # a token's index, a patch's row and column, or what the answer is read from
+Query = int | Grid | None  # a token's index, a patch's row and column, or what the prediction is read from
 
 
 def check_query(query: Any) -> Query:

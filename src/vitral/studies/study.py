@@ -183,7 +183,9 @@ class Study:
         arms, conditions = [arm.name for arm in self.arms], [one.name for one in self.conditions]
         for kind, found in (("arms", arms), ("conditions", conditions)):
             if len(set(found)) != len(found) or not found:
-                raise ConfigError(f"{self.title!r} needs at least one of {kind}, and different names: {found}.")
+                raise ConfigError(
+                    f"{self.title!r} needs at least one entry in {kind}, each with its own name; found {found}."
+                )
         for arm in (name for one in self.conditions for name in one.arms):
             check_name(arm, arms, "arm")
         if self.reference:

@@ -116,7 +116,7 @@ def flatten(found: Any, name: str = "") -> dict[str, np.ndarray]:
 def diagnosis_page(
     name: str, model: Classifier, images: Tensor, found: dict[str, Any], refused: dict[str, str], repeat: str
 ) -> Page:
-    """The page: quantities by layer, the first image's patches, the answer block by block, similarities."""
+    """The page: quantities by layer, the first image's patches, the prediction block by block, similarities."""
     return Page(
         title=f"vitral explain {name} --diagnose",
         headline="How it works inside",
@@ -185,9 +185,9 @@ def lens_section(model: Classifier, found: dict[str, Any]) -> list[Section]:
     ]
     text = (
         "The classes that the head gives for token 0 of the first image at each place. It was trained for the last "
-        "place only, so earlier answers are a projection. Answers: " + "; ".join(answers) + "."
+        "place only, so earlier predictions are a projection. Predictions: " + "; ".join(answers) + "."
     )
-    return [Section("The answer, block by block", text)]
+    return [Section("The prediction, block by block", text)]
 
 
 def similarity_section(found: dict[str, Any]) -> list[Section]:

@@ -22,6 +22,7 @@ from vitral.data.preprocess import normalise
 from vitral.explain.film import Film
 from vitral.explain.maps import Maps
 from vitral.nn.families import build
+from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.vit import VisionTransformer
 from vitral.report.film import animation, film_frames, still
 from vitral.report.maps import attention_figure, mistakes_figure
@@ -89,7 +90,7 @@ def write_report(
         ],
         settings=asdict(recipe) | {"run": str(run.path)} | flat(origin),
         commands=[
-            (f"vitral explain {run_name} IMAGE", "which patches CLS attends to in your own image"),
+            (f"vitral explain {run_name} IMAGE", "which patches the model attends to in your own image"),
             (f"vitral predict {run_name} IMAGE", "class names and probabilities"),
             (f"vitral eval {run_name}", "the test split again, class by class"),
             (f"vitral data {data_name}", "a contact sheet of the images"),
@@ -140,10 +141,13 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
         return []
     config = model.config
     figure = tokens_figure(data.test.pixels[0], config["patch_size"], model.num_prefix_tokens, config["embed_dim"])
-    text = (
-        "A transformer takes a sequence. The image is cut into patches, one linear layer maps every patch to a token, "
-        "the learned CLS token is put in front, and each token is added to the learned embedding of its position."
-    )
+    steps = ["the image is cut into patches", "one linear layer maps every patch to a token"]
+    if model.cls_token is not None:
+        steps.append("the learned CLS token is put in front")
+    if not isinstance(model.position, NoPosition):
+        which = "the token of each patch" if isinstance(model.position, PatchPosition) else "each token"
+        steps.append(f"the embedding of its position is added to {which}")
+    text = f"A transformer takes a sequence: {', '.join(steps[:-1])}, and {steps[-1]}."
     picture = Picture(png(figure), "an image, its patches, and the sequence of tokens")
     return [Section("How an image becomes a sequence", text, [picture])]
 
@@ -174,10 +178,10 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
     }
     figure = similarity_figure({title: cosine_similarity(grid) for title, grid in grids.items()})
     text = (
-        "Each position in the sequence has a learned embedding; nothing tells the model that the sequence was a grid. "
-        "Each panel belongs to one patch and shows the cosine similarity of its embedding to every other, after the "
-        "mean embedding is subtracted. Structure that is there before training comes from the initial table, not from "
-        "learning."
+        "Each position in the sequence has a learned embedding. The model is not told that the sequence was a grid, "
+        "unless the initial table is built from rows and columns. Each panel belongs to one patch and shows the cosine "
+        "similarity of its embedding to every other, after the mean embedding is subtracted. Structure that is there "
+        "before training comes from the initial table, not from learning."
     )
     picture = Picture(png(figure), "similarity of position embeddings, before and after training")
     return [Section("What the position embeddings have learned", text, [picture])]

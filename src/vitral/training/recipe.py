@@ -7,19 +7,14 @@ from typing import Annotated, Any, Literal
 from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
-from vitral.data import OnBadImage
+from vitral.data import CHOICES, OnBadImage
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train. Defaults are for `shapes`; `PRESETS` has those of other data."""
 
-    data: Annotated[
-        str,
-        Option(
-            "Training data: shapes, digits (with options, as in shapes:size=64,n=10000), or a folder of class folders."
-        ),
-    ] = "shapes"
+    data: Annotated[str, Option(f"Training data: {CHOICES}.")] = "shapes"
     model: Annotated[
         str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")
     ] = "vit_nano_patch8_48"
@@ -73,7 +68,7 @@ class Recipe:
     ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Option("auto: bfloat16 if this processor supports it and the model is wide enough to gain from it."),
+        Option("auto: bfloat16 if the device supports it and the model is wide enough to gain from it."),
     ] = "auto"
     compile: Annotated[
         Literal["auto", "always", "never"],

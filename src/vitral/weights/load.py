@@ -46,7 +46,7 @@ def load(spec: str | Path, code: str | None = None, **overrides: Any) -> Classif
     parsed = parse_checkpoint_spec(spec)
     options = parsed.options | overrides
     if code is not None and parsed.kind not in ("run", "training checkpoint"):
-        raise ConfigError(f"--code applies to runs of your own module, and {spec} is not a run: leave it out.")
+        raise ConfigError(f"--code applies only to runs of your own module, and {spec} is not a run: leave --code out.")
     match parsed.kind:
         case "timm":
             from vitral.weights.peers import load_timm

@@ -103,8 +103,8 @@ def from_transformers(folder: Path, reason: str) -> Classifier:
         architecture = ", ".join(read_json(folder / "config.json").get("architectures") or ["model of another kind"])
         raise StoreError(
             f"{folder} has no weights for {', '.join(missing[:6])}{' ...' if len(missing) > 6 else ''}; transformers "
-            f"would draw them at random, and every prediction would be chance. It was saved from a {architecture}: "
-            "save a model with its classifier, a ...ForImageClassification."
+            "would initialise them at random, and predictions would be no better than chance. It was saved from a "
+            f"{architecture}: save a model with its classifier, a ...ForImageClassification."
         )
     config: Any = model.config
     size = getattr(config, "image_size", None)

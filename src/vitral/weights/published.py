@@ -131,7 +131,9 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], format: str) -
     try:
         model.load_state_dict({**own, **tensors}, strict=True)
     except RuntimeError as error:
-        raise StoreError(f"The checkpoint does not fit its own model: {str(error).splitlines()[-1].strip()}") from error
+        raise StoreError(
+            f"The tensors do not fit the model that was built from their shapes: {str(error).splitlines()[-1].strip()}"
+        ) from error
 
 
 def name_classes(reading: Reading, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

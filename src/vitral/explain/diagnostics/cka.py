@@ -25,7 +25,7 @@ def cka(model: nn.Module, images: Float[Tensor, "b c y x"], other: nn.Module | N
     Raises `UsageError` for fewer than four images, `WatchError` if the model makes no maps.
     """
     if len(images) < 4:
-        raise UsageError(f"CKA needs at least 4 images, better 100; found {len(images)}.")
+        raise UsageError(f"CKA needs at least 4 images, preferably 100 or more; found {len(images)}.")
     mine = grams(model, images)
     theirs = mine if other is None else grams(other, images)
     own = [hsic(gram, gram) ** 0.5 for gram in mine], [hsic(gram, gram) ** 0.5 for gram in theirs]

@@ -29,8 +29,8 @@ def attention(
     """The weights of one query over the patches, as multiples of uniform attention.
 
     `target` is ignored, since attention knows no class. `query` is a patch's row and column or a token's index; by
-    default the tokens from which the answer is read, as measured (`explain.readout`): CLS, the mean of the patches or
-    of all tokens, or the query of an attention pool. Attention within windows is put where the windows stand. Layers
+    default the tokens from which the prediction is read, as measured (`explain.readout`): CLS, the mean of the patches
+    or of all tokens, or the query of an attention pool. Attention within windows is put where the windows stand. Layers
     with different grids or heads do not fit one figure: `layers` must select comparable ones; by default the last ones.
 
     Raises `UsageError` for a layer, head or token that does not exist, `WatchError` without verified attention.

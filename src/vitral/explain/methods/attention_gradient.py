@@ -3,8 +3,8 @@ Attention-model Explainability", eq. 5, one layer alone).
 
     mean over heads of (∂y/∂A ∘ A)⁺ [CLS, patches]
 
-Where the answer is read from more tokens than CLS, their rows are added up; attention within windows is put where the
-windows stand.
+Where the prediction is read from more tokens than CLS, their rows are added up; attention within windows is put where
+the windows stand.
 
 Axes:  b images   h heads   r rows   m key tokens
 """
@@ -21,7 +21,7 @@ from vitral.recording.queries import readout_vector
 def attention_gradient(observation: Observation, target: Target = None) -> PatchMap:
     """What speaks for a class in the last layer's attention, as multiples of uniform.
 
-    `target` is by default the model's answer. Raises `UsageError` for a class that does not exist, `WatchError` if
+    `target` is by default the model's prediction. Raises `UsageError` for a class that does not exist, `WatchError` if
     there is no attention, it cannot be verified, or no gradient reaches it.
     """
     gradients = observation.layer_gradients(target)

@@ -17,12 +17,14 @@ from vitral.explain.observation import Observation, Target
 
 @method(needs=["attention", "gradients"])
 def chefer(observation: Observation, target: Target = None, *, layers: Sequence[str] = ()) -> PatchMap:
-    """Each patch's relevance to a class's logit, as multiples of uniform. `target` is by default the model's answer.
-    `layers` names those that count, where some of all are not known.
+    """Each patch's relevance to a class's logit, as multiples of uniform.
 
-    It starts from the tokens from which the answer is read (`explain.readout`): CLS, or the mean of the patches. Raises
-    `UsageError` for a class that does not exist, or for layers that do not hold the same tokens; `WatchError` if there
-    is no attention, it cannot be verified, or no gradient reaches it.
+    `layers` names the layers that count, for a model of which some are not known.
+
+    `target` is by default the model's prediction. Relevance starts from the tokens from which the prediction is read
+    (`explain.readout`): CLS, or the mean of the patches. Raises `UsageError` for a class that does not exist, or for
+    layers that do not hold the same tokens; `WatchError` if there is no attention, it cannot be verified, or no
+    gradient reaches it.
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)

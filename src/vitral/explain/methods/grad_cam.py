@@ -18,8 +18,8 @@ from vitral.explain.observation import Observation, Target
 def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
     """What speaks for a class's logit in the last features, as multiples of uniform. For ViT, Swin and CNN.
 
-    `target` is by default the model's answer. Raises `UsageError` for a class that does not exist, `WatchError` if the
-    model makes no feature maps or no gradient reaches them.
+    `target` is by default the model's prediction. Raises `UsageError` for a class that does not exist, `WatchError` if
+    the model makes no feature maps or no gradient reaches them.
     """
     classes = observation.classes(target)
     found = zip(observation.feature_maps, observation.map_gradients(target))
@@ -37,4 +37,7 @@ def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
                 residual=observation.residual,
                 classes=classes,
             )
-    raise WatchError("No gradient of the class score reaches any feature map, so there is nothing to show.")
+    raise WatchError(
+        "No gradient of the class score reaches any feature map, so there is nothing to show. Try occlusion, which "
+        "needs no gradients."
+    )

@@ -23,7 +23,7 @@ def input_gradient(
 ) -> PatchMap:
     """What each patch adds to a class's logit, to first order; signed, in logits. For any model of images.
 
-    `target` is by default the model's answer, `grid` the model's own. Raises `UsageError` for a class that does not
+    `target` is by default the model's prediction, `grid` the model's own. Raises `UsageError` for a class that does not
     exist, `ShapeError` for a grid that does not divide the image.
     """
     grid = observation.patch_grid(grid)

@@ -28,8 +28,8 @@ def integrated_gradients(
 ) -> PatchMap:
     """What each patch adds to a class's logit between a baseline and the image; signed, in logits.
 
-    `target` is by default the model's answer, `baseline` a value of every channel as the model takes it (0 is the mean
-    colour), `grid` the model's own. Raises `UsageError` for a class that does not exist or fewer than one step,
+    `target` is by default the model's prediction, `baseline` a value of every channel as the model takes it (0 is the
+    mean colour), `grid` the model's own. Raises `UsageError` for a class that does not exist or fewer than one step,
     `ShapeError` for a grid that does not divide the image.
     """
     if steps < 1:

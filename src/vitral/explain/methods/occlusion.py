@@ -23,9 +23,9 @@ def occlusion(
 ) -> PatchMap:
     """How much of a class's logit each patch holds; signed, in logits. For any model; one forward pass per patch.
 
-    `target` is by default the model's answer, `baseline` a value of every channel as the model takes it (0 is the mean
-    colour), `grid` the model's own. Raises `UsageError` for a class that does not exist, `ShapeError` for a grid that
-    does not divide the image.
+    `target` is by default the model's prediction, `baseline` a value of every channel as the model takes it (0 is the
+    mean colour), `grid` the model's own. Raises `UsageError` for a class that does not exist, `ShapeError` for a grid
+    that does not divide the image.
     """
     (rows, columns), images = observation.patch_grid(grid), observation.images
     classes = observation.classes(target)

@@ -23,8 +23,8 @@ def rollout(
     """The share of each patch in what CLS ends with, as multiples of uniform.
 
     `stays` is the assumed share of the residual path, in [0, 1]; `first` the first layer that counts; `layers` names
-    those that do, where some of all are not known. It starts from
-    the tokens from which the answer is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
+    the layers that count, for a model of which some are not known. It starts from the tokens from which the prediction
+    is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
     `target` is ignored.
 
     Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches), `WatchError` if there is no
@@ -41,9 +41,9 @@ def rollout(
         row = stays * row + (1 - stays) * flown if layer.queries_are_keys else flown
     tokens = shown[0].tokens
     return PatchMap(
-        tokens.patches(row),
-        tokens.grid,
-        f"This map shows how attention flows from the patches to the answer if {stays:.0%} of each token stays; "
+    `stays` is the assumed share of the residual path, in [0, 1]; `first` the first layer that counts; `layers` names
+    the layers that count, for a model of which some are not known. It starts from the tokens from which the prediction
+    is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
         "it is the same for every class.",
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),

@@ -33,7 +33,7 @@ class AnySizeViT(VisionTransformer):
                 f"{type(self.position).__name__} has no position table that can be resampled to another grid."
             )
         if fixed := [type(part).__name__ for part in self.modules() if isinstance(part, KnowsGrid)]:
-            raise ConfigError(f"{fixed[0]} is built for one grid, so the model cannot take images of any size.")
+            raise ConfigError(f"{fixed[0]} is built for one grid, so the model cannot take images of other sizes.")
         self.resampling = resampling
         self.config["resampling"] = resampling
         self.config["family"] = "any_size"
