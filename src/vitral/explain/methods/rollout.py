@@ -41,9 +41,9 @@ def rollout(
         row = stays * row + (1 - stays) * flown if layer.queries_are_keys else flown
     tokens = shown[0].tokens
     return PatchMap(
-    `stays` is the assumed share of the residual path, in [0, 1]; `first` the first layer that counts; `layers` names
-    the layers that count, for a model of which some are not known. It starts from the tokens from which the prediction
-    is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
+        tokens.patches(row),
+        tokens.grid,
+        f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token stays; "
         "it is the same for every class.",
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
