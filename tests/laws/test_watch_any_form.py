@@ -184,3 +184,22 @@ def test_what_is_nearest_to_attention_is_named_where_none_was_seen():
     nearest = r"Nearest to it: 2 x 3 x 256, summing to 1 over axis 2, in Gate, line \d+"
     with pytest.raises(WatchError, match=nearest), watch(Gate()):
         Gate()(torch.randn(2, 3, 16, 16))
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("gradients", [False, True])
+def test_flex_attention_is_named_where_its_weights_are_not_seen(gradients):
+    from torch.nn.attention.flex_attention import flex_attention
+
+    class Flexible(nn.Module):
+        def forward(self, x):
+            return flex_attention(x, x, x)
+
+    x = torch.randn(2, 3, 16, 8)
+    cause = "2 x 3 x 16 x 16, summing to 1 over axis 3, in Flexible.*flex_attention shows no weights"
+    with (
+        torch.set_grad_enabled(gradients),
+        pytest.raises(WatchError, match=cause),
+        watch(Flexible()),
+    ):
+        Flexible()(x)

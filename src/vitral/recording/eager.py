@@ -20,7 +20,9 @@ class Eager:
 
     def __enter__(self) -> None:
         with self.lock:
-            if self.stance is None and "torch._dynamo" in sys.modules:
+            # flex_attention compiles itself when it is called, and would compile the watching, too.
+            compiles = "torch._dynamo" in sys.modules or "torch.nn.attention.flex_attention" in sys.modules
+            if self.stance is None and compiles:
                 self.stance = torch.compiler.set_stance("force_eager")
             self.watchers += 1
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 FUSED = "_scaled_dot_product_"  # how the names of fused kernels of attention begin
+FLEX = "flex_attention"
 SOFTMAX = {"_softmax", "_safe_softmax", "_masked_softmax"}
 LOG_SOFTMAX = {"_log_softmax"}
 # What may make rows that sum to one by hand: e / e.sum(), e * (1 / e.sum()), exp(x - logsumexp(x)).

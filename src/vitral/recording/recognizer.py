@@ -22,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitral.base.errors import WatchError
 from vitral.recording.calls import Call, call_of_kernel
 from vitral.recording.dataflow import INPUT, Dataflow
-from vitral.recording.following import Follower
-from vitral.recording.operators import FUSED, arguments_of, is_composite, name_of, tensors_in
+from vitral.recording.following import Follower, Made
+from vitral.recording.operators import FLEX, FUSED, arguments_of, is_composite, name_of, tensors_in
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
@@ -55,6 +55,10 @@ class Recognizer:
         """The call of attention that an operator was, if it was one."""
         name, inputs = name_of(operator), list(tensors_in((args, kwargs)))
         depends = self.dataflow.of(*inputs)
+        if name == FLEX:  # it forms its weights inside, by code of the model's own
+            shape = (*args[0].shape[:3], args[1].shape[-2])
+            fate = "flex_attention shows no weights; scaled_dot_product_attention does, with a mask or a bias"
+            self.follower.made.append(Made(shape, 3, self.line(), fate))
         if name.startswith(FUSED):
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
         else:
