@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jaxtyping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from vitral.recording.dataflow import INPUT, Dataflow
 from vitral.recording.following import Follower, Made
 from vitral.recording.operators import FLEX, FUSED, arguments_of, is_composite, name_of, tensors_in
 
-LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtyping.__file__, __file__))
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def find_frame(wanted: Callable[[FrameType], Any]) -> Any:
 
 
 def is_library(filename: str) -> bool:
-    """Whether a file is PyTorch's, Vitral's recording or no file, and not the model's own code."""
+    """Whether a file is PyTorch's, the type checker's, Vitral's recording or no file, and not the model's own code."""
     return filename.startswith(LIBRARIES) or filename.startswith("<")
 
 
