@@ -30,9 +30,26 @@ def made(style: Style, batch: int = 3) -> tuple[WrittenViT, torch.Tensor]:
     return WrittenViT(style).eval(), torch.randn(batch, 3, *SIZE)
 
 
-def names(model: WrittenViT) -> list[str | None]:
-    """The role of each token; None for tokens whose names do not matter."""
-    return [None if place < 0 else f"patch {place // GRID[1]} {place % GRID[1]}" for place in model.places]
+def keys_of(model: WrittenViT) -> tuple[tuple[int, int], list[int]] | None:
+    """The grid of the keys and the place of each, -1 for none; None where a key is made of tokens that are apart."""
+    if model.style.keys != "pooled":
+        return GRID, model.places
+    if model.front:  # CLS and the first patch are one key
+        return None
+    grid = (GRID[0] // 2, GRID[1]) if model.style.columns else (GRID[0], GRID[1] // 2)
+    of_patch = [
+        (patch // GRID[1] * grid[0] // GRID[0]) * grid[1] + patch % GRID[1] * grid[1] // GRID[1]
+        for patch in range(GRID[0] * GRID[1])
+    ]
+    return grid, [-1 if place < 0 else of_patch[place] for place in model.places[::2]]
+
+
+def names(model: WrittenViT) -> list[str | None] | None:
+    """The role of each key; None for keys whose names do not matter."""
+    if (found := keys_of(model)) is None:
+        return None
+    (_, columns), places = found
+    return [None if place < 0 else f"patch {place // columns} {place % columns}" for place in places]
 
 
 def check_seen(style: Style, batch: int) -> bool:
@@ -71,7 +88,7 @@ def check_seen(style: Style, batch: int) -> bool:
 @given(STYLES, st.integers(1, 3))
 def test_what_is_seen_is_what_was_used(style, batch):
     known = check_seen(style, batch)
-    assert known or style.keys == "pooled"  # keys of two tokens each stand at no patch
+    assert known or keys_of(made(style)[0]) is None
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,7 +98,7 @@ def test_maps_are_those_of_the_weights_or_refused(style):
     try:
         maps = explain.attention(model, images)
     except (UsageError, WatchError):
-        assert style.keys == "pooled"
+        assert keys_of(model) is None
         return
     weights = torch.stack(model.truth, 1)  # (b, l, h, n, m)
     if style.keys == "windows":
@@ -94,8 +111,9 @@ def test_maps_are_those_of_the_weights_or_refused(style):
             else torch.nn.functional.one_hot((places < 0).nonzero()[0, 0], len(places)).double()
         )
         row = torch.einsum("blhnm,n->blhm", weights.double(), reads)
-        order = [model.places.index(patch) for patch in range(GRID[0] * GRID[1])]
-        column = row[..., order].unflatten(-1, GRID)
+        grid, keys = keys_of(model)
+        order = [keys.index(patch) for patch in range(grid[0] * grid[1])]
+        column = row[..., order].unflatten(-1, grid)
     expected = column / column.mean(dim=(-1, -2), keepdim=True)
     torch.testing.assert_close(torch.from_numpy(maps.values).double(), expected.double(), atol=1e-4, rtol=1e-4)
 

@@ -124,20 +124,28 @@ def test_a_model_whose_output_is_changed_by_watching_is_refused():
 
 
 class Plain(nn.Module):
-    """A reader's own model, with nothing but a forward: 3 x 3 patches and CLS."""
+    """A reader's own model, with nothing but a forward: 3 x 3 patches behind CLS."""
 
-    def __init__(self, tokens=10):
+    def __init__(self):
         super().__init__()
-        self.tokens = tokens
+        self.embed = nn.Linear(12, 8)
         self.layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
         redraw(self)
 
     def forward(self, images):
-        seeds = torch.arange(self.tokens * 8.0).sin().reshape(1, self.tokens, 8)
+        patches = self.embed(nn.functional.unfold(images, 2, stride=2).mT)
+        return self.layer(nn.functional.pad(patches, (0, 0, 1, 0)))[:, 0]
+
+
+class Unrelated(Plain):
+    """9 tokens of which none belongs to a patch."""
+
+    def forward(self, images):
+        seeds = torch.arange(9 * 8.0).sin().reshape(1, 9, 8)
         return self.layer(seeds + images.mean((1, 2, 3))[:, None, None])[:, 0]
 
 
-def test_a_model_that_says_nothing_of_itself_is_taken_for_cls_and_a_square():
+def test_the_tokens_of_a_model_that_says_nothing_of_itself_are_measured():
     model, images = Plain(), torch.rand(2, 3, 6, 6)
     weights, maps = watched(model, images), attention(model, images)
     assert maps.values.shape == (2, 1, 2, 3, 3)
@@ -149,30 +157,31 @@ def test_a_model_that_says_nothing_of_itself_is_taken_for_cls_and_a_square():
 
 
 def test_patches_that_are_no_grid_are_refused_with_advice():
-    model = Plain(tokens=9)
-    model.num_prefix_tokens = 1
-    with pytest.raises(WatchError, match=r"8 patches form neither a square grid.*`grid` = \(rows, columns\)"):
+    model = Unrelated()
+    with pytest.raises(UsageError, match="9 tokens whose places in the image are not known"):
         attention(model, torch.rand(1, 3, 6, 6))
+    model.num_prefix_tokens = 1
     model.grid = (2, 4)
     assert attention(model, torch.rand(1, 3, 6, 6)).grid == (2, 4)
 
 
 def test_layers_with_different_tokens_are_refused_together_and_shown_apart():
     class Two(nn.Module):
-        num_prefix_tokens = 1
-
         def __init__(self):
             super().__init__()
+            self.embed = nn.Linear(12, 8)
             self.wide, self.narrow = (nn.TransformerEncoderLayer(8, 2, 8, batch_first=True) for _ in range(2))
 
         def forward(self, images):
-            x = self.wide(torch.arange(136.0).sin().reshape(1, 17, 8).expand(len(images), -1, -1))
-            return self.narrow(x[:, :10])[:, 0]
+            x = self.embed(nn.functional.unfold(images, 2, stride=2).mT)
+            x = self.wide(nn.functional.pad(x, (0, 0, 1, 0)))
+            merged = nn.functional.avg_pool2d(x[:, 1:].mT.unflatten(2, (4, 4)), 2).flatten(2).mT
+            return self.narrow(torch.cat([x[:, :1], merged], 1))[:, 0]
 
-    model, images = redraw(Two()), torch.rand(1, 3, 6, 6)
+    model, images = redraw(Two()), torch.rand(1, 3, 8, 8)
     with pytest.raises((WatchError, UsageError), match="layers="):
         attention(model, images, layers=[0, 1])
     assert attention(model, images).layers == ("narrow.self_attn",)
     assert "Layers 0 to 0 have other grids" in attention(model, images).caption
     assert attention(model, images, layers=[0]).grid == (4, 4)
-    assert attention(model, images, layers=[1]).grid == (3, 3)
+    assert attention(model, images, layers=[1]).grid == (2, 2)

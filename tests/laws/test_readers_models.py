@@ -271,18 +271,17 @@ class Pyramid(Pooled):
         return self.head(x.mean(1))
 
 
-def test_keys_made_of_several_tokens_stand_at_no_patch():
+def test_keys_made_of_several_tokens_stand_where_these_do():
     """Each key is the mean of a row of patches; four of them are no grid of 2 x 2."""
     model, images = made(Pyramid, (32, 32)), torch.randn(1, 3, 32, 32)
-    seen = see_attention(model, images)
-    assert (seen.layers[0].num_queries, seen.layers[0].num_tokens) == (16, 4)
-    for ask in (
-        lambda: explain.attention(model, images),
-        lambda: explain.attention(model, images, query=9),
-        lambda: explain.query_grid(model, images, layer=0, queries=[(1, 1)]),
-    ):
-        with pytest.raises(UsageError, match="attends from 16 tokens to 4 keys, each made of several"):
-            ask()
+    layer = see_attention(model, images).layers[0]
+    assert (layer.num_queries, layer.num_tokens) == (16, 4)
+    maps = explain.attention(model, images, layers=[0])
+    assert maps.grid == layer.tokens.grid == (4, 1)
+    expected = 4 * layer.weights().mean((1, 2))[0]
+    np.testing.assert_allclose(maps.merged.flatten(), expected, rtol=1e-4)
+    with pytest.raises(UsageError, match="no query can be identified with the patch in row 1, column 0"):
+        explain.query_grid(model, images, layer=0, queries=[(1, 0)])
 
 
 class Keeping(Attention):
@@ -351,10 +350,11 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
     model, images = made(Merging, (32, 32)), torch.randn(2, 3, 32, 32)
     seen = see_attention(model, images)
     assert observe(model, images).readout == (0, 1, 2, 3)
-    for number, (layer, side) in enumerate(zip(seen.layers, (4, 2), strict=True)):
+    # The four tokens are those of a column: no square of them.
+    for number, (layer, grid) in enumerate(zip(seen.layers, ((4, 4), (4, 1)), strict=True)):
         maps = explain.attention(model, images, layers=[number])
-        assert maps.grid == (side, side) and maps.reader == "the mean of all tokens"
-        expected = side**2 * layer.weights().mean((1, 2))
+        assert maps.grid == grid and maps.reader == "the mean of all tokens"
+        expected = grid[0] * grid[1] * layer.weights().mean((1, 2))
         np.testing.assert_allclose(maps.merged.reshape(2, -1), expected, rtol=1e-4)
 
 

@@ -158,27 +158,27 @@ def test_arguments_given_by_place_or_by_name():
         torch.testing.assert_close(seen.layers[0].weights(), weights_of(q, k, is_causal=True))
 
 
-def test_without_a_square_grid_of_tokens_no_prefix_is_invented():
-    """17 tokens are one and 4 x 4 patches, and it is CLS if the model says that it has one; 16 are patches only."""
-    q = torch.randn(1, 1, 17, 4)
+def test_without_an_image_no_prefix_and_no_grid_is_invented():
+    """17 tokens of no image may be one and 4 x 4 patches, or anything else; CLS is one if the model has it."""
+    q, k, v = torch.randn(3, 1, 1, 17, 4)
     model = Calls()
+    with watch(model, rows=[0]) as seen:
+        model(q, k, v)
+    with pytest.raises(UsageError, match="attends to 17 tokens whose places in the image are not known"):
+        _ = seen.layers[0].roles
     for said, role in ((1, "cls"), (None, "prefix 0")):
         model.num_prefix_tokens = said
-        with watch(model) as seen:
-            model(q, q, q)
-        assert seen.layers[0].roles[:2] == (role, "patch 0 0")
-    patches = q[:, :, 1:]
-    with watch(model, rows=[0]) as seen:
-        model(patches, patches, patches)
-    assert seen.layers[0].roles[:2] == ("patch 0 0", "patch 0 1")
+        with watch(model, num_prefix_tokens=1) as seen:
+            model(q, k, v)
+        assert seen.layers[0].roles[:2] == (role, "patch 0")
 
 
 @pytest.mark.parametrize("n", [18, 23, 32], ids=str)
 def test_tokens_that_are_no_grid_are_not_made_one_by_calling_the_rest_a_prefix(n):
-    q = torch.randn(1, 1, n, 4)
+    q, k, v = torch.randn(3, 1, 1, n, 4)
     model = Calls()
     model.num_prefix_tokens = None
     with watch(model, rows=[0]) as seen:
-        model(q, q, q)
-    with pytest.raises(UsageError, match=f"{n} tokens are not .*They may be channels"):
+        model(q, k, v)
+    with pytest.raises(UsageError, match=f"attends to {n} tokens whose places in the image are not known"):
         _ = seen.layers[0].roles

@@ -55,7 +55,7 @@ def names_of(layers: Sequence[str]) -> tuple[str]:
 def start_row(observation: Observation, layers: Sequence[Layer]) -> Float[Tensor, "b n"]:
     """The mean over the tokens from which the prediction is read: CLS, the patches, or a pool's queries."""
     # A row of ones over the readout tokens: their mean is one row, so many readers cost no more than CLS alone.
-    readout = readout_in(layers[-1], layers, observation.readout)
+    readout = readout_in(layers[-1], layers, observation.readout, observation.readout_among)
     vector = readout_vector(layers[-1], readout).to(layers[-1].kept_rows.dtype)
     return (vector / (len(readout) or layers[-1].num_queries)).expand(len(layers[-1].kept_rows), -1)
 

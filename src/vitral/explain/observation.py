@@ -39,6 +39,7 @@ class Observation:
     images         the images as the model takes them, (B, C, H, W)
     output         its answer, detached
     readout        the tokens of the last block from which the prediction is read; () if none are known
+    readout_among  how many tokens the last block returned, of which these are some; 0 if that is not known
     needs          what was recorded: "attention", "feature maps", "gradients"
 
     `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
@@ -50,6 +51,7 @@ class Observation:
     output: Output
     needs: frozenset[Need]
     readout: tuple[int, ...] = ()
+    readout_among: int = 0
     recording: Recording | None = None
     maps: tuple[FeatureMap, ...] = ()
     refusal: WatchError | None = None  # why there is no attention
@@ -255,6 +257,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     maps = tuple(stream_maps(recording)) if recording is not None and wants_maps else ()
     map_graph, map_refusal = graph, refusal
     readout: tuple[int, ...] = ()
+    among = 0
 
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
@@ -276,11 +279,12 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
         if check == "full":
             check_same(output, plain)
         readout = readout_tokens(recording, left, plain.tensor)
+        among = left[-1].shape[1] if left and left[-1].ndim == 3 else 0
     if output is None:  # the watched pass was refused on its way
         output, graph = recorded_pass(model, images, needs)
     weights = weights_of(model)
     return Observation(
-        model, images, output, needs, readout, recording, maps, refusal, map_refusal, graph, map_graph, weights
+        model, images, output, needs, readout, among, recording, maps, refusal, map_refusal, graph, map_graph, weights
     )
 
 

@@ -135,15 +135,19 @@ def last_global_layer(layers: Sequence[Layer]) -> Layer | None:
     return next((layer for layer in reversed(layers) if layer.windows is None and layer.queries_are_keys), None)
 
 
-def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...]) -> tuple[int, ...]:
+def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...], among: int) -> tuple[int, ...]:
     """The readout tokens among a layer's own; none, which stands for all, for a pool, windows, or other patches.
+
+    `among` is how many tokens left the last block: a layer with so many queries has them, if its keys are merged.
 
     Raises `UsageError` if the roles of the layer's tokens are not known.
     """
     last, patches = last_global_layer(layers), set(layer.tokens.patch_tokens)
     other_patches = last is not None and last.num_tokens != layer.num_tokens and not patches.isdisjoint(readout)
     missing = any(token >= layer.num_queries for token in readout)
-    if layer.windows is not None or not layer.queries_are_keys or other_patches or missing:
+    if not layer.queries_are_keys:
+        return readout if layer.num_queries == among > 1 else ()
+    if layer.windows is not None or other_patches or missing:
         return ()
     return readout
 
@@ -153,6 +157,9 @@ def readout_name(layer: Layer, readout: Sequence[int]) -> str:
     if layer.num_queries == 1:
         return "the pool's query"
     if not layer.queries_are_keys:
+        if readout and len(readout) < layer.num_queries:
+            many = f"the mean of the {len(readout)} tokens" if len(readout) > 1 else "the token"
+            return f"{many} that the prediction is read from"
         return f"the mean of all {layer.num_queries} queries"
     if layer.windows is not None or not readout:
         return "the mean of all tokens"

@@ -35,7 +35,7 @@ from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, joined, query_chunks
 from vitral.recording.operators import storage_of, tensors_in
-from vitral.recording.probes import is_known, places_of
+from vitral.recording.probes import Subject, is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
@@ -132,7 +132,7 @@ class watch(TorchFunctionMode):
             return
         if given.is_floating_point() and len(given):
             with self.operators.paused():
-                self.roles.start(places_of(model, given), given)
+                self.roles.start(places_of(Subject(model, given, args, kwargs)), given)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         # Hooks and the compiler's switch go first: they must go, whatever the model raised.
@@ -243,14 +243,13 @@ class watch(TorchFunctionMode):
 
     def may_join(self, seen: Seen) -> bool:
         """Whether a call may be another head of the last layer: of the same sizes, and it does not depend on it."""
-        before, call = self.last.call, seen.call
-        same = before.num_queries == call.num_queries and before.values.shape[:3] == call.values.shape[:3]
+        same = self.last_sizes == sizes_of(seen.call)
         return same and not any(seen.depends & part.bit for part in self.parts[-1])
 
     def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
         """Add a call to the layers: to the last one as further heads, or as a layer of its own."""
         self.separate(seen.depends)
-        self.last = seen
+        self.last_sizes = sizes_of(seen.call)  # and not the call, which would hold q, k and v
         if joins:
             self.parts[-1].append(layer)
             self.recording.layers[-1] = joined(self.parts[-1])
@@ -329,6 +328,11 @@ class watch(TorchFunctionMode):
             f"{str(dtype).removeprefix('torch.')}). {training if self.model.training else ''}"
             "Vitral shows no map, since it would be wrong."
         )
+
+
+def sizes_of(call: Call) -> tuple[int, ...]:
+    """Queries, then batch, heads and keys: alike for the heads of one layer."""
+    return (call.num_queries, *call.values.shape[:3])
 
 
 def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor]) -> Any:

@@ -13,8 +13,9 @@ The two batches have 1 and 1 + K images, so the axis that grew holds the images.
 Axes:  b images   u units (heads and windows of an image)   m key tokens   e width   k bits   y x rows, columns
 """
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from vitral.base.modes import evaluating
 from vitral.recording.calls import Call
@@ -35,6 +37,10 @@ from vitral.recording.recognizer import Operators, Recognizer
 MOVED = 1e-3  # of the largest distance: a token that moved less holds no image
 CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half precision
 AGREEMENT = 0.85  # of bits, for tokens that see more than one patch, with the order that they are taken to have
+FINEST = 256  # rows or columns of a map whose places are told apart
+SPREAD_BESIDE, SPREAD = 0.05, 0.3  # how far units may differ that are heads; measured 0.02 and 0.22, windows 0.1 to 1
+CONTRAST = 0.3  # the least difference that a bit makes, on average, to tokens that see more than one patch
+FEWEST = 4  # tokens that see more than one patch, of which an order can be told
 MOST_PREFIX_TOKENS = 16
 
 
@@ -72,63 +78,97 @@ class Unfused(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def first_call(model: nn.Module, images: Float[Tensor, "b c y x"], grids: list[Grid]) -> Call | None:
+@dataclass(frozen=True)
+class Subject:
+    """A model, and the arguments that it was called with, of which `images` are one."""
+
+    model: nn.Module
+    images: Float[Tensor, "b c y x"]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self, images: Float[Tensor, "b c y x"]) -> Any:
+        """Call the model in the same way with other images. Other tensors with a row for each image keep the first."""
+
+        def exchange(value: Any) -> Any:
+            if value is self.images:
+                return images
+            if isinstance(value, Tensor) and value.shape[:1] == self.images.shape[:1]:
+                return value[:1].expand(len(images), *value.shape[1:])
+            return value
+
+        args, kwargs = tree_map(exchange, (self.args, self.kwargs))
+        return self.model(*args, **kwargs)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What the places depend on besides the model: the size of the images, and the other arguments."""
+        values = tree_leaves((self.args, self.kwargs))
+        return tuple(str(tuple(one.shape[1:])) if isinstance(one, Tensor) else repr(one) for one in values)
+
+
+def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[Grid]) -> Call | None:
     """The first call of attention that a model makes for images; `grids` gets the sizes of the maps before it."""
-    return next(iter(calls_of(model, images, grids, first_only=True)), None)
+    found: list[Call] = []
+
+    def stop(call: Call) -> None:
+        found.append(call)
+        raise Reached
+
+    run_apart(subject, images, stop, grids)
+    return next(iter(found), None)
 
 
-def calls_of(
-    model: nn.Module, images: Float[Tensor, "b c y x"], grids: list[Grid], first_only: bool = False
-) -> list[Call]:
-    """The calls of attention that a model makes for images, each of which returns zeros.
+def run_apart(
+    subject: Subject, images: Float[Tensor, "b c y x"], visit: Callable[[Call], None], grids: list[Grid] | None = None
+) -> None:
+    """Run a model in which each token attends to itself only, and show each call of attention.
 
-    So no token learns of another: on the residual stream each stays what it was, and its place can be measured in
-    every layer.
+    So no token learns of another: each holds what it held before, and its place can be measured in every layer. Where
+    queries and keys are different tokens, the call returns zeros.
     """
-    recognizer, calls = Recognizer(model), list[Call]()
+    recognizer = Recognizer(subject.model)
 
     def see(operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
         seen = recognizer.recognize(operator, args, kwargs, result)
-        if name_of(operator) == "convolution" and result.ndim == 4 and not calls:
-            grids.append((result.shape[2], result.shape[3]))
         if seen is None:
+            if grids is not None and name_of(operator) == "convolution" and result.ndim == 4:
+                grids.append((result.shape[2], result.shape[3]))
             return result
-        calls.append(seen.call)
-        if first_only:
-            raise Reached
-        nothing = torch.zeros_like(seen.call.out)
-        return (nothing, *result[1:]) if isinstance(result, tuple) else nothing
+        with operators.paused():
+            visit(seen.call)
+            own = seen.call.num_queries == seen.call.num_keys
+            out = seen.call.output_of(seen.call.values) if own else torch.zeros_like(seen.call.out)
+        return (out, *result[1:]) if isinstance(result, tuple) else out
 
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
-        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(evaluating(subject.model))
+        stack.enter_context(torch.random.fork_rng(devices=[images.device] if images.is_cuda else []))
+        # Another seed for each batch: of a model that draws its tokens at random no two runs agree.
+        torch.default_generator.manual_seed(len(images))
         stack.enter_context(torch.no_grad())
         stack.enter_context(EAGER)
-        stack.enter_context(Operators(see))
+        operators = stack.enter_context(Operators(see))
         stack.enter_context(Unfused())
         stack.enter_context(suppress(Reached))
-        model(images)
-    return calls
+        subject.run(images)
 
 
-KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], "tuple[Places | None, ...]"]] = WeakKeyDictionary()
+KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Places | None, ...]"]] = WeakKeyDictionary()
 
 
-def places_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> tuple[Places | None, ...]:
-    """What the tokens of the first attention stand for, for images of this size; None where it cannot be settled.
+def places_of(subject: Subject) -> tuple[Places | None, ...]:
+    """What the tokens stand for, for images of this size: one for all calls of attention, or one for each.
 
-    Of a model that attends within windows, whose windows may differ from layer to layer, the same for every call.
-
-    Measured once for a model and an image size.
+    None for a call, or no place at all, where it cannot be settled. Measured once for a model and an image size.
     """
-    found = KNOWN.setdefault(model, {})
-    size = tuple(images.shape[1:])
-    if size not in found:
+    found = KNOWN.setdefault(subject.model, {})
+    if subject.key not in found:
         try:
-            found[size] = measure(model, images[:1].detach())
+            found[subject.key] = measure(subject)
         except Exception:  # a stranger's model may raise anything for images that it was not given
-            found[size] = ()
-    return found[size]
+            found[subject.key] = ()
+    return found[subject.key]
 
 
 def is_known(model: nn.Module) -> bool:
@@ -141,41 +181,104 @@ def attends_over_batch(model: nn.Module, size: Grid) -> bool:
     if is_known(model):
         return False
     image = torch.zeros(1, 3, *size, device=next((value.device for value in model.parameters()), None))
-    return any(places is not None and places.batch_axis == "keys" for places in places_of(model, image))
+    return any(
+        places is not None and places.batch_axis == "keys" for places in places_of(Subject(model, image, (image,), {}))
+    )
 
 
-def measure(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> tuple[Places | None, ...]:
+def measure(subject: Subject) -> tuple[Places | None, ...]:
     """See `places_of`."""
-    generator = torch.Generator().manual_seed(0)
+    generator, image = torch.Generator().manual_seed(0), subject.images[:1].detach()
     a, b = (torch.randn(image.shape, generator=generator).to(image) for _ in range(2))
     grids: list[Grid] = []
-    alone = first_call(model, a, grids)
-    height, width = image.shape[2:]
+    alone = first_call(subject, a, grids)
+    size = (image.shape[2], image.shape[3])
     if alone is None:  # of one image nothing can attend to another
-        pair = first_call(model, torch.cat([a, b]), [])
-        return (over_batch((height, width)),) if pair is not None and pair.num_keys == 2 else ()
+        pair = first_call(subject, torch.cat([a, b]), [])
+        return (over_batch(size),) if pair is not None and pair.num_keys == 2 else ()
     units = alone.values.shape[0] * alone.values.shape[1]
-    for grid in candidates(alone.num_keys, units, grids, (height, width)):
-        masks = bit_masks(grid, (height, width)).to(image.device)
-        mixtures = torch.cat([b, torch.where(masks[:, None], b, a)])
-        together = first_call(model, mixtures, [])
-        if together is None or (places := decode(alone, together, len(mixtures), grid)) is None:
+    coarsest: Grid = (1, 1)
+    for grid in candidates(max(alone.num_keys, alone.num_queries), units, grids, size):
+        together = first_call(subject, mixtures(a, b, grid), [])
+        places = None if together is None else decode(alone.values, together.values, grid)
+        if places is None:
             continue
-        if len({tuple(row) for row in places.patches.tolist()}) == 1:
+        one_window = len({tuple(row) for row in places.patches.tolist()}) == 1
+        if places.batch_axis == "keys" or (one_window and stay_in_place(subject, a, b, places)):
             return (places,)
-        pairs = zip(calls_of(model, a, []), calls_of(model, mixtures, []))
-        return tuple(decode(one, several, len(mixtures), grid) for one, several in pairs)
-    return ()
+        grids.append(grid)
+        coarsest = places.grid
+        break
+    # Each layer has tokens of its own: of the finest map that all of them may be merged from.
+    finer = [grid for grid in grids if grid[0] % coarsest[0] == 0 == grid[1] % coarsest[1] and max(grid) <= FINEST]
+    found = measure_layers(subject, a, b, max(finer, key=math.prod)) if finer else ()
+    return found if any(found) else ()
 
 
-def candidates(num_keys: int, units: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:
+def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
+    """The image b, and the mixtures of a and b whose bits spell the patches of a grid."""
+    masks = bit_masks(grid, (a.shape[2], a.shape[3])).to(a.device)
+    return torch.cat([b, torch.where(masks[:, None], b, a)])
+
+
+def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool:
+    """Whether the tokens of every layer are those of the first, in the same order.
+
+    Seen in a single mixture: a patch is B's or A's by chance, so that an order in which other tokens move is another.
+    """
+    if not places.exact:
+        return False
+    rows, columns = places.grid
+    chosen = torch.rand(rows, columns, generator=torch.Generator().manual_seed(1)) < 0.5
+    row, column = (torch.arange(pixels) * side // pixels for side, pixels in zip(places.grid, a.shape[2:]))
+    mixture = torch.where(chosen[row[:, None], column].to(a.device), b, a)
+    moved: list[Tensor | None] = []
+
+    def compare(call: Call) -> None:
+        values = by_image(call.values, 2, places)
+        if values is None:
+            moved.append(None)
+            return
+        distance = (values[1] - values[0]).norm(dim=-1)
+        moved.append(distance > MOVED * distance.max())
+
+    run_apart(subject, torch.cat([a, mixture]), compare)
+    first = moved[0]
+    return first is not None and all(one is not None and torch.equal(one, first) for one in moved)
+
+
+def by_image(values: Float[Tensor, "b h m e"], images: int, places: Places) -> Float[Tensor, "i u m e"] | None:
+    """The values of a call with one axis for the images and one for the units of each; None for other units."""
+    values = values.transpose(0, 1) if places.batch_axis == "heads" else values
+    outer, inner = places.outer, places.inner
+    if values.shape[0] != outer * images * inner:
+        return None
+    units = values.unflatten(0, (outer, images, inner)).movedim(1, 0).flatten(1, 3)
+    return units.double() if units.shape[1:3] == places.patches.shape else None
+
+
+def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[Places | None, ...]:
+    """The places of the tokens of every layer, on this grid or a coarser one; None for layers that are not settled."""
+    alone: list[Tensor] = []
+    places: list[Places | None] = []
+    run_apart(subject, a, lambda call: alone.append(call.values))
+
+    def compare(call: Call) -> None:
+        same = len(places) < len(alone)
+        places.append(decode(alone[len(places)], call.values, grid) if same else None)
+
+    run_apart(subject, mixtures(a, b, grid), compare)
+    return tuple(places)
+
+
+def candidates(num_tokens: int, units: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:
     """Grids that the tokens may have: that of the last maps before the attention, then those of the image's shape.
 
-    The keys may be those of a whole image, or those of a window, of which the units are as many or fewer.
+    The tokens may be those of a whole image, or those of a window, of which the units are as many or fewer.
     """
     tried: set[Grid] = set()
-    whole = [num_keys - prefix for prefix in range(MOST_PREFIX_TOKENS + 1)]
-    windows = [num_keys * units // heads for heads in range(1, units) if units % heads == 0]
+    whole = [num_tokens - prefix for prefix in range(MOST_PREFIX_TOKENS + 1)]
+    windows = [num_tokens * units // heads for heads in range(1, units) if units % heads == 0]
     for grid in [*reversed(grids), *(grid_like(number, size) for number in (*whole, *windows))]:
         if grid is not None and grid not in tried and math.prod(grid) > 1 and len(tried) < 4:
             tried.add(grid)
@@ -218,9 +321,14 @@ def over_batch(grid: Grid) -> Places:
     return Places(grid, torch.full((1, 1), -1), 1, 1, "keys", exact=False)
 
 
-def decode(alone: Call, together: Call, num_images: int, grid: Grid) -> Places | None:
-    """The places that explain the values for one image and for a batch of `num_images`; None if none do."""
-    before, after = alone.values.double(), together.values.double()
+def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m e"], grid: Grid) -> Places | None:
+    """The places that explain the values of a call for one image and for a batch of mixtures; None if none do.
+
+    On this grid, or on a coarser one: where a token was merged of 2 x 2 patches, all of them share their bits but the
+    lowest two, which for a Gray code leaves the code of the coarser grid.
+    """
+    before, after = alone.double(), together.double()
+    num_images = 1 + len(grid_bits(grid))
     grown = [axis for axis in range(3) if after.shape[axis] == before.shape[axis] * num_images]
     same = [axis for axis in range(3) if after.shape[axis] == before.shape[axis]]
     if len(grown) != 1 or len(same) != 2 or not torch.isfinite(after).all():
@@ -231,53 +339,115 @@ def decode(alone: Call, together: Call, num_images: int, grid: Grid) -> Places |
     if axis == 1:
         before, after = before.transpose(0, 1), after.transpose(0, 1)
     start = before.flatten(0, 1)
-    best: tuple[float, int, Tensor, Tensor] | None = None
-    length = before.shape[0]
-    for inner in (inner for inner in range(1, length + 1) if length % inner == 0):
-        # One axis of units before the images and one after them.
-        split = after.unflatten(0, (length // inner, num_images, inner)).movedim(1, 0)
-        moved = split.reshape(num_images, *start.shape) - start
-        whole = moved[0]
-        scale = whole.square().sum(-1)
-        share = (moved[1:] * whole).sum(-1) / scale.clamp_min(1e-30)  # how far each went from A to B
-        holds = scale.sqrt() > MOVED * scale.sqrt().max()
+    length = len(before)
+    best: tuple[float, Places] | None = None
+    for coarse, kept in coarser(grid):
         # Another order of units and images compares tokens that have nothing to do with each other.
-        missed = (moved[1:] - share[..., None] * whole).square().sum(-1) / scale.clamp_min(1e-30)
+        movements = (Movement.of(start, after, num_images, inner, kept) for inner in divisors(length))
+        movement = min(movements, key=lambda one: one.fault)
+        inner, unit_axis = movement.inner, ("batch", "heads")[axis]
+        if (patches := spelled_exactly(movement, coarse)) is not None:
+            return Places(coarse, patches, length // inner, inner, unit_axis, exact=True)
+        found = spelled_mostly(movement, coarse)
+        if found is not None and same_for_all(movement, kept, length > 1) and (best is None or found[0] > best[0]):
+            best = found[0], Places(coarse, found[1], length // inner, inner, unit_axis, exact=False)
+    return None if best is None else best[1]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How the values of each token moved from the image A to B, and to each mixture, for one order of units and images.
+
+    `inner` units of an image stand after the images in their axis. `share` is how far a token went towards B in each
+    mixture whose bit is kept, `holds` whether it holds any image at all, `fault` how much of all this is no movement
+    between A and B.
+    """
+
+    inner: int
+    moved: Float[Tensor, "k u m e"]
+    share: Float[Tensor, "k2 u m"]
+    holds: Bool[Tensor, "u m"]
+    fault: float
+
+    @classmethod
+    def of(cls, start: Tensor, after: Tensor, num_images: int, inner: int, kept: Sequence[int]) -> "Movement":
+        """From the values of A, (u, m, e), and those of B and the mixtures, with the images in their first axis."""
+        split = after.unflatten(0, (-1, num_images, inner)).movedim(1, 0)
+        moved = split.reshape(num_images, *start.shape) - start
+        whole, parts = moved[0], moved[1:][kept]
+        scale = whole.square().sum(-1)
+        share = (parts * whole).sum(-1) / scale.clamp_min(1e-30)
+        holds = scale.sqrt() > MOVED * scale.sqrt().max()
+        missed = (parts - share[..., None] * whole).square().sum(-1) / scale.clamp_min(1e-30)
         outside = (share - share.clamp(-0.2, 1.2)).abs()
-        fault = float((missed + outside)[:, holds].mean()) + float((moved[:, ~holds] ** 2).sum())
-        if best is None or fault < 0.9 * best[0]:
-            best = fault, inner, share, holds
-    assert best is not None
-    _, inner, share, holds = best
-    outer = length // inner
-    patches, exact = spelled(share, holds, grid)
-    if patches is None:
-        return None
-    return Places(grid, patches, outer, inner, ("batch", "heads")[axis], exact)
+        fault = float((missed + outside)[:, holds].sum()) + float((parts[:, ~holds] ** 2).sum())
+        return cls(inner, moved, share, holds, fault)
 
 
-def spelled(share: Float[Tensor, "k u m"], holds: Bool[Tensor, "u m"], grid: Grid) -> tuple[Tensor | None, bool]:
-    """The patch that the bits of each token spell, and whether every bit is clear; None if they spell no order."""
-    code = grid_bits(grid).to(share.device)  # (k, g)
+def divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def same_for_all(movement: Movement, kept: Sequence[int], beside_images: bool) -> bool:
+    """Whether all units see the same of a coarser grid's cells, so that they are heads and no dilated windows.
+
+    Heads of all tokens are moved alike by the bits within the cells; windows that take one patch of each cell are not.
+    Units that stand `beside_images` in one axis are rather windows.
+    """
+    moved = movement.moved
+    whole, within = moved[0], [1 + bit for bit in range(len(moved) - 1) if bit not in kept]
+    share = (moved[within] * whole).sum(-1) / whole.square().sum(-1).clamp_min(1e-30)
+    mean = share.mean(-1)  # (k, u)
+    spread = (mean.amax(1) - mean.amin(1)).max() if within else 0.0
+    return bool(spread <= (SPREAD_BESIDE if beside_images else SPREAD))
+
+
+def coarser(grid: Grid) -> Iterator[tuple[Grid, list[int]]]:
+    """The grid and those of 2, 4, ... times fewer rows and columns, each with the numbers of its bits."""
+    row_bits, column_bits = ((side - 1).bit_length() for side in grid)
+    shifts = sorted(itertools.product(range(row_bits + 1), range(column_bits + 1)), key=lambda pair: (sum(pair), pair))
+    for down, right in shifts:
+        if grid[0] % 2**down == 0 and grid[1] % 2**right == 0 and grid[0] * grid[1] > 2 ** (down + right):
+            kept = [*range(down, row_bits), *range(row_bits + right, row_bits + column_bits)]
+            yield (grid[0] >> down, grid[1] >> right), kept
+
+
+def spelled_exactly(movement: Movement, grid: Grid) -> Int[Tensor, "u m"] | None:
+    """The patch that the bits of each token spell, -1 for none, where every token sees one patch only; else None."""
+    code = grid_bits(grid).to(movement.share.device)  # (k, g)
+    share, holds = movement.share, movement.holds
     bits = share > 0.5
+    if not bool(((share - bits.double()).abs()[:, holds] < CLEAR).all()):
+        return None
     agree = (bits[:, :, :, None] == code[:, None, None]).sum(0)  # (u, m, g): how many bits are those of each patch
     nearest, patch = agree.max(-1)
     patch = torch.where(holds, patch, -1)
-    exact = bool(((share - bits.double()).abs()[:, holds] < CLEAR).all()) and bool((nearest[holds] == len(code)).all())
-    if exact:
-        each_once = all(len(set(own := row[row >= 0].tolist())) == len(own) for row in patch)
-        counts = torch.bincount(patch[patch >= 0], minlength=math.prod(grid))
-        return (patch, True) if each_once and bool((counts == counts[0]).all()) and counts[0] else (None, False)
-    # Tokens that see several patches: the order is one of two, or it is not known.
-    number = math.prod(grid)
-    if any(int(row.sum()) != number for row in holds):
-        return None, False
-    orders = (torch.arange(number), torch.arange(number).unflatten(0, grid).T.flatten())
-    for order in orders:
-        taken = torch.full_like(patch, -1)
-        for unit, row in zip(taken, holds):
+    each_once = all(len(set(own := row[row >= 0].tolist())) == len(own) for row in patch)
+    counts = torch.bincount(patch[patch >= 0], minlength=math.prod(grid))
+    known = bool((nearest[holds] == len(code)).all()) and bool((counts == counts[0]).all()) and bool(counts[0])
+    return patch if known and each_once else None
+
+
+def spelled_mostly(movement: Movement, grid: Grid) -> tuple[float, Int[Tensor, "u m"]] | None:
+    """The order of tokens that see several patches, along rows or columns, if most bits are those of that order.
+
+    With the least difference that a bit makes for the tokens of whose patch it is 1. None if it is neither order.
+    """
+    share, holds, number = movement.share, movement.holds, math.prod(grid)
+    if number < FEWEST or any(int(row.sum()) != number for row in holds):
+        return None
+    code = grid_bits(grid).to(share.device)
+    # What they see of the rest of the image moves all of them alike.
+    bits = share > share[:, holds].mean(1)[:, None, None]
+    best: tuple[float, Tensor] | None = None
+    for order in (torch.arange(number), torch.arange(number).unflatten(0, grid).T.flatten()):
+        patches = torch.full(holds.shape, -1, device=share.device)
+        for unit, row in zip(patches, holds):
             unit[row] = order.to(unit)
-        agreement = (bits == code[:, taken.clamp_min(0)])[:, holds].double().mean()
-        if agreement >= AGREEMENT:
-            return taken, False
-    return None, False
+        expected = code[:, patches.clamp_min(0)]  # (k, u, m)
+        agreement = float((bits == expected)[:, holds].double().mean())
+        ones, zeros = expected & holds, ~expected & holds
+        contrast = (share * ones).sum((1, 2)) / ones.sum((1, 2)) - (share * zeros).sum((1, 2)) / zeros.sum((1, 2))
+        if agreement >= AGREEMENT and contrast.min() >= CONTRAST and (best is None or contrast.min() > best[0]):
+            best = float(contrast.min()), patches
+    return best

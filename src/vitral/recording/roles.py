@@ -93,14 +93,14 @@ class RoleFinder:
         self.batch = 0
         self.places: tuple[Places | None, ...] = ()  # of the first attention, or of each call, as they were measured
         self.num_calls = 0
-        self.is_unsettled = False  # images were given, but their patches change no token in an order that is known
+        self.is_measured = False  # whether images were given whose patches could be changed
         self.windows = WindowTracker()
 
     def start(self, places: tuple[Places | None, ...], images: Tensor) -> None:
         """The model begins to run on these images, whose tokens were measured, or could not be."""
-        self.places, self.num_calls, self.is_unsettled = places, 0, not places
-        if places:
-            self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
+        self.places, self.num_calls, self.is_measured = places, 0, True
+        self.windows.finds_whole = len(places) != 1  # not all layers are settled
+        self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
@@ -127,8 +127,12 @@ class RoleFinder:
     def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
         """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
         number, self.num_calls = self.num_calls, self.num_calls + 1
-        # Tokens of attention over the whole image are those of the first layer in every one; windows may move.
-        places = self.places[min(number, len(self.places) - 1)] if self.places else None
+        # One for all layers where these are alike; else one each.
+        places = (
+            self.places[number if len(self.places) > 1 else 0]
+            if number < len(self.places) or len(self.places) == 1
+            else None
+        )
         if self.num_prefix_tokens is not None:
             places = None
         if places is not None and places.batch_axis == "keys" and call.num_keys == self.batch:
@@ -137,11 +141,10 @@ class RoleFinder:
             if places is not None and places.batch_axis != "keys" and not places.in_order:
                 return call, None, partial(refuse_order, layer, call.num_keys)
             call = self.split_heads(call)
-            windows = self.windows_of(call)
-            return call, windows, self.roles_of(call, windows, layer)
+            return call, *self.roles_of(call, self.windows_of(call), layer)
         tracked = self.windows_of(call)
-        if tracked is not None:
-            return call, tracked, self.roles_of(call, tracked, layer)
+        if tracked is not None and not tracked.is_whole:
+            return call, *self.roles_of(call, tracked, layer)
         units = places.patches[list(grouping.order)].unflatten(0, (grouping.windows, -1))[:, 0]
         if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
             call = call.grouped(grouping)
@@ -185,24 +188,35 @@ class RoleFinder:
             return None
         return self.windows.find(self.batch, count, call.num_keys)
 
-    def roles_of(self, call: Call, windows: Windows | None, layer: str) -> Callable[[], TokenRoles]:
-        """A function that gives the roles of the call's tokens, or raises what is not known of them.
+    def roles_of(
+        self, call: Call, windows: Windows | None, layer: str
+    ) -> tuple[Windows | None, Callable[[], TokenRoles]]:
+        """The windows, None for one of the whole image, and a function that gives the roles of the call's tokens, or
+        raises what is not known of them.
 
-        It is kept with the layer, so it must hold no tensor and nothing that holds the layer.
+        The function is kept with the layer, so it must hold no tensor and nothing that holds the layer.
         """
         count, tokens_entering = call.batch_size, self.windows.tokens_entering
         if windows is None and self.batch and count != self.batch:
-            return partial(refuse_groups, layer, count, self.batch)
+            return None, partial(refuse_groups, layer, count, self.batch)
         # Attention over channels: as many keys as the width, and another number of tokens entered the projection.
         if call.num_queries == call.num_keys != tokens_entering == call.values.shape[-1]:
-            return partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
-        if self.is_unsettled and 1 < call.num_keys < call.num_queries:
-            return partial(refuse_merged, layer, call.num_queries, call.num_keys)
+            return windows, partial(refuse_channels, layer, call.num_keys, int(tokens_entering))
         if windows is not None:
             rows, columns = windows.grid
-            roles = TokenRoles((), rows * columns, windows.grid, "the windows that were cut from a map of tokens")
-            return lambda: roles
-        return partial(find_roles, self.model, call.num_keys, self.patch_grid, self.image_size, self.num_prefix_tokens)
+            source = "the map of tokens that was cut or flattened"
+            roles = TokenRoles((), rows * columns, windows.grid, source)
+            return (None if windows.is_whole else windows), lambda: roles
+        number = self.num_prefix_tokens
+        if self.is_measured and number is None and not states(self.model, call.num_keys):
+            return None, partial(refuse_unsettled, layer, call.num_keys)
+        return None, partial(find_roles, self.model, call.num_keys, self.patch_grid, self.image_size, number)
+
+
+def states(model: nn.Module, num_tokens: int) -> bool:
+    """Whether a model itself states how many tokens come before which grid of patches, and they are so many."""
+    grid, prefix = getattr(model, "grid", None), getattr(model, "num_prefix_tokens", None)
+    return grid is not None and prefix is not None and prefix + grid[0] * grid[1] == num_tokens
 
 
 def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
@@ -213,11 +227,12 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     )
 
 
-def refuse_merged(layer: str, num_queries: int, num_keys: int) -> TokenRoles:
-    """Raises `UsageError`: the keys are fewer than the tokens, and which of them each stands for is not known."""
+def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
+    """Raises `UsageError`: changing patches of the image did not show what the tokens stand for."""
     raise UsageError(
-        f"{layer} attends from {num_queries} tokens to {num_keys} keys, each made of several, and the places of these "
-        "were not found by changing patches of the image. So it has no attention map."
+        f"{layer} attends to {num_keys} tokens whose places in the image are not known: when patches of an image were "
+        "changed, no grid of patches explained which tokens changed. So it has no attention map. If the last tokens "
+        "are the patches, row by row, say how many come before them: num_prefix_tokens=..."
     )
 
 

@@ -29,6 +29,12 @@ class Windows:
     grid: tuple[int, int]
     places: Int[Tensor, "w n"]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one window, of all tokens along rows: attention over the whole image."""
+        number = self.grid[0] * self.grid[1]
+        return self.places.shape == (1, number) and self.places[0].tolist() == list(range(number))
+
     def locate(self, place: int) -> tuple[int, int]:
         """The window of a place in the image, and the token in that window."""
         window, token = (self.places == place).nonzero()[0].tolist()
@@ -43,9 +49,13 @@ class Windows:
 
 
 class WindowTracker:
-    """Remembers the maps of tokens that a model has just made, how it moved them, and what its linear layers read."""
+    """Remembers the maps of tokens that a model has just made, how it moved them, and what its linear layers read.
+
+    `finds_whole` is whether a map that was not moved, and is attended to as a whole, is found too.
+    """
 
     def __init__(self) -> None:
+        self.finds_whole = False
         self.maps: deque[Tensor] = deque(maxlen=RECENT)
         self.moved: dict[int, tuple[Tensor, Tensor, Callable[..., Tensor], tuple, dict]] = {}
         self.inputs: deque[Tensor] = deque(maxlen=RECENT)
@@ -60,9 +70,13 @@ class WindowTracker:
     def note(self, func: Any, args: tuple, kwargs: dict, result: Any, batch: int) -> None:
         """Remember a map of tokens, how it was moved, or the windows that entered a linear layer."""
         if func is F.linear:
-            self.tokens_entering = args[0].numel() / args[0].shape[-1] / batch
-            if args[0].ndim == 3 and (args[0].shape[0] > batch or (self.moved and args[0].shape[0] == batch)):
-                self.inputs.append(args[0])
+            given = args[0]
+            self.tokens_entering = given.numel() / given.shape[-1] / batch
+            is_whole = given.shape[0] == batch and (self.finds_whole or (bool(self.moved) and given.ndim == 3))
+            if given.ndim in (3, 4) and (given.shape[0] > batch or is_whole):
+                self.inputs.append(given.flatten(1, -2))
+            else:
+                self.maps.clear()  # windows are cut after the layers over the whole image
         elif isinstance(result, Tensor) and result.ndim == 4 and result.shape[0] == batch:
             if func in MOVES and isinstance(args[0], Tensor) and args[0].ndim == 4:
                 # The result is kept too: as long as it lives, no other tensor gets its id.
@@ -72,19 +86,17 @@ class WindowTracker:
     def find(self, batch: int, count: int, num_tokens: int) -> Windows | None:
         """How `count` sequences of `num_tokens` were cut from maps of `batch` images; None if they were not.
 
-        With one sequence per image only a padded or rolled map is a window: anything else is attention over the image.
+        With one sequence per image only a padded or rolled map is looked at, unless `finds_whole`.
         """
         # The most recent tensors come first: they are nearly always the right ones, and comparing costs a pass each.
         moved = [result for result, *_ in reversed(self.moved.values())]
-        sources = moved if count == batch else [*reversed(self.maps), *moved]
+        sources = moved if count == batch and not self.finds_whole else [*reversed(self.maps), *moved]
         for tokens in (entering for entering in reversed(self.inputs) if entering.shape[:2] == (count, num_tokens)):
             for source in (candidate for candidate in sources if candidate.numel() == tokens.numel()):
                 for height, width in window_sides(num_tokens, *source.shape[1:3]):
                     if torch.equal(cut(source, height, width), tokens):
                         grid, places = self.places_in(source)
-                        windows = Windows(grid, cut(places, height, width)[..., 0])
-                        in_order = torch.arange(grid[0] * grid[1], device=source.device)[None]
-                        return None if count == batch and torch.equal(windows.places, in_order) else windows
+                        return Windows(grid, cut(places, height, width)[..., 0])
         return None
 
     def places_in(self, source: Tensor) -> tuple[tuple[int, int], Int[Tensor, "1 y x 1"]]:

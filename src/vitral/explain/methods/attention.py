@@ -38,7 +38,10 @@ def attention(
     query = check_query(query)
     recording = observation.attention
     shown, note = comparable_layers(recording, layers)
-    readouts = [readout_in(layer, recording.layers, observation.readout) if query is None else () for layer in shown]
+    readouts = [
+        readout_in(layer, recording.layers, observation.readout, observation.readout_among) if query is None else ()
+        for layer in shown
+    ]
     some_heads = select(heads, shown[0].num_heads, "head")
     rows = [query_row(layer, query, readout)[:, some_heads] for layer, readout in zip(shown, readouts)]
     roles = shown[0].tokens

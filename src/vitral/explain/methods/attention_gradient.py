@@ -27,7 +27,9 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     gradients = observation.layer_gradients(target)
     last = max(gradients)
     layer = observation.layers[last]
-    readers = readout_vector(layer, readout_in(layer, observation.layers, observation.readout))
+    readers = readout_vector(
+        layer, readout_in(layer, observation.layers, observation.readout, observation.readout_among)
+    )
     row = sum_chunks(
         relevance.mean(dim=1).mT @ readers[queries].to(relevance.dtype)
         for queries, relevance in positive_relevance(layer, gradients[last])
