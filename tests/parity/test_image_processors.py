@@ -13,7 +13,7 @@ from tiny import tiny_vit
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
-from vitral.data.preprocess import preprocess
+from vitral.data.preprocess import batch_of
 from vitral.weights.convert import write
 from vitral.weights.image_processor import preprocessing_from_processor
 from vitral.weights.peers import load_transformers, preprocessing_from_timm
@@ -58,8 +58,8 @@ def check_same(photo, preprocessing, theirs):
     mode = {"center": "squash", "squash": "center"}[preprocessing.crop_mode]
     other = dataclasses.replace(preprocessing, crop_mode=mode)
     step = (theirs.amax() - theirs.amin()) / 255  # of a pixel's values
-    assert (preprocess([photo], preprocessing) - theirs).abs().mean() < 4 * step
-    assert (preprocess([photo], other) - theirs).abs().mean() > 8 * step
+    assert (batch_of([photo], preprocessing) - theirs).abs().mean() < 4 * step
+    assert (batch_of([photo], other) - theirs).abs().mean() > 8 * step
 
 
 def test_what_one_number_means_depends_on_the_kind():

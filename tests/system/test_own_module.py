@@ -39,7 +39,7 @@ def test_it_is_trained_judged_and_explained(terminal, photos, own):
 
 def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
     model = package.load(run.folder)
-    image = package.data.preprocess.preprocess([load_image(photos / "dark" / "0.png")], model.preprocessing)
+    image = package.data.preprocess.batch_of([load_image(photos / "dark" / "0.png")], model.preprocessing)
     maps = package.explain.attention(model, image)
     tokens = model.patches(image).flatten(2).transpose(1, 2)
     tokens = np.concatenate([model.cls.detach().numpy(), tokens.detach().numpy()], axis=1)[0]

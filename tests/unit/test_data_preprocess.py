@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitral.base.errors import ShapeError
 from vitral.base.preprocessing import Preprocessing, plain_preprocessing
-from vitral.data.preprocess import crop_and_resize, normalise, preprocess
+from vitral.data.preprocess import batch_of, crop_and_resize, normalise
 
 sides = st.integers(1, 70)
 
@@ -104,23 +104,23 @@ def test_normalising_is_its_formula(mean, std):
 def test_images_of_any_size_make_one_batch():
     preprocessing = Preprocessing(size=(8, 12))
     images = [noise(20, 30), noise(8, 12), noise(50, 5)]
-    batch = preprocess(images, preprocessing)
+    batch = batch_of(images, preprocessing)
     assert batch.shape == (3, 3, 8, 12)
     for one, image in zip(batch, images):
-        assert torch.equal(one, preprocess([image], preprocessing)[0])
+        assert torch.equal(one, batch_of([image], preprocessing)[0])
 
 
 @given(height=sides, width=sides)
 def test_one_channel_is_the_luminance_as_pillow_weighs_it(height, width):
     image, one = noise(height, width), Preprocessing((height, width), mean=(0.0,), std=(1 / 255,))
-    found = preprocess([image], one)
+    found = batch_of([image], one)
     assert found.shape == (1, 1, height, width)
     assert np.abs(found[0, 0].numpy() - np.asarray(Image.fromarray(image).convert("L"), float)).max() <= 1
     grey = np.repeat(image[..., :1], 3, axis=2)
-    torch.testing.assert_close(preprocess([grey], one)[0, 0], torch.from_numpy(grey[..., 0]).float())
+    torch.testing.assert_close(batch_of([grey], one)[0, 0], torch.from_numpy(grey[..., 0]).float())
 
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_no_image_has_other_channels(channels):
     with pytest.raises(ShapeError, match=f"takes {channels} channels, but an image file gives three"):
-        preprocess([noise(4, 4)], plain_preprocessing((4, 4), channels))
+        batch_of([noise(4, 4)], plain_preprocessing((4, 4), channels))

@@ -8,7 +8,7 @@ from PIL import Image
 from vitral import predict
 from vitral.base.errors import ImageError, UsageError
 from vitral.base.record import ModelRecord, attach_record
-from vitral.data.preprocess import preprocess
+from vitral.data.preprocess import batch_of
 from vitral.store import classifier as module
 
 
@@ -20,7 +20,7 @@ def pixels():
 
 def expected(model, pixels):
     with torch.no_grad():
-        return model(preprocess(pixels, model.preprocessing)).softmax(1).numpy()
+        return model(batch_of(pixels, model.preprocessing)).softmax(1).numpy()
 
 
 def test_each_image_gets_a_row_of_probabilities(labelled, pixels):

@@ -67,11 +67,11 @@ def select_channels(pixels: UInt8[Tensor, "b y x 3"], channels: int) -> Num[Tens
     return pixels if channels == 3 else (pixels.float() @ torch.tensor(LUMINANCE, device=pixels.device))[..., None]
 
 
-def preprocess(images: list[UInt8[np.ndarray, "_ _ 3"]], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
+def batch_of(images: list[UInt8[np.ndarray, "_ _ 3"]], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:
     """One normalised batch for the model, from loaded images of any size.
 
     >>> images = [np.zeros((480, 640, 3), np.uint8), np.zeros((30, 20, 3), np.uint8)]
-    >>> preprocess(images, Preprocessing(size=(32, 32))).shape
+    >>> batch_of(images, Preprocessing(size=(32, 32))).shape
     torch.Size([2, 3, 32, 32])
     """
     cut = [crop_and_resize(image, preprocessing) for image in images]

@@ -113,7 +113,7 @@ def check_images(images: object) -> None:
     if not isinstance(images, Tensor):
         raise UsageError(
             f"Images must be a tensor (B, C, H, W), prepared for the model, not a {type(images).__name__}. "
-            "From loaded images: vitral.data.preprocess.preprocess(images, model.preprocessing)."
+            "From loaded images: vitral.data.preprocess.batch_of(images, model.preprocessing)."
         )
     if images.ndim != 4:
         raise ShapeError(
