@@ -8,7 +8,6 @@ Axes:  b images   h heads   r rows   n m tokens
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,8 +81,7 @@ def weights_and_gradients(
     fused kernel, which never forms A, can stay.
     """
     for queries, rows in layer.chunks():
-        each = [call.weight_gradients(own, queries) for call, own in zip(layer.calls, out_gradients, strict=True)]
-        yield queries, rows.detach(), torch.cat(each, dim=1)
+        yield queries, rows.detach(), layer.weight_gradients(out_gradients, queries)
 
 
 def positive_relevance(

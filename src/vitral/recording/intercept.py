@@ -20,6 +20,7 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -33,8 +34,8 @@ from vitral.recording.calls import Call, Queries, detached_copy, relative_differ
 from vitral.recording.eager import EAGER
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
-from vitral.recording.layers import Layer, Recording, joined, query_chunks
-from vitral.recording.operators import storage_of, tensors_in
+from vitral.recording.layers import Layer, Recording, chunked, joined, query_chunks
+from vitral.recording.operators import name_of, storage_of, tensors_in
 from vitral.recording.probes import Subject, is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
@@ -96,6 +97,8 @@ class watch(TorchFunctionMode):
         self.recording = Recording()
         self.recognizer = Recognizer(model)
         self.parts: list[list[Layer]] = []  # of each layer: one for each call
+        self.chunks: set[int] = set()  # the bit of the first call of each layer whose calls are chunks of queries
+        self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
         self.waiting: list[Seen] = []  # calls within the function that is running
         self.depth = 0  # of functions that are running
         self.roles = RoleFinder(model, num_prefix_tokens)
@@ -152,6 +155,8 @@ class watch(TorchFunctionMode):
         self.roles.windows.forget()
         if kind is None and self.edit is not None and self.recording.layers:
             self.edit.check(len(self.recording.layers))
+        for layer in self.recording.layers if kind is None else ():
+            self.check_rows(layer.num_queries)
         if kind is None and not self.recording.layers:
             raise NothingSeen(
                 "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
@@ -190,6 +195,8 @@ class watch(TorchFunctionMode):
         """Look at one operator that has run. Returns its result, or another where an edit changes it."""
         seen = self.recognizer.recognize(operator, args, kwargs, result)
         if seen is None:
+            if self.parts and (name := name_of(operator)) in ("cat", "copy_"):
+                self.note_chunks(name, args, kwargs)
             return result
         # Within a function, rows wait until it returns: operators run below the graph of gradients. Where there is no
         # graph, or no function, as in a traced model, they need not.
@@ -210,7 +217,9 @@ class watch(TorchFunctionMode):
         call, windows, find_roles = self.roles.place(seen.call, seen.name)
         if self.stream is not None:
             self.stream.attended(number, call.num_queries == call.num_keys)
-        queries = self.wanted_queries(call, find_roles)
+        queries = self.wanted_queries(
+            call, find_roles, sum(part.num_queries for part in self.parts[-1]) if joins else 0
+        )
         # The proof: a few rows formed here, times the values, must be what the operator returned for these queries.
         rows = call.rows(queries)
         residual = relative_difference(call.product(rows), call.output_rows(queries))
@@ -242,8 +251,11 @@ class watch(TorchFunctionMode):
         return out
 
     def may_join(self, seen: Seen) -> bool:
-        """Whether a call may be another head of the last layer: of the same sizes, and it does not depend on it."""
-        same = self.last_sizes == sizes_of(seen.call)
+        """Whether a call may be another head, or another chunk of queries, of the last layer: of the same keys, and it
+        does not depend on it."""
+        queries, *sizes = self.last_sizes
+        own_queries, *own_sizes = sizes_of(seen.call)
+        same = sizes == own_sizes and (queries == own_queries or own_queries < queries < seen.call.num_keys)
         return same and not any(seen.depends & part.bit for part in self.parts[-1])
 
     def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
@@ -251,11 +263,40 @@ class watch(TorchFunctionMode):
         self.separate(seen.depends)
         self.last_sizes = sizes_of(seen.call)  # and not the call, which would hold q, k and v
         if joins:
+            if self.edit is not None and layer.num_queries < layer.num_tokens:
+                raise WatchError(
+                    f"{layer.name} attends from its tokens in several calls, whose attention cannot be changed. Let "
+                    "one call attend from all of them."
+                )
             self.parts[-1].append(layer)
             self.recording.layers[-1] = joined(self.parts[-1])
         else:
             self.parts.append([layer])
             self.recording.layers.append(layer)
+
+    def note_chunks(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """See whether the results of the last calls are put behind one another as chunks of queries, not as heads."""
+        parts = self.parts[-1]
+        bits, sizes = [part.bit for part in parts], [part.num_queries for part in parts]
+        # A single query of each head looks the same, but all of them are then not as many as the keys.
+        are_all = sum(sizes) == parts[0].num_tokens
+        found = False
+        if name == "cat" and len(args[0]) == len(parts) > 1:
+            results, axis = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % args[0][0].ndim
+            order = [self.recognizer.dataflow.of(one) & sum(bits) for one in results]
+            along = [one.shape[axis] for one in results] == sizes and axis < results[0].ndim - 1
+            found = order == bits and along and (sizes[0] > 1 or are_all)
+        elif name == "copy_" and self.recognizer.dataflow.of(args[1]) & sum(bits) in bits:
+            # Written into a tensor, chunk by chunk: each begins where the queries before it end.
+            self.written[self.recognizer.dataflow.of(args[1]) & sum(bits)] = args[0].storage_offset()
+            axes = [axis for axis in range(args[0].ndim - 1) if args[0].shape[axis] == sizes[-1]]
+            starts = list(accumulate(sizes[:-1], initial=0))
+            first = self.written.get(bits[0], 0)
+            ends = [[first + start * args[0].stride(axis) for start in starts] for axis in axes]
+            found = are_all and len(parts) > 1 and [self.written.get(bit) for bit in bits] in ends
+        if found:
+            self.recording.layers[-1] = chunked(parts)
+            self.chunks.add(bits[0])
 
     def separate(self, depends: int) -> None:
         """Take calls apart again that were taken for one layer, if another call depends on some of them only."""
@@ -265,18 +306,28 @@ class watch(TorchFunctionMode):
                 self.take_apart(parts)
 
     def separate_unless_joined(self, parts: list[Layer]) -> None:
-        """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model."""
+        """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
+
+        Or if they may be chunks of the queries, which were joined in a way that was not seen.
+        """
         every = sum(part.bit for part in parts)
-        if len(parts) > 1 and not any(bits & every == every for bits in self.recognizer.dataflow.met):
+        apart = not any(bits & every == every for bits in self.recognizer.dataflow.met)
+        numbers = [part.num_queries for part in parts]
+        doubtful = min(numbers) < max(numbers) or numbers[0] < parts[0].num_tokens == sum(numbers)
+        if len(parts) > 1 and (apart or (doubtful and parts[0].bit not in self.chunks)):
             self.take_apart(parts)
 
     def take_apart(self, parts: list[Layer]) -> None:
-        index = self.parts.index(parts)
+        index = next(number for number, one in enumerate(self.parts) if one is parts)
         self.parts[index : index + 1] = [[part] for part in parts]
         self.recording.layers[index : index + 1] = parts
 
-    def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles]) -> tuple[int, ...]:
-        """The token indices whose rows are computed as they pass."""
+    def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles], before: int) -> tuple[int, ...]:
+        """The call's own queries whose rows are computed as they pass.
+
+        Of a call with fewer queries than keys they may be a chunk, after `before` others, or be all of them: the rows
+        for both are computed.
+        """
         n = call.num_queries
         if self.wanted == "all":
             return tuple(sorted({0, n // 2, n - 1}))  # enough to verify; the others are computed when asked for
@@ -289,10 +340,19 @@ class watch(TorchFunctionMode):
                     f"The model has no CLS token (its {n} tokens are all patches: {roles.source}), so it has no CLS "
                     'row. Specify the tokens: rows=[...], or rows="all".'
                 )
-            return tuple(token for token in roles.other_tokens if token < n)
-        if wrong := [query for query in self.wanted if not 0 <= query < n]:
-            raise UsageError(f"rows={wrong} do not exist: the model has {n} tokens, 0 to {n - 1}.")
-        return tuple(int(query) for query in self.wanted)
+            tokens: Sequence[int] = roles.other_tokens
+        else:
+            tokens = [int(query) for query in self.wanted]
+            if n >= call.num_keys:
+                self.check_rows(n)
+        own = {token - start for token in tokens for start in (0, before) if 0 <= token - start < n}
+        return tuple(token for token in tokens if token < n) if n >= call.num_keys else tuple(sorted(own))
+
+    def check_rows(self, num_queries: int) -> None:
+        """Raise `UsageError` if rows were asked for that a layer with so many queries does not have."""
+        wanted = () if isinstance(self.wanted, str) else self.wanted
+        if wrong := [query for query in wanted if not 0 <= query < num_queries]:
+            raise UsageError(f"rows={wrong} do not exist: the model has {num_queries} tokens, 0 to {num_queries - 1}.")
 
     def apply_edit(
         self, call: Call, number: int, rows: Tensor, wanted: Sequence[int], compute: Any

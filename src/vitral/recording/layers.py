@@ -5,7 +5,8 @@ Axes:  b batch   w windows   h heads   n m query, key tokens   r wanted rows   g
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from functools import partial
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
@@ -21,14 +22,15 @@ from vitral.recording.windows import Windows
 CHUNK = 2**20  # weights formed at a time: 4 MB in single precision, and as much again for each step to them
 
 
-@dataclass
+@dataclass(eq=False)
 class Layer:
     """One call of attention. `residual` is |rows · v - output| / max |output| over the rows that were checked.
 
     `kept_rows` are the rows of `kept_queries`; `compute` forms any others, if q and k were kept. `calls` are the calls
-    themselves, kept only where gradients are recorded; their heads stand one after another. `bit` marks what depends on
-    them (see `recording.dataflow`). `windows` is where the tokens of each window stand in the image, for
-    attention within windows (whose windows are further items of the batch).
+    themselves, kept only where gradients are recorded; their heads stand one after another, or their queries, of which
+    `starts` are then the first. `bit` marks what depends on them (see `recording.dataflow`). `windows` is where the
+    tokens of each window stand in the image, for attention within windows (whose windows are further items of the
+    batch).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Layer:
     calls: tuple[Call, ...] = ()
     windows: Windows | None = None
     bit: int = 0
+    starts: tuple[int, ...] = ()
 
     @property
     def num_heads(self) -> int:
@@ -90,6 +93,14 @@ class Layer:
             )
         return self.kept_rows[:, :, [self.kept_queries.index(query) for query in queries]]
 
+    def weight_gradients(self, out_gradients: Sequence[Tensor], queries: slice) -> Float[Tensor, "b h r m"]:
+        """∂y/∂A of the rows of these queries, from ∂y/∂(what each call returned); needs the calls."""
+        pairs = list(zip(self.calls, out_gradients, strict=True))
+        if self.starts:
+            forms = [partial(call.weight_gradients, gradient) for call, gradient in pairs]
+            return form_in_chunks(forms, (*self.starts, self.num_queries), queries)
+        return torch.cat([call.weight_gradients(gradient, queries) for call, gradient in pairs], dim=1)
+
     def weights(self) -> Float[Tensor, "b h n m"]:
         """The whole attention matrix; needs `rows="all"`. `chunks` gives it piece by piece."""
         return self.rows(range(self.num_queries))
@@ -124,19 +135,60 @@ def sum_chunks(parts: Iterable[Tensor]) -> Tensor:
 def joined(parts: Sequence[Layer]) -> Layer:
     """One layer of the heads of several calls, whose results the model joined."""
     first, computes = parts[0], [part.compute for part in parts]
-    # blocks.0.heads.0 and blocks.0.heads.1 -> blocks.0.heads
-    together = takewhile(lambda words: len(set(words)) == 1, zip(*(part.name.split(".") for part in parts)))
-    name = ".".join(words[0] for words in together)
+    kept = tuple(query for query in first.kept_queries if all(query in part.kept_queries for part in parts))
 
     def compute(queries: Queries) -> Tensor:
         return torch.cat([one(queries) for one in computes if one is not None], dim=1)
 
+    rows = [part.kept_rows[:, :, [part.kept_queries.index(query) for query in kept]] for part in parts]
     return replace(
-        first,
-        name=name or first.name,
-        residual=max(part.residual for part in parts),
-        kept_rows=torch.cat([part.kept_rows for part in parts], dim=1),
+        together(parts),
+        kept_queries=kept,
+        kept_rows=torch.cat(rows, dim=1),
         compute=None if first.compute is None else compute,
+    )
+
+
+def chunked(parts: Sequence[Layer]) -> Layer:
+    """One layer of several calls, each of which attended from a chunk of the queries to all keys."""
+    starts = tuple(accumulate((part.num_queries for part in parts[:-1]), initial=0))
+    total = sum(part.num_queries for part in parts)
+    computes = [part.compute for part in parts if part.compute is not None]
+    kept = tuple(start + query for start, part in zip(starts, parts) for query in part.kept_queries)
+    return replace(
+        together(parts),
+        num_queries=total,
+        kept_queries=kept,
+        kept_rows=torch.cat([part.kept_rows for part in parts], dim=2),
+        compute=partial(form_in_chunks, computes, (*starts, total)) if computes else None,
+        starts=starts,
+    )
+
+
+def form_in_chunks(
+    forms: Sequence[Callable[[Queries], Tensor]], borders: Sequence[int], queries: Queries
+) -> Float[Tensor, "b h r m"]:
+    """The rows of some queries, where `forms[i]` forms those of the queries between two borders, counted from its own
+    first."""
+    wanted = list(range(borders[-1])[queries]) if isinstance(queries, slice) else list(queries)
+    found: list[Tensor] = []
+    order: list[int] = []
+    for form, start, stop in zip(forms, borders, borders[1:]):
+        if own := [query for query in wanted if start <= query < stop]:
+            found.append(form([query - start for query in own]))
+            order += own
+    rows = torch.cat(found, dim=2)
+    return rows if order == wanted else rows[:, :, [order.index(query) for query in wanted]]
+
+
+def together(parts: Sequence[Layer]) -> Layer:
+    """What several calls that are one layer have in common, under the name that theirs share."""
+    # blocks.0.heads.0 and blocks.0.heads.1 -> blocks.0.heads
+    words = takewhile(lambda words: len(set(words)) == 1, zip(*(part.name.split(".") for part in parts)))
+    return replace(
+        parts[0],
+        name=".".join(each[0] for each in words) or parts[0].name,
+        residual=max(part.residual for part in parts),
         calls=tuple(call for part in parts for call in part.calls),
         bit=sum(part.bit for part in parts),
     )
