@@ -60,12 +60,6 @@ class Places:
     batch_axis: str
     exact: bool
 
-    @property
-    def in_order(self) -> bool:
-        """Whether the patches come last, along rows, in attention over the whole image."""
-        row = self.patches[0]
-        return bool((row[row >= 0].diff() == 1).all()) and bool((row[1:] >= row[:-1]).all())
-
 
 class Reached(Exception):
     """The first attention was reached, which is all that was wanted. A model that catches it runs on, to no harm."""

@@ -127,19 +127,12 @@ class RoleFinder:
     def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
         """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
         number, self.num_calls = self.num_calls, self.num_calls + 1
-        # One for all layers where these are alike; else one each.
-        places = (
-            self.places[number if len(self.places) > 1 else 0]
-            if number < len(self.places) or len(self.places) == 1
-            else None
-        )
-        if self.num_prefix_tokens is not None:
-            places = None
+        number = 0 if len(self.places) == 1 else number  # one for all layers where these are alike
+        is_measured = self.num_prefix_tokens is None and number < len(self.places)
+        places = self.places[number] if is_measured else None
         if places is not None and places.batch_axis == "keys" and call.num_keys == self.batch:
             return call, None, partial(refuse_batch, layer)
         if places is None or (grouping := self.grouping(call, places)) is None:
-            if places is not None and places.batch_axis != "keys" and not places.in_order:
-                return call, None, partial(refuse_order, layer, call.num_keys)
             call = self.split_heads(call)
             return call, *self.roles_of(call, self.windows_of(call), layer)
         tracked = self.windows_of(call)
@@ -233,14 +226,6 @@ def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
         f"{layer} attends to {num_keys} tokens whose places in the image are not known: when patches of an image were "
         "changed, no grid of patches explained which tokens changed. So it has no attention map. If the last tokens "
         "are the patches, row by row, say how many come before them: num_prefix_tokens=..."
-    )
-
-
-def refuse_order(layer: str, num_keys: int) -> TokenRoles:
-    """Raises `UsageError`: the tokens stand in an order of their own, and those of this layer are others."""
-    raise UsageError(
-        f"The patches of this model are not in the usual order, and {layer} attends to {num_keys} other tokens than "
-        "the first layer, so their places are not known. Choose layers whose tokens are known: layers=[...]."
     )
 
 
