@@ -83,7 +83,13 @@ def run() -> dict[str, object]:
     with torch.no_grad():
         time = paired(subject(KINDS[1]), subject(KINDS[0]), ROUNDS, warmup=1)
     print(f"   plain / watched {time['ratio']}", flush=True)
-    return {"tokens": 4097, "memory_bytes": memory, "memory_bytes_without_holes": tensors, "pairs": time}
+    return {
+        "tokens": 4097,
+        "processes": PROCESSES,
+        "memory_bytes": memory,
+        "memory_bytes_without_holes": tensors,
+        "pairs": time,
+    }
 
 
 def peak_of(kind: str, environment: dict[str, str] | None = None) -> int:
