@@ -20,6 +20,8 @@ with warnings.catch_warnings():
     import transformers  # isort: skip
     from vit_pytorch import ViT  # isort: skip
 
+from written_vits import SIZE, Style, WrittenViT  # isort: skip
+
 transformers.logging.set_verbosity_error()
 
 GRID = (4, 6)
@@ -206,6 +208,29 @@ def swin(
 
 
 REGISTERS = tuple(f"register {index}" for index in range(4))
+
+
+def by_hand(grid: tuple[int, int] = (4, 4), **style: Any) -> Callable[[], Peer]:
+    """A ViT of `written_vits`, which keeps its own weights."""
+    prefix = {"none": (), "registers behind": tuple(f"register {number}" for number in range(3))}
+
+    def make() -> Peer:
+        torch.manual_seed(0)
+        model = WrittenViT(Style(**style), num_classes=5)
+        own = model.style
+        return Peer(
+            model, SIZE, written_reference, prefix.get(own.prefix, ("cls",)), grid, windows=own.keys == "windows"
+        )
+
+    return make
+
+
+def written_reference(model: nn.Module, images: Tensor) -> list[Tensor]:
+    """What the model kept; windows, which it has as an axis of units, stand in the batch."""
+    model(images)
+    return [weights.transpose(1, 2).flatten(0, 1) if weights.ndim == 5 else weights for weights in model.truth]
+
+
 PEERS: dict[str, Callable[[], Peer]] = {
     "timm ViT": of_timm("vit_tiny_patch16_224"),
     "timm ViT, registers, mean pool": of_timm(
@@ -274,6 +299,16 @@ PEERS: dict[str, Callable[[], Peer]] = {
         by_hook(lambda module: isinstance(module, nn.Softmax), False),
     ),
     "written by hand": lambda: Peer(ByHand(), (32, 48), by_hand_reference),
+    "by hand: e / Σe, then v @ Aᵀ": by_hand(softmax="exp and sum", product="transposed"),
+    "by hand: log-softmax, then a sum": by_hand(softmax="exp of logarithm", product="sum"),
+    "by hand: a head at a time": by_hand(heads="looped", product="einsum of a list"),
+    "by hand: heads in the batch": by_hand(heads="folded, heads first", product="bmm"),
+    "by hand: weights divided by 0.9": by_hand(between="scaled", product="keywords"),
+    "by hand: heads mixed": by_hand(between="heads mixed", product="values first"),
+    "by hand: by columns, CLS behind": by_hand(columns=True, prefix="last"),
+    "by hand: registers behind": by_hand(prefix="registers behind", unfolds=True),
+    "by hand: keys merged in pairs": by_hand(prefix="none", keys="pooled", grid=(4, 2)),
+    "by hand: windows beside the heads": by_hand(prefix="none", keys="windows"),
 }
 
 
