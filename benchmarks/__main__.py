@@ -15,6 +15,7 @@ NAMES = (
     "digits",
     "check",
     "trials",
+    "any_vit",
     "watching",
     "rolling",
     "scores",

@@ -38,9 +38,21 @@ BETWEEN = {
     "copied": lambda a: a.to(torch.float64).to(a.dtype).contiguous(),
     "heads mixed": lambda a: 0.7 * a + 0.3 * a.flip(-3),
 }
-HEADS_AS = ("joint", "looped", "folded", "folded, heads first", "heads first")
+HEADS_AS = ("joint", "looped", "folded", "folded, heads first", "heads first", "joint, in chunks of queries")
 PREFIX = ("none", "first", "last", "registers behind", "first and registers")
 KEYS = ("all", "pooled", "windows")
+AXES = {
+    "softmax": sorted(SOFTMAX),
+    "product": sorted(PRODUCT),
+    "between": sorted(BETWEEN),
+    "heads": HEADS_AS,
+    "prefix": PREFIX,
+    "keys": KEYS,
+    "columns": (False, True),
+    "unfolds": (False, True),
+    "passes": ("tensor", "list", "tuple"),
+    "separate": (False, True),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,11 @@ class Style:
     unfolds: bool = False
     passes: str = "tensor"
     separate: bool = False
+
+
+def is_possible(style: Style) -> bool:
+    """Whether a style is one that people write: windows are cut from a map of patches along rows."""
+    return style.keys != "windows" or (style.prefix == "none" and not style.columns)
 
 
 class WrittenAttention(nn.Module):
@@ -96,6 +113,9 @@ class WrittenAttention(nn.Module):
             case "heads first":
                 out, weights = self.attend(*(z.transpose(0, 1) for z in (q, k, v)))
                 out, weights = out.transpose(0, 1), weights.transpose(0, 1)
+            case "joint, in chunks of queries":
+                each = [self.attend(part, k, v) for part in q.split(5, dim=-2)]
+                out, weights = torch.cat([one for one, _ in each], -2), torch.cat([own for _, own in each], -2)
             case _:
                 out, weights = self.attend(q, k, v)
         self.truth = weights.detach().clone()

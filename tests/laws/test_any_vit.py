@@ -8,21 +8,20 @@ from hypothesis import strategies as st
 
 from vitral import explain, watch
 from vitral.base.errors import UsageError, WatchError
-from written_vits import BETWEEN, DEPTH, GRID, HEADS_AS, KEYS, PREFIX, PRODUCT, SIZE, SOFTMAX, Style, WrittenViT
-
-STYLES = st.builds(
+from written_vits import (
+    AXES,
+    DEPTH,
+    GRID,
+    HEADS_AS,
+    PREFIX,
+    PRODUCT,
+    SIZE,
     Style,
-    softmax=st.sampled_from(sorted(SOFTMAX)),
-    product=st.sampled_from(sorted(PRODUCT)),
-    between=st.sampled_from(sorted(BETWEEN)),
-    heads=st.sampled_from(HEADS_AS),
-    prefix=st.sampled_from(PREFIX),
-    keys=st.sampled_from(KEYS),
-    columns=st.booleans(),
-    unfolds=st.booleans(),
-    passes=st.sampled_from(("tensor", "list", "tuple")),
-    separate=st.booleans(),
-).filter(lambda style: style.keys != "windows" or (style.prefix == "none" and not style.columns))
+    WrittenViT,
+    is_possible,
+)
+
+STYLES = st.builds(Style, **{name: st.sampled_from(values) for name, values in AXES.items()}).filter(is_possible)
 
 
 def made(style: Style, batch: int = 3) -> tuple[WrittenViT, torch.Tensor]:
