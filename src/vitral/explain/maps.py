@@ -208,7 +208,7 @@ def as_maps(name: str, patch_map: PatchMap, observation: Observation) -> Maps:
     classes = () if patch_map.classes is None else tuple(patch_map.classes.tolist())
     return Maps(
         method=name,
-        explained=patch_map.explains,
+        explained=f"{patch_map.explains} {observation.output.note}".strip(),
         values=values.cpu().numpy(),
         prefix_mass=mass.cpu().numpy(),
         pixels=pixels_of(observation.model, observation.images),

@@ -9,7 +9,7 @@ Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
+from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
 from vitral.explain.readout import readout_tokens, tail_recorded
-from vitral.recording.forward import Output, check_images, check_unchanged, class_scores, forward, model_output
+from vitral.recording.forward import check_images, check_unchanged, class_scores, forward, model_output
 from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
@@ -289,13 +290,13 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
     if "gradients" not in needs:
         with torch.no_grad():
             output = forward(model, images)
-        return Output(output.tensor.detach(), output.scores_classes), None  # an output may be a parameter
+        return replace(output, tensor=output.tensor.detach()), None  # an output may be a parameter
     if not images.is_floating_point():
         raise UsageError(f"{images.dtype} images have no gradients: convert them, as by images.float().")
     with recorded_gradients():
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)
-    return Output(output.tensor.detach(), output.scores_classes), Graph(leaf, output.tensor)
+    return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)
 
 
 def weights_of(model: nn.Module) -> tuple[tuple[int, int], ...]:

@@ -1,12 +1,10 @@
-"""Run a model on images, find the tensor it returns, and turn what its own code raises into a sentence.
+"""Run a model on images, find its answer in what it returns, and turn what its own code raises into a sentence.
 
 Axes:  b images   c channels   y x pixels   k classes
 """
 
 import re
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
+from vitral.base.output import Output, find_output
 from vitral.recording.calls import relative_difference
 
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])  # their lines are not the model's own code
 SIZES = re.compile("size|shape|dimension|channel|height|width|resolution|divi|mat1", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Output:
-    """The tensor that a model returned; `scores_classes` is whether it holds one score per class, (B, K)."""
-
-    tensor: Tensor
-    scores_classes: bool
-
-
 def forward(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Output:
-    """Run the model once.
-
-    Raises what `run_model` raises, and `UsageError` for an output without a tensor or of whole numbers.
-    """
-    result = run_model(model, images)
-    tensor = output_tensor(result)
-    if not tensor.is_floating_point():
-        raise UsageError(f"{type(model).__name__} returned {tensor.dtype} values; return logits, not class indices.")
-    features = not isinstance(result, Tensor | tuple | list) and field(result, "logits") is None
-    return Output(tensor, tensor.ndim == 2 and not features and not has_no_head(model))
+    """Run the model once. Raises what `run_model` and `vitral.base.output.find_output` raise."""
+    return find_output(model, run_model(model, images), len(images))
 
 
 def model_output(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Tensor:
@@ -60,29 +43,6 @@ def class_scores(model: nn.Module, output: Output) -> Float[Tensor, "b k"]:
             "no class to explain. Methods that need no class, such as attention and rollout, still work."
         )
     return output.tensor
-
-
-def output_tensor(result: Any) -> Tensor:
-    """The tensor among what a model returned: itself, the field `logits`, or the first tensor in it."""
-    if isinstance(result, Tensor):
-        return result
-    for name in ("logits", "pooler_output", "last_hidden_state"):
-        if isinstance(found := field(result, name), Tensor):
-            return found
-    if isinstance(result, tuple | list) and result:
-        return output_tensor(result[0])
-    raise UsageError(f"The model returned a {type(result).__name__} that contains no tensor to explain.")
-
-
-def field(result: Any, name: str) -> Any:
-    """A field of an output object or a key of a dict; None if there is none."""
-    return result.get(name) if isinstance(result, Mapping) else getattr(result, name, None)
-
-
-def has_no_head(model: nn.Module) -> bool:
-    """Whether a model states that it has no classes (`num_classes` is 0)."""
-    config = getattr(model, "config", None)
-    return getattr(model, "num_classes", config.get("num_classes") if isinstance(config, dict) else None) == 0
 
 
 def run_model(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:

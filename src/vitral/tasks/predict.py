@@ -61,6 +61,6 @@ def predict(
             f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
         )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
-    rows = probabilities(opened, np.stack([pixels for _, pixels in read]))
+    rows = probabilities(opened, np.stack([pixels for _, pixels in read]), progress.note)
     found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist())
     return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes))
