@@ -216,9 +216,11 @@ def test_every_verb_takes_the_same_part_of_its_output_and_says_which(vitral, pho
 
 
 def test_an_output_with_two_parts_that_may_be_the_scores_is_refused_before_it_trains(vitral, photos, own, tmp_path):
-    own.write_text(own.read_text().replace("return self.head(x[:, 0])", "return x[:, 0, :2], self.head(x[:, 0])"))
+    own.write_text(own.read_text().replace("return self.head(x[:, 0])", "return x[:, 1, :2], self.head(x[:, 0])"))
     words = ("several parts could be the scores: element 0 (1, 2), element 1 (1, 2)", "in a dict as 'logits'")
     vitral(*WORDS, "--model", "own.py:Mine").failed(2, *words)
+    own.write_text(own.read_text().replace("x[:, 1, :2]", "self.head(x[:, 1])"))
+    words = ("several parts could be the scores: element 0 (1, 1000), element 1 (1, 1000)", "in a dict as 'logits'")
     vitral("explain", "own.py:Mine", "photos/dark/0.png").failed(2, *words)
     assert not (tmp_path / "runs").exists()
 
