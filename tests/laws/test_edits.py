@@ -9,8 +9,8 @@ from peers import PEERS, peer
 from tiny import redraw, see_attention
 from vitral import watch
 from vitral.base.errors import UsageError
-from vitral.recording.edits import without_edge, without_head, without_token
 from vitral.base.output import find_output
+from vitral.recording.edits import without_edge, without_head, without_token
 
 
 def nothing(layer, rows, queries):

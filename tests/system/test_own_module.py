@@ -62,7 +62,7 @@ def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
         (("nn.Parameter(", "nn.Parameterx("), ("own.py:Mine(", "AttributeError in line HERE", "Parameterx")),
         (("num_classes, img_size", "num_classes, width, img_size"), ("requires width", "Give it a default")),
         (("self.head(x[:, 0])", "self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
-        (("self.head(x[:, 0])", "{'out': x[:, 0], 'x': x}"), ("no part holds scores of the model's 2 classes", "'out'")),
+        (("self.head(x[:, 0])", "{'out': x[:, 0], 'x': x}"), ("holds scores of the model's 2 classes", "'out'")),
         (("nn.Linear(dim, num_classes)", "nn.Linear(dim, 10)"), ("2 classes", "it returned (1, 10)")),
         (("block(x)", "block(y)"), ("own.py:Mine failed on one image of 16x16: NameError in line HERE", "'y'")),
         (("x[:, 0])", "x[:, 0].repeat(1, 2))"), ("RuntimeError in line HERE", "cannot be multiplied")),

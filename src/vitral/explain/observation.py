@@ -21,10 +21,19 @@ from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
 from vitral.explain.readout import readout_tokens, tail_recorded
-from vitral.recording.forward import check_images, check_unchanged, class_scores, forward, model_output
+from vitral.recording.forward import (
+    check_answer,
+    check_finite,
+    check_images,
+    check_unchanged,
+    class_scores,
+    forward,
+    model_output,
+)
 from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
+from vitral.recording.stability import check_stable
 
 Need = Literal["attention", "feature maps", "gradients"]
 Check = Literal["full", "rows"]
@@ -100,8 +109,10 @@ class Observation:
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
         """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients.
 
-        Raises `UsageError` if the model's weights were changed since it was observed.
+        Raises `UsageError` if the model's weights were changed since it was observed, `WatchError` if it has no single
+        answer for an image (`vitral.recording.stability`).
         """
+        check_stable(self.model, self.images)
         if weights_of(self.model) != self.weights:  # answers of before and after would be mixed in one map
             raise UsageError(
                 f"The weights of {type(self.model).__name__} were changed after it was observed. Observe it again."
@@ -157,6 +168,8 @@ class Observation:
         """∂y/∂tensor for tensors of a recorded pass, y being the logit of each image's class."""
         if graph is None:
             raise missing("gradients")
+        if len(self.images) > 1:  # else the gradient of one image's score would reach the others
+            check_stable(self.model, self.images)
         answer, classes = graph.answer, self.classes(target)
         if not answer.requires_grad:
             return [None] * len(tensors)
@@ -232,9 +245,11 @@ def observe(
         if unknown := sorted(value - set(known)):
             raise UsageError(f"{name}: {unknown[0]!r} is not supported; it takes {', '.join(map(repr, known))}.")
     check_images(images)
+    check_finite(images)
     with evaluating(model):
         if wanted <= {"gradients"}:
             output, graph = recorded_pass(model, images, wanted)
+            check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
         return watched_observation(model, images, wanted, check)
 

@@ -31,6 +31,7 @@ from vitral.recording.eager import EAGER
 from vitral.recording.indices import Grid
 from vitral.recording.operators import name_of
 from vitral.recording.recognizer import Operators, Recognizer
+from vitral.recording.undisturbed import undisturbed
 
 MOVED = 1e-3  # of the largest distance: a token that moved less holds no image
 CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half precision
@@ -101,7 +102,7 @@ def calls_of(
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
-        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(undisturbed(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(EAGER)
         stack.enter_context(Operators(see))

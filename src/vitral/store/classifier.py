@@ -35,8 +35,8 @@ def probabilities(
 ) -> Float[np.ndarray, "n k"]:
     """Class probabilities: one row per image and one column per class, of images that have the model's size already.
 
-    `note` is told which part of the model's output holds its scores, where there is a choice. Raises `UsageError` if
-    none does.
+    `note` takes the sentence on which part of the model's output holds its scores, where there is a choice. Raises
+    `UsageError` if none does.
     """
     device = next(model.parameters()).device
     rows, notes = [], dict[str, None]()

@@ -20,8 +20,10 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
     """Floating-point operations to train on one image: three times those of the products in a forward pass.
 
     The products inside the attention kernel are counted only where PyTorch's counter knows the kernel; on a CPU it does
-    not. `note` is told which part of the model's output holds its scores, where there is a choice. Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of
-    channels that no image has, `UsageError` with the line if the user's own model fails.
+    not. `note` takes the sentence on which part of the model's output holds its scores, where there is a choice.
+
+    Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of channels
+    that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("Every parameter of the model is frozen (requires_grad=False), so there is nothing to train.")

@@ -1,0 +1,72 @@
+"""Whether a model answers the same for an image each time, whatever other images are in the batch.
+
+Methods that compare answers, such as occlusion, and predictions have a meaning only where it does. What is watched is
+exact all the same: it is what that one pass used.
+"""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import ModelError, ShapeError, UsageError, WatchError
+from vitral.base.modes import evaluating
+from vitral.recording.calls import relative_difference
+from vitral.recording.forward import model_output
+from vitral.recording.probes import is_known
+from vitral.recording.undisturbed import undisturbed
+
+# The largest difference that is taken for rounding: kernels sum in another order for another number of images.
+ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 0.1}
+
+FOUND: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictionary()
+
+
+def instability(model: nn.Module, images: Float[Tensor, "b c y x"]) -> str:
+    """Why a model has no single answer for an image, in a sentence that says what to do; empty if it has one.
+
+    Measured once for a model and an image size, in eval mode, on two images: those given, or one and a changed copy.
+    Vitral's own models are not measured. A model that takes no other number of images is not refused here.
+    """
+    if is_known(model):
+        return ""
+    found = FOUND.setdefault(model, {})
+    size = tuple(images.shape[1:])
+    if size not in found:
+        try:
+            found[size] = measure(model, images[:2].detach())
+        except (ModelError, ShapeError, UsageError):
+            found[size] = ""
+    return found[size]
+
+
+def check_stable(model: nn.Module, images: Float[Tensor, "b c y x"]) -> None:
+    """Raise `WatchError` for a model that has no single answer for an image; see `instability`."""
+    if why := instability(model, images):
+        raise WatchError(why)
+
+
+@torch.no_grad()
+def measure(model: nn.Module, images: Float[Tensor, "b c y x"]) -> str:
+    """See `instability`."""
+    one = images[:1]
+    other = images[1:] if len(images) > 1 else one.roll(1, -1) / 2 - 0.5
+    # One block around all passes: it sets random numbers back when it ends, and not between them.
+    with evaluating(model), undisturbed(model):
+        alone, again = (model_output(model, one) for _ in range(2))
+        beside = model_output(model, torch.cat([one, other]))[:1]
+    name, most = type(model).__name__, ROUNDING.get(alone.dtype, 0.0)
+    if (difference := relative_difference(again, alone)) > most:
+        return (
+            f"{name} gives different answers for the same image, by {difference:.1e} of the largest value, also in "
+            "eval mode: it is random, or changes with every pass. Use nn.Dropout, which eval mode turns off, rather "
+            "than F.dropout, and seed in forward() whatever else it draws."
+        )
+    if beside.shape == alone.shape and (difference := relative_difference(beside, alone)) > most:
+        return (
+            f"What {name} answers for an image depends on the other images of the batch, by {difference:.1e} of the "
+            "largest value. Normalise within each image (nn.LayerNorm), or by running statistics (nn.BatchNorm2d in "
+            "eval mode), and check which axis of a softmax, mean or reshape is that of the images."
+        )
+    return ""
