@@ -1,5 +1,6 @@
 """What Vitral runs for its own measurements leaves a model, its hooks and every random generator as they were."""
 
+import os
 import random
 from collections import deque
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
+from own_vit import OwnViT
 from tiny import redraw
 from vitral import explain, watch
 from vitral.recording.probes import places_of
@@ -23,41 +25,7 @@ class Cache:
         self.last = torch.zeros(4)
 
 
-class Attention(nn.Module):
-    def __init__(self, width=16, heads=2):
-        super().__init__()
-        self.heads = heads
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-
-    def forward(self, x):
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-3, -2)
-        weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)
-        self.weights = weights
-        return self.out((weights @ v).transpose(1, 2).flatten(2))
-
-
-class Written(nn.Module):
-    """A ViT of a reader's own, 4 x 4 patches and a class token."""
-
-    def __init__(self, depth=2):
-        super().__init__()
-        self.patches = nn.Conv2d(3, 16, 4, 4)
-        self.cls, self.position = nn.Parameter(torch.zeros(1, 1, 16)), nn.Parameter(torch.randn(1, 17, 16))
-        self.blocks = nn.ModuleList(Attention() for _ in range(depth))
-        self.head = nn.Linear(16, 5)
-
-    def before(self, images):
-        return images
-
-    def forward(self, images):
-        x = self.patches(self.before(images)).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1) + self.position
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x[:, 0])
-
-
-class Remembering(Written):
+class Remembering(OwnViT):
     """Changes everything that a module can hold, in each pass."""
 
     def __init__(self):
@@ -97,8 +65,9 @@ class Remembering(Written):
 
 
 def drawn():
-    """The state of every global generator."""
-    return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    """The state of every global generator; in the typed run beartype draws from Python's own."""
+    python = () if os.environ.get("VITRAL_TYPED") else random.getstate()
+    return torch.get_rng_state().tolist(), python, np.random.get_state()[1].tolist()  # noqa: NPY002
 
 
 @pytest.fixture
@@ -138,7 +107,7 @@ def test_a_watched_pass_counts_once(pictures):
 
 
 def test_hooks_of_the_user_see_the_watched_pass_only(pictures):
-    model, seen = redraw(Written()), []
+    model, seen = redraw(OwnViT()), []
     model.register_forward_pre_hook(lambda *args: seen.append("model enters"))
     handle = model.blocks[0].register_forward_hook(lambda module, args, out: seen.append(tuple(out.shape)))
     model.head.register_forward_hook(lambda *args: seen.append("head"), always_call=True)
@@ -152,7 +121,7 @@ def test_hooks_of_the_user_see_the_watched_pass_only(pictures):
 
 
 def test_hooks_by_which_pytorch_makes_weights_run_in_measurements_too(pictures):
-    model = redraw(Written())
+    model = redraw(OwnViT())
     plain = places_of(model, pictures)
     prune.l1_unstructured(model.patches, "weight", 0.3)  # a hook makes the weight before each pass
     parametrizations.weight_norm(model.blocks[0].qkv)
@@ -166,7 +135,7 @@ def test_hooks_by_which_pytorch_makes_weights_run_in_measurements_too(pictures):
 
 
 def test_what_was_kept_of_an_earlier_pass_is_kept_still(pictures):
-    model = redraw(Written())
+    model = redraw(OwnViT())
     model(pictures)
     kept = [block.weights for block in model.blocks]
     places_of(model, torch.randn(1, 3, 24, 24))  # raises inside: the positions are of 4 x 4 patches
@@ -176,7 +145,7 @@ def test_what_was_kept_of_an_earlier_pass_is_kept_still(pictures):
 
 
 def test_gradients_under_autocast_are_those_of_an_unwatched_pass(pictures):
-    model, gradients = redraw(Written()), []
+    model, gradients = redraw(OwnViT()), []
     for watched in (False, True):
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
@@ -191,7 +160,7 @@ def test_gradients_under_autocast_are_those_of_an_unwatched_pass(pictures):
 
 
 def test_no_gradient_is_left_by_measurements(pictures):
-    model = redraw(Written())
+    model = redraw(OwnViT())
     with watch(model, "all"):
         model(pictures)
     explain.attention(model, pictures)
@@ -233,7 +202,7 @@ def test_an_error_within_a_measurement_leaves_the_model_as_it_was(pictures, erro
 
 
 def test_a_container_that_refers_to_itself_or_is_large_is_left_alone(pictures):
-    model = redraw(Written())
+    model = redraw(OwnViT())
     loop = [model]
     loop.append(loop)
     model.loop, model.data, model.parent = loop, [torch.zeros(1)] * 5000, (loop, {"x": loop})

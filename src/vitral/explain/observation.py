@@ -168,8 +168,7 @@ class Observation:
         """∂y/∂tensor for tensors of a recorded pass, y being the logit of each image's class."""
         if graph is None:
             raise missing("gradients")
-        if len(self.images) > 1:  # else the gradient of one image's score would reach the others
-            check_stable(self.model, self.images)
+        check_stable(self.model, self.images, single_pass=True)  # the gradient of one image's score reaches no other
         answer, classes = graph.answer, self.classes(target)
         if not answer.requires_grad:
             return [None] * len(tensors)

@@ -156,7 +156,7 @@ class Trials:
         share = outlier_share(self.outliers, image, values)
         if self.probabilities is None:
             return untested(share, "", "The model scores no classes, so the map cannot be tested against a prediction.")
-        if unstable := instability(self.observation.model, self.images):
+        if unstable := str(instability(self.observation.model, self.images)):
             return untested(share, "", f"Not tested: {unstable}")
         known = self.probabilities[image]
         index = maps.targets[image] if maps.targets else int(known.argmax())

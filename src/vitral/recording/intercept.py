@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
@@ -183,7 +184,8 @@ class watch(TorchFunctionMode):
         multihead = func is F.multi_head_attention_forward
         if self.waiting:
             seen, self.waiting = self.waiting, []
-            with self.operators.paused():  # what is computed here is not the model's
+            # What is computed here is not the model's: a checkpoint around it must not count what our graph saves.
+            with self.operators.paused(), saved_tensors_hooks(as_it_is, as_it_is):
                 outputs = [self.record(one) for one in seen]
                 if self.edit is not None:
                     change = partial(projected, args=args, kwargs=kwargs) if multihead else changed_result
@@ -346,6 +348,11 @@ class watch(TorchFunctionMode):
             f"{str(call.out.dtype).removeprefix('torch.')}). {training if self.model.training else ''}"
             "Vitral shows no map, since it would be wrong."
         )
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """The same tensor, to be saved for the backward pass as PyTorch does where nothing else is asked for."""
+    return tensor
 
 
 def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor]) -> Any:

@@ -4,6 +4,7 @@ Methods that compare answers, such as occlusion, and predictions have a meaning 
 exact all the same: it is what that one pass used.
 """
 
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,35 +21,52 @@ from vitral.recording.undisturbed import undisturbed
 # The largest difference that is taken for rounding: kernels sum in another order for another number of images.
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 0.1}
 
-FOUND: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], str]] = WeakKeyDictionary()
+
+@dataclass(frozen=True)
+class Instability:
+    """Why a model has no single answer for an image, and what to do: sentences, empty where it has one."""
+
+    is_random: str = ""
+    mixes_images: str = ""
+
+    def __str__(self) -> str:
+        return self.is_random or self.mixes_images
 
 
-def instability(model: nn.Module, images: Float[Tensor, "b c y x"]) -> str:
-    """Why a model has no single answer for an image, in a sentence that says what to do; empty if it has one.
+FOUND: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Instability]] = WeakKeyDictionary()
+
+
+def instability(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Instability:
+    """Whether a model has a single answer for an image.
 
     Measured once for a model and an image size, in eval mode, on two images: those given, or one and a changed copy.
     Vitral's own models are not measured. A model that takes no other number of images is not refused here.
     """
     if is_known(model):
-        return ""
+        return Instability()
     found = FOUND.setdefault(model, {})
     size = tuple(images.shape[1:])
     if size not in found:
         try:
             found[size] = measure(model, images[:2].detach())
         except (ModelError, ShapeError, UsageError):
-            found[size] = ""
+            found[size] = Instability()
     return found[size]
 
 
-def check_stable(model: nn.Module, images: Float[Tensor, "b c y x"]) -> None:
-    """Raise `WatchError` for a model that has no single answer for an image; see `instability`."""
-    if why := instability(model, images):
+def check_stable(model: nn.Module, images: Float[Tensor, "b c y x"], single_pass: bool = False) -> None:
+    """Raise `WatchError` for a model that has no single answer for an image; see `instability`.
+
+    With `single_pass`, nothing is compared with answers of another batch, so that images may mix if there is only one.
+    """
+    found = instability(model, images)
+    why = found.is_random if single_pass and len(images) == 1 else str(found)
+    if why:
         raise WatchError(why)
 
 
 @torch.no_grad()
-def measure(model: nn.Module, images: Float[Tensor, "b c y x"]) -> str:
+def measure(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Instability:
     """See `instability`."""
     one = images[:1]
     other = images[1:] if len(images) > 1 else one.roll(1, -1) / 2 - 0.5
@@ -58,15 +76,15 @@ def measure(model: nn.Module, images: Float[Tensor, "b c y x"]) -> str:
         beside = model_output(model, torch.cat([one, other]))[:1]
     name, most = type(model).__name__, ROUNDING.get(alone.dtype, 0.0)
     if (difference := relative_difference(again, alone)) > most:
-        return (
-            f"{name} gives different answers for the same image, by {difference:.1e} of the largest value, also in "
+        return Instability(
+            is_random=f"{name} gives different answers for the same image, by {difference:.1e} of the largest value, also in "
             "eval mode: it is random, or changes with every pass. Use nn.Dropout, which eval mode turns off, rather "
             "than F.dropout, and seed in forward() whatever else it draws."
         )
     if beside.shape == alone.shape and (difference := relative_difference(beside, alone)) > most:
-        return (
-            f"What {name} answers for an image depends on the other images of the batch, by {difference:.1e} of the "
+        return Instability(
+            mixes_images=f"What {name} answers for an image depends on the other images of the batch, by {difference:.1e} of the "
             "largest value. Normalise within each image (nn.LayerNorm), or by running statistics (nn.BatchNorm2d in "
             "eval mode), and check which axis of a softmax, mean or reshape is that of the images."
         )
-    return ""
+    return Instability()

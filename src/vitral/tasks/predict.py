@@ -66,7 +66,7 @@ def predict(
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     rows = probabilities(opened, np.stack([pixels for _, pixels in read]), progress.note)
     first = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read[:2]])), opened.preprocessing)
-    if unstable := instability(opened, first.to(next(opened.parameters()).device)):
+    if unstable := str(instability(opened, first.to(next(opened.parameters()).device))):
         progress.note(f"warning: {unstable}")
     found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist())
     return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes))
