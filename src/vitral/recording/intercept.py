@@ -123,9 +123,9 @@ class watch(TorchFunctionMode):
             raise UsageError("This watch was already used. Create a new one: with vitral.watch(model) as seen.")
         self.thread = threading.get_ident()
         # What may raise comes first: a mode that is left on would see all that the thread runs afterwards.
-        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
         if self.keeps_stream:
             self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
+        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
         self.operators = Operators(self.see)
         self.operators.__enter__()
         super().__enter__()
