@@ -10,7 +10,7 @@ Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -239,10 +239,11 @@ def observe(
     >>> len(observation.layers), observation.readout  # the prediction is read from token 0, CLS
     (2, (0,))
     """
-    wanted: frozenset[Need] = frozenset([needs] if isinstance(needs, str) else needs)  # type: ignore[list-item]  # a bare name
-    for name, value, known in (("needs", wanted, get_args(Need)), ("check", {check}, get_args(Check))):
-        if unknown := sorted(value - set(known)):
+    requested: Any = [needs] if isinstance(needs, str) or not isinstance(needs, Collection) else needs
+    for name, values, known in (("needs", requested, get_args(Need)), ("check", [check], get_args(Check))):
+        if unknown := [value for value in values if value not in known]:
             raise UsageError(f"{name}: {unknown[0]!r} is not supported; it takes {', '.join(map(repr, known))}.")
+    wanted: frozenset[Need] = frozenset(requested)
     check_images(images)
     check_finite(images)
     with evaluating(model):
