@@ -141,9 +141,9 @@ def check_arguments(part: Part, name: str, arguments: Mapping[str, Any]) -> None
             raise ConfigError(f"{name} has no argument {key!r}; it has: {', '.join(known)}.")
         hint = known[key].annotation
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if all(isinstance(kind, type) and kind in PLAIN for kind in kinds) and type(value) not in {
-            each for kind in kinds for each in PLAIN[kind]
-        }:
+        if not all(isinstance(kind, type) and kind in PLAIN for kind in kinds):
+            continue  # sequences, parts and texts of a list are left to the part
+        if type(value) not in {accepted for kind in kinds for accepted in PLAIN[kind]}:
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise ConfigError(f"{name} takes a value of type {expected} as {key}, not {value!r}.")
 
