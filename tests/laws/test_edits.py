@@ -9,8 +9,8 @@ from peers import PEERS, peer
 from tiny import redraw, see_attention
 from vitral import watch
 from vitral.base.errors import UsageError
+from vitral.base.output import find_output
 from vitral.recording.edits import without_edge, without_head, without_token
-from vitral.recording.forward import output_tensor
 
 
 def nothing(layer, rows, queries):
@@ -22,9 +22,9 @@ def nothing(layer, rows, queries):
 def test_changing_nothing_changes_nothing(name):
     made = peer(name)
     images = made.images()
-    plain = output_tensor(made.model(images))
+    plain = find_output(made.model, made.model(images), len(images)).tensor
     with watch(made.model, rows=[0], edit=nothing) as seen:
-        edited = output_tensor(made.model(images))
+        edited = find_output(made.model, made.model(images), len(images)).tensor
     torch.testing.assert_close(edited, plain, atol=1e-5, rtol=1e-5)
     assert seen.layers
 

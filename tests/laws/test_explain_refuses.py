@@ -242,3 +242,15 @@ def test_an_observation_does_not_run_a_model_whose_weights_were_changed_since(im
         model.head.weight.mul_(2)
     with pytest.raises(UsageError, match="The weights of VisionTransformer were changed after it was observed"):
         find("explain.methods", "occlusion", "method")(observation)
+
+
+@pytest.mark.parametrize("needs", [None, 3, [None], ["attention", 3], [["attention"]], "maps"], ids=str)
+def test_needs_that_do_not_exist(vit, images, needs):
+    with pytest.raises(UsageError, match=r"^needs: .* is not supported; it takes 'attention', 'feature maps'"):
+        explain.observe(vit, images, needs)
+
+
+@pytest.mark.parametrize("check", [None, 3, ["full"], "half"], ids=str)
+def test_a_check_that_does_not_exist(vit, images, check):
+    with pytest.raises(UsageError, match=r"^check: .* is not supported; it takes 'full', 'rows'"):
+        explain.observe(vit, images, check=check)

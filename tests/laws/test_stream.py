@@ -6,7 +6,7 @@ import torch
 from peers import PEERS, peer
 from tiny import see_attention, tiny_vit
 from vitral import watch
-from vitral.recording.forward import output_tensor
+from vitral.base.output import find_output
 
 
 @torch.no_grad()
@@ -26,9 +26,9 @@ def test_it_is_what_our_blocks_read(vit, images):
 def test_it_has_a_place_before_each_block_and_one_after_the_last(name):
     made = peer(name)
     images = made.images()
-    plain = output_tensor(made.model(images))
+    plain = find_output(made.model, made.model(images), len(images)).tensor
     with watch(made.model, rows=[0], stream=True) as seen:
-        assert torch.equal(output_tensor(made.model(images)), plain)
+        assert torch.equal(find_output(made.model, made.model(images), len(images)).tensor, plain)
     blocks = [layer for layer in seen.layers if layer.num_queries == layer.num_tokens]
     if name == "written by hand":  # no module is a block: only what the readers are called with can be told
         pytest.skip("it has no blocks that are modules")

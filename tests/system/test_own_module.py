@@ -62,7 +62,7 @@ def test_its_map_is_the_softmax_that_it_wrote_out(run, photos):
         (("nn.Parameter(", "nn.Parameterx("), ("own.py:Mine(", "AttributeError in line HERE", "Parameterx")),
         (("num_classes, img_size", "num_classes, width, img_size"), ("requires width", "Give it a default")),
         (("self.head(x[:, 0])", "self.head(x)"), ("must return logits of shape (1, 2)", "it returned (1, 17, 2)")),
-        (("self.head(x[:, 0])", "{'logits': self.head(x[:, 0])}"), ("must return logits", "it returned dict")),
+        (("self.head(x[:, 0])", "{'out': x[:, 0], 'x': x}"), ("holds scores of the model's 2 classes", "'out'")),
         (("nn.Linear(dim, num_classes)", "nn.Linear(dim, 10)"), ("2 classes", "it returned (1, 10)")),
         (("block(x)", "block(y)"), ("own.py:Mine failed on one image of 16x16: NameError in line HERE", "'y'")),
         (("x[:, 0])", "x[:, 0].repeat(1, 2))"), ("RuntimeError in line HERE", "cannot be multiplied")),
@@ -180,3 +180,52 @@ def test_attention_from_image_to_image_of_a_batch_is_said_before_it_trains(vitra
     assert "goes from image to image of a batch" in vitral(*words, "--model", "batch.py:Mine").done().err
     (tmp_path / "right.py").write_text(OVER_BATCH.replace("(16, 2)", "(16, 2, batch_first=True)"))
     assert "image to image" not in vitral(*words, "--model", "right.py:Mine").done().err
+
+
+OUTPUTS = {  # what it returns in place of its logits, and what is said of it
+    "features first": ("return x[:, 0], self.head(x[:, 0])", "Mine returns a tuple; its element 1, (1, 2), is taken"),
+    "attention, too": ("return self.head(x[:, 0]), [x @ x.mT for _ in self.blocks]", "its element 0, (1, 2), is taken"),
+    "dict": ("return {'tokens': x, 'classes': self.head(x[:, 0])}", "returns a dict; its field 'classes', (1, 2)"),
+    "logits": ("return {'tokens': x, 'logits': self.head(x[:, 0])}", ""),
+    "without the axis of images": ("return self.head(x[:, 0]).squeeze()", "Mine returns (2,) for one image, without"),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_every_verb_takes_the_same_part_of_its_output_and_says_which(vitral, photos, own, tmp_path, kind):
+    """The same as its twin that returns logits alone: trained, judged, predicted and explained."""
+    output, said = OUTPUTS[kind]
+    plain = own.read_text()
+    assert "return self.head(x[:, 0])" in plain
+    (tmp_path / "twin.py").write_text(plain.replace("return self.head(x[:, 0])", output))
+    image, numbers, found = "photos/dark/0.png", {}, {}
+    for name in ("own", "twin"):
+        trained = vitral(*WORDS, "--model", f"{name}.py:Mine", "--out", f"run-{name}", "--json").done()
+        judged = vitral("eval", f"run-{name}", "--json").done()
+        predicted = vitral("predict", f"run-{name}", image, "--json").done()
+        explained = vitral("explain", f"run-{name}", image, "--method", "attention", "chefer", "--json").done()
+        for verb in (trained, predicted, explained) if name == "twin" else ():
+            assert said in verb.messages and verb.messages.count("taken as") == bool(said)
+        assert name == "own" or ("is taken as the scores" in judged.messages) == ("is taken" in said or "field" in said)
+        with np.load(tmp_path / explained.json["explained"][1]["numbers"]) as maps:
+            numbers[name] = maps["values"]
+        found[name] = judged.json["accuracy"], predicted.json["predictions"][0]["classes"]
+    assert found["twin"][0] == found["own"][0]
+    assert found["twin"][1] == pytest.approx(found["own"][1])
+    np.testing.assert_allclose(numbers["twin"], numbers["own"], rtol=1e-5, atol=1e-6)
+
+
+def test_an_output_with_two_parts_that_may_be_the_scores_is_refused_before_it_trains(vitral, photos, own, tmp_path):
+    own.write_text(own.read_text().replace("return self.head(x[:, 0])", "return x[:, 1, :2], self.head(x[:, 0])"))
+    words = ("several parts could be the scores: element 0 (1, 2), element 1 (1, 2)", "in a dict as 'logits'")
+    vitral(*WORDS, "--model", "own.py:Mine").failed(2, *words)
+    own.write_text(own.read_text().replace("x[:, 1, :2]", "self.head(x[:, 1])"))
+    words = ("several parts could be the scores: element 0 (1, 1000), element 1 (1, 1000)", "in a dict as 'logits'")
+    vitral("explain", "own.py:Mine", "photos/dark/0.png").failed(2, *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_untrained_module_is_explained_by_the_scores_that_it_was_built_for(vitral, photos, own):
+    own.write_text(own.read_text().replace("return self.head(x[:, 0])", "return x[:, 0], self.head(x[:, 0])"))
+    answer = vitral("predict", "own.py:Mine", "photos/dark/0.png", "--json").done()
+    assert "its element 1, (1, 1000), is taken as the scores" in answer.messages

@@ -12,7 +12,7 @@ from vitral.base.errors import ModelError, ShapeError, UsageError
 from vitral.base.lookup import names
 from vitral.explain.maps import pixels_of
 from vitral.explain.metric import patch_shares
-from vitral.recording.forward import logits_of, model_output, output_tensor
+from vitral.recording.forward import logits_of, model_output
 
 METHODS = sorted(names("explain.methods"))
 
@@ -42,12 +42,6 @@ def test_a_pixel_counts_for_the_patch_nearest_to_it():
     owner = F.interpolate(places, size=(80, 50), mode="nearest-exact")[0, 0].numpy()
     expected = np.stack([masks[:, owner == place].mean(axis=1) for place in range(12)], axis=1).reshape(4, 3, 4)
     np.testing.assert_allclose(patch_shares(masks, (3, 4)), expected)
-
-
-def test_an_answer_without_a_tensor():
-    with pytest.raises(UsageError, match="returned a dict that contains no tensor"):
-        output_tensor({})
-    assert torch.equal(output_tensor((torch.ones(1), None)), torch.ones(1))
 
 
 def test_a_dicts_logits_are_the_answer(vit, images):

@@ -25,9 +25,10 @@ PARTS = {
     "LayerNorm(eps=1e-05, bias=False)": partial(nn.LayerNorm, eps=1e-5, bias=False),
     "RMSNorm": nn.RMSNorm,
     "AttentionPool(mlp=TanhMLP)": partial(AttentionPool, mlp=TanhMLP),
-    "DepthwiseMixing(kernel_size=(3, 5), padding_mode=circular)": partial(
-        DepthwiseMixing, kernel_size=(3, 5), padding_mode="circular"
+    "DepthwiseMixing(kernel_size=5, padding_mode=circular)": partial(
+        DepthwiseMixing, kernel_size=5, padding_mode="circular"
     ),
+    "LayerNorm(normalized_shape=(3, 5))": partial(nn.LayerNorm, normalized_shape=(3, 5)),
 }
 
 

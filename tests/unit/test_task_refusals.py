@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import vitral
-from vitral.base.errors import UsageError
+from vitral.base.errors import UnknownName, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +58,31 @@ def test_a_bad_image_is_skipped_only_if_that_is_what_was_asked(run, picture, tmp
 def test_one_method_may_be_named_alone(run, picture, tmp_path):
     result = vitral.explain_images(run, picture, "occlusion", out=tmp_path / "explained")
     assert [each.maps.method for each in result.images[0].maps] == ["occlusion"]
+
+
+@pytest.mark.parametrize("spec", [None, 3, True, b"x", [], {}, torch.nn.Identity()], ids=str)
+def test_what_cannot_name_a_model_is_refused(picture, spec):
+    words = r"A model is named by a text or a path, not by .*Specify a run folder, a file, hf:OWNER/NAME, timm:NAME"
+    for use in (vitral.load, vitral.create):
+        with pytest.raises(UsageError, match=words):
+            use(spec)
+    with pytest.raises(UsageError, match=f"({words}|Identity has no record of its classes)"):
+        vitral.predict(spec, picture)
+
+
+@pytest.mark.parametrize("spec", ["", " ", "\n"], ids=repr)
+def test_an_empty_text_names_no_model(picture, spec):
+    for use in (vitral.load, vitral.create, lambda given: vitral.predict(given, picture)):
+        with pytest.raises(UsageError, match=r"does not name a model. Specify a run folder"):
+            use(spec)
+
+
+def test_a_name_that_is_too_long_for_a_file_is_the_name_of_no_model():
+    for use in (vitral.load, vitral.create):
+        with pytest.raises(UnknownName, match=r"There is no model 'xxxx.*File name too long"):
+            use("x" * 5000)
+
+
+def test_the_current_folder_names_the_run_in_it(run, monkeypatch):
+    monkeypatch.chdir(run)
+    assert vitral.load(".").classes == vitral.load(run).classes

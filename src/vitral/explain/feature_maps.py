@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.modes import evaluating
+from vitral.recording.eager import can_have_hooks
 from vitral.recording.forward import run_model
 from vitral.recording.indices import Grid
 from vitral.recording.layers import Recording
 from vitral.recording.stream import first_tensor
+from vitral.recording.undisturbed import undisturbed
 
 DIFFERENCE = 0.1  # of the whole way from one image to another, between the halves of a map
 
@@ -102,7 +104,11 @@ def each_map(model: nn.Module, record: Callable[[str, int, Tensor], None]) -> It
             counts[name] += 1
             record(name, counts[name], tensor)
 
-    hooks = [module.register_forward_hook(partial(hook, name=name)) for name, module in model.named_modules() if name]
+    hooks = [
+        module.register_forward_hook(partial(hook, name=name))
+        for name, module in model.named_modules()
+        if name and can_have_hooks(module)
+    ]
     try:
         yield
     finally:
@@ -145,7 +151,7 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
                 return
 
     modules = dict(model.named_modules())
-    with evaluating(model), each_map(model, record):
+    with evaluating(model), undisturbed(model), each_map(model, record):
         run_model(model, torch.cat([a, b, upper, left]))
     return found
 

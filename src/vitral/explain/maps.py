@@ -43,6 +43,7 @@ class Maps:
     reader       whose attention it is; `prefix` is what the tokens before the patches are called
     of_answer    false if the answer is not read from `reader`
     tested       how far to trust each image's map, in a sentence, and `verdicts` in three words (`explain.tested`)
+    output_note  which part of the model's output was taken as its answer, where there was a choice
     """
 
     method: str
@@ -62,6 +63,7 @@ class Maps:
     of_answer: bool = True
     tested: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
+    output_note: str = ""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -113,9 +115,9 @@ class Maps:
         return self.describe(range(len(self.values)))
 
     def caption_of(self, image: int) -> str:
-        """The caption of one image, and how far to trust its map if that was tested."""
-        caption = self.describe([image])
-        return f"{caption} {self.tested[image]}" if self.tested else caption
+        """The caption of one image, how far to trust its map if that was tested, and what was taken as the answer."""
+        sentences = [self.describe([image]), *self.tested[image : image + 1], self.output_note]
+        return " ".join(filter(None, sentences))
 
     def describe(self, images: Sequence[int]) -> str:
         """The caption of some of the images."""
@@ -222,6 +224,7 @@ def as_maps(name: str, patch_map: PatchMap, observation: Observation) -> Maps:
         prefix=patch_map.prefix,
         class_names=tuple(class_name(observation.model, index) for index in classes),
         of_answer=patch_map.reader_is_readout,
+        output_note=observation.output.note,
     )
 
 

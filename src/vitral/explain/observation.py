@@ -9,8 +9,8 @@ Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -18,12 +18,22 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
+from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
 from vitral.explain.readout import readout_tokens, tail_recorded
-from vitral.recording.forward import Output, check_images, check_unchanged, class_scores, forward, model_output
+from vitral.recording.forward import (
+    check_answer,
+    check_finite,
+    check_images,
+    check_unchanged,
+    class_scores,
+    forward,
+    model_output,
+)
 from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
+from vitral.recording.stability import check_stable
 
 Need = Literal["attention", "feature maps", "gradients"]
 Check = Literal["full", "rows"]
@@ -101,8 +111,10 @@ class Observation:
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
         """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients.
 
-        Raises `UsageError` if the model's weights were changed since it was observed.
+        Raises `UsageError` if the model's weights were changed since it was observed, `WatchError` if it has no single
+        answer for an image (`vitral.recording.stability`).
         """
+        check_stable(self.model, self.images)
         if weights_of(self.model) != self.weights:  # answers of before and after would be mixed in one map
             raise UsageError(
                 f"The weights of {type(self.model).__name__} were changed after it was observed. Observe it again."
@@ -158,6 +170,7 @@ class Observation:
         """∂y/∂tensor for tensors of a recorded pass, y being the logit of each image's class."""
         if graph is None:
             raise missing("gradients")
+        check_stable(self.model, self.images, single_pass=True)  # the gradient of one image's score reaches no other
         answer, classes = graph.answer, self.classes(target)
         if not answer.requires_grad:
             return [None] * len(tensors)
@@ -228,14 +241,17 @@ def observe(
     >>> len(observation.layers), observation.readout  # the prediction is read from token 0, CLS
     (2, (0,))
     """
-    wanted: frozenset[Need] = frozenset([needs] if isinstance(needs, str) else needs)  # type: ignore[list-item]  # a bare name
-    for name, value, known in (("needs", wanted, get_args(Need)), ("check", {check}, get_args(Check))):
-        if unknown := sorted(value - set(known)):
+    requested: Any = [needs] if isinstance(needs, str) or not isinstance(needs, Collection) else needs
+    for name, values, known in (("needs", requested, get_args(Need)), ("check", [check], get_args(Check))):
+        if unknown := [value for value in values if value not in known]:
             raise UsageError(f"{name}: {unknown[0]!r} is not supported; it takes {', '.join(map(repr, known))}.")
+    wanted: frozenset[Need] = frozenset(requested)
     check_images(images)
+    check_finite(images)
     with evaluating(model):
         if wanted <= {"gradients"}:
             output, graph = recorded_pass(model, images, wanted)
+            check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
         return watched_observation(model, images, wanted, check)
 
@@ -293,13 +309,13 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
     if "gradients" not in needs:
         with torch.no_grad():
             output = forward(model, images)
-        return Output(output.tensor.detach(), output.scores_classes), None  # an output may be a parameter
+        return replace(output, tensor=output.tensor.detach()), None  # an output may be a parameter
     if not images.is_floating_point():
         raise UsageError(f"{images.dtype} images have no gradients: convert them, as by images.float().")
     with recorded_gradients():
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)
-    return Output(output.tensor.detach(), output.scores_classes), Graph(leaf, output.tensor)
+    return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)
 
 
 def weights_of(model: nn.Module) -> tuple[tuple[int, int], ...]:

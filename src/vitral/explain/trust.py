@@ -27,6 +27,7 @@ from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation, observe
 from vitral.explain.outlier_tokens import is_outlier
 from vitral.recording.indices import Grid
+from vitral.recording.stability import instability
 
 SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer orders and steps
 ORDERS, FEWER_ORDERS = 100, 20  # random orders with which a map's own is compared
@@ -155,6 +156,8 @@ class Trials:
         share = outlier_share(self.outliers, image, values)
         if self.probabilities is None:
             return untested(share, "", "The model scores no classes, so the map cannot be tested against a prediction.")
+        if unstable := str(instability(self.observation.model, self.images)):
+            return untested(share, "", f"Not tested: {unstable}")
         known = self.probabilities[image]
         index = maps.targets[image] if maps.targets else int(known.argmax())
         label, before = class_name(self.observation.model, index), float(known[index])

@@ -7,7 +7,8 @@ a `functools.partial`, as `{"name": "nn.block:LayerNorm", "arguments": {"eps": 1
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import signature
-from typing import Any, Protocol, runtime_checkable
+from types import UnionType
+from typing import Any, Protocol, Union, get_args, get_origin, runtime_checkable
 
 from torch import nn
 
@@ -19,6 +20,15 @@ Part = Callable[..., Any]
 # PyTorch's own layers that a slot can take. They are found in this table and never imported by name.
 PYTORCH: dict[str, Part] = {
     f"torch:{layer.__name__}": layer for layer in (nn.Identity, nn.LayerNorm, nn.Linear, nn.RMSNorm)
+}
+
+# Types of arguments that JSON holds as they are, and what may stand for each.
+PLAIN: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    type(None): (type(None),),
 }
 
 # Names of parts in older files, and what each is now.
@@ -107,7 +117,8 @@ def find_part(recorded: Any, within: str = "nn") -> Part:
     """
     if isinstance(recorded, str):
         recorded = dict(name=recorded)
-    if not isinstance(recorded, Mapping) or not {"name"} <= {*recorded} <= {"name", "arguments"}:
+    is_record = isinstance(recorded, Mapping) and {"name"} <= {*recorded} <= {"name", "arguments"}
+    if not (is_record and isinstance(recorded["name"], str) and isinstance(recorded.get("arguments", {}), Mapping)):
         raise ConfigError(
             f"{recorded!r} does not describe a part of a model: expected a name, or {{'name': ..., 'arguments': "
             "{...}}."
@@ -115,7 +126,26 @@ def find_part(recorded: Any, within: str = "nn") -> Part:
     recorded = RENAMED.get(recorded["name"], recorded)
     part = PYTORCH.get(recorded["name"]) or import_object(recorded["name"], within)
     arguments = {key: find_argument(value, within) for key, value in recorded.get("arguments", {}).items()}
+    check_arguments(part, recorded["name"], arguments)
     return partial(part, **arguments) if arguments else part
+
+
+def check_arguments(part: Part, name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for an argument that a part does not have, or a number or text where it needs another type.
+
+    A wrong type would be found only when the part first runs.
+    """
+    known = signature(part).parameters
+    for key, value in arguments.items():
+        if key not in known:
+            raise ConfigError(f"{name} has no argument {key!r}; it has: {', '.join(known)}.")
+        hint = known[key].annotation
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if not all(isinstance(kind, type) and kind in PLAIN for kind in kinds):
+            continue  # sequences, parts and texts of a list are left to the part
+        if type(value) not in {accepted for kind in kinds for accepted in PLAIN[kind]}:
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ConfigError(f"{name} takes a value of type {expected} as {key}, not {value!r}.")
 
 
 def find_argument(value: Any, within: str) -> Any:

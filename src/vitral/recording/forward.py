@@ -1,12 +1,10 @@
-"""Run a model on images, find the tensor it returns, and turn what its own code raises into a sentence.
+"""Run a model on images, find its answer in what it returns, and turn what its own code raises into a sentence.
 
 Axes:  b images   c channels   y x pixels   k classes
 """
 
 import re
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +13,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
+from vitral.base.output import Output, find_output
 from vitral.recording.calls import relative_difference
 
+TYPES = re.compile("dtype|scalar type|type|float|double|half|byte", re.IGNORECASE)
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])  # their lines are not the model's own code
 SIZES = re.compile("size|shape|dimension|channel|height|width|resolution|divi|mat1", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Output:
-    """The tensor that a model returned; `scores_classes` is whether it holds one score per class, (B, K)."""
-
-    tensor: Tensor
-    scores_classes: bool
-
-
 def forward(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Output:
-    """Run the model once.
-
-    Raises what `run_model` raises, and `UsageError` for an output without a tensor or of whole numbers.
-    """
-    result = run_model(model, images)
-    tensor = output_tensor(result)
-    if not tensor.is_floating_point():
-        raise UsageError(f"{type(model).__name__} returned {tensor.dtype} values; return logits, not class indices.")
-    features = not isinstance(result, Tensor | tuple | list) and field(result, "logits") is None
-    return Output(tensor, tensor.ndim == 2 and not features and not has_no_head(model))
+    """Run the model once. Raises what `run_model` and `vitral.base.output.find_output` raise."""
+    return find_output(model, run_model(model, images), len(images))
 
 
 def model_output(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Tensor:
@@ -60,29 +44,6 @@ def class_scores(model: nn.Module, output: Output) -> Float[Tensor, "b k"]:
             "no class to explain. Methods that need no class, such as attention and rollout, still work."
         )
     return output.tensor
-
-
-def output_tensor(result: Any) -> Tensor:
-    """The tensor among what a model returned: itself, the field `logits`, or the first tensor in it."""
-    if isinstance(result, Tensor):
-        return result
-    for name in ("logits", "pooler_output", "last_hidden_state"):
-        if isinstance(found := field(result, name), Tensor):
-            return found
-    if isinstance(result, tuple | list) and result:
-        return output_tensor(result[0])
-    raise UsageError(f"The model returned a {type(result).__name__} that contains no tensor to explain.")
-
-
-def field(result: Any, name: str) -> Any:
-    """A field of an output object or a key of a dict; None if there is none."""
-    return result.get(name) if isinstance(result, Mapping) else getattr(result, name, None)
-
-
-def has_no_head(model: nn.Module) -> bool:
-    """Whether a model states that it has no classes (`num_classes` is 0)."""
-    config = getattr(model, "config", None)
-    return getattr(model, "num_classes", config.get("num_classes") if isinstance(config, dict) else None) == 0
 
 
 def run_model(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
@@ -123,10 +84,31 @@ def check_images(images: object) -> None:
         raise UsageError("There are no images: the batch is empty.")
 
 
+def check_finite(images: Float[Tensor, "b c y x"]) -> None:
+    """Raise `UsageError` for images that hold NaN or infinite values, or no values at all."""
+    if images.is_meta:
+        raise UsageError("The images are on the meta device, which holds no values: make them on a device that does.")
+    finite = images.isfinite()
+    if finite.all():
+        return
+    number, channel, row, column = (int(place) for place in (~finite).nonzero()[0])
+    count = int((~finite).sum())
+    raise UsageError(
+        f"images[{number}] is {float(images[number, channel, row, column])} in channel {channel}, row {row}, column "
+        f"{column}{f', and {count - 1} more values of the images are not finite' * (count > 1)}. Check how the images "
+        "were made: a division by zero, or a standard deviation of zero in normalising."
+    )
+
+
 def explain_error(model: nn.Module, images: Tensor, error: Exception) -> VitralError:
     """The error to raise in place of one that the model's code raised."""
     name, shape = type(model).__name__, tuple(images.shape)
     message = next(iter(str(error).splitlines()), "")
+    if "TorchScript interpreter" in message:  # it says that it failed; its last line says why
+        reason = str(error).strip().splitlines()[-1].removeprefix("RuntimeError:").strip()
+        message = f"{reason} A traced model takes the sizes that it was traced with.".strip()
+    if mismatch := mismatch_of(model, images, message):
+        return UsageError(f"{name} {mismatch}")
     if isinstance(error, RuntimeError | ValueError | AssertionError) and SIZES.search(message):
         return ShapeError(f"{name} does not take images of shape {shape}: {message}")
     if isinstance(error, RuntimeError) and made_in_inference_mode(model, images):
@@ -137,6 +119,23 @@ def explain_error(model: nn.Module, images: Tensor, error: Exception) -> VitralE
     return ModelError(
         f"{name} raised {type(error).__name__}{line_of(error)} for images of shape {shape}{message and f': {message}'}"
     )
+
+
+def mismatch_of(model: nn.Module, images: Tensor, message: str) -> str:
+    """Where the images differ from the model in device or precision, if an error may come of that."""
+    weights = next((value for value in model.parameters() if value.is_floating_point()), None)
+    if weights is None:
+        return ""
+    if weights.is_meta:
+        return "is on the meta device, where weights have no values. Load it on a device that holds them."
+    if weights.device != images.device:
+        device = str(weights.device)
+        return f"is on {device} and the images are on {images.device}. Move them: images.to({device!r})."
+    if weights.dtype != images.dtype and TYPES.search(message):
+        return (
+            f"has {weights.dtype} weights and the images are {images.dtype}. Convert them: images.to({weights.dtype})."
+        )
+    return ""
 
 
 def made_in_inference_mode(model: nn.Module, images: Tensor) -> bool:
@@ -156,10 +155,23 @@ def line_of(error: Exception) -> str:
 
 
 def check_unchanged(watched: Tensor, plain: Tensor, tolerance: float) -> None:
-    """Raise `WatchError` if watching changed what the model returns."""
+    """Raise `WatchError` if watching changed what the model returns, or if that holds NaN."""
+    check_answer(plain)
     if not (difference := relative_difference(watched, plain)) <= tolerance:
         raise WatchError(
             f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
             "so there is no map. A model with random outputs, or one that every forward pass changes, cannot be "
-            "explained."
+            "explained: use nn.Dropout, which eval mode turns off, rather than F.dropout, and seed in forward() "
+            "whatever else it draws."
         )
+
+
+def check_answer(answer: Tensor) -> None:
+    """Raise `WatchError` for a model's answer that holds NaN."""
+    if not answer.isnan().any():
+        return
+    count = sum(bool(of_image.isnan().any()) for of_image in answer) if answer.ndim else 1
+    raise WatchError(
+        f"The model's output holds NaN for {count} of {len(answer) if answer.ndim else 1} images, so there is "
+        "nothing to explain. Check its weights for NaN, and in half precision for values that overflow."
+    )

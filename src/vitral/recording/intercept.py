@@ -27,11 +27,12 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
-from vitral.recording.eager import EAGER
+from vitral.recording.eager import EAGER, can_have_hooks
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, chunked, joined, query_chunks
@@ -60,6 +61,9 @@ class watch(TorchFunctionMode):
     `num_prefix_tokens` is the model's own or deduced (see `recording.roles`), unless given. `stream=True` also keeps
     what enters each block and what leaves the last; `"blocks"` only finds the blocks. `edit` changes the weights before
     they multiply the values (see `recording.edits`); the rows kept are then the changed ones.
+
+    A model that is not Vitral's own first runs on a few random images, up to its first attention, once for each image
+    size: what its tokens stand for is measured. It is left as if that had not happened (`recording.undisturbed`).
 
     Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 
@@ -90,6 +94,11 @@ class watch(TorchFunctionMode):
             raise UsageError(f'rows={rows!r} is not supported: give "prefix", "all" or a list of token indices.')
         if not isinstance(model, nn.Module):
             raise UsageError(f"watch takes a torch.nn.Module, not a {type(model).__name__}.")
+        if not can_have_hooks(model):
+            raise UsageError(
+                "A module of torch.jit.script can have no hooks, by which what its tokens stand for is measured. Watch "
+                "the module that it was made of, or what torch.jit.trace makes of that."
+            )
         if num_prefix_tokens is not None and num_prefix_tokens < 0:
             raise UsageError(f"num_prefix_tokens={num_prefix_tokens} must be at least 0.")
         self.model, self.wanted = model, rows
@@ -115,14 +124,15 @@ class watch(TorchFunctionMode):
             )
         if self.recording.layers:
             raise UsageError("This watch was already used. Create a new one: with vitral.watch(model) as seen.")
+        self.thread = threading.get_ident()
+        # What may raise comes first: a mode that is left on would see all that the thread runs afterwards.
+        if self.keeps_stream:
+            self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
+        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
         self.operators = Operators(self.see)
         self.operators.__enter__()
         super().__enter__()
         EAGER.__enter__()
-        self.thread = threading.get_ident()
-        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
-        if self.keeps_stream:
-            self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
         return self.recording
 
     def begin(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -131,6 +141,8 @@ class watch(TorchFunctionMode):
         Vitral's own models are measured by the tests.
         """
         given = next((tensor for tensor in tensors_in((args, kwargs)) if tensor.ndim == 4), None)
+        if given is not None and given.is_meta:
+            raise WatchError("The images are on the meta device, which holds no values, so there is nothing to see.")
         if threading.get_ident() != self.thread or self.operators.is_paused or is_known(model) or given is None:
             return
         if given.is_floating_point() and len(given):
@@ -177,7 +189,8 @@ class watch(TorchFunctionMode):
         multihead = func is F.multi_head_attention_forward
         if self.waiting:
             seen, self.waiting = self.waiting, []
-            with self.operators.paused():  # what is computed here is not the model's
+            # What is computed here is not the model's: a checkpoint around it must not count what our graph saves.
+            with self.operators.paused(), saved_tensors_hooks(as_it_is, as_it_is):
                 outputs = [self.record(one) for one in seen]
                 if self.edit is not None:
                     change = partial(projected, args=args, kwargs=kwargs) if multihead else changed_result
@@ -224,7 +237,7 @@ class watch(TorchFunctionMode):
         rows = call.rows(queries)
         residual = relative_difference(call.product(rows), call.output_rows(queries))
         if not residual <= TOLERANCE[call.out.dtype]:  # also refuses a residual that is not a number
-            raise WatchError(self.unverified(seen.name, residual, call.out.dtype))
+            raise WatchError(self.unverified(seen.name, residual, call))
         has_graph = torch.is_grad_enabled() and call.out.requires_grad
         out, compute = call.out, None
         if self.wanted == "all":
@@ -379,13 +392,19 @@ class watch(TorchFunctionMode):
         whole = self.last_edited().to(weights.dtype)
         return (whole if weights.ndim == 4 else whole.mean(dim=1)).reshape(weights.shape)
 
-    def unverified(self, name: str, residual: float, dtype: torch.dtype) -> str:
+    def unverified(self, name: str, residual: float, call: Call) -> str:
         """Why the attention of a layer is refused."""
+        if not call.out.isfinite().all():
+            return (
+                f"The attention of {name} returned values that are not finite (NaN), so Vitral shows no map. Look for "
+                "NaN in the images and in the weights, for a row whose mask leaves no key, and in half precision for "
+                "values that overflow."
+            )
         training = "The model is in training mode, where attention may use dropout: call model.eval(). "
         return (
             f"The attention of {name} could not be verified: rows · v differs from the kernel's output by "
-            f"{residual:.1e} of its largest value (at most {TOLERANCE[dtype]:.0e} is accepted in "
-            f"{str(dtype).removeprefix('torch.')}). {training if self.model.training else ''}"
+            f"{residual:.1e} of its largest value (at most {TOLERANCE[call.out.dtype]:.0e} is accepted in "
+            f"{str(call.out.dtype).removeprefix('torch.')}). {training if self.model.training else ''}"
             "Vitral shows no map, since it would be wrong."
         )
 
@@ -393,6 +412,11 @@ class watch(TorchFunctionMode):
 def sizes_of(call: Call) -> tuple[int, ...]:
     """Queries, then batch, heads and keys: alike for the heads of one layer."""
     return (call.num_queries, *call.values.shape[:3])
+
+
+def as_it_is(tensor: Tensor) -> Tensor:
+    """The same tensor, to be saved for the backward pass as PyTorch does where nothing else is asked for."""
+    return tensor
 
 
 def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor]) -> Any:

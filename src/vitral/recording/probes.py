@@ -33,6 +33,7 @@ from vitral.recording.eager import EAGER
 from vitral.recording.indices import Grid
 from vitral.recording.operators import name_of
 from vitral.recording.recognizer import Operators, Recognizer
+from vitral.recording.undisturbed import undisturbed
 
 MOVED = 1e-3  # of the largest distance: a token that moved less holds no image
 CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half precision
@@ -137,7 +138,7 @@ def run_apart(
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(subject.model))
-        stack.enter_context(torch.random.fork_rng(devices=[images.device] if images.is_cuda else []))
+        stack.enter_context(undisturbed(subject.model))
         # Another seed for each batch: of a model that draws its tokens at random no two runs agree.
         torch.default_generator.manual_seed(len(images))
         stack.enter_context(torch.no_grad())

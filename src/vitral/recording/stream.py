@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vitral.recording.eager import can_have_hooks
 from vitral.recording.operators import tensors_in
 
 
@@ -36,9 +37,10 @@ class Stream:
             child for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential) for child in part
         ]
         self.elements = {id(element) for element in elements}
-        self.hooks = [part.register_forward_pre_hook(self.enter, with_kwargs=True) for part in model.modules()]
+        parts = [part for part in model.modules() if can_have_hooks(part)]
+        self.hooks = [part.register_forward_pre_hook(self.enter, with_kwargs=True) for part in parts]
         # Always: a module that raised has left, too, or it would seem to run for ever.
-        self.hooks += [part.register_forward_hook(self.leave, always_call=True) for part in model.modules()]
+        self.hooks += [part.register_forward_hook(self.leave, always_call=True) for part in parts]
 
     def remove(self) -> None:
         for hook in self.hooks:

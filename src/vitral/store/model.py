@@ -99,6 +99,20 @@ def load_checkpoint_weights(model: Classifier, folder: Path) -> Classifier:
     return model
 
 
+def check_parts_fit(config: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    """Raise `ConfigError` if a part of the model cannot stand in its slot, as its first pass would find.
+
+    A second model runs once on the meta device, without values.
+    """
+    try:
+        with torch.device("meta"), torch.no_grad():
+            build(config).eval()(torch.zeros(1, *shape))
+    except TypeError as error:  # of a call that the part does not take; what the meta device lacks is another error
+        raise ConfigError(f"its parts do not fit together: {error}.") from error
+    except (RuntimeError, NotImplementedError):
+        return
+
+
 def rebuild(architecture: Architecture, num_classes: int, img_size: tuple[int, int], code: str | None) -> nn.Module:
     """The untrained model. Raises `UsageError` if the reader's own code has changed and `code` names no other."""
     if architecture.vit is not None:
@@ -109,6 +123,8 @@ def rebuild(architecture: Architecture, num_classes: int, img_size: tuple[int, i
         model = build(architecture.vit)
         if (outputs := model.config["num_classes"]) != num_classes:
             raise ConfigError(f"it has {outputs} outputs, but {num_classes} classes are named.")
+        if architecture.vit.get("parts"):
+            check_parts_fit(architecture.vit, (model.config["in_channels"], *img_size))
         return model
     origin = architecture.code
     if origin is None:

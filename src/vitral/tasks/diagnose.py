@@ -27,7 +27,7 @@ from vitral.report.page import Page, Picture, Section
 from vitral.report.similarity import similarity_figure
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
-from vitral.tasks.inputs import Image, model_name, open_model, read_images
+from vitral.tasks.inputs import Image, model_name, note_output, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
 
 CANNOT = (WatchError, UsageError, ShapeError, ModelError)  # what a diagnostic raises for a model it does not fit
@@ -72,6 +72,7 @@ def diagnose(
     opened = open_model(model, progress, code)
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     batch = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read])), opened.preprocessing)
+    note_output(opened, batch[:1], progress)
     diagnostics = [name for name in names("explain.diagnostics") if name != "probe"]  # which needs labels
     found: dict[str, Any] = {}
     refused: dict[str, str] = {}

@@ -82,6 +82,8 @@ def evaluate(
         )
     images = found.load(split)
     answers = predict_split(opened, images)
+    if answers.note:
+        progress.note(answers.note)
     return EvaluationResult(
         spec,
         split,

@@ -149,6 +149,8 @@ def explain_image(
 ) -> ImageResult:
     """Explain one image, test its maps, and write their files; `choices` are the layers and heads of attention."""
     observation = observe(model, images, needs_of(methods, query))
+    if observation.output.note not in ("", *progress.notes):
+        progress.note(observation.output.note)
     found, refused = make_maps(observation, methods, target, choices | {"query": parse_query(query)})
     # What patches all over the image attend to, in each layer and head asked for; by default the last layer's mean.
     chosen = product(choices["layers"] or (-1,), choices["heads"] or (None,)) if query == "grid" else ()

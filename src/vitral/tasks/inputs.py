@@ -1,14 +1,17 @@
 """What a task is given: a model, images and data, each by path or name, or loaded already."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitral.base.errors import ImageError, UsageError
+from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import record_of
 from vitral.data import OnBadImage
@@ -16,6 +19,7 @@ from vitral.data.dataset import Dataset
 from vitral.data.folder import check_on_bad_image, folder, images_in
 from vitral.data.image import load_image
 from vitral.data.preprocess import crop_and_resize
+from vitral.recording.forward import forward
 from vitral.store.classifier import Classifier
 from vitral.tasks.progress import Progress
 from vitral.weights.load import load
@@ -41,6 +45,13 @@ def open_model(
     for note in loaded.record.notes:
         progress.note(note)
     return loaded
+
+
+def note_output(model: nn.Module, images: Float[Tensor, "b c y x"], progress: Progress) -> None:
+    """Report which part of the model's output is taken as its answer, where there is a choice."""
+    with evaluating(model), torch.no_grad(), suppress(UsageError):  # whoever needs the answer raises it
+        if note := forward(model, images).note:
+            progress.note(note)
 
 
 def model_name(model: str | Path | nn.Module) -> str:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import nn
 
 from vitral.base.errors import UsageError
 from vitral.base.prediction import Prediction, predictions
 from vitral.data import OnBadImage
+from vitral.data.preprocess import normalise
+from vitral.recording.stability import instability
 from vitral.store.classifier import probabilities
 from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
@@ -61,6 +64,9 @@ def predict(
             f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
         )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
-    rows = probabilities(opened, np.stack([pixels for _, pixels in read]))
+    rows = probabilities(opened, np.stack([pixels for _, pixels in read]), progress.note)
+    first = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read[:2]])), opened.preprocessing)
+    if unstable := str(instability(opened, first.to(next(opened.parameters()).device))):
+        progress.note(f"warning: {unstable}")
     found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist())
     return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes))

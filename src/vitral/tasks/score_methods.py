@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
 from vitral.data import OnBadImage
+from vitral.data.preprocess import normalise
 from vitral.data.spec import find_data
 from vitral.explain.metric import offers
 from vitral.explain.score_table import Table
 from vitral.explain.scoring import score
-from vitral.tasks.inputs import open_model, read_data
+from vitral.tasks.inputs import note_output, open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
 
 
@@ -53,6 +55,7 @@ def score_methods(
         known = {name: find("explain.metrics", name, "metric") for name in names("explain.metrics")}
         metrics = [name for name, metric in known.items() if metric.needs in offered]
     methods = methods or names("explain.methods")
+    note_output(opened, normalise(torch.from_numpy(found.test.pixels[:1]), opened.preprocessing), progress)
     table = score(methods, metrics, opened, found, n=n, progress=progress.count)
     progress.close()
     markdown = unused_path(Path(out) / "score.md")

@@ -116,7 +116,7 @@ def run_recipe(
         raise UsageError(f"--epochs 0 fits a linear head; the head of this model is a {type(model.head).__name__}.")
     batch = min(recipe.batch_size, len(data.train))
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    numerics = choose(recipe.precision, recipe.compile, width(model), operations(model) * batch * total)
+    numerics = choose(recipe.precision, recipe.compile, width(model), operations(model, progress.note) * batch * total)
     model.to(numerics.device)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     for line in (

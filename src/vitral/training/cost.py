@@ -1,5 +1,6 @@
 """The floating-point operations and the inner width of a model, counted by running it once on a black image."""
 
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
@@ -9,17 +10,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitral.base.errors import ConfigError, UsageError, VitralError
 from vitral.base.modes import evaluating, frozen
+from vitral.base.output import find_output
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
 from vitral.store.code import describe_error
 
 
-def operations(model: Classifier) -> float:
+def operations(model: Classifier, note: Callable[[str], None] = lambda sentence: None) -> float:
     """Floating-point operations to train on one image: three times those of the products in a forward pass.
 
     The products inside the attention kernel are counted only where PyTorch's counter knows the kernel; on a CPU it does
-    not. Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of
-    channels that no image has, `UsageError` with the line if the user's own model fails.
+    not. `note` takes the sentence on which part of the model's output holds its scores, where there is a choice.
+
+    Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of channels
+    that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("Every parameter of the model is frozen (requires_grad=False), so there is nothing to train.")
@@ -37,13 +41,14 @@ def operations(model: Classifier) -> float:
         raise UsageError(
             f"{file.name}:{model.code['name']} failed on one image of {height}x{width}: {reason}"
         ) from error
-    wanted = (1, len(model.classes))
-    if not isinstance(out, torch.Tensor) or tuple(out.shape) != wanted:
-        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+    wanted, output = (1, len(model.classes)), find_output(model, out, 1)
+    if tuple(output.tensor.shape) != wanted:
         raise ConfigError(
             f"For one image of {height}x{width} and {wanted[1]} classes, the model must return logits of shape "
-            f"{wanted}; it returned {found}."
+            f"{wanted}; it returned {tuple(output.tensor.shape)}."
         )
+    if output.note:
+        note(output.note)
     return 3.0 * counter.get_total_flops()
 
 

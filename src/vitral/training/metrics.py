@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from vitral.base.modes import evaluating
+from vitral.base.output import find_scores
 from vitral.data.dataset import Split
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
@@ -20,10 +21,11 @@ AT_ONCE = 250
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities for a split, and the true labels."""
+    """Class probabilities for a split, and the true labels; `note` says in which part of its output they were."""
 
     probabilities: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, " n"]
+    note: str = ""
 
     @property
     def answers(self) -> Int[np.ndarray, " n"]:
@@ -60,10 +62,15 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def predict_split(model: Classifier, split: Split, device: str = "cpu") -> Predictions:
-    """Run the model on a split, in eval mode and float32; its own mode is restored."""
-    pixels, parts = torch.from_numpy(split.pixels), []
+    """Run the model on a split, in eval mode and float32; its own mode is restored.
+
+    Raises `UsageError` if what it returns does not hold one score per class.
+    """
+    pixels, parts, note = torch.from_numpy(split.pixels), [], ""
     with evaluating(model), torch.inference_mode():
         for start in range(0, len(split), AT_ONCE):
             images = normalise(pixels[start : start + AT_ONCE].to(device), model.preprocessing)
-            parts.append(model(images).float().softmax(dim=1).cpu())
-    return Predictions(torch.cat(parts).numpy(), split.labels)
+            output = find_scores(model, model(images), len(images))
+            parts.append(output.tensor.float().softmax(dim=1).cpu())
+            note = note or output.note
+    return Predictions(torch.cat(parts).numpy(), split.labels, note)

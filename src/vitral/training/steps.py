@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitral.base.errors import TrainingError
+from vitral.base.output import find_scores
 from vitral.training.optim import set_lr
 
 RECENT = 50  # steps over which rates and running means are taken
@@ -41,7 +42,8 @@ def steps(
 ) -> Iterator[Step]:
     """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
 
-    Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights.
+    Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
+    if what the model returns does not hold one score per class.
     """
     model.train()
     start = time.perf_counter()
@@ -50,7 +52,7 @@ def steps(
         fraction = lr_at(number - 1)
         set_lr(optimizers, fraction)
         with autocast():
-            logits = model(images)
+            logits = find_scores(model, model(images), len(images)).tensor
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
         value = loss.item()
         if not math.isfinite(value):

@@ -10,7 +10,7 @@ from vitral.base.lookup import nearest
 from vitral.nn import zoo
 from vitral.nn.patch import Size, pair
 from vitral.store.code import from_code
-from vitral.weights.spec import parse_checkpoint_spec
+from vitral.weights.spec import check_spec, parse_checkpoint_spec
 
 
 def create(spec: str, **overrides: Any) -> nn.Module:
@@ -26,6 +26,7 @@ def create(spec: str, **overrides: Any) -> nn.Module:
     >>> create("vit_nano_patch8_48", num_classes=10).config["depth"]
     4
     """
+    check_spec(spec)
     if spec in zoo.MODELS:
         return zoo.create(spec, **overrides)
     if (kind := parse_checkpoint_spec(spec).kind) == "code":

@@ -29,8 +29,8 @@ def load(spec: str | Path, code: str | None = None, **overrides: Any) -> Classif
 
     A folder that transformers wrote and that no source of ours reads is read by transformers; the notes say so.
 
-    Raises `UnknownName` for a model that does not exist, `ConfigError` for options that do not fit it or a library that
-    is missing, `StoreError` for a file that is damaged or ambiguous.
+    Raises `UsageError` for what is not a text or path, `UnknownName` for a model that does not exist, `ConfigError` for
+    options that do not fit it or a library that is missing, `StoreError` for a file that is damaged or ambiguous.
 
     >>> import tempfile, vitral
     >>> from vitral.weights.convert import write

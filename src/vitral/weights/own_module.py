@@ -1,15 +1,17 @@
 """The reader's own module, `file.py:Name`, loaded as its constructor makes it."""
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 
 from vitral.base.errors import ConfigError, UsageError
+from vitral.base.output import AmbiguousOutput, find_scores
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes
 from vitral.nn.patch import Size, pair
-from vitral.recording.forward import logits_of
+from vitral.recording.forward import run_model
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 
@@ -26,23 +28,35 @@ def load_own_module(name: str, num_classes: int = 1000, img_size: Size = 224) ->
     note = getattr(model, "origin", UNTRAINED.format(name=name))
     size = pair(getattr(model, "img_size", img_size))
     preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
-    classes = class_names(model, count_classes(model.eval(), preprocessing))
+    classes = class_names(model, count_classes(model.eval(), preprocessing, num_classes))
     provenance = {"source": name, "assumed": [note]}
     return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=(note,)))
 
 
 @torch.no_grad()
-def count_classes(model: nn.Module, preprocessing: Preprocessing) -> int:
+def count_classes(model: nn.Module, preprocessing: Preprocessing, num_classes: int | None = None) -> int:
     """How many classes the model scores for a black image; 0 if its output is not one score per class.
 
-    Raises `ShapeError` if it does not take images that are prepared so.
+    Of several parts of an output one with `num_classes` scores is preferred, for which the model may have been built.
+    Raises `ShapeError` if it does not take images that are prepared so, `AmbiguousOutput` if its output has several
+    parts that may be the scores.
     """
     device = next(model.parameters()).device
     image = torch.zeros(1, len(preprocessing.mean), *preprocessing.size, device=device)
+    result = run_model(model, image)
     try:
-        return logits_of(model, image).shape[1]
+        return find_classes(model, result, num_classes)
+    except AmbiguousOutput:
+        raise
     except UsageError:
         return 0
+
+
+def find_classes(model: nn.Module, result: Any, num_classes: int | None) -> int:
+    """The number of scores in what the model returned for one image. Raises what `find_scores` raises."""
+    with suppress(UsageError):
+        return find_scores(model, result, 1, num_classes).tensor.shape[1]
+    return find_scores(model, result, 1).tensor.shape[1]
 
 
 def class_names(model: nn.Module, count: int) -> tuple[str, ...]:

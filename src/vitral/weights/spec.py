@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
 from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
@@ -40,14 +40,34 @@ class CheckpointSpec:
 def parse_checkpoint_spec(spec: str | Path) -> CheckpointSpec:
     """Split a MODEL into its kind, location and options. A path that exists is never split at its commas.
 
-    Raises `ConfigError` for an option that does not exist, or a value that it does not take.
+    Raises `UsageError` for what is not a text or path, or is empty, `UnknownName` for a path that cannot exist,
+    `ConfigError` for an option that does not exist, or a value that it does not take.
 
     >>> parse_checkpoint_spec("timm:vit_tiny_patch16_224,pretrained=false")
     CheckpointSpec(kind='timm', location='vit_tiny_patch16_224', options={'pretrained': False})
     """
+    check_spec(spec)
     location, *items = [str(spec)] if Path(spec).exists() else str(spec).split(",")
     kind = kind_of(location)
     return CheckpointSpec(kind, location.removeprefix(TIMM), dict(map(parse_option, items)))
+
+
+def check_spec(spec: object) -> None:
+    """Raise `UsageError` for what names no model, whatever it is meant to be."""
+    wanted = "Specify a run folder, a file, hf:OWNER/NAME, timm:NAME or file.py:Name."
+    if not isinstance(spec, str | Path):
+        raise UsageError(f"A model is named by a text or a path, not by {named(spec)}. {wanted}")
+    if not str(spec).strip():
+        raise UsageError(f"{str(spec)!r} does not name a model. {wanted}")
+    try:
+        Path(spec).exists()
+    except OSError as error:  # of a name that no file can have
+        raise UnknownName(f"There is no model {str(spec)[:40]!r}...: {error.strerror}. {wanted}") from error
+
+
+def named(value: object) -> str:
+    """A value as a message calls it: None, 3, or the type of anything longer."""
+    return repr(value) if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def parse_option(item: str) -> tuple[str, Any]:
