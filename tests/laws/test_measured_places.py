@@ -27,7 +27,8 @@ def measured(model, images):
 def test_a_vits_tokens_are_those_that_it_states(name):
     model = OWN[name]()
     images = torch.randn(2, 3, 8, 18)
-    (places,) = measured(model, images)  # one for all layers, since all of them have the same tokens
+    places, *others = measured(model, images)
+    assert len(others) == model.config["depth"] - 1 and all(one is places for one in others)
     layers = see_attention(model, images, rows=[0]).layers
     assert places.exact and places.grid == model.grid and places.batch_axis == "batch"
     for layer in layers:

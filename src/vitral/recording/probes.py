@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,7 +51,8 @@ class Places:
 
     `patches` has a row for each unit of an image, in the order in which the call has them: units before the images in
     the batch axis (`outer` of them), after (`inner`), then those of the axis of heads. `exact` is whether every token
-    sees one patch only. `batch_axis` is "batch", "heads" or "keys": where the images of a batch are.
+    sees one patch only. `batch_axis` is "batch", "heads" or "keys": where the images of a batch are. `is_alone` is
+    whether that holds for one image at a time, and this is a batch of several.
     """
 
     grid: Grid
@@ -60,6 +61,7 @@ class Places:
     inner: int
     batch_axis: str
     exact: bool
+    is_alone: bool = False
 
 
 class Reached(Exception):
@@ -81,6 +83,7 @@ class Subject:
     images: Float[Tensor, "b c y x"]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    fixed_batch: int = 0  # how many images it takes in a batch, if it takes no other number
 
     def run(self, images: Float[Tensor, "b c y x"]) -> Any:
         """Call the model in the same way with other images. Other tensors with a row for each image keep the first."""
@@ -110,7 +113,8 @@ def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[G
         found.append(call)
         raise Reached
 
-    run_apart(subject, images, stop, grids)
+    with suppress(Reached):
+        run_apart(subject, images, stop, grids)
     return next(iter(found), None)
 
 
@@ -122,6 +126,46 @@ def run_apart(
     So no token learns of another: each holds what it held before, and its place can be measured in every layer. Where
     queries and keys are different tokens, the call returns zeros.
     """
+    if not subject.fixed_batch:
+        return run_together(subject, images, visit, grids, seed=len(images))
+    others = torch.zeros_like(subject.images[: subject.fixed_batch - 1], dtype=images.dtype)
+    runs: list[list[Call]] = []
+    for number, image in enumerate([torch.zeros_like(images[:1]), *images.split(1)]):
+        runs.append([])
+        with suppress(Exception):  # what comes after the last attention does not matter
+            batch = torch.cat([image, others])
+            run_together(subject, batch, runs[-1].append, grids, seed=number + len(images))
+    for calls in zip(*runs):
+        visit(replace(calls[0], values=of_first_image([call.values for call in calls], subject.fixed_batch)))
+
+
+def of_first_image(values: Sequence[Float[Tensor, "b h m e"]], images: int) -> Float[Tensor, "b2 h2 m e"]:
+    """The values of the first of several images, in several runs that differ in this image only, as if they were those
+    of a batch that has an image for each run but the first.
+
+    The units that differ are that image's. Where they are no such units of a batch, the values of one run.
+    """
+    blank, *runs = values
+    differs = (runs[0] != blank).any(dim=(2, 3))
+    for axis in (0, 1):
+        length = blank.shape[axis] // images
+        for inner in divisors(length) if length * images == blank.shape[axis] else []:
+            layout = (length // inner, images, inner)
+            split = differs.movedim(axis, 0).unflatten(0, layout)
+            if bool(split[:, 0].all()) and not bool(split[:, 1:].any()):
+                own = [run.movedim(axis, 0).unflatten(0, layout)[:, 0] for run in runs]
+                return torch.stack(own, dim=1).flatten(0, 2).movedim(0, axis)
+    return runs[0]
+
+
+def run_together(
+    subject: Subject,
+    images: Float[Tensor, "b c y x"],
+    visit: Callable[[Call], None],
+    grids: list[Grid] | None,
+    seed: int,
+) -> None:
+    """See `run_apart`; all images in one batch."""
     recognizer = Recognizer(subject.model)
 
     def see(operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
@@ -139,8 +183,8 @@ def run_apart(
     with ExitStack() as stack:
         stack.enter_context(evaluating(subject.model))
         stack.enter_context(undisturbed(subject.model))
-        # Another seed for each batch: of a model that draws its tokens at random no two runs agree.
-        torch.default_generator.manual_seed(len(images))
+        # Another seed for each run: of a model that draws its tokens at random no two agree.
+        torch.default_generator.manual_seed(seed)
         stack.enter_context(torch.no_grad())
         stack.enter_context(EAGER)
         operators = stack.enter_context(Operators(see))
@@ -153,17 +197,31 @@ KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Places | None, 
 
 
 def places_of(subject: Subject) -> tuple[Places | None, ...]:
-    """What the tokens stand for, for images of this size: one for all calls of attention, or one for each.
+    """What the tokens of each call of attention stand for, for images of this size; None where it cannot be settled.
 
-    None for a call, or no place at all, where it cannot be settled. Measured once for a model and an image size.
+    A single one whose images are the keys stands for all calls. Measured once for a model and an image size.
     """
     found = KNOWN.setdefault(subject.model, {})
-    if subject.key not in found:
-        try:
-            found[subject.key] = measure(subject)
-        except Exception:  # a stranger's model may raise anything for images that it was not given
-            found[subject.key] = ()
-    return found[subject.key]
+    if subject.key not in found and (places := measured(subject)):
+        found[subject.key] = places
+    batch = len(subject.images)
+    key = (*subject.key, str(batch))
+    if subject.key not in found and key not in found:
+        # A model that was traced takes the batch that it was traced with; one that loops over its images shows each
+        # layer once for each of them, so that these are told apart in a batch of one only.
+        found[key] = measured(replace(subject, fixed_batch=batch)) or tuple(
+            None if places is None else replace(places, is_alone=batch > 1)
+            for places in measured(replace(subject, fixed_batch=1))
+        )
+    return found[subject.key if subject.key in found else key]
+
+
+def measured(subject: Subject) -> tuple[Places | None, ...]:
+    """What `measure` finds; nothing for a model that raises."""
+    try:
+        return measure(subject)
+    except Exception:  # a stranger's model may raise anything for images that it was not given
+        return ()
 
 
 def is_known(model: nn.Module) -> bool:
@@ -199,8 +257,10 @@ def measure(subject: Subject) -> tuple[Places | None, ...]:
         if places is None:
             continue
         one_window = len({tuple(row) for row in places.patches.tolist()}) == 1
-        if places.batch_axis == "keys" or (one_window and stay_in_place(subject, a, b, places)):
+        if places.batch_axis == "keys":
             return (places,)
+        if one_window and (number := stay_in_place(subject, a, b, places)):
+            return (places,) * number
         grids.append(grid)
         coarsest = places.grid
         break
@@ -216,13 +276,13 @@ def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
     return torch.cat([b, torch.where(masks[:, None], b, a)])
 
 
-def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool:
-    """Whether the tokens of every layer are those of the first, in the same order.
+def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> int:
+    """How many calls of attention a model makes, if the tokens of all are those of the first, in the same order; else 0.
 
     Seen in a single mixture: a patch is B's or A's by chance, so that an order in which other tokens move is another.
     """
     if not places.exact:
-        return False
+        return 0
     rows, columns = places.grid
     chosen = torch.rand(rows, columns, generator=torch.Generator().manual_seed(1)) < 0.5
     row, column = (torch.arange(pixels) * side // pixels for side, pixels in zip(places.grid, a.shape[2:]))
@@ -237,9 +297,11 @@ def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> boo
         distance = (values[1] - values[0]).norm(dim=-1)
         moved.append(distance > MOVED * distance.max())
 
-    run_apart(subject, torch.cat([a, mixture]), compare)
-    first = moved[0]
-    return first is not None and all(one is not None and torch.equal(one, first) for one in moved)
+    with suppress(Exception):  # what comes after the last attention does not matter
+        run_apart(subject, torch.cat([a, mixture]), compare)
+    first = moved[0] if moved else None
+    same = first is not None and all(one is not None and torch.equal(one, first) for one in moved)
+    return len(moved) if same else 0
 
 
 def by_image(values: Float[Tensor, "b h m e"], images: int, places: Places) -> Float[Tensor, "i u m e"] | None:
@@ -256,13 +318,15 @@ def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[
     """The places of the tokens of every layer, on this grid or a coarser one; None for layers that are not settled."""
     alone: list[Tensor] = []
     places: list[Places | None] = []
-    run_apart(subject, a, lambda call: alone.append(call.values))
+    with suppress(Exception):
+        run_apart(subject, a, lambda call: alone.append(call.values))
 
     def compare(call: Call) -> None:
         same = len(places) < len(alone)
         places.append(decode(alone[len(places)], call.values, grid) if same else None)
 
-    run_apart(subject, mixtures(a, b, grid), compare)
+    with suppress(Exception):
+        run_apart(subject, mixtures(a, b, grid), compare)
     return tuple(places)
 
 

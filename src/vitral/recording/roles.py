@@ -91,7 +91,7 @@ class RoleFinder:
         self.patch_grid: Grid | None = None
         self.image_size: Grid | None = None
         self.batch = 0
-        self.places: tuple[Places | None, ...] = ()  # of the first attention, or of each call, as they were measured
+        self.places: tuple[Places | None, ...] = ()  # of each call, as they were measured
         self.num_calls = 0
         self.is_measured = False  # whether images were given whose patches could be changed
         self.windows = WindowTracker()
@@ -99,8 +99,13 @@ class RoleFinder:
     def start(self, places: tuple[Places | None, ...], images: Tensor) -> None:
         """The model begins to run on these images, whose tokens were measured, or could not be."""
         self.places, self.num_calls, self.is_measured = places, 0, True
-        self.windows.finds_whole = len(places) != 1  # not all layers are settled
+        self.windows.finds_whole = None in places or not places
         self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
+
+    @property
+    def is_over_batch(self) -> bool:
+        """Whether the model attends over the images of a batch."""
+        return len(self.places) == 1 and self.places[0] is not None and self.places[0].batch_axis == "keys"
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
@@ -127,11 +132,12 @@ class RoleFinder:
     def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
         """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
         number, self.num_calls = self.num_calls, self.num_calls + 1
-        number = 0 if len(self.places) == 1 else number  # one for all layers where these are alike
+        if self.is_over_batch and call.num_keys == self.batch:
+            return call, None, partial(refuse_batch, layer)
         is_measured = self.num_prefix_tokens is None and number < len(self.places)
         places = self.places[number] if is_measured else None
-        if places is not None and places.batch_axis == "keys" and call.num_keys == self.batch:
-            return call, None, partial(refuse_batch, layer)
+        if places is not None and places.is_alone:
+            return call, None, partial(refuse_batch_size, layer, self.batch)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)
             return call, *self.roles_of(call, self.windows_of(call), layer)
@@ -225,7 +231,16 @@ def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
     raise UsageError(
         f"{layer} attends to {num_keys} tokens whose places in the image are not known: when patches of an image were "
         "changed, no grid of patches explained which tokens changed. So it has no attention map. If the last tokens "
-        "are the patches, row by row, say how many come before them: num_prefix_tokens=..."
+        "are the patches, row by row, state it on the model: model.num_prefix_tokens = ... (how many come before them) "
+        "and model.grid = (rows, columns)."
+    )
+
+
+def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
+    """Raises `UsageError`: the model attends image by image, so the images of a batch are not told apart."""
+    raise UsageError(
+        f"{layer} attends to one image after another, so that its heads and the {batch} images of the batch cannot be "
+        "told apart. Give the model one image at a time."
     )
 
 
