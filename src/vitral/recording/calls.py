@@ -204,14 +204,20 @@ def call_of_product(
         values = values[:, None]
     batch = parts_of(weights.shape[0], axes[0], sizes) if weights.ndim == 3 else []
     rows = parts_of(weights.shape[-2], axes[-2], sizes) or [(-1, 1)]
-    # Heads beside the queries are merged with them where all share one head of values. The queries are the last axis.
+    # Heads beside the queries are merged with them where all share one head of values. The queries are the last axis;
+    # or all of these are, as on a map of rows and columns: as many as the keys, or where the heads stand elsewhere.
     *row_heads, (queries, num_queries) = rows
+    if row_heads and num_queries != values.shape[-2]:
+        total = math.prod(length for _, length in rows)
+        if total == values.shape[-2] or len(batch) > 1:
+            row_heads, num_queries = [], total
     # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
     known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
     single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
     if queries < 0 and single:
         single.pop()
-    batch = [*((axis, 1) for axis in single), *batch]
+    # Images and heads are two axes; others of one are left from how the product was written.
+    batch = [*((axis, 1) for axis in single[: max(0, 2 - len(batch) - len(row_heads))]), *batch]
     before = [*batch, *row_heads]
     order = sorted(range(len(before)), key=lambda place: before[place][0])
     lengths = [length for _, length in before]

@@ -157,6 +157,8 @@ class Follower:
             self.start(output, known.keys - len(known.sizes), where())
         elif keeps_axes(operator, name):
             self.pass_on(inputs, output, constant)
+            if name in NORMALISING:
+                self.note_normalised_again(output, where)
         return None
 
     def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
@@ -182,6 +184,21 @@ class Follower:
                 self.start(tensor, axis, where())
                 return
 
+    def note_normalised_again(self, tensor: Tensor, where: Callable[[], str]) -> None:
+        """See whether weights now sum to one along another axis, as rows do after columns (Sinkhorn)."""
+        before = self.weights.get(storage_of(tensor))
+        if before is None or before.is_logarithm or before.factors is not None:
+            return
+        count = len(self.made)
+        self.note_normalised(tensor, where)
+        if len(self.made) > count:
+            after = self.weights[storage_of(tensor)]
+            if after.made[0].axis == before.keys and len(before.sizes) == tensor.ndim:  # the same as before
+                self.made.pop()
+                self.weights[storage_of(tensor)] = before
+            else:
+                self.weights[storage_of(tensor)] = replace(after, made=(*after.made, *before.made))
+
     def product(self, name: str, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
         """The call of attention that a matrix product is; None for another product, which may mix weights."""
         left, right = list(tensors_in(arguments))[-2:]
@@ -191,7 +208,10 @@ class Follower:
                 continue
             turned = weights if is_left else weights.mT  # v @ Aᵀ is the same product, transposed
             axes = known.axes_of(turned)
-            if known.keys not in axes[-1]:  # over another axis, such as heads that are mixed, or a part of the keys
+            if known.keys not in axes[-1] and not constant(values):
+                # Not heads that learned weights mix, but values over another axis than the one that sums to 1.
+                known.fail("it is multiplied over another axis than the one that sums to 1")
+            elif known.keys not in axes[-1]:  # over another axis, such as heads that are mixed, or a part of the keys
                 rows = list(range(turned.ndim - 1))
                 places = [*rows, None] if is_left else [*rows[:-1], None, rows[-1]]
                 self.keep(output, known, known.moved(axes, output, places))
@@ -249,6 +269,12 @@ class Follower:
             factors = (tensor, others[0]) if grown else None
             moved = known.moved(known.axes_of(tensor), output, places, is_logarithm=known.is_logarithm, factors=factors)
             self.keep(output, known, moved)
+            if moved is not None:  # a sum or difference of weights is made of all of them
+                others = [self.weights[storage_of(other)] for other in others if storage_of(other) in self.weights]
+                made = dict.fromkeys(
+                    one for weights in (self.weights[storage_of(output)], *others) for one in weights.made
+                )
+                self.weights[storage_of(output)] = replace(self.weights[storage_of(output)], made=tuple(made))
             return
 
     def keep(self, output: Tensor, known: Weights, moved: Weights | None) -> None:

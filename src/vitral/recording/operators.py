@@ -12,8 +12,8 @@ from torch import Tensor
 
 FUSED = "_scaled_dot_product_"  # how the names of fused kernels of attention begin
 FLEX = "flex_attention"
-SOFTMAX = {"_softmax", "_safe_softmax", "_masked_softmax"}
-LOG_SOFTMAX = {"_log_softmax"}
+SOFTMAX = {"_softmax", "_safe_softmax", "_masked_softmax", "softmax"}  # `softmax(..., out=)` arrives by this name
+LOG_SOFTMAX = {"_log_softmax", "log_softmax"}
 # What may make rows that sum to one by hand: e / e.sum(), e * (1 / e.sum()), exp(x - logsumexp(x)).
 NORMALISING = {"div", "div_", "mul", "mul_", "exp", "exp_"}
 PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv"}

@@ -127,7 +127,8 @@ def run_apart(
     queries and keys are different tokens, the call returns zeros.
     """
     if not subject.fixed_batch:
-        return run_together(subject, images, visit, grids, seed=len(images))
+        run_together(subject, images, visit, grids, seed=len(images))
+        return
     others = torch.zeros_like(subject.images[: subject.fixed_batch - 1], dtype=images.dtype)
     runs: list[list[Call]] = []
     for number, image in enumerate([torch.zeros_like(images[:1]), *images.split(1)]):
@@ -277,7 +278,7 @@ def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
 
 
 def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> int:
-    """How many calls of attention a model makes, if the tokens of all are those of the first, in the same order; else 0.
+    """How many calls of attention a model makes, if all of them have the tokens of the first in the same order; else 0.
 
     Seen in a single mixture: a patch is B's or A's by chance, so that an order in which other tokens move is another.
     """
