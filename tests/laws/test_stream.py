@@ -29,7 +29,7 @@ def test_it_has_a_place_before_each_block_and_one_after_the_last(name):
     plain = find_output(made.model, made.model(images), len(images)).tensor
     with watch(made.model, rows=[0], stream=True) as seen:
         assert torch.equal(find_output(made.model, made.model(images), len(images)).tensor, plain)
-    blocks = [layer for layer in seen.layers if layer.num_queries == layer.num_tokens]
+    blocks = [layer for layer in seen.layers if layer.num_queries > 1]  # a pool's query is none
     if name == "written by hand":  # no module is a block: only what the readers are called with can be told
         pytest.skip("it has no blocks that are modules")
     assert len(seen.stream) == len(blocks) + 1

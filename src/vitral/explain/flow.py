@@ -7,6 +7,7 @@ Axes:  b images   h heads   r rows   n m tokens
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor
@@ -43,7 +44,28 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             f"{method} multiplies attention through the layers, so all layers must have the same tokens; this model "
             "attends within windows or groups, or merges patches. Try attention_gradient or grad_cam."
         )
+    check_chain(method, layers, observation.attention.answer)
     return chosen
+
+
+def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
+    """Raise `UsageError` unless each layer reads what the one before it wrote, in the same order of tokens.
+
+    `answer` has the bits of the layers on which the answer depends; 0 if that is not known.
+    """
+    why = ""
+    for before, after in pairwise(layers):
+        if not after.depends & before.bit:
+            why = f"{after.name} does not depend on {before.name}"
+        elif after.tokens.patch_tokens != before.tokens.patch_tokens:
+            why = f"the tokens of {after.name} stand in another order than those of {before.name}"
+    if unread := [layer.name for layer in layers if answer and not layer.bit & answer]:
+        why = f"the answer does not depend on {', '.join(unread)}"
+    if why:
+        raise UsageError(
+            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that do: "
+            "layers=[...]; or try attention_gradient, which shows each layer by itself."
+        )
 
 
 def names_of(layers: Sequence[str]) -> tuple[str]:

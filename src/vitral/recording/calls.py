@@ -114,13 +114,15 @@ class Grouped:
 class Call:
     """One call of attention, whose operator returned `out`.
 
-    `view` brings `out`, or a tensor of its shape, into the layout of rows · values. `heads_in_batch` marks tensors with
-    one axis before the tokens: it may hold the images, or images and heads.
+    `given` are the values as the operator got them. `view` brings `out`, or a tensor of its shape, into the layout of
+    rows · values. `heads_in_batch` marks tensors with one axis before the tokens: it may hold the images, or images and
+    heads.
     """
 
     out: Tensor
     rows: Rows
     values: Float[Tensor, "b h m e"]
+    given: Tensor
     num_queries: int
     view: Callable[[Tensor], Tensor]
     heads_in_batch: bool = False
@@ -189,7 +191,7 @@ def call_of_kernel(out: Tensor, arguments: dict[str, Any]) -> Call:
         bias = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     scale = arguments.get("scale")
     scores = Scores(q, k, bias, q.shape[-1] ** -0.5 if scale is None else scale)
-    return Call(out, scores, v, q.shape[-2], lambda x: x)
+    return Call(out, scores, v, arguments["value"], q.shape[-2], lambda x: x)
 
 
 def call_of_product(
@@ -236,7 +238,7 @@ def call_of_product(
 
     explicit = arrange(weights, row_lengths)
     shared = arrange(values, [*(1 for _ in row_heads), values.shape[-2]])
-    return Call(out, ExplicitWeights(explicit), shared, num_queries, view, len(before) == 1)
+    return Call(out, ExplicitWeights(explicit), shared, values, num_queries, view, len(before) == 1)
 
 
 def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call:
@@ -263,7 +265,9 @@ def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call
         return arrange(whole, queries, width)
 
     explicit = ExplicitWeights(arrange(weights, queries, [keys]))
-    return Call(out, explicit, arrange(values, [keys], width), explicit.weights.shape[-2], view, len(before) == 1)
+    return Call(
+        out, explicit, arrange(values, [keys], width), values, explicit.weights.shape[-2], view, len(before) == 1
+    )
 
 
 def parts_of(size: int, merged: list[int], sizes: Sequence[int]) -> list[tuple[int, int]]:

@@ -111,6 +111,7 @@ class Follower:
     def __init__(self) -> None:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
+        self.last_made: tuple[Made, ...] = ()  # of the last product of weights and values
 
     def missed(self, batch: int) -> list[str]:
         """Every tensor whose rows sum to one that was not seen to multiply values, and why.
@@ -222,8 +223,7 @@ class Follower:
             elif name in ADDING and (name == "addbmm" or arguments.get("beta", 1) != 0):
                 known.fail(f"it multiplies values within {name}, which adds something to the product")
             else:
-                for made in known.made:
-                    made.shown = True
+                self.show(known)
                 return call_of_product(output, turned, values if is_left else values.mT, axes, known.sizes, not is_left)
         return None
 
@@ -240,14 +240,19 @@ class Follower:
             if at is None or known.factors is None or axes_summed != {at} or constant(known.factors[1]):
                 known.fail("it is summed over its keys")
                 return None
-            for made in known.made:
-                made.shown = True
+            self.show(known)
             weights, values = (factor.broadcast_to(tensor.shape) for factor in known.factors)
             return call_of_sum(output, weights, values, at)
         kept = [None if axis in axes_summed else axis for axis in range(tensor.ndim)]
         places = kept if output.ndim == tensor.ndim else [axis for axis in kept if axis is not None]
         self.keep(output, known, known.moved(axes, output, places))
         return None
+
+    def show(self, known: Weights) -> None:
+        """These weights multiply values."""
+        self.last_made = known.made
+        for made in known.made:
+            made.shown = True
 
     def pass_on(self, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
         """The result of an operator that keeps the axes of weights is weights."""

@@ -17,6 +17,7 @@ Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
 import inspect
+import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -108,6 +109,8 @@ class watch(TorchFunctionMode):
         self.parts: list[list[Layer]] = []  # of each layer: one for each call
         self.chunks: set[int] = set()  # the bit of the first call of each layer whose calls are chunks of queries
         self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
+        self.alike: tuple[Any, ...] = ()  # what the calls of one layer have in common, of the last
+        self.made: tuple[Any, ...] = ()  # the weights of the last layer
         self.waiting: list[Seen] = []  # calls within the function that is running
         self.depth = 0  # of functions that are running
         self.roles = RoleFinder(model, num_prefix_tokens)
@@ -128,7 +131,10 @@ class watch(TorchFunctionMode):
         # What may raise comes first: a mode that is left on would see all that the thread runs afterwards.
         if self.keeps_stream:
             self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
-        self.hook = self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True)
+        self.hooks = [
+            self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True),
+            self.model.register_forward_hook(self.end),
+        ]
         self.operators = Operators(self.see)
         self.operators.__enter__()
         super().__enter__()
@@ -149,13 +155,19 @@ class watch(TorchFunctionMode):
             with self.operators.paused():
                 self.roles.start(places_of(Subject(model, given, args, kwargs)), given)
 
+    def end(self, model: nn.Module, args: tuple, answer: Any) -> None:
+        """After the model ran: note on which calls of attention its answer depends."""
+        if threading.get_ident() == self.thread and not self.operators.is_paused:
+            self.recording.answer |= self.recognizer.dataflow.of(*tensors_in(answer))
+
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         # Hooks and the compiler's switch go first: they must go, whatever the model raised.
         if self.stream is not None:
             self.stream.remove()
             if self.stream.keep_tensors:
                 self.recording.stream, self.recording.next_layers = self.stream.tokens, self.stream.next_layers
-        self.hook.remove()
+        for hook in self.hooks:
+            hook.remove()
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
@@ -223,13 +235,17 @@ class watch(TorchFunctionMode):
 
     def record(self, seen: Seen) -> Tensor:
         """Compute the wanted rows of a call, check them against its output, keep them; the output, edited or not."""
-        joins = bool(self.parts) and self.may_join(seen)
-        number = len(self.parts) - joins
         if seen.is_projected:
             self.roles.windows.tokens_entering = seen.call.num_keys  # its projections are no functions that were noted
         call, windows, find_roles = self.roles.place(seen.call, seen.name)
+        alike = (self.roles.current, seen.depends, *sizes_of(seen.call))
+        joins = bool(self.parts) and self.may_join(seen, alike)
+        number = len(self.parts) - joins
         if self.stream is not None:
-            self.stream.attended(number, call.num_queries == call.num_keys)
+            group = self.parts[-1][0].bit if joins else seen.bit
+            self.stream.attended(seen.bit, group, call.num_queries == call.num_keys)
+        if not call.out.isfinite().all():
+            raise WatchError(self.unverified(seen.name, math.nan, call))
         queries = self.wanted_queries(
             call, find_roles, sum(part.num_queries for part in self.parts[-1]) if joins else 0
         )
@@ -257,24 +273,31 @@ class watch(TorchFunctionMode):
             (call,) if has_graph and self.edit is None else (),
             windows,
             seen.bit,
+            depends=seen.depends,
+            is_cross=seen.is_cross,
         )
         self.add(layer, seen, joins)
+        self.alike, self.made = alike, (*self.made, *seen.made) if joins else seen.made
         self.recognizer.dataflow.note([call.out], out)  # if it is another one, it depends on the same
         self.roles.windows.forget()  # maps from before this layer cannot be the windows of the next
         return out
 
-    def may_join(self, seen: Seen) -> bool:
-        """Whether a call may be another head, or another chunk of queries, of the last layer: of the same keys, and it
-        does not depend on it."""
-        queries, *sizes = self.last_sizes
-        own_queries, *own_sizes = sizes_of(seen.call)
+    def may_join(self, seen: Seen, alike: tuple[Any, ...]) -> bool:
+        """Whether a call may be another head, or another chunk of queries, of the last layer: its keys stand for the
+        same, were made of the same, and do not depend on it, and its weights are others."""
+        places, depends, queries, *sizes = self.alike
+        own_places, own_depends, own_queries, *own_sizes = alike
         same = sizes == own_sizes and (queries == own_queries or own_queries < queries < seen.call.num_keys)
+        same = same and places == own_places and depends == own_depends and not self.roles.is_alone
+        if same and any(one in self.made for one in seen.made):
+            for one in seen.made:
+                one.shown, one.fate = False, "it multiplies values twice, and its gradient is that of the first product"
+            return False
         return same and not any(seen.depends & part.bit for part in self.parts[-1])
 
     def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
         """Add a call to the layers: to the last one as further heads, or as a layer of its own."""
         self.separate(seen.depends)
-        self.last_sizes = sizes_of(seen.call)  # and not the call, which would hold q, k and v
         if joins:
             if self.edit is not None and layer.num_queries < layer.num_tokens:
                 raise WatchError(
@@ -334,6 +357,9 @@ class watch(TorchFunctionMode):
         index = next(number for number, one in enumerate(self.parts) if one is parts)
         self.parts[index : index + 1] = [[part] for part in parts]
         self.recording.layers[index : index + 1] = parts
+        if self.stream is not None:
+            for part in parts:
+                self.stream.separate(part.bit)
 
     def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles], before: int) -> tuple[int, ...]:
         """The call's own queries whose rows are computed as they pass.

@@ -45,6 +45,8 @@ class Layer:
     windows: Windows | None = None
     bit: int = 0
     starts: tuple[int, ...] = ()
+    depends: int = 0
+    is_cross: bool = False
 
     @property
     def num_heads(self) -> int:
@@ -53,7 +55,7 @@ class Layer:
     @property
     def queries_are_keys(self) -> bool:
         """Whether the tokens attend to each other; false for a pool's learned queries, or where keys are fewer."""
-        return self.num_queries == self.num_tokens
+        return self.num_queries == self.num_tokens and not self.is_cross
 
     @property
     def tokens(self) -> TokenRoles:
@@ -200,11 +202,13 @@ class Recording:
 
     `stream` (with `stream=True`) is what entered each block, then what left the last; `next_layers` are the numbers of
     the layers that come after each of these. `missed` lists every other tensor whose rows sum to one, and why it is not
-    shown: attention, perhaps, in a form that is not recognised.
+    shown: attention, perhaps, in a form that is not recognised. `answer` has the bits of the layers that the model's
+    answer depends on; 0 if that is not known.
     """
 
     layers: list[Layer] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    answer: int = 0
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
     next_layers: list[int] = field(default_factory=list)
 

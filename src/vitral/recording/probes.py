@@ -177,7 +177,7 @@ def run_together(
             return result
         with operators.paused():
             visit(seen.call)
-            own = seen.call.num_queries == seen.call.num_keys
+            own = seen.call.num_queries == seen.call.num_keys and not seen.is_cross
             out = seen.call.output_of(seen.call.values) if own else torch.zeros_like(seen.call.out)
         return (out, *result[1:]) if isinstance(result, tuple) else out
 

@@ -33,7 +33,8 @@ LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtypi
 class Seen:
     """A call of attention, the module that made it, the bits of what it depends on, and its own bit.
 
-    `projected` is whether torch's own multi-head attention made it, whose projections no function shows.
+    `made` are the weights, where the model formed them. `is_projected` is whether torch's own multi-head attention made
+    it, whose projections no function shows; `is_cross`, whether its queries were made of other tokens than its keys.
     """
 
     call: Call
@@ -41,6 +42,8 @@ class Seen:
     depends: int
     bit: int
     is_projected: bool = False
+    is_cross: bool = False
+    made: tuple[Made, ...] = ()
 
 
 class Recognizer:
@@ -64,6 +67,10 @@ class Recognizer:
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
         else:
             call = self.follower.follow(operator, name, args, kwargs, inputs, result, self.is_constant, self.line)
+        made, cross = self.follower.last_made if call is not None and not name.startswith(FUSED) else (), False
+        if call is not None:
+            # Queries, keys and a mask depend on what the values do, unless the queries are of other tokens.
+            cross = bool(depends & ~self.dataflow.of(call.given))
         self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
         if call is None:
             return None
@@ -71,7 +78,7 @@ class Recognizer:
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch
             call = call.split_heads(given["bsz"])
         name = self.running_module() or type(self.model).__name__
-        return Seen(call, name, depends, self.dataflow.add_call([call.out]), given is not None)
+        return Seen(call, name, depends, self.dataflow.add_call([call.out]), given is not None, cross, made)
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on no input of the model."""

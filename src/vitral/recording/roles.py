@@ -93,6 +93,7 @@ class RoleFinder:
         self.batch = 0
         self.places: tuple[Places | None, ...] = ()  # of each call, as they were measured
         self.num_calls = 0
+        self.current: tuple[Any, ...] | None = None  # what the tokens of the last call stand for, if it was measured
         self.is_measured = False  # whether images were given whose patches could be changed
         self.windows = WindowTracker()
 
@@ -106,6 +107,11 @@ class RoleFinder:
     def is_over_batch(self) -> bool:
         """Whether the model attends over the images of a batch."""
         return len(self.places) == 1 and self.places[0] is not None and self.places[0].batch_axis == "keys"
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the tokens of each image are known in a batch of one only, and this is none."""
+        return any(places is not None and places.is_alone for places in self.places)
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
@@ -132,11 +138,13 @@ class RoleFinder:
     def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
         """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
         number, self.num_calls = self.num_calls, self.num_calls + 1
+        self.current = None
         if self.is_over_batch and call.num_keys == self.batch:
             return call, None, partial(refuse_batch, layer)
         is_measured = self.num_prefix_tokens is None and number < len(self.places)
         places = self.places[number] if is_measured else None
-        if places is not None and places.is_alone:
+        self.current = None if places is None else (places.grid, *map(tuple, places.patches.tolist()))
+        if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)

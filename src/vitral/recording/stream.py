@@ -27,7 +27,8 @@ class Stream:
         self.model = model
         self.thread = threading.get_ident()
         self.running: list[nn.Module] = []
-        self.listed: dict[int, list[nn.Module]] = {}  # the elements that run each layer, outermost first
+        self.inside: dict[int, list[nn.Module]] = {}  # the elements that run each call, by its bit, outermost first
+        self.groups: dict[int, int] = {}  # the layer of each call: the bit of the first of its calls
         self.chains: list[list[nn.Module]] = []
         self.calls: dict[int, list[int]] = {}
         self.entered: dict[int, Tensor] = {}
@@ -56,7 +57,7 @@ class Stream:
         if given is not None and not self.keep_tensors:  # an empty tensor marks that it was entered
             given = given.new_empty(0)
         # What the first module after the last block takes, for models that form the sum outside of their blocks.
-        if given is not None and self.keep_tensors and self.listed and self.after is None and outside:
+        if given is not None and self.keep_tensors and self.inside and self.after is None and outside:
             self.after = given if given.shape == self.entered[id(self.blocks[-1])].shape else None
         self.running.append(module)
         if given is not None and kept:
@@ -74,24 +75,35 @@ class Stream:
         """Whether it is a part of the model that has parts of its own."""
         return module is not self.model and next(module.children(), None) is not None
 
-    def attended(self, number: int, queries_are_keys: bool) -> None:
-        """Attention number `number` was called; the modules that are running may be a block."""
+    def attended(self, bit: int, group: int, queries_are_keys: bool) -> None:
+        """The call of attention with this bit, of the layer whose first call is `group`, was made; the modules that are
+        running may be a block."""
+        self.groups[bit] = group
         for module in self.running:
-            self.calls.setdefault(id(module), []).append(number)
+            self.calls.setdefault(id(module), []).append(bit)
         entered = [module for module in self.running if id(module) in self.entered]
         inside = [module for module in entered if id(module) in self.elements]
-        if inside:  # of a layer of several calls, as one of a module per head, the block is what makes them all
-            self.listed[number] = [module for module in self.listed.get(number, inside) if module in inside]
+        if inside:
+            self.inside[bit] = inside
             self.after = None
         if queries_are_keys and not inside:
             self.chains.append(entered)
 
+    def separate(self, bit: int) -> None:
+        """The call with this bit is a layer of its own."""
+        self.groups[bit] = bit
+
     @property
     def blocks(self) -> list[nn.Module]:
         """The blocks, in the order in which they called attention."""
-        if self.listed:
+        if self.inside:
+            # Of a layer of several calls, as one of a module per head, the block is what makes them all.
+            listed: dict[int, list[nn.Module]] = {}
+            for bit, inside in self.inside.items():
+                before = listed.get(self.groups[bit], inside)
+                listed[self.groups[bit]] = [module for module in before if module in inside]
             # Of nested lists the innermost element is the block: a stage holds blocks.
-            return list(dict.fromkeys(elements[-1] for elements in self.listed.values() if elements))
+            return list(dict.fromkeys(elements[-1] for elements in listed.values() if elements))
         # Without lists: of the modules around each call, the outermost one that contains no other call.
         calls = Counter(id(module) for chain in self.chains for module in chain)
         single = ((module for module in chain if calls[id(module)] == 1) for chain in self.chains)
@@ -108,7 +120,9 @@ class Stream:
         blocks = self.blocks
         if not blocks:
             return []
-        return [*(self.calls[id(block)][0] for block in blocks), self.calls[id(blocks[-1])][-1] + 1]
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups.values()))}
+        layers = [[numbers[self.groups[bit]] for bit in self.calls[id(block)]] for block in blocks]
+        return [*(own[0] for own in layers), layers[-1][-1] + 1]
 
     @property
     def tokens(self) -> list[Tensor]:
