@@ -89,6 +89,16 @@ def times_uniform(shares: Float[Tensor, "*b g"]) -> Float[Tensor, "*b g"]:
     return shares * shares.shape[-1] / shares.sum(dim=-1, keepdim=True).clamp_min(1e-30)
 
 
+def check_shares(rows: Float[Tensor, "*b n"], layer: str) -> None:
+    """Raise `UsageError` for weights that are negative, as where attention is subtracted: they are no shares."""
+    if float(rows.min()) < -1e-6 * float(rows.abs().max()):
+        raise UsageError(
+            f"The weights that multiply the values in {layer} are negative in part (down to {float(rows.min()):.2g}), "
+            "as where heads are mixed or attention is subtracted, so they are no shares of the patches. vitral.watch "
+            "gives the weights themselves: seen.layers[...].rows([...])."
+        )
+
+
 @dataclass(frozen=True)
 class Method:
     """An explanation method: `method(observation, target, **options) -> PatchMap`, and what it needs to be observed."""

@@ -20,7 +20,7 @@ from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.readout import readout_tokens, tail_recorded
+from vitral.explain.readout import readout_tokens, tail_recorded, token_axis
 from vitral.recording.forward import (
     check_answer,
     check_finite,
@@ -295,7 +295,8 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
         if check == "full":
             check_same(output, plain)
         readout = readout_tokens(recording, left, plain.tensor)
-        among = left[-1].shape[1] if left and left[-1].ndim == 3 else 0
+        is_stream = bool(left) and left[-1].ndim == 3 and bool(recording.layers)
+        among = left[-1].shape[token_axis(recording, left[-1], plain.tensor)] if is_stream else 0
     if output is None:  # the watched pass was refused on its way
         output, graph = recorded_pass(model, images, needs)
     weights = weights_of(model)

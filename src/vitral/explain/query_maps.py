@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitral.explain.maps import check_image, is_constant_map, pixels_of, residual_sentence, save_figure
-from vitral.explain.method import times_uniform
+from vitral.explain.method import check_shares, times_uniform
 from vitral.explain.observation import Observation, observe
 from vitral.recording.indices import Grid, check_patch, select
 from vitral.recording.queries import query_row
@@ -99,6 +99,7 @@ def query_maps(
     patches = tuple(check_patch(query, grid, shown.name) for query in queries) or spread_patches(grid)
     heads = select(None if head is None else [head], shown.num_heads, "head")
     rows = torch.stack([query_row(shown, patch)[:, heads].mean(dim=1) for patch in patches], dim=1)
+    check_shares(rows, shown.name)
     values = rearrange(times_uniform(shown.tokens.patches(rows).float()), "b q (gy gx) -> b q gy gx", gy=grid[0])
     pixels = pixels_of(observation.model, observation.images)
     return QueryGrid(

@@ -110,12 +110,34 @@ def readout_tokens(recording: Recording, left: Sequence[Tensor], answer: Tensor)
     windows = recording.layers[-1].windows is not None
     if windows or not left or left[-1].ndim != 3 or not answer.requires_grad:
         return assumed_readout(recording)
+    axis = token_axis(recording, left[-1], answer)
     with torch.inference_mode(False), torch.enable_grad():
         # Random signs, since outputs that are merely added up may cancel.
         signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
-        gradient = torch.autograd.grad((answer * signs).sum(), left[-1], allow_unused=True)[0]
-    found = () if gradient is None else (gradient.abs().sum(dim=(0, 2)) > 0).nonzero()[:, 0].tolist()
+        gradient = torch.autograd.grad((answer * signs).sum(), left[-1], allow_unused=True, retain_graph=True)[0]
+    found = () if gradient is None else (gradient.abs().sum(dim=(1 - axis, 2)) > 0).nonzero()[:, 0].tolist()
     return tuple(found) or assumed_readout(recording)
+
+
+def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Tensor) -> int:
+    """The axis of the tokens in what left the last block: 1, or 0 where they come before the images, as in PyTorch's
+    own encoder unless it is told otherwise.
+
+    Where both axes are alike in length, each image's answer must depend on its own slice only.
+    """
+    layer = recording.layers[-1]
+    lengths = (len(layer.kept_rows), layer.num_queries)
+    fitting = [axis for axis in (1, 0) if (tokens.shape[1 - axis], tokens.shape[axis]) == lengths]
+    if len(fitting) < 2:
+        return next(iter(fitting), 1)
+    with torch.inference_mode(False), torch.enable_grad():
+        for number, own in enumerate(answer[:4]):
+            gradient = torch.autograd.grad(own.sum(), tokens, allow_unused=True, retain_graph=True)[0]
+            if gradient is None:
+                continue
+            reached = gradient.abs().sum(dim=2) > 0
+            fitting = [axis for axis in fitting if reached.sum() == reached.select(1 - axis, number).sum()]
+    return next(iter(fitting), 1)
 
 
 def assumed_readout(recording: Recording) -> tuple[int, ...]:

@@ -275,11 +275,10 @@ class Follower:
             moved = known.moved(known.axes_of(tensor), output, places, is_logarithm=known.is_logarithm, factors=factors)
             self.keep(output, known, moved)
             if moved is not None:  # a sum or difference of weights is made of all of them
-                others = [self.weights[storage_of(other)] for other in others if storage_of(other) in self.weights]
-                made = dict.fromkeys(
-                    one for weights in (self.weights[storage_of(output)], *others) for one in weights.made
-                )
-                self.weights[storage_of(output)] = replace(self.weights[storage_of(output)], made=tuple(made))
+                whole = self.weights[storage_of(output)]
+                added = [self.weights[storage_of(one)] for one in others if storage_of(one) in self.weights]
+                made = dict.fromkeys(one for weights in [whole, *added] for one in weights.made)
+                self.weights[storage_of(output)] = replace(whole, made=tuple(made))
             return
 
     def keep(self, output: Tensor, known: Weights, moved: Weights | None) -> None:

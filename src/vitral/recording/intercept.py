@@ -222,6 +222,8 @@ class watch(TorchFunctionMode):
         if seen is None:
             if self.parts and (name := name_of(operator)) in ("cat", "copy_"):
                 self.note_chunks(name, args, kwargs)
+            elif self.parts and name in ("sub", "sub_", "rsub"):
+                self.note_difference(args)
             return result
         # Within a function, rows wait until it returns: operators run below the graph of gradients. Where there is no
         # graph, or no function, as in a traced model, they need not.
@@ -333,6 +335,15 @@ class watch(TorchFunctionMode):
         if found:
             self.recording.layers[-1] = chunked(parts)
             self.chunks.add(bits[0])
+
+    def note_difference(self, args: Sequence[Any]) -> None:
+        """Calls of which one is subtracted from another are no heads side by side (Ye et al. 2024, "Differential
+        Transformer", eq. 1)."""
+        parts = self.parts[-1]
+        every = sum(part.bit for part in parts)
+        left, right = (self.recognizer.dataflow.of(*tensors_in(one)) & every for one in args[:2])
+        if left and right and not left & right:
+            self.take_apart(parts)
 
     def separate(self, depends: int) -> None:
         """Take calls apart again that were taken for one layer, if another call depends on some of them only."""

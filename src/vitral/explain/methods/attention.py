@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from vitral.explain.method import PatchMap, method
+from vitral.explain.method import PatchMap, check_shares, method
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import reader_name, readout_in
 from vitral.recording.indices import select
@@ -46,6 +46,8 @@ def attention(
     rows = [query_row(layer, query, readout)[:, some_heads] for layer, readout in zip(shown, readouts)]
     roles = shown[0].tokens
     values = torch.stack(rows, dim=1).float()
+    for layer, row in zip(shown, rows):
+        check_shares(row, layer.name)
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
     return PatchMap(
         roles.patches(values),
