@@ -45,7 +45,7 @@ class TokenRoles:
         """Rows and columns of patches. Raises `WatchError` if they are not known."""
         if self.known_grid is None:
             raise WatchError(
-                f"{self.num_patches} patches form neither a square grid nor a grid with the image's shape. "
+                f"{self.num_patches} patches form neither a square grid nor one with the image's aspect ratio. "
                 "Set `grid` = (rows, columns) and `num_prefix_tokens` on the model."
             )
         return self.known_grid
@@ -216,8 +216,8 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
 def refuse_merged(layer: str, num_queries: int, num_keys: int) -> TokenRoles:
     """Raises `UsageError`: the keys are fewer than the tokens, and which of them each stands for is not known."""
     raise UsageError(
-        f"{layer} attends from {num_queries} tokens to {num_keys} keys, each made of several, and the places of these "
-        "were not found by changing patches of the image. So it has no attention map."
+        f"{layer} attends from {num_queries} tokens to {num_keys} keys, each made of several tokens. Changing patches "
+        "of the image did not show which tokens, so the layer has no attention map."
     )
 
 
