@@ -197,6 +197,6 @@ def test_channels_are_not_taken_for_patches():
             x = nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
             return self.head(nn.functional.pad(x.mean(2), (0, 10)))
 
-    message = "5 patches form neither a square grid nor a grid with the image"
+    message = "5 patches form neither a square grid nor one with the image"
     with pytest.raises((UsageError, WatchError), match=message):
         explain.attention(Channels("apart"), torch.randn(2, 3, 8, 16))
