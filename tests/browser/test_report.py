@@ -36,7 +36,7 @@ def test_what_was_trained_is_there_to_read(opened, report):
     for words in (
         "vit_nano_patch8_48 on shapes:n=64,size=16",
         "% right",
-        "95 % interval",
+        "95% interval",
         "What CLS attends to".lower(),
         "How it learned",
         "The worst mistakes",

@@ -169,7 +169,7 @@ def test_masks_that_are_not_true_or_false_are_refused(name, case, maps, convert,
 
 @pytest.mark.parametrize("wrong", [dict(better="up"), dict(better=None), dict(better="lower", needs="mask")], ids=str)
 def test_a_metric_is_declared_in_known_words(wrong):
-    with pytest.raises(UsageError, match=r"@metric takes (better|needs)= one of \w+, .*, not "):
+    with pytest.raises(UsageError, match=r"@metric: (better|needs) must be one of \w+, .*; found "):
         inspect.unwrap(metric_module.metric)(**wrong)
 
 

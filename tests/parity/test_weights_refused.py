@@ -319,7 +319,7 @@ def with_config(folder, inside, change):
 def test_sizes_of_another_kind(kind, change, tmp_path):
     with_config(tmp_path, of_kind(kind, tmp_path), change)
     ((word, value),) = change.items()
-    with pytest.raises(StoreError, match=re.escape(f"config.json has {word}={value!r}; it takes ")):
+    with pytest.raises(StoreError, match=re.escape(f"config.json has {word}={value!r}; {word} must be ")):
         load_published(tmp_path)
 
 

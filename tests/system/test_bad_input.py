@@ -40,7 +40,7 @@ TYPED = {
     "unknown model": (
         (*SMALL, "--model", "vit_nona_patch8_48"),
         "There is no model 'vit_nona_patch8_48'. Did you mean 'vit_nano_patch8_48'?",
-        "`vitral models` lists them; your own is file.py:Name.",
+        "`vitral models` lists them; specify your own as file.py:Name.",
     ),
     "image size that the patch does not divide": (
         ("train", "--data", "shapes:n=16,size=50"),

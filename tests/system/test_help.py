@@ -77,6 +77,11 @@ def test_help_of_a_verb_begins_with_its_usage_and_what_it_is_for(help_of, verb):
     assert " ".join(import_module(f"vitral.cli.{verb}").__doc__.split())[:100] in text
 
 
+def test_help_after_an_action_still_lists_the_action(help_of):
+    assert help_of("lab", "start") == help_of("lab")
+    assert help_of("study", "run", "locality") == help_of("study")
+
+
 def test_help_shows_the_defaults_of_the_data_that_is_named(help_of):
     shapes, digits = help_of("train"), help_of("train", "--data", "digits")
     assert "(default: vit_nano_patch8_48)" in shapes

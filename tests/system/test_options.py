@@ -637,7 +637,7 @@ def num_heads_and_trained_at_are_what_no_tensor_says(vitral, bare, tmp_path):
 @effect("convert", "sha256")
 def sha256_is_what_the_hash_must_be(vitral, bare, tmp_path):
     words = ("convert", bare, tmp_path / "out", *OF_BARE, "--sha256")
-    vitral(*words, "0" * 64).refused(1, "damaged, or another file")
+    vitral(*words, "0" * 64).refused(1, "damaged or a different file")
     assert not (tmp_path / "out").exists()
     vitral(*words, hashlib.sha256(bare.read_bytes()).hexdigest()).done()
 

@@ -142,7 +142,7 @@ def test_a_finished_run_is_left_as_it_is_and_its_report_written_again(vitral, tr
     before = run.contents
     (run.folder / "report.html").unlink()
     answer = vitral("train", "--resume", "run", "--json").done()
-    assert "run was finished already; its report is written again." in answer.messages
+    assert "run had already finished; writing its report again." in answer.messages
     assert answer.json["test_accuracy"] == trained.answer.json["test_accuracy"]
     after = run.contents
     assert after.keys() == before.keys()

@@ -78,7 +78,7 @@ def test_eval_repeats_the_accuracy_that_training_found(terminal, trained):
     assert matrix.shape == (8, 8) and matrix.sum() == 2_000
     assert matrix.trace() / 2_000 == pytest.approx(answer.json["accuracy"])
     assert len(answer.out.splitlines()) == 1
-    assert all(name in answer.err for name in ("disk", "half-disk", "95 % interval"))
+    assert all(name in answer.err for name in ("disk", "half-disk", "95% interval"))
     assert tree(terminal.folder) == []
 
 

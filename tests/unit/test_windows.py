@@ -90,5 +90,5 @@ def test_a_patch_reads_its_own_window_only():
     inside = maps.values[0, 0, 0] > 0
     assert inside[2:4, 2:4].all() and inside.sum() == 4
     assert maps.values.mean() == pytest.approx(1)
-    with pytest.raises(UsageError, match=r"no patch at row 4, column 0 of 4 x 6: Windowed has rows 0 to 3"):
+    with pytest.raises(UsageError, match=r"no patch at row 4, column 0: Windowed has rows 0 to 3 and columns 0 to 5"):
         attention(model, torch.randn(1, 3, 8, 12), query=(4, 0))

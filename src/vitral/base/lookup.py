@@ -72,4 +72,4 @@ def import_object(path: str, within: str) -> Any:
         part = getattr(import_module(f"vitral.{module}"), name, None)
         if part is not None and getattr(part, "__module__", "") == f"vitral.{module}":
             return part
-    raise UnknownName(f"{path} is not a part of Vitral, so a model with this part cannot be built from its file.")
+    raise UnknownName(f"{path} is not a part of Vitral, so a model that contains it cannot be built.")

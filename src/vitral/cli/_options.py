@@ -8,7 +8,7 @@ from vitral.base.config import Option
 Model = Annotated[
     str,
     Option(
-        "Run folder (such as runs/shapes-1), a checkpoint in one, a published checkpoint (file or folder), "
+        "Run folder (such as runs/shapes-1) or a training checkpoint in it, published checkpoint (file or folder), "
         "hf:OWNER/NAME, timm:NAME or file.py:Name; options follow after commas, as in deit.pth,source=deit.",
         positional=True,
     ),

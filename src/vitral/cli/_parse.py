@@ -21,6 +21,8 @@ def parse(
 
     `defaults`, if a verb has it, gives the defaults that depend on the options given, which are read first then.
     """
+    if defaults is None and set(HELP) & set(arguments):
+        read(dataclass_of(settings, {}), HELP[1:], program, description)  # with all words, tyro leaves out those given
     if defaults is None:
         values = vars(read(dataclass_of(settings, {}), arguments, program, description))
     else:
@@ -73,11 +75,10 @@ def help_of(option: Option) -> str:
     return f"{option.sentence} Range: {option.range}." if option.range else option.sentence
 
 
-def hint_of(option: Option) -> Callable[[str], str] | None:
-    """What follows the sentence: nothing for no value if the sentence states the default, otherwise tyro's hint."""
-    if "by default" not in option.sentence:
-        return None
-    return lambda label: "" if label in ("", "None") else f"(default: {label})"
+def hint_of(option: Option) -> Callable[[str], str]:
+    """What follows the sentence: the default, unless that is no value and the sentence states what happens then."""
+    nothing = "" if "by default" in option.sentence else "(default: none)"
+    return lambda label: nothing if label in ("", "None") else f"(default: {label})"
 
 
 def command_line(verb: str, settings: Any) -> str:

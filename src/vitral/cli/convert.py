@@ -1,7 +1,7 @@
 """Write a run or a published checkpoint in another library's format.
 
-The formats are those of timm, transformers, torchvision and Google's code. What was assumed about a published
-checkpoint, and what was left out and why, is printed.
+The formats are those of timm, transformers, torchvision and Google's code. The verb prints what it assumed about a
+published checkpoint, what it left out, and why.
 """
 
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ def run(options: Options) -> dict[str, Any]:
     found = evaluate(**arguments(options), progress=True)
     low, high = found.interval
     print_result(
-        f"{found.data}, {found.split}: accuracy {found.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+        f"{found.data}, {found.split}: accuracy {found.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), "
         f"loss {found.loss:.3f}, n = {found.n:,}"
     )
     for label, name in enumerate(found.classes):

@@ -1,4 +1,4 @@
-"""Show which patches of your images a model relies on, test each map, and compare methods on a data set.
+"""Map which patches of your images a model attends to or depends on, test each map, and compare methods on a data set.
 
 With images: one PNG per method and image, a page with all of them, and an .npz with the numbers; each map is tested by
 covering patches in its order and in random orders, and comparing how far the probability falls. With --data and

@@ -28,7 +28,7 @@ class Options:
         Option("Image size for one model: a side, or height and width; by default its own size.", low=1),
     ] = ()
     num_classes: Annotated[
-        int, Option("Number of classes of the head that the sizes include; 0 for no head.", low=0, high=1_000_000)
+        int, Option("Number of classes; the sizes include the head. 0: no head.", low=0, high=1_000_000)
     ] = 1000
     json: Json = False
 

@@ -27,7 +27,7 @@ class Options:
         Literal["smoke", "quick", "full"],
         Option(
             "smoke: only test that everything runs; quick: a little over two hours for all studies on two cores; "
-            "full: more seeds and samples."
+            "full: more seeds and training samples."
         ),
     ] = "quick"
     out: Annotated[Path, Option("Folder for records, models and pages.")] = Path("runs/studies")
@@ -83,7 +83,7 @@ def list_studies(options: Options) -> dict[str, Any]:
         trainings = {task.training.key: task.training.samples for task in tasks}
         samples = sum(trainings.values())
         print_result(f"{study.number:>2}  {name:<16} {study.claim}")
-        print_result(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} samples")
+        print_result(f"    {'':<16} {options.preset}: {len(tasks)} runs, {samples:,} training samples")
         rows.append({"name": name, "claim": study.claim, "runs": len(tasks), "samples": samples})
     return {"studies": rows}
 

@@ -31,9 +31,7 @@ class Options(Recipe):
     config: Annotated[
         Path | None, Option("A config.yaml with settings; options on the command line take precedence over it.")
     ] = None
-    resume: Annotated[Path | None, Option("Run folder to continue where the run stopped, with its own settings.")] = (
-        None
-    )
+    resume: Annotated[Path | None, Option("Folder of a stopped run to continue, with the run's own settings.")] = None
     json: Json = False
 
     @property
@@ -72,7 +70,7 @@ def run(options: Options) -> dict[str, Any]:
         return {"run": str(result.run), "stopped": True, "exit_code": 130}
     low, high = result.interval
     print_result(
-        f"test accuracy {result.test_accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}, n = {result.n:,}), "
+        f"test accuracy {result.test_accuracy:.1%} (95% interval {low:.1%} to {high:.1%}, n = {result.n:,}), "
         f"trained in {result.seconds:.0f} s"
     )
     print_result(f"report: {result.report}")

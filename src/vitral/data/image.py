@@ -114,7 +114,8 @@ def to_eight_bits(values: np.ndarray, name: str) -> UInt8[np.ndarray, "y x"]:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)) or low < 0:
         raise ImageError(
-            f"{name} holds values from {low:g} to {high:g}, which are not brightnesses. Convert it to 8 or 16 bits."
+            f"{name} holds values from {low:g} to {high:g}, but they must be finite and at least 0. Convert it to 8 or "
+            "16 bits."
         )
     white = (1.0 if high <= 1 else 255.0) if values.dtype.kind == "f" else 65_535.0
     if high > white:

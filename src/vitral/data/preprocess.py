@@ -61,8 +61,8 @@ def select_channels(pixels: UInt8[Tensor, "b y x 3"], channels: int) -> Num[Tens
     """The three colours, or their luminance as the only channel."""
     if channels not in (1, 3):
         raise ShapeError(
-            f"The model takes {channels} channels, but an image file gives three colours or one luminance. Pass a "
-            f"tensor (batch, {channels}, height, width) instead."
+            f"The model takes {channels} channels, but an image file has three colour channels or one grey channel. "
+            f"Pass a tensor (batch, {channels}, height, width) instead."
         )
     return pixels if channels == 3 else (pixels.float() @ torch.tensor(LUMINANCE, device=pixels.device))[..., None]
 

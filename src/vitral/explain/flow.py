@@ -31,8 +31,8 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
     missed = observation.attention.missed
     if missed and not names:
         raise UsageError(
-            f"{method} multiplies the attention of all layers, and not all of this model is known. Not known: "
-            f"{'; '.join(missed)}. To multiply the other layers, name them: layers={known}."
+            f"{method} multiplies the attention of all layers, but in this model some attention could not be recorded: "
+            f"{'; '.join(missed)}. To multiply the other layers only, name them: layers={known}."
         )
     chosen = {number: layer for number, layer in enumerate(observation.layers) if not names or layer.name in names}
     layers = list(chosen.values())

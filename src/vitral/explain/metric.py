@@ -125,7 +125,7 @@ def metric(better: Better, needs: Needs = "nothing", pool: Pool = mean) -> Calla
     for word, value, known in (("better", better, get_args(Better)), ("needs", needs, get_args(Needs))):
         if value not in known:
             raise UsageError(
-                f'@metric takes {word}= one of {", ".join(known)}, as in {word}="{known[0]}", not {value!r}.'
+                f'@metric: {word} must be one of {", ".join(known)}, as in {word}="{known[0]}"; found {value!r}.'
             )
     return lambda function: Metric(function, better, needs, pool)
 
@@ -179,7 +179,7 @@ def check_masks(masks: object, images: Tensor) -> None:
     if not isinstance(masks, np.ndarray) or masks.dtype != bool:
         raise UsageError(
             f"Masks have type {getattr(masks, 'dtype', type(masks).__name__)}: pass a NumPy array of bool that is True "
-            "on the object. From numbers that are 0 elsewhere: masks > 0."
+            "on the object. If yours holds numbers that are 0 off the object, pass masks > 0."
         )
 
 

@@ -312,7 +312,7 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
             output = forward(model, images)
         return replace(output, tensor=output.tensor.detach()), None  # an output may be a parameter
     if not images.is_floating_point():
-        raise UsageError(f"{images.dtype} images have no gradients: convert them, as by images.float().")
+        raise UsageError(f"{images.dtype} images have no gradients. Convert them: images.float().")
     with recorded_gradients():
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)

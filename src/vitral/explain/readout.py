@@ -1,7 +1,7 @@
 """From which tokens of the last block a model reads its answer, and what it would answer for other tokens.
 
-A model may have a CLS token and still read the mean of its patches, so this is measured: the tokens that leave the last
-block are taken as a variable, the rest of the model runs on them, and its answer is differentiated.
+A model may have a class token and still read the mean of its patches, so this is measured: the tokens that leave the
+last block are taken as a variable, the rest of the model runs on them, and its answer is differentiated.
 
 Axes:  b images   n tokens   d width   k classes
 """

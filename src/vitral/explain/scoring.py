@@ -110,7 +110,7 @@ def score(
     present = [control for control in controls if control in maps]
     scores = [score_of(name, measures[metric], values[metric], present) for name in maps for metric in measures]
     caption = (
-        f"{len(split)} test images of {data.name} that the model classifies correctly, of {tried}; 95 % intervals over "
+        f"{len(split)} test images of {data.name} that the model classifies correctly, of {tried}; 95% intervals over "
         "the images." + "".join(f" {name} was left out: {reason}" for name, reason in refused.items())
     )
     return Table(tuple(scores), caption, len(split), refused)
@@ -137,7 +137,7 @@ def resolve(folder: str, chosen: Sequence[Any], kind: str) -> dict[str, Any]:
     found = [find(folder, item, kind) if isinstance(item, str) else item for item in chosen]
     named = [getattr(one, "__name__", "") for one in found]
     if unnamed := [item for item, name in zip(chosen, named) if not name or (not callable(item) and item != name)]:
-        raise UsageError(f"{unnamed[0]!r} is not a {kind}: give a name, or a function with one.")
+        raise UsageError(f"{unnamed[0]!r} is not a {kind}: give the name of one, or a function that has a name.")
     if twice := [name for name in named if named.count(name) > 1]:
         raise UsageError(f"Two of the {kind}s are called {twice[0]!r}: give each function a different name.")
     return dict(zip(named, found))
@@ -174,7 +174,7 @@ def concatenate_maps(name: str, parts: Sequence[Any], total: int) -> Float[np.nd
             found = f"maps of {part.shape}" if is_array else getattr(part, "__name__", repr(part))
             raise UsageError(
                 f"{name} returned {found} for {size} images: a method returns Maps, with one map per image in "
-                f"`merged`, ({size}, rows, columns)."
+                f"`merged`, of shape ({size}, rows, columns)."
             )
     return np.concatenate(parts)
 

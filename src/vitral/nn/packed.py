@@ -91,7 +91,7 @@ def packed(model: nn.Module) -> nn.Module:
     if not torch.backends.mkldnn.is_available():
         raise ConfigError("This PyTorch was built without oneDNN, so packed cannot speed anything up.")
     if model.training:
-        raise ConfigError("packed is for inference, and the model is training: call model.eval() first.")
+        raise ConfigError("packed is for inference, and the model is in training mode: call model.eval() first.")
     try:
         copy: Any = deepcopy(model).requires_grad_(False)
     except Exception as error:  # whatever its parts raise

@@ -103,7 +103,9 @@ class VisionTransformer(nn.Module):
         self.patch_embed = patch_embed(img_size, patch_size, in_channels, embed_dim)
         self.grid, self.num_prefix_tokens = self.patch_embed.grid, sum(tokens.values())
         if pool is CLSPool and not self.num_prefix_tokens:
-            raise ConfigError("Without tokens there is no CLS token to pool: choose another pool, such as MeanPool.")
+            raise ConfigError(
+                "Without prefix tokens there is no class token to pool: choose another pool, such as MeanPool."
+            )
         self.register_parameter("cls_token", None)
         for name, count in tokens.items():
             self.register_parameter(name, nn.Parameter(torch.empty(1, count, embed_dim)))

@@ -32,8 +32,8 @@ def check_patch(patch: Any, grid: Grid, where: str = "the map") -> Grid:
     row, column = map(int, patch)
     if not (0 <= row < grid[0] and 0 <= column < grid[1]):
         raise UsageError(
-            f"There is no patch at row {row}, column {column} of {grid[0]} x {grid[1]}: {where} has rows 0 to "
-            f"{grid[0] - 1} and columns 0 to {grid[1] - 1}."
+            f"There is no patch at row {row}, column {column}: {where} has rows 0 to {grid[0] - 1} and columns 0 to "
+            f"{grid[1] - 1}."
         )
     return row, column
 

@@ -387,7 +387,7 @@ class watch(TorchFunctionMode):
             roles = find_roles()
             if not roles.prefix:
                 raise UsageError(
-                    f"The model has no CLS token (its {n} tokens are all patches: {roles.source}), so it has no CLS "
+                    f"The model has no class token (its {n} tokens are all patches: {roles.source}), so it has no CLS "
                     'row. Specify the tokens: rows=[...], or rows="all".'
                 )
             tokens: Sequence[int] = roles.other_tokens

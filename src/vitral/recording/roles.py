@@ -45,7 +45,7 @@ class TokenRoles:
         """Rows and columns of patches. Raises `WatchError` if they are not known."""
         if self.known_grid is None:
             raise WatchError(
-                f"{self.num_patches} patches form neither a square grid nor a grid with the image's shape. "
+                f"{self.num_patches} patches form neither a square grid nor one with the image's aspect ratio. "
                 "Set `grid` = (rows, columns) and `num_prefix_tokens` on the model."
             )
         return self.known_grid

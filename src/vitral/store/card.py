@@ -96,7 +96,9 @@ def read_card(folder: Path) -> Card:
         if isinstance(content, dict) and content.get("format") == "vitral-model":
             version = content.get("version", 1)
             if isinstance(version, int) and version > VERSION:
-                raise StoreError(f"{path} has version {version}; this Vitral reads up to version {VERSION}. Update it.")
+                raise StoreError(
+                    f"{path} has version {version}; this Vitral reads up to version {VERSION}. Update Vitral."
+                )
         return Card.model_validate(content)
     except FileNotFoundError as error:
         raise StoreError(

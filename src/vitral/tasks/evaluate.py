@@ -72,7 +72,7 @@ def evaluate(
         raise DataError(f"{spec} has {len(found.classes)} classes; the model predicts {len(opened.classes)}.")
     if classes is None:
         progress.note(
-            f"  assumed: the model's classes are those of {spec}, in their order, since it does not name them"
+            f"  assumed: the model's classes are those of {spec}, in their order, since the model does not name its own"
         )
     trained_on = provenance.get("data_sha256")
     if data is None and Path(spec).is_dir() and trained_on and trained_on != fingerprint(found.train, found.val):

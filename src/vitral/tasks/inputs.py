@@ -37,7 +37,7 @@ def open_model(
     if isinstance(model, nn.Module):
         if record_of(model) is None:
             raise UsageError(
-                f"{type(model).__name__} has no record of its classes and preprocessing. Load it by vitral.load, or "
+                f"{type(model).__name__} has no record of its classes and preprocessing. Load it with vitral.load, or "
                 "attach one: vitral.base.record.attach_record(model, ModelRecord(...))."
             )
         return cast(Classifier, model)

@@ -160,7 +160,7 @@ def run_recipe(
     if stop():
         return TrainingResult(run.path, stopped=True, notes=tuple(progress.notes))
     if resuming and reached == total:
-        progress.note(f"{run.path} was finished already; its report is written again.")
+        progress.note(f"{run.path} had already finished; writing its report again.")
         seconds = pace.spent
     return test_and_report(run, recipe, data, film, total, seconds, progress)
 
@@ -205,7 +205,7 @@ def start_film(
 ) -> Film | None:
     """A film with its first frame, or the film of a resumed run with its frames up to that step.
 
-    None for a model in which no attention of a CLS token can be seen.
+    None for a model in which no attention of a class token can be seen.
     """
     path = run.path / "film.npz"
     if reached:

@@ -67,7 +67,7 @@ def write_report(
         headline=f"{test.accuracy:.1%} right",
         detail=(
             f"on {len(test.labels):,} test images that it never saw "
-            f"(95 % interval {low:.1%} to {high:.1%}; chance {1 / len(data.classes):.1%})."
+            f"(95% interval {low:.1%} to {high:.1%}; chance {1 / len(data.classes):.1%})."
         ),
         facts={
             "classes": f"{len(data.classes)}",
@@ -143,7 +143,7 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
     figure = tokens_figure(data.test.pixels[0], config["patch_size"], model.num_prefix_tokens, config["embed_dim"])
     steps = ["the image is cut into patches", "one linear layer maps every patch to a token"]
     if model.cls_token is not None:
-        steps.append("the learned CLS token is put in front")
+        steps.append("the learned class token is put in front")
     if not isinstance(model.position, NoPosition):
         which = "the token of each patch" if isinstance(model.position, PatchPosition) else "each token"
         steps.append(f"the embedding of its position is added to {which}")

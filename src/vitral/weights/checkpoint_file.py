@@ -71,7 +71,7 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
         raise StoreError(f"{path} holds values that are NaN or infinite, in {', '.join(broken[:3])}: it is damaged.")
     found = sha256(files[0])
     if expected is not None and found != expected.lower():
-        raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged, or another file.")
+        raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged or a different file.")
     single = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
     return Checkpoint(path, single, read_json(folder / "config.json"), found, dropped, parts[0].assumed)
 

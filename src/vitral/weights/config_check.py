@@ -27,7 +27,7 @@ def check_types(config: Mapping[str, Any]) -> Mapping[str, Any]:
     ):
         for key in keys:
             if config.get(key) is not None and not is_valid(config[key]):
-                raise StoreError(f"config.json has {key}={config[key]!r}; it takes {expected}.")
+                raise StoreError(f"config.json has {key}={config[key]!r}; {key} must be {expected}.")
     return config
 
 

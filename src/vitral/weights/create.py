@@ -37,12 +37,13 @@ def create(spec: str, **overrides: Any) -> nn.Module:
             f"file.py:Name. To load it: vitral.load({spec!r})."
         )
     raise UnknownName(
-        f"There is no model {spec!r}.{nearest(spec, zoo.MODELS)} `vitral models` lists them; your own is file.py:Name."
+        f"There is no model {spec!r}.{nearest(spec, zoo.MODELS)} `vitral models` lists them; specify your own as "
+        "file.py:Name."
     )
 
 
 def create_own_module(spec: str, num_classes: int = 1000, img_size: Size = 224, **others: Any) -> nn.Module:
     """The reader's own module for so many classes."""
     if others:
-        raise ConfigError(f"{spec} is built with num_classes and img_size; {', '.join(others)} cannot be passed.")
+        raise ConfigError(f"{spec} takes only num_classes and img_size here; {', '.join(others)} cannot be passed.")
     return from_code(spec, num_classes, pair(img_size))

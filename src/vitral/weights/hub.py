@@ -43,7 +43,9 @@ def fetch(name: str) -> Path:
     except errors.RevisionNotFoundError as error:
         raise UnknownName(f"{repository} has no revision {revision!r}.") from error
     except errors.RepositoryNotFoundError as error:
-        raise UnknownName(f"The hub has no {repository}, or it is private and HF_TOKEN does not open it.") from error
+        raise UnknownName(
+            f"The hub has no {repository}, or it is private and HF_TOKEN gives no access to it."
+        ) from error
     except errors.LocalEntryNotFoundError as error:
         raise StoreError(
             f"{name} is not in the local cache, and the hub could not be reached. Fetch it where there is a network: "

@@ -65,5 +65,5 @@ def class_names(model: nn.Module, count: int) -> tuple[str, ...]:
     if own is None:
         return number_classes(count)
     if not isinstance(own, list | tuple) or len(own) != count or not all(isinstance(name, str) for name in own):
-        raise ConfigError(f"The model's `class_names` must be {count} texts, one per class; found {own!r}.")
+        raise ConfigError(f"The model's `class_names` must be {count} strings, one per class; found {own!r}.")
     return tuple(own)

@@ -176,7 +176,8 @@ maps = Station(
         "the left. For `occlusion` choose the class once, from the whole image, and compute that class's probability "
         "each time.",
         "unflatten splits an axis into rows and columns; torch.eye(n) is the residual stream, one half of every block; "
-        "gather(1, answer) picks one class for each image; make the clone inside both loops, so that it starts whole.",
+        "gather(1, answer) picks one class for each image; make the clone inside both loops, so that each patch "
+        "is covered alone.",
     ),
     observe=observe,
     compare_in_use=compare_in_use,

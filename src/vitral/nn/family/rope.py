@@ -39,7 +39,9 @@ class RotaryAttention(Attention):
         super().__init__(embed_dim, num_heads, qkv_bias)
         self.base = base
         if (head_dim := embed_dim // num_heads) % 4:
-            raise ConfigError(f"Heads of width {head_dim} cannot rotate by row and column: use a multiple of 4.")
+            raise ConfigError(
+                f"Rotary positions by row and column need heads whose width is a multiple of 4, not {head_dim}."
+            )
 
     def set_grid(self, grid: tuple[int, int], num_prefix_tokens: int) -> None:
         patches = angles(grid, self.proj.in_features // self.num_heads, self.base)
