@@ -149,9 +149,11 @@ class watch(TorchFunctionMode):
         given = next((tensor for tensor in tensors_in((args, kwargs)) if tensor.ndim == 4), None)
         if given is not None and given.is_meta:
             raise WatchError("The images are on the meta device, which holds no values, so there is nothing to see.")
-        if threading.get_ident() != self.thread or self.operators.is_paused or is_known(model) or given is None:
+        if threading.get_ident() != self.thread or self.operators.is_paused or is_known(model):
             return
-        if given.is_floating_point() and len(given):
+        if given is None:
+            self.roles.takes_tokens = all(tensor.ndim in (2, 3) for tensor in tensors_in((args, kwargs)))
+        elif given.is_floating_point() and len(given):
             with self.operators.paused():
                 self.roles.start(places_of(Subject(model, given, args, kwargs)), given)
 

@@ -13,6 +13,7 @@ The two batches have 1 and 1 + K images, so the axis that grew holds the images.
 Axes:  b images   u units (heads and windows of an image)   m key tokens   e width   k bits   y x rows, columns
 """
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from vitral.recording.indices import Grid
 from vitral.recording.operators import name_of
 from vitral.recording.recognizer import Operators, Recognizer
 from vitral.recording.undisturbed import undisturbed
+from vitral.recording.windows import Windows
 
 MOVED = 1e-3  # of the largest distance: a token that moved less holds no image
 CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half precision
@@ -62,6 +64,32 @@ class Places:
     batch_axis: str
     exact: bool
     is_alone: bool = False
+
+
+@dataclass(frozen=True)
+class Unplaced:
+    """How far the tokens of a call moved towards B in each mixture, (bits, units, tokens), where that spells no place.
+
+    Units are windows, image by image, and then heads. Enough to check a place that is known from elsewhere.
+    """
+
+    grid: Grid
+    share: Float[Tensor, "k u m"]
+
+    def supports(self, windows: Windows) -> bool:
+        """Whether most tokens moved as they must if they stand where these windows say."""
+        _, units, tokens = self.share.shape
+        number, size = windows.places.shape
+        kept = next((bits for coarse, bits in coarser(self.grid) if coarse == windows.grid), None)
+        if kept is None or size != tokens or units % number:
+            return False
+        share, holds = self.share[kept].unflatten(1, (number, -1)), (windows.places >= 0)[:, None]
+        expected = grid_bits(windows.grid).to(share.device)[:, windows.places.clamp_min(0)][:, :, None]
+        bits = share > share.mean(dim=(1, 2, 3), keepdim=True)
+        return bool((bits == expected)[:, holds.expand(share.shape[1:])].double().mean() >= AGREEMENT)
+
+
+Found = Places | Unplaced | None
 
 
 class Reached(Exception):
@@ -99,10 +127,27 @@ class Subject:
         return self.model(*args, **kwargs)
 
     @property
+    def others(self) -> list[Tensor]:
+        """The tensors besides the images that may say what the tokens are, such as the numbers of those that are kept.
+
+        One number for each image, a label, does not.
+        """
+        values = tree_leaves((self.args, self.kwargs))
+        return [one for one in values if isinstance(one, Tensor) and one is not self.images and one.ndim > 1]
+
+    @property
+    def treats_images_alike(self) -> bool:
+        """Whether these tensors are the same for each image of the batch."""
+        own = [one for one in self.others if len(one) == len(self.images)]
+        return all(torch.equal(one, one[:1].expand_as(one)) for one in own)
+
+    @property
     def key(self) -> tuple[str, ...]:
         """What the places depend on besides the model: the size of the images, and the other arguments."""
         values = tree_leaves((self.args, self.kwargs))
-        return tuple(str(tuple(one.shape[1:])) if isinstance(one, Tensor) else repr(one) for one in values)
+        plain = [repr(one) for one in values if not isinstance(one, Tensor)]
+        tensors = [hashlib.sha256(one[:1].detach().cpu().numpy().tobytes()).hexdigest() for one in self.others]
+        return (str(tuple(self.images.shape[1:])), *plain, *tensors)
 
 
 def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[Grid]) -> Call | None:
@@ -194,14 +239,16 @@ def run_together(
         subject.run(images)
 
 
-KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Places | None, ...]"]] = WeakKeyDictionary()
+KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Found, ...]"]] = WeakKeyDictionary()
 
 
-def places_of(subject: Subject) -> tuple[Places | None, ...]:
+def places_of(subject: Subject) -> tuple[Found, ...]:
     """What the tokens of each call of attention stand for, for images of this size; None where it cannot be settled.
 
     A single one whose images are the keys stands for all calls. Measured once for a model and an image size.
     """
+    if not subject.treats_images_alike:
+        return ()
     found = KNOWN.setdefault(subject.model, {})
     if subject.key not in found and (places := measured(subject)):
         found[subject.key] = places
@@ -211,13 +258,13 @@ def places_of(subject: Subject) -> tuple[Places | None, ...]:
         # A model that was traced takes the batch that it was traced with; one that loops over its images shows each
         # layer once for each of them, so that these are told apart in a batch of one only.
         found[key] = measured(replace(subject, fixed_batch=batch)) or tuple(
-            None if places is None else replace(places, is_alone=batch > 1)
+            replace(places, is_alone=batch > 1) if isinstance(places, Places) else places
             for places in measured(replace(subject, fixed_batch=1))
         )
     return found[subject.key if subject.key in found else key]
 
 
-def measured(subject: Subject) -> tuple[Places | None, ...]:
+def measured(subject: Subject) -> tuple[Found, ...]:
     """What `measure` finds; nothing for a model that raises."""
     try:
         return measure(subject)
@@ -236,11 +283,12 @@ def attends_over_batch(model: nn.Module, size: Grid) -> bool:
         return False
     image = torch.zeros(1, 3, *size, device=next((value.device for value in model.parameters()), None))
     return any(
-        places is not None and places.batch_axis == "keys" for places in places_of(Subject(model, image, (image,), {}))
+        isinstance(places, Places) and places.batch_axis == "keys"
+        for places in places_of(Subject(model, image, (image,), {}))
     )
 
 
-def measure(subject: Subject) -> tuple[Places | None, ...]:
+def measure(subject: Subject) -> tuple[Found, ...]:
     """See `places_of`."""
     generator, image = torch.Generator().manual_seed(0), subject.images[:1].detach()
     a, b = (torch.randn(image.shape, generator=generator).to(image) for _ in range(2))
@@ -315,20 +363,32 @@ def by_image(values: Float[Tensor, "b h m e"], images: int, places: Places) -> F
     return units.double() if units.shape[1:3] == places.patches.shape else None
 
 
-def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[Places | None, ...]:
+def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[Found, ...]:
     """The places of the tokens of every layer, on this grid or a coarser one; None for layers that are not settled."""
     alone: list[Tensor] = []
-    places: list[Places | None] = []
+    places: list[Found] = []
     with suppress(Exception):
         run_apart(subject, a, lambda call: alone.append(call.values))
 
     def compare(call: Call) -> None:
-        same = len(places) < len(alone)
-        places.append(decode(alone[len(places)], call.values, grid) if same else None)
+        before = alone[len(places)] if len(places) < len(alone) else None
+        places.append(
+            None if before is None else decode(before, call.values, grid) or unplaced(before, call.values, grid)
+        )
 
     with suppress(Exception):
         run_apart(subject, mixtures(a, b, grid), compare)
     return tuple(places)
+
+
+def unplaced(alone: Tensor, together: Tensor, grid: Grid) -> Unplaced | None:
+    """How tokens moved whose places were not found; None unless the images stand in the batch, each as a whole."""
+    num_images = 1 + len(grid_bits(grid))
+    if together.shape != (len(alone) * num_images, *alone.shape[1:]) or not together.isfinite().all():
+        return None
+    bits = list(range(num_images - 1))
+    movement = Movement.of(alone.double().flatten(0, 1), together.double(), num_images, len(alone), bits)
+    return Unplaced(grid, movement.share)
 
 
 def candidates(num_tokens: int, units: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:

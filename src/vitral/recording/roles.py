@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Grouping
 from vitral.recording.indices import Grid
-from vitral.recording.probes import Places
+from vitral.recording.probes import Found, Places, Unplaced, is_known
 from vitral.recording.windows import Windows, WindowTracker
 
 MOST_PREFIX_TOKENS = 16
@@ -91,27 +91,29 @@ class RoleFinder:
         self.patch_grid: Grid | None = None
         self.image_size: Grid | None = None
         self.batch = 0
-        self.places: tuple[Places | None, ...] = ()  # of each call, as they were measured
+        self.places: tuple[Found, ...] = ()  # of each call, as they were measured
         self.num_calls = 0
         self.current: tuple[Any, ...] | None = None  # what the tokens of the last call stand for, if it was measured
-        self.is_measured = False  # whether images were given whose patches could be changed
+        self.is_known, self.is_measured = is_known(model), False  # the latter: images were given, to change patches of
+        self.takes_tokens = False  # whether the model was given sequences, and no images
         self.windows = WindowTracker()
 
-    def start(self, places: tuple[Places | None, ...], images: Tensor) -> None:
+    def start(self, places: tuple[Found, ...], images: Tensor) -> None:
         """The model begins to run on these images, whose tokens were measured, or could not be."""
         self.places, self.num_calls, self.is_measured = places, 0, True
-        self.windows.finds_whole = None in places or not places
+        self.windows.finds_whole = not all(isinstance(found, Places) for found in places) or not places
         self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
 
     @property
     def is_over_batch(self) -> bool:
         """Whether the model attends over the images of a batch."""
-        return len(self.places) == 1 and self.places[0] is not None and self.places[0].batch_axis == "keys"
+        first = self.places[0] if len(self.places) == 1 else None
+        return isinstance(first, Places) and first.batch_axis == "keys"
 
     @property
     def is_alone(self) -> bool:
         """Whether the tokens of each image are known in a batch of one only, and this is none."""
-        return any(places is not None and places.is_alone for places in self.places)
+        return any(isinstance(found, Places) and found.is_alone for found in self.places)
 
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
@@ -141,17 +143,16 @@ class RoleFinder:
         self.current = None
         if self.is_over_batch and call.num_keys == self.batch:
             return call, None, partial(refuse_batch, layer)
-        is_measured = self.num_prefix_tokens is None and number < len(self.places)
-        places = self.places[number] if is_measured else None
+        found = self.places[number] if number < len(self.places) else None
+        places = found if isinstance(found, Places) and self.num_prefix_tokens is None else None
         self.current = None if places is None else (places.grid, *map(tuple, places.patches.tolist()))
         if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)
-            return call, *self.roles_of(call, self.windows_of(call), layer)
-        tracked = self.windows_of(call)
-        if tracked is not None and not tracked.is_whole:
-            return call, *self.roles_of(call, tracked, layer)
+            windows = self.windows_of(call)
+            supported = windows is not None and isinstance(found, Unplaced) and found.supports(windows)
+            return call, *self.roles_of(call, windows if self.is_known or supported else None, layer)
         units = places.patches[list(grouping.order)].unflatten(0, (grouping.windows, -1))[:, 0]
         if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
             call = call.grouped(grouping)
@@ -215,8 +216,9 @@ class RoleFinder:
             roles = TokenRoles((), rows * columns, windows.grid, source)
             return (None if windows.is_whole else windows), lambda: roles
         number = self.num_prefix_tokens
-        if self.is_measured and number is None and not states(self.model, call.num_keys):
-            return None, partial(refuse_unsettled, layer, call.num_keys)
+        is_sequence = self.takes_tokens and self.patch_grid is None
+        if not (self.is_known or is_sequence) and number is None and not states(self.model, call.num_keys):
+            return None, partial(refuse_unsettled if self.is_measured else refuse_unmeasured, layer, call.num_keys)
         return None, partial(find_roles, self.model, call.num_keys, self.patch_grid, self.image_size, number)
 
 
@@ -241,6 +243,15 @@ def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
         "changed, no grid of patches explained which tokens changed. So it has no attention map. If the last tokens "
         "are the patches, row by row, state it on the model: model.num_prefix_tokens = ... (how many come before them) "
         "and model.grid = (rows, columns)."
+    )
+
+
+def refuse_unmeasured(layer: str, num_keys: int) -> TokenRoles:
+    """Raises `UsageError`: there were no images whose patches could be changed."""
+    raise UsageError(
+        f"{layer} attends to {num_keys} tokens whose places in the image are not known: they are measured when the "
+        "model itself is called with images, a float tensor (B, C, H, W), and not a part or a method of it. Else, if "
+        "the last tokens are the patches, row by row, say how many come before them: num_prefix_tokens=..."
     )
 
 
