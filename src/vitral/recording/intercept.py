@@ -152,7 +152,7 @@ class watch(TorchFunctionMode):
         if threading.get_ident() != self.thread or self.operators.is_paused or is_known(model):
             return
         if given is None:
-            self.roles.takes_tokens = all(tensor.ndim in (2, 3) for tensor in tensors_in((args, kwargs)))
+            self.roles.takes_tokens = all(tensor.ndim < 4 for tensor in tensors_in((args, kwargs)))
         elif given.is_floating_point() and len(given):
             with self.operators.paused():
                 self.roles.start(places_of(Subject(model, given, args, kwargs)), given)

@@ -154,6 +154,10 @@ class RoleFinder:
             supported = windows is not None and isinstance(found, Unplaced) and found.supports(windows)
             return call, *self.roles_of(call, windows if self.is_known or supported else None, layer)
         units = places.patches[list(grouping.order)].unflatten(0, (grouping.windows, -1))[:, 0]
+        # A cut that agrees with what was measured knows one thing more: that tokens without a patch are padding.
+        tracked = self.windows_of(call)
+        if tracked is not None and not tracked.is_whole and tracked.agrees(places.grid, units):
+            return call, *self.roles_of(call, tracked, layer)
         if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
             call = call.grouped(grouping)
         if grouping.windows > 1:

@@ -35,6 +35,10 @@ class Windows:
         number = self.grid[0] * self.grid[1]
         return self.places.shape == (1, number) and self.places[0].tolist() == list(range(number))
 
+    def agrees(self, grid: tuple[int, int], places: Int[Tensor, "w n"]) -> bool:
+        """Whether these are the same windows, in any order."""
+        return self.grid == grid and sorted(self.places.tolist()) == sorted(places.tolist())
+
     def locate(self, place: int) -> tuple[int, int]:
         """The window of a place in the image, and the token in that window."""
         window, token = (self.places == place).nonzero()[0].tolist()
