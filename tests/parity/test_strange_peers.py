@@ -64,7 +64,8 @@ def test_of_maxvit_the_layers_are_shown_whose_tokens_are_known(count):
         explain.attention(model, images, layers=[1])  # tokens that are far apart
     with pytest.raises(UsageError, match="different numbers"):
         explain.attention(model, images, layers=[0, -4])
-    assert explain.grad_cam(model, images).grid == grid_of(model, images) == (2, 2)
+    # Of the last layer that is known.
+    assert explain.grad_cam(model, images).grid == grid_of(model, images) == (4, 4)
 
 
 def test_a_pyramids_patch_is_no_query_of_its_reduced_keys():

@@ -111,14 +111,23 @@ class Follower:
     def __init__(self) -> None:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
+        self.open: list[
+            tuple[str, tuple[int, ...]]
+        ] = []  # products of two tensors of the image: scores, if softmax follows
         self.last_made: tuple[Made, ...] = ()  # of the last product of weights and values
 
     def missed(self, batch: int) -> list[str]:
         """Every tensor whose rows sum to one that was not seen to multiply values, and why.
 
-        A single row for each of `batch` images is left out: the probabilities of classes.
+        A single row for each of `batch` images is left out: the probabilities of classes. Then every product of two
+        tensors that depend on the image and is no attention, which mixes tokens in another way.
         """
-        return [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
+        others = [
+            f"{' x '.join(map(str, shape))}, a product of two tensors that depend on the image, in {where}: no softmax "
+            "follows"
+            for where, shape in self.open
+        ]
+        return others + [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
 
     def follow(
         self,
@@ -142,6 +151,13 @@ class Follower:
                 self.weights.pop(storage_of(output), None)  # memory that is used again
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
         begins = name in SOFTMAX or name in LOG_SOFTMAX
+        if (
+            outputs
+            and name in PRODUCTS
+            and known is None
+            and not any(map(constant, list(tensors_in((args, kwargs)))[-2:]))
+        ):
+            self.open.append((where(), tuple(outputs[0].shape)))
         if not outputs or not (known or begins or name in NORMALISING):
             return None
         output, arguments = outputs[0], arguments_of(operator, args, kwargs)
@@ -167,6 +183,7 @@ class Follower:
         if not tensor.ndim or tensor.shape[axis] < 2:
             return  # a single weight is always 1
         made = Made(tuple(tensor.shape), axis % tensor.ndim, where)
+        self.open = [one for one in self.open if not are_beside(one[0], where)]  # these were the scores
         if not is_logarithm:
             self.made.append(made)
         shape, strides = tuple(tensor.shape), tensor.stride()
@@ -291,6 +308,13 @@ class Follower:
             made = (*moved.made, *(one for one in before.made if one not in moved.made))
             moved = replace(moved, made=made)
         self.weights[storage_of(output)] = moved
+
+
+def are_beside(place: str, other: str) -> bool:
+    """Whether two lines are of one module, or of a module and its part: blocks.0.attn and blocks.0.attn.softmax."""
+    names = [text.partition(", line ")[0] for text in (place, other)]
+    parents = [name.rpartition(".")[0] or name for name in names]
+    return names[0] == names[1] or names[0] == parents[1] or parents[0] == names[1] or parents[0] == parents[1]
 
 
 def sums_to_one(values: Tensor, axis: int) -> bool:
