@@ -54,7 +54,9 @@ def test_of_maxvit_the_layers_are_shown_whose_tokens_are_known(count):
     model = timm.create_model("maxvit_rmlp_pico_rw_256", num_classes=5, img_size=64).eval()
     images = torch.randn(count, 3, 64, 64)
     assert explain.attention(model, images, layers=[-4]).grid == (2, 2)
-    with pytest.raises(UsageError, match="places in the image are not known"):  # each sees the whole image, nearly alike
+    with pytest.raises(
+        UsageError, match="places in the image are not known"
+    ):  # each sees the whole image, nearly alike
         explain.attention(model, images)
     for method in (explain.rollout, explain.chefer):
         with pytest.raises(UsageError, match="within windows or groups, or merges patches"):

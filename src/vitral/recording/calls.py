@@ -248,6 +248,8 @@ def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call
     axes = [axis for axis in range(weights.ndim) if axis != keys]
     width = [axis for axis in axes if is_width[axis]]
     queries = [axis for axis in axes if is_query[axis]][-1:]
+    if not queries and len(axes) - len(width) > 2:  # a single query has nothing to repeat the values for
+        queries = [axis for axis in axes if axis not in width and weights.shape[axis] == 1][-1:]
     before = [axis for axis in axes if axis not in (*width, *queries)]
 
     def arrange(x: Tensor, rows: list[int], last: list[int]) -> Tensor:

@@ -224,6 +224,7 @@ def run_together(
             visit(seen.call)
             own = seen.call.num_queries == seen.call.num_keys and not seen.is_cross
             out = seen.call.output_of(seen.call.values) if own else torch.zeros_like(seen.call.out)
+            recognizer.dataflow.note([seen.call.out], out)  # it depends on the same
         return (out, *result[1:]) if isinstance(result, tuple) else out
 
     with ExitStack() as stack:
