@@ -1,7 +1,7 @@
 """How many of the ViTs that a grammar of written forms draws are shown exactly, refused, or shown wrongly.
 
-The grammar and the truth that each model knows of itself are those of the tests (`tests/written_vits.py`); here more are
-drawn, without repetition, and counted. Nothing is timed.
+The grammar and the truth that each model knows of itself are those of the tests (`tests/written_vits.py`); here more
+are drawn, without repetition, and counted. Nothing is timed.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "laws"))
 
-DRAWN = 3000
+DRAWN = 1500
 
 
 def run() -> dict[str, object]:

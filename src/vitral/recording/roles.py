@@ -236,7 +236,8 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     """Raises `UsageError`: the places of these tokens in the image are not known."""
     raise UsageError(
         f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
-        "earlier feature map. The places of its tokens are unknown, so it has no attention map."
+        "earlier feature map. The places of its tokens are unknown, so it has no attention map. Choose other "
+        "layers: layers=[...]."
     )
 
 
