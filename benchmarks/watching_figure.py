@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vitral.recording.apart import Subject, first_call
 from vitral.recording.calls import Call
-from vitral.recording.probes import Subject, first_call, grid_bits, mixtures, places_of
+from vitral.recording.places import Places, grid_bits
+from vitral.recording.probes import mixtures, places_of
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "watching.svg"
 INK, SOFT, LINE, ACCENT, SECOND = "#22303c", "#5d6b78", "#c9d2da", "#0b6e99", "#c2571a"
@@ -46,7 +48,7 @@ def movements() -> tuple[Tensor, list[int]]:
     whole, parts = (moved - start)[0], (moved - start)[1:]
     share = (parts * whole).sum(-1) / whole.square().sum(-1).clamp_min(1e-12)
     places = places_of(subject)[0]
-    assert places is not None
+    assert isinstance(places, Places)
     return share, places.patches[0].tolist()
 
 

@@ -7,7 +7,8 @@ from tiny import redraw, see_attention, tiny_vit
 from vitral import create
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosPosition
-from vitral.recording.probes import Subject, places_of
+from vitral.recording.apart import Subject
+from vitral.recording.probes import places_of
 
 OWN = {
     "CLS": lambda: tiny_vit(),

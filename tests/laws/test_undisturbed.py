@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, prune
 from own_vit import OwnViT
 from tiny import redraw
 from vitral import explain, watch
+from vitral.recording.apart import Subject
 from vitral.recording.probes import places_of
 from vitral.recording.undisturbed import undisturbed
 
@@ -75,6 +76,13 @@ def pictures():
     return torch.randn(2, 3, 16, 16)
 
 
+def measured(model, images):
+    return places_of(Subject(model, images, (images,), {}))
+
+
+IN_ORDER = [-1, *range(16)]  # the patch of each token
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("inference", [False, True])
 def test_measuring_the_places_of_tokens_leaves_the_model_as_it_was(pictures, training, inference):
@@ -82,8 +90,8 @@ def test_measuring_the_places_of_tokens_leaves_the_model_as_it_was(pictures, tra
         model = redraw(Remembering()).train(training)
         before, generators = str(model.state), drawn()
         attributes = {name: dict(vars(part)) for name, part in model.named_modules()}
-        (places,) = places_of(model, pictures)
-        assert places is not None and places.in_order
+        places = measured(model, pictures)[0]
+        assert places.patches[0].tolist() == IN_ORDER
         assert str(model.state) == before
         assert drawn() == generators
     for name, part in model.named_modules():
@@ -122,14 +130,14 @@ def test_hooks_of_the_user_see_the_watched_pass_only(pictures):
 
 def test_hooks_by_which_pytorch_makes_weights_run_in_measurements_too(pictures):
     model = redraw(OwnViT())
-    plain = places_of(model, pictures)
+    plain = measured(model, pictures)
     prune.l1_unstructured(model.patches, "weight", 0.3)  # a hook makes the weight before each pass
     parametrizations.weight_norm(model.blocks[0].qkv)
     with undisturbed(model):
         assert len(model.patches._forward_pre_hooks) == 1
     with torch.no_grad(), watch(model, "all") as seen:
         model(pictures)
-    assert torch.equal(places_of(redraw(model), pictures)[0].patches, plain[0].patches)
+    assert torch.equal(measured(redraw(model), pictures)[0].patches, plain[0].patches)
     assert seen.layers[0].roles[:2] == ("cls", "patch 0 0")
     torch.testing.assert_close(seen.layers[0].weights(), model.blocks[0].weights)
 
@@ -138,8 +146,8 @@ def test_what_was_kept_of_an_earlier_pass_is_kept_still(pictures):
     model = redraw(OwnViT())
     model(pictures)
     kept = [block.weights for block in model.blocks]
-    places_of(model, torch.randn(1, 3, 24, 24))  # raises inside: the positions are of 4 x 4 patches
-    places_of(model, pictures)
+    measured(model, torch.randn(1, 3, 24, 24))  # raises inside: the positions are of 4 x 4 patches
+    measured(model, pictures)
     assert all(block.weights is weights for block, weights in zip(model.blocks, kept, strict=True))
     kept[0].sum().backward()  # its graph is whole
 
@@ -195,9 +203,9 @@ def test_an_error_within_a_measurement_leaves_the_model_as_it_was(pictures, erro
     before, hooks, generators = str(model.state), model._forward_hooks, drawn()
     if isinstance(error, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            places_of(model, pictures)
+            measured(model, pictures)
     else:
-        assert places_of(model, pictures) == ()
+        assert measured(model, pictures) == ()
     assert str(model.state) == before and model._forward_hooks is hooks and drawn() == generators
 
 
@@ -206,5 +214,5 @@ def test_a_container_that_refers_to_itself_or_is_large_is_left_alone(pictures):
     loop = [model]
     loop.append(loop)
     model.loop, model.data, model.parent = loop, [torch.zeros(1)] * 5000, (loop, {"x": loop})
-    assert places_of(model, pictures)[0].in_order
+    assert measured(model, pictures)[0].patches[0].tolist() == IN_ORDER
     assert model.loop is loop and loop[0] is model and loop[1] is loop and len(model.data) == 5000

@@ -32,13 +32,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.recording.apart import Subject
 from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
 from vitral.recording.eager import EAGER, can_have_hooks
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.layers import Layer, Recording, chunked, joined, query_chunks
 from vitral.recording.operators import name_of, storage_of, tensors_in
-from vitral.recording.probes import Subject, is_known, places_of
+from vitral.recording.probes import is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream

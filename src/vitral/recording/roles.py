@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Grouping
 from vitral.recording.indices import Grid
-from vitral.recording.probes import Found, Places, Unplaced, is_known
+from vitral.recording.places import Found, Places, Unplaced
+from vitral.recording.probes import is_known
 from vitral.recording.windows import Windows, WindowTracker
 
 MOST_PREFIX_TOKENS = 16

@@ -1,0 +1,235 @@
+"""Decode what the tokens of a call of attention stand for, from how far their values moved (see `recording.probes`).
+
+A token that holds one patch moves all the way from A to B, or not at all, so its bits spell the patch. Tokens that see
+several patches, where convolutions overlap, are asked only whether they stand along rows or along columns.
+
+Axes:  b images   u units (heads and windows of an image)   m key tokens   e width   k bits   y x rows, columns
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vitral.recording.indices import Grid
+from vitral.recording.windows import Windows
+
+MOVED = 1e-3  # of the largest distance: a token that moved less holds no image
+CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half precision
+AGREEMENT = 0.85  # of bits, for tokens that see more than one patch, with the order that they are taken to have
+SPREAD_BESIDE, SPREAD = 0.05, 0.3  # how far units may differ that are heads; measured 0.02 and 0.22, windows 0.1 to 1
+CONTRAST = 0.3  # the least difference that a bit makes, on average, to tokens that see more than one patch
+FEWEST = 4  # tokens that see more than one patch, of which an order can be told
+
+
+@dataclass(frozen=True)
+class Places:
+    """The patch of each key token of the first attention, by rows of `grid`; -1 for tokens that hold no image.
+
+    `patches` has a row for each unit of an image, in the order in which the call has them: units before the images in
+    the batch axis (`outer` of them), after (`inner`), then those of the axis of heads. `exact` is whether every token
+    sees one patch only. `batch_axis` is "batch", "heads" or "keys": where the images of a batch are. `is_alone` is
+    whether that holds for one image at a time, and this is a batch of several.
+    """
+
+    grid: Grid
+    patches: Int[Tensor, "u m"]
+    outer: int
+    inner: int
+    batch_axis: str
+    exact: bool
+    is_alone: bool = False
+
+
+@dataclass(frozen=True)
+class Unplaced:
+    """How far the tokens of a call moved towards B in each mixture, (bits, units, tokens), where that spells no place.
+
+    Units are windows, image by image, and then heads. Enough to check a place that is known from elsewhere.
+    """
+
+    grid: Grid
+    share: Float[Tensor, "k u m"]
+
+    def supports(self, windows: Windows) -> bool:
+        """Whether most tokens moved as they must if they stand where these windows say."""
+        _, units, tokens = self.share.shape
+        number, size = windows.places.shape
+        kept = next((bits for coarse, bits in coarser(self.grid) if coarse == windows.grid), None)
+        if kept is None or size != tokens or units % number:
+            return False
+        share, holds = self.share[kept].unflatten(1, (number, -1)), (windows.places >= 0)[:, None]
+        expected = grid_bits(windows.grid).to(share.device)[:, windows.places.clamp_min(0)][:, :, None]
+        bits = share > share.mean(dim=(1, 2, 3), keepdim=True)
+        return bool((bits == expected)[:, holds.expand(share.shape[1:])].double().mean() >= AGREEMENT)
+
+
+Found = Places | Unplaced | None
+
+
+def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m e"], grid: Grid) -> Places | None:
+    """The places that explain the values of a call for one image and for a batch of mixtures; None if none do.
+
+    On this grid, or on a coarser one: where a token was merged of 2 x 2 patches, all of them share their bits but the
+    lowest two, which for a Gray code leaves the code of the coarser grid.
+    """
+    before, after = alone.double(), together.double()
+    num_images = 1 + len(grid_bits(grid))
+    grown = [axis for axis in range(3) if after.shape[axis] == before.shape[axis] * num_images]
+    same = [axis for axis in range(3) if after.shape[axis] == before.shape[axis]]
+    if len(grown) != 1 or len(same) != 2 or not torch.isfinite(after).all():
+        return None
+    axis = grown[0]
+    if axis == 2:
+        return over_batch(grid)
+    if axis == 1:
+        before, after = before.transpose(0, 1), after.transpose(0, 1)
+    start = before.flatten(0, 1)
+    length = len(before)
+    best: tuple[float, Places] | None = None
+    for coarse, kept in coarser(grid):
+        # Another order of units and images compares tokens that have nothing to do with each other.
+        movements = (Movement.of(start, after, num_images, inner, kept) for inner in divisors(length))
+        movement = min(movements, key=lambda one: one.fault)
+        inner, unit_axis = movement.inner, ("batch", "heads")[axis]
+        if (patches := spelled_exactly(movement, coarse)) is not None:
+            return Places(coarse, patches, length // inner, inner, unit_axis, exact=True)
+        found = spelled_mostly(movement, coarse)
+        if found is not None and same_for_all(movement, kept, length > 1) and (best is None or found[0] > best[0]):
+            best = found[0], Places(coarse, found[1], length // inner, inner, unit_axis, exact=False)
+    return None if best is None else best[1]
+
+
+def unplaced(alone: Tensor, together: Tensor, grid: Grid) -> Unplaced | None:
+    """How tokens moved whose places were not found; None unless the images stand in the batch, each as a whole."""
+    num_images = 1 + len(grid_bits(grid))
+    if together.shape != (len(alone) * num_images, *alone.shape[1:]) or not together.isfinite().all():
+        return None
+    bits = list(range(num_images - 1))
+    movement = Movement.of(alone.double().flatten(0, 1), together.double(), num_images, len(alone), bits)
+    return Unplaced(grid, movement.share)
+
+
+def over_batch(grid: Grid) -> Places:
+    """The places of a model whose attention goes from image to image."""
+    return Places(grid, torch.full((1, 1), -1), 1, 1, "keys", exact=False)
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How the values of each token moved from the image A to B, and to each mixture, for one order of units and images.
+
+    `inner` units of an image stand after the images in their axis. `share` is how far a token went towards B in each
+    mixture whose bit is kept, `holds` whether it holds any image at all, `fault` how much of all this is no movement
+    between A and B.
+    """
+
+    inner: int
+    moved: Float[Tensor, "k u m e"]
+    share: Float[Tensor, "k2 u m"]
+    holds: Bool[Tensor, "u m"]
+    fault: float
+
+    @classmethod
+    def of(cls, start: Tensor, after: Tensor, num_images: int, inner: int, kept: Sequence[int]) -> "Movement":
+        """From the values of A, (u, m, e), and those of B and the mixtures, with the images in their first axis."""
+        split = after.unflatten(0, (-1, num_images, inner)).movedim(1, 0)
+        moved = split.reshape(num_images, *start.shape) - start
+        whole, parts = moved[0], moved[1:][kept]
+        scale = whole.square().sum(-1)
+        share = (parts * whole).sum(-1) / scale.clamp_min(1e-30)
+        holds = scale.sqrt() > MOVED * scale.sqrt().max()
+        missed = (parts - share[..., None] * whole).square().sum(-1) / scale.clamp_min(1e-30)
+        outside = (share - share.clamp(-0.2, 1.2)).abs()
+        fault = float((missed + outside)[:, holds].sum()) + float((parts[:, ~holds] ** 2).sum())
+        return cls(inner, moved, share, holds, fault)
+
+
+def divisors(number: int) -> list[int]:
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def same_for_all(movement: Movement, kept: Sequence[int], beside_images: bool) -> bool:
+    """Whether all units see the same of a coarser grid's cells, so that they are heads and no dilated windows.
+
+    Heads of all tokens are moved alike by the bits within the cells; windows that take one patch of each cell are not.
+    Units that stand `beside_images` in one axis are rather windows.
+    """
+    moved = movement.moved
+    whole, within = moved[0], [1 + bit for bit in range(len(moved) - 1) if bit not in kept]
+    share = (moved[within] * whole).sum(-1) / whole.square().sum(-1).clamp_min(1e-30)
+    mean = share.mean(-1)  # (k, u)
+    spread = (mean.amax(1) - mean.amin(1)).max() if within else 0.0
+    return bool(spread <= (SPREAD_BESIDE if beside_images else SPREAD))
+
+
+def coarser(grid: Grid) -> Iterator[tuple[Grid, list[int]]]:
+    """The grid and those of 2, 4, ... times fewer rows and columns, each with the numbers of its bits."""
+    row_bits, column_bits = ((side - 1).bit_length() for side in grid)
+    shifts = sorted(itertools.product(range(row_bits + 1), range(column_bits + 1)), key=lambda pair: (sum(pair), pair))
+    for down, right in shifts:
+        if grid[0] % 2**down == 0 and grid[1] % 2**right == 0 and grid[0] * grid[1] > 2 ** (down + right):
+            kept = [*range(down, row_bits), *range(row_bits + right, row_bits + column_bits)]
+            yield (grid[0] >> down, grid[1] >> right), kept
+
+
+def spelled_exactly(movement: Movement, grid: Grid) -> Int[Tensor, "u m"] | None:
+    """The patch that the bits of each token spell, -1 for none, where every token sees one patch only; else None."""
+    code = grid_bits(grid).to(movement.share.device)  # (k, g)
+    share, holds = movement.share, movement.holds
+    bits = share > 0.5
+    if not bool(((share - bits.double()).abs()[:, holds] < CLEAR).all()):
+        return None
+    agree = (bits[:, :, :, None] == code[:, None, None]).sum(0)  # (u, m, g): how many bits are those of each patch
+    nearest, patch = agree.max(-1)
+    patch = torch.where(holds, patch, -1)
+    each_once = all(len(set(own := row[row >= 0].tolist())) == len(own) for row in patch)
+    counts = torch.bincount(patch[patch >= 0], minlength=math.prod(grid))
+    known = bool((nearest[holds] == len(code)).all()) and bool((counts == counts[0]).all()) and bool(counts[0])
+    return patch if known and each_once else None
+
+
+def spelled_mostly(movement: Movement, grid: Grid) -> tuple[float, Int[Tensor, "u m"]] | None:
+    """The order of tokens that see several patches, along rows or columns, if most bits are those of that order.
+
+    With the least difference that a bit makes for the tokens of whose patch it is 1. None if it is neither order.
+    """
+    share, holds, number = movement.share, movement.holds, math.prod(grid)
+    if number < FEWEST or any(int(row.sum()) != number for row in holds):
+        return None
+    code = grid_bits(grid).to(share.device)
+    # What they see of the rest of the image moves all of them alike.
+    bits = share > share[:, holds].mean(1)[:, None, None]
+    best: tuple[float, Tensor] | None = None
+    for order in (torch.arange(number), torch.arange(number).unflatten(0, grid).T.flatten()):
+        patches = torch.full(holds.shape, -1, device=share.device)
+        for unit, row in zip(patches, holds):
+            unit[row] = order.to(unit)
+        expected = code[:, patches.clamp_min(0)]  # (k, u, m)
+        agreement = float((bits == expected)[:, holds].double().mean())
+        ones, zeros = expected & holds, ~expected & holds
+        contrast = (share * ones).sum((1, 2)) / ones.sum((1, 2)) - (share * zeros).sum((1, 2)) / zeros.sum((1, 2))
+        if agreement >= AGREEMENT and contrast.min() >= CONTRAST and (best is None or contrast.min() > best[0]):
+            best = float(contrast.min()), patches
+    return best
+
+
+def gray_bits(count: int) -> Bool[Tensor, "k g"]:
+    """The bits of a Gray code for so many places: neighbours differ in one."""
+    codes = torch.arange(count) ^ (torch.arange(count) >> 1)
+    return torch.stack([(codes >> bit) & 1 for bit in range(max(0, count - 1).bit_length())]).bool()
+
+
+def grid_bits(grid: Grid) -> Bool[Tensor, "k g"]:
+    """The bits of each patch, by rows: those of its row, then those of its column."""
+    rows, columns = (gray_bits(side) if side > 1 else torch.zeros(0, side, dtype=torch.bool) for side in grid)
+    return torch.cat(
+        [
+            rows[:, :, None].expand(-1, -1, grid[1]).flatten(1),
+            columns[:, None].expand(-1, grid[0], -1).flatten(1),
+        ]
+    )
