@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "laws"))
 
-DRAWN = 1500
+DRAWN = 1000
 
 
 def run() -> dict[str, object]:

@@ -207,7 +207,7 @@ def test_a_model_that_keeps_what_it_computed_has_an_untrained_twin_after_any_pas
 
 @pytest.mark.parametrize("method", ["input_gradient", "grad_cam", "chefer", "attention_gradient"])
 def test_images_of_whole_numbers_have_no_gradients(vit, images, method):
-    with pytest.raises(UsageError, match=r"uint8 images.*convert them"):
+    with pytest.raises(UsageError, match=r"uint8 images.*Convert them"):
         getattr(explain, method)(vit, (images * 50).to(torch.uint8))
 
 

@@ -128,7 +128,7 @@ def test_a_model_of_channels_that_no_image_has_is_refused(vitral, published, pho
     assert load(folder)(torch.zeros(1, channels, 16, 16)).shape == (1, 2)
     words = ("eval", "--data", "photos"), ("predict", image), ("explain", image)
     for verb, *more in words:
-        message = f"The model takes {channels} channels, but an image file gives three"
+        message = f"The model takes {channels} channels, but an image file has three"
         vitral(verb, folder, *more).refused(FAILURE, message)
     train = ("train", "--init", folder, "--data", "photos", "--batch-size", 8)
     vitral(*train).refused(FAILURE, f"The model takes {channels} channels")

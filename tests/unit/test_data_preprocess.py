@@ -122,5 +122,5 @@ def test_one_channel_is_the_luminance_as_pillow_weighs_it(height, width):
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_no_image_has_other_channels(channels):
-    with pytest.raises(ShapeError, match=f"takes {channels} channels, but an image file gives three"):
+    with pytest.raises(ShapeError, match=f"takes {channels} channels, but an image file has three"):
         batch_of([noise(4, 4)], plain_preprocessing((4, 4), channels))

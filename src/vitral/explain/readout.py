@@ -157,10 +157,11 @@ def last_global_layer(layers: Sequence[Layer]) -> Layer | None:
     return next((layer for layer in reversed(layers) if layer.windows is None and layer.queries_are_keys), None)
 
 
-def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...], among: int) -> tuple[int, ...]:
+def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...], among: int = 0) -> tuple[int, ...]:
     """The readout tokens among a layer's own; none, which stands for all, for a pool, windows, or other patches.
 
-    `among` is how many tokens left the last block: a layer with so many queries has them, if its keys are merged.
+    `among` is how many tokens left the last block, 0 if that is not known: a layer with so many queries has them, even
+    if its keys are merged.
 
     Raises `UsageError` if the roles of the layer's tokens are not known.
     """

@@ -122,10 +122,12 @@ class Follower:
         A single row for each of `batch` images is left out: the probabilities of classes. Then every product of two
         tensors that depend on the image and is no attention, which mixes tokens in another way.
         """
+        modules = [module_in(where) for where, _ in self.open]
         others = [
             f"{' x '.join(map(str, shape))}, a product of two tensors that depend on the image, in {where}: no softmax "
             "follows"
             for where, shape in self.open
+            if modules.count(module_in(where)) > 1  # scores that nothing is multiplied with mix nothing
         ]
         return others + [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
 
@@ -312,9 +314,14 @@ class Follower:
 
 def are_beside(place: str, other: str) -> bool:
     """Whether two lines are of one module, or of a module and its part: blocks.0.attn and blocks.0.attn.softmax."""
-    names = [text.partition(", line ")[0] for text in (place, other)]
+    names = [module_in(text) for text in (place, other)]
     parents = [name.rpartition(".")[0] or name for name in names]
     return names[0] == names[1] or names[0] == parents[1] or parents[0] == names[1] or parents[0] == parents[1]
+
+
+def module_in(place: str) -> str:
+    """The module of a line, as in "blocks.0.attn, line 12 of vit.py"."""
+    return place.partition(", line ")[0]
 
 
 def sums_to_one(values: Tensor, axis: int) -> bool:
