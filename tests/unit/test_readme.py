@@ -44,3 +44,11 @@ def test_every_file_it_links_to_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / target).exists(), target
+
+
+def test_what_it_says_of_any_vit_was_measured():
+    record = json.loads((ROOT / "benchmarks" / "results" / "any_vit.json").read_text(encoding="utf-8"))
+    words = " ".join(README.split())
+    shown = record["found"]["exact, with places"]
+    assert f"Of {record['drawn']:,} drawn from" in words and f"the places of {shown} are shown" in words
+    assert not record["wrong"] and sum(record["found"].values()) == record["drawn"]

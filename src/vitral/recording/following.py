@@ -47,6 +47,18 @@ class Made:
         return f"{' x '.join(map(str, self.shape))}, summing to 1 over axis {self.axis}, in {self.where}: {self.fate}"
 
 
+@dataclass(eq=False)
+class OpenProduct:
+    """A product of two tensors that depend on the image, and whether it is multiplied again, as scores are with values.
+
+    Sigmoid and linear attention are two such products, one after the other.
+    """
+
+    shape: tuple[int, ...]
+    where: str
+    is_multiplied: bool = False
+
+
 @dataclass(frozen=True)
 class Weights:
     """What is known of a tensor of weights: what it was made of, its sizes and strides, and which axis holds the keys.
@@ -111,9 +123,7 @@ class Follower:
     def __init__(self) -> None:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
-        self.open: list[
-            tuple[str, tuple[int, ...]]
-        ] = []  # products of two tensors of the image: scores, if softmax follows
+        self.open: list[OpenProduct] = []  # scores, if a softmax follows
         self.last_made: tuple[Made, ...] = ()  # of the last product of weights and values
 
     def missed(self, batch: int) -> list[str]:
@@ -122,12 +132,11 @@ class Follower:
         A single row for each of `batch` images is left out: the probabilities of classes. Then every product of two
         tensors that depend on the image and is no attention, which mixes tokens in another way.
         """
-        modules = [module_in(where) for where, _ in self.open]
         others = [
-            f"{' x '.join(map(str, shape))}, a product of two tensors that depend on the image, in {where}: no softmax "
-            "follows"
-            for where, shape in self.open
-            if modules.count(module_in(where)) > 1  # scores that nothing is multiplied with mix nothing
+            f"{' x '.join(map(str, one.shape))}, a product of two tensors that depend on the image, in {one.where}: no "
+            "softmax follows"
+            for one in self.open
+            if one.is_multiplied
         ]
         return others + [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
 
@@ -153,13 +162,8 @@ class Follower:
                 self.weights.pop(storage_of(output), None)  # memory that is used again
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
         begins = name in SOFTMAX or name in LOG_SOFTMAX
-        if (
-            outputs
-            and name in PRODUCTS
-            and known is None
-            and not any(map(constant, list(tensors_in((args, kwargs)))[-2:]))
-        ):
-            self.open.append((where(), tuple(outputs[0].shape)))
+        if outputs and name in PRODUCTS and known is None:
+            self.note_product(list(tensors_in((args, kwargs)))[-2:], outputs[0], constant, where)
         if not outputs or not (known or begins or name in NORMALISING):
             return None
         output, arguments = outputs[0], arguments_of(operator, args, kwargs)
@@ -185,11 +189,24 @@ class Follower:
         if not tensor.ndim or tensor.shape[axis] < 2:
             return  # a single weight is always 1
         made = Made(tuple(tensor.shape), axis % tensor.ndim, where)
-        self.open = [one for one in self.open if not are_beside(one[0], where)]  # these were the scores
+        self.open = [one for one in self.open if not are_beside(one.where, where)]  # these were the scores
         if not is_logarithm:
             self.made.append(made)
         shape, strides = tuple(tensor.shape), tensor.stride()
         self.weights[storage_of(tensor)] = Weights((made,), shape, strides, made.axis, is_logarithm)
+
+    def note_product(
+        self, operands: Sequence[Tensor], output: Tensor, constant: Constant, where: Callable[[], str]
+    ) -> None:
+        """Remember a product of two tensors of the image, and the one that it multiplies, by its shape."""
+        if any(map(constant, operands)):
+            return
+        one = OpenProduct(tuple(output.shape), where())
+        shapes = [tuple(operand.shape) for operand in operands]
+        for before in self.open:
+            if before.shape in shapes and module_in(before.where) == module_in(one.where):
+                before.is_multiplied = one.is_multiplied = True
+        self.open.append(one)
 
     def note_normalised(self, tensor: Tensor, where: Callable[[], str]) -> None:
         """See whether values made by hand sum to one along an axis."""
