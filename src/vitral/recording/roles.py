@@ -1,9 +1,9 @@
-"""What each token of a model is: CLS, register, or the patch at a row and column; known, deduced or given.
+"""What each token of a model is: CLS, register, or the patch at a row and column; measured, stated or given.
 
-Deduced from the patch projection, if there was one: a convolution whose kernel is its stride turns the image into
-`rows` x `columns` vectors, and the tokens that attention has beyond those came before them. Otherwise from the learned
-tokens among the model's parameters and the shape of the image. A token is called CLS only if the model says so: by a
-learned token of such a name, or by its `num_prefix_tokens`.
+Measured for any model that is called with images (`recording.probes`). Vitral's own models state it; so may others, by
+`grid` and `num_prefix_tokens`, where nothing can be measured; and the caller may give the number of tokens before the
+patches. A token that is no patch is called CLS only if the model says so: by a learned token of such a name, or by its
+`num_prefix_tokens`.
 """
 
 import math
