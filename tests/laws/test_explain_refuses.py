@@ -254,3 +254,16 @@ def test_needs_that_do_not_exist(vit, images, needs):
 def test_a_check_that_does_not_exist(vit, images, check):
     with pytest.raises(UsageError, match=r"^check: .* is not supported; it takes 'full', 'rows'"):
         explain.observe(vit, images, check=check)
+
+
+def test_images_of_whole_numbers_have_pixels():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.vit = tiny_vit()
+
+        def forward(self, images):
+            return self.vit(images.float() / 255)
+
+    images = torch.randint(0, 256, (1, 3, 8, 18), dtype=torch.uint8)
+    assert explain.occlusion(Scaled().eval(), images, 0, grid=(2, 3)).pixels.shape == (1, 8, 18, 3)

@@ -440,10 +440,69 @@ def test_softmax_that_is_written_into_a_tensor_is_seen(images):
         assert len(see_attention(made(ViT(Out)), images).layers) == 2
 
 
-def test_whole_number_images_have_pixels():
-    class Scaled(ViT):
-        def tokens(self, images: Tensor) -> Tensor:
-            return super().tokens(images.float() / 255)
+class SignedMixing(Attention):
+    """Heads that a convolution mixes, with weights of both signs (Shazeer et al. 2020, "Talking-Heads Attention")."""
 
-    images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
-    assert explain.occlusion(made(Scaled()), images, 0).pixels.shape == (1, 16, 16, 3)
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv2d(2, 2, 1)
+        with torch.no_grad():
+            self.mix.weight.copy_(torch.tensor([[1.0, -1.5], [0.5, 1.0]])[:, :, None, None])
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        return self.mix(super().weights(q, k))
+
+
+def test_no_method_takes_negative_weights_for_shares(images):
+    model = made(ViT(SignedMixing))
+    for method in (explain.attention, explain.rollout, explain.chefer, explain.attention_gradient):
+        with pytest.raises(UsageError, match="are negative in part"):
+            method(model, images)
+
+
+class TwoEmbeddings(nn.Module):
+    """Two streams with patches of one size, a block each, whose answers are added up."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = ViT(depth=1), ViT(depth=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.a(images) + self.b(images)
+
+
+def test_streams_that_were_embedded_apart_are_no_heads_of_one_layer(images):
+    layers = see_attention(made(TwoEmbeddings()), images).layers
+    assert [layer.num_heads for layer in layers] == [2, 2]
+
+
+class Views(ViT):
+    """An image and its mirror image, one after the other in the batch; their answers are averaged."""
+
+    num_prefix_tokens, grid = 1, (4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        views = torch.stack([images, images.flip(3)], 1).flatten(0, 1)
+        return super().forward(views).unflatten(0, (-1, 2)).mean(1)
+
+
+def test_views_of_an_image_are_not_taken_for_images(images):
+    with pytest.raises(UsageError, match="sees the same patches in 2 groups of tokens for each image"):
+        explain.attention(made(Views()), images)
+
+
+class StackedQueries(Attention):
+    """Both heads' queries behind one another, for one head of keys."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys = nn.Linear(16, 8)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        stacked = torch.cat([q[:, 0], q[:, 1]], 1)[:, None]
+        return (self.weights(stacked, k[:, :1]) @ v[:, :1])[:, 0].unflatten(1, (2, -1))
+
+
+def test_queries_of_which_it_is_not_known_which_are_read_are_not_said_to_be(images):
+    maps = explain.attention(made(ViT(StackedQueries)), images)
+    assert maps.reader == "the mean of all 34 queries" and not maps.of_answer

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.base.errors import UsageError
+from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
 from vitral.explain.readout import readout_in
 from vitral.recording.layers import Layer, sum_chunks
@@ -45,6 +46,8 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             "attends within windows or groups, or merges patches. Try attention_gradient or grad_cam."
         )
     check_chain(method, layers, observation.attention.answer)
+    for layer in layers:
+        check_shares(layer.kept_rows, layer.name)
     return chosen
 
 

@@ -1,7 +1,8 @@
 """What each tensor of a running model depends on: the model's input, and which calls of attention.
 
-Each piece of memory has a set of bits: the first for the input, one more for each call. An operator's results depend on
-what its arguments depend on.
+Each piece of memory has a set of bits: the first for the input, one more for each call, and one for each projection of
+the input itself, since two streams of tokens that were embedded apart are two. An operator's results depend on what its
+arguments depend on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ class Dataflow:
     def __init__(self, model: nn.Module):
         # A tensor that no operator made is the model's input, or one of its own.
         self.bits = {storage_of(tensor): 0 for tensor in (*model.parameters(), *model.buffers())}
-        self.num_calls = 0
+        self.num_calls = self.num_bits = 0
         self.met: set[int] = set()  # the bits of any tensor that was made
 
     def of(self, *tensors: Tensor) -> int:
@@ -45,7 +46,12 @@ class Dataflow:
     def add_call(self, results: Iterable[Tensor]) -> int:
         """One more call of attention, with these results; its bit."""
         self.num_calls += 1
-        bit = 1 << self.num_calls
+        return self.add_bit(results)
+
+    def add_bit(self, results: Iterable[Tensor]) -> int:
+        """A bit of its own for these results, and what depends on them."""
+        self.num_bits += 1
+        bit = 1 << self.num_bits
         for result in results:
             self.bits[storage_of(result)] = self.of(result) | bit
         return bit

@@ -24,7 +24,7 @@ from vitral.base.errors import WatchError
 from vitral.recording.calls import Call, call_of_kernel
 from vitral.recording.dataflow import INPUT, Dataflow
 from vitral.recording.following import Follower, Made
-from vitral.recording.operators import FLEX, FUSED, arguments_of, is_composite, name_of, tensors_in
+from vitral.recording.operators import FLEX, FUSED, PROJECTIONS, arguments_of, is_composite, name_of, tensors_in
 
 LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtyping.__file__, __file__))
 
@@ -73,6 +73,8 @@ class Recognizer:
             cross = bool(depends & ~self.dataflow.of(call.given))
         self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
         if call is None:
+            if depends == INPUT and name in PROJECTIONS:
+                self.dataflow.add_bit(tensors_in(result))
             return None
         given = self.multihead_frame()
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch

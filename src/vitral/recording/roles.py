@@ -135,8 +135,9 @@ class RoleFinder:
         height, width = weight.shape[-2:]
         grid = (images.shape[-2] // height, images.shape[-1] // width)
         if before_attention and height > 1 and tuple(result.shape[-2:]) == grid:
-            self.patch_grid, self.batch = grid, len(images)
-            self.image_size = (images.shape[-2], images.shape[-1])
+            self.patch_grid = grid
+            if not self.is_measured:  # else these may be several views of each image
+                self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
 
     def place(self, call: Call, layer: str) -> tuple[Call, Windows | None, Callable[[], TokenRoles]]:
         """The call with images, windows and heads on axes of their own; its windows; and what gives its roles."""
@@ -161,6 +162,8 @@ class RoleFinder:
             return call, *self.roles_of(call, tracked, layer)
         if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
             call = call.grouped(grouping)
+        if grouping.windows > 1 and units[units >= 0].unique().numel() < int((units >= 0).sum()):
+            return call, None, partial(refuse_views, layer, grouping.windows)
         if grouping.windows > 1:
             rows, columns = places.grid
             windows = Windows(places.grid, units)
@@ -258,6 +261,15 @@ def refuse_unmeasured(layer: str, num_keys: int) -> TokenRoles:
         f"{layer} attends to {num_keys} tokens whose places in the image are not known: they are measured when the "
         "model itself is called with images, a float tensor (B, C, H, W), and not a part or a method of it. Else, if "
         "the last tokens are the patches, row by row, say how many come before them: num_prefix_tokens=..."
+    )
+
+
+def refuse_views(layer: str, number: int) -> TokenRoles:
+    """Raises `UsageError`: a patch stands in several groups of tokens, which are views of the image and no windows."""
+    raise UsageError(
+        f"{layer} sees the same patches in {number} groups of tokens for each image, as where several views of it "
+        "(mirrored, cropped) stand in the batch. So it has no single attention map: give the model the views "
+        "themselves, one by one."
     )
 
 

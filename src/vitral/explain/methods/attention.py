@@ -49,6 +49,8 @@ def attention(
     for layer, row in zip(shown, rows):
         check_shares(row, layer.name)
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
+    # Of queries that are no tokens it is not known which are read; a pool's single query is.
+    are_read = all(read or layer.queries_are_keys or layer.num_queries == 1 for layer, read in zip(shown, readouts))
     return PatchMap(
         roles.patches(values),
         roles.grid,
@@ -59,6 +61,6 @@ def attention(
         prefix_mass=roles.others(values).sum(dim=-1),
         residual=max(layer.residual for layer in shown),
         reader=reader,
-        reader_is_readout=query is None or reader == "CLS",
+        reader_is_readout=reader == "CLS" or (query is None and are_read),
         prefix="CLS" if roles.prefix == ("cls",) else "not on patches" if roles.prefix else "",
     )

@@ -10,7 +10,7 @@ Axes:  b images   h heads   r rows   m key tokens
 """
 
 from vitral.explain.flow import positive_relevance
-from vitral.explain.method import PatchMap, method, share_of_prefix
+from vitral.explain.method import PatchMap, check_shares, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import readout_in
 from vitral.recording.layers import sum_chunks
@@ -27,6 +27,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     gradients = observation.layer_gradients(target)
     last = max(gradients)
     layer = observation.layers[last]
+    check_shares(layer.kept_rows, layer.name)
     readers = readout_vector(
         layer, readout_in(layer, observation.layers, observation.readout, observation.readout_among)
     )
