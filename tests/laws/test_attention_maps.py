@@ -182,6 +182,6 @@ def test_layers_with_different_tokens_are_refused_together_and_shown_apart():
     with pytest.raises((WatchError, UsageError), match="layers="):
         attention(model, images, layers=[0, 1])
     assert attention(model, images).layers == ("narrow.self_attn",)
-    assert "Layers 0 to 0 have other grids" in attention(model, images).caption
+    assert "Not shown: layer 0, which has another grid or number of heads." in attention(model, images).caption
     assert attention(model, images, layers=[0]).grid == (4, 4)
     assert attention(model, images, layers=[1]).grid == (2, 2)

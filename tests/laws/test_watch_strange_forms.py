@@ -506,3 +506,77 @@ class StackedQueries(Attention):
 def test_queries_of_which_it_is_not_known_which_are_read_are_not_said_to_be(images):
     maps = explain.attention(made(ViT(StackedQueries)), images)
     assert maps.reader == "the mean of all 34 queries" and not maps.of_answer
+
+
+class ReadEachOther(nn.Module):
+    """Two streams of patches that read each other in every block, as in a model of two views."""
+
+    def __init__(self, depth: int = 3):
+        super().__init__()
+        self.a, self.b = ViT(depth=depth), ViT(depth=depth)
+
+    def forward(self, images: Tensor) -> Tensor:
+        a, b = self.a.tokens(images), self.b.tokens(images)
+        for of_a, of_b in zip(self.a.blocks, self.b.blocks):
+            a, b = a + self.cross(of_a, a, b), b + self.cross(of_b, b, a)
+        return self.a.read(a) + self.b.read(b)
+
+    def cross(self, block: Attention, x: Tensor, other: Tensor) -> Tensor:
+        q, (_, k, v) = block.split(x)[0], block.split(other)
+        return block.proj(rearrange(block.attend(q, k, v), "b h n e -> b n (h e)"))
+
+
+def test_streams_that_read_each_other_are_no_heads_of_one_layer(images):
+    layers = see_attention(made(ReadEachOther()), images).layers
+    assert [layer.num_heads for layer in layers] == [2] * 6
+
+
+class CropsItself(ViT):
+    """Sees the middle of its images, or a corner of them."""
+
+    def __init__(self, margins: tuple[int, int, int, int], overlap: int = 0):
+        super().__init__()
+        self.margins, self.patch = margins, nn.Conv2d(3, 16, 4 + 2 * overlap, 4, overlap)
+
+    def forward(self, images: Tensor) -> Tensor:
+        top, bottom, left, right = self.margins
+        return super().forward(images[:, :, top : images.shape[2] - bottom, left : images.shape[3] - right])
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+@pytest.mark.parametrize("margins", [(4, 4, 4, 4), (8, 0, 8, 0), (0, 8, 0, 8), (0, 0, 8, 8)])
+def test_a_model_that_crops_its_images_is_not_shown_over_the_whole_image(margins, overlap):
+    top, bottom, left, right = margins
+    images = torch.randn(1, 3, 16 + top + bottom, 16 + left + right)
+    with pytest.raises(UsageError, match=r"(?s)patches of a part of the image|places in the image are not known"):
+        explain.attention(made(CropsItself(margins, overlap)), images)
+
+
+class SetOrder(ViT):
+    """The order of the tokens is a setting, or a buffer, that may be changed between two runs."""
+
+    def __init__(self, in_buffer: bool):
+        super().__init__()
+        order = torch.arange(16)
+        self.order = list(range(16))
+        if in_buffer:
+            del self.order
+            self.register_buffer("order", order)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        x = self.patch(images).flatten(2).mT[:, self.order]
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos
+
+    def turn(self) -> None:
+        if isinstance(self.order, Tensor):
+            self.order.copy_(self.order.flip(0))
+        else:
+            self.order = self.order[::-1]
+
+
+@pytest.mark.parametrize("in_buffer", [False, True])
+def test_a_setting_that_was_changed_is_measured_again(in_buffer, images):
+    model = made(SetOrder(in_buffer))
+    before = see_attention(model, images).layers[0].tokens.patch_tokens
+    model.turn()
+    assert see_attention(model, images).layers[0].tokens.patch_tokens == before[::-1]

@@ -59,7 +59,7 @@ def test_of_maxvit_the_layers_are_shown_whose_tokens_are_known(count):
     ):  # each sees the whole image, nearly alike
         explain.attention(model, images)
     for method in (explain.rollout, explain.chefer):
-        with pytest.raises(UsageError, match="within windows or groups, or merges patches"):
+        with pytest.raises(UsageError, match="attends within windows"):
             method(model, images)
     assert explain.attention(model, images, layers=[0]).grid == (16, 16)  # windows of neighbours
     with pytest.raises(UsageError, match="not windows of an earlier feature map"):

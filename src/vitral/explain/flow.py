@@ -37,18 +37,33 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
         )
     chosen = {number: layer for number, layer in enumerate(observation.layers) if not names or layer.name in names}
     layers = list(chosen.values())
-    # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
-    pools = [layer for layer in layers[:-1] if not layer.queries_are_keys]
-    sizes = {(layer.num_tokens, len(layer.kept_rows)) for layer in layers}
-    if pools or len(sizes) > 1 or any(layer.windows for layer in layers):
+    if why := why_not_the_same_tokens(layers):
         raise UsageError(
-            f"{method} multiplies attention through the layers, so all layers must have the same tokens; this model "
-            "attends within windows or groups, or merges patches. Try attention_gradient or grad_cam."
+            f"{method} multiplies attention through the layers, so all of them must have the same tokens, but {why}. "
+            "Try attention_gradient or grad_cam."
         )
     check_chain(method, layers, observation.attention.answer)
     for layer in layers:
         check_shares(layer.kept_rows, layer.name)
     return chosen
+
+
+def why_not_the_same_tokens(layers: Sequence[Layer]) -> str:
+    """What shows that the layers have other tokens than one another; empty if nothing does."""
+    if windows := next((layer.name for layer in layers if layer.windows), ""):
+        return f"{windows} attends within windows"
+    # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
+    if pool := next((layer for layer in layers[:-1] if not layer.queries_are_keys), None):
+        return f"{pool.name} attends from {pool.num_queries} queries to {pool.num_tokens} other tokens"
+    first = layers[0]
+    for layer in layers:
+        if layer.num_tokens != first.num_tokens:
+            return f"{first.name} has {first.num_tokens} tokens and {layer.name} has {layer.num_tokens}"
+        if len(layer.kept_rows) != len(first.kept_rows):
+            return (
+                f"{first.name} and {layer.name} attend within {len(first.kept_rows)} and {len(layer.kept_rows)} groups"
+            )
+    return ""
 
 
 def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:

@@ -6,7 +6,7 @@ Axes:  b images   u units (heads and windows of an image)   m key tokens   e wid
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +25,8 @@ from vitral.recording.operators import name_of
 from vitral.recording.places import divisors
 from vitral.recording.recognizer import Operators, Recognizer
 from vitral.recording.undisturbed import undisturbed
+
+MOST_VALUES = 4096  # of a list of settings, such as the order of the tokens
 
 
 class Reached(Exception):
@@ -78,11 +80,30 @@ class Subject:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What the places depend on besides the model: the size of the images, and the other arguments."""
+        """What the places depend on besides the model's weights: the size of the images, the other arguments, and the
+        model's settings, which may be changed between two runs."""
         values = tree_leaves((self.args, self.kwargs))
         plain = [repr(one) for one in values if not isinstance(one, Tensor)]
         tensors = [hashlib.sha256(one[:1].detach().cpu().numpy().tobytes()).hexdigest() for one in self.others]
-        return (str(tuple(self.images.shape[1:])), *plain, *tensors)
+        return (str(tuple(self.images.shape[1:])), *plain, *tensors, *settings_of(self.model))
+
+
+def settings_of(model: nn.Module) -> Iterator[str]:
+    """The plain attributes of a model's modules, such as a window size, and which lists of indices its buffers are."""
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key != "training" and is_plain(value):  # it always runs in eval mode here
+                yield f"{name}.{key}={value!r}"
+    for name, buffer in model.named_buffers():
+        if not buffer.is_floating_point() and not buffer.is_inference() and buffer.ndim:
+            yield f"{name}={id(buffer)}.{buffer._version}"
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is a word or a number, or a few of them."""
+    if isinstance(value, (tuple, list)):
+        return len(value) <= MOST_VALUES and all(map(is_plain, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[Grid]) -> Call | None:

@@ -21,7 +21,6 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -37,7 +36,8 @@ from vitral.recording.calls import Call, Queries, detached_copy, relative_differ
 from vitral.recording.eager import EAGER, can_have_hooks
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
-from vitral.recording.layers import Layer, Recording, chunked, joined, query_chunks
+from vitral.recording.joining import Layers
+from vitral.recording.layers import Layer, Recording, query_chunks
 from vitral.recording.operators import name_of, storage_of, tensors_in
 from vitral.recording.probes import is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
@@ -107,11 +107,6 @@ class watch(TorchFunctionMode):
         self.edit = edit if edit is None or isinstance(edit, Edit) else Edit(edit)
         self.recording = Recording()
         self.recognizer = Recognizer(model)
-        self.parts: list[list[Layer]] = []  # of each layer: one for each call
-        self.chunks: set[int] = set()  # the bit of the first call of each layer whose calls are chunks of queries
-        self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
-        self.alike: tuple[Any, ...] = ()  # what the calls of one layer have in common, of the last
-        self.made: tuple[Any, ...] = ()  # the weights of the last layer
         self.waiting: list[Seen] = []  # calls within the function that is running
         self.depth = 0  # of functions that are running
         self.roles = RoleFinder(model, num_prefix_tokens)
@@ -132,6 +127,7 @@ class watch(TorchFunctionMode):
         # What may raise comes first: a mode that is left on would see all that the thread runs afterwards.
         if self.keeps_stream:
             self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
+        self.layers = Layers(self.recording, self.recognizer.dataflow, self.stream)
         self.hooks = [
             self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True),
             self.model.register_forward_hook(self.end),
@@ -174,9 +170,8 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
-        for parts in list(self.parts):
-            self.separate_unless_joined(parts)
-        del self.operators, self.parts  # it holds this watch, so that both would wait for the garbage collector
+        self.layers.finish()
+        del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()
         self.roles.windows.forget()
@@ -223,10 +218,7 @@ class watch(TorchFunctionMode):
         """Look at one operator that has run. Returns its result, or another where an edit changes it."""
         seen = self.recognizer.recognize(operator, args, kwargs, result)
         if seen is None:
-            if self.parts and (name := name_of(operator)) in ("cat", "copy_"):
-                self.note_chunks(name, args, kwargs)
-            elif self.parts and name in ("sub", "sub_", "rsub"):
-                self.note_difference(args)
+            self.layers.note(name_of(operator), args, kwargs)
             return result
         # Within a function, rows wait until it returns: operators run below the graph of gradients. Where there is no
         # graph, or no function, as in a traced model, they need not.
@@ -243,17 +235,13 @@ class watch(TorchFunctionMode):
         if seen.is_projected:
             self.roles.windows.tokens_entering = seen.call.num_keys  # its projections are no functions that were noted
         call, windows, find_roles = self.roles.place(seen.call, seen.name)
-        alike = (self.roles.current, seen.depends, *sizes_of(seen.call))
-        joins = bool(self.parts) and self.may_join(seen, alike)
-        number = len(self.parts) - joins
+        joins = not self.roles.is_alone and self.layers.may_join(seen, self.roles.current)
         if self.stream is not None:
-            group = self.parts[-1][0].bit if joins else seen.bit
+            group = self.layers.parts[-1][0].bit if joins else seen.bit
             self.stream.attended(seen.bit, group, call.num_queries == call.num_keys)
         if not call.out.isfinite().all():
             raise WatchError(self.unverified(seen.name, math.nan, call))
-        queries = self.wanted_queries(
-            call, find_roles, sum(part.num_queries for part in self.parts[-1]) if joins else 0
-        )
+        queries = self.wanted_queries(call, find_roles, self.layers.num_queries_before(joins))
         # The proof: a few rows formed here, times the values, must be what the operator returned for these queries.
         rows = call.rows(queries)
         residual = relative_difference(call.product(rows), call.output_rows(queries))
@@ -265,6 +253,7 @@ class watch(TorchFunctionMode):
             # With a graph its tensors live anyway; without one, copies let the model free q and k in their own layout.
             compute = call.rows if has_graph else call.rows.detached()
         if self.edit is not None:
+            number = len(self.recording.layers) - joins
             out, rows, compute = self.apply_edit(call, number, rows, queries, compute)
         layer = Layer(
             seen.name,
@@ -281,99 +270,15 @@ class watch(TorchFunctionMode):
             depends=seen.depends,
             is_cross=seen.is_cross,
         )
-        self.add(layer, seen, joins)
-        self.alike, self.made = alike, (*self.made, *seen.made) if joins else seen.made
+        if joins and self.edit is not None and layer.num_queries < layer.num_tokens:
+            raise WatchError(
+                f"{layer.name} attends from its tokens in several calls, whose attention cannot be changed. Let one "
+                "call attend from all of them."
+            )
+        self.layers.add(layer, seen, joins)
         self.recognizer.dataflow.note([call.out], out)  # if it is another one, it depends on the same
         self.roles.windows.forget()  # maps from before this layer cannot be the windows of the next
         return out
-
-    def may_join(self, seen: Seen, alike: tuple[Any, ...]) -> bool:
-        """Whether a call may be another head, or another chunk of queries, of the last layer: its keys stand for the
-        same, were made of the same, and do not depend on it, and its weights are others."""
-        places, depends, queries, *sizes = self.alike
-        own_places, own_depends, own_queries, *own_sizes = alike
-        same = sizes == own_sizes and (queries == own_queries or own_queries < queries < seen.call.num_keys)
-        same = same and places == own_places and depends == own_depends and not self.roles.is_alone
-        if same and any(one in self.made for one in seen.made):
-            for one in seen.made:
-                one.shown, one.fate = False, "it multiplies values twice, and its gradient is that of the first product"
-            return False
-        return same and not any(seen.depends & part.bit for part in self.parts[-1])
-
-    def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
-        """Add a call to the layers: to the last one as further heads, or as a layer of its own."""
-        self.separate(seen.depends)
-        if joins:
-            if self.edit is not None and layer.num_queries < layer.num_tokens:
-                raise WatchError(
-                    f"{layer.name} attends from its tokens in several calls, whose attention cannot be changed. Let "
-                    "one call attend from all of them."
-                )
-            self.parts[-1].append(layer)
-            self.recording.layers[-1] = joined(self.parts[-1])
-        else:
-            self.parts.append([layer])
-            self.recording.layers.append(layer)
-
-    def note_chunks(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """See whether the results of the last calls are put behind one another as chunks of queries, not as heads."""
-        parts = self.parts[-1]
-        bits, sizes = [part.bit for part in parts], [part.num_queries for part in parts]
-        # A single query of each head looks the same, but all of them are then not as many as the keys.
-        are_all = sum(sizes) == parts[0].num_tokens
-        found = False
-        if name == "cat" and len(args[0]) == len(parts) > 1:
-            results, axis = args[0], (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % args[0][0].ndim
-            order = [self.recognizer.dataflow.of(one) & sum(bits) for one in results]
-            along = [one.shape[axis] for one in results] == sizes and axis < results[0].ndim - 1
-            found = order == bits and along and (sizes[0] > 1 or are_all)
-        elif name == "copy_" and self.recognizer.dataflow.of(args[1]) & sum(bits) in bits:
-            # Written into a tensor, chunk by chunk: each begins where the queries before it end.
-            self.written[self.recognizer.dataflow.of(args[1]) & sum(bits)] = args[0].storage_offset()
-            axes = [axis for axis in range(args[0].ndim - 1) if args[0].shape[axis] == sizes[-1]]
-            starts = list(accumulate(sizes[:-1], initial=0))
-            first = self.written.get(bits[0], 0)
-            ends = [[first + start * args[0].stride(axis) for start in starts] for axis in axes]
-            found = are_all and len(parts) > 1 and [self.written.get(bit) for bit in bits] in ends
-        if found:
-            self.recording.layers[-1] = chunked(parts)
-            self.chunks.add(bits[0])
-
-    def note_difference(self, args: Sequence[Any]) -> None:
-        """Calls of which one is subtracted from another are no heads side by side (Ye et al. 2024, "Differential
-        Transformer", eq. 1)."""
-        parts = self.parts[-1]
-        every = sum(part.bit for part in parts)
-        left, right = (self.recognizer.dataflow.of(*tensors_in(one)) & every for one in args[:2])
-        if left and right and not left & right:
-            self.take_apart(parts)
-
-    def separate(self, depends: int) -> None:
-        """Take calls apart again that were taken for one layer, if another call depends on some of them only."""
-        for parts in list(self.parts):
-            reached = [bool(depends & part.bit) for part in parts]
-            if any(reached) and not all(reached):
-                self.take_apart(parts)
-
-    def separate_unless_joined(self, parts: list[Layer]) -> None:
-        """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
-
-        Or if they may be chunks of the queries, which were joined in a way that was not seen.
-        """
-        every = sum(part.bit for part in parts)
-        apart = not any(bits & every == every for bits in self.recognizer.dataflow.met)
-        numbers = [part.num_queries for part in parts]
-        doubtful = min(numbers) < max(numbers) or numbers[0] < parts[0].num_tokens == sum(numbers)
-        if len(parts) > 1 and (apart or (doubtful and parts[0].bit not in self.chunks)):
-            self.take_apart(parts)
-
-    def take_apart(self, parts: list[Layer]) -> None:
-        index = next(number for number, one in enumerate(self.parts) if one is parts)
-        self.parts[index : index + 1] = [[part] for part in parts]
-        self.recording.layers[index : index + 1] = parts
-        if self.stream is not None:
-            for part in parts:
-                self.stream.separate(part.bit)
 
     def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles], before: int) -> tuple[int, ...]:
         """The call's own queries whose rows are computed as they pass.
@@ -447,11 +352,6 @@ class watch(TorchFunctionMode):
             f"{str(call.out.dtype).removeprefix('torch.')}). {training if self.model.training else ''}"
             "Vitral shows no map, since it would be wrong."
         )
-
-
-def sizes_of(call: Call) -> tuple[int, ...]:
-    """Queries, then batch, heads and keys: alike for the heads of one layer."""
-    return (call.num_queries, *call.values.shape[:3])
 
 
 def as_it_is(tensor: Tensor) -> Tensor:

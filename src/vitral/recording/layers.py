@@ -244,7 +244,8 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
     first = first_of_last_run(everything, kind)
     if first:  # an attention pool stands beside the tokens it pools only if all layers are shown
         first = first_of_last_run(everything, lambda layer: (kind(layer), layer.num_queries))
-        note = f" Layers 0 to {first - 1} have other grids or heads and are not shown." + note
+        others = "layer 0, which has" if first == 1 else f"layers 0 to {first - 1}, which have"
+        note = f" Not shown: {others} another grid or number of heads." + note
     return everything[first:], note
 
 

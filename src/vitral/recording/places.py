@@ -33,7 +33,8 @@ class Places:
     `patches` has a row for each unit of an image, in the order in which the call has them: units before the images in
     the batch axis (`outer` of them), after (`inner`), then those of the axis of heads. `exact` is whether every token
     sees one patch only. `batch_axis` is "batch", "heads" or "keys": where the images of a batch are. `is_alone` is
-    whether that holds for one image at a time, and this is a batch of several.
+    whether that holds for one image at a time, and this is a batch of several. `is_cropped`: the model does not see a
+    margin of the image, so that the grid is not that of the whole image.
     """
 
     grid: Grid
@@ -43,6 +44,7 @@ class Places:
     batch_axis: str
     exact: bool
     is_alone: bool = False
+    is_cropped: bool = False
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,11 @@ def measure(subject: Subject) -> tuple[Found, ...]:
         places = None if together is None else decode(alone.values, together.values, grid)
         if places is None:
             continue
-        one_window = len({tuple(row) for row in places.patches.tolist()}) == 1
         if places.batch_axis == "keys":
             return (places,)
+        if not (places.exact and min(places.grid) > 2) and not sees_margins(subject, a, b, places):
+            return (replace(places, is_cropped=True),)
+        one_window = len({tuple(row) for row in places.patches.tolist()}) == 1
         if one_window and (number := stay_in_place(subject, a, b, places)):
             return (places,) * number
         grids.append(grid)
@@ -117,6 +119,25 @@ def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
     """The image b, and the mixtures of a and b whose bits spell the patches of a grid."""
     masks = bit_masks(grid, (a.shape[2], a.shape[3])).to(a.device)
     return torch.cat([b, torch.where(masks[:, None], b, a)])
+
+
+def sees_margins(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool:
+    """Whether a change of the outermost half patch on each side of the image moves a token there.
+
+    A token that sees one patch only, among three or more, is proof enough: in a crop they would see parts of two.
+    """
+    height, width = a.shape[2:]
+    down, right = (max(1, math.ceil(pixels / side / 2)) for pixels, side in zip(a.shape[2:], places.grid))
+    framed = b.clone()
+    framed[:, :, down : height - down, right : width - right] = a[:, :, down : height - down, right : width - right]
+    before, after = (first_call(subject, images, []) for images in (a, framed))
+    values = [None if call is None else by_image(call.values, 1, places) for call in (before, after)]
+    if values[0] is None or values[1] is None:
+        return True  # nothing can be said
+    distance = (values[1] - values[0]).norm(dim=-1)[0]
+    seen = places.patches[(distance > MOVED * distance.max()) & (places.patches >= 0)]
+    rows, columns = seen // places.grid[1], seen % places.grid[1]
+    return {0, places.grid[0] - 1} <= set(rows.tolist()) and {0, places.grid[1] - 1} <= set(columns.tolist())
 
 
 def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> int:

@@ -41,9 +41,13 @@ class Seen:
     name: str
     depends: int
     bit: int
+    values_depend: int
     is_projected: bool = False
-    is_cross: bool = False
     made: tuple[Made, ...] = ()
+
+    @property
+    def is_cross(self) -> bool:
+        return self.depends != self.values_depend
 
 
 class Recognizer:
@@ -67,10 +71,8 @@ class Recognizer:
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
         else:
             call = self.follower.follow(operator, name, args, kwargs, inputs, result, self.is_constant, self.line)
-        made, cross = self.follower.last_made if call is not None and not name.startswith(FUSED) else (), False
-        if call is not None:
-            # Queries, keys and a mask depend on what the values do, unless the queries are of other tokens.
-            cross = bool(depends & ~self.dataflow.of(call.given))
+        made = self.follower.last_made if call is not None and not name.startswith(FUSED) else ()
+        values_depend = 0 if call is None else self.dataflow.of(call.given)
         self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
         if call is None:
             if depends == INPUT and name in PROJECTIONS:
@@ -80,7 +82,7 @@ class Recognizer:
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch
             call = call.split_heads(given["bsz"])
         name = self.running_module() or type(self.model).__name__
-        return Seen(call, name, depends, self.dataflow.add_call([call.out]), given is not None, cross, made)
+        return Seen(call, name, depends, self.dataflow.add_call([call.out]), values_depend, given is not None, made)
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on no input of the model."""

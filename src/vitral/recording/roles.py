@@ -116,6 +116,11 @@ class RoleFinder:
         """Whether the tokens of each image are known in a batch of one only, and this is none."""
         return any(isinstance(found, Places) and found.is_alone for found in self.places)
 
+    @property
+    def is_cropped(self) -> bool:
+        """Whether the model does not see a margin of the image."""
+        return any(isinstance(found, Places) and found.is_cropped for found in self.places)
+
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
         if func is F.conv2d or func is torch.conv2d:
@@ -150,6 +155,8 @@ class RoleFinder:
         self.current = None if places is None else (places.grid, *map(tuple, places.patches.tolist()))
         if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
+        if self.is_cropped:
+            return call, None, partial(refuse_crop, layer)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)
             windows = self.windows_of(call)
@@ -278,6 +285,14 @@ def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
     raise UsageError(
         f"{layer} attends to one image after another, so that its heads and the {batch} images of the batch cannot be "
         "told apart. Give the model one image at a time."
+    )
+
+
+def refuse_crop(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the model crops its images, so the grid of its patches is not that of the whole image."""
+    raise UsageError(
+        f"{layer} attends to patches of a part of the image: when the margin of an image was changed, no token next to "
+        "it changed. Crop the image first, as the model does, and explain the part that it sees."
     )
 
 

@@ -1,0 +1,147 @@
+"""Which calls of attention are one layer: heads of a module each, or chunks of the queries of one.
+
+A model may call attention once for each head and join the results, or once for each chunk of its queries. Such calls
+follow one another, look alike, and none depends on the other; what the model then does with their results tells the
+rest. Calls that nothing depends on together, such as two branches or two runs, are layers of their own.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from torch import Tensor
+
+from vitral.recording.dataflow import Dataflow
+from vitral.recording.following import Made
+from vitral.recording.layers import Layer, Recording, chunked, joined
+from vitral.recording.operators import tensors_in
+from vitral.recording.recognizer import Seen
+from vitral.recording.stream import Stream
+
+
+class Layers:
+    """Puts the calls of a running model together to the layers of a recording, and takes them apart again."""
+
+    def __init__(self, recording: Recording, dataflow: Dataflow, stream: Stream | None):
+        self.recording, self.dataflow, self.stream = recording, dataflow, stream
+        self.parts: list[list[Layer]] = []  # of each layer: one for each call
+        self.chunks: set[int] = set()  # the bit of the first call of each layer whose calls are chunks of queries
+        self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
+        self.alike: tuple[Any, ...] = ()  # what the calls of one layer have in common, of the last
+        self.made: tuple[Made, ...] = ()  # the weights of the last layer
+
+    def may_join(self, seen: Seen, places: Any) -> bool:
+        """Whether a call may be another head, or another chunk of queries, of the last layer.
+
+        Its keys stand for the same `places` and were made of the same, it does not depend on that layer, and its
+        weights are others.
+        """
+        sizes = seen.call.values.shape[:3]
+        before, self.alike = self.alike, (seen.call.num_queries, places, seen.depends, seen.values_depend, sizes)
+        num_queries, *others = self.alike
+        if list(before[1:]) != others:
+            return False
+        if any(one in self.made for one in seen.made):
+            for one in seen.made:
+                one.shown, one.fate = False, "it multiplies values twice, and its gradient is that of the first product"
+            return False
+        fits = num_queries == before[0] or num_queries < before[0] < seen.call.num_keys  # the last chunk may be shorter
+        return fits and not any(seen.depends & part.bit for part in self.parts[-1])
+
+    def num_queries_before(self, joins: bool) -> int:
+        """How many queries the other calls of its layer have, of a call that may join them."""
+        return sum(part.num_queries for part in self.parts[-1]) if joins else 0
+
+    def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
+        """Add a call: to the last layer as further heads, or as a layer of its own."""
+        self.separate(seen.depends)
+        self.made = (*self.made, *seen.made) if joins else seen.made
+        if joins:
+            self.parts[-1].append(layer)
+            self.recording.layers[-1] = joined(self.parts[-1])
+        else:
+            self.parts.append([layer])
+            self.recording.layers.append(layer)
+
+    def note(self, operator: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Look at an operator that may say what the last calls are to one another."""
+        if not self.parts or (len(self.parts[-1]) < 2 and operator != "copy_"):
+            return
+        if operator == "cat":
+            self.note_joined(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
+        elif operator == "copy_":
+            self.note_written(args[0], args[1])
+        elif operator in ("sub", "sub_", "rsub"):
+            self.note_difference(args)
+
+    def note_joined(self, results: Sequence[Tensor], axis: int) -> None:
+        """See whether the results of the last calls are put behind one another as chunks of queries, not as heads."""
+        bits, sizes = self.bits_and_sizes()
+        order = [self.dataflow.of(one) & sum(bits) for one in results]
+        axis %= results[0].ndim
+        along = [one.shape[axis] for one in results] == sizes and axis < results[0].ndim - 1
+        # A single query of each head looks the same, but all of them are then not as many as the keys.
+        if order == bits and along and (sizes[0] > 1 or sum(sizes) == self.parts[-1][0].num_tokens):
+            self.are_chunks()
+
+    def note_written(self, whole: Tensor, result: Tensor) -> None:
+        """See whether the last calls' results are written into one tensor, each where the queries before it end."""
+        bits, sizes = self.bits_and_sizes()
+        bit = self.dataflow.of(result) & sum(bits)
+        if bit not in bits:
+            return
+        self.written[bit] = int(whole.storage_offset())
+        axes = [axis for axis in range(whole.ndim - 1) if whole.shape[axis] == sizes[-1]]
+        starts = list(accumulate(sizes[:-1], initial=0))
+        first = self.written.get(bits[0], 0)
+        expected = [[first + start * whole.stride(axis) for start in starts] for axis in axes]
+        are_all = sum(sizes) == self.parts[-1][0].num_tokens
+        if are_all and len(bits) > 1 and [self.written.get(bit) for bit in bits] in expected:
+            self.are_chunks()
+
+    def note_difference(self, args: Sequence[Any]) -> None:
+        """Calls of which one is subtracted from another are no heads side by side (Ye et al. 2024, "Differential
+        Transformer", eq. 1)."""
+        every = sum(part.bit for part in self.parts[-1])
+        left, right = (self.dataflow.of(*tensors_in(one)) & every for one in args[:2])
+        if left and right and not left & right:
+            self.take_apart(self.parts[-1])
+
+    def bits_and_sizes(self) -> tuple[list[int], list[int]]:
+        """The bit and the number of queries of each call of the last layer."""
+        parts = self.parts[-1]
+        return [part.bit for part in parts], [part.num_queries for part in parts]
+
+    def are_chunks(self) -> None:
+        """The calls of the last layer each attended from a chunk of the queries."""
+        self.recording.layers[-1] = chunked(self.parts[-1])
+        self.chunks.add(self.parts[-1][0].bit)
+
+    def separate(self, depends: int) -> None:
+        """Take calls apart again that were taken for one layer, if another call depends on some of them only."""
+        for parts in list(self.parts):
+            reached = [bool(depends & part.bit) for part in parts]
+            if any(reached) and not all(reached):
+                self.take_apart(parts)
+
+    def finish(self) -> None:
+        """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
+
+        Or if they may be chunks of the queries, which were joined in a way that was not seen.
+        """
+        for parts in list(self.parts):
+            every = sum(part.bit for part in parts)
+            apart = not any(bits & every == every for bits in self.dataflow.met)
+            numbers = [part.num_queries for part in parts]
+            doubtful = min(numbers) < max(numbers) or numbers[0] < parts[0].num_tokens == sum(numbers)
+            if len(parts) > 1 and (apart or (doubtful and parts[0].bit not in self.chunks)):
+                self.take_apart(parts)
+
+    def take_apart(self, parts: list[Layer]) -> None:
+        """Make each call a layer of its own."""
+        index = next(number for number, one in enumerate(self.parts) if one is parts)
+        self.parts[index : index + 1] = [[part] for part in parts]
+        self.recording.layers[index : index + 1] = parts
+        if self.stream is not None:
+            for part in parts:
+                self.stream.separate(part.bit)
