@@ -1,5 +1,6 @@
 """Small models for the tests, in which no parameter is zero or one."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -47,6 +48,18 @@ def layer_norm(x: torch.Tensor, norm: nn.Module, eps: float = 1e-6) -> torch.Ten
     """LayerNorm written out, with the weights of a norm."""
     centred = x - x.mean(-1, keepdim=True)
     return centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt() * norm.weight + norm.bias
+
+
+def gradients_plain_and_watched(model: nn.Module, images: torch.Tensor) -> list[list[torch.Tensor]]:
+    """The gradients of all parameters after a plain pass, and after a watched one."""
+    gradients = []
+    for watching in (nullcontext(), watch(model, "all")):
+        model.zero_grad()
+        with watching:
+            out = model(images)
+        out.sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    return gradients
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from own_vit import OwnViT
-from tiny import redraw
+from tiny import gradients_plain_and_watched, redraw
 from vitral import explain, watch
 from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.lookup import names
@@ -268,16 +268,8 @@ def test_gradients_through_checkpoints_are_those_of_an_unwatched_pass(pictures):
         def run(self, block, tokens):
             return checkpoint(block, tokens, use_reentrant=False)
 
-    model, gradients = redraw(Saving()).train(), []
-    for watched in (False, True):
-        model.zero_grad()
-        if watched:
-            with watch(model, "all"):
-                out = model(pictures)
-        else:
-            out = model(pictures)
-        out.sum().backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    model = redraw(Saving()).train()
+    gradients = gradients_plain_and_watched(model, pictures)
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 

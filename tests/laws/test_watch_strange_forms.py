@@ -580,3 +580,14 @@ def test_a_setting_that_was_changed_is_measured_again(in_buffer, images):
     before = see_attention(model, images).layers[0].tokens.patch_tokens
     model.turn()
     assert see_attention(model, images).layers[0].tokens.patch_tokens == before[::-1]
+
+
+def test_a_given_number_of_prefix_tokens_is_compared_with_what_was_measured(images):
+    model = made(ViT())
+    with torch.no_grad(), watch(model, "all", num_prefix_tokens=1) as seen:
+        model(images)
+    assert seen.layers[0].tokens.patch_tokens == tuple(range(1, 17))
+    with torch.no_grad(), watch(model, "all", num_prefix_tokens=0) as seen:
+        model(images)
+    with pytest.raises(UsageError, match=r"num_prefix_tokens=0 was given.*did not change were \[0\]"):
+        _ = seen.layers[0].tokens

@@ -46,6 +46,11 @@ class Places:
     is_alone: bool = False
     is_cropped: bool = False
 
+    def allows_prefix(self, number: int) -> bool:
+        """Whether the patches may be all tokens but the first `number`; not known where tokens see several patches."""
+        holds_none = self.patches < 0
+        return not self.exact or bool(holds_none[:, :number].all() & ~holds_none[:, number:].any())
+
 
 @dataclass(frozen=True)
 class Unplaced:

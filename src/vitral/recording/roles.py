@@ -151,7 +151,10 @@ class RoleFinder:
         if self.is_over_batch and call.num_keys == self.batch:
             return call, None, partial(refuse_batch, layer)
         found = self.places[number] if number < len(self.places) else None
-        places = found if isinstance(found, Places) and self.num_prefix_tokens is None else None
+        given = self.num_prefix_tokens
+        if isinstance(found, Places) and given is not None and not found.allows_prefix(given):
+            return call, None, partial(refuse_given, layer, given, found)
+        places = found if isinstance(found, Places) and given is None else None
         self.current = None if places is None else (places.grid, *map(tuple, places.patches.tolist()))
         if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
@@ -285,6 +288,15 @@ def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
     raise UsageError(
         f"{layer} attends to one image after another, so that its heads and the {batch} images of the batch cannot be "
         "told apart. Give the model one image at a time."
+    )
+
+
+def refuse_given(layer: str, given: int, places: Places) -> TokenRoles:
+    """Raises `UsageError`: the caller's number of tokens before the patches is not what was measured."""
+    others = [token for token, patch in enumerate(places.patches[0].tolist()) if patch < 0]
+    raise UsageError(
+        f"num_prefix_tokens={given} was given, but when patches of an image were changed, the tokens of {layer} that "
+        f"did not change were {others or 'none'}. Leave num_prefix_tokens out: what was measured is then used."
     )
 
 
