@@ -29,7 +29,8 @@ def test_a_vits_tokens_are_those_that_it_states(name):
     model = OWN[name]()
     images = torch.randn(2, 3, 8, 18)
     places, *others = measured(model, images)
-    assert len(others) == model.config["depth"] - 1 and all(one is places for one in others)
+    assert len(others) == model.config["depth"] - 1 and places.asks_itself
+    assert all(torch.equal(one.patches, places.patches) and one.asks_itself for one in others)
     layers = see_attention(model, images, rows=[0]).layers
     assert places.exact and places.grid == model.grid and places.batch_axis == "batch"
     for layer in layers:

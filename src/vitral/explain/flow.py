@@ -74,7 +74,9 @@ def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
     why = ""
     for before, after in pairwise(layers):
         if not after.depends & before.bit:
-            why = f"{after.name} does not depend on {before.name}"
+            same = after.name == before.name
+            why = f"two calls of {after.name} run" if same else f"{after.name} and {before.name} run"
+            why += " side by side: neither depends on the other"
         elif after.tokens.patch_tokens != before.tokens.patch_tokens:
             why = f"the tokens of {after.name} stand in another order than those of {before.name}"
     if unread := [layer.name for layer in layers if answer and not layer.bit & answer]:

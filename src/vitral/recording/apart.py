@@ -29,6 +29,10 @@ from vitral.recording.undisturbed import undisturbed
 MOST_VALUES = 4096  # of a list of settings, such as the order of the tokens
 
 
+# What is done with each call; it may give what each token gets instead of its own value.
+Visit = Callable[[Call], Tensor | None]
+
+
 class Reached(Exception):
     """The first attention was reached, which is all that was wanted. A model that catches it runs on, to no harm."""
 
@@ -110,7 +114,7 @@ def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[G
     """The first call of attention that a model makes for images; `grids` gets the sizes of the maps before it."""
     found: list[Call] = []
 
-    def stop(call: Call) -> None:
+    def stop(call: Call) -> Tensor | None:
         found.append(call)
         raise Reached
 
@@ -120,12 +124,13 @@ def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[G
 
 
 def run_apart(
-    subject: Subject, images: Float[Tensor, "b c y x"], visit: Callable[[Call], None], grids: list[Grid] | None = None
+    subject: Subject, images: Float[Tensor, "b c y x"], visit: Visit, grids: list[Grid] | None = None
 ) -> None:
     """Run a model in which each token attends to itself only, and show each call of attention.
 
     So no token learns of another: each holds what it held before, and its place can be measured in every layer. Where
-    queries and keys are different tokens, the call returns zeros.
+    queries and keys are different tokens, the call returns zeros. What `visit` gives, each token gets instead of its
+    own value.
     """
     if not subject.fixed_batch:
         run_together(subject, images, visit, grids, seed=len(images))
@@ -163,7 +168,7 @@ def of_first_image(values: Sequence[Float[Tensor, "b h m e"]], images: int) -> F
 def run_together(
     subject: Subject,
     images: Float[Tensor, "b c y x"],
-    visit: Callable[[Call], None],
+    visit: Visit,
     grids: list[Grid] | None,
     seed: int,
 ) -> None:
@@ -177,10 +182,11 @@ def run_together(
                 grids.append((result.shape[2], result.shape[3]))
             return result
         with operators.paused():
-            visit(seen.call)
+            given = visit(seen.call)
             own = seen.call.num_queries == seen.call.num_keys and not seen.is_cross
-            out = seen.call.output_of(seen.call.values) if own else torch.zeros_like(seen.call.out)
-            recognizer.dataflow.note([seen.call.out], out)  # it depends on the same
+            kept = seen.call.values if given is None else given
+            out = seen.call.output_of(kept) if own else torch.zeros_like(seen.call.out)
+            recognizer.exchange(seen.call.out, out)
         return (out, *result[1:]) if isinstance(result, tuple) else out
 
     with ExitStack() as stack:

@@ -209,13 +209,15 @@ def call_of_product(
     # Heads beside the queries are merged with them where all share one head of values. The queries are the last axis;
     # or all of these are, as on a map of rows and columns: as many as the keys, or where the heads stand elsewhere.
     *row_heads, (queries, num_queries) = rows
+    # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
+    known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
+    single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
     if row_heads and num_queries != values.shape[-2]:
         total = math.prod(length for _, length in rows)
         if total == values.shape[-2] or len(batch) > 1:
             row_heads, num_queries = [], total
-    # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
-    known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
-    single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
+    elif queries >= 0 and single and queries < single[-1] < max(axes[-1]) and num_queries != values.shape[-2]:
+        row_heads, queries, num_queries = rows, single.pop(), 1  # a single query of several heads
     if queries < 0 and single:
         single.pop()
     # Images and heads are two axes; others of one are left from how the product was written.

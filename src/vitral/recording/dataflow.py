@@ -5,7 +5,7 @@ the input itself, since two streams of tokens that were embedded apart are two. 
 arguments depend on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitral.recording.operators import storage_of, tensors_in
 
 INPUT = 1
+MOST_ITEMS = 1000  # of a list in which tensors are looked for: a model may hold a whole data set
 
 
 class Dataflow:
@@ -20,7 +21,7 @@ class Dataflow:
 
     def __init__(self, model: nn.Module):
         # A tensor that no operator made is the model's input, or one of its own.
-        self.bits = {storage_of(tensor): 0 for tensor in (*model.parameters(), *model.buffers())}
+        self.bits = {storage_of(tensor): 0 for tensor in own_tensors(model)}
         self.num_calls = self.num_bits = 0
         self.met: set[int] = set()  # the bits of any tensor that was made
 
@@ -55,3 +56,25 @@ class Dataflow:
         for result in results:
             self.bits[storage_of(result)] = self.of(result) | bit
         return bit
+
+
+def own_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """A model's parameters, buffers and other tensors, also those of modules in plain lists."""
+    known: set[int] = set()
+
+    def tensors_of(module: nn.Module) -> Iterator[Tensor]:
+        if id(module) in known:
+            return
+        known.add(id(module))
+        yield from (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        for value in vars(module).values():
+            items = list(value.values()) if type(value) is dict else value
+            if isinstance(items, list | tuple) and len(items) <= MOST_ITEMS:
+                for one in items:
+                    yield from tensors_of(one) if isinstance(one, nn.Module) else ()
+                yield from (one for one in items if isinstance(one, Tensor))
+            elif isinstance(value, Tensor):
+                yield value
+
+    for module in model.modules():
+        yield from tensors_of(module)

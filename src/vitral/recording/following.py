@@ -29,6 +29,7 @@ from vitral.recording.operators import (
     tensors_in,
 )
 
+CUT = "only a part of its keys multiplies values, as where one key is a sink"
 SUM_TOLERANCE = 1e-2  # of 1: rows may have been made in half precision
 Constant = Callable[[Tensor], bool]  # whether a tensor depends on no image
 
@@ -125,6 +126,7 @@ class Follower:
         self.weights: dict[int, Weights] = {}
         self.open: list[OpenProduct] = []  # scores, if a softmax follows
         self.last_made: tuple[Made, ...] = ()  # of the last product of weights and values
+        self.of_weights: set[int] = set()  # memory that was made of weights only
 
     def missed(self, batch: int) -> list[str]:
         """Every tensor whose rows sum to one that was not seen to multiply values, and why.
@@ -161,6 +163,7 @@ class Follower:
             if storage_of(output) not in storages:
                 self.weights.pop(storage_of(output), None)  # memory that is used again
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
+        self.note_origin(inputs, outputs, constant)
         begins = name in SOFTMAX or name in LOG_SOFTMAX
         if outputs and name in PRODUCTS and known is None:
             self.note_product(list(tensors_in((args, kwargs)))[-2:], outputs[0], constant, where)
@@ -168,9 +171,11 @@ class Follower:
             return None
         output, arguments = outputs[0], arguments_of(operator, args, kwargs)
         if begins:
-            self.start(output, arguments["dim"], where(), name in LOG_SOFTMAX)
+            # A few numbers that are the same for all images mix layers or branches, not tokens.
+            if output.ndim and (output.numel() > output.shape[arguments["dim"]] or not all(map(constant, inputs))):
+                self.start(output, arguments["dim"], where(), name in LOG_SOFTMAX)
         elif known is None:
-            if not constant(output):
+            if not all(map(constant, inputs)):
                 self.note_normalised(output, where)
         elif name in PRODUCTS:
             return self.product(name, arguments, output, constant)
@@ -183,6 +188,14 @@ class Follower:
             if name in NORMALISING:
                 self.note_normalised_again(output, where)
         return None
+
+    def note_origin(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constant: Constant) -> None:
+        """Remember what was made of weights only, such as the inverse of a matrix of them."""
+        made_of = [storage_of(tensor) for tensor in inputs if not constant(tensor)]
+        is_of_weights = bool(made_of) and all(one in self.weights or one in self.of_weights for one in made_of)
+        change = self.of_weights.add if is_of_weights else self.of_weights.discard
+        for output in outputs:
+            change(storage_of(output))
 
     def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
         """A tensor whose rows sum to one was made."""
@@ -245,9 +258,12 @@ class Follower:
                 continue
             turned = weights if is_left else weights.mT  # v @ Aᵀ is the same product, transposed
             axes = known.axes_of(turned)
-            if known.keys not in axes[-1] and not constant(values):
+            if storage_of(values) in self.of_weights or storage_of(values) in self.weights:
+                known.fail("it multiplies other weights, as in an approximation of attention by several matrices")
+            elif known.keys not in axes[-1] and not constant(values):
                 # Not heads that learned weights mix, but values over another axis than the one that sums to 1.
-                known.fail("it is multiplied over another axis than the one that sums to 1")
+                is_cut = turned.stride(-1) == known.strides[known.keys] and turned.shape[-1] < known.sizes[known.keys]
+                known.fail(CUT if is_cut else "it is multiplied over another axis than the one that sums to 1")
             elif known.keys not in axes[-1]:  # over another axis, such as heads that are mixed, or a part of the keys
                 rows = list(range(turned.ndim - 1))
                 places = [*rows, None] if is_left else [*rows[:-1], None, rows[-1]]
@@ -312,7 +328,7 @@ class Follower:
             self.keep(output, known, moved)
             if moved is not None:  # a sum or difference of weights is made of all of them
                 whole = self.weights[storage_of(output)]
-                added = [self.weights[storage_of(one)] for one in others if storage_of(one) in self.weights]
+                added = [self.weights[storage_of(one)] for one in inputs if storage_of(one) in self.weights]
                 made = dict.fromkeys(one for weights in [whole, *added] for one in weights.made)
                 self.weights[storage_of(output)] = replace(whole, made=tuple(made))
             return

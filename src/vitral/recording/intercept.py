@@ -149,7 +149,10 @@ class watch(TorchFunctionMode):
         if threading.get_ident() != self.thread or self.operators.is_paused or is_known(model):
             return
         if given is None:
-            self.roles.takes_tokens = all(tensor.ndim < 4 for tensor in tensors_in((args, kwargs)))
+            # Sequences (B, N, D), and no list of images, each of its own size.
+            given_tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+            in_lists = len(list(tensors_in((args, kwargs)))) > len(given_tensors)
+            self.roles.takes_tokens = not in_lists and all(tensor.ndim < 4 for tensor in given_tensors)
         elif given.is_floating_point() and len(given):
             with self.operators.paused():
                 self.roles.start(places_of(Subject(model, given, args, kwargs)), given)
@@ -170,7 +173,7 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
-        self.layers.finish()
+        self.layers.finish(self.recognizer.factors)
         del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()
@@ -205,7 +208,7 @@ class watch(TorchFunctionMode):
                 if self.edit is not None:
                     change = partial(projected, args=args, kwargs=kwargs) if multihead else changed_result
                     result = change(result, seen, outputs)
-                    self.recognizer.dataflow.note([seen[-1].call.out], result)
+                    self.recognizer.exchange(seen[-1].call.out, result)
         if multihead and self.edit is not None and result[1] is not None:
             result = (result[0], self.changed_weights(result[1]))
         if not calls_before < self.recognizer.dataflow.num_calls:
@@ -268,7 +271,7 @@ class watch(TorchFunctionMode):
             windows,
             seen.bit,
             depends=seen.depends,
-            is_cross=seen.is_cross,
+            is_cross=seen.is_cross or self.roles.asks_itself is False,
         )
         if joins and self.edit is not None and layer.num_queries < layer.num_tokens:
             raise WatchError(
@@ -276,7 +279,7 @@ class watch(TorchFunctionMode):
                 "call attend from all of them."
             )
         self.layers.add(layer, seen, joins)
-        self.recognizer.dataflow.note([call.out], out)  # if it is another one, it depends on the same
+        self.recognizer.exchange(call.out, out)
         self.roles.windows.forget()  # maps from before this layer cannot be the windows of the next
         return out
 

@@ -124,10 +124,11 @@ class Layers:
             if any(reached) and not all(reached):
                 self.take_apart(parts)
 
-    def finish(self) -> None:
+    def finish(self, factors: int) -> None:
         """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
 
-        Or if they may be chunks of the queries, which were joined in a way that was not seen.
+        Or if they may be chunks of the queries, which were joined in a way that was not seen. Calls with the bits
+        `factors` are no layers.
         """
         for parts in list(self.parts):
             every = sum(part.bit for part in parts)
@@ -136,6 +137,13 @@ class Layers:
             doubtful = min(numbers) < max(numbers) or numbers[0] < parts[0].num_tokens == sum(numbers)
             if len(parts) > 1 and (apart or (doubtful and parts[0].bit not in self.chunks)):
                 self.take_apart(parts)
+
+        for index in reversed(range(len(self.parts))):
+            if any(part.bit & factors for part in self.parts[index]):
+                for part in self.parts[index]:
+                    if self.stream is not None:
+                        self.stream.leave_out(part.bit)
+                del self.parts[index], self.recording.layers[index]
 
     def take_apart(self, parts: list[Layer]) -> None:
         """Make each call a layer of its own."""

@@ -34,7 +34,8 @@ class Places:
     the batch axis (`outer` of them), after (`inner`), then those of the axis of heads. `exact` is whether every token
     sees one patch only. `batch_axis` is "batch", "heads" or "keys": where the images of a batch are. `is_alone` is
     whether that holds for one image at a time, and this is a batch of several. `is_cropped`: the model does not see a
-    margin of the image, so that the grid is not that of the whole image.
+    margin of the image, so that the grid is not that of the whole image. `are_views`: the units are no heads, since
+    they run through the model side by side. `asks_itself`: whether the queries are the keys; None if not known.
     """
 
     grid: Grid
@@ -45,6 +46,8 @@ class Places:
     exact: bool
     is_alone: bool = False
     is_cropped: bool = False
+    are_views: bool = False
+    asks_itself: bool | None = None
 
     def allows_prefix(self, number: int) -> bool:
         """Whether the patches may be all tokens but the first `number`; not known where tokens see several patches."""

@@ -8,7 +8,7 @@ bits are those of most of what the token sees. Neighbouring rows differ in one b
 edge may be wrong by one row at most.
 
 The two batches have 1 and 1 + K images, so the axis that grew holds the images. For a grid of gy x gx patches that is
-2 + ⌈log2 gy⌉ + ⌈log2 gx⌉ images. Then the order of the tokens is checked in every layer (`stay_in_place`), or each
+2 + ⌈log2 gy⌉ + ⌈log2 gx⌉ images. Then the order of the tokens is checked in every layer (`follow_order`), or each
 layer is measured by itself (`measure_layers`).
 
 How the model is run is in `recording.apart`, how the bits are read in `recording.places`.
@@ -27,10 +27,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.recording.apart import Subject, first_call, run_apart
+from vitral.recording.askers import are_the_keys, some_queries
 from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
 from vitral.recording.places import MOVED, Found, Places, decode, grid_bits, over_batch, unplaced
 
+FEW_BITS, ORDER_MASKS = 3, 2  # bits of a small grid, masks of a larger one, by which an order is checked
 FINEST = 256  # rows or columns of a map whose places are told apart
 MOST_PREFIX_TOKENS = 16
 KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Found, ...]"]] = WeakKeyDictionary()
@@ -94,6 +96,7 @@ def measure(subject: Subject) -> tuple[Found, ...]:
         return (over_batch(size),) if pair is not None and pair.num_keys == 2 else ()
     units = alone.values.shape[0] * alone.values.shape[1]
     coarsest: Grid = (1, 1)
+    found: tuple[Found, ...] = ()
     for grid in candidates(max(alone.num_keys, alone.num_queries), units, grids, size):
         together = first_call(subject, mixtures(a, b, grid), [])
         places = None if together is None else decode(alone.values, together.values, grid)
@@ -103,16 +106,16 @@ def measure(subject: Subject) -> tuple[Found, ...]:
             return (places,)
         if not (places.exact and min(places.grid) > 2) and not sees_margins(subject, a, b, places):
             return (replace(places, is_cropped=True),)
-        one_window = len({tuple(row) for row in places.patches.tolist()}) == 1
-        if one_window and (number := stay_in_place(subject, a, b, places)):
-            return (places,) * number
+        one_window = len(mates_of_first(places)) == len(places.patches)
+        if one_window and (found := follow_order(subject, a, b, places)):
+            return found
         grids.append(grid)
         coarsest = places.grid
         break
     # Each layer has tokens of its own: of the finest map that all of them may be merged from.
     finer = [grid for grid in grids if grid[0] % coarsest[0] == 0 == grid[1] % coarsest[1] and max(grid) <= FINEST]
-    found = measure_layers(subject, a, b, max(finer, key=math.prod)) if finer else ()
-    return found if any(found) else ()
+    each = measure_layers(subject, a, b, max(finer, key=math.prod)) if finer else ()
+    return each if any(each) else ()
 
 
 def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
@@ -140,60 +143,128 @@ def sees_margins(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool
     return {0, places.grid[0] - 1} <= set(rows.tolist()) and {0, places.grid[1] - 1} <= set(columns.tolist())
 
 
-def stay_in_place(subject: Subject, a: Tensor, b: Tensor, places: Places) -> int:
-    """How many calls of attention a model makes, if all of them have the tokens of the first in the same order; else 0.
+def follow_order(subject: Subject, a: Tensor, b: Tensor, places: Places) -> tuple[Places, ...]:
+    """The places of every call of attention, if all have the tokens of the first in the same order; else none.
 
-    Seen in a single mixture: a patch is B's or A's by chance, so that an order in which other tokens move is another.
+    Seen in a few mixtures in which a patch is A's or B's by chance: in another order other tokens move. In one more
+    image the result of a single unit is changed at the first call. If it is a head, the next call's heads all learn of
+    it; if it is a view of the image, or a channel that runs through the model by itself, only some do.
     """
     if not places.exact:
-        return 0
-    rows, columns = places.grid
-    chosen = torch.rand(rows, columns, generator=torch.Generator().manual_seed(1)) < 0.5
+        return ()
+    masks = order_masks(places.grid)
     row, column = (torch.arange(pixels) * side // pixels for side, pixels in zip(places.grid, a.shape[2:]))
-    mixture = torch.where(chosen[row[:, None], column].to(a.device), b, a)
-    moved: list[Tensor | None] = []
+    mixed = torch.where(masks[:, row[:, None], column].to(a.device)[:, None], b, a)
+    images = torch.cat([a, mixed, a])
+    last, mates, generator = len(images) - 1, mates_of_first(places), torch.Generator().manual_seed(2)
+    moved: list[Tensor] = []
+    found: list[Places | None] = []
+    learned: list[bool] = []  # whether the first call's other heads learned of the change
 
-    def compare(call: Call) -> None:
-        values = by_image(call.values, 2, places)
-        if values is None:
-            moved.append(None)
-            return
-        distance = (values[1] - values[0]).norm(dim=-1)
-        moved.append(distance > MOVED * distance.max())
+    def compare(call: Call) -> Tensor | None:
+        values = by_image(call.values, len(images), places)
+        if values is None or values.shape[1:3] != places.patches.shape:
+            found.append(None)
+            return None
+        change = (values[1:] - values[:1]).norm(dim=-1)
+        own = change > MOVED * change[:-1].max()
+        moved.append(own[:-1])
+        if not learned and own[-1].any():
+            learned.extend(own[-1][mates].any(dim=1).tolist())
+        rows = by_image(call.rows(some_queries(call.num_queries)), len(images), places)
+        same = asks_itself(call, rows, own)
+        found.append(replace(places, asks_itself=same) if torch.equal(moved[-1], moved[0]) else None)
+        if same is False:  # what asks holds no patch
+            return torch.zeros_like(call.values)
+        if len(found) > 1 or len(mates) == 1:
+            return None
+        changed = call.values.clone()
+        index = (last * places.inner, 0) if places.batch_axis == "batch" else (0, last * places.inner)
+        changed[index] = torch.randn(changed[index].shape, generator=generator).to(changed) * changed.abs().max()
+        return changed
 
     with suppress(Exception):  # what comes after the last attention does not matter
-        run_apart(subject, torch.cat([a, mixture]), compare)
-    first = moved[0] if moved else None
-    same = first is not None and all(one is not None and torch.equal(one, first) for one in moved)
-    return len(moved) if same else 0
+        run_apart(subject, images, compare)
+    are_views = any(learned) and not all(learned)
+    known = [replace(one, are_views=are_views) for one in found if one is not None]
+    return tuple(known) if len(known) == len(found) else ()
 
 
-def by_image(values: Float[Tensor, "b h m e"], images: int, places: Places) -> Float[Tensor, "i u m e"] | None:
-    """The values of a call with one axis for the images and one for the units of each; None for other units."""
-    values = values.transpose(0, 1) if places.batch_axis == "heads" else values
-    outer, inner = places.outer, places.inner
-    if values.shape[0] != outer * images * inner:
+def mates_of_first(places: Places) -> list[int]:
+    """The units that hold the same patches as the first: its heads, or views of the image."""
+    rows = [tuple(row) for row in places.patches.tolist()]
+    return [unit for unit, row in enumerate(rows) if row == rows[0]]
+
+
+def asks_itself(call: Call, rows: Float[Tensor, "i u r m"] | None, keys_moved: Bool[Tensor, "j u m"]) -> bool | None:
+    """Whether a call's queries are its keys, by the rows of some; None if that cannot be told.
+
+    `keys_moved` says which keys of all images but the first are others than in that.
+    """
+    if call.num_queries != call.num_keys or rows is None:
         return None
-    units = values.unflatten(0, (outer, images, inner)).movedim(1, 0).flatten(1, 3)
-    return units.double() if units.shape[1:3] == places.patches.shape else None
+    queries = torch.tensor(some_queries(call.num_queries), device=rows.device)
+    return are_the_keys(rows, torch.cat([torch.zeros_like(keys_moved[:1]), keys_moved]), queries)
+
+
+def by_image(tensor: Float[Tensor, "b h r e"], images: int, places: Places) -> Float[Tensor, "i u r e"] | None:
+    """A tensor of a call with one axis for the images and one for the units of each; None for other units."""
+    tensor = tensor.transpose(0, 1) if places.batch_axis == "heads" else tensor
+    outer, inner = places.outer, places.inner
+    if tensor.shape[0] != outer * images * inner or outer * inner * tensor.shape[1] != len(places.patches):
+        return None
+    return tensor.unflatten(0, (outer, images, inner)).movedim(1, 0).flatten(1, 3).double()
 
 
 def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[Found, ...]:
     """The places of the tokens of every layer, on this grid or a coarser one; None for layers that are not settled."""
-    alone: list[Tensor] = []
+    alone: list[Call] = []
     places: list[Found] = []
     with suppress(Exception):
-        run_apart(subject, a, lambda call: alone.append(call.values))
+        run_apart(subject, a, alone.append)
 
-    def compare(call: Call) -> None:
+    def compare(call: Call) -> Tensor | None:
         before = alone[len(places)] if len(places) < len(alone) else None
-        places.append(
-            None if before is None else decode(before, call.values, grid) or unplaced(before, call.values, grid)
-        )
+        found: Found = None
+        if before is not None:
+            found = decode(before.values, call.values, grid) or unplaced(before.values, call.values, grid)
+        if before is not None and isinstance(found, Places) and found.exact:
+            found = replace(found, asks_itself=asks_itself_in_all(before, call, found, 1 + len(grid_bits(grid))))
+        places.append(found)
+        return torch.zeros_like(call.values) if isinstance(found, Places) and found.asks_itself is False else None
 
     with suppress(Exception):
         run_apart(subject, mixtures(a, b, grid), compare)
     return tuple(places)
+
+
+def asks_itself_in_all(before: Call, call: Call, places: Places, images: int) -> bool | None:
+    """See `asks_itself`: of one image, and of others in a run of their own."""
+    queries = some_queries(call.num_queries)
+    pairs = [(before.values, call.values), (before.rows(queries), call.rows(queries))]
+    joined = []
+    for one, several in pairs:
+        first, others = by_image(one, 1, places), by_image(several, images, places)
+        if first is None or others is None:
+            return None
+        joined.append(torch.cat([first, others]))
+    values, rows = joined
+    change = (values[1:] - values[:1]).norm(dim=-1)
+    return asks_itself(call, rows, change > MOVED * change.max())
+
+
+def order_masks(grid: Grid) -> Bool[Tensor, "k y x"]:
+    """Masks by which tokens in another order are told from those along rows: of few patches the bits of each, else by
+    chance, and not the same when rows, columns or both are turned or exchanged."""
+    if len(code := grid_bits(grid)) <= FEW_BITS:
+        return code.unflatten(1, grid)
+    generator = torch.Generator().manual_seed(1)
+    while True:
+        masks = torch.rand(ORDER_MASKS, *grid, generator=generator) < 0.5
+        turned = [masks.flip(axes) for axes in ((1,), (2,), (1, 2))]
+        turned += [one.mT for one in (masks, *turned) if grid[0] == grid[1]]
+        if not any(torch.equal(masks, one) for one in turned):
+            return masks
 
 
 def candidates(num_tokens: int, units: int, grids: Sequence[Grid], size: Grid) -> Iterator[Grid]:

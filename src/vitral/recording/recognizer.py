@@ -24,9 +24,22 @@ from vitral.base.errors import WatchError
 from vitral.recording.calls import Call, call_of_kernel
 from vitral.recording.dataflow import INPUT, Dataflow
 from vitral.recording.following import Follower, Made
-from vitral.recording.operators import FLEX, FUSED, PROJECTIONS, arguments_of, is_composite, name_of, tensors_in
+from vitral.recording.operators import (
+    FLEX,
+    FUSED,
+    PROJECTIONS,
+    arguments_of,
+    is_composite,
+    keeps_axes,
+    name_of,
+    storage_of,
+    tensors_in,
+)
 
 LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtyping.__file__, __file__))
+
+
+FACTOR = "it is one of two factors, of which one multiplies the other's result, as in linear attention"
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,8 @@ class Recognizer:
         self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.follower = Follower()
         self.dataflow = Dataflow(model)
+        self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
+        self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
 
     def recognize(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Seen | None:
         """The call of attention that an operator was, if it was one."""
@@ -73,6 +88,10 @@ class Recognizer:
             call = self.follower.follow(operator, name, args, kwargs, inputs, result, self.is_constant, self.line)
         made = self.follower.last_made if call is not None and not name.startswith(FUSED) else ()
         values_depend = 0 if call is None else self.dataflow.of(call.given)
+        if call is not None and (before := self.factor_before(call, inputs)) is not None:
+            self.note_factors(before, made or (self.made_inside(call),))
+            call = None
+        self.follow_results(operator, name, inputs, result)
         self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
         if call is None:
             if depends == INPUT and name in PROJECTIONS:
@@ -81,8 +100,49 @@ class Recognizer:
         given = self.multihead_frame()
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch
             call = call.split_heads(given["bsz"])
+        bit = self.dataflow.add_call([call.out])
+        self.results[storage_of(call.out)] = bit, made or (self.made_inside(call),)
         name = self.running_module() or type(self.model).__name__
-        return Seen(call, name, depends, self.dataflow.add_call([call.out]), values_depend, given is not None, made)
+        return Seen(call, name, depends, bit, values_depend, given is not None, made)
+
+    def exchange(self, out: Tensor, other: Tensor) -> None:
+        """The model goes on with another result of a call, of which the same is known."""
+        self.dataflow.note([out], other)
+        if storage_of(out) in self.results:
+            self.results[storage_of(other)] = self.results[storage_of(out)]
+
+    def follow_results(self, operator: Any, name: str, inputs: Sequence[Tensor], result: Any) -> None:
+        """Follow the results of calls through copies, for as long as nothing else is added and nothing projected."""
+        known = {storage_of(one) for one in inputs if not self.is_constant(one)}
+        before = self.results.get(next(iter(known))) if len(known) == 1 and keeps_axes(operator, name) else None
+        for output in tensors_in(result):
+            storage = storage_of(output)
+            if before is not None:
+                self.results[storage] = before
+            elif storage not in known:
+                self.results.pop(storage, None)  # memory that is used again
+
+    def factor_before(self, call: Call, inputs: Sequence[Tensor]) -> tuple[int, tuple[Made, ...]] | None:
+        """The call whose result are the values of this one, if the weights of this one do not depend on it."""
+        before, values = self.results.get(storage_of(call.given)), storage_of(call.given)
+        others = self.dataflow.of(*(one for one in inputs if storage_of(one) != values))
+        is_factor = before is not None and len(inputs) > 1 and not others & before[0]
+        # Queries and keys in the same memory as the values are made of the result, too.
+        shared = sum(storage_of(one) == values for one in inputs) > 1
+        return before if is_factor and not shared else None
+
+    def note_factors(self, before: tuple[int, tuple[Made, ...]], made: tuple[Made, ...]) -> None:
+        """The weights of one call multiply the result of another: only together do they say which token attends to
+        which, as in linear attention, so neither is shown."""
+        self.factors |= before[0]
+        for one in (*before[1], *made):
+            one.shown, one.fate = False, FACTOR
+            if one not in self.follower.made:
+                self.follower.made.append(one)
+
+    def made_inside(self, call: Call) -> Made:
+        """The weights that a fused kernel did not form."""
+        return Made((*call.values.shape[:2], call.num_queries, call.num_keys), 3, self.line(), shown=True)
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on no input of the model."""

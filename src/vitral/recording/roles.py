@@ -94,6 +94,7 @@ class RoleFinder:
         self.batch = 0
         self.places: tuple[Found, ...] = ()  # of each call, as they were measured
         self.num_calls = 0
+        self.asks_itself: bool | None = None  # whether the queries of the last call are its keys, if that was measured
         self.current: tuple[Any, ...] | None = None  # what the tokens of the last call stand for, if it was measured
         self.is_known, self.is_measured = is_known(model), False  # the latter: images were given, to change patches of
         self.takes_tokens = False  # whether the model was given sequences, and no images
@@ -131,7 +132,9 @@ class RoleFinder:
         # Models without a patch convolution (they unfold, or reshape): the first tensor of four axes is the images.
         first = args[0] if args else kwargs.get("input")
         if not self.batch and isinstance(result, Tensor) and isinstance(first, Tensor) and first.ndim == 4:
-            self.batch, self.image_size = len(first), (first.shape[-2], first.shape[-1])
+            self.batch = len(first)
+            # Of sequences it is the queries, which have no height and width.
+            self.image_size = None if self.takes_tokens else (first.shape[-2], first.shape[-1])
         if self.batch:
             self.windows.note(func, args or (first,), kwargs, result, self.batch)
 
@@ -155,11 +158,14 @@ class RoleFinder:
         if isinstance(found, Places) and given is not None and not found.allows_prefix(given):
             return call, None, partial(refuse_given, layer, given, found)
         places = found if isinstance(found, Places) and given is None else None
+        self.asks_itself = found.asks_itself if isinstance(found, Places) else None
         self.current = None if places is None else (places.grid, *map(tuple, places.patches.tolist()))
         if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
         if self.is_cropped:
             return call, None, partial(refuse_crop, layer)
+        if isinstance(found, Places) and found.are_views:
+            return call, None, partial(refuse_views, layer)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)
             windows = self.windows_of(call)
@@ -173,7 +179,7 @@ class RoleFinder:
         if grouping != Grouping(1, self.batch, 1, call.values.shape[1], tuple(range(call.values.shape[1]))):
             call = call.grouped(grouping)
         if grouping.windows > 1 and units[units >= 0].unique().numel() < int((units >= 0).sum()):
-            return call, None, partial(refuse_views, layer, grouping.windows)
+            return call, None, partial(refuse_views, layer)
         if grouping.windows > 1:
             rows, columns = places.grid
             windows = Windows(places.grid, units)
@@ -274,12 +280,12 @@ def refuse_unmeasured(layer: str, num_keys: int) -> TokenRoles:
     )
 
 
-def refuse_views(layer: str, number: int) -> TokenRoles:
+def refuse_views(layer: str) -> TokenRoles:
     """Raises `UsageError`: a patch stands in several groups of tokens, which are views of the image and no windows."""
     raise UsageError(
-        f"{layer} sees the same patches in {number} groups of tokens for each image, as where several views of it "
-        "(mirrored, cropped) stand in the batch. So it has no single attention map: give the model the views "
-        "themselves, one by one."
+        f"{layer} sees the same patches in several groups of tokens per image, as when the model puts views of an "
+        "image (mirrored, cropped, one per channel) into the batch, or runs several models at once. So it has no "
+        "single attention map. Watch a model that takes one view, and give it the views one by one."
     )
 
 

@@ -93,6 +93,13 @@ class Stream:
         """The call with this bit is a layer of its own."""
         self.groups[bit] = bit
 
+    def leave_out(self, bit: int) -> None:
+        """The call with this bit is no layer."""
+        del self.groups[bit]
+        self.inside.pop(bit, None)
+        for bits in self.calls.values():
+            bits[:] = [one for one in bits if one != bit]
+
     @property
     def blocks(self) -> list[nn.Module]:
         """The blocks, in the order in which they called attention."""
