@@ -4,7 +4,7 @@ Axes:  b images   n tokens   d width   gy gx rows, columns
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from vitral.recording.forward import run_model
 from vitral.recording.indices import Grid
 from vitral.recording.layers import Recording
 from vitral.recording.stream import first_tensor
+from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
 from vitral.recording.undisturbed import undisturbed
 
 DIFFERENCE = 0.1  # of the whole way from one image to another, between the halves of a map
@@ -31,13 +32,14 @@ PAIRS = 4  # of random images: deep in a CNN, where each place sees most of the 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Features at one place in a model, named `where`: tokens (B, N, D), or a map with its width first or last."""
+    """Features at one place in a model, named `where`: tokens or a map, whose axes are those of `layout`."""
 
     where: str
     tensor: Tensor
     grid: Grid
-    patch_tokens: tuple[int, ...] = ()  # the token of each patch, along rows
-    width_last: bool = False
+    layout: Layout
+    patch_tokens: tuple[int, ...] = ()  # the token of each patch, along rows; empty if these are all, in that order
+    in_stream: bool = False  # whether it passes from block to block
 
     @property
     def patches(self) -> Float[Tensor, "b d gy gx"]:
@@ -46,28 +48,39 @@ class FeatureMap:
 
     def as_map(self, tensor: Tensor) -> Float[Tensor, "b d gy gx"]:
         """A tensor of this one's layout, such as its gradient, as a map of patches."""
-        if tensor.ndim == 4:
-            return rearrange(tensor, "b gy gx d -> b d gy gx") if self.width_last else tensor
-        return rearrange(tensor[:, list(self.patch_tokens)], "b (gy gx) d -> b d gy gx", gy=self.grid[0])
+        tokens = tokens_in_layout(tensor, self.layout)
+        patches = tokens[:, list(self.patch_tokens)] if self.patch_tokens else tokens
+        return rearrange(patches, "b (gy gx) d -> b d gy gx", gy=self.grid[0])
 
 
-def stream_maps(recording: Recording) -> Iterator[FeatureMap]:
-    """What enters each block and leaves the last, except where the places of the patches are not known."""
-    for number, tensor in zip(recording.next_layers, recording.stream):
+def stream_maps(recording: Recording, places: Sequence[StreamPlace | None] = ()) -> Iterator[FeatureMap]:
+    """What enters each block and leaves the last, except where the places of the patches are not known.
+
+    `places` are those that were measured; without them the tokens of the stream are taken to be those of the layers,
+    which holds for Vitral's own models.
+    """
+    for index, (number, tensor) in enumerate(zip(recording.next_layers, recording.stream)):
         layer = recording.layers[min(number, len(recording.layers) - 1)]
+        where = f"entering {layer.name}" if number < len(recording.layers) else "leaving the last block"
+        if places:
+            place = places[index] if len(places) == len(recording.stream) else None
+            if place is not None:
+                yield FeatureMap(where, tensor, place.grid, place.layout, place.patch_tokens, True)
+            continue
         try:
             grid, tokens = layer.tokens.grid, layer.tokens
         except (UsageError, WatchError):
             continue  # the tokens of this layer are not known; those of others may be
-        where = f"entering {layer.name}" if number < len(recording.layers) else "leaving the last block"
         patches = grid[0] * grid[1]
         if tensor.ndim == 4 and grid in (tuple(tensor.shape[1:3]), tuple(tensor.shape[2:])):
-            yield FeatureMap(where, tensor, grid, width_last=tuple(tensor.shape[1:3]) == grid)
+            layout: Layout = "b ... d" if tuple(tensor.shape[1:3]) == grid else "b d ..."
+            yield FeatureMap(where, tensor, grid, layout, in_stream=True)
         elif tensor.ndim == 3 and tensor.shape[1] == patches + len(tokens.prefix):
-            yield FeatureMap(where, tensor, grid, tokens.patch_tokens)
+            yield FeatureMap(where, tensor, grid, "b n d", tokens.patch_tokens, True)
         elif tensor.ndim == 3 and tensor.shape[1] == patches:  # without the tokens that are no patches
             ranks = sorted(tokens.patch_tokens)
-            yield FeatureMap(where, tensor, grid, tuple(ranks.index(token) for token in tokens.patch_tokens))
+            order = tuple(ranks.index(token) for token in tokens.patch_tokens)
+            yield FeatureMap(where, tensor, grid, "b n d", order, True)
 
 
 @contextmanager
@@ -84,7 +97,7 @@ def module_maps(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Iterator[
         width_last = known.get((name, number))
         if width_last is not None:
             rows, columns = tensor.shape[1:3] if width_last else tensor.shape[2:]
-            found.append(FeatureMap(name, tensor, (rows, columns), width_last=width_last))
+            found.append(FeatureMap(name, tensor, (rows, columns), "b ... d" if width_last else "b d ..."))
 
     with each_map(model, record):
         yield found

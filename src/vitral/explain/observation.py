@@ -20,7 +20,7 @@ from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.readout import readout_tokens, tail_recorded, token_axis
+from vitral.explain.readout import readout_tokens, tail_recorded, token_axis, within_attention
 from vitral.recording.forward import (
     check_answer,
     check_finite,
@@ -270,7 +270,8 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
         recording = seen
     except WatchError as error:  # kept: methods that need no attention still work
         refusal = error
-    maps = tuple(stream_maps(recording)) if recording is not None and wants_maps else ()
+    places = observer.stream_places() if recording is not None and wants_maps | wants_attention else ()
+    maps = tuple(stream_maps(recording, places)) if recording is not None and wants_maps else ()
     map_graph, map_refusal = graph, refusal
     readout: tuple[int, ...] = ()
     among = 0
@@ -295,6 +296,8 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
         if check == "full":
             check_same(output, plain)
         readout = readout_tokens(recording, left, plain.tensor)
+        if places and (last := places[-1]) is not None:
+            readout = within_attention(recording.layers, readout, last)
         is_stream = bool(left) and left[-1].ndim == 3 and bool(recording.layers)
         among = left[-1].shape[token_axis(recording, left[-1], plain.tensor)] if is_stream else 0
     if output is None:  # the watched pass was refused on its way

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
+from vitral.base.errors import UsageError, WatchError
+from vitral.recording.apart import Unfused
 from vitral.recording.calls import relative_difference
 from vitral.recording.eager import EAGER
 from vitral.recording.forward import model_output
@@ -22,6 +23,7 @@ from vitral.recording.intercept import TOLERANCE, watch
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.operators import tensors_in
 from vitral.recording.stream import first_tensor
+from vitral.recording.stream_places import StreamPlace
 
 
 class Tail:
@@ -91,7 +93,8 @@ def tail_recorded(block: nn.Module | None) -> Iterator[list[Tensor]]:
         left.append(tokens.detach().clone().requires_grad_())
         return replace_tokens(output, left[-1].clone())  # a copy: a model may change its tokens in place
 
-    with torch.inference_mode(False), torch.no_grad(), EAGER:
+    # Fused encoder layers may pass on nested tensors, and record no gradients.
+    with torch.inference_mode(False), torch.no_grad(), EAGER, Unfused():
         hook = block.register_forward_hook(record) if block is not None else None
         try:
             yield left
@@ -173,6 +176,22 @@ def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...], 
     if layer.windows is not None or other_patches or missing:
         return ()
     return readout
+
+
+def within_attention(layers: Sequence[Layer], readout: tuple[int, ...], place: StreamPlace) -> tuple[int, ...]:
+    """The readout tokens by their numbers within the last layer's attention, whose order may be another than that of
+    the tokens that leave the last block; `place` says what these are."""
+    layer = last_global_layer(layers)
+    try:
+        tokens = layer.tokens if layer is not None else None
+    except (UsageError, WatchError):
+        return readout
+    if tokens is None or len(tokens.patch_tokens) != len(place.patch_tokens):
+        return readout
+    if len(tokens.other_tokens) != len(place.other_tokens):
+        return readout
+    number = dict(zip(place.patch_tokens + place.other_tokens, tokens.patch_tokens + tokens.other_tokens))
+    return tuple(sorted(number[token] for token in readout))
 
 
 def readout_name(layer: Layer, readout: Sequence[int]) -> str:

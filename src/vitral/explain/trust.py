@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ShapeError
 from vitral.explain.covering import FILL, MOST_STEPS, covered_pixels, patches_covered
-from vitral.explain.feature_maps import stream_maps
 from vitral.explain.maps import Maps, class_name
 from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation, observe
@@ -254,7 +253,7 @@ def image_noise(image: Float[Tensor, "c y x"], count: int, patches: int) -> Floa
 
 def outlier_patches(observation: Observation) -> Bool[np.ndarray, "b gy gx"] | None:
     """Which tokens that leave the last block are outliers; None in a model without tokens."""
-    if observation.recording is None or not any(stream_maps(observation.recording)):
+    if not observation.maps or not observation.maps[-1].in_stream:
         return None  # the feature maps, if any, are those of modules
     patches = observation.maps[-1].patches
     outliers = is_outlier(patches.detach().flatten(2).mT)

@@ -124,16 +124,20 @@ def first_call(subject: Subject, images: Float[Tensor, "b c y x"], grids: list[G
 
 
 def run_apart(
-    subject: Subject, images: Float[Tensor, "b c y x"], visit: Visit, grids: list[Grid] | None = None
+    subject: Subject,
+    images: Float[Tensor, "b c y x"],
+    visit: Visit,
+    grids: list[Grid] | None = None,
+    start: Callable[[], Any] | None = None,
 ) -> None:
     """Run a model in which each token attends to itself only, and show each call of attention.
 
     So no token learns of another: each holds what it held before, and its place can be measured in every layer. Where
     queries and keys are different tokens, the call returns zeros. What `visit` gives, each token gets instead of its
-    own value.
+    own value. `start` is called when the user's hooks are out of the way.
     """
     if not subject.fixed_batch:
-        run_together(subject, images, visit, grids, seed=len(images))
+        run_together(subject, images, visit, grids, len(images), start)
         return
     others = torch.zeros_like(subject.images[: subject.fixed_batch - 1], dtype=images.dtype)
     runs: list[list[Call]] = []
@@ -171,6 +175,7 @@ def run_together(
     visit: Visit,
     grids: list[Grid] | None,
     seed: int,
+    start: Callable[[], Any] | None = None,
 ) -> None:
     """See `run_apart`; all images in one batch."""
     recognizer = Recognizer(subject.model)
@@ -192,6 +197,8 @@ def run_together(
     with ExitStack() as stack:
         stack.enter_context(evaluating(subject.model))
         stack.enter_context(undisturbed(subject.model))
+        if start is not None:
+            start()
         # Another seed for each run: of a model that draws its tokens at random no two agree.
         torch.default_generator.manual_seed(seed)
         stack.enter_context(torch.no_grad())

@@ -43,6 +43,7 @@ from vitral.recording.probes import is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder, TokenRoles
 from vitral.recording.stream import Stream
+from vitral.recording.stream_places import StreamPlace, stream_places
 
 Rows = Literal["prefix", "all"] | Sequence[int]
 
@@ -108,6 +109,7 @@ class watch(TorchFunctionMode):
         self.recording = Recording()
         self.recognizer = Recognizer(model)
         self.waiting: list[Seen] = []  # calls within the function that is running
+        self.subject: Subject | None = None  # the model and its arguments, if its tokens were measured
         self.depth = 0  # of functions that are running
         self.roles = RoleFinder(model, num_prefix_tokens)
         self.keeps_stream = stream
@@ -154,8 +156,9 @@ class watch(TorchFunctionMode):
             in_lists = len(list(tensors_in((args, kwargs)))) > len(given_tensors)
             self.roles.takes_tokens = not in_lists and all(tensor.ndim < 4 for tensor in given_tensors)
         elif given.is_floating_point() and len(given):
+            self.subject = Subject(model, given, args, kwargs)
             with self.operators.paused():
-                self.roles.start(places_of(Subject(model, given, args, kwargs)), given)
+                self.roles.start(places_of(self.subject), given)
 
     def end(self, model: nn.Module, args: tuple, answer: Any) -> None:
         """After the model ran: note on which calls of attention its answer depends."""
@@ -173,7 +176,7 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
-        self.layers.finish(self.recognizer.factors)
+        self.layers.finish(self.recognizer.factors, self.recognizer.added)
         del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()
@@ -189,6 +192,13 @@ class watch(TorchFunctionMode):
                 f"{', '.join(sorted(self.called)) or 'nothing'}."
                 + "".join(f" Nearest to it: {missed}." for missed in self.recording.missed[:3])
             )
+
+    def stream_places(self) -> tuple[StreamPlace | None, ...]:
+        """Where the patches are in each tensor of the stream, after a watched pass; nothing where that is the model's
+        own statement, or cannot be measured."""
+        if self.subject is None or self.stream is None:
+            return ()
+        return stream_places(self.subject, self.roles.places, self.stream)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -211,6 +221,11 @@ class watch(TorchFunctionMode):
                     self.recognizer.exchange(seen[-1].call.out, result)
         if multihead and self.edit is not None and result[1] is not None:
             result = (result[0], self.changed_weights(result[1]))
+        if isinstance(result, Tensor) and result.is_nested:
+            raise WatchError(
+                f"{type(self.model).__name__} makes nested tensors, whose tokens cannot be watched. Pad the sequences "
+                "to one length, with a mask."
+            )
         if not calls_before < self.recognizer.dataflow.num_calls:
             self.roles.note(func, args, kwargs, result, before_attention=not self.recording.layers)
         if name := getattr(func, "__name__", ""):

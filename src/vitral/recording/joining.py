@@ -14,7 +14,6 @@ from torch import Tensor
 from vitral.recording.dataflow import Dataflow
 from vitral.recording.following import Made
 from vitral.recording.layers import Layer, Recording, chunked, joined
-from vitral.recording.operators import tensors_in
 from vitral.recording.recognizer import Seen
 from vitral.recording.stream import Stream
 
@@ -71,8 +70,6 @@ class Layers:
             self.note_joined(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
         elif operator == "copy_":
             self.note_written(args[0], args[1])
-        elif operator in ("sub", "sub_", "rsub"):
-            self.note_difference(args)
 
     def note_joined(self, results: Sequence[Tensor], axis: int) -> None:
         """See whether the results of the last calls are put behind one another as chunks of queries, not as heads."""
@@ -99,14 +96,6 @@ class Layers:
         if are_all and len(bits) > 1 and [self.written.get(bit) for bit in bits] in expected:
             self.are_chunks()
 
-    def note_difference(self, args: Sequence[Any]) -> None:
-        """Calls of which one is subtracted from another are no heads side by side (Ye et al. 2024, "Differential
-        Transformer", eq. 1)."""
-        every = sum(part.bit for part in self.parts[-1])
-        left, right = (self.dataflow.of(*tensors_in(one)) & every for one in args[:2])
-        if left and right and not left & right:
-            self.take_apart(self.parts[-1])
-
     def bits_and_sizes(self) -> tuple[list[int], list[int]]:
         """The bit and the number of queries of each call of the last layer."""
         parts = self.parts[-1]
@@ -124,17 +113,19 @@ class Layers:
             if any(reached) and not all(reached):
                 self.take_apart(parts)
 
-    def finish(self, factors: int) -> None:
+    def finish(self, factors: int, added: Sequence[int]) -> None:
         """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
 
-        Or if they may be chunks of the queries, which were joined in a way that was not seen. Calls with the bits
-        `factors` are no layers.
+        Or if they may be chunks of the queries, which were joined in a way that was not seen, or if their results were
+        `added` up with any sign (Ye et al. 2024, "Differential Transformer", eq. 1). Calls with the bits `factors` are
+        no layers.
         """
         for parts in list(self.parts):
             every = sum(part.bit for part in parts)
             apart = not any(bits & every == every for bits in self.dataflow.met)
             numbers = [part.num_queries for part in parts]
             doubtful = min(numbers) < max(numbers) or numbers[0] < parts[0].num_tokens == sum(numbers)
+            apart = apart or any(sum(bool(part.bit & bits) for part in parts) > 1 for bits in added)
             if len(parts) > 1 and (apart or (doubtful and parts[0].bit not in self.chunks)):
                 self.take_apart(parts)
 

@@ -36,6 +36,7 @@ class Places:
     whether that holds for one image at a time, and this is a batch of several. `is_cropped`: the model does not see a
     margin of the image, so that the grid is not that of the whole image. `are_views`: the units are no heads, since
     they run through the model side by side. `asks_itself`: whether the queries are the keys; None if not known.
+    `prefix` names the tokens without a patch, in order, if that was measured.
     """
 
     grid: Grid
@@ -48,6 +49,7 @@ class Places:
     is_cropped: bool = False
     are_views: bool = False
     asks_itself: bool | None = None
+    prefix: tuple[str, ...] = ()
 
     def allows_prefix(self, number: int) -> bool:
         """Whether the patches may be all tokens but the first `number`; not known where tokens see several patches."""

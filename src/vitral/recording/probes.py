@@ -31,6 +31,7 @@ from vitral.recording.askers import are_the_keys, some_queries
 from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
 from vitral.recording.places import MOVED, Found, Places, decode, grid_bits, over_batch, unplaced
+from vitral.recording.prefix_tokens import learned_tokens
 
 FEW_BITS, ORDER_MASKS = 3, 2  # bits of a small grid, masks of a larger one, by which an order is checked
 FINEST = 256  # rows or columns of a map whose places are told apart
@@ -106,6 +107,7 @@ def measure(subject: Subject) -> tuple[Found, ...]:
             return (places,)
         if not (places.exact and min(places.grid) > 2) and not sees_margins(subject, a, b, places):
             return (replace(places, is_cropped=True),)
+        places = replace(places, prefix=measured_prefix(subject, a, alone, places))
         one_window = len(mates_of_first(places)) == len(places.patches)
         if one_window and (found := follow_order(subject, a, b, places)):
             return found
@@ -122,6 +124,24 @@ def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
     """The image b, and the mixtures of a and b whose bits spell the patches of a grid."""
     masks = bit_masks(grid, (a.shape[2], a.shape[3])).to(a.device)
     return torch.cat([b, torch.where(masks[:, None], b, a)])
+
+
+def measured_prefix(subject: Subject, a: Tensor, before: Call, places: Places) -> tuple[str, ...]:
+    """The names of the tokens without a patch, where a model has learned tokens of several roles: which of them moves
+    with which parameter. Empty where the names alone are enough."""
+    learned = learned_tokens(subject.model)
+    names = {token: "" for token, patch in enumerate(places.patches[0].tolist()) if patch < 0}
+    if len(learned) < 2 or not names:
+        return ()
+    for one in learned:
+        with one.changed():
+            after = first_call(subject, a, [])
+        if after is None or after.values.shape != before.values.shape:
+            return ()
+        change = (after.values - before.values).norm(dim=-1).amax(dim=(0, 1))
+        moved = [token for token in names if change[token] > MOVED * change.max()]
+        names |= dict(zip(moved, one.names)) if len(moved) == one.count else {}
+    return tuple(name or f"prefix {index}" for index, name in enumerate(names.values()))
 
 
 def sees_margins(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool:

@@ -28,6 +28,7 @@ from vitral.recording.operators import (
     FLEX,
     FUSED,
     PROJECTIONS,
+    REDUCTIONS,
     arguments_of,
     is_composite,
     keeps_axes,
@@ -72,6 +73,7 @@ class Recognizer:
         self.follower = Follower()
         self.dataflow = Dataflow(model)
         self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
+        self.added: list[int] = []  # the bits of calls whose results were added up, as they are
         self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
 
     def recognize(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Seen | None:
@@ -112,14 +114,23 @@ class Recognizer:
             self.results[storage_of(other)] = self.results[storage_of(out)]
 
     def follow_results(self, operator: Any, name: str, inputs: Sequence[Tensor], result: Any) -> None:
-        """Follow the results of calls through copies, for as long as nothing else is added and nothing projected."""
-        known = {storage_of(one) for one in inputs if not self.is_constant(one)}
-        before = self.results.get(next(iter(known))) if len(known) == 1 and keeps_axes(operator, name) else None
+        """Follow the results of calls through copies, for as long as nothing else is added and nothing projected.
+
+        Where the results of several calls are added up, their weights are, too: such calls are no heads side by side.
+        """
+        storages = {storage_of(one) for one in inputs if not self.is_constant(one)}
+        known = {self.results[storage][0]: self.results[storage] for storage in storages if storage in self.results}
+        bits, made = sum(known), tuple(one for _, weights in known.values() for one in weights)
+        whole = bool(known) and all(storage in self.results for storage in storages)
+        joins = name in ("cat", "stack") or len(known) == 1
+        if known and ((not joins and keeps_axes(operator, name)) or (name in REDUCTIONS and bits & (bits - 1))):
+            self.added.append(bits)
+        before = (bits, made) if whole and joins and (keeps_axes(operator, name) or name == "stack") else None
         for output in tensors_in(result):
             storage = storage_of(output)
             if before is not None:
                 self.results[storage] = before
-            elif storage not in known:
+            elif storage not in storages:
                 self.results.pop(storage, None)  # memory that is used again
 
     def factor_before(self, call: Call, inputs: Sequence[Tensor]) -> tuple[int, tuple[Made, ...]] | None:

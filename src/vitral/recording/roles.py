@@ -7,7 +7,7 @@ patches. A token that is no patch is called CLS only if the model says so: by a 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Grouping
 from vitral.recording.indices import Grid
 from vitral.recording.places import Found, Places, Unplaced
+from vitral.recording.prefix_tokens import learned_tokens, numbered, prefix_names
 from vitral.recording.probes import is_known
 from vitral.recording.windows import Windows, WindowTracker
 
@@ -332,7 +333,9 @@ def measured_roles(model: nn.Module, patches: Int[Tensor, " m"], places: Places)
             "attention map."
         )
     order = tuple(tokens.index(patch) for patch in range(number))
-    names = prefix_names(model, len(tokens) - number)
+    # Where the queries are others than the keys, a learned token may ask and be no key.
+    known = places.prefix or (prefix_names(model, len(tokens) - number) if places.asks_itself is not False else ())
+    names = known or numbered(len(tokens) - number)
     source = "measured: the token that each patch of the image changes"
     in_order = order == tuple(range(len(names), len(tokens)))
     return TokenRoles(names, number, places.grid, source, () if in_order else order)
@@ -362,7 +365,7 @@ def find_roles(
         grid, source = patch_grid, "the grid of the patch projection"
     if num_prefix is None and grid is not None and 0 <= num_tokens - grid[0] * grid[1] <= MOST_PREFIX_TOKENS:
         num_prefix = num_tokens - grid[0] * grid[1]
-    if num_prefix is None and (learned := len(list(learned_prefix_tokens(model)))):
+    if num_prefix is None and (learned := sum(token.count for token in learned_tokens(model))):
         num_prefix = learned
     if num_prefix is None:  # no prefix, or a CLS, if the rest forms a grid of the image's shape
         counts = (0, 1) if grid is None else (0,)
@@ -398,33 +401,3 @@ def grid_like(num_patches: int, image_size: Grid | None) -> Grid | None:
     rows = math.isqrt(num_patches * height // width)
     fits = rows > 0 and num_patches % rows == 0 and rows * width == num_patches // rows * height
     return (rows, num_patches // rows) if fits else None
-
-
-def prefix_names(model: nn.Module, count: int) -> tuple[str, ...]:
-    """Names of the tokens before the patches: from its parameters if these are as many, else numbers.
-
-    The first number is CLS if the model itself states so many prefix tokens.
-    """
-    learned = list(learned_prefix_tokens(model))
-    if len(learned) == count:
-        return tuple(learned)
-    numbered = tuple(f"prefix {index}" for index in range(count))
-    return ("cls", *numbered[1:]) if count and getattr(model, "num_prefix_tokens", None) == count else numbered
-
-
-def learned_prefix_tokens(model: nn.Module) -> Iterator[str]:
-    """`cls`, `distillation`, `register 0`, ...: the learned tokens of a model, in the order that models use."""
-    beginnings = {
-        "cls": ("cls_tok", "class_tok", "class_emb"),
-        "distillation": ("dist",),
-        "register": ("reg", "storage"),
-    }
-    parameters = [(name.rpartition(".")[2], value) for name, value in model.named_parameters()]
-    for role, words in beginnings.items():
-        for name, value in parameters:
-            is_token = "token" in name or "class_emb" in name
-            if name == role or (is_token and any(name.startswith(word) for word in words)):
-                # A parameter of shape (D) holds one token, (n, D) or (1, n, D) hold n.
-                count = 1 if value.ndim == 1 else value.shape[-2]
-                yield from (role if role != "register" else f"{role} {index}" for index in range(count))
-                break
