@@ -36,11 +36,11 @@ def reorder_classes(data: Dataset, classes: tuple[str, ...]) -> Dataset:
     """The same data with its classes in another order, and its labels renumbered."""
     new_label = np.array([classes.index(name) for name in data.classes])
 
-    def load(name: SplitName) -> Split:
+    def read(name: SplitName) -> Split:
         split = data.load(name)
         return replace(split, labels=new_label[split.labels])
 
-    return replace(data, classes=classes, load=load)
+    return replace(data, classes=classes, read=read)
 
 
 def has_size_option(name: str) -> bool:

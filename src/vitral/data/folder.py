@@ -4,7 +4,7 @@ Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/image.j
 `train/`; a split that is missing there is taken from the training images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +145,14 @@ def folders_in(folder: Path) -> list[Path]:
     """The sub-folders that are not hidden, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return in_order_of_names(
+        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )
+
+
+def in_order_of_names(paths: Iterable[Path]) -> list[Path]:
+    """Sorted by the names of folders and file, the same on every system: Windows would sort `b` before `C`."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def is_image(path: Path) -> bool:
@@ -155,7 +162,7 @@ def is_image(path: Path) -> bool:
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder and its sub-folders, sorted, except hidden ones."""
-    return sorted(path for path in folder.rglob("*") if is_image(path) and not is_hidden(path, folder))
+    return in_order_of_names(path for path in folder.rglob("*") if is_image(path) and not is_hidden(path, folder))
 
 
 def is_hidden(path: Path, folder: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -98,11 +99,13 @@ class Checkpoint:
 
 
 def fingerprint(*splits: Split) -> str:
-    """A hash of all images and labels."""
+    """A hash of all images and labels, in the order in which they were read or drawn."""
     digest = hashlib.sha256()
     for split in splits:
-        digest.update(split.labels.tobytes())
-        digest.update(split.pixels.data.cast("B"))
+        order = split.source_order
+        digest.update(split.labels[order].tobytes())
+        for index in order:
+            digest.update(np.ascontiguousarray(split.pixels[index]))
     return digest.hexdigest()
 
 
