@@ -113,6 +113,7 @@ def random_order(count: int) -> Int[np.ndarray, " n"]:
     are added at the end leave the others in their order.
 
     >>> random_order(5).tolist(), random_order(8).tolist()
+    ([3, 2, 4, 0, 1], [5, 6, 3, 7, 2, 4, 0, 1])
     """
     # The raw numbers of a bit generator are the same in every version of NumPy; those of `permutation` may change.
     return np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")

@@ -14,6 +14,7 @@ import numpy as np
 
 from vitral.base.errors import DataError, ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
+from vitral.data.classes import list_names
 from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
 from vitral.data.image import SUFFIXES, load_image
 from vitral.data.preprocess import crop_and_resize
@@ -79,6 +80,10 @@ def folder(
             f"No {' or '.join(missing)} folder: the images were divided at random (seed {seed}) into "
             f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
         )
+    for split in SHARES:
+        targets = {example.target for example in examples[split]}
+        if absent := [name for target, name in enumerate(classes) if target not in targets]:
+            report(f"No {split} images of {list_names(absent)}: {split} figures do not cover these classes.")
 
     return Dataset(
         str(root),
@@ -145,9 +150,7 @@ def folders_in(folder: Path) -> list[Path]:
     """The sub-folders that are not hidden, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return in_order_of_names(
-        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
+    return in_order_of_names(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def in_order_of_names(paths: Iterable[Path]) -> list[Path]:
