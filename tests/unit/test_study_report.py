@@ -60,7 +60,7 @@ def test_a_part_of_a_split_is_described_by_its_images_and_classes():
 
 def test_a_whole_split_that_lacks_a_class_is_described_too():
     assert sample_sentences([run_of(9, 9, "a")]) == [
-        "Accuracy on test images is measured on 9 of 9, chosen at random, of 4 of 5 classes; some runs have none of a."
+        "Accuracy on test images is measured on all 9, of 4 of 5 classes; some runs have none of a."
     ]
 
 

@@ -32,7 +32,8 @@ class Section:
 class Page:
     """The values of the template.
 
-    `film` has one WebP image per frame, each with its name, such as "step 120"; `film_images` says whose it is.
+    `film` has one WebP image per frame, each with its name, such as "step 120".
+    `film_images` says which images it shows.
     """
 
     title: str

@@ -295,10 +295,9 @@ def sample_sentences(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         missing = sorted({name for one in samples for name in one["missing"]})
         count = samples[0]["classes"] + len(samples[0]["missing"])
         absent = f"; some runs have none of {list_names(missing)}" if missing else ""
-        sentences.append(
-            f"Accuracy on {images} is measured on {n} of {total}, chosen at random, of {present} of {count:,} classes"
-            f"{absent}."
-        )
+        whole = all(one["n"] == one["of"] for one in samples)
+        which = f"all {n}" if whole else f"{n} of {total}, chosen at random"
+        sentences.append(f"Accuracy on {images} is measured on {which}, of {present} of {count:,} classes{absent}.")
     return sentences
 
 
