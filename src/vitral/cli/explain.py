@@ -55,7 +55,7 @@ class Options:
         tuple[str, ...],
         Option(f"Metrics for --score: {', '.join(names('explain.metrics'))}; by default all that the data allows."),
     ] = ()
-    n: Annotated[int, Option("Number of images for --score.", low=2, high=1_000_000)] = 200
+    n: Annotated[int, Option("Number of random test images for --score.", low=2, high=1_000_000)] = 200
     out: Annotated[Path, Option("Folder for figures, numbers and the page.")] = Path("explained")
     on_bad_image: OnBadImage = "fail"
     code: Code = None

@@ -1,10 +1,11 @@
-"""Whether a data set has a model's classes and image size, and its labels in the model's order of classes."""
+"""Whether a data set has a model's classes and image size, labels in the model's order, and classes in words."""
 
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int
 
 from vitral.base.errors import DataError
 from vitral.data.dataset import Dataset, Split, SplitName
@@ -36,17 +37,35 @@ def reorder_classes(data: Dataset, classes: tuple[str, ...]) -> Dataset:
     """The same data with its classes in another order, and its labels renumbered."""
     new_label = np.array([classes.index(name) for name in data.classes])
 
-    def load(name: SplitName) -> Split:
+    def read(name: SplitName) -> Split:
         split = data.load(name)
         return replace(split, labels=new_label[split.labels])
 
-    return replace(data, classes=classes, load=load)
+    return replace(data, classes=classes, read=read)
 
 
 def has_size_option(name: str) -> bool:
     """Whether a data set can be drawn at any size."""
     make = built_in_sets().get(name)
     return make is not None and "size" in inspect.signature(make).parameters
+
+
+def missing_classes(labels: Int[np.ndarray, " n"], classes: Sequence[str]) -> list[str]:
+    """The classes of which there is no image."""
+    counts = np.bincount(labels, minlength=len(classes))
+    return [name for name, count in zip(classes, counts) if not count]
+
+
+def describe_classes(present: int, missing: Sequence[str]) -> str:
+    """How many classes there are images of, and of which there are none.
+
+    >>> describe_classes(5, []), describe_classes(4, ["cat"]), describe_classes(6, [str(label) for label in range(94)])
+    ('all 5 classes', '4 of 5 classes (none of cat)', '6 of 100 classes')
+    """
+    if not missing:
+        return f"all {present} classes"
+    names = f" (none of {list_names(missing)})" if len(missing) <= MAX_LISTED else ""
+    return f"{present:,} of {present + len(missing):,} classes{names}"
 
 
 def list_names(names: Sequence[str]) -> str:

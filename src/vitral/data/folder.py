@@ -4,7 +4,7 @@ Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/image.j
 `train/`; a split that is missing there is taken from the training images.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from vitral.base.errors import DataError, ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
+from vitral.data.classes import list_names
 from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
 from vitral.data.image import SUFFIXES, load_image
 from vitral.data.preprocess import crop_and_resize
@@ -79,6 +80,10 @@ def folder(
             f"No {' or '.join(missing)} folder: the images were divided at random (seed {seed}) into "
             f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
         )
+    for split in SHARES:
+        targets = {example.target for example in examples[split]}
+        if absent := [name for target, name in enumerate(classes) if target not in targets]:
+            report(f"No {split} images of {list_names(absent)}: {split} figures do not cover these classes.")
 
     return Dataset(
         str(root),
@@ -145,7 +150,12 @@ def folders_in(folder: Path) -> list[Path]:
     """The sub-folders that are not hidden, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return in_order_of_names(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def in_order_of_names(paths: Iterable[Path]) -> list[Path]:
+    """Sorted by the names of folders and file, the same on every system: Windows would sort `b` before `C`."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def is_image(path: Path) -> bool:
@@ -155,7 +165,7 @@ def is_image(path: Path) -> bool:
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder and its sub-folders, sorted, except hidden ones."""
-    return sorted(path for path in folder.rglob("*") if is_image(path) and not is_hidden(path, folder))
+    return in_order_of_names(path for path in folder.rglob("*") if is_image(path) and not is_hidden(path, folder))
 
 
 def is_hidden(path: Path, folder: Path) -> bool:

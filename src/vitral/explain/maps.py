@@ -236,11 +236,14 @@ def class_name(model: nn.Module, index: int) -> str:
 
 @torch.no_grad()
 def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.ndarray, "b y x 3"]:
-    """The pixels that the model saw, back in 0..255; without a `preprocessing`, from the least value to the largest."""
+    """The pixels that the model saw, back in 0..255.
+
+    Without a `preprocessing`, each image goes from its own least value to its largest, whatever else is in the batch.
+    """
     images = images.float()
     if (preprocessing := preprocessing_of(model)) is None:
-        least = images.min()
-        span = (images.max() - least).clamp_min(1e-12)
+        least = images.amin(dim=(1, 2, 3), keepdim=True)
+        span = (images.amax(dim=(1, 2, 3), keepdim=True) - least).clamp_min(1e-12)
         pixels = (images - least).div_(span)
     else:
         mean, std = (

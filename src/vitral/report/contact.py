@@ -23,7 +23,10 @@ def contact_figure(
     title: str,
     columns: int = 10,
 ) -> Figure:
-    """One row per class with its first images; if there are masks, the last image of each row shows its outline."""
+    """One row per class with its first images, which are random ones if the split is in random order.
+
+    If there are masks, the last image of each row shows its outline.
+    """
     rows = min(len(classes), MAX_CLASSES)
     figure = sheet(0.82 * columns + 1.2, 0.86 * rows + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False)

@@ -26,6 +26,7 @@ from vitral.base.lookup import find, import_object, names
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
+from vitral.data.classes import missing_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.folder import folder
 from vitral.data.preprocess import normalise
@@ -180,7 +181,7 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
     model, data = training.build(), training.dataset()
     recipe = Recipe(data=training.data, seed=training.seed, **(RECIPE | dict(training.recipe)))
     total = training.samples // recipe.batch_size
-    record: dict[str, Any] = {"steps": total, "lr": recipe.lr, "diverged": False, "curve": [], "n": {}}
+    record: dict[str, Any] = {"steps": total, "lr": recipe.lr, "diverged": False, "curve": [], "n": {}, "sample": {}}
     start = time.perf_counter()
     try:
         # The points are appended one by one: a training that diverges keeps the curve up to there.
@@ -195,6 +196,8 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
         split = first_images(whole, training.eval_images)
         record[f"{name}_accuracy"] = chance if record["diverged"] else predict_split(model, split).accuracy
         record["n"][name] = len(split)
+        missing = missing_classes(split.labels, data.classes)
+        record["sample"][name] = dict(of=len(whole), classes=len(data.classes) - len(missing), missing=missing)
     return model.eval(), record
 
 
@@ -215,7 +218,7 @@ def learning_curve(
 
 
 def first_images(split: Split, n: int) -> Split:
-    """The first `n` images of a split; all if it has fewer."""
+    """The first `n` images of a split, a fair sample since it is in random order; all if it has fewer."""
     return split.only(np.arange(min(n, len(split))))
 
 

@@ -17,6 +17,7 @@ from vitral import explain
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.files import write_file
 from vitral.base.provenance import provenance
+from vitral.data.classes import describe_classes, missing_classes
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.explain.film import Film
@@ -97,6 +98,7 @@ def write_report(
         ],
         repeat=repeat_command(recipe, defaults),
         film=write_film(film, run, records) if film else [],
+        film_images=describe_film_images(film, data) if film else "",
     )
     path = run.path / "report.html"
     write_file(path, page.html())
@@ -119,6 +121,19 @@ def write_film(film: Film, run: Run, records: list[dict[str, Any]]) -> list[tupl
     pictures = film_frames(film.pixels, np.stack(film.frames), film.steps, accuracies)
     write_file(run.path / "film.webp", animation(pictures))
     return [(still(picture), f"step {step:,}") for picture, step in zip(pictures, film.steps)]
+
+
+def describe_film_images(film: Film, data: Dataset) -> str:
+    """How many of the validation images the film shows, and of how many classes."""
+    count, total = len(film.pixels), len(data.val)
+    text = f"The same {count} validation images"
+    if count < total:
+        text = f"The same {count} of {total:,} validation images, chosen at random"
+    # The film of a run that an older version began may show others; then their classes are not known.
+    if not np.array_equal(film.pixels, data.val.pixels[:count]):
+        return f"The same {count} validation images"
+    missing = missing_classes(data.val.labels[:count], data.classes)
+    return f"{text}, of {describe_classes(len(data.classes) - len(missing), missing)}"
 
 
 def accuracy_at(records: list[dict[str, Any]], step: int) -> float | None:
