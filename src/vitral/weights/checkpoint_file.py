@@ -4,7 +4,6 @@ safetensors, whole or in shards with an index; PyTorch's files with `weights_onl
 The first bytes decide what a file is, not its name.
 """
 
-import argparse
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.files import sha256
+from vitral.weights.pickled_file import read_pickled
 from vitral.weights.training_state import WeightSet, extract_weights
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")  # the one file of a folder, in the order they are looked for
@@ -32,8 +32,9 @@ LARGEST = 2**36  # bytes that a header may declare
 class Checkpoint:
     """Tensors by name, the content of `config.json` (empty if there is none), and the file's hash.
 
-    Of what a training script saved, `dropped` maps tensors that are not weights to the reason, and `assumed` says in
-    words which of several sets of weights was taken.
+    Of what a training script saved, `dropped` maps tensors that are not weights to the reason, `assumed` says in
+    words which of several sets of weights was taken, and `arguments` maps where it saved the training's arguments to
+    what they are.
     """
 
     path: Path
@@ -42,10 +43,12 @@ class Checkpoint:
     sha256: str
     dropped: dict[str, str] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def read_beside(self, name: str) -> dict[str, Any]:
-        """The content of another JSON file in the checkpoint's folder; empty if there is none."""
-        return read_json((self.path if self.path.is_dir() else self.path.parent) / name)
+    @property
+    def folder(self) -> Path:
+        """Where the files beside the checkpoint are."""
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 def read_checkpoint(path: Path, expected: str | None = None, weights: str | None = None) -> Checkpoint:
@@ -73,7 +76,7 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
     if expected is not None and found != expected.lower():
         raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged or a different file.")
     single = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
-    return Checkpoint(path, single, read_json(folder / "config.json"), found, dropped, parts[0].assumed)
+    return Checkpoint(path, single, read_json(folder / "config.json"), found, dropped, parts[0].assumed, parts[0].arguments)
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -119,11 +122,11 @@ def read_tensors(file: Path, weights: str | None = None) -> WeightSet:
     if len(start) < 8:
         raise StoreError(f"{file} has {len(start)} bytes: it is not a checkpoint.")
     if zipfile.is_zipfile(file) or start.startswith(b"PK"):
-        content = read_npz(file) if is_npz(file) else read_torch(file)
+        content = read_npz(file) if is_npz(file) else read_pickled(file)
     elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LARGEST:
         content = read_safetensors(file)  # a header's length in eight bytes, then the header, which is JSON
     else:
-        content = read_torch(file)
+        content = read_pickled(file)
     return extract_weights(content, file, weights)
 
 
@@ -169,14 +172,3 @@ def widen_bfloat16(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.dtype("V2"):
         return array
     return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-
-
-def read_torch(file: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their options as one
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
-        raise StoreError(
-            f"{file} is not a safetensors or NumPy file, and PyTorch cannot read it without running code from it "
-            f"({type(error).__name__}): it is damaged, not a checkpoint, or unsafe."
-        ) from error

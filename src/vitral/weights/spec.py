@@ -94,6 +94,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     weights=(str, "state_dict_ema"),
     num_heads=(int, "12"),
     trained_at=(parse_size, "224x320"),
+    grid=(parse_size, "14x20"),
     img_size=(parse_size, "384"),
     resampling=(str, "timm"),
     sha256=(str, "HASH"),

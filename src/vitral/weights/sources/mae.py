@@ -19,7 +19,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
 
 
 metadata = fixed_metadata(
-    IMAGENET | dict(crop=0.875), "preprocessing: ImageNet's mean and std, as in MAE's code", resampling="hugging_face"
+    IMAGENET | dict(crop=0.875), "ImageNet's mean and std, as in MAE's code", resampling="hugging_face"
 )
 mae = Source(
     "mae",

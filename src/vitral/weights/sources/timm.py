@@ -5,17 +5,17 @@ The names do not identify the publisher. The function is the same for all; the p
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from vitral.base.errors import ConfigError, StoreError
-from vitral.base.preprocessing import CropMode, Interpolation
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
+from vitral.weights.pixels import check_plain, plain_statement
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 
@@ -47,7 +47,9 @@ POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc{j}.{p}")
 
 def rules(tensors: Tensors) -> list[Rule]:
     distilled = {"head_dist.weight", "head.head_dist.weight"} & set(tensors)
+    hidden = {"pre_logits.fc.weight", "head.2.weight"} & set(tensors)  # with tanh behind it, as timm built it until 0.6
     heads = [("head.head", "head"), ("head.head_dist", "head_dist")] if distilled else [("head", "head")]
+    heads = [("head.0", "pre_logits.fc"), ("head.2", "head")] if hidden else heads
     asks = {"attn_pool.latent", "pool.latent"} & set(tensors)
     pool = (
         [rule(f"pool.{part}", f"attn_pool.{part}") for part in POOL] if asks else [rule("pool.norm.{p}", "fc_norm.{p}")]
@@ -74,36 +76,50 @@ def is_bare(checkpoint: Checkpoint) -> bool:
 
 def recognises(checkpoint: Checkpoint) -> bool:
     rotary = "pos_embed" not in checkpoint.tensors and "blocks.0.gamma_1" in checkpoint.tensors
-    return is_bare(checkpoint) or (is_plain_vit(checkpoint) and "pretrained_cfg" in checkpoint.config and not rotary)
+    return is_bare(checkpoint) or (is_plain_vit(checkpoint) and is_timms(checkpoint.config) and not rotary)
 
 
 def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) -> CheckpointMetadata:
-    """Preprocessing, classes and image size from timm's `config.json`; without one, `default`, and `words` say so."""
-    pretrained = checkpoint.config.get("pretrained_cfg", {})
-    size, crop = pretrained.get("input_size", (0, 0, 0))[1:], pretrained.get("crop_pct")
-    arguments = check_types(checkpoint.config.get("model_args", {}))
-    size = arguments.get("img_size") or size  # a model for any size states its size there
-    found: dict[str, Any] = {name: tuple(pretrained[name]) for name in ("mean", "std") if name in pretrained}
-    for name, supported in (("interpolation", get_args(Interpolation)), ("crop_mode", get_args(CropMode))):
-        found |= {name: pretrained[name]} if pretrained.get(name) in supported else {}
-    if crop is not None:
-        found["crop"] = min(crop, 1.0)
+    """Preprocessing, classes and image size from timm's `config.json`; `default` stands, in `words`, for the rest."""
+    arguments, stated = check_types(checkpoint.config.get("model_args", {})), pretrained_config(checkpoint.config)
+    if not isinstance(size := stated.get("input_size", [0, 0, 0]), list) or len(size) != 3:
+        raise StoreError(f"config.json has input_size={size!r}; it must be a list of channels, height and width.")
+    check_plain(stated, "config.json")
+    pixels = dict(plain_statement(stated, "config.json").values)
+    # a model for any size states its size among its arguments
+    size = read_size(arguments["img_size"]) if arguments.get("img_size") else pixels.get("size")
+    pixels |= {"size": size} if size else {}
     return CheckpointMetadata(
-        settings=dict(img_size=read_size(size)) if size != (0, 0) else {},
-        preprocessing=found or default,
+        settings={"img_size": size} if size else {},
+        pixels=pixels,
+        preprocessing=default,
+        preprocessing_words=words,
         classes=tuple(checkpoint.config.get("label_names") or ()),
-        assumed=() if found else (words,),
         stated=stated_settings(arguments, "window_size"),  # timm cuts windows to its maps
     )
 
 
+def pretrained_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `config.json` states of a model's images: apart, or as timm wrote it until 2022, at the top."""
+    found: Mapping[str, Any] = config.get("pretrained_cfg", config)
+    return found
+
+
+def is_timms(config: Mapping[str, Any]) -> bool:
+    """Whether timm wrote a `config.json`."""
+    return "pretrained_cfg" in config or {"architecture", "input_size"} <= set(config)
+
+
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From timm's `config.json`, with the arguments from which timm builds the model."""
-    found = pixel_metadata(checkpoint, HALVES, "preprocessing: mean and std 0.5, as in timm's AugReg checkpoints")
+    found = pixel_metadata(checkpoint, HALVES, "mean and std 0.5, as in timm's AugReg checkpoints")
     if not checkpoint.config and "cls_token" in checkpoint.tensors and not checkpoint.tensors.keys() & POOLED:
         found = replace(found, assumed=(*found.assumed, "the head reads the class token, not the mean of the patches"))
     arguments = checkpoint.config.get("model_args", {})
     settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
+    if any(name.startswith("pre_logits.") for name in checkpoint.tensors):
+        words = "pre_logits is a linear layer with tanh before the head, as timm built it until 0.6; timm drops it now"
+        found = replace(found, assumed=(*found.assumed, words))
     check_architecture_name(checkpoint, SUPPORTED_NAMES, "vit_base_patch16_224")
     check_arguments(checkpoint, SIZES | FROM_TENSORS | {"dynamic_img_pad"})
     if arguments.get("act_layer", TANH.fullmatch(stated_architecture(checkpoint)) and "gelu_tanh") == "gelu_tanh":

@@ -1,0 +1,97 @@
+"""Read a file that `torch.save` wrote, without running anything that is in it.
+
+Beside tensors it may hold values of a few harmless kinds, in which scripts save their arguments: namespaces, paths,
+NumPy's numbers, and dictionaries under other names. Anything else is refused, with the way to save the weights alone.
+"""
+
+import argparse
+import pathlib
+import re
+import types
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitral.base.errors import StoreError
+
+# Dictionaries of libraries that may not be installed: their content is read into a plain one.
+DICTIONARIES = (
+    "lightning_fabric.utilities.data.AttributeDict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "easydict.EasyDict",
+    "addict.addict.Dict",
+    "yacs.config.CfgNode",
+    "mmengine.config.config.ConfigDict",
+    "mmcv.utils.config.ConfigDict",
+)
+MODULE = "torch.nn.modules."  # of the classes in a pickled model
+TRUSTED = "if you trust the file"
+
+
+class ReadDict(dict[str, Any]):
+    """What a dictionary of another library is read into."""
+
+
+HARMLESS: list[Any] = [argparse.Namespace, types.SimpleNamespace, defaultdict, dict]
+HARMLESS += [pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
+HARMLESS += [(pathlib.PureWindowsPath, "pathlib.WindowsPath"), (pathlib.PosixPath, "pathlib._local.PosixPath")]
+HARMLESS += [(ReadDict, name) for name in DICTIONARIES]
+HARMLESS += [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
+HARMLESS += [
+    (part, f"numpy.{core}.multiarray.{name}")
+    for core in ("core", "_core")  # before NumPy 2 and since
+    for name, part in (
+        ("scalar", np._core.multiarray.scalar),
+        ("_reconstruct", np._core.multiarray._reconstruct),
+    )
+]
+
+
+def read_pickled(file: Path) -> Any:
+    """The content of a file. Raises `StoreError` for a pickled model, for other objects, and for what is no pickle."""
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
+        raise pickle_refusal(file, error) from error
+
+
+def pickle_refusal(file: Path, error: Exception) -> StoreError:
+    """What to say of a file that cannot be read so."""
+    if "TorchScript" in str(error):
+        return StoreError(
+            f"{file} is a TorchScript archive, a program with its weights; Vitral reads tensors by name. Save them, "
+            f"{TRUSTED}: torch.save(torch.jit.load({file.name!r}).state_dict(), 'weights.pth')."
+        )
+    names = foreign_names(file, error)
+    load = f"torch.load({file.name!r}, weights_only=False)"
+    if modules := [name for name in names if name.startswith(MODULE)]:
+        own = [name for name in names if not name.startswith(("torch.", "collections.", "builtins.", "_codecs."))]
+        return StoreError(
+            f"{file} holds a whole pickled model ({(own or modules)[0]}), which only the code of its classes can read; "
+            f"Vitral reads tensors by name and runs no code from a file. Save its weights where that code is "
+            f"installed, {TRUSTED}: model = {load}; torch.save(model.state_dict(), 'weights.pth')."
+        )
+    if names:
+        return StoreError(
+            f"{file} holds objects of {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}, which PyTorch cannot "
+            f"read without running code from the file; Vitral reads tensors, numbers, texts and argparse namespaces. "
+            f"Save the weights alone, {TRUSTED}: content = {load}; torch.save(content['state_dict'], 'weights.pth'), "
+            "with the key that it has."
+        )
+    return StoreError(
+        f"{file} is not a safetensors or NumPy file, and PyTorch cannot read it without running code from it "
+        f"({type(error).__name__}): it is damaged, not a checkpoint, or unsafe."
+    )
+
+
+def foreign_names(file: Path, error: Exception) -> list[str]:
+    """The classes and functions that a file names and that are not read: all of them where its format is a zip."""
+    with suppress(Exception), torch.serialization.safe_globals(HARMLESS):
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file)))
+    return re.findall(r"GLOBAL (\S+) was not an allowed global", str(error))[:1]
