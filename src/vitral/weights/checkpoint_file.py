@@ -4,7 +4,6 @@ safetensors, whole or in shards with an index; PyTorch's files with `weights_onl
 The first bytes decide what a file is, not its name.
 """
 
-import json
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,11 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.files import sha256
+from vitral.weights.checkpoint_folder import list_files, read_json
 from vitral.weights.pickled_file import read_pickled
+from vitral.weights.quantised import dequantise
 from vitral.weights.training_state import WeightSet, extract_weights
 
-WHOLE = ("model.safetensors", "pytorch_model.bin")  # the one file of a folder, in the order they are looked for
-SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 HALF = (torch.float16, torch.bfloat16)  # made single precision before anything is computed with them
 REAL = (*HALF, torch.float32, torch.float64)
 LARGEST = 2**36  # bytes that a header may declare
@@ -65,9 +64,12 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
     dropped = {name: reason for part in parts for name, reason in part.dropped.items()}
     if not tensors:
         raise StoreError(f"{path} does not contain tensors.")
+    tensors, restored = dequantise(tensors, path)
     if odd := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype not in REAL]:
         supported = ", ".join(str(dtype).removeprefix("torch.") for dtype in REAL)
-        raise StoreError(f"{path} holds {odd[0]} as {tensors[odd[0]].dtype}; supported: {supported}.")
+        raise StoreError(
+            f"{path} holds {odd[0]} as {tensors[odd[0]].dtype}; supported: {supported}. Save it in one of these."
+        )
     if broken := [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()
     ]:
@@ -76,39 +78,15 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
     if expected is not None and found != expected.lower():
         raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged or a different file.")
     single = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
-    return Checkpoint(path, single, read_json(folder / "config.json"), found, dropped, parts[0].assumed, parts[0].arguments)
-
-
-def list_files(folder: Path) -> list[Path]:
-    """The checkpoint in a folder: one file, or the shards that an index names."""
-    for name in WHOLE:
-        if (folder / name).is_file():
-            return [folder / name]
-    for name in SHARDED:
-        if (folder / name).is_file():
-            listed = read_json(folder / name).get("weight_map")
-            if not isinstance(listed, dict) or not all(isinstance(value, str) for value in listed.values()):
-                raise StoreError(f"{folder / name} is not an index of shards: it has no weight_map.")
-            shards = [folder / shard for shard in sorted(set(listed.values()))]
-            if outside := [shard for shard in shards if shard.parent != folder]:
-                raise StoreError(f"{folder / name} names {outside[0]}, which is not in its folder.")
-            if missing := [str(shard) for shard in shards if not shard.is_file()]:
-                raise StoreError(f"{folder / name} names shards that do not exist: {', '.join(missing)}.")
-            return shards
-    raise StoreError(f"{folder} does not contain a checkpoint: looked for {', '.join((*WHOLE, *SHARDED))}.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise StoreError(f"{path} holds a {type(content).__name__}, not a JSON object.")
-    return content
+    return Checkpoint(
+        path,
+        single,
+        read_json(folder / "config.json"),
+        found,
+        dropped,
+        (*parts[0].assumed, *restored),
+        parts[0].arguments,
+    )
 
 
 def read_tensors(file: Path, weights: str | None = None) -> WeightSet:

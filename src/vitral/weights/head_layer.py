@@ -43,7 +43,9 @@ def rename_head(
     not matter. Raises `StoreError` for a head of several layers.
     """
     heads = {name: tensors[name] for name in left if name.partition(".")[0] in HEAD_WORDS}
-    usual = next((rule.theirs[0].removesuffix(".{p}") for rule in rules if rule.ours in ("head.{p}", "head.2.{p}")), None)
+    usual = next(
+        (rule.theirs[0].removesuffix(".{p}") for rule in rules if rule.ours in ("head.{p}", "head.2.{p}")), None
+    )
     if not heads or usual is None:
         return dict(tensors), [], {}
     others = {name: tensor for name, tensor in tensors.items() if name not in heads}

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from vitral.base.errors import ConfigError, StoreError, UnknownName
-from vitral.weights.checkpoint_file import SHARDED, WHOLE
+from vitral.weights.checkpoint_folder import SHARDED, WHOLE
+from vitral.weights.pixels import PROCESSOR_FILES
 
-CONFIGS = ["config.json", "preprocessor_config.json"]
+CONFIGS = ["config.json", *PROCESSOR_FILES]
 SAFE = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 PICKLED = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"]
 

@@ -140,7 +140,9 @@ def crop_window(
         raise unsupported("crop_size", cut, "one whole number, or height and width")
     kept = [own / whole for own, whole in zip(cut, resized)]
     if not math.isclose(*kept) or max(kept) > 1:
-        raise unsupported("crop_size", config.get("crop_size", CROPPED), f"the shape of {resized[0]}x{resized[1]}, and no larger")
+        raise unsupported(
+            "crop_size", config.get("crop_size", CROPPED), f"the shape of {resized[0]}x{resized[1]}, and no larger"
+        )
     return tuple(cut), kept[0], mode
 
 

@@ -8,6 +8,7 @@ import argparse
 import pathlib
 import re
 import types
+import zipfile
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
@@ -37,18 +38,16 @@ class ReadDict(dict[str, Any]):
     """What a dictionary of another library is read into."""
 
 
+# Pure paths name files and cannot open them.
 HARMLESS: list[Any] = [argparse.Namespace, types.SimpleNamespace, defaultdict, dict]
-HARMLESS += [pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
-HARMLESS += [(pathlib.PureWindowsPath, "pathlib.WindowsPath"), (pathlib.PosixPath, "pathlib._local.PosixPath")]
-HARMLESS += [(ReadDict, name) for name in DICTIONARIES]
+HARMLESS += [(pathlib.PurePosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")]
+HARMLESS += [(pathlib.PureWindowsPath, name) for name in ("pathlib.WindowsPath", "pathlib._local.WindowsPath")]
+HARMLESS += [pathlib.PurePosixPath, pathlib.PureWindowsPath, *((ReadDict, name) for name in DICTIONARIES)]
 HARMLESS += [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
 HARMLESS += [
-    (part, f"numpy.{core}.multiarray.{name}")
+    (value.__reduce__()[0], f"numpy.{core}.multiarray.{name}")
     for core in ("core", "_core")  # before NumPy 2 and since
-    for name, part in (
-        ("scalar", np._core.multiarray.scalar),
-        ("_reconstruct", np._core.multiarray._reconstruct),
-    )
+    for name, value in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(1)))
 ]
 
 
@@ -91,7 +90,11 @@ def pickle_refusal(file: Path, error: Exception) -> StoreError:
 
 
 def foreign_names(file: Path, error: Exception) -> list[str]:
-    """The classes and functions that a file names and that are not read: all of them where its format is a zip."""
+    """The classes and functions that a file names and that are not read: in order where it is a zip, else the first."""
     with suppress(Exception), torch.serialization.safe_globals(HARMLESS):
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file)))
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+        with zipfile.ZipFile(file) as archive:
+            content = next(archive.read(each) for each in archive.namelist() if each.endswith("data.pkl"))
+        # As they come: the first is the class of the whole.
+        return sorted(names, key=lambda name: content.find("\n".join(name.rsplit(".", 1)).encode()))
     return re.findall(r"GLOBAL (\S+) was not an allowed global", str(error))[:1]

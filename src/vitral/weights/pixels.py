@@ -17,7 +17,8 @@ from typing import Any, get_args
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import CropMode, Interpolation
-from vitral.weights.checkpoint_file import Checkpoint, read_json
+from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.checkpoint_folder import read_json
 from vitral.weights.image_processor import is_number, is_side, preprocessing_from_processor, unstated_values
 
 # Files of image processors: transformers 5 nests its own in the first; the others are of other ages and libraries.
@@ -59,9 +60,7 @@ class StatedPixels:
     notes: tuple[str, ...] = ()
 
 
-def read_processor(
-    folder: Path, side: tuple[int, int] | None, channels: int, model_type: str
-) -> list[Statement]:
+def read_processor(folder: Path, side: tuple[int, int] | None, channels: int, model_type: str) -> list[Statement]:
     """A statement per processor file in a folder. Raises `StoreError` for what `Preprocessing` cannot express."""
     found = []
     for name in PROCESSOR_FILES:

@@ -15,13 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitral.base.errors import StoreError
+from vitral.base.errors import ConfigError, StoreError
+from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
 from vitral.nn.families import construct
 from vitral.nn.patch import Size, pair
 from vitral.store.classifier import Classifier
+from vitral.weights.adapter import read_adapter
 from vitral.weights.checkpoint_file import Checkpoint, read_checkpoint
+from vitral.weights.checkpoint_folder import is_adapter
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source
 from vitral.weights.pixels import (
     PIXELS,
@@ -33,6 +36,7 @@ from vitral.weights.pixels import (
     say,
     stated_pixels,
 )
+from vitral.weights.quantised import WAY_OUT
 from vitral.weights.resize import adapt_tensors
 
 IMAGENET_CLASSES = 1000
@@ -44,6 +48,7 @@ def load_published(
     *,
     source: str | None = None,
     weights: str | None = None,
+    base: str | None = None,
     sha256: str | None = None,
     resampling: str | None = None,
     trained_at: Size | None = None,
@@ -53,8 +58,8 @@ def load_published(
 ) -> Classifier:
     """The model in a published file or folder, in eval mode, with its record.
 
-    `source` names the format where several match, `weights` the set where a training script saved several, `sha256` the
-    hash that the file must have. `trained_at` is the image size that the file's positions are for, `grid` that size in
+    `source` names the format where several match, `weights` the set where a training script saved several, `base` the
+    checkpoint that a LoRA adapter changes (its own config by default), `sha256` the hash that the file must have. `trained_at` is the image size that the file's positions are for, `grid` that size in
     patches; `img_size` resamples them to another, by `resampling` or the source's own way; `any_size` does so for every
     image as it comes. An `img_size` that explains a table of positions exactly is the size that it is for, unless
     another is stated.
@@ -65,7 +70,7 @@ def load_published(
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, not a checkpoint, or matches several
     formats, `ConfigError` for settings that contradict it.
     """
-    checkpoint, found_source = detect_source(read_checkpoint(Path(path), sha256, weights), source)
+    checkpoint, found_source = detect_source(open_checkpoint(Path(path), base, sha256, weights), source)
     # The architecture is read at the size and number of classes that the file has; what may change, changes afterwards.
     given = {key: value for key, value in overrides.items() if key not in (*PIXELS, *ADJUSTABLE)}
     given |= {} if trained_at is None else {"img_size": pair(trained_at)}
@@ -117,6 +122,21 @@ def load_published(
     return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=notes)).eval()
 
 
+def open_checkpoint(path: Path, base: str | None, sha256: str | None, weights: str | None) -> Checkpoint:
+    """A checkpoint's file or folder; a LoRA adapter merged into its base.
+
+    Raises `ConfigError` for a base of what is not an adapter.
+    """
+    if is_adapter(path):
+        from vitral.weights.hub import fetch
+
+        rules: Any = find("weights.sources", "hugging_face", "source").rules
+        return read_adapter(path, base, fetch, rules)
+    if base is not None:
+        raise ConfigError(f"base={base} applies to LoRA adapters only, and {path} is not one: leave it out.")
+    return read_checkpoint(path, sha256, weights)
+
+
 def state_pixels(checkpoint: Checkpoint, reading: Reading, options: Mapping[str, Any]) -> StatedPixels:
     """How images are prepared: the caller's `options`, what files state, and the format's own way for the rest.
 
@@ -151,7 +171,8 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], format: str) -
     missing = [name for name in own if name not in tensors and name not in zero_biases | new_head]
     extra = [name for name in tensors if name not in own]
     if quantised := [tensor.dtype for tensor in tensors.values() if not tensor.is_floating_point()]:
-        raise StoreError(f"dtype {str(quantised[0]).removeprefix('torch.')}: quantised checkpoints are not supported.")
+        kind = str(quantised[0]).removeprefix("torch.")
+        raise StoreError(f"The checkpoint is quantised: it has weights of dtype {kind} without scales. {WAY_OUT}")
     if missing or extra:
         problems = (("lacks", missing), ("has the unused tensors", extra))
         listed = " and ".join(

@@ -17,7 +17,7 @@ from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
 from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
-from vitral.weights.checkpoint_file import SHARDED, WHOLE
+from vitral.weights.checkpoint_folder import holds_one, is_adapter, list_checkpoints
 
 TIMM, HUB = "timm:", "hf:"
 Kind = Literal["run", "training checkpoint", "published", "hub", "timm", "code"]
@@ -91,6 +91,7 @@ def parse_size(text: str) -> tuple[int, int]:
 # How each option's value is parsed, and an example of one.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     source=(str, "deit"),
+    base=(str, "hf:OWNER/NAME"),
     weights=(str, "state_dict_ema"),
     num_heads=(int, "12"),
     trained_at=(parse_size, "224x320"),
@@ -119,5 +120,6 @@ def kind_of(location: str) -> Kind:
 def may_hold_checkpoint(path: Path) -> bool:
     """Whether a path is a file or folder that may hold a published checkpoint, and is not a run of Vitral's."""
     if path.is_dir():
-        return not (path / "model.json").is_file() and any((path / name).is_file() for name in (*WHOLE, *SHARDED))
+        is_run = any((path / name).is_file() for name in ("model.json", "config.yaml"))
+        return not is_run and (is_adapter(path) or holds_one(path) or bool(list_checkpoints(path)))
     return path.is_file() and not (path.parent / "model.json").is_file()

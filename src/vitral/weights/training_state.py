@@ -32,7 +32,17 @@ SCRIPTS_OWN = re.compile(
     r"(criterion|(\w+_)?(loss|optimizer|metrics?|accuracy|acc|auroc|scheduler)(_(fn|fct|func|function))?|mixup\w*)\."
 )
 # Keys under which scripts save the arguments of a training.
-ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options", "training_args", "train_args")
+ARGUMENTS: tuple[str, ...] = (
+    "args",
+    "hyper_parameters",
+    "hparams",
+    "config",
+    "cfg",
+    "opt",
+    "options",
+    "training_args",
+    "train_args",
+)
 ARGUMENTS += ("pretrained_cfg", "default_cfg", "data_config", "preprocessing", "preprocess", "transform", "meta")
 
 
@@ -139,11 +149,17 @@ def split_by_owner(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
         if isinstance(name, str) and isinstance(value, Tensor):
             rest = unwrapped(name).partition(".")[2]
             owners.setdefault(owner_of(name), {})[unwrapped(rest)] = value
-    sets = {owner: part for owner, part in owners.items() if any(tensor.ndim > 3 for tensor in part.values())}
+    sets = {
+        owner: part
+        for owner, part in owners.items()
+        if len(part) > 1 and any(tensor.ndim > 3 for tensor in part.values())  # a kernel of rows and columns
+    }
     return {
         owner: part
         for owner, part in sets.items()
-        if any(other is not part and 2 * len(part.keys() & other) > max(len(part), len(other)) for other in sets.values())
+        if any(
+            other is not part and 2 * len(part.keys() & other) > max(len(part), len(other)) for other in sets.values()
+        )
     }
 
 
@@ -176,7 +192,7 @@ def tensors_in(content: Any, file: Path) -> dict[str, Tensor]:
             own = unwrapped(name)
             if own in tensors:
                 raise StoreError(
-                    f"{file} contains {own} twice, with and without {WRAPPER} or {INNER[0]} before it. Save one of them."
+                    f"{file} contains {own} twice, with and without {WRAPPER} or {INNER[0]} before it. Save one."
                 )
             tensors[own] = value.detach()
     if not tensors:

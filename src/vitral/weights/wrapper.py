@@ -126,5 +126,3 @@ def reason_to_drop(name: str, prefix: str) -> str:
     if is_head(name):
         return f"a head of several layers outside {prefix!r}, whose functions the tensors do not show"
     return f"it is not part of the model in {prefix!r}"
-
-

@@ -6,7 +6,6 @@ read, the first are written. The `config.json` beside the weights states what th
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
