@@ -69,7 +69,7 @@ def read_processor(folder: Path, side: tuple[int, int] | None, channels: int, mo
         if inner is None and (not content or name in (NESTED, OPEN_CLIP)):
             continue  # of a processor for several kinds of input, which states images elsewhere
         stated = content if inner is None else inner
-        if is_of_transformers(stated):
+        if is_of_transformers(name, stated):
             prepared = asdict(preprocessing_from_processor(stated, side, channels, model_type))
             found.append(Statement(name, prepared, unstated_values(stated, model_type)))
         else:
@@ -96,9 +96,10 @@ def is_of_timms_script(arguments: Mapping[str, Mapping[str, Any]]) -> bool:
     return isinstance(saved[0].get("arch"), str) and {"mean", "std", "crop_pct"} <= saved[1].keys()
 
 
-def is_of_transformers(content: Mapping[str, Any]) -> bool:
-    """Whether these are the words of a processor of transformers."""
-    return any(key.startswith(("do_", "image_", "rescale_")) or key.endswith("_type") for key in content)
+def is_of_transformers(name: str, content: Mapping[str, Any]) -> bool:
+    """Whether a file has the words of a processor of transformers."""
+    own = any(key.startswith(("do_", "image_", "rescale_")) or key.endswith("_type") for key in content)
+    return own or (name in (NESTED, *FLAT) and not {"mean", "std"} & content.keys())
 
 
 def plain_statement(content: Mapping[str, Any], origin: str) -> Statement:
@@ -109,7 +110,8 @@ def plain_statement(content: Mapping[str, Any], origin: str) -> Statement:
     found: dict[str, Any] = {}
     for name, words in WORDS.items():
         values = (PARSE.get(name, parse_word)(content.get(word)) for word in words)
-        found |= {name: value for value in [next((value for value in values if value is not None), None)] if value}
+        if (value := next((value for value in values if value is not None), None)) is not None:
+            found[name] = value
     if max(found.get("std", (0,))) <= LARGEST_STD:
         return Statement(origin, found)
     found |= {name: tuple(value / WHITE for value in found[name]) for name in ("mean", "std") if name in found}

@@ -17,7 +17,7 @@ from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.pixels import check_plain, plain_statement
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
+from vitral.weights.source import HALVES, IMAGENET, CheckpointMetadata, Source, Tensors
 
 QKV = "blocks.0.attn.qkv.weight"
 ATTENTION = tuple(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm"))
@@ -89,6 +89,8 @@ def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) 
     # a model for any size states its size among its arguments
     size = read_size(arguments["img_size"]) if arguments.get("img_size") else pixels.get("size")
     pixels |= {"size": size} if size else {}
+    if stated:  # what timm's config leaves open is as its class for such configs has it
+        default, words = IMAGENET | dict(crop=0.875), "timm's defaults"
     return CheckpointMetadata(
         settings={"img_size": size} if size else {},
         pixels=pixels,
