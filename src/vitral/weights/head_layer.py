@@ -46,6 +46,9 @@ def rename_head(
     usual = next(
         (rule.theirs[0].removesuffix(".{p}") for rule in rules if rule.ours in ("head.{p}", "head.2.{p}")), None
     )
+    if usual is not None and f"{usual}.weight" in tensors and f"{usual}.bias" not in tensors and not heads:
+        bias = torch.zeros_like(tensors[f"{usual}.weight"][:, 0])
+        return {**tensors, f"{usual}.bias": bias}, [f"{usual} has no bias"], {}
     if not heads or usual is None:
         return dict(tensors), [], {}
     others = {name: tensor for name, tensor in tensors.items() if name not in heads}

@@ -31,6 +31,8 @@ COUNTS = ("n_averaged", "initted", "step")  # beside a mean that `torch.optim.sw
 SCRIPTS_OWN = re.compile(
     r"(criterion|(\w+_)?(loss|optimizer|metrics?|accuracy|acc|auroc|scheduler)(_(fn|fct|func|function))?|mixup\w*)\."
 )
+# First words of what self-supervised training puts behind a model.
+PROJECTION = re.compile(r"(dino_head|ibot_head|projection_head|projector|predictor|prototypes)\.")
 # Keys under which scripts save the arguments of a training.
 ARGUMENTS: tuple[str, ...] = (
     "args",
@@ -84,6 +86,7 @@ def extract_weights(content: Any, file: Path, weights: str | None = None) -> Wei
     tensors = tensors_in(sets.get(chosen, content), file)
     dropped = {name: "a counter of the training script" for name in COUNTS if name in tensors}
     dropped |= {name: "it belongs to the training script" for name in tensors if SCRIPTS_OWN.match(name)}
+    dropped |= {name: "used in pre-training only" for name in tensors if PROJECTION.match(name)}
     beside = {name: f"it stands beside {chosen}" for own, _, others in found if own == chosen for name in others}
     kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     assumed = tuple(f"the weights called {chosen}, not {name}" for name in sets if name != chosen)

@@ -23,7 +23,7 @@ BEGINNINGS = (
     "features.0.0.weight",
     "embedding/kernel",
 )
-PRETRAINING = ("dino_head", "ibot_head", "mlp", "last_layer", "projector", "predictor", "projection_head")
+PROJECTION = ("mlp", "last_layer")  # words in names of the head that DINO trains with
 
 
 def find_prefixes(names: Iterable[str]) -> list[str]:
@@ -117,11 +117,11 @@ def relative(name: str, prefix: str) -> str:
 
 def is_head(name: str) -> bool:
     words = name.split(".")
-    return words[0] in HEAD_WORDS and not any(word in PRETRAINING for word in words)
+    return words[0] in HEAD_WORDS and not any(word in PROJECTION for word in words)
 
 
 def reason_to_drop(name: str, prefix: str) -> str:
-    if any(word in PRETRAINING for word in name.split(".")):
+    if any(word in PROJECTION for word in name.split(".")):
         return "used in pre-training only"
     if is_head(name):
         return f"a head of several layers outside {prefix!r}, whose functions the tensors do not show"
