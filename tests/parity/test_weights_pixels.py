@@ -182,7 +182,11 @@ def test_statistics_of_whole_pixels(tmp_path):
 FILES = {
     "open_clip": (
         "open_clip_config.json",
-        {"preprocess_cfg": dict(size=32, resize_mode="squash", interpolation="bilinear", mean=[0.1] * 3, std=[0.2] * 3)},
+        {
+            "preprocess_cfg": dict(
+                size=32, resize_mode="squash", interpolation="bilinear", mean=[0.1] * 3, std=[0.2] * 3
+            )
+        },
         ("squash", "bilinear", 1.0),
     ),
     "a plain file": ("preprocess.json", dict(size=[32, 32], mean=[0.1] * 3, std=[0.2] * 3), ("center", "bicubic", 1.0)),

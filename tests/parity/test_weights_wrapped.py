@@ -84,7 +84,9 @@ class Around(nn.Module):
 @pytest.mark.parametrize("dropout", [False, True], ids=["linear", "dropout, linear"])
 def test_a_head_beside_its_backbone(name, dropout, tmp_path):
     linear = nn.Linear(32, 3)
-    own = Around(timm_vit((32, 32), num_classes=0), **{name: nn.Sequential(nn.Dropout(), linear) if dropout else linear})
+    own = Around(
+        timm_vit((32, 32), num_classes=0), **{name: nn.Sequential(nn.Dropout(), linear) if dropout else linear}
+    )
     peer = redraw(own).double()
     model = reread(peer, tmp_path / "own.pth", **SAID)
     agree(peer, model, images_of((32, 32)))
@@ -221,7 +223,9 @@ def test_a_size_that_explains_the_positions_comes_before_a_square(tmp_path):
 
 
 def test_a_grid_that_is_not_the_positions(tmp_path):
-    with pytest.raises(StoreError, match=r"16 x 32 has 8 patches, but the checkpoint has 17 positions for 1 tokens and"):
+    with pytest.raises(
+        StoreError, match=r"16 x 32 has 8 patches, but the checkpoint has 17 positions for 1 tokens and"
+    ):
         reread(timm_vit((32, 32)), tmp_path / "n.pth", **SAID, grid=(2, 4))
     with pytest.raises(vitral.base.errors.ConfigError, match=r"grid=2x4 is for images of 16 x 32.*trained_at=32x32"):
         reread(timm_vit((32, 32)), tmp_path / "n.pth", **SAID, grid=(2, 4), trained_at=32)

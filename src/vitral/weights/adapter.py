@@ -1,7 +1,7 @@
-"""A LoRA adapter of peft, merged into the checkpoint that it was trained on: W + (alpha / r) B A (Hu et al. 2022, §4.1).
+"""A LoRA adapter of peft, merged into its base checkpoint: W + (alpha / r) B A (Hu et al. 2022, §4.1).
 
-An adapter's folder holds `adapter_config.json` and the matrices A and B, under the names that the layers have in memory;
-the checkpoint that it changes is somewhere else.
+An adapter's folder holds `adapter_config.json` and the matrices A and B, under the names that the layers have in
+memory; the checkpoint that it changes is somewhere else.
 """
 
 import math

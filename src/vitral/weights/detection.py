@@ -112,8 +112,8 @@ def read_as_source(
     if unknown := [name for name in unused if name not in dropped]:
         raise StoreError(
             f"{checkpoint.path}, read as {source.name}, has tensors that have no place in the model: "
-            f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}. Save the state_dict of the model alone, or "
-            "build the model in a file.py:Name that loads it."
+            f"{', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}. Save the state_dict of the model alone, "
+            "or build the model in a file.py:Name that loads it."
         )
     given = {name: value for name, value in given.items() if name != "num_classes"}
     given = with_grid(given, ours)
@@ -139,7 +139,7 @@ def read_as_source(
 
 
 def with_grid(given: Mapping[str, Any], ours: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The settings with the image size of a `grid` in its place. Raises `ConfigError` for a size that contradicts it."""
+    """The settings with the image size of a `grid` in its place. Raises `ConfigError` for another size beside it."""
     settings = dict(given)
     if (grid := settings.pop("grid", None)) is None:
         return settings

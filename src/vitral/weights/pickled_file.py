@@ -12,6 +12,7 @@ import zipfile
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from pickletools import genops
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ DICTIONARIES = (
     "mmcv.utils.config.ConfigDict",
 )
 MODULE = "torch.nn.modules."  # of the classes in a pickled model
+PICKLES_BEFORE_1_6 = 4  # one after another: a mark, a version, the machine, and the content
+READ = ("torch._utils.", "torch.Float", "torch.Half", "torch.Long", "torch.Int", "torch.storage.", "collections.")
 TRUSTED = "if you trust the file"
 
 
@@ -90,11 +93,15 @@ def pickle_refusal(file: Path, error: Exception) -> StoreError:
 
 
 def foreign_names(file: Path, error: Exception) -> list[str]:
-    """The classes and functions that a file names and that are not read: in order where it is a zip, else the first."""
+    """The classes and functions that a file names and that are not read, as they come: the first is of the whole."""
     with suppress(Exception), torch.serialization.safe_globals(HARMLESS):
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
         with zipfile.ZipFile(file) as archive:
             content = next(archive.read(each) for each in archive.namelist() if each.endswith("data.pkl"))
-        # As they come: the first is the class of the whole.
         return sorted(names, key=lambda name: content.find("\n".join(name.rsplit(".", 1)).encode()))
-    return re.findall(r"GLOBAL (\S+) was not an allowed global", str(error))[:1]
+    found = dict.fromkeys(re.findall(r"GLOBAL (\S+) was not an allowed global", str(error)))
+    with suppress(Exception), file.open("rb") as opened:
+        for _ in range(PICKLES_BEFORE_1_6):
+            names = [str(argument).replace(" ", ".") for code, argument, _ in genops(opened) if code.name == "GLOBAL"]
+            found |= dict.fromkeys(name for name in names if found and not name.startswith(READ))
+    return list(found)

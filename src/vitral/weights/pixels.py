@@ -40,6 +40,7 @@ WORDS: dict[str, tuple[str, ...]] = dict(
 )
 MODES = {"shortest": "center"}  # open_clip's word -> ours
 WHITE, LARGEST_STD = 255, 2  # the largest pixel; and a deviation that only pixels from 0 to 255 have
+ABSENT = object()
 PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
 
 
@@ -125,9 +126,12 @@ def check_plain(content: Mapping[str, Any], origin: str) -> None:
     """
     for name, words in WORDS.items():
         for word in words:
-            if word in content and PARSE.get(name, parse_word)(content[word]) is None:
-                if content[word] is not None or name in ("mean", "std", "size"):
-                    raise StoreError(f"{origin} has {word}={content[word]!r}; it must be {EXPECTED[name]}.")
+            value = content.get(word, ABSENT)
+            may_be_none = name not in ("mean", "std", "size")
+            if value is ABSENT or (value is None and may_be_none):
+                continue
+            if PARSE.get(name, parse_word)(value) is None:
+                raise StoreError(f"{origin} has {word}={value!r}; it must be {EXPECTED[name]}. Correct the file.")
 
 
 def parse_side(value: Any) -> tuple[int, int] | None:

@@ -59,12 +59,12 @@ def load_published(
     """The model in a published file or folder, in eval mode, with its record.
 
     `source` names the format where several match, `weights` the set where a training script saved several, `base` the
-    checkpoint that a LoRA adapter changes (its own config by default), `sha256` the hash that the file must have. `trained_at` is the image size that the file's positions are for, `grid` that size in
-    patches; `img_size` resamples them to another, by `resampling` or the source's own way; `any_size` does so for every
-    image as it comes. An `img_size` that explains a table of positions exactly is the size that it is for, unless
-    another is stated.
+    checkpoint that a LoRA adapter changes (its own config's by default), `sha256` the hash that the file must have.
+    `trained_at` is the image size that the file's positions are for, `grid` that size in patches; `img_size` resamples
+    them to another, by `resampling` or the source's own way; `any_size` does so for every image as it comes. An
+    `img_size` that explains a table of positions exactly is the size that it is for, unless another is stated.
     `num_classes` gives a new head, or none with 0; `in_channels` folds or spreads the first kernel. `mean`, `std`,
-    `crop`, `crop_mode` and `interpolation` replace the source's preprocessing. Any other setting must be the
+    `crop`, `crop_mode` and `interpolation` replace the preprocessing that files state. Any other setting must be the
     checkpoint's own, where its tensors or config show it.
 
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, not a checkpoint, or matches several

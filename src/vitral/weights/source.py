@@ -21,8 +21,8 @@ HALVES: dict[str, Any] = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 class CheckpointMetadata:
     """What a source states about a checkpoint besides its tensors.
 
-    `settings` are sizes and parts of the model. `pixels` are the arguments of `Preprocessing` that `config.json` states;
-    `preprocessing`, those of the format, where no file states them, and `preprocessing_words` says whose they are.
+    `settings` are sizes and parts of the model. `pixels` are the arguments of `Preprocessing` that `config.json`
+    states; `preprocessing`, those of the format for what no file states, and `preprocessing_words` says whose they are.
     `assumed` lists, in words, what else was taken for granted. `resampling` is the publisher's way to fit positions to
     another grid. `stated` are settings from a config that the tensors show as well, and that must agree with them.
     """

@@ -88,6 +88,11 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width) if across else int(height)
 
 
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """`0.5/0.4/0.3`: one number per channel."""
+    return tuple(map(float, text.split("/")))
+
+
 # How each option's value is parsed, and an example of one.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     source=(str, "deit"),
@@ -98,6 +103,12 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     grid=(parse_size, "14x20"),
     img_size=(parse_size, "384"),
     resampling=(str, "timm"),
+    num_classes=(int, "0"),
+    mean=(parse_numbers, "0.485/0.456/0.406"),
+    std=(parse_numbers, "0.229/0.224/0.225"),
+    crop=(float, "0.875"),
+    crop_mode=(str, "center"),
+    interpolation=(str, "bicubic"),
     sha256=(str, "HASH"),
     pretrained=({"true": True, "false": False}.__getitem__, "false"),
 )

@@ -31,6 +31,7 @@ COUNTS = ("n_averaged", "initted", "step")  # beside a mean that `torch.optim.sw
 SCRIPTS_OWN = re.compile(
     r"(criterion|(\w+_)?(loss|optimizer|metrics?|accuracy|acc|auroc|scheduler)(_(fn|fct|func|function))?|mixup\w*)\."
 )
+NORMALISES = "it normalises pixels, which the preprocessing does"
 # First words of what self-supervised training puts behind a model.
 PROJECTION = re.compile(r"(dino_head|ibot_head|projection_head|projector|predictor|prototypes)\.")
 # Keys under which scripts save the arguments of a training.
@@ -86,11 +87,32 @@ def extract_weights(content: Any, file: Path, weights: str | None = None) -> Wei
     tensors = tensors_in(sets.get(chosen, content), file)
     dropped = {name: "a counter of the training script" for name in COUNTS if name in tensors}
     dropped |= {name: "it belongs to the training script" for name in tensors if SCRIPTS_OWN.match(name)}
+    layers = normalising_layers(tensors)
+    dropped |= {name: NORMALISES for layer in layers for name in layer_names(layer)}
     dropped |= {name: "used in pre-training only" for name in tensors if PROJECTION.match(name)}
     beside = {name: f"it stands beside {chosen}" for own, _, others in found if own == chosen for name in others}
     kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     assumed = tuple(f"the weights called {chosen}, not {name}" for name in sets if name != chosen)
-    return WeightSet(kept, dropped | beside, assumed, dict(find_arguments(content)))
+    own = {f"the file's {layer}mean and {layer}std": values for layer, values in layers.items()}
+    arguments = own | dict(find_arguments(content))
+    return WeightSet(kept, dropped | beside, assumed, arguments)
+
+
+def normalising_layers(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """What a model's own layer for pixels subtracts and divides by, by the beginning of both names."""
+    means = [
+        name.removesuffix("mean") for name in tensors if re.fullmatch(r"(.*\.)?((pixel|image|img|input)_)?mean", name)
+    ]
+    pairs = {layer: [tensors[name].flatten() for name in layer_names(layer) if name in tensors] for layer in means}
+    return {
+        layer: dict(mean=pair[0].tolist(), std=pair[1].tolist())
+        for layer, pair in pairs.items()
+        if len(pair) == 2 and all(each.numel() in (1, 3) for each in pair)
+    }
+
+
+def layer_names(layer: str) -> tuple[str, str]:
+    return f"{layer}mean", f"{layer}std"
 
 
 def find_arguments(content: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -43,13 +43,15 @@ KINDS = {
     "siglip": ("pool.latent", "embeddings.position_embedding.weight"),
     "dinov2": ("ls1.gamma", "layer_scale1.lambda1"),
 }
+PREFIXES = ("", "vit.", "deit.", "dinov2.", "dinov2_with_registers.", "ijepa.", "swin.", "vision_model.")
 # Values of `model_type` that go with these names.
 TYPES = ("vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
-    """The prefix of `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing."""
-    return next((name.removesuffix(end) for name in names for end in PATCHES if name.endswith(end)), "")
+    """The prefix of `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing; any other is not transformers'."""
+    found = (name.removesuffix(end) for name in names for end in PATCHES if name.endswith(end))
+    return next((prefix for prefix in found if prefix in PREFIXES), "")
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -196,11 +198,14 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
     registers = any(name.endswith("register_tokens") for name in checkpoint.tensors)
     resampling = "timm" if registers else "hugging_face"  # the only one of their classes that antialiases
     if not config:
-        words = f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {kind}"
+        words: tuple[str, ...] = (f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {kind}",)
+        ends = {name.removeprefix(prefix_of(checkpoint.tensors)) for name in checkpoint.tensors}
+        if {"pooler.dense.weight", "classifier.weight"} <= ends | set(checkpoint.tensors):
+            words += ("the classifier reads the class token, not the output of the pooler that the file has as well",)
         return CheckpointMetadata(
             dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]),
             preprocessing_words=PIXELS,
-            assumed=(words,),
+            assumed=words,
             resampling=resampling,
         )
     eps, activation = config.get("layer_norm_eps", eps), config.get("hidden_act", activation)

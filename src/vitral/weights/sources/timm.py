@@ -15,7 +15,7 @@ from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
-from vitral.weights.pixels import check_plain, plain_statement
+from vitral.weights.pixels import check_plain, is_of_timms_script, plain_statement
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, IMAGENET, CheckpointMetadata, Source, Tensors
 
@@ -132,8 +132,15 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
 
 
 def stated_architecture(checkpoint: Checkpoint) -> str:
-    """timm's name of the model, without the tag of its weights; empty if there is none."""
-    return str(checkpoint.config.get("architecture") or "").partition(".")[0]
+    """timm's name of the model, without the tag of its weights, or that its script was given; empty if none."""
+    is_trained = is_of_timms_script(checkpoint.arguments)
+    trained = checkpoint.arguments["the checkpoint"]["arch"] if is_trained else ""
+    return str(checkpoint.config.get("architecture") or trained or "").partition(".")[0]
+
+
+def stating_file(checkpoint: Checkpoint) -> str:
+    """In words, what states the architecture and its arguments."""
+    return "config.json" if checkpoint.config else "The checkpoint's training"
 
 
 def stated_pool(checkpoint: Checkpoint) -> Any:
@@ -149,7 +156,7 @@ def check_architecture_name(checkpoint: Checkpoint, names: re.Pattern[str], exam
     name = stated_architecture(checkpoint)
     if name and not names.fullmatch(name):
         raise StoreError(
-            f"config.json names the architecture {name!r}, which may compute something else with the same tensors; "
+            f"{stating_file(checkpoint)} names the architecture {name!r}, which may compute something else with the same tensors; "
             f"supported: names such as {example}."
         )
 
@@ -159,19 +166,20 @@ def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
 
     `harmless` are the arguments that the tensors show as well, or that change nothing.
     """
-    given, names = checkpoint.config.get("model_args", {}), checkpoint.tensors
+    names = checkpoint.tensors
+    given = checkpoint.config.get("model_args") or checkpoint.arguments.get("the checkpoint's args.model_kwargs", {})
     pool, normed = stated_pool(checkpoint), "fc_norm.weight" in names
     reads = {None: True, "token": not normed, "avg": True, "map": "attn_pool.latent" in names}
     if not reads.get(pool, False):
         raise ConfigError(
-            f"config.json has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
+            f"{stating_file(checkpoint)} has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
             "('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
     supported: dict[str, Any] = {"act_layer": (None, "gelu", "gelu_tanh")}
     supported |= dict.fromkeys(("pool_include_prefix", "always_partition"), (None, False))
     for key, value in given.items():
         if key not in TRAINING_ONLY and key not in harmless and value not in supported.get(key, (None,)):
-            raise ConfigError(f"config.json has {key}={value!r}, which Vitral does not support.")
+            raise ConfigError(f"{stating_file(checkpoint)} has {key}={value!r}, which Vitral does not support.")
     if "dist_token" in names and "head_dist.weight" not in names:
         raise ConfigError("A distilled model without its heads returns the mean of two tokens, which is not supported.")
 
