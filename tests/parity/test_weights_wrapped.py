@@ -1,5 +1,7 @@
 """Models in what they were trained in, and with a head of the reader's own: the peer's logits are the right ones."""
 
+import argparse
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -9,7 +11,8 @@ from torch import nn
 import vitral
 from peers import timm, torchvision, transformers
 from tiny import redraw
-from vitral.base.errors import StoreError
+from vitral.base.errors import ConfigError, StoreError
+from vitral.data.preprocess import batch_of
 
 SAID = dict(source="timm", num_heads=4)
 PREFIXES = ["model.", "net.", "backbone.", "module.model.", "encoder.", "_orig_mod.", "model._orig_mod.", "vit."]
@@ -97,6 +100,70 @@ def test_two_layers_that_may_be_the_head(tmp_path):
     own = Around(timm_vit((32, 32)), fc=nn.Linear(5, 3))
     with pytest.raises(StoreError, match=r"two layers that may be the head: fc outside 'backbone\.' and head\.\w+ ins"):
         reread(own, tmp_path / "own.pth", **SAID)
+
+
+class Normalised(nn.Module):
+    """Pixels normalised by the model itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1))
+        self.model = model
+
+    def forward(self, images):
+        return self.model((images - self.mean) / self.std)
+
+
+@torch.no_grad()
+def test_a_layer_that_normalises_pixels_becomes_preprocessing(tmp_path):
+    peer = Normalised(timm_vit((32, 32)))
+    for number, names in enumerate((("", "model."), ("0.", "1."))):
+        state = {
+            f"{names[0]}mean": peer.mean,
+            f"{names[0]}std": peer.std,
+            **prefixed(peer.model.state_dict(), names[1]),
+        }
+        torch.save(state, tmp_path / f"{number}.pth")
+        model = vitral.load(tmp_path / f"{number}.pth", **SAID)
+        photo = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8).numpy()
+        found = model(batch_of([photo], model.preprocessing))
+        expected = peer(torch.from_numpy(photo).permute(2, 0, 1)[None] / 255)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        assert "normalises pixels" in model.provenance["dropped"][f"{names[0]}mean"]
+
+
+@pytest.mark.parametrize("pooler", [True, False])
+def test_a_head_beside_a_backbone_of_transformers(pooler, tmp_path):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = hf_model("ViTModel", hf("ViT", image_size=32))
+            self.backbone.pooler = self.backbone.pooler if pooler else None
+            self.classifier = nn.Linear(32, 3)
+
+        def forward(self, images):
+            return self.classifier(self.backbone(images).last_hidden_state[:, 0])
+
+    peer = redraw(Own()).double()
+    model = reread(peer, tmp_path / "own.pth", num_heads=4)
+    agree(peer, model, images_of((32, 32)))
+    assert any("not the output of the pooler" in line for line in model.provenance["assumed"]) == pooler
+
+
+@pytest.mark.parametrize(
+    ("trained", "message"),
+    [
+        (dict(arch="vit_base_patch16_rpn_224"), "training names the architecture 'vit_base_patch16_rpn_224'"),
+        (dict(arch="vit_base_patch16_224", model_kwargs={"act_layer": "relu"}), "training has act_layer='relu'"),
+    ],
+    ids=["another architecture", "another activation"],
+)
+def test_what_timms_script_trained_may_be_another_function(trained, message, tmp_path):
+    arguments = argparse.Namespace(mean=None, std=None, crop_pct=None, model_kwargs=trained.pop("model_kwargs", {}))
+    torch.save({"state_dict": timm_vit((32, 32)).state_dict(), "args": arguments, **trained}, tmp_path / "t.pth.tar")
+    with pytest.raises((StoreError, ConfigError), match=message):
+        vitral.load(tmp_path / "t.pth.tar", num_heads=4)
 
 
 def with_head(model, name, head):
@@ -227,7 +294,7 @@ def test_a_grid_that_is_not_the_positions(tmp_path):
         StoreError, match=r"16 x 32 has 8 patches, but the checkpoint has 17 positions for 1 tokens and"
     ):
         reread(timm_vit((32, 32)), tmp_path / "n.pth", **SAID, grid=(2, 4))
-    with pytest.raises(vitral.base.errors.ConfigError, match=r"grid=2x4 is for images of 16 x 32.*trained_at=32x32"):
+    with pytest.raises(ConfigError, match=r"grid=2x4 is for images of 16 x 32.*trained_at=32x32"):
         reread(timm_vit((32, 32)), tmp_path / "n.pth", **SAID, grid=(2, 4), trained_at=32)
 
 

@@ -198,10 +198,10 @@ def agree(name: str, one: Any, other: Any) -> bool:
 
 
 def say(value: Any) -> str:
-    """A value as a note has it: `224 x 224`, `0.5, 0.5, 0.5`."""
+    """A value as a note has it: `224 x 224`, or `0.5/0.4/0.3` per channel."""
     if isinstance(value, tuple):
         whole = all(isinstance(each, int) for each in value)
-        return (" x " if whole else ", ").join(f"{each:.6g}" for each in value)
+        return (" x " if whole else "/").join(f"{each:.6g}" for each in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -54,7 +54,7 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    words = "ImageNet's mean and std, as in DINOv2's code"
+    words = "as in DINOv2's code"
     resampling = "timm" if "register_tokens" in checkpoint.tensors else "dinov2"
     return CheckpointMetadata(preprocessing=IMAGENET, preprocessing_words=words, resampling=resampling)
 

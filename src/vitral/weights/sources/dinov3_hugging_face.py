@@ -48,7 +48,7 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     config = checkpoint.config
     if (base := config.get("rope_theta", PUBLISHED_BASE)) != PUBLISHED_BASE:
         raise ConfigError(f"config.json has rope_theta={base}; supported: {PUBLISHED_BASE}.")
-    pixels: dict[str, Any] = dict(preprocessing=IMAGENET, preprocessing_words="ImageNet's mean and std")
+    pixels: dict[str, Any] = dict(preprocessing=IMAGENET, preprocessing_words="as in DINOv3's code")
     if not config:
         return CheckpointMetadata(**pixels, assumed=(ANY_SIZE,))
     # its positions are rotary, of any grid

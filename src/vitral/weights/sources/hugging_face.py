@@ -30,7 +30,7 @@ PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_em
 WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: partial(LayerNorm, eps=1e-5), 1e-12: partial(LayerNorm, eps=1e-12)}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
-PIXELS = "mean and std 0.5, as transformers' ViTImageProcessor"
+PIXELS = f"as Vitral prepares images where there is no {PROCESSOR}"
 TEXT = "it belongs to SigLIP's text encoder"
 
 # Defaults of transformers' configs for what a file's does not state: epsilon and activation.

@@ -90,7 +90,7 @@ def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) 
     size = read_size(arguments["img_size"]) if arguments.get("img_size") else pixels.get("size")
     pixels |= {"size": size} if size else {}
     if stated:  # what timm's config leaves open is as its class for such configs has it
-        default, words = IMAGENET | dict(crop=0.875), "timm's defaults"
+        default, words = IMAGENET | dict(crop=0.875), "as timm's configs by default"
     return CheckpointMetadata(
         settings={"img_size": size} if size else {},
         pixels=pixels,
@@ -114,7 +114,7 @@ def is_timms(config: Mapping[str, Any]) -> bool:
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From timm's `config.json`, with the arguments from which timm builds the model."""
-    found = pixel_metadata(checkpoint, HALVES, "mean and std 0.5, as in timm's AugReg checkpoints")
+    found = pixel_metadata(checkpoint, HALVES, "as in timm's AugReg checkpoints")
     if not checkpoint.config and "cls_token" in checkpoint.tensors and not checkpoint.tensors.keys() & POOLED:
         found = replace(found, assumed=(*found.assumed, "the head reads the class token, not the mean of the patches"))
     arguments = checkpoint.config.get("model_args", {})
@@ -156,8 +156,8 @@ def check_architecture_name(checkpoint: Checkpoint, names: re.Pattern[str], exam
     name = stated_architecture(checkpoint)
     if name and not names.fullmatch(name):
         raise StoreError(
-            f"{stating_file(checkpoint)} names the architecture {name!r}, which may compute something else with the same tensors; "
-            f"supported: names such as {example}."
+            f"{stating_file(checkpoint)} names the architecture {name!r}, which may compute something else with the "
+            f"same tensors; supported: names such as {example}."
         )
 
 
@@ -172,8 +172,8 @@ def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
     reads = {None: True, "token": not normed, "avg": True, "map": "attn_pool.latent" in names}
     if not reads.get(pool, False):
         raise ConfigError(
-            f"{stating_file(checkpoint)} has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
-            "('token'), the mean of the patches ('avg') or attention over them ('map')."
+            f"{stating_file(checkpoint)} has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the "
+            "class token ('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
     supported: dict[str, Any] = {"act_layer": (None, "gelu", "gelu_tanh")}
     supported |= dict.fromkeys(("pool_include_prefix", "always_partition"), (None, False))
