@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import sys
 from collections import OrderedDict
 from pathlib import Path, PosixPath
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,10 +15,11 @@ from safetensors.torch import save_file
 from test_weights_in import hf, hf_model, timm_vit
 
 import vitral
-from peers import timm, transformers
+from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.data.preprocess import batch_of
+from vitral.weights.pickled_file import DICTIONARIES
 
 WHITE = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 SQUARE = dict(image_processor_type="ViTImageProcessor", size={"height": 24, "width": 24}, **WHITE)
@@ -161,13 +164,48 @@ def test_arguments_are_found_wherever_a_script_saved_them(place, tmp_path):
     assert (own.size, own.interpolation) == ((32, 32), "bilinear")
 
 
+def test_the_arguments_of_torchvisions_training_script(tmp_path):
+    peer = redraw(torchvision.models.VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=5))
+    arguments = argparse.Namespace(val_resize_size=40, val_crop_size=32, train_crop_size=24, interpolation="bicubic")
+    torch.save({"model": peer.state_dict(), "args": arguments}, tmp_path / "v.pth")
+    own = vitral.load(tmp_path / "v.pth", num_heads=4).preprocessing
+    assert (own.size, own.crop, own.interpolation) == ((32, 32), 0.8, "bicubic")
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_dictionaries_of_libraries_that_are_not_installed(name, tmp_path, monkeypatch):
+    module, _, word = name.rpartition(".")
+    theirs = type(word, (dict,), {"__module__": module})
+    for part in [module[:end] for end, letter in enumerate(f"{module}.") if letter == "."]:
+        monkeypatch.setitem(sys.modules, part, ModuleType(part))
+    monkeypatch.setattr(sys.modules[module], word, theirs, raising=False)
+    inner = theirs(MEAN=[0.1, 0.2, 0.3], STD=[0.3, 0.2, 0.1], IMG_SIZE=32)
+    inner.frozen = True
+    path = bare_timm(tmp_path / "t.pth", config=theirs(DATA=inner))
+    monkeypatch.undo()
+    own = vitral.load(path, source="timm").preprocessing
+    assert (own.mean, own.std, own.size) == ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1), (32, 32))
+
+
+@torch.no_grad()
+def test_transformers_around_a_model_of_timms(tmp_path):
+    arguments = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
+    config = transformers.TimmWrapperConfig(architecture="vit_tiny_patch16_224", num_labels=3, model_args=arguments)
+    peer = redraw(transformers.TimmWrapperForImageClassification(config))
+    peer.save_pretrained(tmp_path)
+    model, images = vitral.load(tmp_path), torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(images), peer(images).logits)
+    assert model.provenance["source"] == "timm"
+
+
 def test_what_no_argument_states_is_assumed_aloud(tmp_path):
     path = bare_timm(tmp_path / "t.pth", hyper_parameters=dict(mean=[0.1, 0.2, 0.3], std=[0.3, 0.2, 0.1]))
     with pytest.raises(StoreError, match="matches several formats"):
         vitral.load(path)
     model = vitral.load(path, source="deit")
     assert model.preprocessing.mean == (0.1, 0.2, 0.3) and model.preprocessing.crop == 0.875
-    line = "preprocessing that nothing states: crop 0.875, crop_mode center, interpolation bicubic, as DeiT's code evaluates"
+    values = "crop 0.875, crop_mode center, interpolation bicubic"
+    line = f"preprocessing that nothing states: {values}, as DeiT's code evaluates"
     assert line in model.provenance["assumed"]
 
 

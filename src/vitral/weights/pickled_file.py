@@ -9,7 +9,7 @@ import pathlib
 import re
 import types
 import zipfile
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from pickletools import genops
@@ -37,15 +37,11 @@ READ = ("torch._utils.", "torch.Float", "torch.Half", "torch.Long", "torch.Int",
 TRUSTED = "if you trust the file"
 
 
-class ReadDict(dict[str, Any]):
-    """What a dictionary of another library is read into."""
-
-
 # Pure paths name files and cannot open them.
 HARMLESS: list[Any] = [argparse.Namespace, types.SimpleNamespace, defaultdict, dict]
 HARMLESS += [(pathlib.PurePosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")]
 HARMLESS += [(pathlib.PureWindowsPath, name) for name in ("pathlib.WindowsPath", "pathlib._local.WindowsPath")]
-HARMLESS += [pathlib.PurePosixPath, pathlib.PureWindowsPath, *((ReadDict, name) for name in DICTIONARIES)]
+HARMLESS += [pathlib.PurePosixPath, pathlib.PureWindowsPath, *((OrderedDict, name) for name in DICTIONARIES)]
 HARMLESS += [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"}]
 HARMLESS += [
     (value.__reduce__()[0], f"numpy.{core}.multiarray.{name}")

@@ -31,13 +31,14 @@ INSIDE = ("image_processor", "feature_extractor", "preprocess_cfg")
 
 # Words of training scripts and of plain files for our values, in the order in which they are looked for.
 WORDS: dict[str, tuple[str, ...]] = dict(
-    size=("input_size", "img_size", "image_size", "imgsz", "resolution", "size"),
+    size=("input_size", "img_size", "image_size", "imgsz", "resolution", "val_crop_size", "crop_size", "size"),
     mean=("mean", "image_mean", "img_mean", "pixel_mean", "norm_mean"),
     std=("std", "image_std", "img_std", "pixel_std", "norm_std"),
     crop=("crop_pct", "eval_crop_ratio", "crop_ratio"),
     crop_mode=("crop_mode", "resize_mode"),
     interpolation=("interpolation", "resample"),
 )
+RESIZED = ("val_resize_size", "resize_size")  # torchvision's words for the shorter side before the crop
 MODES = {"shortest": "center"}  # open_clip's word -> ours
 WHITE, LARGEST_STD = 255, 2  # the largest pixel; and a deviation that only pixels from 0 to 255 have
 ABSENT = object()
@@ -109,10 +110,14 @@ def plain_statement(content: Mapping[str, Any], origin: str) -> Statement:
     Statistics of whole pixels are divided by 255.
     """
     found: dict[str, Any] = {}
+    content = {key.lower(): value for key, value in content.items()}
     for name, words in WORDS.items():
         values = (PARSE.get(name, parse_word)(content.get(word)) for word in words)
         if (value := next((value for value in values if value is not None), None)) is not None:
             found[name] = value
+    resized = next((content[word] for word in RESIZED if is_side(content.get(word))), None)
+    if resized is not None and "size" in found and "crop" not in found:
+        found["crop"] = min(found["size"]) / resized
     if max(found.get("std", (0,))) <= LARGEST_STD:
         return Statement(origin, found)
     found |= {name: tuple(value / WHITE for value in found[name]) for name in ("mean", "std") if name in found}

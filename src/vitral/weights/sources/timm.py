@@ -108,8 +108,8 @@ def pretrained_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_timms(config: Mapping[str, Any]) -> bool:
-    """Whether timm wrote a `config.json`."""
-    return "pretrained_cfg" in config or {"architecture", "input_size"} <= set(config)
+    """Whether timm wrote a `config.json`, or transformers around a model of timm's."""
+    return "pretrained_cfg" in config or {"architecture", "num_classes"} <= set(config)
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
