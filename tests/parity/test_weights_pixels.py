@@ -198,6 +198,14 @@ def test_transformers_around_a_model_of_timms(tmp_path):
     assert model.provenance["source"] == "timm"
 
 
+def test_an_argument_that_may_be_of_something_else_is_reported_and_not_used(tmp_path):
+    stated = dict(head=dict(input_size=192, mean=[0.1] * 3, std=[0.2] * 3))
+    model = vitral.load(bare_timm(tmp_path / "t.pth", hyper_parameters=stated), source="timm")
+    assert model.preprocessing.size == (32, 32) and model.preprocessing.mean == (0.1,) * 3
+    said = "hyper_parameters.head: size 192 x 192 does not fit 17 positions and is not used; img_size=192x192 if"
+    assert any(said in line for line in model.provenance["assumed"])
+
+
 def test_what_no_argument_states_is_assumed_aloud(tmp_path):
     path = bare_timm(tmp_path / "t.pth", hyper_parameters=dict(mean=[0.1, 0.2, 0.3], std=[0.3, 0.2, 0.1]))
     with pytest.raises(StoreError, match="matches several formats"):

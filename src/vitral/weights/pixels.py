@@ -11,7 +11,7 @@ For each value the first that states it counts; two files that state different v
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,11 +47,15 @@ PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
 
 @dataclass(frozen=True)
 class Statement:
-    """The values that one `origin` states, under the names of `Preprocessing`; and in words, what it leaves open."""
+    """The values that one `origin` states, under the names of `Preprocessing`; and in words, what it leaves open.
+
+    What a file states that is for nothing else `is_certain`; a script's arguments are named as its author liked.
+    """
 
     origin: str
     values: Mapping[str, Any]
     assumed: tuple[str, ...] = ()
+    is_certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def read_processor(folder: Path, side: tuple[int, int] | None, channels: int, mo
 def read_arguments(checkpoint: Checkpoint) -> list[Statement]:
     """A statement per mapping of training arguments in a checkpoint that says how images are prepared."""
     found = [plain_statement(content, origin) for origin, content in checkpoint.arguments.items()]
-    return [statement for statement in found if statement.values]
+    is_certain = is_of_timms_script(checkpoint.arguments)
+    return [replace(statement, is_certain=is_certain) for statement in found if statement.values]
 
 
 def read_files(checkpoint: Checkpoint, side: tuple[int, int] | None, channels: int = 3) -> list[Statement]:

@@ -38,6 +38,7 @@ from vitral.weights.pixels import (
 )
 from vitral.weights.quantised import WAY_OUT
 from vitral.weights.resize import adapt_tensors
+from vitral.weights.vit import explaining_size
 
 IMAGENET_CLASSES = 1000
 ASSUMED_CLASSES = "the 1,000 classes are those of ImageNet-1k, in its order"
@@ -137,13 +138,30 @@ def open_checkpoint(path: Path, base: str | None, sha256: str | None, weights: s
     return read_checkpoint(path, sha256, weights)
 
 
+def trusted_size(statement: Statement, reading: Reading) -> Statement:
+    """The statement; without its size if it is a guess at what a script's argument means, and fits no positions.
+
+    Arguments such as `input_size` may be of another part of the model than its images.
+    """
+    size = statement.values.get("size")
+    if size is None or statement.is_certain or "pos_embed" not in reading.tensors:
+        return statement
+    if explaining_size(reading.tensors, [size]) is not None:
+        return statement
+    rows = reading.tensors["pos_embed"].shape[1]
+    option = f"img_size={size[0]}x{size[1]} if images have it"
+    words = f"size {say(size)} does not fit {rows} positions and is not used; {option}"
+    values = {name: value for name, value in statement.values.items() if name != "size"}
+    return replace(statement, values=values, assumed=(*statement.assumed, words))
+
+
 def state_pixels(checkpoint: Checkpoint, reading: Reading, options: Mapping[str, Any]) -> StatedPixels:
     """How images are prepared: the caller's `options`, what files state, and the format's own way for the rest.
 
     Raises `StoreError` for what `Preprocessing` cannot express.
     """
     metadata, size = reading.metadata, pair(reading.settings["img_size"])
-    files = read_files(checkpoint, size, reading.settings["in_channels"])
+    files = [trusted_size(each, reading) for each in read_files(checkpoint, size, reading.settings["in_channels"])]
     found = stated_pixels([*files, Statement("config.json", metadata.pixels)])
     unstated = [name for name in PIXELS if name not in found.values and name not in options]
     defaults = {name: getattr(Preprocessing(**metadata.preprocessing), name) for name in unstated}
