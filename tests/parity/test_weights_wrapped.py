@@ -13,6 +13,7 @@ from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import ConfigError, StoreError
 from vitral.data.preprocess import batch_of
+from vitral.weights.head_layer import ENDS
 
 SAID = dict(source="timm", num_heads=4)
 PREFIXES = ["model.", "net.", "backbone.", "module.model.", "encoder.", "_orig_mod.", "model._orig_mod.", "vit."]
@@ -96,10 +97,25 @@ def test_a_head_beside_its_backbone(name, dropout, tmp_path):
     assert any("is the head" in line for line in model.provenance["assumed"]) and not model.provenance["dropped"]
 
 
-def test_two_layers_that_may_be_the_head(tmp_path):
-    own = Around(timm_vit((32, 32)), fc=nn.Linear(5, 3))
-    with pytest.raises(StoreError, match=r"two layers that may be the head: fc outside 'backbone\.' and head\.\w+ ins"):
+LAYERS = [nn.Linear(5, 3), nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))]
+
+
+@pytest.mark.parametrize("outer", LAYERS, ids=["one layer", "several"])
+def test_two_layers_that_may_be_the_head(outer, tmp_path):
+    own = Around(timm_vit((32, 32)), fc=outer)
+    with pytest.raises(
+        StoreError, match=r"two layers that may be the head: fc[.\w]* outside 'backbone\.' and head\.\w"
+    ):
         reread(own, tmp_path / "own.pth", **SAID)
+
+
+def test_a_head_of_several_layers_beside_its_backbone_is_left_out_aloud(tmp_path):
+    own = Around(timm_vit((32, 32), num_classes=0), fc=nn.Sequential(nn.Linear(32, 4), nn.ReLU(), nn.Linear(4, 3)))
+    peer = redraw(own).double()
+    model = reread(peer, tmp_path / "own.pth", **SAID)
+    agree(peer.backbone, model, images_of((32, 32)))
+    assert model.classes == () and set(model.provenance["dropped"]) == {f"fc.{i}.{p}" for i in (0, 2) for p in ENDS}
+    assert all("a head of several layers" in why for why in model.provenance["dropped"].values())
 
 
 class Normalised(nn.Module):

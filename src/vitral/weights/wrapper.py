@@ -85,21 +85,22 @@ def take_out(checkpoint: Checkpoint, inner: Checkpoint, prefix: str) -> Checkpoi
     """The inner model, with the head that stands beside it, and every other name outside dropped."""
     outside = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(prefix)}
     assumed = [f"the model is what the names that begin with {prefix!r} hold"]
-    heads = {relative(name, prefix): tensor for name, tensor in outside.items() if is_head(relative(name, prefix))}
+    heads = {own: tensor for name, tensor in outside.items() if is_head(own := relative(name, prefix))}
     layer = find_linear(heads)
     own = [name for name in inner.tensors if name.partition(".")[0] in HEAD_WORDS]
-    if layer is not None and own:
+    if heads and own:
         raise StoreError(
-            f"{checkpoint.path} has two layers that may be the head: {layer} outside {prefix!r} and {own[0]} inside. "
+            f"{checkpoint.path} has two layers that may be the head: {layer or next(iter(heads))} outside {prefix!r} and {own[0]} inside. "
             "The tensors do not show whether the model uses one or both. Supported: one head. Save the state_dict of "
             "the model that answers, with one of them."
         )
     tensors = dict(inner.tensors)
     if layer is not None:
-        tensors |= {name: tensor for name, tensor in heads.items() if name.startswith(f"{layer}.")}
+        tensors |= heads
         assumed.append(f"{describe_head(layer)}, on what the model inside {prefix!r} gives")
-    dropped = {name: reason_to_drop(relative(name, prefix), prefix) for name in outside}
-    dropped = {name: why for name, why in dropped.items() if relative(name, prefix) not in tensors or layer is None}
+    kept = heads if layer is not None else {}
+    strange = {name: own for name in outside if (own := relative(name, prefix)) not in kept}
+    dropped = {name: reason_to_drop(own, prefix) for name, own in strange.items()}
     return replace(
         checkpoint,
         tensors=tensors,
