@@ -87,10 +87,11 @@ def take_out(checkpoint: Checkpoint, inner: Checkpoint, prefix: str) -> Checkpoi
     assumed = [f"the model is what the names that begin with {prefix!r} hold"]
     heads = {own: tensor for name, tensor in outside.items() if is_head(own := relative(name, prefix))}
     layer = find_linear(heads)
-    own = [name for name in inner.tensors if name.partition(".")[0] in HEAD_WORDS]
-    if heads and own:
+    rivals = [name for name in inner.tensors if name.partition(".")[0] in HEAD_WORDS]
+    if heads and rivals:
         raise StoreError(
-            f"{checkpoint.path} has two layers that may be the head: {layer or next(iter(heads))} outside {prefix!r} and {own[0]} inside. "
+            f"{checkpoint.path} has two layers that may be the head: {layer or next(iter(heads))} outside {prefix!r} "
+            f"and {rivals[0]} inside. "
             "The tensors do not show whether the model uses one or both. Supported: one head. Save the state_dict of "
             "the model that answers, with one of them."
         )
