@@ -57,7 +57,7 @@ def prepare(theirs: Tensors) -> Tensors:
     return found
 
 
-metadata = fixed_metadata(IMAGENET, "preprocessing: ImageNet's mean and std, as in DINOv3's code", ANY_SIZE)
+metadata = fixed_metadata(IMAGENET, "as in DINOv3's code", ANY_SIZE)
 
 
 def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:

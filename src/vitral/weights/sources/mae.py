@@ -18,9 +18,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
     return is_plain_vit(checkpoint) and (own or (is_bare(checkpoint) and "fc_norm.weight" in names))
 
 
-metadata = fixed_metadata(
-    IMAGENET | dict(crop=0.875), "preprocessing: ImageNet's mean and std, as in MAE's code", resampling="hugging_face"
-)
+metadata = fixed_metadata(IMAGENET | dict(crop=0.875), "as in MAE's code", resampling="hugging_face")
 mae = Source(
     "mae",
     ("decoder_pos_embed", "mask_token", "fc_norm.weight"),
