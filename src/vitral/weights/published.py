@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
+from vitral.base.record import ModelRecord, Task, attach_record, number_classes, reading_notes
 from vitral.nn.families import construct
 from vitral.nn.patch import Size, pair
 from vitral.store.classifier import Classifier
 from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source
+from vitral.weights.problem_type import task_of_config
 from vitral.weights.resize import adapt_tensors
 
 PIXELS = ("mean", "std", "crop", "crop_mode", "interpolation")
@@ -39,6 +40,7 @@ def load_published(
     resampling: str | None = None,
     trained_at: Size | None = None,
     any_size: bool = False,
+    task: str | None = None,
     **overrides: Any,
 ) -> Classifier:
     """The model in a published file or folder, in eval mode, with its record.
@@ -47,7 +49,8 @@ def load_published(
     hash that the file must have. `trained_at` is the image size that the file's positions are for; `img_size` resamples
     them to another, by `resampling` or the source's own way; `any_size` does so for every image as it comes.
     `num_classes` gives a new head, or none with 0; `in_channels` folds or spreads the first kernel. `mean`, `std`,
-    `crop`, `crop_mode` and `interpolation` replace the source's preprocessing. Any other setting must be the
+    `crop`, `crop_mode` and `interpolation` replace the source's preprocessing. `task` says what the outputs are: "one_class",
+    "several_classes" or "numbers", by default what the config's `problem_type` says. Any other setting must be the
     checkpoint's own, where its tensors or config show it.
 
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, not a checkpoint, or matches several
@@ -72,12 +75,14 @@ def load_published(
     size, config = pair(model.config["img_size"]), model.config
     stated = reading.metadata.preprocessing | {key: overrides[key] for key in PIXELS if key in overrides}
     preprocessing, channel_changes = complete_preprocessing(size, config["in_channels"], stated)
-    classes, assumed_classes = name_classes(reading, config["num_classes"])
+    task_read, assumed_task = task_of_config(checkpoint.config, config["num_classes"], task)
+    classes, assumed_classes = name_classes(reading, config["num_classes"], task_read)
     # What the publisher's code does to another size is news only where the size is not the trained one.
     is_resized = size != pair(reading.settings["img_size"])
     assumed = (
         *checkpoint.assumed,
         *reading.metadata.assumed,
+        *assumed_task,
         *assumed_classes,
         *changes,
         *channel_changes,
@@ -94,7 +99,7 @@ def load_published(
         "dropped": dropped,
     }
     notes = reading_notes(reading.source.name, assumed, dropped)
-    return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=notes)).eval()
+    return attach_record(model, ModelRecord(classes, preprocessing, task_read, provenance=provenance, notes=notes)).eval()
 
 
 @torch.no_grad()
@@ -136,14 +141,14 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], format: str) -
         ) from error
 
 
-def name_classes(reading: Reading, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def name_classes(reading: Reading, count: int, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the model's classes, from the config, ImageNet's 1,000, or by number; and what was assumed for it."""
     stated = reading.metadata.classes
     if len(stated) == count and stated != tuple(f"LABEL_{index}" for index in range(count)):  # transformers' default
         return stated, ()
-    if count == IMAGENET_CLASSES == reading.settings["num_classes"]:
+    if count == IMAGENET_CLASSES == reading.settings["num_classes"] and task == "one class":
         return imagenet_classes(), (ASSUMED_CLASSES,)
-    return number_classes(count), ()
+    return number_classes(count, task), ()
 
 
 @cache
