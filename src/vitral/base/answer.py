@@ -86,8 +86,8 @@ class Answer(Protocol):
         """What a person reads, (b, k): probabilities or numbers, in the precision of the output."""
         ...
 
-    def loss(self, targets: np.ndarray, label_smoothing: float) -> Loss:
-        """The training loss for data whose training images have these targets."""
+    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
+        """The training loss; numbers are measured in the deviation of the training images' `targets`."""
         ...
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:

@@ -7,18 +7,28 @@ from dataclasses import replace
 import numpy as np
 
 from vitral.base.errors import DataError
+from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.spec import built_in_sets
 
 MAX_LISTED = 20  # class names in a message
 
 
-def match_classes(data: Dataset, classes: Sequence[str] | None, size: tuple[int, int]) -> Dataset:
+def match_classes(
+    data: Dataset, classes: Sequence[str] | None, size: tuple[int, int], task: Task = "one class"
+) -> Dataset:
     """The data with its labels in the model's order of classes; None for a model without class names.
 
-    Raises `DataError` unless the data has the model's classes, and images of its (height, width).
+    Raises `DataError` unless the data has the model's task and classes, and images of its (height, width). Where images
+    have several classes, no image may have some of the model's.
     """
-    if classes is not None and sorted(data.classes) != sorted(classes):
+    if data.task != task:
+        raise DataError(
+            f"{data.name} has labels for the task {data.task!r}; the model's is {task!r}. Specify data for it"
+            f"{f', or how to read this: --data {data.name}:task=' + task.replace(' ', '_') if data.name not in built_in_sets() else ''}."
+        )
+    lacks_some = task == "several classes" and classes is not None and set(data.classes) < set(classes)
+    if classes is not None and sorted(data.classes) != sorted(classes) and not lacks_some:
         raise DataError(
             f"{data.name} has the classes {list_names(data.classes)}; the model has {list_names(classes)}. Specify "
             "data with the model's classes, or train the model on these: vitral train --init."
@@ -33,12 +43,16 @@ def match_classes(data: Dataset, classes: Sequence[str] | None, size: tuple[int,
 
 
 def reorder_classes(data: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """The same data with its classes in another order, and its labels renumbered."""
+    """The same data with its classes, or numbers, in another order, and its labels with them."""
     new_label = np.array([classes.index(name) for name in data.classes])
 
     def load(name: SplitName) -> Split:
         split = data.load(name)
-        return replace(split, labels=new_label[split.labels])
+        if split.labels.ndim == 1:
+            return replace(split, labels=new_label[split.labels])
+        labels = np.zeros((len(split), len(classes)), split.labels.dtype)
+        labels[:, new_label] = split.labels
+        return replace(split, labels=labels)
 
     return replace(data, classes=classes, load=load)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import Task
 
 SplitName = Literal["train", "val", "test"]
+Labels = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"] | Float[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,13 @@ class Example:
 class Split:
     """Images in memory, already cropped and resized as the model's preprocessing specifies.
 
+    `labels` are by the task of the data the index of each image's class, whether it has each class, or its numbers.
     Synthetic images have `masks`, which mark the object's pixels, and `factors`, the values each image was drawn from.
     Images from a folder have `files`, the path of each.
     """
 
     pixels: UInt8[np.ndarray, "n y x 3"]
-    labels: Int[np.ndarray, " n"]
+    labels: Labels
     masks: Bool[np.ndarray, "n y x"] | None = None
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: tuple[str, ...] = ()
@@ -64,12 +67,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`load(split)` draws or reads a split each time; the properties do it once."""
+    """`load(split)` draws or reads a split each time; the properties do it once.
+
+    `task` says what labels are; `classes` names the classes, or the numbers.
+    """
 
     name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     load: Callable[[SplitName], Split]
+    task: Task = "one class"
 
     @cached_property
     def train(self) -> Split:

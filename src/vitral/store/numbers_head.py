@@ -6,10 +6,12 @@ Axes:  b images   k numbers
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.base.answers.numbers import deviation
 from vitral.base.errors import ConfigError
 
 MEAN = "unit_mean"  # the buffer by which a stored head is recognised
@@ -65,6 +67,22 @@ def add_numbers_head(model: nn.Module, count: int, place: str | None = None) -> 
     return wrapped
 
 
+@torch.no_grad()
+def with_numbers_head(model: nn.Module, targets: Float[np.ndarray, "n k"], keeps_numbers: bool) -> None:
+    """Scale the model's head to the mean and deviation of these targets.
+
+    A new head begins around their mean; one that `keeps_numbers` goes on to give the numbers that it gave before.
+    """
+    mean, std = torch.from_numpy(targets.mean(axis=0)), torch.from_numpy(deviation(targets))
+    head = add_numbers_head(model, targets.shape[1])
+    head.unit_mean.copy_(mean)
+    head.unit_std.copy_(std)
+    for layer in last_layers(head.head, targets.shape[1]) if keeps_numbers else ():
+        weight, bias = layer.weight.double(), layer.bias.double()
+        layer.weight.copy_(weight / std[:, None])
+        layer.bias.copy_((bias - mean) / std)
+
+
 def is_linear(part: nn.Module, outputs: int) -> bool:
     return isinstance(part, nn.Linear) and part.out_features == outputs
 
@@ -81,6 +99,13 @@ def linear_head(model: nn.Module) -> nn.Linear | None:
     return inner if isinstance(inner, nn.Linear) else None
 
 
+def last_layers(head: nn.Module, count: int) -> list[nn.Linear]:
+    """The linear layers that give the outputs of a head."""
+    layers = [part for part in head.modules() if isinstance(part, nn.Linear) and part.out_features == count]
+    # DeiT's two linear layers are averaged: each scaled, so is their mean. A head of several layers ends in one.
+    return layers if type(head).__name__ == "DistilledHead" else layers[-1:]
+
+
 @torch.no_grad()
 def without_numbers_head(model: Any) -> Any:
     """The same function with the scale folded into the last linear layers; the model itself if there is no scale.
@@ -94,9 +119,7 @@ def without_numbers_head(model: Any) -> Any:
     count = len(wrapped.unit_mean)
     folded = deepcopy(model)
     head = deepcopy(wrapped.head)
-    layers = [part for part in head.modules() if is_linear(part, count)]
-    # DeiT's two linear layers are averaged: each scaled, so is their mean. A head of several layers ends in one.
-    ends = layers if type(head).__name__ == "DistilledHead" else layers[-1:]
+    ends = last_layers(head, count)
     if not ends or any(layer.bias is None for layer in ends):
         raise ConfigError(f"The scale of the numbers cannot be folded into a {type(head).__name__} as the head.")
     for layer in ends:

@@ -99,7 +99,9 @@ def load_published(
         "dropped": dropped,
     }
     notes = reading_notes(reading.source.name, assumed, dropped)
-    return attach_record(model, ModelRecord(classes, preprocessing, task_read, provenance=provenance, notes=notes)).eval()
+    return attach_record(
+        model, ModelRecord(classes, preprocessing, task_read, provenance=provenance, notes=notes)
+    ).eval()
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
+from vitral.base.record import parse_task
 from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
 from vitral.weights.checkpoint_file import SHARDED, WHOLE
@@ -78,6 +79,8 @@ def parse_option(item: str) -> tuple[str, Any]:
     parse, example = OPTIONS[key]
     try:
         return key, parse(value)
+    except ConfigError:
+        raise
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{key}={value!r} cannot be parsed. Example: {key}={example}.") from error
 
@@ -97,6 +100,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     img_size=(parse_size, "384"),
     resampling=(str, "timm"),
     sha256=(str, "HASH"),
+    task=(parse_task, "several_classes"),
     pretrained=({"true": True, "false": False}.__getitem__, "false"),
 )
 

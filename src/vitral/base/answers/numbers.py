@@ -67,9 +67,7 @@ class NumberFigures:
     @cached_property
     def interval(self) -> tuple[float, float]:
         """The 95 % bootstrap interval of R² over images."""
-        return bootstrap(
-            lambda chosen: NumberFigures(self.values[chosen], self.labels[chosen]).value, len(self.labels)
-        )
+        return bootstrap(lambda chosen: NumberFigures(self.values[chosen], self.labels[chosen]).value, len(self.labels))
 
     @cached_property
     def mae_intervals(self) -> list[tuple[float, float]]:
@@ -164,10 +162,11 @@ class Numbers:
     def values(self, output: "Tensor") -> "Tensor":
         return output
 
-    def loss(self, targets: np.ndarray, label_smoothing: float) -> Loss:
+    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
         """Mean squared error of numbers divided by their deviation in the training data, so that every one counts."""
         import torch
 
+        assert targets is not None, "the loss of numbers needs those of the training images"
         spread = torch.from_numpy(deviation(targets))
 
         def normalised_squared_error(output: "Tensor", labels: "Tensor") -> "Tensor":

@@ -108,7 +108,7 @@ class OneClass:
     def values(self, output: "Tensor") -> "Tensor":
         return output.softmax(dim=1)
 
-    def loss(self, targets: np.ndarray, label_smoothing: float) -> Loss:
+    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
         import torch.nn.functional as F
 
         return partial(F.cross_entropy, label_smoothing=label_smoothing)

@@ -168,7 +168,7 @@ class SeveralClasses:
     def values(self, output: "Tensor") -> "Tensor":
         return output.sigmoid()
 
-    def loss(self, targets: np.ndarray, label_smoothing: float) -> Loss:
+    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
         import torch.nn.functional as F
 
         def binary_cross_entropy(output: "Tensor", labels: "Tensor") -> "Tensor":
