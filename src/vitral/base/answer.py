@@ -19,8 +19,6 @@ from vitral.base.record import Task, record_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from vitral.base.prediction import Prediction
-
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]  # (outputs (b, k), targets) -> the mean loss of the batch
 
 
@@ -32,9 +30,14 @@ class Figures(Protocol):
     `Answer.measure` names.
     """
 
-    values: Float[np.ndarray, "n k"]
-    labels: np.ndarray
-    note: str
+    @property
+    def values(self) -> Float[np.ndarray, "n k"]: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def note(self) -> str: ...
 
     @property
     def loss(self) -> float: ...
@@ -68,6 +71,24 @@ class Figures(Protocol):
         ...
 
 
+class Answered(Protocol):
+    """What `vitral.base.prediction.Prediction` holds for one image, by the names of the outputs."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def values(self) -> tuple[float, ...]: ...
+
+    @property
+    def thresholds(self) -> tuple[float, ...]: ...
+
+    @property
+    def above_threshold(self) -> tuple[str, ...]: ...
+
+    def best(self, top: int | None = None) -> list[tuple[str, float]]: ...
+
+
 class Answer(Protocol):
     """One task.
 
@@ -77,7 +98,9 @@ class Answer(Protocol):
     per_output  what one output stands for: "class" or "number"
     """
 
-    task: Task
+    @property
+    def task(self) -> Task: ...
+
     measure: str
     unit: str
     per_output: str
@@ -112,6 +135,10 @@ class Answer(Protocol):
         """What the score of this output is called in a sentence."""
         ...
 
+    def evidence(self, name: str) -> str:
+        """What a map of this output should find, in a sentence."""
+        ...
+
     def show_score(self, value: float) -> str:
         """A score in words."""
         ...
@@ -124,15 +151,19 @@ class Answer(Protocol):
         """Scores that differ by less are ties."""
         ...
 
-    def text(self, prediction: "Prediction", top: int | None) -> str:
+    def text(self, prediction: Answered, top: int | None) -> str:
         """A prediction in one line, without the image's name."""
         ...
 
-    def to_json(self, prediction: "Prediction", top: int | None) -> dict[str, Any]:
+    def short(self, prediction: Answered) -> str:
+        """A prediction in a few words, for titles."""
+        ...
+
+    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
         """A prediction as JSON, without the image's name."""
         ...
 
-    def to_csv_row(self, prediction: "Prediction") -> dict[str, str | float]:
+    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
         """A prediction as columns of a table, without the image's name."""
         ...
 

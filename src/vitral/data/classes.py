@@ -23,9 +23,10 @@ def match_classes(
     have several classes, no image may have some of the model's.
     """
     if data.task != task:
+        option = f"{data.name}:task={task.replace(' ', '_')}"
         raise DataError(
-            f"{data.name} has labels for the task {data.task!r}; the model's is {task!r}. Specify data for it"
-            f"{f', or how to read this: --data {data.name}:task=' + task.replace(' ', '_') if data.name not in built_in_sets() else ''}."
+            f"{data.name} has labels for the task {data.task!r}; the model's is {task!r}. Specify data for that task"
+            f"{'.' if data.name in built_in_sets() else f', or how to read these labels: --data {option}.'}"
         )
     lacks_some = task == "several classes" and classes is not None and set(data.classes) < set(classes)
     if classes is not None and sorted(data.classes) != sorted(classes) and not lacks_some:

@@ -73,7 +73,7 @@ def load_examples(
     if not good:
         raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
     # A class without training images would silently become one that is never answered.
-    labels = np.array([example.target for example, _ in good], dtype=LABEL_TYPES[task])
+    labels: np.ndarray = np.array([example.target for example, _ in good], dtype=LABEL_TYPES[task])
     if (
         split == "train"
         and task == "one class"

@@ -62,7 +62,7 @@ def folder(
     root = source.path
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
-    tables = {None: source.table} if source.table else find_tables(root)
+    tables: dict[SplitName | None, Path] = {None: source.table} if source.table else find_tables(root)
     if tables and (source.table or source.label or source.task or states_labels(root, tables, report)):
         options = LabelOptions(str(source.table or root), source.task or task, source.label, source.separator)
         return labelled_folder(root, tables, options, preprocessing, seed, on_bad_image, report)
@@ -128,8 +128,8 @@ def states_labels(root: Path, tables: Mapping[SplitName | None, Path], report: R
         report(f"Labels are read from {table}, not from the names of folders.")
     else:
         report(
-            f"Labels are the names of class folders: {table} has no column called {' or '.join(LABEL_COLUMNS)}. To read "
-            f"them from it: --data {table}:label=NAME."
+            f"Labels are the names of class folders: {table} has no column called {' or '.join(LABEL_COLUMNS)}. To "
+            f"read them from it: --data {table}:label=NAME."
         )
     return has_labels
 

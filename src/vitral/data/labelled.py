@@ -52,7 +52,7 @@ def find_tables(root: Path) -> dict[SplitName | None, Path]:
         raise DataError(f"{root} has {next(iter(inner.values()))}, but no table in train/. Add training images.")
     if lacking := [home for split, home in homes.items() if inner and split not in inner and images_in(home)]:
         raise DataError(f"{lacking[0]} has images but no table of labels, as {next(iter(inner.values()))} is one.")
-    return dict(inner)
+    return {**inner}
 
 
 def labelled_folder(
@@ -187,7 +187,8 @@ def merge_duplicates(
             else ""
         )
         raise DataError(
-            f"{table} has {one.row.file} with different labels in lines {lines[file]} and {one.row.line}. Keep one.{hint}"
+            f"{table} has {one.row.file} with different labels in lines {lines[file]} and {one.row.line}. Keep "
+            f"one.{hint}"
         )
     if twice:
         how = "put together" if options.task == "several classes" else "the same label, and count once"
@@ -205,7 +206,8 @@ def report_unlisted(root: Path, table: Path, files: Sequence[Path | None], repor
     named = {file.resolve() for file in files if file is not None}
     if unlisted := [path for path in images_in(root) if path.resolve() not in named]:
         report(
-            f"{len(unlisted)} images in {root} have no row in {table.name} and were left out, such as {unlisted[0].name}."
+            f"{len(unlisted)} images in {root} have no row in {table.name} and were left out, such as "
+            f"{unlisted[0].name}."
         )
 
 
@@ -226,8 +228,8 @@ def divide(
     }
     if not all(parts.values()):
         raise DataError(
-            f"{table} names {len(examples)} images: too few to hold some out. Add images, or a column split with train, "
-            "val and test."
+            f"{table} names {len(examples)} images: too few to hold some out. Add images, or a column split with "
+            "train, val and test."
         )
     report(
         f"{table} has no {' or '.join(splits)} images: they were divided at random (seed {seed}) into "
@@ -258,7 +260,7 @@ def check_training_classes(
     if labels.task == "numbers":
         return
     trained = np.array([example.target for example in parts["train"]])
-    has = trained.any(axis=0) if trained.ndim == 2 else np.isin(np.arange(len(labels.names)), trained)
+    has: np.ndarray = trained.any(axis=0) if trained.ndim == 2 else np.isin(np.arange(len(labels.names)), trained)
     if lost := [name for name, there in zip(labels.names, has) if not there]:
         raise DataError(
             f"{table} has no training image of {', '.join(lost[:5])}{', ...' if len(lost) > 5 else ''}. Add some, or "

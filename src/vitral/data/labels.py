@@ -192,8 +192,8 @@ def task_of_column(
         some = next(index for index, one in enumerate(is_number) if one)
         word = next(index for index, one in enumerate(is_number) if not one)
         raise DataError(
-            f"{table}: {name} mixes numbers and words: {texts[some]} in line {rows[some].line}, {texts[word]!r} in line "
-            f"{rows[word].line}. Correct them, or read all as names of classes: {options.ask('task=one_class')}."
+            f"{table}: {name} mixes numbers and words: {texts[some]} in line {rows[some].line}, {texts[word]!r} in "
+            f"line {rows[word].line}. Correct them, or read all as names of classes: {options.ask('task=one_class')}."
         )
     if not all(is_number):
         spaced = {part for one in texts for part in one.split()}
@@ -220,7 +220,8 @@ def task_of_column(
     ):
         report(
             f"{table}: read as one class of {len(found)}, because {name} holds the whole numbers {found[0]} to "
-            f"{found[-1]}, each in several images: class numbers. If they are quantities: {options.ask('task=numbers')}."
+            f"{found[-1]}, each in several images: class numbers. If they are quantities: "
+            f"{options.ask('task=numbers')}."
         )
         return "one class"
     why = (
@@ -245,7 +246,8 @@ def read_lists(
     wrong = [(row, value) for row, value, one in zip(rows, values, lists) if one is None and not is_missing(value)]
     if wrong:
         raise DataError(
-            f"{table}: {name} is a list in some lines, but {wrong[0][1]!r} in line {wrong[0][0].line}. Write lists in all."
+            f"{table}: {name} is a list in some lines, but {wrong[0][1]!r} in line {wrong[0][0].line}. Write "
+            "lists in all."
         )
     if nested := next(
         (row for row, one in zip(rows, lists) for item in one or () if isinstance(item, list | dict)), None
@@ -264,13 +266,14 @@ def read_lists(
         names = (name,) if width == 1 else tuple(f"{name} {index}" for index in range(width))
         if options.task is None:
             report(
-                f"{table}: read as numbers, because {name} holds lists of numbers. Classes: {options.ask('task=several_classes')}."
+                f"{table}: read as numbers, because {name} holds lists of numbers. Classes: "
+                f"{options.ask('task=several_classes')}."
             )
         return Labels("numbers", names, numbers_of(table, rows, names, [one or [] for one in lists]))
     if options.task is None:
         report(
-            f"{table}: read as several classes, because {name} holds lists. One class of many: {options.ask('task=one_class')}; "
-            f"numbers: {options.ask('task=numbers')}."
+            f"{table}: read as several classes, because {name} holds lists. One class of many: "
+            f"{options.ask('task=one_class')}; numbers: {options.ask('task=numbers')}."
         )
     return several(table, rows, [[text(item) for item in one or ()] for one in lists], report)
 

@@ -35,7 +35,8 @@ def find_table(folder: Path) -> Path | None:
     found = [folder / name for name in TABLES if (folder / name).is_file()]
     if len(found) > 1:
         raise DataError(
-            f"{folder} has {' and '.join(table.name for table in found)}: keep one, or specify which: --data {found[0]}."
+            f"{folder} has {' and '.join(table.name for table in found)}: keep one, or specify which: --data "
+            f"{found[0]}."
         )
     return found[0] if found else None
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
-from vitral.data.preprocess import normalise
 from vitral.data.dataset import Dataset
+from vitral.data.preprocess import normalise
 from vitral.data.spec import find_data
 from vitral.lab.progress import find_state
 from vitral.lab.station import Pair, Station, load_stations

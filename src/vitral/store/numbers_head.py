@@ -47,7 +47,7 @@ class NumbersHead(nn.Module):
 
 
 def add_numbers_head(model: nn.Module, count: int, place: str | None = None) -> NumbersHead:
-    """Put a `NumbersHead` around the model's head: at `place`, at `head`, or at its last linear layer with `count` outputs.
+    """Put a `NumbersHead` around the head: at `place`, at `head`, or at the last linear layer with `count` outputs.
 
     Raises `ConfigError` for a model without such a layer.
     """

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import nn
 
+from vitral.base.answers.one_class import one_class
+from vitral.base.intervals import interval
 from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.record import ModelRecord, attach_record
@@ -29,8 +31,6 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.training import optim
-from vitral.base.answers.one_class import one_class
-from vitral.base.intervals import interval
 from vitral.training.metrics import classify_split
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps

@@ -81,7 +81,7 @@ def evaluate(
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> EvaluationResult:
-    """The figures of a model's task (accuracy, mAP, mean absolute error, ...) on a split of `data`, by default of the data that it was trained on.
+    """The figures of a model's task on a split of `data`, by default of the data that it was trained on.
 
     `model` is loaded, or a path or name as `vitral.load` takes it; `code` is where the user's own model is defined now.
 
@@ -108,7 +108,8 @@ def evaluate(
         raise DataError(f"{spec} has {len(found.classes)} {things}; the model predicts {len(opened.classes)}.")
     if classes is None:
         progress.note(
-            f"  assumed: the model's {things} are those of {spec}, in their order, since the model does not name its own"
+            f"  assumed: the model's {things} are those of {spec}, in their order, since the model does not name its "
+            "own"
         )
     trained_on = provenance.get("data_sha256")
     if (

@@ -49,9 +49,9 @@ def load_published(
     hash that the file must have. `trained_at` is the image size that the file's positions are for; `img_size` resamples
     them to another, by `resampling` or the source's own way; `any_size` does so for every image as it comes.
     `num_classes` gives a new head, or none with 0; `in_channels` folds or spreads the first kernel. `mean`, `std`,
-    `crop`, `crop_mode` and `interpolation` replace the source's preprocessing. `task` says what the outputs are: "one_class",
-    "several_classes" or "numbers", by default what the config's `problem_type` says. Any other setting must be the
-    checkpoint's own, where its tensors or config show it.
+    `crop`, `crop_mode` and `interpolation` replace the source's preprocessing. `task` says what the outputs are, by
+    default what the config's `problem_type` says: "one_class", "several_classes" or "numbers". Any other setting must
+    be the checkpoint's own, where its tensors or config show it.
 
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, not a checkpoint, or matches several
     formats, `ConfigError` for settings that contradict it.

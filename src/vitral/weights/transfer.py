@@ -26,8 +26,8 @@ def transfer_weights(
     """A model with the weights of `trained`, for these classes and images of (height, width); and each change in words.
 
     Positions are resampled as the checkpoint's own library does. The head is kept if the classes are the same, or as
-    `keeps_head` says; else it is new, and its last linear layer zero. Raises `ConfigError` for a model that is not Vitral's, and for sizes that do
-    not fit.
+    `keeps_head` says; else it is new, and its last linear layer zero. Raises `ConfigError` for a model that is not
+    Vitral's, and for sizes that do not fit.
     """
     config: dict[str, Any] = getattr(trained, "config", {})
     if not isinstance(config, dict) or not config:

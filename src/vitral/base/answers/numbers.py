@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from vitral.base.answer import Loss
+from vitral.base.answer import Answered, Loss
 from vitral.base.intervals import bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vitral.base.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ class Numbers:
 
     task: Literal["numbers"] = "numbers"
     measure = "R2"
-    unit = "the number's unit"
+    unit = "in the number's unit"
     per_output = "number"
 
     def values(self, output: "Tensor") -> "Tensor":
@@ -194,6 +192,9 @@ class Numbers:
     def score_name(self, name: str) -> str:
         return f"the predicted {name}"
 
+    def evidence(self, name: str) -> str:
+        return f"the patches that raise {self.score_name(name)}"
+
     def show_score(self, value: float) -> str:
         return plain(value)
 
@@ -204,13 +205,16 @@ class Numbers:
     def rounding(self, value: float) -> float:
         return 1e-6 * abs(value)
 
-    def text(self, prediction: "Prediction", top: int | None) -> str:
+    def text(self, prediction: Answered, top: int | None) -> str:
         return ", ".join(f"{name} {plain(value)}" for name, value in zip(prediction.names, prediction.values))
 
-    def to_json(self, prediction: "Prediction", top: int | None) -> dict[str, Any]:
+    def short(self, prediction: Answered) -> str:
+        return self.text(prediction, None)
+
+    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
         return {"task": self.task, "numbers": dict(zip(prediction.names, prediction.values))}
 
-    def to_csv_row(self, prediction: "Prediction") -> dict[str, str | float]:
+    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
         return dict(zip(prediction.names, prediction.values))
 
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from vitral.base.answer import Loss
+from vitral.base.answer import Answered, Loss
 from vitral.base.intervals import interval
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vitral.base.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,10 @@ class ClassFigures:
 
     def baseline(self, names: Sequence[str]) -> str:
         counts = np.bincount(self.labels, minlength=len(names))
+        most = names[int(counts.argmax())]
         return (
-            f"always {names[counts.argmax()]}, the most frequent class of these images: {counts.max() / counts.sum():.1%}; "
-            f"chance: {1 / len(names):.1%}"
+            f"always {most}, the most frequent class of these images: {counts.max() / counts.sum():.1%}; chance: "
+            f"{1 / len(names):.1%}"
         )
 
     def lines(self, names: Sequence[str]) -> list[str]:
@@ -131,6 +130,9 @@ class OneClass:
     def score_name(self, name: str) -> str:
         return f"the probability of {name}"
 
+    def evidence(self, name: str) -> str:
+        return f"the patches that {self.score_name(name)} depends on"
+
     def show_score(self, value: float) -> str:
         return f"{value:.1%}"
 
@@ -140,13 +142,17 @@ class OneClass:
     def rounding(self, value: float) -> float:
         return 1e-6
 
-    def text(self, prediction: "Prediction", top: int | None) -> str:
+    def text(self, prediction: Answered, top: int | None) -> str:
         return ", ".join(f"{name} {chance:.1%}" for name, chance in prediction.best(top))
 
-    def to_json(self, prediction: "Prediction", top: int | None) -> dict[str, Any]:
+    def short(self, prediction: Answered) -> str:
+        (name, probability), *_ = prediction.best(1)
+        return f"{name} ({probability:.0%})"
+
+    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
         return {"classes": dict(prediction.best(top))}
 
-    def to_csv_row(self, prediction: "Prediction") -> dict[str, str | float]:
+    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
         ((name, probability),) = prediction.best(1)
         return {"class": name, "probability": probability}
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vitral.base.answer import Loss
+from vitral.base.answer import Answered, Loss
 from vitral.base.average_precision import average_precision
 from vitral.base.intervals import bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vitral.base.prediction import Prediction
 
 THRESHOLD = 0.5  # of a class whose threshold is not stated
 
@@ -105,8 +103,9 @@ class LabelFigures:
         shares = self.labels.mean(axis=0)
         sets, counts = np.unique(self.labels, axis=0, return_counts=True)
         common = [name for name, has in zip(names, sets[counts.argmax()]) if has]
+        chance = mean_of(np.where(shares > 0, shares, np.nan))
         return (
-            f"chance: mAP {mean_of(np.where(shares > 0, shares, np.nan)):.1%}, the mean share of images per class; always "
+            f"chance: mAP {chance:.1%}, the mean share of images per class; always "
             f"{' and '.join(common) or 'no class'}, the most frequent answer: all classes right "
             f"{counts.max() / counts.sum():.1%}"
         )
@@ -196,6 +195,9 @@ class SeveralClasses:
     def score_name(self, name: str) -> str:
         return f"the logit of {name}"
 
+    def evidence(self, name: str) -> str:
+        return f"the patches that {self.score_name(name)} depends on"
+
     def show_score(self, value: float) -> str:
         return f"{value:.2f}"
 
@@ -205,11 +207,16 @@ class SeveralClasses:
     def rounding(self, value: float) -> float:
         return 1e-5
 
-    def text(self, prediction: "Prediction", top: int | None) -> str:
+    def text(self, prediction: Answered, top: int | None) -> str:
         chances = ", ".join(f"{name} {chance:.1%}" for name, chance in prediction.best(top))
-        return f"{chances} (each on its own; {threshold_words(prediction)}: {', '.join(prediction.above_threshold) or 'none'})"
+        reached = ", ".join(prediction.above_threshold) or "none"
+        return f"{chances} (each on its own; {threshold_words(prediction)}: {reached})"
 
-    def to_json(self, prediction: "Prediction", top: int | None) -> dict[str, Any]:
+    def short(self, prediction: Answered) -> str:
+        (name, probability), *_ = prediction.best(1)
+        return f"{name} ({probability:.0%})"
+
+    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
         return {
             "task": self.task,
             "classes": dict(prediction.best(top)),
@@ -217,11 +224,11 @@ class SeveralClasses:
             "thresholds": dict(zip(prediction.names, prediction.thresholds)),
         }
 
-    def to_csv_row(self, prediction: "Prediction") -> dict[str, str | float]:
+    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
         return {"classes": "|".join(prediction.above_threshold), **dict(zip(prediction.names, prediction.values))}
 
 
-def threshold_words(prediction: "Prediction") -> str:
+def threshold_words(prediction: Answered) -> str:
     """The thresholds in words: one for all classes, or that each has its own."""
     distinct = set(prediction.thresholds)
     return f"at least {distinct.pop():.0%}" if len(distinct) == 1 else "at least their thresholds"
