@@ -72,7 +72,7 @@ def test_curves_are_the_records():
         dict(step=40, train_loss=0.5, train_accuracy=0.8),
         dict(step=40, loss=0.7, accuracy=0.75, best=0.75),
     ]
-    loss, accuracy = curves_figure(records, 8).axes
+    loss, accuracy = curves_figure(records, "accuracy", 1 / 8).axes
     for axes, training, validation in ((loss, [1.5, 0.5], [2.0, 0.7]), (accuracy, [0.4, 0.8], [0.1, 0.75])):
         lines = {line.get_label(): line for line in axes.lines}
         np.testing.assert_array_equal(lines["training"].get_xydata(), np.transpose([[20, 40], training]))
@@ -81,7 +81,7 @@ def test_curves_are_the_records():
 
 
 def test_curves_of_a_run_too_short_to_have_any_are_drawn():
-    assert png(curves_figure([dict(step=1, loss=2.0, accuracy=0.1, best=0.1)], 2), dpi=40)
+    assert png(curves_figure([dict(step=1, loss=2.0, accuracy=0.1, best=0.1)], "accuracy", 0.5), dpi=40)
 
 
 def test_positions_are_compared_by_cosine_with_their_mean_taken_out():

@@ -8,6 +8,7 @@ the table's own folder, else they are divided at random.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from vitral.data.labels import LabelOptions, Labels, Target, read_labels
 from vitral.data.table_file import Report, Row, find_table, read_table
 
 SHOWN = 3  # file names in a message
-BINS = 10  # of the first number, each divided alike among the splits
+BINS, IN_BIN = 10, 20  # at most so many ranges of the first number, each of so many images, are divided alike
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def find_tables(root: Path) -> dict[SplitName | None, Path]:
         raise DataError(f"{root} has {next(iter(inner.values()))}, but no table in train/. Add training images.")
     if lacking := [home for split, home in homes.items() if inner and split not in inner and images_in(home)]:
         raise DataError(f"{lacking[0]} has images but no table of labels, as {next(iter(inner.values()))} is one.")
-    return {**inner}
+    return cast(dict[SplitName | None, Path], inner)
 
 
 def labelled_folder(
@@ -228,8 +229,9 @@ def divide(
     }
     if not all(parts.values()):
         raise DataError(
-            f"{table} names {len(examples)} images: too few to hold some out. Add images, or a column split with "
-            "train, val and test."
+            f"{table} names {len(examples)} images: too few to hold some out. Add images"
+            f"{'' if labels.task == 'numbers' else ' until each class has at least 10'}, or a column split with train, val "
+            "and test."
         )
     report(
         f"{table} has no {' or '.join(splits)} images: they were divided at random (seed {seed}) into "
@@ -244,7 +246,7 @@ def strata(examples: Sequence[Example], labels: Labels) -> np.ndarray:
     match labels.task:
         case "numbers":
             ranks = targets[:, 0].argsort(kind="stable").argsort(kind="stable")
-            return ranks * BINS // len(ranks)
+            return ranks * max(1, min(BINS, len(ranks) // IN_BIN)) // len(ranks)
         case "several classes":
             # An image counts for the rarest of its classes, so that both sides get some of each.
             rare_first = targets.sum(axis=0).argsort(kind="stable")
@@ -260,8 +262,8 @@ def check_training_classes(
     if labels.task == "numbers":
         return
     trained = np.array([example.target for example in parts["train"]])
-    has: np.ndarray = trained.any(axis=0) if trained.ndim == 2 else np.isin(np.arange(len(labels.names)), trained)
-    if lost := [name for name, there in zip(labels.names, has) if not there]:
+    seen = set(trained.tolist()) if labels.task == "one class" else set(np.flatnonzero(trained.any(axis=0)).tolist())
+    if lost := [name for index, name in enumerate(labels.names) if index not in seen]:
         raise DataError(
             f"{table} has no training image of {', '.join(lost[:5])}{', ...' if len(lost) > 5 else ''}. Add some, or "
             "remove the class."

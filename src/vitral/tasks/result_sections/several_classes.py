@@ -30,7 +30,8 @@ class SeveralClassesSections:
         figure = average_precisions_figure(figures.average_precisions, figures.labels.mean(axis=0), classes)
         text = (
             "Average precision: how pure the images are, ranked by the probability of the class, down to each image "
-            "that has it. The mark is chance, the share of images with the class; a class that no test image has has no bar."
+            "that has it. The mark is chance, the share of images with the class; a class without "
+            "test images has no bar."
         )
         return [Section("How well each class is found", text, [Picture(png(figure), "average precision per class")])]
 
