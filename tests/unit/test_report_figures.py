@@ -46,7 +46,9 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
     pixels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 4, 4, 3), dtype=np.uint8)
     masks = np.zeros((5, 4, 4), dtype=bool)
     masks[:, 1:3, 1:3] = True
-    figure = contact_figure(pixels, labels, ["a", "b"], masks, "shapes", columns=3)
+    figure = contact_figure(
+        pixels, {"a": np.flatnonzero(labels == 0), "b": np.flatnonzero(labels == 1)}, masks, "shapes", columns=3
+    )
     shown = [
         [int(axes.images[0].get_array()[0, 0, 0]) if axes.images else None for axes in figure.axes[row : row + 3]]
         for row in (0, 3)
@@ -60,7 +62,7 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
 def test_a_contact_sheet_says_how_many_classes_it_leaves_out():
     count = MAX_CLASSES + 3
     pixels, names = np.zeros((count, 2, 2, 3), dtype=np.uint8), [str(i) for i in range(count)]
-    figure = contact_figure(pixels, np.arange(count), names, None, "set", columns=1)
+    figure = contact_figure(pixels, {name: np.array([n]) for n, name in enumerate(names)}, None, "set", columns=1)
     assert len(figure.axes) == MAX_CLASSES
     assert figure.get_suptitle() == "set; 3 more classes not shown"
 

@@ -123,6 +123,14 @@ class Answer(Protocol):
         """The figures of some images' values."""
         ...
 
+    def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The indices of the images of each class, or of ranges of the first number, to show examples of each."""
+        ...
+
+    def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        """What some images' labels are, in a few numbers per class or number."""
+        ...
+
     def target(self, output: "Tensor") -> "Tensor":
         """Which output to explain for each image, (b,), where none is named."""
         ...

@@ -230,8 +230,8 @@ def divide(
     if not all(parts.values()):
         raise DataError(
             f"{table} names {len(examples)} images: too few to hold some out. Add images"
-            f"{'' if labels.task == 'numbers' else ' until each class has at least 10'}, or a column split with train, val "
-            "and test."
+            f"{'' if labels.task == 'numbers' else ' until each class has at least 10'}, or a column split with "
+            "train, val and test."
         )
     report(
         f"{table} has no {' or '.join(splits)} images: they were divided at random (seed {seed}) into "

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+RANGES = 5  # of a number, to show examples of each
+
+
 @dataclass(frozen=True)
 class NumberFigures:
     """The figures of numbers: `values` are predicted, `labels` the right ones, both in the unit of the data."""
@@ -180,6 +183,17 @@ class Numbers:
         self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str
     ) -> NumberFigures:
         return NumberFigures(values, labels, note)
+
+    def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        order = labels[:, 0].argsort(kind="stable")
+        parts = [part for part in np.array_split(order, RANGES) if len(part)]
+        return {f"{plain(labels[part[0], 0])} to {plain(labels[part[-1], 0])}": np.sort(part) for part in parts}
+
+    def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        columns = dict(zip(names, labels.T))
+        figures = {"min": np.min, "mean": np.mean, "max": np.max, "std": np.std}
+        found = {name: {key: float(of(own)) for key, of in figures.items()} for name, own in columns.items()}
+        return {"task": self.task, "numbers": found}
 
     def target(self, output: "Tensor") -> "Tensor":
         """The first number: which of several numbers is the largest says nothing."""

@@ -120,6 +120,12 @@ class OneClass:
     ) -> ClassFigures:
         return ClassFigures(values, labels, note)
 
+    def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        return {name: np.flatnonzero(labels == label) for label, name in enumerate(names)}
+
+    def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        return {"classes": {name: len(own) for name, own in self.groups(labels, names).items()}}
+
     def target(self, output: "Tensor") -> "Tensor":
         return output.argmax(dim=1)
 

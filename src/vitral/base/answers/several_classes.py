@@ -184,6 +184,13 @@ class SeveralClasses:
     ) -> LabelFigures:
         return LabelFigures(values, labels, tuple(thresholds or (THRESHOLD,) * values.shape[1]), note)
 
+    def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        return {name: np.flatnonzero(has) for name, has in zip(names, labels.T)}
+
+    def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        counts = dict(zip(names, labels.sum(axis=0).tolist()))
+        return {"task": self.task, "classes": counts, "without_class": int((~labels.any(axis=1)).sum())}
+
     def target(self, output: "Tensor") -> "Tensor":
         return output.argmax(dim=1)
 
