@@ -4,6 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+from jaxtyping import Float
+
+from vitral.base.answers.numbers import deviation
 from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
@@ -13,7 +17,7 @@ from vitral.data.dataset import Dataset
 from vitral.data.folder import ImageFolder
 from vitral.data.spec import find_data
 from vitral.nn.zoo import MODELS
-from vitral.store.classifier import Classifier
+from vitral.store.classifier import Classifier, answers
 from vitral.store.model import load_model
 from vitral.store.numbers_head import with_numbers_head
 from vitral.tasks.inputs import open_model, read_data
@@ -52,10 +56,30 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
 
 def answer_data(model: Classifier, data: Dataset, keeps_head: bool) -> Classifier:
     """The model with the record of the data's task, and for numbers a head that gives them in the data's unit."""
+    black = np.zeros((1, *model.preprocessing.size, 3), np.uint8)
     if data.task == "numbers":
+        before = answers(model, black)
         with_numbers_head(model, data.train.labels, keeps_head)
+        check_numbers(model, before, answers(model, black), data, keeps_head)
     thresholds = (THRESHOLD,) * len(data.classes) if data.task == "several classes" else None
     return cast(Classifier, attach_record(model, replace(model.record, task=data.task, thresholds=thresholds)))
+
+
+def check_numbers(
+    model: Classifier,
+    before: Float[np.ndarray, "1 k"],
+    after: Float[np.ndarray, "1 k"],
+    data: Dataset,
+    keeps_head: bool,
+) -> None:
+    """Raise `ConfigError` unless the model's answer is its head's, scaled: a sigmoid after it would undo the scale."""
+    labels = data.train.labels
+    expected = before if keeps_head else before * deviation(labels) + labels.mean(axis=0)
+    if not np.allclose(after, expected, rtol=1e-3, atol=1e-3 * float(deviation(labels).max())):
+        raise ConfigError(
+            f"{type(model).__name__} changes what its last linear layer returns, so its numbers cannot be scaled to "
+            "the unit of the data. Return that layer's output as it is."
+        )
 
 
 def read_recipe_data(

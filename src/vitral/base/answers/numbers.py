@@ -191,8 +191,10 @@ class Numbers:
 
     def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
         columns = dict(zip(names, labels.T))
-        figures = {"min": np.min, "mean": np.mean, "max": np.max, "std": np.std}
-        found = {name: {key: float(of(own)) for key, of in figures.items()} for name, own in columns.items()}
+        found = {
+            name: {"min": float(own.min()), "mean": float(own.mean()), "max": float(own.max()), "std": float(own.std())}
+            for name, own in columns.items()
+        }
         return {"task": self.task, "numbers": found}
 
     def target(self, output: "Tensor") -> "Tensor":
