@@ -56,13 +56,14 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
 
 def answer_data(model: Classifier, data: Dataset, keeps_head: bool) -> Classifier:
     """The model with the record of the data's task, and for numbers a head that gives them in the data's unit."""
-    black = np.zeros((1, *model.preprocessing.size, 3), np.uint8)
-    if data.task == "numbers":
-        before = answers(model, black)
-        with_numbers_head(model, data.train.labels, keeps_head)
-        check_numbers(model, before, answers(model, black), data, keeps_head)
     thresholds = (THRESHOLD,) * len(data.classes) if data.task == "several classes" else None
-    return cast(Classifier, attach_record(model, replace(model.record, task=data.task, thresholds=thresholds)))
+    answering = cast(Classifier, attach_record(model, replace(model.record, task=data.task, thresholds=thresholds)))
+    if data.task == "numbers":
+        black = np.zeros((1, *model.preprocessing.size, 3), np.uint8)
+        before = answers(answering, black)
+        with_numbers_head(answering, data.train.labels, keeps_head)
+        check_numbers(answering, before, answers(answering, black), data, keeps_head)
+    return answering
 
 
 def check_numbers(

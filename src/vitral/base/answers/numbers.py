@@ -77,7 +77,7 @@ class NumberFigures:
         return [bootstrap(lambda chosen, own=own: float(own[chosen].mean()), len(errors)) for own in errors.T]
 
     def headline(self, names: Sequence[str]) -> str:
-        return f"R² {self.value:.2f}" if len(names) > 1 else f"off by {plain(self.mae[0])} on average"
+        return f"R² {self.value:.2f}" if len(names) > 1 else f"{names[0]} off by {plain(self.mae[0])} on average"
 
     def summary(self, names: Sequence[str]) -> str:
         if len(names) == 1:

@@ -26,12 +26,12 @@ class NumbersSections:
         return 0.0  # R² of the mean
 
     def sections(self, figures: NumberFigures, classes: Sequence[str]) -> list[Section]:
-        lines = [f"{line}." for line in figures.lines(classes)]
+        lines = [", ".join(filter(None, map(str.strip, line.split("  ")))) + "." for line in figures.lines(classes)]
         picture = Picture(
             png(numbers_figure(figures.values, figures.labels, classes)), "predicted against true numbers"
         )
         text = "One point per test image; on the line the prediction is exact. "
-        return [Section("How far off the numbers are", text + " ".join(" ".join(lines).split()), [picture])]
+        return [Section("How far off the numbers are", text + " ".join(lines), [picture])]
 
     def errors(self, figures: NumberFigures) -> Float[np.ndarray, "n k"]:
         """Errors over the deviation of each number."""
