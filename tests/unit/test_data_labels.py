@@ -77,6 +77,12 @@ READ = {  # values of the column `label` -> task, names of classes or numbers, t
         ("label 0", "label 1"),
         "label holds lists of numbers",
     ),
+    "a unit": (
+        cycle("10 kg", "20 kg"),
+        "one class",
+        ("10 kg", "20 kg"),
+        "numbers with the unit kg, but is read as names",
+    ),
     "none as a class": (cycle("none", "scratch"), "one class", ("none", "scratch"), "of none, scratch"),
 }
 
@@ -151,6 +157,13 @@ def test_columns_of_numbers_are_numbers_with_their_names(read):
     assert data.classes == ("age",) and "the columns weight (kg) are not used" in reports
 
 
+@pytest.mark.parametrize("title", ["", "Unnamed: 0", "id"])
+def test_numbers_of_rows_are_no_labels(read, title):
+    content = [f"{title},file_name,age", *(f"{n},{name},{20.5 + n}" for n, name in enumerate(names()))]
+    data, reports = read(content)
+    assert data.classes == ("age",) and "are not used" in reports
+
+
 def test_json_lines_have_lists_numbers_and_words(read):
     lines = [
         json.dumps({"file_name": name, "label": ["cat"] if n % 2 else ["cat", "dog"]}) for n, name in enumerate(names())
@@ -197,6 +210,7 @@ REFUSED = {
     "NA among numbers": (rows(cycle("1.5", "NA", "2.5")), "lacks 13 labels"),
     "an empty class": (bad((5, "04.png,")), r"lacks 1 label \(line 6, 04.png, label\)"),
     "infinity": (rows(cycle("1.5", "inf", "2.5")), "line 3: label must be a finite number"),
+    "thousands or decimals": (rows(cycle('"1,234"', '"2,500"')), "may separate thousands or decimals"),
     "a constant number": (rows(cycle("1.5")), "label is 1.5 in every row"),
     "one class": (rows(cycle("cat")), "has only one class, 'cat'"),
     "two labels of an image": (

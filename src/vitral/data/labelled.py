@@ -105,11 +105,11 @@ def labelled_folder(
 
 def assign_splits(
     table: Path, rows: Sequence[TableRow], columns: Sequence[str], report: Report
-) -> tuple[list[SplitName | None], str]:
-    """The split of each row, None where it is to be drawn; and the column that says so, if one does."""
+) -> tuple[list[SplitName | None], str | None]:
+    """The split of each row, None where it is to be drawn; and the column that says so, None if none does."""
     known = {name: split for split, names in FOLDER_NAMES.items() for name in names}
     own = [one.split for one in rows]
-    column = next((name for name in columns if name.lower() == "split"), "")
+    column = next((name for name in columns if name.lower() == "split"), None)
     if column and all(split is None for split in own):
         named = [str(one.row.values.get(column) or "").strip().lower() for one in rows]
         if wrong := [(one.row.line, name) for one, name in zip(rows, named) if name not in known]:

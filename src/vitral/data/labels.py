@@ -30,6 +30,9 @@ from vitral.base.record import Task
 from vitral.data.table_file import Report, Row
 
 LABEL_COLUMNS = ("label", "labels", "target", "class")
+ROW_NUMBERS = ("", "unnamed: 0", "index", "id")  # columns that pandas and databases add
+UNIT = re.compile(r"[-+]?\d+(?:\.\d+)?\s*(%|[A-Za-zµ°²³/]{1,6})")
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 MISSING = ("", "nan", "null")
 MISSING_NUMBERS = (*MISSING, "na", "n/a", "none", "-")  # in a column of numbers; among words they may be a class
 TRUTH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
@@ -74,7 +77,7 @@ def read_labels(
     Raises `DataError` for labels that no rule reads, `ConfigError` for options that do not fit the table.
     """
     chosen = label_columns(table, columns, options, report)
-    if ignored := [column for column in columns if column not in chosen]:
+    if ignored := [column or "without a title" for column in columns if column not in chosen]:
         report(f"{table}: the columns {', '.join(ignored)} are not used.")
     values = [[row.values.get(column) for column in chosen] for row in rows]
     if len(chosen) > 1:
@@ -91,6 +94,8 @@ def label_columns(table: Path, columns: Sequence[str], options: LabelOptions, re
             )
     if options.label:
         return options.label
+    counted = [column for column in columns if column.lower() in ROW_NUMBERS]
+    columns = [column for column in columns if column not in counted] if len(counted) < len(columns) else columns
     usual = [column for column in columns if column.lower() in LABEL_COLUMNS]
     if len(usual) > 1:
         raise DataError(
@@ -160,6 +165,12 @@ def read_column(
         return read_lists(table, rows, name, values, lists, options, report)
     texts = [text(value) for value in values]
     commas = decimal_commas(texts)
+    if commas and all(THOUSANDS.fullmatch(one) for one in texts if "," in one):
+        example = next(one for one in texts if "," in one)
+        raise DataError(
+            f"{table}: {name} holds {example!r}, whose comma may separate thousands or decimals. Write numbers as "
+            "1234.5."
+        )
     if commas:
         report(f"{table}: numbers in {name!r} are read with a decimal comma.")
         texts = [one.replace(",", ".") for one in texts]
@@ -196,6 +207,13 @@ def task_of_column(
             f"line {rows[word].line}. Correct them, or read all as names of classes: {options.ask('task=one_class')}."
         )
     if not all(is_number):
+        units = {found[1] for one in texts if (found := UNIT.fullmatch(one))}
+        if len(units) == 1 and all(map(UNIT.fullmatch, texts)):
+            (unit,) = units
+            report(
+                f"{table}: {name} looks like numbers with the unit {unit}, but is read as names of classes. To read it "
+                f"as numbers, write them without the unit, and the unit into the title of the column: {name} ({unit})."
+            )
         spaced = {part for one in texts for part in one.split()}
         if len(set(texts)) > 2 * len(spaced) > 0:
             report(
