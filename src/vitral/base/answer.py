@@ -8,7 +8,7 @@ Axes:  b n images   k outputs: classes, or numbers
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]  # (outputs (b, k), targets) -> the mean loss of the batch
 
 
+@runtime_checkable
 class Figures(Protocol):
     """How good the answers for some images are.
 
@@ -71,6 +72,7 @@ class Figures(Protocol):
         ...
 
 
+@runtime_checkable
 class Answered(Protocol):
     """What `vitral.base.prediction.Prediction` holds for one image, by the names of the outputs."""
 
@@ -89,6 +91,7 @@ class Answered(Protocol):
     def best(self, top: int | None = None) -> list[tuple[str, float]]: ...
 
 
+@runtime_checkable
 class Answer(Protocol):
     """One task.
 

@@ -207,7 +207,7 @@ def task_of_column(
             f"line {rows[word].line}. Correct them, or read all as names of classes: {options.ask('task=one_class')}."
         )
     if not all(is_number):
-        units = {found[1] for one in texts if (found := UNIT.fullmatch(one))}
+        units = {match[1] for one in texts if (match := UNIT.fullmatch(one))}
         if len(units) == 1 and all(map(UNIT.fullmatch, texts)):
             (unit,) = units
             report(

@@ -4,7 +4,7 @@ Axes:  n images   m chosen images
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -16,6 +16,7 @@ from vitral.report.page import Section
 WORST = 7  # mistakes that are shown
 
 
+@runtime_checkable
 class ResultSections(Protocol):
     """The results of one task; `figures` are those that `Answer.judge` gives for it.
 
