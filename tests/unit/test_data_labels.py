@@ -265,7 +265,7 @@ def test_json_lines_that_cannot_be_right_are_refused(read):
 
 
 def test_an_unknown_column_is_refused_with_those_there_are(read):
-    with pytest.raises(ConfigError, match="has no column 'labl'. Did you mean 'label'. Its columns: label"):
+    with pytest.raises(ConfigError, match=r"has no column 'labl'\. Did you mean 'label'\? Its columns: label"):
         read(rows(cycle("cat", "dog")), options=":label=labl")
 
 

@@ -37,7 +37,7 @@ def test_a_folder_and_a_table_take_options_for_labels(tmp_path):
     assert folder == ImageFolder(tmp_path, None, "several classes", ("cat", "dog"), ";")
     assert find_data(str(table)) == ImageFolder(tmp_path, table)
     assert find_data(f"{table}:task=numbers") == ImageFolder(tmp_path, table, "numbers")
-    with pytest.raises(ConfigError, match="A folder has no option 'tasks'. Did you mean 'task'"):
+    with pytest.raises(ConfigError, match=r"A folder has no option 'tasks'\. Did you mean 'task'"):
         find_data(f"{tmp_path}:tasks=numbers")
     with pytest.raises(
         ConfigError, match="task=counting is not a task: it must be one of one_class, several_classes, num"

@@ -119,6 +119,15 @@ def number_classes(count: int, task: Task = "one class") -> tuple[str, ...]:
     return tuple(f"{'number' if task == 'numbers' else 'class'} {index}" for index in range(count))
 
 
+def output_words(count: int, task: Task) -> str:
+    """What so many outputs are called.
+
+    >>> output_words(3, "several classes"), output_words(1, "numbers")
+    ('3 classes', '1 number')
+    """
+    return f"{count} classes" if task != "numbers" else f"{count} number{'s' * (count != 1)}"
+
+
 def reading_notes(source: str, assumed: Sequence[str], dropped: Mapping[str, str]) -> tuple[str, ...]:
     """Lines on how a file was read: the source, each assumption, and the tensors dropped for each reason.
 

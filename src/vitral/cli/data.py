@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
+from vitral.base.record import output_words
 from vitral.cli._options import Json, arguments
 from vitral.data import CHOICES, OnBadImage
 
@@ -51,8 +52,8 @@ def run(options: Options) -> dict[str, Any]:
     height, width = found.size
     print_result(
         f"{found.data}, {found.split}: {found.n:,} images of {height}x{width} "
-        f"{'with' if found.dataset.task == 'numbers' else 'in'} {len(found.dataset.classes)} "
-        f"{'numbers' if found.dataset.task == 'numbers' else 'classes'}"
+        f"{'with' if found.dataset.task == 'numbers' else 'in'} "
+        f"{output_words(len(found.dataset.classes), found.dataset.task)}"
     )
     for name, count in found.labels.get("classes", {}).items():
         print_result(f"  {name:<16} {count:,}")

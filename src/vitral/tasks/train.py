@@ -17,7 +17,7 @@ from vitral.base.config import options
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.lookup import check_name
 from vitral.base.numerics import choose
-from vitral.base.record import Task
+from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
@@ -133,7 +133,7 @@ def run_recipe(
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     for line in (
         f"{recipe.data}: {len(data.train):,} training images, {len(data.val):,} validation images, "
-        f"{len(data.classes)} {'numbers' if data.task == 'numbers' else 'classes'}",
+        f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
         f"run: {run.path}",
