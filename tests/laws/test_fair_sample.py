@@ -17,7 +17,8 @@ from tiny import tiny_vit
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.augmentation.none import none
 from vitral.data.batches import batches
-from vitral.data.classes import describe_classes, missing_classes, reorder_classes
+from vitral.data.class_names import describe_classes, missing_classes
+from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset, Split, random_order
 from vitral.data.folder import folder
 from vitral.data.spec import built_in_sets, find_data

@@ -125,7 +125,7 @@ def init_is_what_is_started_from(train, vitral, photos):
     assert all((head.weights[name] == first.weights[name]).all() for name in first.weights if name.startswith("blocks"))
     others = paint(photos.parent / "others", {"red": 9, "x": 250})
     again = train(model=None, init=first.folder, img_size=24, epochs=0, data=others)
-    assert "linear probe: 100.0%" in again.answer.messages and again.card["classes"] == ["red", "x"]
+    assert "linear probe: validation accuracy 100.0%" in again.answer.messages and again.card["classes"] == ["red", "x"]
     whole = train(model=None, init=first.folder, img_size=24, epochs=1)
     assert not same(whole, head) and whole.card["provenance"]["init"] == str(first.folder)
     vitral("train", "--init", first.folder, "--model", "vit_nano_patch8_48").refused(2, "leave out --model")

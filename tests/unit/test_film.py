@@ -13,7 +13,7 @@ from PIL import Image
 
 from tiny import redraw
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.classes import describe_classes
+from vitral.data.class_names import describe_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
 from vitral.explain import attention

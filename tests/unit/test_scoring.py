@@ -13,7 +13,8 @@ from vitral.base.errors import DataError, UnknownName, UsageError
 from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes
-from vitral.data.classes import describe_classes, match_classes
+from vitral.data.class_names import describe_classes
+from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.spec import find_data
 from vitral.explain import scoring

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import Task
 
 SplitName = Literal["train", "val", "test"]
 ORDER_SEED = 2021  # of the order of every split; unlike the small seeds from which splits are drawn or divided
+Labels = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"] | Float[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,14 @@ class Example:
 class Split:
     """Images in memory, already cropped and resized as the model's preprocessing specifies.
 
+    `labels` are by the task of the data the index of each image's class, whether it has each class, or its numbers.
     Synthetic images have `masks`, which mark the object's pixels, and `factors`, the values each image was drawn from.
     Images from a folder have `files`, the path of each. `source_index` is the place at which each image was read or
     drawn; None while the images may be in an order that depends on their class, as they were read.
     """
 
     pixels: UInt8[np.ndarray, "n y x 3"]
-    labels: Int[np.ndarray, " n"]
+    labels: Labels
     masks: Bool[np.ndarray, "n y x"] | None = None
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: tuple[str, ...] = ()
@@ -83,12 +86,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`read(split)` gives a split in any order; `load(split)` reads it anew in random order, the properties once."""
+    """`read(split)` gives a split in any order; `load(split)` reads it anew in random order, the properties once.
+
+    `task` says what labels are; `classes` names the classes, or the numbers.
+    """
 
     name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     read: Callable[[SplitName], Split]
+    task: Task = "one class"
 
     def load(self, name: SplitName) -> Split:
         return self.read(name).in_random_order()

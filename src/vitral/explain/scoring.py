@@ -15,12 +15,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vitral.base.answer import answer_of
 from vitral.base.errors import DataError, ModelError, ShapeError, UsageError, WatchError
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import classes_of, preprocessing_of
-from vitral.data.classes import describe_classes, match_classes, missing_classes
+from vitral.data.class_names import describe_classes, missing_classes
+from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
 from vitral.explain.entry import explainer
@@ -73,6 +75,11 @@ def score(
     with evaluating(model):
         # The images as the model was trained to take them; only where it does not say does the data decide.
         preprocessing = preprocessing_of(model) or data.preprocessing
+        if (task := answer_of(model).task) != "one class":
+            raise UsageError(
+                f"Methods are scored on images of one class of many, which a model answers rightly or not; the task of "
+                f"this one is {task!r}. Explain images instead: each map is tested on the model's own score."
+            )
         data = match_classes(data, classes_of(model), preprocessing.size)
         images, split, tried = correctly_answered(model, data, preprocessing, n)
         check_needs(measures, split, data.name)

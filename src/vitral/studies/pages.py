@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vitral.base.errors import StoreError
 from vitral.base.files import write_file
-from vitral.data.classes import list_names
+from vitral.data.class_names import list_names
 from vitral.report.page import Picture, render
 from vitral.report.studies import Row, findings_figure
 from vitral.report.style import png

@@ -17,6 +17,7 @@ from vitral.store.classifier import Classifier
 from vitral.weights.checkpoint_folder import read_json
 from vitral.weights.image_processor import PROCESSOR
 from vitral.weights.pixels import Statement, check_supported, read_processor, stated_pixels
+from vitral.weights.problem_type import task_of_config
 
 
 def is_hugging_face(folder: Path) -> bool:
@@ -123,13 +124,16 @@ def from_transformers(folder: Path, reason: str) -> Classifier:
             f"processor.save_pretrained writes {PROCESSOR}."
         )
     preprocessing = Preprocessing(**pixels.values)
+    task, assumed_task = task_of_config(read_json(folder / "config.json"), config.num_labels, None)
     classes = tuple(config.id2label[index] for index in range(config.num_labels))
-    assumed = [f"read by transformers, since Vitral's own reader refuses: {reason}", *pixels.notes]
+    if task == "numbers" and classes == tuple(f"LABEL_{index}" for index in range(len(classes))):
+        classes = number_classes(len(classes), task)  # transformers' default says nothing
+    assumed = [f"read by transformers, since Vitral's own reader refuses: {reason}", *assumed_task, *pixels.notes]
     assumed += [] if "mean" in pixels.values else [f"preprocessing: mean and std 0.5, bicubic: there is no {PROCESSOR}"]
     dropped = dict.fromkeys(sorted(loaded["unexpected_keys"]), f"{type(model).__name__} has no such tensor")
     provenance = {"source": "transformers", "file": folder.name, "assumed": assumed, "dropped": dropped}
     notes = reading_notes("transformers", assumed, dropped)
-    return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=notes)).eval()
+    return attach_record(model, ModelRecord(classes, preprocessing, task, provenance=provenance, notes=notes)).eval()
 
 
 def import_peer(library: str) -> Any:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError, StoreError
 from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
+from vitral.base.record import ModelRecord, Task, attach_record, number_classes, reading_notes
 from vitral.nn.families import construct
 from vitral.nn.patch import Size, pair
 from vitral.store.classifier import Classifier
@@ -36,6 +36,7 @@ from vitral.weights.pixels import (
     say,
     stated_pixels,
 )
+from vitral.weights.problem_type import task_of_config
 from vitral.weights.quantised import WAY_OUT
 from vitral.weights.resize import adapt_tensors
 from vitral.weights.vit import explaining_size
@@ -55,6 +56,7 @@ def load_published(
     trained_at: Size | None = None,
     grid: Size | None = None,
     any_size: bool = False,
+    task: str | None = None,
     **overrides: Any,
 ) -> Classifier:
     """The model in a published file or folder, in eval mode, with its record.
@@ -65,8 +67,9 @@ def load_published(
     them to another, by `resampling` or the source's own way; `any_size` does so for every image as it comes. An
     `img_size` that explains a table of positions exactly is the size that it is for, unless another is stated.
     `num_classes` gives a new head, or none with 0; `in_channels` folds or spreads the first kernel. `mean`, `std`,
-    `crop`, `crop_mode` and `interpolation` replace the preprocessing that files state. Any other setting must be the
-    checkpoint's own, where its tensors or config show it.
+    `crop`, `crop_mode` and `interpolation` replace the preprocessing that files state. `task` says what the outputs
+    are, by default what the config's `problem_type` says: "one_class", "several_classes" or "numbers". Any other
+    setting must be the checkpoint's own, where its tensors or config show it.
 
     Raises `UnknownName` if there is no such file, `StoreError` if it is damaged, not a checkpoint, or matches several
     formats, `ConfigError` for settings that contradict it.
@@ -97,13 +100,15 @@ def load_published(
     size, config = pair(model.config["img_size"]), model.config
     stated = {key: value for key, value in pixels.values.items() if key != "size"}
     preprocessing, channel_changes = complete_preprocessing(size, config["in_channels"], stated)
-    classes, assumed_classes = name_classes(reading, config["num_classes"])
+    task_read, assumed_task = task_of_config(checkpoint.config, config["num_classes"], task)
+    classes, assumed_classes = name_classes(reading, config["num_classes"], task_read)
     # What the publisher's code does to another size is news only where the size is not the trained one.
     is_resized = size != own_size
     assumed = (
         *checkpoint.assumed,
         *reading.metadata.assumed,
         *pixels.notes,
+        *assumed_task,
         *assumed_classes,
         *changes,
         *channel_changes,
@@ -120,7 +125,9 @@ def load_published(
         "dropped": dropped,
     }
     notes = reading_notes(reading.source.name, assumed, dropped)
-    return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=notes)).eval()
+    return attach_record(
+        model, ModelRecord(classes, preprocessing, task_read, provenance=provenance, notes=notes)
+    ).eval()
 
 
 def open_checkpoint(path: Path, base: str | None, sha256: str | None, weights: str | None) -> Checkpoint:
@@ -214,14 +221,14 @@ def copy_weights(model: nn.Module, tensors: Mapping[str, Tensor], format: str) -
         ) from error
 
 
-def name_classes(reading: Reading, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def name_classes(reading: Reading, count: int, task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the model's classes, from the config, ImageNet's 1,000, or by number; and what was assumed for it."""
     stated = reading.metadata.classes
     if len(stated) == count and stated != tuple(f"LABEL_{index}" for index in range(count)):  # transformers' default
         return stated, ()
-    if count == IMAGENET_CLASSES == reading.settings["num_classes"]:
+    if count == IMAGENET_CLASSES == reading.settings["num_classes"] and task == "one class":
         return imagenet_classes(), (ASSUMED_CLASSES,)
-    return number_classes(count), ()
+    return number_classes(count, task), ()
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
+from vitral.base.record import parse_task
 from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
 from vitral.weights.checkpoint_folder import holds_one, is_adapter, list_checkpoints
@@ -78,6 +79,8 @@ def parse_option(item: str) -> tuple[str, Any]:
     parse, example = OPTIONS[key]
     try:
         return key, parse(value)
+    except ConfigError:
+        raise
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{key}={value!r} cannot be parsed. Example: {key}={example}.") from error
 
@@ -110,6 +113,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     crop_mode=(str, "center"),
     interpolation=(str, "bicubic"),
     sha256=(str, "HASH"),
+    task=(parse_task, "several_classes"),
     pretrained=({"true": True, "false": False}.__getitem__, "false"),
 )
 

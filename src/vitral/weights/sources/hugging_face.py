@@ -20,6 +20,7 @@ from vitral.nn.mlp import MLP
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.image_processor import PROCESSOR, RESAMPLE
+from vitral.weights.problem_type import KEY, problem_type
 from vitral.weights.rules import WITHOUT_BATCH, Rule, rule
 from vitral.weights.source import CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.dinov2 import fold_cls_position, unfold_cls_position
@@ -295,6 +296,7 @@ def config_and_processor(model: Any, config: dict[str, Any]) -> dict[str, str]:
     if model.config["num_classes"]:
         labels = dict(enumerate(model.classes))
         config = config | {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+        config |= {KEY: problem_type(model.record.task)}
     return {"config.json": json.dumps(config, indent=2) + "\n"} | preprocessor(model)
 
 

@@ -16,6 +16,7 @@ from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.pixels import check_plain, is_of_timms_script, plain_statement
+from vitral.weights.problem_type import KEY, problem_type
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, IMAGENET, CheckpointMetadata, Source, Tensors
 
@@ -230,6 +231,8 @@ def config_of(
         "num_classes": model.config["num_classes"],
         "num_features": arguments["embed_dim"],
         "label_names": list(model.classes),
+        # A key of transformers', which timm ignores; timm's own config has none for it.
+        **({} if model.record.task == "one class" else {KEY: problem_type(model.record.task)}),
         **({"global_pool": arguments["global_pool"]} if "global_pool" in arguments else {}),
         "model_args": arguments,
         "pretrained_cfg": {
