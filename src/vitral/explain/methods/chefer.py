@@ -37,7 +37,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
-        "This map shows what supports the class in the attention of all layers, by its gradient.",
+        "This map shows what supports the class in the attention of all layers, by the class's gradient.",
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
