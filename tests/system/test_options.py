@@ -617,7 +617,7 @@ def weights_are_those_that_are_meant(vitral, bare, tmp_path):
     state = load_file(bare)
     torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
     words = ("convert", tmp_path / "both.pth", tmp_path / "out", *OF_BARE)
-    vitral(*words).refused(1, "several sets of weights: model, ema (ema is a running mean)", "both.pth,weights=model")
+    vitral(*words).refused(1, "several sets of weights: model, ema (ema is a moving average)", "both.pth,weights=model")
     vitral(*words, "--weights", "ema").done()
     assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
 

@@ -48,7 +48,7 @@ def extract_weights(content: Any, file: Path, weights: str | None = None) -> Wei
         has = f"It has: {', '.join(sets)}." if named else "It contains one set of weights, which has no name."
         raise UnknownName(f"{file} does not contain weights={weights}.{nearest(weights, named)} {has}")
     if len(matching) > 1:
-        mean = next((f" ({name} is a running mean)" for name in matching if is_running_mean(name)), "")
+        mean = next((f" ({name} is a moving average)" for name in matching if is_running_mean(name)), "")
         raise StoreError(
             f"{file} contains several sets of weights: {', '.join(matching)}{mean}. Specify one: "
             f"{file.name},weights={matching[0]} on the command line, weights={matching[0]!r} in Python."
