@@ -218,7 +218,7 @@ def cost() -> str:
         f"A watched forward takes {1 / watching['pairs']['ratio']:.2f} times as long as a plain one ({1 / high:.2f} to "
         f"{1 / low:.2f}, {watching['pairs']['rounds']} interleaved pairs). Each peak is the median of "
         f"{watching['processes']} processes, which differ by about 5 % because glibc's heap is fragmented. With every "
-        f"large tensor in pages of its own, watching takes {bare[watched_kind] / bare['plain forward']:.3f}x."
+        f"large tensor in pages of its own, the ratio of memory is {bare[watched_kind] / bare['plain forward']:.3f}x."
     )
     rolled = (
         f"Rollout of CLS on {rolling['tokens']:,} tokens and {rolling['heads']} heads takes {seconds['rows']:.1f} s "
