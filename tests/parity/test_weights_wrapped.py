@@ -276,7 +276,9 @@ def test_two_models_in_one_mapping(one, mean, prefix, inside, tmp_path):
     state |= {"dino_loss.center": torch.zeros(1, 4), f"{mean}.dino_head.mlp.0.weight": torch.zeros(4, 32)}
     torch.save({"net": state, "iteration": 3} if inside else state, tmp_path / "d.pth")
     path = tmp_path / "d.pth"
-    said = rf"several sets of weights: (net\.)?{mean} \(a running mean\), (net\.)?{one}\. Specify one: d\.pth,weights="
+    said = (
+        rf"several sets of weights: (net\.)?{mean} \(a moving average\), (net\.)?{one}\. Specify one: d\.pth,weights="
+    )
     with pytest.raises(StoreError, match=said):
         vitral.load(path, **SAID)
     for name, peer in peers.items():

@@ -617,7 +617,7 @@ def weights_are_those_that_are_meant(vitral, bare, tmp_path):
     state = load_file(bare)
     torch.save({"model": state, "ema": {name: tensor + 1 for name, tensor in state.items()}}, tmp_path / "both.pth")
     words = ("convert", tmp_path / "both.pth", tmp_path / "out", *OF_BARE)
-    vitral(*words).refused(1, "several sets of weights: ema (a running mean), model.", "both.pth,weights=ema")
+    vitral(*words).refused(1, "several sets of weights: ema (a moving average), model.", "both.pth,weights=ema")
     vitral(*words, "--weights", "ema").done()
     assert (written(tmp_path / "out")["norm.bias"] == state["norm.bias"] + 1).all()
 

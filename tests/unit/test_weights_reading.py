@@ -179,7 +179,7 @@ SCRIPTS = {
 def test_of_weights_and_their_running_mean_neither_is_chosen(one, mean, state, path):
     optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
     torch.save({one: state, mean: shifted(state, 1), "optimizer": optimizer, "epoch": 3}, path)
-    message = rf"several sets of weights: {mean} \(a running mean\), {one}\. Specify one:.*weights='{mean}'"
+    message = rf"several sets of weights: {mean} \(a moving average\), {one}\. Specify one:.*weights='{mean}'"
     with pytest.raises(StoreError, match=message):
         load_published(path, **SAID)
     for chosen, other, by in ((one, mean, 0), (mean, one, 1)):
@@ -210,7 +210,7 @@ def test_one_set_is_read_whatever_it_is_called(name, state, path):
 
 def test_weights_beside_a_set_with_a_name(state, path):
     torch.save({**state, "state_dict_ema": shifted(state, 1)}, path)
-    message = r"several sets of weights: state_dict_ema \(a running mean\), bare"
+    message = r"several sets of weights: state_dict_ema \(a moving average\), bare"
     with pytest.raises(StoreError, match=message):
         load_published(path, **SAID)
     for chosen, by in (("bare", 0), ("state_dict_ema", 1)):

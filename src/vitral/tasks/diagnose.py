@@ -142,7 +142,7 @@ def mass_title(name: str) -> str:
     """A panel's title for one of the shares that `attention_mass` returns."""
     what = {"cls": "CLS", "prefix": "other prefix tokens", "itself": "the token itself", "outliers": "outlier tokens"}
     reader, _, read = name.rpartition(" reads ")
-    return f"share of {'CLS' if reader else 'all tokens'} to {what.get(read, read)}"
+    return f"attention: {'CLS' if reader else 'all tokens'} to {what.get(read, read)}"
 
 
 def layer_section(found: dict[str, Any]) -> list[Section]:
@@ -157,7 +157,7 @@ def layer_section(found: dict[str, Any]) -> list[Section]:
         return []
     text = (
         "Each dot is a head, the line their mean, over all images. A distance of 1 means that patches attend as far as "
-        "uniform attention would; an entropy of 1 that all tokens get the same, near 0 that one token gets all. "
+        "uniform attention would; an entropy of 1, that all tokens get the same share; near 0, that one gets all. "
         "The other panels are shares of attention; those that are zero everywhere are left out."
     )
     picture = Picture(png(layers_figure(quantities)), "distance, entropy and shares of attention by layer and head")

@@ -141,7 +141,7 @@ def run_recipe(
         progress.note(line)
     if attends_over_batch(model, data.preprocessing.size):
         progress.note(
-            f"warning: the attention of {recipe.model} goes from image to image of a batch, not from patch to patch. "
+            f"warning: {recipe.model} attends over the images of a batch, not over the patches of an image. "
             "nn.MultiheadAttention takes (tokens, batch, width) unless it has batch_first=True."
         )
 

@@ -166,7 +166,8 @@ def learning_section(records: list[dict[str, Any]], data: Dataset, results: Resu
     rates = [record["images_per_second"] for record in records if "images_per_second" in record]
     waits = [record["waiting"] for record in records if "waiting" in record]
     text = (
-        f"{np.median(rates):,.0f} images per second (median); {np.median(waits):.0%} of the time was spent on batches."
+        f"{np.median(rates):,.0f} images per second (median); {np.median(waits):.0%} of the time was spent waiting for "
+        "batches."
         if rates
         else "Only the head was fitted, by a linear probe."
     )
@@ -189,10 +190,10 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
     }
     figure = similarity_figure({title: cosine_similarity(grid) for title, grid in grids.items()})
     text = (
-        "Each position in the sequence has a learned embedding. The model is not told that the sequence was a grid, "
-        "unless the initial table is built from rows and columns. Each panel belongs to one patch and shows the cosine "
-        "similarity of its embedding to every other, after the mean embedding is subtracted. Structure that is there "
-        "before training comes from the initial table, not from learning."
+        "Each position in the sequence has a learned embedding. The model gets no information that the sequence was "
+        "a grid, unless the initial table is built from rows and columns. Each panel belongs to one patch and shows "
+        "the cosine similarity of its embedding to every other, after the mean embedding is subtracted. Structure that "
+        "is there before training comes from the initial table, not from learning."
     )
     picture = Picture(png(figure), "similarity of position embeddings, before and after training")
     return [Section("What the position embeddings have learned", text, [picture])]

@@ -22,12 +22,12 @@ from vitral.weights.wrapper import accounts_for, unplaced_names, unwrap
 # What is deduced from the tensors' shapes where nothing states it, and could have been otherwise.
 DEDUCED = {
     "vit": {
-        "num_heads": "{} heads, as the published model of this width and depth",
+        "num_heads": "{} heads, as in the published model of this width and depth",
         "img_size": "images of {}, for a square grid of patches",
     },
     "swin": {"img_size": "images of {}, the smallest with whole windows in all stages; img_size sets another size"},
 }
-PADDED_TABLES = "bias tables of windows that were reduced to their feature map are zero-padded: exact as trained only"
+PADDED_TABLES = "bias tables of windows reduced to their feature map are zero-padded: exact at the trained size only"
 ADJUSTABLE = ("img_size", "num_classes", "in_channels", "drop_path_rate")  # settings that may differ from the file's
 NOT_IN_TENSORS = ("num_heads", "img_size", "position", "pool")  # no tensor shows them, yet the sizes depend on them
 

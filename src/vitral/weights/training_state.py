@@ -1,4 +1,4 @@
-"""Find the weights among what a training script saved: its optimizer, its counts, perhaps a running mean of weights.
+"""Find the weights among what a training script saved: its optimizer, its counts, perhaps a moving average of weights.
 
 A set of weights is any mapping that holds tensors by name, whatever it is called, or the part of one whose names begin
 alike, as `student.` and `teacher.` do. None of several sets is chosen: the caller specifies one, as
@@ -17,7 +17,7 @@ from torch import Tensor
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.lookup import nearest
 
-MEANS = {"ema", "teacher", "swa", "averaged", "momentum", "target"}  # words in the names of running means
+MEANS = {"ema", "teacher", "swa", "averaged", "momentum", "target"}  # words in the names of moving averages
 BARE = "bare"  # the name of a set that stands at the top, beside sets that have names
 DEEPEST = 16  # names on the way to the weights
 NESTED = 3  # mappings of arguments within one another
@@ -69,7 +69,7 @@ def extract_weights(content: Any, file: Path, weights: str | None = None) -> Wei
     """
     found = list(find_weight_sets(content, (), set()))
     sets = {name: part for name, part, _ in found}
-    # A running mean comes first: it is what a training is evaluated by, where it keeps one.
+    # A moving average comes first: it is what a training is evaluated by, where it keeps one.
     sets = dict(sorted(sets.items(), key=lambda named: not is_running_mean(named[0])))
     matching = [name for name in sets if weights is None or weights in name.split(".")]
     matching = [weights] if weights is not None and weights in sets else matching
@@ -78,7 +78,7 @@ def extract_weights(content: Any, file: Path, weights: str | None = None) -> Wei
         has = f"It has: {', '.join(sets)}." if named else "It contains one set of weights, which has no name."
         raise UnknownName(f"{file} does not contain weights={weights}.{nearest(weights, named)} {has}")
     if len(matching) > 1:
-        listed = (f"{name} (a running mean)" if is_running_mean(name) else name for name in matching)
+        listed = (f"{name} (a moving average)" if is_running_mean(name) else name for name in matching)
         raise StoreError(
             f"{file} contains several sets of weights: {', '.join(listed)}. Specify one: "
             f"{file.name},weights={matching[0]} on the command line, weights={matching[0]!r} in Python."

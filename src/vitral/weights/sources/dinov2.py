@@ -65,6 +65,6 @@ dinov2 = Source(
     recognises,
     rules,
     metadata,
-    dropped={"mask_token": "it replaces hidden patches in pre-training only"},
+    dropped={"mask_token": "it replaces masked patches in pre-training only"},
     prepare=prepare,
 )

@@ -345,7 +345,7 @@ hugging_face = Source(
     rules,
     metadata,
     dropped={
-        "{m}embeddings.mask_token": "it replaces hidden patches in pre-training only",
+        "{m}embeddings.mask_token": "it replaces masked patches in pre-training only",
         "{m}pooler.dense.{p}": "a layer for pre-training, which their classifiers do not use either",
         "{m}embeddings.position_ids": "a buffer",
         **dict.fromkeys(("decoder.{m}{p}", "decoder.mask_token", "decoder.decoder_pos_embed"), DECODER),

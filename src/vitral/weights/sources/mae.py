@@ -9,7 +9,7 @@ from vitral.weights.source import IMAGENET, Source, fixed_metadata
 from vitral.weights.sources.timm import is_bare, is_plain_vit, rules
 
 LAYERS = ("decoder_embed.{p}", "decoder_norm.{p}", "decoder_pred.{p}", "decoder_blocks.{i}.{m}{p}")
-DECODER = "it reconstructs hidden patches in pre-training only"
+DECODER = "it reconstructs masked patches in pre-training only"
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
