@@ -213,7 +213,7 @@ def test_what_no_argument_states_is_assumed_aloud(tmp_path):
     model = vitral.load(path, source="deit")
     assert model.preprocessing.mean == (0.1, 0.2, 0.3) and model.preprocessing.crop == 0.875
     values = "crop 0.875, crop_mode center, interpolation bicubic"
-    line = f"preprocessing that nothing states: {values}, as DeiT's code evaluates"
+    line = f"preprocessing that nothing states: {values}, as in DeiT's evaluation"
     assert line in model.provenance["assumed"]
 
 
