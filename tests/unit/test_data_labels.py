@@ -9,6 +9,7 @@ from PIL import Image
 
 from vitral.base.errors import ConfigError, DataError
 from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import random_order
 from vitral.data.folder import folder
 from vitral.data.spec import find_data
 
@@ -300,6 +301,43 @@ def test_every_split_gets_its_share_of_rare_classes_and_of_ranges(read):
     assert all(split.labels[:, 1].any() for split in (data.train, data.val, data.test))
     data, _ = read(rows([n + 0.5 for n in range(COUNT)]))
     assert all(split.labels.min() < 15 and split.labels.max() > 25 for split in (data.val, data.test))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["cat"] * 20 + ["dog"] * 20,
+        ["cat|dog"] * 10 + ["cat"] * 10 + ["dog"] * 20,
+        [number + 0.5 for number in range(COUNT)],
+    ],
+    ids=["one class", "several classes", "numbers"],
+)
+def test_splits_are_in_random_order_though_the_table_is_sorted_by_label(read, values):
+    data, _ = read(rows(values))
+    for split in (data.train, data.val, data.test):
+        in_table = sorted(split.files)
+        assert split.files == tuple(in_table[index] for index in random_order(len(split)))
+        assert split.source_index.tolist() == random_order(len(split)).tolist()
+    found = [np.atleast_1d(target) for target in targets(data)]
+    if data.task == "numbers":
+        assert [target[0] for target in found] == values
+    elif data.task == "one class":
+        assert [data.classes[target[0]] for target in found] == values
+    else:
+        assert ["|".join(np.array(data.classes)[target]) for target in found] == values
+
+
+@pytest.mark.parametrize("own", ["b", "b|b"], ids=["one class", "several classes"])
+def test_classes_without_held_out_images_are_reported(read, own):
+    parts = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
+    values = ["a" if part == "test" or number % 2 else own for number, part in enumerate(parts)]
+    if "|" in own:
+        values[0] = "a|b"
+    lines = [f"{name},{value},{part}" for name, value, part in zip(names(), values, parts)]
+    data, reports = read(["file_name,label,split", *lines])
+    assert data.task == ("several classes" if "|" in own else "one class")
+    assert "No test images of b: test figures do not cover these classes." in reports
+    assert "No val images" not in reports
 
 
 def test_tables_in_the_folders_of_splits(tmp_path):

@@ -1,6 +1,7 @@
 """The training film: what CLS attends to, step by step."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,3 +136,7 @@ def test_the_report_says_which_images_the_film_shows():
         assert text == f"The same {part}, of {describe_classes(4 - len(missing), missing)}"
     # The film of a run that was begun when splits had another order shows other images.
     assert describe_film_images(Film(pixels[:6]), data) == "The same 6 validation images"
+    of_numbers = replace(data, task="numbers", read=lambda name: Split(pixels, np.zeros((100, 1))))
+    assert describe_film_images(Film(data.val.pixels[:6]), of_numbers) == (
+        "The same 6 of 100 validation images, chosen at random"
+    )
