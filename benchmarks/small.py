@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from benchmarks.command import vitral
-from vitral.training.metrics import interval
+from vitral.base.intervals import interval
 
 COUNTS, SEEDS = (10, 30, 100), (0, 1, 2)
 SIDE, VALIDATION, LARGEST = 48, 20, 120

@@ -215,10 +215,10 @@ def cost() -> str:
     mebi = {name: rolling[f"{name}_bytes"] / 2**20 for name in ("extra", "q_and_k", "chunk")}
     paged = rolling["extra_bytes_paged"] / 2**20
     watched = (
-        f"A watched forward takes {1 / watching['pairs']['ratio']:.2f} of the time of a plain one ({1 / high:.2f} to "
-        f"{1 / low:.2f}, {watching['pairs']['rounds']} interleaved pairs). Its memory is the median of "
-        f"{watching['processes']} processes each, which differ by about 5 % by the holes that glibc's heap has. With "
-        f"every large tensor in pages of its own it is {bare[watched_kind] / bare['plain forward']:.3f}x."
+        f"A watched forward takes {1 / watching['pairs']['ratio']:.2f} times as long as a plain one ({1 / high:.2f} to "
+        f"{1 / low:.2f}, {watching['pairs']['rounds']} interleaved pairs). Each peak is the median of "
+        f"{watching['processes']} processes, which differ by about 5 % because glibc's heap is fragmented. With every "
+        f"large tensor in pages of its own, the ratio of memory is {bare[watched_kind] / bare['plain forward']:.3f}x."
     )
     rolled = (
         f"Rollout of CLS on {rolling['tokens']:,} tokens and {rolling['heads']} heads takes {seconds['rows']:.1f} s "

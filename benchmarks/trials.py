@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from vitral.base.intervals import interval
 from vitral.base.numerics import choose
 from vitral.data.synthetic.shapes import shapes
 from vitral.nn.attention import Attention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.position import LearnedPosition
 from vitral.studies.shortcuts import accuracy_of, train
-from vitral.training.metrics import interval
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step
 

@@ -18,7 +18,7 @@ STATIONS = load_stations()
 HOME = Path(__file__).parents[1] / "wrong_answers"
 # The stage at which each fails, and a part of the message.
 CAUGHT = {
-    "block_in_place_stream": ("contract", "which others still use"),
+    "block_in_place_stream": ("contract", "which other code still uses"),
     "block_mlp_reads_branch": ("properties", "adds mlp(norm2(x)) to x"),
     "block_shared_norm": ("contract", "there is no norm2.weight"),
     "embedding_detached_kernel": ("contract", "no gradient reaches"),
@@ -43,7 +43,7 @@ CAUGHT = {
     "patchify_stack_mixes_batch": ("properties", "Each image of a batch is cut as if it were alone"),
     "patchify_unfold_order": ("properties", "channel by channel, each row by row"),
     "tokens_float_buffer": ("properties", "the patches come out unchanged"),
-    "tokens_in_place": ("contract", "which others still use"),
+    "tokens_in_place": ("contract", "which other code still uses"),
     "tokens_positions_shifted": ("properties", "one row for each place"),
     "training_decay_by_name": ("comparison", "decayed"),
     "training_last_step_zero": ("properties", "A third of the way down"),

@@ -85,7 +85,7 @@ def test_a_model_that_squeezes_a_batch_of_one_is_explained_as_one_that_does_not(
     maps, expected = (getattr(explain, method)(redraw(each()), pictures[:count]) for each in (kind, OwnViT))
     np.testing.assert_allclose(maps.values, expected.values, rtol=1e-4, atol=1e-5)
     assert maps.targets == expected.targets and maps.layers == expected.layers
-    assert ("without an axis of images" in maps.caption_of(0)) == (count == 1)
+    assert ("without a batch axis" in maps.caption_of(0)) == (count == 1)
 
 
 @pytest.mark.parametrize("kind", [Squeezing, SqueezingTokens])
@@ -115,7 +115,7 @@ def test_a_model_that_squeezes_predicts_as_one_that_does_not(count):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (Random, "gives different answers for the same image.*Use nn.Dropout"),
+        (Random, "gives different outputs for the same image.*Use nn.Dropout"),
         (OverBatch, "depends on the other images of the batch.*nn.LayerNorm"),
         (LastOverBatch, "depends on the other images of the batch.*nn.LayerNorm"),
     ],
@@ -137,7 +137,7 @@ def test_the_warning_leaves_the_generator_of_the_user_where_it_was():
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_explains_a_model_that_answers_at_random(pictures, method, count):
-    words = "random outputs, or one that every forward pass changes|gives different answers for the same image"
+    words = "random outputs, or one that every forward pass changes|gives different outputs for the same image"
     with pytest.raises(WatchError, match=f"({words}).*use nn.Dropout|Use nn.Dropout"):
         getattr(explain, method)(redraw(Random()), pictures[:count])
 
@@ -168,7 +168,7 @@ def test_what_is_seen_of_them_is_what_that_pass_used(pictures, kind):
 def test_a_map_of_a_model_that_mixes_the_images_is_not_tested_on_batches(pictures):
     model = redraw(LastOverBatch())
     (found,) = trust(model, pictures[:1], explain.attention(model, pictures[:1]))
-    assert found.sentence.startswith("Not tested: What LastOverBatch answers for an image depends on the other images")
+    assert found.sentence.startswith("Not tested: The output of LastOverBatch for an image depends on the other images")
 
 
 def test_a_model_that_takes_one_batch_size_only_is_not_refused_for_that(pictures):

@@ -144,7 +144,7 @@ class Standardising(nn.Module):
 def test_an_answer_that_is_not_a_number_is_not_called_better_than_chance():
     images = torch.randn(1, 3, 8, 18, generator=torch.Generator().manual_seed(0))
     (found,) = trust(Standardising().eval(), images, some_maps(np.arange(6.0).reshape(1, 2, 3)))
-    assert found.verdict == "cannot be tested" and "the probabilities are NaN or infinite" in found.sentence
+    assert found.verdict == "cannot be tested" and "the scores are NaN or infinite" in found.sentence
 
 
 class Half(nn.Module):

@@ -196,7 +196,7 @@ def test_flex_attention_is_named_where_its_weights_are_not_seen(gradients):
             return flex_attention(x, x, x)
 
     x = torch.randn(2, 3, 16, 8)
-    cause = "2 x 3 x 16 x 16, summing to 1 over axis 3, in Flexible.*flex_attention shows no weights"
+    cause = "2 x 3 x 16 x 16, summing to 1 over axis 3, in Flexible.*flex_attention hides its weights"
     with (
         torch.set_grad_enabled(gradients),
         pytest.raises(WatchError, match=cause),

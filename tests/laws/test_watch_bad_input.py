@@ -184,7 +184,7 @@ def test_a_scripted_model_is_refused_with_what_to_watch_instead(pictures):
     model, before = torch.jit.script(Doubled()), on()
     for refused in (lambda: watch(model).__enter__(), lambda: explain.attention(model, pictures)):
         with pytest.raises(
-            UsageError, match=r"torch\.jit\.script can have no hooks.*Watch the module that it was made"
+            UsageError, match=r"torch\.jit\.script module takes no hooks.*Watch the module that was scripted"
         ):
             refused()
     assert on() == before

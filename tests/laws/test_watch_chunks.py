@@ -136,6 +136,8 @@ def test_chunks_whose_order_was_not_seen_are_layers_of_their_own(form):
 
 def test_attention_in_chunks_is_not_changed():
     model, images = made("uneven")
-    refused = pytest.raises(WatchError, match="in several calls, whose attention cannot be changed")
+    refused = pytest.raises(
+        WatchError, match="splits its queries over several calls of attention, which cannot be edited"
+    )
     with refused, torch.no_grad(), watch(model, "all", edit=without_token(3)):
         model(images)

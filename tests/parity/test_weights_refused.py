@@ -263,7 +263,7 @@ def test_what_is_taken_for_granted_is_said(tmp_path):
     state = timm_vit((32, 32), embed_dim=192, depth=12, num_heads=3).state_dict()
     save_file(state, tmp_path / "model.safetensors")
     assumed = load_published(tmp_path / "model.safetensors", source="timm").provenance["assumed"]
-    for words in ("3 heads", "square grid", "the head reads the class token", "mean and std 0.5"):
+    for words in ("3 heads", "square grid", "the head reads the class token", "mean 0.5/0.5/0.5, std 0.5/0.5/0.5"):
         assert any(words in line for line in assumed), words
 
 

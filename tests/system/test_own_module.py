@@ -177,9 +177,9 @@ class Mine(nn.Module):
 def test_attention_from_image_to_image_of_a_batch_is_said_before_it_trains(vitral, photos, tmp_path):
     (tmp_path / "batch.py").write_text(OVER_BATCH)
     words = ("train", "--data", "photos", "--img-size", 16, "--epochs", 1, "--batch-size", 8)
-    assert "goes from image to image of a batch" in vitral(*words, "--model", "batch.py:Mine").done().err
+    assert "attends over the images of a batch" in vitral(*words, "--model", "batch.py:Mine").done().err
     (tmp_path / "right.py").write_text(OVER_BATCH.replace("(16, 2)", "(16, 2, batch_first=True)"))
-    assert "image to image" not in vitral(*words, "--model", "right.py:Mine").done().err
+    assert "over the images of a batch" not in vitral(*words, "--model", "right.py:Mine").done().err
 
 
 OUTPUTS = {  # what it returns in place of its logits, and what is said of it

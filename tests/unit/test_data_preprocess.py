@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitral.base.errors import ShapeError
-from vitral.base.preprocessing import Preprocessing, plain_preprocessing
+from vitral.base.preprocessing import Preprocessing, plain
 from vitral.data.preprocess import batch_of, crop_and_resize, normalise
 
 sides = st.integers(1, 70)
@@ -123,4 +123,4 @@ def test_one_channel_is_the_luminance_as_pillow_weighs_it(height, width):
 @pytest.mark.parametrize("channels", [2, 4])
 def test_no_image_has_other_channels(channels):
     with pytest.raises(ShapeError, match=f"takes {channels} channels, but an image file has three"):
-        batch_of([noise(4, 4)], plain_preprocessing((4, 4), channels))
+        batch_of([noise(4, 4)], plain((4, 4), channels))

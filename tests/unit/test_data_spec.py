@@ -7,6 +7,7 @@ import pytest
 from vitral.base.errors import ConfigError, UnknownName
 from vitral.data import BUILT_IN
 from vitral.data.dataset import Dataset
+from vitral.data.folder import ImageFolder
 from vitral.data.spec import built_in_sets, find_data
 
 
@@ -26,14 +27,34 @@ def test_options_reach_the_data():
 
 
 def test_a_folder_is_its_path(tmp_path):
-    assert find_data(str(tmp_path)) == tmp_path
+    assert find_data(str(tmp_path)) == ImageFolder(tmp_path)
+
+
+def test_a_folder_and_a_table_take_options_for_labels(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.touch()
+    folder = find_data(f"{tmp_path}:task=several_classes,label=cat+dog,separator=semicolon")
+    assert folder == ImageFolder(tmp_path, None, "several classes", ("cat", "dog"), ";")
+    assert find_data(str(table)) == ImageFolder(tmp_path, table)
+    assert find_data(f"{table}:task=numbers") == ImageFolder(tmp_path, table, "numbers")
+    with pytest.raises(ConfigError, match=r"A folder has no option 'tasks'\. Did you mean 'task'"):
+        find_data(f"{tmp_path}:tasks=numbers")
+    with pytest.raises(
+        ConfigError, match="task=counting is not a task: it must be one of one_class, several_classes, num"
+    ):
+        find_data(f"{tmp_path}:task=counting")
+
+
+def test_a_folder_whose_name_has_a_colon_is_itself(tmp_path):
+    (tmp_path / "a:task=numbers").mkdir()
+    assert find_data(str(tmp_path / "a:task=numbers")) == ImageFolder(tmp_path / "a:task=numbers")
 
 
 def test_a_folder_with_the_name_of_a_built_in_set_is_named_by_its_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("shapes").mkdir()
     assert isinstance(find_data("shapes"), Dataset)
-    assert find_data("./shapes") == Path("shapes")
+    assert find_data("./shapes") == ImageFolder(Path("shapes"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +68,7 @@ def test_a_wrong_name_gets_the_nearest_right_one(wrong, right):
 
 
 def test_a_file_is_no_data_set(tmp_path):
-    file = tmp_path / "table.csv"
+    file = tmp_path / "table.txt"
     file.touch()
     with pytest.raises(UnknownName, match=r"is a file, not a data set\. Specify a folder"):
         find_data(str(file))

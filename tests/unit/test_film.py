@@ -1,6 +1,7 @@
 """The training film: what CLS attends to, step by step."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,15 @@ from matplotlib.colors import Normalize
 from PIL import Image
 
 from tiny import redraw
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.class_names import describe_classes
+from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
 from vitral.explain import attention
 from vitral.explain.film import FRAMES, Film, frame_steps
 from vitral.report.film import CELL, GAP, HEAD, MARGIN, animation, blend, film_frames, still
 from vitral.report.maps import colour_scale
+from vitral.tasks.training_report import describe_film_images
 
 
 @pytest.fixture
@@ -118,3 +123,20 @@ def test_a_still_is_the_frame():
         assert picture.size == pictures[1].size
         difference = np.asarray(picture.convert("RGB")).astype(int) - np.asarray(pictures[1])
     assert np.abs(difference).mean() < 6
+
+
+def test_the_report_says_which_images_the_film_shows():
+    labels = np.repeat(np.arange(4), 25)
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 8, 18, 3), dtype=np.uint8)
+    data = Dataset("mine", tuple("abcd"), Preprocessing((8, 18)), lambda name: Split(pixels, labels))
+    for count in (1, 3, 6, 100):
+        missing = [name for label, name in enumerate("abcd") if label not in data.val.labels[:count]]
+        part = f"{count} of 100 validation images, chosen at random" if count < 100 else "100 validation images"
+        text = describe_film_images(Film(data.val.pixels[:count]), data)
+        assert text == f"The same {part}, of {describe_classes(4 - len(missing), missing)}"
+    # The film of a run that was begun when splits had another order shows other images.
+    assert describe_film_images(Film(pixels[:6]), data) == "The same 6 validation images"
+    of_numbers = replace(data, task="numbers", read=lambda name: Split(pixels, np.zeros((100, 1))))
+    assert describe_film_images(Film(data.val.pixels[:6]), of_numbers) == (
+        "The same 6 of 100 validation images, chosen at random"
+    )

@@ -126,9 +126,10 @@ def test_what_our_sources_refuse_transformers_reads_and_the_record_says_so(saved
     images = torch.randn(1, 3, 32, 32)
     assert torch.equal(model(images).logits, peer(images).logits)
     assert model.classes == ("cat", "dog") and model.record.provenance["source"] == "transformers"
-    (assumed,) = model.record.provenance["assumed"]
-    assert assumed.startswith("read by transformers, since Vitral's own reader refuses: config.json has layer_norm_eps")
-    assert model.record.notes == ("read as transformers", f"  assumed: {assumed}")
+    reader, pixels = model.record.provenance["assumed"]
+    assert reader.startswith("read by transformers, since Vitral's own reader refuses: config.json has layer_norm_eps")
+    assert pixels == "preprocessing: mean and std 0.5, bicubic: there is no preprocessor_config.json"
+    assert model.record.notes == ("read as transformers", f"  assumed: {reader}", f"  assumed: {pixels}")
     assert model.record.grid is None and model.record.num_prefix_tokens is None
 
 

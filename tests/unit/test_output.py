@@ -103,7 +103,7 @@ def test_where_the_classes_are_not_known_one_matrix_is_the_scores_and_attention_
 def test_several_matrices_of_unknown_classes_are_refused_with_two_ways_out():
     with pytest.raises(AmbiguousOutput, match=r"element 0 \(2, 16\), element 1 \(2, 5\)\. .* set model\.num_classes"):
         find_output(nn.Identity(), (FEATURES, SCORES), 2)
-    with pytest.raises(AmbiguousOutput, match="several parts could be the answer"):
+    with pytest.raises(AmbiguousOutput, match="several parts could be the output"):
         find_output(nn.Identity(), [TOKENS, TOKENS + 1], 2)
     assert find_output(nn.Identity(), (FEATURES, SCORES), 2, num_classes=5).tensor is SCORES
 
@@ -133,7 +133,7 @@ def test_one_image_whose_axis_was_squeezed_away_has_it_again():
     for result in (SCORES[0], (FEATURES[0], SCORES[0])):
         output = find_output(Five(), result, 1)
         assert torch.equal(output.tensor, SCORES[:1]) and output.scores_classes
-        assert r"returns (5,) for one image, without an axis of images" in output.note
+        assert r"returns (5,) for one image, without a batch axis" in output.note
     with pytest.raises(UsageError, match=r"returns \(5,\) for 2 images, not one score per class"):
         find_scores(Five(), SCORES[0], 2)
 

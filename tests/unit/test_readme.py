@@ -50,5 +50,7 @@ def test_what_it_says_of_any_vit_was_measured():
     record = json.loads((ROOT / "benchmarks" / "results" / "any_vit.json").read_text(encoding="utf-8"))
     words = " ".join(README.split())
     shown = record["found"]["exact, with places"]
-    assert f"Of {record['drawn']:,} drawn from" in words and f"the places of {shown} are shown" in words
+    assert (
+        f"for {record['drawn']:,} ViTs drawn from" in words and f"matched tokens to patches in {shown}, never" in words
+    )
     assert not record["wrong"] and sum(record["found"].values()) == record["drawn"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitral.base.errors import ConfigError
+from vitral.base.errors import UsageError
 from vitral.base.prediction import Prediction, predictions
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, record_of
@@ -54,11 +54,16 @@ def test_classes_that_are_equally_likely_keep_their_order():
 @pytest.mark.parametrize(
     ("names", "values", "task", "message"),
     [
-        (("a",), (1.0,), "numbers", "task 'numbers' are not supported; supported: 'one class'"),
+        (
+            ("a",),
+            (1.0,),
+            "segmentation",
+            "There is no task 'segmentation'. Available: numbers, one_class, several_classes",
+        ),
         (("a", "b"), (1.0,), "one class", "a.png: 1 values for 2 class names"),
         ((), (), "one class", "0 values for 0 class names"),
     ],
 )
 def test_what_cannot_be_a_prediction(names, values, task, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UsageError, match=message):
         Prediction("a.png", names, values, task)

@@ -46,7 +46,9 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
     pixels = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 4, 4, 3), dtype=np.uint8)
     masks = np.zeros((5, 4, 4), dtype=bool)
     masks[:, 1:3, 1:3] = True
-    figure = contact_figure(pixels, labels, ["a", "b"], masks, "shapes", columns=3)
+    figure = contact_figure(
+        pixels, {"a": np.flatnonzero(labels == 0), "b": np.flatnonzero(labels == 1)}, masks, "shapes", columns=3
+    )
     shown = [
         [int(axes.images[0].get_array()[0, 0, 0]) if axes.images else None for axes in figure.axes[row : row + 3]]
         for row in (0, 3)
@@ -60,7 +62,7 @@ def test_a_contact_sheet_has_a_row_of_its_own_images_for_each_class():
 def test_a_contact_sheet_says_how_many_classes_it_leaves_out():
     count = MAX_CLASSES + 3
     pixels, names = np.zeros((count, 2, 2, 3), dtype=np.uint8), [str(i) for i in range(count)]
-    figure = contact_figure(pixels, np.arange(count), names, None, "set", columns=1)
+    figure = contact_figure(pixels, {name: np.array([n]) for n, name in enumerate(names)}, None, "set", columns=1)
     assert len(figure.axes) == MAX_CLASSES
     assert figure.get_suptitle() == "set; 3 more classes not shown"
 
@@ -72,7 +74,7 @@ def test_curves_are_the_records():
         dict(step=40, train_loss=0.5, train_accuracy=0.8),
         dict(step=40, loss=0.7, accuracy=0.75, best=0.75),
     ]
-    loss, accuracy = curves_figure(records, 8).axes
+    loss, accuracy = curves_figure(records, "accuracy", 1 / 8).axes
     for axes, training, validation in ((loss, [1.5, 0.5], [2.0, 0.7]), (accuracy, [0.4, 0.8], [0.1, 0.75])):
         lines = {line.get_label(): line for line in axes.lines}
         np.testing.assert_array_equal(lines["training"].get_xydata(), np.transpose([[20, 40], training]))
@@ -81,7 +83,7 @@ def test_curves_are_the_records():
 
 
 def test_curves_of_a_run_too_short_to_have_any_are_drawn():
-    assert png(curves_figure([dict(step=1, loss=2.0, accuracy=0.1, best=0.1)], 2), dpi=40)
+    assert png(curves_figure([dict(step=1, loss=2.0, accuracy=0.1, best=0.1)], "accuracy", 0.5), dpi=40)
 
 
 def test_positions_are_compared_by_cosine_with_their_mean_taken_out():

@@ -13,9 +13,11 @@ from vitral.base.errors import DataError, UnknownName, UsageError
 from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes
+from vitral.data.class_names import describe_classes
 from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.spec import find_data
+from vitral.explain import scoring
 from vitral.explain.entry import explainer
 from vitral.explain.maps import as_maps
 from vitral.explain.method import PatchMap
@@ -96,6 +98,73 @@ def test_only_images_that_are_answered_right_count(model):
     table = explain.score([oracle], ["auroc"], model, data_for(model), n=12)
     assert all(score.n == 12 for score in table.scores)
     assert table.caption.startswith("12 test images of noise that the model classifies correctly, of ")
+
+
+def sorted_by_class(data):
+    """The same data, read class by class."""
+    split = data.read("test")
+    order = np.argsort(split.labels, kind="stable")
+    return dataclasses.replace(data, read=lambda name: split.only(order))
+
+
+def test_images_that_were_read_class_by_class_are_a_fair_sample_and_the_caption_describes_it(model):
+    data = sorted_by_class(data_for(model, n=400))
+    counts = np.bincount(data.read("test").labels, minlength=5)
+    table = explain.score([oracle], ["deletion"], model, data, n=40)
+    found = np.bincount(data.test.labels[:40], minlength=5)  # the model answers all of them correctly
+    assert np.abs(found - 40 * counts / 400).max() < 5 * np.sqrt(40) / 2
+    missing = [name for name, count in zip("abcde", found) if not count]
+    assert table.caption.startswith(
+        "40 test images of noise that the model classifies correctly, of 40 drawn at random from 400; "
+        f"{describe_classes(5 - len(missing), missing)}; 95% intervals"
+    )
+
+
+def test_fewer_images_than_classes_and_more_than_there_are_score_what_there_is(model):
+    data = sorted_by_class(data_for(model, n=30))
+    few = explain.score([oracle], ["deletion"], model, data, n=2)
+    present = {"abcde"[label] for label in data.test.labels[:2]}
+    missing = ", ".join(name for name in "abcde" if name not in present)
+    assert few.images == 2
+    assert f"of 2 drawn at random from 30; {len(present)} of 5 classes (none of {missing});" in few.caption
+    every = explain.score([oracle], ["deletion"], model, data, n=10_000)
+    assert every.images == 30 and "classifies correctly, of 30; " in every.caption
+
+
+def test_images_after_the_last_one_that_is_scored_are_not_counted_as_tried(model):
+    """The caption states the share of correct answers: here one in two."""
+    right, wrong = (data_for(model, right=answer, n=60).read("test") for answer in (True, False))
+    labels = np.where(np.arange(60) % 2 == 0, right.labels, wrong.labels)
+    split = dataclasses.replace(right, labels=labels, source_index=np.arange(60))
+    data = dataclasses.replace(data_for(model), read=lambda name: split)
+    table = explain.score([oracle], ["deletion"], model, data, n=10)
+    assert (
+        "10 test images of noise that the model classifies correctly, of 19 drawn at random from 60;" in table.caption
+    )
+
+
+def test_a_control_without_any_value_is_named_and_beaten_by_nobody(model):
+    @metric(better="higher")
+    def of_maps_that_vary(maps, case):
+        return np.where(np.ptp(maps.reshape(len(maps), -1), axis=1) == 0, np.nan, 1.0) + (maps[:, 0, 0] > 4)
+
+    constant = PatchMap(torch.ones(30, 2, 3), (2, 3), "Nothing.")
+
+    def centre(model, images, target=None):
+        return as_maps("centre", constant, observe(model, images, []))
+
+    with pytest.MonkeyPatch.context() as patch:
+        known = scoring.resolve_methods
+        patch.setattr(
+            scoring,
+            "resolve_methods",
+            lambda folder, names: known(folder, names) | ({"centre": centre} if folder == "explain.controls" else {}),
+        )
+        table = explain.score([oracle], [of_maps_that_vary, "agreement"], model, data_for(model), n=30)
+    sentence = "The control centre has no value by of_maps_that_vary: no method is said to beat every control by it."
+    assert table.caption.endswith(sentence) and table.caption.count("no value by") == 1
+    (mine,) = (one for one in table.scores if one.method == "oracle" and one.metric == "of_maps_that_vary")
+    assert mine.beats_controls is False
 
 
 def test_metrics_that_need_masks_are_refused_without(model):

@@ -156,7 +156,7 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
     data = Dataset("drawn", model.classes, model.preprocessing, lambda split: splits[split])
     progress = []
     probe = fit_head(model, data, lambda done, total: progress.append((done, total)))
-    assert probe.accuracy > 0.9 and progress[-1] == (90, 90)
+    assert probe.figures.value > 0.9 and progress[-1] == (90, 90)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.weight", "head.bias"} and not model.head._forward_pre_hooks
 

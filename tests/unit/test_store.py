@@ -117,8 +117,12 @@ def test_a_card_that_is_not_text_is_refused(saved):
 CARDS = {
     "a later version": (dict(version=3), r"version 3; this Vitral reads up to version 2\. Update"),
     "a task that is not built yet": (
-        dict(task="numbers"),
-        "task: 'numbers' is not supported by this version of vitral",
+        dict(task="segmentation"),
+        "task: 'segmentation' is not supported by this version of vitral",
+    ),
+    "thresholds of another task": (
+        dict(thresholds=[0.5, 0.5, 0.5]),
+        "thresholds need one number per class, and the task 'several classes'",
     ),
     "another model's grid": (
         dict(grid=[3, 2]),

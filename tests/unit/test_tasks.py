@@ -98,7 +98,7 @@ def test_methods_are_scored(run, tmp_path):
 def test_data_is_counted_and_drawn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = describe_data("shapes:n=16,size=24", "val")
-    assert sum(found.counts.values()) == 2_000 and found.size == (24, 24)
+    assert sum(found.labels["classes"].values()) == found.n == 2_000 and found.size == (24, 24)
     assert found.sheet == Path("shapes.png") and found.sheet.is_file()
 
 

@@ -100,9 +100,9 @@ def find_output(model: "nn.Module", result: Any, num_images: int, num_classes: i
     others = [part for part in candidates if part.tensor.ndim > 1 and not is_attention(part.tensor)] or candidates
     if len(others) > 1:
         raise AmbiguousOutput(
-            f"{several} in which several parts could be the answer: {listed(others)}. {way_out(classes, num_images)}"
+            f"{several} in which several parts could be the output: {listed(others)}. {way_out(classes, num_images)}"
         )
-    taken = f"{several}; its {others[0].place}, {tuple(others[0].tensor.shape)}, is taken as the answer."
+    taken = f"{several}; its {others[0].place}, {tuple(others[0].tensor.shape)}, is taken as the output."
     return as_output(model, others[0], num_images, taken, scores=False)
 
 
@@ -123,7 +123,7 @@ def as_output(model: "nn.Module", part: Part, num_images: int, note: str, scores
     if scores and is_squeezed(tensor, num_images):
         shape = tuple(tensor.shape)
         tensor = tensor[None]
-        added = f"{model_class(model)} returns {shape} for one image, without an axis of images: taken as (1, K)."
+        added = f"{model_class(model)} returns {shape} for one image, without a batch axis: taken as (1, K)."
         note = f"{note} {added}".strip()
     return Output(tensor, scores and tensor.ndim == 2 and not has_no_head(model), note)
 

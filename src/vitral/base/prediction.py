@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitral.base.answer import answer_for
 from vitral.base.errors import ConfigError
 from vitral.base.record import Task
 
@@ -13,12 +14,12 @@ class Prediction:
     """The answer for one image; which fields mean what depends on `task`.
 
     "one class"        `values` are probabilities that sum to 1, one per name in `names`
-    "several classes"  `values` are independent probabilities, one per name
+    "several classes"  `values` are independent probabilities, one per name, and `thresholds` decide which are given
     "numbers"          `values` are the predicted numbers; `names` says what each measures
-    "segmentation"     a mask of class indices beside the names
+    "segmentation"     a mask of class indices beside the names, which is not supported yet
 
-    Only "one class" is supported so far; `ConfigError` is raised for the others, and where names and values differ in
-    number. `image` is the file's path or another name that tells images apart.
+    `ConfigError` is raised where names and values differ in number, `UnknownName` for a task that is not supported.
+    `image` is the file's path or another name that tells images apart.
 
     >>> prediction = Prediction("a.jpg", ("cat", "dog"), (0.25, 0.75))
     >>> prediction.best(1)
@@ -27,34 +28,62 @@ class Prediction:
     {'image': 'a.jpg', 'classes': {'dog': 0.75, 'cat': 0.25}}
     >>> prediction.to_csv_row()
     {'image': 'a.jpg', 'class': 'dog', 'probability': 0.75}
+    >>> Prediction("a.jpg", ("cat", "dog"), (0.8, 0.6), "several classes", (0.5, 0.7)).above_threshold
+    ('cat',)
+    >>> Prediction("a.jpg", ("age",), (34.25,), "numbers").text()
+    'age 34.25'
     """
 
     image: str
     names: tuple[str, ...]
     values: tuple[float, ...]
     task: Task = "one class"
+    thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.task != "one class":
-            raise ConfigError(f"Predictions for the task {self.task!r} are not supported; supported: 'one class'.")
+        answer_for(self.task)
         if not len(self.names) == len(self.values) > 0:
             raise ConfigError(f"{self.image}: {len(self.values)} values for {len(self.names)} class names.")
+        if self.thresholds and len(self.thresholds) != len(self.names):
+            raise ConfigError(f"{self.image}: {len(self.thresholds)} thresholds for {len(self.names)} class names.")
+
+    @property
+    def above_threshold(self) -> tuple[str, ...]:
+        """The classes whose probabilities reach their thresholds, likeliest first; for several classes only."""
+        reached = {name for name, value, least in zip(self.names, self.values, self.thresholds) if value >= least}
+        return tuple(name for name, _ in self.best() if name in reached)
 
     def best(self, top: int | None = None) -> list[tuple[str, float]]:
         """The `top` likeliest classes (all if None) with their probabilities, likeliest first."""
         order = sorted(range(len(self.values)), key=lambda index: -self.values[index])
         return [(self.names[index], self.values[index]) for index in order[:top]]
 
+    def text(self, top: int | None = None) -> str:
+        """The answer in one line: the `top` likeliest classes, or every number."""
+        return answer_for(self.task).text(self, top)
+
     def to_json(self, top: int | None = None) -> dict[str, Any]:
-        """`{"image": ..., "classes": {name: probability}}`, the `top` likeliest first."""
-        return {"image": self.image, "classes": dict(self.best(top))}
+        """`{"image": ..., "classes": {name: probability}}`, the `top` likeliest first; or `"numbers"`."""
+        return {"image": self.image, **answer_for(self.task).to_json(self, top)}
 
     def to_csv_row(self) -> dict[str, str | float]:
-        """One row of a table: `image`, its likeliest `class`, and that class's `probability`."""
-        ((name, probability),) = self.best(1)
-        return {"image": self.image, "class": name, "probability": probability}
+        """One row of a table: `image`, and its likeliest `class` and `probability`, or what the task has instead."""
+        return {"image": self.image, **answer_for(self.task).to_csv_row(self)}
 
 
-def predictions(images: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[float]]) -> list[Prediction]:
-    """One `Prediction` per image from rows of probabilities, such as `vitral.store.classifier.probabilities` gives."""
-    return [Prediction(image, tuple(names), tuple(map(float, row))) for image, row in zip(images, rows, strict=True)]
+def predictions(
+    images: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[Sequence[float]],
+    task: Task = "one class",
+    thresholds: Sequence[float] | None = None,
+) -> list[Prediction]:
+    """One `Prediction` per image from rows of values, such as `vitral.store.classifier.answers` gives.
+
+    Where several classes have no `thresholds`, each is 0.5.
+    """
+    limits = tuple(thresholds or ((0.5,) * len(names) if task == "several classes" else ()))
+    return [
+        Prediction(image, tuple(names), tuple(map(float, row)), task, limits)
+        for image, row in zip(images, rows, strict=True)
+    ]

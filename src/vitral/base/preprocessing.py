@@ -25,6 +25,6 @@ class Preprocessing:
     crop_mode: CropMode = "center"
 
 
-def plain_preprocessing(size: tuple[int, int], channels: int) -> Preprocessing:
+def plain(size: tuple[int, int], channels: int) -> Preprocessing:
     """No cropping beyond the aspect ratio, and pixels from -1 to 1 in this number of channels."""
     return Preprocessing(size, mean=(0.5,) * channels, std=(0.5,) * channels)

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
 
 Task = Literal["one class", "several classes", "numbers", "segmentation"]
+TASKS: tuple[Task, ...] = ("one class", "several classes", "numbers")  # those that are supported so far
 VERSION = 2  # of the record, and of the `model.json` that holds it
 
 
@@ -45,6 +47,20 @@ class ModelRecord:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     version: int = VERSION
+
+
+def parse_task(text: str) -> Task:
+    """A task as an option spells it. Raises `ConfigError`, with the tasks, for another word.
+
+    >>> parse_task("several_classes")
+    'several classes'
+    """
+    for task in TASKS:
+        if text.replace("_", " ").replace("-", " ").strip().lower() == task:
+            return task
+    raise ConfigError(
+        f"task={text} is not a task: it must be one of {', '.join(task.replace(' ', '_') for task in TASKS)}."
+    )
 
 
 def attach_record(model: "nn.Module", record: ModelRecord) -> Any:
@@ -94,12 +110,22 @@ def classes_of(model: "nn.Module") -> tuple[str, ...] | None:
     said: Any = getattr(model, "classes", None)
     if not isinstance(said, list | tuple) or not all(isinstance(name, str) for name in said):
         return None
-    return None if tuple(said) == number_classes(len(said)) else tuple(said)
+    named = tuple(said)
+    return None if named in (number_classes(len(named)), number_classes(len(named), "numbers")) else named
 
 
-def number_classes(count: int) -> tuple[str, ...]:
-    """Names for classes that have none: "class 0", "class 1", ..."""
-    return tuple(f"class {index}" for index in range(count))
+def number_classes(count: int, task: Task = "one class") -> tuple[str, ...]:
+    """Names for outputs that have none: "class 0", "class 1", ...; "number 0" of a model that predicts numbers."""
+    return tuple(f"{'number' if task == 'numbers' else 'class'} {index}" for index in range(count))
+
+
+def output_words(count: int, task: Task) -> str:
+    """What so many outputs are called.
+
+    >>> output_words(3, "several classes"), output_words(1, "numbers")
+    ('3 classes', '1 number')
+    """
+    return f"{count} classes" if task != "numbers" else f"{count} number{'s' * (count != 1)}"
 
 
 def reading_notes(source: str, assumed: Sequence[str], dropped: Mapping[str, str]) -> tuple[str, ...]:

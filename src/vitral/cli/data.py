@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
+from vitral.base.record import output_words
 from vitral.cli._options import Json, arguments
 from vitral.data import CHOICES, OnBadImage
 
@@ -50,13 +51,20 @@ def run(options: Options) -> dict[str, Any]:
     found = describe_data(**arguments(options, "check"), progress=True)
     height, width = found.size
     print_result(
-        f"{found.data}, {found.split}: {sum(found.counts.values()):,} images of {height}x{width} "
-        f"in {len(found.counts)} classes"
+        f"{found.data}, {found.split}: {found.n:,} images of {height}x{width} "
+        f"{'with' if found.dataset.task == 'numbers' else 'in'} "
+        f"{output_words(len(found.dataset.classes), found.dataset.task)}"
     )
-    for name, count in found.counts.items():
+    for name, count in found.labels.get("classes", {}).items():
         print_result(f"  {name:<16} {count:,}")
+    for name, figures in found.labels.get("numbers", {}).items():
+        print_result(f"  {name:<16} {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
     print_result(f"contact sheet: {found.sheet}")
-    result: dict[str, Any] = {"data": found.data, "classes": found.counts, "sheet": str(found.sheet)}
+    result: dict[str, Any] = {"data": found.data, **found.labels, "sheet": str(found.sheet)}
+    if options.check and found.dataset.task != "one class":
+        raise ConfigError(
+            f"--check trains models of one class of many; the labels of {found.data} are {found.dataset.task}."
+        )
     if options.check:
         result["check"] = findings(found)
         result["exit_code"] = 0 if all(finding["holds"] for finding in result["check"]) else 1

@@ -1,6 +1,6 @@
-"""Evaluate a trained model on a split of its data, class by class."""
+"""Evaluate a trained model on a split of its data, class by class or number by number."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option
@@ -26,15 +26,8 @@ def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.evaluate import evaluate
 
     found = evaluate(**arguments(options), progress=True)
-    low, high = found.interval
-    print_result(
-        f"{found.data}, {found.split}: accuracy {found.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), "
-        f"loss {found.loss:.3f}, n = {found.n:,}"
-    )
-    for label, name in enumerate(found.classes):
-        total, right = int(found.confusion[label].sum()), int(found.confusion[label, label])
-        wrong = found.confusion[label].copy()
-        wrong[label] = 0
-        worst = f"   most often confused with {found.classes[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-        print_result(f"  {name:<16} {right:>5} of {total:<5} {right / total if total else 0:6.1%}{worst}")
-    return asdict(found)
+    print_result(f"{found.data}, {found.split}: {found.summary}, n = {found.n:,}")
+    print_result(f"  {found.figures.baseline(found.classes)}")
+    for line in found.figures.lines(found.classes):
+        print_result(f"  {line}")
+    return found.to_json()

@@ -45,7 +45,9 @@ class Options:
             "the image; by default the token that the prediction is read from."
         ),
     ] = None
-    target: Annotated[str | None, Option("Class to explain, by name or number; by default the prediction.")] = None
+    target: Annotated[
+        str | None, Option("Class or predicted number to explain, by name or place; by default the prediction.")
+    ] = None
     data: Annotated[str | None, Option("Data for --score, specified as in `vitral train --data`.")] = None
     score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
     diagnose: Annotated[
@@ -55,7 +57,7 @@ class Options:
         tuple[str, ...],
         Option(f"Metrics for --score: {', '.join(names('explain.metrics'))}; by default all that the data allows."),
     ] = ()
-    n: Annotated[int, Option("Number of images for --score.", low=2, high=1_000_000)] = 200
+    n: Annotated[int, Option("Number of random test images for --score.", low=2, high=1_000_000)] = 200
     out: Annotated[Path, Option("Folder for figures, numbers and the page.")] = Path("explained")
     on_bad_image: OnBadImage = "fail"
     code: Code = None
@@ -151,7 +153,9 @@ def summary(maps: "Maps") -> str:
         if maps.prefix == "CLS":
             of_cls, of_others = "CLS keeps {} of its attention for itself. ", "{} of the attention goes to CLS. "
             elsewhere = (of_cls if maps.reader == "CLS" else of_others).format(f"{mass:.0%}")
-    return f"{elsewhere}The largest value is {maps.values[0, layer, head, row, column]:.1f} {maps.unit} ({where})."
+    value = maps.values[0, layer, head, row, column]
+    shown = f"{value:.1f}" if abs(value) >= 0.05 else f"{value:.2g}"  # of a number in any unit
+    return f"{elsewhere}The largest value is {shown} {maps.unit} ({where})."
 
 
 def map_record(image: "ImageResult", one: "MapResult") -> dict[str, Any]:
@@ -159,6 +163,7 @@ def map_record(image: "ImageResult", one: "MapResult") -> dict[str, Any]:
     return {
         "image": str(image.image),
         "class": image.prediction,
+        **({"predicted": image.predicted.to_json()} if image.predicted else {}),
         "method": maps.method,
         "target": maps.class_names[0] if maps.class_names else None,
         "picture": str(one.picture),

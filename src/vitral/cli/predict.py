@@ -1,4 +1,4 @@
-"""Classify images: the most likely classes of each, with their probabilities."""
+"""Predict images: the most likely classes of each with their probabilities, or the numbers that the model predicts."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -24,5 +24,5 @@ def run(options: Options) -> dict[str, Any]:
 
     found = predict(**arguments(options, "top"), progress=True)
     for one in found:
-        print_result(f"{one.image}: " + ", ".join(f"{name} {chance:.1%}" for name, chance in one.best(options.top)))
-    return {"predictions": [one.to_json(options.top) for one in found]}
+        print_result(f"{one.image}: {one.text(options.top)}")
+    return {"task": found.task, "predictions": [one.to_json(options.top) for one in found]}

@@ -65,14 +65,10 @@ def run(options: Options) -> dict[str, Any]:
         else:
             result = train(options.recipe, out=options.out, stop=stop, progress=progress)
     name = shlex.quote(str(result.run))
-    if result.stopped or result.interval is None:
+    if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")
         return {"run": str(result.run), "stopped": True, "exit_code": 130}
-    low, high = result.interval
-    print_result(
-        f"test accuracy {result.test_accuracy:.1%} (95% interval {low:.1%} to {high:.1%}, n = {result.n:,}), "
-        f"trained in {result.seconds:.0f} s"
-    )
+    print_result(f"test {result.summary}, n = {result.n:,}, trained in {result.seconds:.0f} s")
     print_result(f"report: {result.report}")
     say(f"next:   vitral explain {name} IMAGE     which patches the model attends to in your own image")
     return asdict(result)

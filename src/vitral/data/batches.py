@@ -29,6 +29,8 @@ def batches(
     `batch_size` gives batches of its own size. The split's pixels stay in memory as bytes.
     """
     pixels, labels = torch.from_numpy(split.pixels), torch.from_numpy(split.labels)
+    # Epochs number the images as they were read: a batch does not depend on the order in which a split is kept.
+    source_order = split.source_order
     size = min(batch_size, len(split))
     per_epoch = len(split) // size
     epoch, order = -1, np.empty(0, dtype=np.int64)
@@ -37,8 +39,8 @@ def batches(
             epoch = number // per_epoch
             order = np.random.default_rng([seed, epoch]).permutation(len(split))
         first = number % per_epoch * size
-        # Sorted, the same images are read in the order of memory, which is faster; a batch has no order of its own.
-        chosen = torch.from_numpy(np.sort(order[first : first + size]))
+        # Sorted, images that are kept as drawn are read in the order of memory, which is faster; a batch has no order.
+        chosen = torch.from_numpy(source_order[np.sort(order[first : first + size])])
         images = normalise(pixels[chosen].to(device, non_blocking=True), preprocessing)
         # The augmentation is seeded by the number of the batch, so that it does not depend on where a run started.
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -7,18 +7,28 @@ from dataclasses import replace
 import numpy as np
 
 from vitral.base.errors import DataError
+from vitral.base.record import Task
+from vitral.data.class_names import list_names
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.spec import built_in_sets
 
-MAX_LISTED = 20  # class names in a message
 
-
-def match_classes(data: Dataset, classes: Sequence[str] | None, size: tuple[int, int]) -> Dataset:
+def match_classes(
+    data: Dataset, classes: Sequence[str] | None, size: tuple[int, int], task: Task = "one class"
+) -> Dataset:
     """The data with its labels in the model's order of classes; None for a model without class names.
 
-    Raises `DataError` unless the data has the model's classes, and images of its (height, width).
+    Raises `DataError` unless the data has the model's task and classes, and images of its (height, width). Where images
+    have several classes, no image may have some of the model's.
     """
-    if classes is not None and sorted(data.classes) != sorted(classes):
+    if data.task != task:
+        option = f"{data.name}:task={task.replace(' ', '_')}"
+        raise DataError(
+            f"{data.name} has labels for the task {data.task!r}; the model's is {task!r}. Specify data for that task"
+            f"{'.' if data.name in built_in_sets() else f', or how to read these labels: --data {option}.'}"
+        )
+    lacks_some = task == "several classes" and classes is not None and set(data.classes) < set(classes)
+    if classes is not None and sorted(data.classes) != sorted(classes) and not lacks_some:
         raise DataError(
             f"{data.name} has the classes {list_names(data.classes)}; the model has {list_names(classes)}. Specify "
             "data with the model's classes, or train the model on these: vitral train --init."
@@ -33,21 +43,21 @@ def match_classes(data: Dataset, classes: Sequence[str] | None, size: tuple[int,
 
 
 def reorder_classes(data: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """The same data with its classes in another order, and its labels renumbered."""
+    """The same data with its classes, or numbers, in another order, and its labels with them."""
     new_label = np.array([classes.index(name) for name in data.classes])
 
-    def load(name: SplitName) -> Split:
+    def read(name: SplitName) -> Split:
         split = data.load(name)
-        return replace(split, labels=new_label[split.labels])
+        if split.labels.ndim == 1:
+            return replace(split, labels=new_label[split.labels])
+        labels = np.zeros((len(split), len(classes)), split.labels.dtype)
+        labels[:, new_label] = split.labels
+        return replace(split, labels=labels)
 
-    return replace(data, classes=classes, load=load)
+    return replace(data, classes=classes, read=read)
 
 
 def has_size_option(name: str) -> bool:
     """Whether a data set can be drawn at any size."""
     make = built_in_sets().get(name)
     return make is not None and "size" in inspect.signature(make).parameters
-
-
-def list_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_LISTED]) + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")

@@ -1,20 +1,26 @@
 """A data set: named classes and three splits, which are drawn or read on first use.
 
+A split is in random order, always the same one, so that its first images are a fair sample of it. Class folders are
+read class by class: in that order the first images of a split would be images of one class.
+
 Axes:  n images   y x pixels   m chosen images
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, UInt8
+from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import Task
 
 SplitName = Literal["train", "val", "test"]
+ORDER_SEED = 2021  # of the order of every split; unlike the small seeds from which splits are drawn or divided
+Labels = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"] | Float[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,18 @@ class Example:
 class Split:
     """Images in memory, already cropped and resized as the model's preprocessing specifies.
 
+    `labels` are by the task of the data the index of each image's class, whether it has each class, or its numbers.
     Synthetic images have `masks`, which mark the object's pixels, and `factors`, the values each image was drawn from.
-    Images from a folder have `files`, the path of each.
+    Images from a folder have `files`, the path of each. `source_index` is the place at which each image was read or
+    drawn; None while the images may be in an order that depends on their class, as they were read.
     """
 
     pixels: UInt8[np.ndarray, "n y x 3"]
-    labels: Int[np.ndarray, " n"]
+    labels: Labels
     masks: Bool[np.ndarray, "n y x"] | None = None
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    source_index: Int[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,17 +68,37 @@ class Split:
             None if self.masks is None else self.masks[which],
             {name: values[which] for name, values in self.factors.items()},
             tuple(self.files[index] for index in which) if self.files else (),
+            None if self.source_index is None else self.source_index[which],
         )
+
+    def in_random_order(self) -> "Split":
+        """The images in the random order of `random_order`; unchanged if they have a `source_index` already."""
+        if self.source_index is not None:
+            return self
+        order = random_order(len(self))
+        return replace(self.only(order), source_index=order)
+
+    @property
+    def source_order(self) -> Int[np.ndarray, " n"]:
+        """The indices that put the images back in the order in which they were read or drawn."""
+        return np.arange(len(self)) if self.source_index is None else np.argsort(self.source_index, kind="stable")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """`load(split)` draws or reads a split each time; the properties do it once."""
+    """`read(split)` gives a split in any order; `load(split)` reads it anew in random order, the properties once.
+
+    `task` says what labels are; `classes` names the classes, or the numbers.
+    """
 
     name: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    load: Callable[[SplitName], Split]
+    read: Callable[[SplitName], Split]
+    task: Task = "one class"
+
+    def load(self, name: SplitName) -> Split:
+        return self.read(name).in_random_order()
 
     @cached_property
     def train(self) -> Split:
@@ -82,6 +111,19 @@ class Dataset:
     @cached_property
     def test(self) -> Split:
         return self.load("test")
+
+
+def random_order(count: int) -> Int[np.ndarray, " n"]:
+    """A random order of `count` images, the same on every machine.
+
+    Image number i has the i-th random number of a fixed seed, and images are sorted by these numbers. So images that
+    are added at the end leave the others in their order.
+
+    >>> random_order(5).tolist(), random_order(8).tolist()
+    ([3, 2, 4, 0, 1], [5, 6, 3, 7, 2, 4, 0, 1])
+    """
+    # The raw numbers of a bit generator are the same in every version of NumPy; those of `permutation` may change.
+    return np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")
 
 
 def stratified(labels: Int[np.ndarray, " n"], fractions: tuple[float, ...], seed: int) -> list[Int[np.ndarray, " m"]]:

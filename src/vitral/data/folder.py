@@ -1,50 +1,78 @@
-"""A folder of the user's own images, with one sub-folder per class.
+"""A folder of the user's own images, with one sub-folder per class, or with a table of labels (`data.labelled`).
 
 Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/image.jpg` with `val/` and `test/` beside
 `train/`; a split that is missing there is taken from the training images.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from vitral.base.errors import DataError, ImageError, UsageError
+from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
-from vitral.data.image import SUFFIXES, load_image
-from vitral.data.preprocess import crop_and_resize
+from vitral.base.record import Task
+from vitral.data.dataset import Dataset, Example, SplitName, stratified
+from vitral.data.examples import (
+    FOLDER_NAMES,
+    SHARES,
+    check_on_bad_image,
+    images_in,
+    in_order_of_names,
+    is_hidden,
+    is_image,
+    load_examples,
+    report_missing_classes,
+)
+from vitral.data.image import SUFFIXES
+from vitral.data.labelled import find_tables, labelled_folder
+from vitral.data.labels import LABEL_COLUMNS, LabelOptions
+from vitral.data.table_file import Report, read_table
 
-FOLDER_NAMES: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
-}
-# Of the images of each class, where the folder has no such split.
-SHARES: dict[SplitName, float] = {"val": 0.15, "test": 0.15}
 
-Report = Callable[[str], None]
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of images as data: its path, a table of labels that was named itself, and how to read the labels."""
+
+    path: Path
+    table: Path | None = None
+    task: Task | None = None
+    label: tuple[str, ...] = ()
+    separator: str | None = None
 
 
 def folder(
-    root: Path,
+    source: Path | ImageFolder,
     preprocessing: Preprocessing,
     seed: int = 0,
     on_bad_image: Literal["fail", "skip"] = "fail",
     report: Report = lambda sentence: None,
+    task: Task | None = None,
 ) -> Dataset:
-    """Class folders as a data set of images cropped and resized to `preprocessing.size`.
+    """Class folders, or images with a table, as a data set of images cropped and resized to `preprocessing.size`.
+
+    `task` is the model's, if there is one: labels that could be read in two ways are read as that.
 
     `report` gets a sentence for everything that the user should know: which split was made here, and which files were
     left out. Raises `DataError` if there are no images, only one class, or too few images to hold some out. Loading a
     split raises `ImageError` for a file that cannot be read as an image, unless `on_bad_image` is "skip".
     """
     check_on_bad_image(on_bad_image)
+    source = source if isinstance(source, ImageFolder) else ImageFolder(source)
+    root = source.path
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
+    tables: dict[SplitName | None, Path] = {None: source.table} if source.table else find_tables(root)
+    if tables and (source.table or source.label or source.task or states_labels(root, tables, report)):
+        options = LabelOptions(str(source.table or root), source.task or task, source.label, source.separator)
+        return labelled_folder(root, tables, options, preprocessing, seed, on_bad_image, report)
+    if source.label or source.separator or source.task not in (None, "one class"):
+        raise DataError(
+            f"{root} has no table of labels (labels.csv, metadata.csv or metadata.jsonl), so its labels are the names "
+            "of class folders: one class per image. Leave the options of labels out, or add a table."
+        )
     # Everything about names and folders is checked here, before an image is read: reading may take minutes.
     homes = find_split_folders(root, report)
     home = homes.get("train", root)
@@ -79,13 +107,34 @@ def folder(
             f"No {' or '.join(missing)} folder: the images were divided at random (seed {seed}) into "
             f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
         )
+    report_missing_classes(examples, classes, report)
 
     return Dataset(
         str(root),
         classes,
         preprocessing,
-        lambda split: load_examples(examples[split], classes, preprocessing, on_bad_image, split, report),
+        lambda split: load_examples(examples[split], classes, "one class", preprocessing, on_bad_image, split, report),
     )
+
+
+def states_labels(root: Path, tables: Mapping[SplitName | None, Path], report: Report) -> bool:
+    """Whether labels come from the tables rather than from class folders; reports which, where both are there.
+
+    `metadata.csv` beside class folders often holds captions or sources: it needs a column of labels by name then.
+    """
+    homes = [root / name for names in FOLDER_NAMES.values() for name in names if (root / name).is_dir()] or [root]
+    if all(len([child for child in folders_in(home) if images_in(child)]) < 2 for home in homes):
+        return True
+    table = next(iter(tables.values()))
+    _, columns = read_table(table, lambda sentence: None)
+    if has_labels := any(column.lower() in LABEL_COLUMNS for column in columns):
+        report(f"Labels are read from {table}, not from the names of folders.")
+    else:
+        report(
+            f"Labels are the names of class folders: {table} has no column called {' or '.join(LABEL_COLUMNS)}. To "
+            f"read them from it: --data {table}:label=NAME."
+        )
+    return has_labels
 
 
 def hold_out(examples: Sequence[Example], splits: Sequence[SplitName], seed: int) -> dict[SplitName, list[Example]]:
@@ -145,21 +194,7 @@ def folders_in(folder: Path) -> list[Path]:
     """The sub-folders that are not hidden, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file has the name of an image."""
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The images in a folder and its sub-folders, sorted, except hidden ones."""
-    return sorted(path for path in folder.rglob("*") if is_image(path) and not is_hidden(path, folder))
-
-
-def is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return in_order_of_names(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[Example]:
@@ -177,46 +212,3 @@ def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[
     if others := sum(path.is_file() for path in within) - len(examples):
         report(f"{home}: {others} files without an image suffix ({', '.join(SUFFIXES)}) were left out.")
     return examples
-
-
-def check_on_bad_image(on_bad_image: str) -> None:
-    """Raise `UsageError` unless it is "fail" or "skip": anything else would silently mean one of them."""
-    if on_bad_image not in ("fail", "skip"):
-        raise UsageError(f"on_bad_image={on_bad_image!r} is not supported. Choices: fail, skip.")
-
-
-def load_examples(
-    examples: Sequence[Example],
-    classes: tuple[str, ...],
-    preprocessing: Preprocessing,
-    on_bad_image: str,
-    split: SplitName,
-    report: Report,
-) -> Split:
-    """Read every image into memory."""
-
-    def load(example: Example) -> np.ndarray | ImageError:
-        assert isinstance(example.image, Path)
-        try:
-            return crop_and_resize(load_image(example.image), preprocessing)
-        except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
-            if on_bad_image == "fail":
-                raise ImageError(f"{error} Use --on-bad-image skip to leave such files out.") from error
-            return error
-
-    # Pillow releases Python's lock while it decodes, so threads use all cores; `map` keeps the order.
-    with ThreadPoolExecutor() as pool:
-        loaded = list(zip(examples, pool.map(load, examples)))
-    good = [(example, image) for example, image in loaded if not isinstance(image, ImageError)]
-    if bad := [str(example.image) for example, image in loaded if isinstance(image, ImageError)]:
-        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {', '.join(bad)}.")
-    if not good:
-        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
-    # A class without training images would silently become one that is never answered.
-    labels = np.array([example.target for example, _ in good], dtype=np.int64)
-    if split == "train" and (lost := [name for label, name in enumerate(classes) if label not in labels]):
-        raise DataError(
-            f"None of the training images of {', '.join(map(repr, lost))} could be read. Replace the files."
-        )
-    files = tuple(str(example.image) for example, _ in good)
-    return Split(np.stack([image for _, image in good]), labels, files=files)

@@ -1,4 +1,7 @@
-"""How data is specified everywhere: a built-in set with optional settings (`shapes:size=64,n=10000`), or a folder."""
+"""How data is specified everywhere: a built-in set with optional settings (`shapes:size=64,n=10000`), or a folder.
+
+A folder, or a table of labels in it, takes options too: `photos:task=numbers`, `photos/labels.csv:label=cat+dog`.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -7,8 +10,12 @@ from typing import Any
 
 from vitral.base.errors import ConfigError, UnknownName
 from vitral.base.lookup import find, names, nearest
+from vitral.base.record import parse_task
 from vitral.data.dataset import Dataset
 from vitral.data.digits import digits
+from vitral.data.folder import ImageFolder
+from vitral.data.labels import SEPARATORS
+from vitral.data.table_file import SUFFIXES as TABLE_SUFFIXES
 
 
 def built_in_sets() -> dict[str, Callable[..., Dataset]]:
@@ -16,7 +23,7 @@ def built_in_sets() -> dict[str, Callable[..., Dataset]]:
     return {name: find("data.synthetic", name, "data set") for name in names("data.synthetic")} | {"digits": digits}
 
 
-def find_data(spec: str) -> Dataset | Path:
+def find_data(spec: str) -> Dataset | ImageFolder:
     """The built-in data set, or the folder, that `spec` specifies.
 
     A built-in name wins over a folder of that name; `./shapes` is the folder. Raises `UnknownName` for a name that is
@@ -30,12 +37,45 @@ def find_data(spec: str) -> Dataset | Path:
     known = built_in_sets()
     if name in known:
         return known[name](**parse_options(name, known[name], settings))
-    if spec and Path(spec).is_dir():
-        return Path(spec)
-    choices = f"Specify a folder of class folders, or one of: {', '.join(known)}."
+    if (found := find_folder(spec)) is not None:
+        return found
+    choices = f"Specify a folder of class folders or with a table of labels, or one of: {', '.join(known)}."
     if spec and Path(spec).exists():
         raise UnknownName(f"{spec} is a file, not a data set. {choices}")
     raise UnknownName(f"There is no data set or folder {spec!r}.{nearest(name, known)} {choices}")
+
+
+def find_folder(spec: str) -> ImageFolder | None:
+    """A folder, or a table in one, perhaps with options after a colon; None if there is none.
+
+    Raises `ConfigError` for an option that does not exist, or a value that it does not take.
+    """
+    # The options follow the last colon; a path that has one of its own exists as it is.
+    name, _, settings = (spec, "", "") if not spec or Path(spec).exists() else spec.rpartition(":")
+    path = Path(name)
+    if not name or not (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLE_SUFFIXES)):
+        return None
+    given: dict[str, Any] = {}
+    for item in filter(None, settings.split(",")):
+        key, _, text = item.partition("=")
+        if key not in FOLDER_OPTIONS:
+            raise ConfigError(
+                f"A folder has no option {key!r}.{nearest(key, FOLDER_OPTIONS)} Options: {', '.join(FOLDER_OPTIONS)}."
+            )
+        given[key] = FOLDER_OPTIONS[key](text)
+    return ImageFolder(path, **given) if path.is_dir() else ImageFolder(path.parent, path, **given)
+
+
+def parse_separator(text: str) -> str:
+    """A separator by name, or as it is; a comma separates options, so it has a name only."""
+    return SEPARATORS.get(text, text)
+
+
+FOLDER_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "task": parse_task,
+    "label": lambda text: tuple(text.split("+")),
+    "separator": parse_separator,
+}
 
 
 def parse_options(name: str, make: Callable[..., Dataset], settings: str) -> dict[str, Any]:

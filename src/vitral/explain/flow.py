@@ -78,13 +78,13 @@ def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
             why = f"two calls of {after.name} run" if same else f"{after.name} and {before.name} run"
             why += " side by side: neither depends on the other"
         elif after.tokens.patch_tokens != before.tokens.patch_tokens:
-            why = f"the tokens of {after.name} stand in another order than those of {before.name}"
+            why = f"the tokens of {after.name} are in a different order from those of {before.name}"
     if unread := [layer.name for layer in layers if answer and not layer.bit & answer]:
-        why = f"the answer does not depend on {', '.join(unread)}"
+        why = f"the output does not depend on {', '.join(unread)}"
     if why:
         raise UsageError(
-            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that do: "
-            "layers=[...]; or try attention_gradient, which shows each layer by itself."
+            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that follow "
+            "one another: layers=[...]; or try attention_gradient, which shows each layer by itself."
         )
 
 

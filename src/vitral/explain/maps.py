@@ -44,6 +44,7 @@ class Maps:
     of_answer    false if the answer is not read from `reader`
     tested       how far to trust each image's map, in a sentence, and `verdicts` in three words (`explain.tested`)
     output_note  which part of the model's output was taken as its answer, where there was a choice
+    per_output   what is explained: a "class" or a "number"
     """
 
     method: str
@@ -64,6 +65,7 @@ class Maps:
     tested: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
     output_note: str = ""
+    per_output: str = "class"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -97,7 +99,9 @@ class Maps:
         """
         check_image(image, len(self.values))
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
-            drawn = MapPanel(self.method, self.values[image, 0, 0], self.sign == "signed", self.mass_label(image))
+            drawn = MapPanel(
+                self.method, self.values[image, 0, 0], self.sign == "signed", self.mass_label(image), self.unit
+            )
             return maps_figure(self.pixels[image], [drawn], self.caption_of(image))
         return attention_figure(
             self.pixels[image],
@@ -121,7 +125,10 @@ class Maps:
 
     def describe(self, images: Sequence[int]) -> str:
         """The caption of some of the images."""
-        sentences = [self.explained, *class_sentence([self.class_names[image] for image in images if self.class_names])]
+        sentences = [
+            self.explained,
+            *class_sentence([self.class_names[image] for image in images if self.class_names], kind=self.per_output),
+        ]
         sentences += residual_sentence(self.residual)
         if constant := [image for image in images if image in self.constant]:
             which = (
@@ -164,7 +171,13 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
                 "Explain the same images with both methods."
             )
     drawn = [
-        MapPanel(maps.method, maps.merged[image], maps.sign == "signed", maps.verdicts[image] if maps.verdicts else "")
+        MapPanel(
+            maps.method,
+            maps.merged[image],
+            maps.sign == "signed",
+            maps.verdicts[image] if maps.verdicts else "",
+            maps.unit,
+        )
         for maps in found
     ]
     return maps_figure(found[0].pixels[image], drawn, shared_caption(found, image))
@@ -173,7 +186,8 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
 def shared_caption(found: Sequence[Maps], image: int) -> str:
     """What several methods' maps of an image show, of which classes, and how they were checked."""
     classes = {maps.method: maps.class_names[image] for maps in found if maps.class_names}
-    sentences = class_sentence(list(classes.values()), "" if len(classes) == len(found) else f" ({', '.join(classes)})")
+    methods = "" if len(classes) == len(found) else f" ({', '.join(classes)})"
+    sentences = class_sentence(list(classes.values()), methods, found[0].per_output)
     if len(set(classes.values())) > 1:
         sentences = ["Classes: " + ", ".join(f"{name} ({method})" for method, name in classes.items()) + "."]
     sentences += [f"The map of {maps.method} is {maps.which}." for maps in found if maps.which]
@@ -185,13 +199,13 @@ def shared_caption(found: Sequence[Maps], image: int) -> str:
     return " ".join(sentences)
 
 
-def class_sentence(classes: Sequence[str], methods: str = "") -> list[str]:
-    """A sentence with the classes explained, if there are any."""
+def class_sentence(classes: Sequence[str], methods: str = "", kind: str = "class") -> list[str]:
+    """A sentence with the classes or numbers explained, if there are any."""
     names = list(dict.fromkeys(classes))
     if len(names) < 2:
-        return [f"The class is {name}{methods}." for name in names]
+        return [f"The {kind} is {name}{methods}." for name in names]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return [f"The classes are {', '.join(names[:MOST_NAMES])}{more}."]
+    return [f"The {'classes' if kind == 'class' else f'{kind}s'} are {', '.join(names[:MOST_NAMES])}{more}."]
 
 
 def residual_sentence(residual: float | None, methods: str = "") -> list[str]:
@@ -225,6 +239,7 @@ def as_maps(name: str, patch_map: PatchMap, observation: Observation) -> Maps:
         class_names=tuple(class_name(observation.model, index) for index in classes),
         of_answer=patch_map.reader_is_readout,
         output_note=observation.output.note,
+        per_output=observation.answer_kind.per_output,
     )
 
 
@@ -236,11 +251,14 @@ def class_name(model: nn.Module, index: int) -> str:
 
 @torch.no_grad()
 def pixels_of(model: nn.Module, images: Float[Tensor, "b c y x"]) -> UInt8[np.ndarray, "b y x 3"]:
-    """The pixels that the model saw, back in 0..255; without a `preprocessing`, from the least value to the largest."""
+    """The pixels that the model saw, back in 0..255.
+
+    Without a `preprocessing`, each image goes from its own least value to its largest, whatever else is in the batch.
+    """
     images = images.float()
     if (preprocessing := preprocessing_of(model)) is None:
-        least = images.min()
-        span = (images.max() - least).clamp_min(1e-12)
+        least = images.amin(dim=(1, 2, 3), keepdim=True)
+        span = (images.amax(dim=(1, 2, 3), keepdim=True) - least).clamp_min(1e-12)
         pixels = (images - least).div_(span)
     else:
         mean, std = (

@@ -93,8 +93,8 @@ def check_shares(rows: Float[Tensor, "*b n"], layer: str) -> None:
     """Raise `UsageError` for weights that are negative, as where attention is subtracted: they are no shares."""
     if float(rows.min()) < -1e-6 * float(rows.abs().max()):
         raise UsageError(
-            f"The weights that multiply the values in {layer} are negative in part (down to {float(rows.min()):.2g}), "
-            "as where heads are mixed or attention is subtracted, so they are no shares of the patches. vitral.watch "
+            f"Some of the weights that multiply the values in {layer} are negative (down to {float(rows.min()):.2g}), "
+            "as when heads are mixed or attention is subtracted, so they are not shares of the patches. vitral.watch "
             "gives the weights themselves: seen.layers[...].rows([...])."
         )
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vitral.base.answer import Answer, answer_of
 from vitral.base.errors import ShapeError, UsageError, WatchError
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
@@ -106,7 +107,22 @@ class Observation:
 
     def classes(self, target: Target) -> Int[Tensor, " b"]:
         """The class to explain for each image: the target, or the prediction. Raises `UsageError` if there is none."""
-        return target_classes(self.logits, target)
+        return self.answer_kind.target(self.logits) if target is None else target_classes(self.logits, target)
+
+    @property
+    def answer_kind(self) -> Answer:
+        """What the outputs mean, by the model's record."""
+        return answer_of(self.model)
+
+    @property
+    def supports(self) -> str:
+        """What positive relevance does, in captions."""
+        return "raises the number" if self.answer_kind.per_output == "number" else "supports the class"
+
+    @property
+    def score(self) -> str:
+        """What one output is called in captions: "the class's logit", or "the number"."""
+        return "the number" if self.answer_kind.per_output == "number" else "the class's logit"
 
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
         """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients.
@@ -336,11 +352,9 @@ def check_same(watched: Output | None, plain: Output) -> None:
         check_unchanged(watched.tensor, plain.tensor, TOLERANCE[plain.tensor.dtype])
 
 
-def target_classes(logits: Float[Tensor, "b k"], target: Target) -> Int[Tensor, " b"]:
-    """The class to explain for each image: the target, or the prediction. Raises `UsageError` for no such class."""
+def target_classes(logits: Float[Tensor, "b k"], target: int | Sequence[int] | Tensor) -> Int[Tensor, " b"]:
+    """The class to explain for each image, as given. Raises `UsageError` for no such class."""
     count, num_classes = logits.shape
-    if target is None:
-        return logits.argmax(dim=1)
     message = f"target={target!r} is not a class: give its number, or one number per image."
     try:
         classes = torch.as_tensor(target, device=logits.device)

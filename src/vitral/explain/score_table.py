@@ -104,6 +104,15 @@ def score_of(method: str, metric: Metric, values: Mapping[str, Values], controls
     )
 
 
+def sentences_on_controls(scores: Sequence[Score]) -> list[str]:
+    """Which controls have no value by a metric, so that by this metric no method can be said to beat them."""
+    ranked = [one for one in scores if one.control and one.better != "neither" and not one.n]
+    return [
+        f"The control {one.method} has no value by {one.metric}: no method is said to beat every control by it."
+        for one in ranked
+    ]
+
+
 def is_better(
     sign: int, pool: Callable[[Values], float], own: Values, other: Values, draws: Int[np.ndarray, "r b"]
 ) -> bool:

@@ -15,18 +15,20 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vitral.base.answer import answer_of
 from vitral.base.errors import DataError, ModelError, ShapeError, UsageError, WatchError
 from vitral.base.lookup import find, names
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import classes_of, preprocessing_of
+from vitral.data.class_names import describe_classes, missing_classes
 from vitral.data.classes import match_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
 from vitral.explain.entry import explainer
 from vitral.explain.method import Method
 from vitral.explain.metric import Case, Metric, Scene, mean, offers
-from vitral.explain.score_table import Table, score_of
+from vitral.explain.score_table import Table, score_of, sentences_on_controls
 from vitral.recording.forward import logits_of
 from vitral.recording.indices import Grid
 
@@ -45,10 +47,11 @@ def score(
     n: int = 200,
     progress: Progress = lambda what, done, of: None,
 ) -> Table:
-    """Every method and every control by every metric, on the first `n` test images that the model answers correctly.
+    """Every method and every control by every metric, on `n` test images that the model answers correctly.
 
-    Images are prepared as the model requires, or else as the data specifies. A method that cannot explain the model is
-    left out of the table, with its reason in `refused`. The controls are on the grid of most methods' maps.
+    They are the first such images of the split, which is in random order. Images are prepared as the model requires,
+    or else as the data specifies. A method that cannot explain the model is left out of the table, with its reason in
+    `refused`. The controls are on the grid of most methods' maps.
 
     methods    names (`names("explain.methods")`), `@method`s, or functions (model, images, classes) -> Maps
     metrics    names (`names("explain.metrics")`), or `@metric`s
@@ -72,6 +75,11 @@ def score(
     with evaluating(model):
         # The images as the model was trained to take them; only where it does not say does the data decide.
         preprocessing = preprocessing_of(model) or data.preprocessing
+        if (task := answer_of(model).task) != "one class":
+            raise UsageError(
+                f"Methods are scored on images of one class of many, which a model answers rightly or not; the task of "
+                f"this one is {task!r}. Explain images instead: each map is tested on the model's own score."
+            )
         data = match_classes(data, classes_of(model), preprocessing.size)
         images, split, tried = correctly_answered(model, data, preprocessing, n)
         check_needs(measures, split, data.name)
@@ -109,11 +117,24 @@ def score(
                 values[metric][name] = checked_values(metric, measure(maps[name], case), len(images), measure.pool)
     present = [control for control in controls if control in maps]
     scores = [score_of(name, measures[metric], values[metric], present) for name in maps for metric in measures]
-    caption = (
-        f"{len(split)} test images of {data.name} that the model classifies correctly, of {tried}; 95% intervals over "
-        "the images." + "".join(f" {name} was left out: {reason}" for name, reason in refused.items())
+    caption = " ".join(
+        (
+            f"{describe_images(split, tried, data)}; 95% intervals over the images.",
+            *(f"{name} was left out: {reason}" for name, reason in refused.items()),
+            *sentences_on_controls(scores),
+        )
     )
     return Table(tuple(scores), caption, len(split), refused)
+
+
+def describe_images(split: Split, tried: int, data: Dataset) -> str:
+    """Which test images were scored: how many, of how many that the model was tried on, and of which classes."""
+    total, missing = len(data.test), missing_classes(split.labels, data.classes)
+    drawn = f" drawn at random from {total:,}" if tried < total else ""
+    return (
+        f"{len(split)} test images of {data.name} that the model classifies correctly, of {tried}{drawn}; "
+        f"{describe_classes(len(data.classes) - len(missing), missing)}"
+    )
 
 
 def resolve_methods(folder: str, chosen: Sequence[str | Explainer]) -> dict[str, Explainer]:
@@ -198,7 +219,10 @@ def checked_values(metric: str, values: Any, total: int, pool: Any) -> Float[np.
 def correctly_answered(
     model: nn.Module, data: Dataset, preprocessing: Preprocessing, n: int
 ) -> tuple[Tensor, Split, int]:
-    """The first `n` test images that the model answers correctly, as it takes them; their split; how many it tried."""
+    """The first `n` test images that the model answers correctly, as it takes them; their split; how many it tried.
+
+    The split is in random order, so these are a fair sample of all that it answers correctly.
+    """
     device = next(model.parameters(), torch.empty(0)).device
     correct: list[np.ndarray] = []
     tried = 0
@@ -217,6 +241,8 @@ def correctly_answered(
         raise DataError(
             f"The model classifies none of {tried} test images of {data.name} correctly: there is nothing to explain."
         )
+    if len(chosen) == n:
+        tried = int(chosen[-1]) + 1  # images after the last one are not counted: the share of correct answers is stated
     split = data.test.only(chosen)
     return prepared(preprocessing, device, split.pixels), split, tried
 

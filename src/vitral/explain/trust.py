@@ -1,10 +1,11 @@
-"""How far to trust one image's map: does it find what the probability of a class depends on better than chance, and how
-much of it lies on outlier tokens?
+"""How far to trust one image's map: does it find what the model's score depends on better than chance, and how much of
+it lies on outlier tokens?
 
-Patches are covered one after another, the map's highest first, as in `deletion`, and the probability of the class is
-averaged on the way; then the same in random orders. With n of them, of which k do at least as well, p = (1 + k) /
-(1 + n) (Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero"). One image may be too little evidence: a map
-that does not pass may still show something.
+The score is the one that is explained (`Answer.score`): the probability of one class of many, the logit of one of
+several classes, or a predicted number. Patches are covered one after another, the map's highest first, as in
+`deletion`, and the score is averaged on the way; then the same in random orders. With n of them, of which k do at least
+as well, p = (1 + k) / (1 + n) (Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero"). One image may be too
+little evidence: a map that does not pass may still show something.
 
 Axes:  b images   k classes   o orders   s steps   g patches   gy gx rows, columns of patches
 """
@@ -19,7 +20,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vitral.base.answer import Answer, answer_for, answer_of
 from vitral.base.errors import ShapeError
+from vitral.base.record import Task
 from vitral.explain.covering import FILL, MOST_STEPS, covered_pixels, patches_covered
 from vitral.explain.maps import Maps, class_name
 from vitral.explain.metric import is_constant
@@ -32,8 +35,7 @@ SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer 
 ORDERS, FEWER_ORDERS = 100, 20  # random orders with which a map's own is compared
 FEWER_STEPS = 24
 FALSE_POSITIVES = 0.05  # share of noise maps that may be called better than chance, and as many worse
-LEAST = 0.01  # of probability: less of it, or a smaller spread over random orders, cannot be tested
-TIED = 1e-6  # of probability: areas that differ by less are ties
+LEAST = 0.01  # of probability: what covering patches can hardly lower
 PIXELS = 2**21  # run through the model at a time
 
 Verdict = Literal["better than chance", "worse than chance", "inconclusive for a single image", "cannot be tested"]
@@ -43,11 +45,12 @@ Verdict = Literal["better than chance", "worse than chance", "inconclusive for a
 class Trust:
     """The test of one image's map.
 
-    area         the mean probability of the class as patches are covered, highest first
+    area         the mean score as patches are covered, highest first
     by_chance    the same for each random order
     on_outliers  the share of the map on outlier tokens
-    label        the class; `which` is the map that was tested, of several
+    label        the class or number; `which` is the map that was tested, of several
     untested     why the map could not be tested, in a sentence
+    task         the model's, which says what the score is
     """
 
     area: float
@@ -56,16 +59,31 @@ class Trust:
     label: str
     which: str = ""
     untested: str = ""
+    task: Task = "one class"
+
+    @property
+    def answer(self) -> Answer:
+        return answer_for(self.task)
+
+    @property
+    def score(self) -> str:
+        """What the score is called: "the probability of cat"."""
+        return self.answer.score_name(self.label)
+
+    @property
+    def tied(self) -> float:
+        """Areas that differ by less are ties."""
+        return self.answer.rounding(self.area)
 
     @property
     def as_good(self) -> int:
         """How many random orders do as well as the map or better, ties counted."""
-        return sum(area <= self.area + TIED for area in self.by_chance)
+        return sum(area <= self.area + self.tied for area in self.by_chance)
 
     @property
     def as_bad(self) -> int:
         """How many random orders do as badly as the map or worse, ties counted."""
-        return sum(area >= self.area - TIED for area in self.by_chance)
+        return sum(area >= self.area - self.tied for area in self.by_chance)
 
     @property
     def p(self) -> float:
@@ -93,9 +111,10 @@ class Trust:
         if self.untested:
             return self.untested + self.outlier_note
         return (
-            f"Tested{self.which and f' ({self.which})'}: with the map's highest patches covered first, the probability "
-            f"of {self.label} averages {self.area:.1%}; with {len(self.by_chance)} random orders it averages "
-            f"{min(self.by_chance):.1%} to {max(self.by_chance):.1%}, {self.conclusion}{self.outlier_note}"
+            f"Tested{self.which and f' ({self.which})'}: with the map's highest patches covered first, {self.score} "
+            f"averages {self.answer.show_score(self.area)}; with {len(self.by_chance)} random orders it averages "
+            f"{self.answer.show_score(min(self.by_chance))} to {self.answer.show_score(max(self.by_chance))}, "
+            f"{self.conclusion}{self.outlier_note}"
         )
 
     @property
@@ -110,7 +129,7 @@ class Trust:
 
     @property
     def conclusion(self) -> str:
-        patches = f"the patches that the probability of {self.label} depends on"
+        patches = self.answer.evidence(self.label)
         as_low = f"as low or lower in {self.as_good} of the orders (p = {self.p:.2f})"
         match self.verdict:
             case "better than chance":
@@ -135,9 +154,10 @@ class Trials:
     def __init__(self, observation: Observation):
         self.observation, self.images = observation, observation.images
         self.chance: dict[tuple[int, Grid], Float[np.ndarray, "o k"]] = {}
-        self.probabilities = (
-            probabilities(observation.logits) if observation.output.scores_classes else None
-        )  # (B, K), None if the model scores no classes
+        self.answer = answer_of(observation.model)
+        # What is explained, and what a person reads, (B, K); None if the model scores no classes.
+        self.scores = self.answer.score(observation.logits) if observation.output.scores_classes else None
+        self.values = None if self.scores is None else self.answer.values(observation.logits.double()).cpu().numpy()
         self.outliers = outlier_patches(observation)
 
     def trust(self, maps: Maps) -> list[Trust]:
@@ -153,12 +173,12 @@ class Trials:
         """The test of one image's map, or why it cannot be tested."""
         values = maps.merged[image]
         share = outlier_share(self.outliers, image, values)
-        if self.probabilities is None:
+        if self.scores is None:
             return untested(share, "", "The model scores no classes, so the map cannot be tested against a prediction.")
         if unstable := str(instability(self.observation.model, self.images)):
             return untested(share, "", f"Not tested: {unstable}")
-        known = self.probabilities[image]
-        index = maps.targets[image] if maps.targets else int(known.argmax())
+        known = self.scores[image]
+        index = maps.targets[image] if maps.targets else int(self.answer.target(self.observation.logits)[image])
         label, before = class_name(self.observation.model, index), float(known[index])
         # What cannot be tested is refused by cause: no claim, no ranking, nothing to lower, nothing to compare.
         if not maps.of_answer:
@@ -167,7 +187,8 @@ class Trials:
             )
         if is_constant(values[None])[0]:
             return untested(share, label, "The map ranks no patch, so it cannot be tested.")
-        if before < LEAST:
+        # A probability near zero cannot fall; a logit or a number can, wherever it stands.
+        if self.answer.task == "one class" and before < LEAST:
             return untested(
                 share,
                 label,
@@ -181,16 +202,18 @@ class Trials:
             return untested(
                 share,
                 label,
-                "Cannot be tested on this image: the probabilities are NaN or infinite once some patches are covered.",
+                "Cannot be tested on this image: the scores are NaN or infinite once some patches are covered.",
             )
-        if np.ptp(chance) < LEAST:  # the order of covering makes no difference, so no order can be better
+        if np.ptp(chance) < self.answer.least(
+            chance
+        ):  # the order of covering makes no difference, so no order can be better
             return untested(
                 share,
                 label,
-                f"Cannot be tested on this image: whichever patches are covered first, the probability of {label} "
-                f"averages {chance.mean():.1%}.",
+                f"Cannot be tested on this image: whichever patches are covered first, {self.answer.score_name(label)} "
+                f"averages {self.answer.show_score(chance.mean())}.",
             )
-        return Trust(float(area), tuple(map(float, chance)), share, label, maps.which)
+        return Trust(float(area), tuple(map(float, chance)), share, label, maps.which, task=self.answer.task)
 
     def by_chance(self, image: int, grid: Grid) -> Float[np.ndarray, "o k"]:
         """The areas of the random orders; they are run when they are first needed."""
@@ -202,7 +225,7 @@ class Trials:
         return self.chance[image, grid]
 
     def areas(self, image: int, order: Int[np.ndarray, " g"], grid: Grid) -> Float[np.ndarray, " k"]:
-        """The area under each class's probability over the share of patches covered in an order, from none to all."""
+        """The area under each score over the share of patches covered in an order, from none to all."""
         patches, size = len(order), self.images.shape[-2:]
         counts = patches_covered(patches, min(patches, MOST_STEPS if patches <= SMALL_GRID else FEWER_STEPS))
         covered = order.argsort() < counts[:, None]
@@ -211,7 +234,7 @@ class Trials:
         for start in range(0, len(covered), at_once):
             hidden = covered_pixels(covered[start : start + at_once], grid, size, self.images.device)
             with torch.no_grad():
-                curve.append(probabilities(self.observation.run(torch.where(hidden, FILL, self.images[image]))))
+                curve.append(self.answer.score(self.observation.run(torch.where(hidden, FILL, self.images[image]))))
         return np.trapezoid(np.concatenate(curve), counts / patches, axis=0)
 
 
@@ -237,11 +260,6 @@ def with_trust(maps: Maps, tests: list[Trust]) -> Maps:
 
 def untested(share: float, label: str, reason: str) -> Trust:
     return Trust(float("nan"), (), share, label, untested=reason)
-
-
-def probabilities(logits: Float[Tensor, "b k"]) -> Float[np.ndarray, "b k"]:
-    """Of every class, in double precision."""
-    return logits.double().softmax(dim=1).cpu().numpy()
 
 
 def image_noise(image: Float[Tensor, "c y x"], count: int, patches: int) -> Float[np.ndarray, "o g"]:

@@ -73,8 +73,8 @@ def describe_side_effect(own: CallRecord, right: CallRecord) -> str:
     """Return an input that was changed, a result that is random, or a gradient that is missing; else ""."""
     if own.changed_arguments:
         return (
-            f"{own.label} changes {own.changed_arguments[0]}, which others still use. `+=` and `x[...] =` change a "
-            "tensor in place; `x = x + ...` makes a new one, and `x.clone()` makes a copy."
+            f"{own.label} changes {own.changed_arguments[0]}, which other code still uses. `+=` and `x[...] =` change "
+            "a tensor in place; `x = x + ...` makes a new one, and `x.clone()` makes a copy."
         )
     if not own.repeatable:
         return f"{own.label} returns something else when it is called again with the same arguments."

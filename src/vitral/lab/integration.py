@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
+from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.data.spec import find_data
 from vitral.lab.progress import find_state
@@ -32,7 +33,7 @@ def load_test_images() -> tuple[Tensor, Tensor]:
     """Return preprocessed test images and their labels."""
     model = load_trained_model()
     data = find_data(model.provenance["data"])
-    assert not isinstance(data, Path)
+    assert isinstance(data, Dataset)
     some = data.test.only(np.arange(TEST_IMAGES))
     return normalise(torch.from_numpy(some.pixels), model.preprocessing), torch.from_numpy(some.labels)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.preprocessing import plain_preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
@@ -124,7 +124,7 @@ class VisionTransformer(nn.Module):
         for part in self.modules():
             if isinstance(part, KnowsGrid):
                 part.set_grid(self.grid, self.num_prefix_tokens)
-        self.preprocessing = plain_preprocessing(self.patch_embed.img_size, in_channels)
+        self.preprocessing = plain(self.patch_embed.img_size, in_channels)
         parts = dict(patch_embed=patch_embed, position=position, mixer=mixer, mlp=mlp)
         parts |= dict(norm=norm, block=block, pool=pool, head=head)
         self.config = sizes | {

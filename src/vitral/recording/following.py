@@ -263,7 +263,7 @@ class Follower:
             elif known.keys not in axes[-1] and not constant(values):
                 # Not heads that learned weights mix, but values over another axis than the one that sums to 1.
                 is_cut = turned.stride(-1) == known.strides[known.keys] and turned.shape[-1] < known.sizes[known.keys]
-                known.fail(CUT if is_cut else "it is multiplied over another axis than the one that sums to 1")
+                known.fail(CUT if is_cut else "it is multiplied over an axis other than the one that sums to 1")
             elif known.keys not in axes[-1]:  # over another axis, such as heads that are mixed, or a part of the keys
                 rows = list(range(turned.ndim - 1))
                 places = [*rows, None] if is_left else [*rows[:-1], None, rows[-1]]

@@ -161,8 +161,8 @@ def check_unchanged(watched: Tensor, plain: Tensor, tolerance: float) -> None:
         raise WatchError(
             f"The model's output changed by {difference:.1e} of its largest value while it was watched, "
             "so there is no map. A model with random outputs, or one that every forward pass changes, cannot be "
-            "explained: use nn.Dropout, which eval mode turns off, rather than F.dropout, and seed in forward() "
-            "whatever else it draws."
+            "explained: use nn.Dropout, which eval mode turns off, rather than F.dropout, and seed any other random "
+            "numbers in forward()."
         )
 
 
@@ -173,5 +173,5 @@ def check_answer(answer: Tensor) -> None:
     count = sum(bool(of_image.isnan().any()) for of_image in answer) if answer.ndim else 1
     raise WatchError(
         f"The model's output holds NaN for {count} of {len(answer) if answer.ndim else 1} images, so there is "
-        "nothing to explain. Check its weights for NaN, and in half precision for values that overflow."
+        "nothing to explain. Check its weights for NaN and, in half precision, its activations for overflow."
     )

@@ -99,8 +99,8 @@ class watch(TorchFunctionMode):
             raise UsageError(f"watch takes a torch.nn.Module, not a {type(model).__name__}.")
         if not can_have_hooks(model):
             raise UsageError(
-                "A module of torch.jit.script can have no hooks, by which what its tokens stand for is measured. Watch "
-                "the module that it was made of, or what torch.jit.trace makes of that."
+                "A torch.jit.script module takes no hooks, so Vitral cannot measure which token is which patch. Watch "
+                "the module that was scripted, or trace it instead: torch.jit.trace."
             )
         if num_prefix_tokens is not None and num_prefix_tokens < 0:
             raise UsageError(f"num_prefix_tokens={num_prefix_tokens} must be at least 0.")
@@ -290,8 +290,8 @@ class watch(TorchFunctionMode):
         )
         if joins and self.edit is not None and layer.num_queries < layer.num_tokens:
             raise WatchError(
-                f"{layer.name} attends from its tokens in several calls, whose attention cannot be changed. Let one "
-                "call attend from all of them."
+                f"{layer.name} splits its queries over several calls of attention, which cannot be edited. Pass all "
+                "queries in one call."
             )
         self.layers.add(layer, seen, joins)
         self.recognizer.exchange(call.out, out)
@@ -360,8 +360,8 @@ class watch(TorchFunctionMode):
         if not call.out.isfinite().all():
             return (
                 f"The attention of {name} returned values that are not finite (NaN), so Vitral shows no map. Look for "
-                "NaN in the images and in the weights, for a row whose mask leaves no key, and in half precision for "
-                "values that overflow."
+                "NaN in the images and in the weights, for a mask that leaves a query no key and, in half precision, "
+                "for overflow."
             )
         training = "The model is in training mode, where attention may use dropout: call model.eval(). "
         return (
@@ -383,7 +383,9 @@ def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor])
         before, after = seen[0].call.out, outputs[0]
         if storage_of(before) == storage_of(result):  # the function only viewed the output
             return after.as_strided(result.shape, result.stride(), result.storage_offset() - before.storage_offset())
-    raise WatchError(f"The attention of {seen[0].name} cannot be changed where gradients are recorded: use no_grad.")
+    raise WatchError(
+        f"The attention of {seen[0].name} cannot be edited while gradients are recorded: use torch.no_grad()."
+    )
 
 
 def projected(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor], args: Any, kwargs: Any) -> Any:

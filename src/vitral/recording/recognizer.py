@@ -82,7 +82,7 @@ class Recognizer:
         depends = self.dataflow.of(*inputs)
         if name == FLEX:  # it forms its weights inside, by code of the model's own
             shape = (*args[0].shape[:3], args[1].shape[-2])
-            fate = "flex_attention shows no weights; scaled_dot_product_attention does, with a mask or a bias"
+            fate = "flex_attention hides its weights; use scaled_dot_product_attention with a mask or a bias"
             self.follower.made.append(Made(shape, 3, self.line(), fate))
         if name.startswith(FUSED):
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))

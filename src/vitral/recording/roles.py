@@ -267,17 +267,18 @@ def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
     raise UsageError(
         f"{layer} attends to {num_keys} tokens whose places in the image are not known: when patches of an image were "
         "changed, no grid of patches explained which tokens changed. So it has no attention map. If the last tokens "
-        "are the patches, row by row, state it on the model: model.num_prefix_tokens = ... (how many come before them) "
-        "and model.grid = (rows, columns)."
+        "are the patches, row by row, set model.num_prefix_tokens = ... (how many tokens come before them) and "
+        "model.grid = (rows, columns)."
     )
 
 
 def refuse_unmeasured(layer: str, num_keys: int) -> TokenRoles:
     """Raises `UsageError`: there were no images whose patches could be changed."""
     raise UsageError(
-        f"{layer} attends to {num_keys} tokens whose places in the image are not known: they are measured when the "
-        "model itself is called with images, a float tensor (B, C, H, W), and not a part or a method of it. Else, if "
-        "the last tokens are the patches, row by row, say how many come before them: num_prefix_tokens=..."
+        f"{layer} attends to {num_keys} tokens whose places in the image are not known: they are measured only when "
+        "the model itself, not a part or a method of it, is called with images, a float tensor (B, C, H, W). "
+        "Otherwise, if the last tokens are the patches, row by row, specify how many tokens come before them: "
+        "num_prefix_tokens=..."
     )
 
 
@@ -293,8 +294,8 @@ def refuse_views(layer: str) -> TokenRoles:
 def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
     """Raises `UsageError`: the model attends image by image, so the images of a batch are not told apart."""
     raise UsageError(
-        f"{layer} attends to one image after another, so that its heads and the {batch} images of the batch cannot be "
-        "told apart. Give the model one image at a time."
+        f"{layer} attends to one image after another, so its heads and the {batch} images of the batch cannot be "
+        "distinguished. Give the model one image at a time."
     )
 
 
@@ -303,15 +304,15 @@ def refuse_given(layer: str, given: int, places: Places) -> TokenRoles:
     others = [token for token, patch in enumerate(places.patches[0].tolist()) if patch < 0]
     raise UsageError(
         f"num_prefix_tokens={given} was given, but when patches of an image were changed, the tokens of {layer} that "
-        f"did not change were {others or 'none'}. Leave num_prefix_tokens out: what was measured is then used."
+        f"did not change were {others or 'none'}. Leave num_prefix_tokens out to use what was measured."
     )
 
 
 def refuse_crop(layer: str) -> TokenRoles:
     """Raises `UsageError`: the model crops its images, so the grid of its patches is not that of the whole image."""
     raise UsageError(
-        f"{layer} attends to patches of a part of the image: when the margin of an image was changed, no token next to "
-        "it changed. Crop the image first, as the model does, and explain the part that it sees."
+        f"{layer} attends to patches of only a part of the image: when the margin of an image was changed, no token "
+        "next to it changed. Crop the image first, as the model does, and explain the part that it sees."
     )
 
 
@@ -329,7 +330,7 @@ def measured_roles(model: nn.Module, patches: Int[Tensor, " m"], places: Places)
     number, tokens = places.grid[0] * places.grid[1], patches.tolist()
     if sorted(patch for patch in tokens if patch >= 0) != list(range(number)):
         raise UsageError(
-            f"Of {number} patches only {len({patch for patch in tokens if patch >= 0})} change a token, so there is no "
+            f"Only {len({patch for patch in tokens if patch >= 0})} of {number} patches change a token, so there is no "
             "attention map."
         )
     order = tuple(tokens.index(patch) for patch in range(number))

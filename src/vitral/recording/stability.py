@@ -77,15 +77,15 @@ def measure(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Instability:
     name, most = type(model).__name__, ROUNDING.get(alone.dtype, 0.0)
     if (difference := relative_difference(again, alone)) > most:
         return Instability(
-            is_random=f"{name} gives different answers for the same image, by {difference:.1e} of the largest value, "
+            is_random=f"{name} gives different outputs for the same image, by {difference:.1e} of the largest value, "
             "also in eval mode: it is random, or changes with every pass. Use nn.Dropout, which eval mode turns off, "
-            "rather than F.dropout, and seed in forward() whatever else it draws."
+            "rather than F.dropout, and seed any other random numbers in forward()."
         )
     if beside.shape == alone.shape and (difference := relative_difference(beside, alone)) > most:
         return Instability(
-            mixes_images=f"What {name} answers for an image depends on the other images of the batch, by "
+            mixes_images=f"The output of {name} for an image depends on the other images of the batch, by "
             f"{difference:.1e} of the largest value. Normalise within each image (nn.LayerNorm), or by running "
-            "statistics (nn.BatchNorm2d in eval mode), and check which axis of a softmax, mean or reshape is that of "
-            "the images."
+            "statistics (nn.BatchNorm2d in eval mode), and check that no softmax, mean or reshape runs over the "
+            "batch axis."
         )
     return Instability()

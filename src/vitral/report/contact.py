@@ -1,9 +1,9 @@
-"""The contact sheet: examples of every class of a data set.
+"""The contact sheet: examples of every class of a data set, or of every range of a number.
 
-Axes:  n images   y x pixels
+Axes:  n images   m images of a group   y x pixels
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -17,27 +17,29 @@ MAX_CLASSES = 20
 @styled()
 def contact_figure(
     pixels: UInt8[np.ndarray, "n y x 3"],
-    labels: Int[np.ndarray, " n"],
-    classes: Sequence[str],
+    groups: Mapping[str, Int[np.ndarray, " m"]],
     masks: Bool[np.ndarray, "n y x"] | None,
     title: str,
     columns: int = 10,
 ) -> Figure:
-    """One row per class with its first images; if there are masks, the last image of each row shows its outline."""
-    rows = min(len(classes), MAX_CLASSES)
+    """One row per group with its first images, which are random ones if the split is in random order.
+
+    If there are masks, the last image of each row shows its outline.
+    """
+    rows = min(len(groups), MAX_CLASSES)
     figure = sheet(0.82 * columns + 1.2, 0.86 * rows + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False)
-    for label, row in enumerate(panels):
-        members = np.flatnonzero(labels == label)[:columns]
+    for (name, indices), row in zip(groups.items(), panels):
+        members = indices[:columns]
         for place, axes in enumerate(row):
             hide_axes(axes)
             if place == 0:
-                axes.set_ylabel(classes[label], rotation=0, ha="right", va="center")
+                axes.set_ylabel(name, rotation=0, ha="right", va="center")
             if place < len(members):
                 axes.imshow(pixels[members[place]])
                 if masks is not None and place == columns - 1:
                     axes.contour(masks[members[place]], levels=[0.5], colors=[SECOND], linewidths=1.5)
     outlined = "; last column: outline of the exact mask" if masks is not None else ""
-    left_out = f"; {len(classes) - rows} more classes not shown" if len(classes) > rows else ""
+    left_out = f"; {len(groups) - rows} more classes not shown" if len(groups) > rows else ""
     figure.suptitle(f"{title}{outlined}{left_out}", fontsize=9)
     return figure

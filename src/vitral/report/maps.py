@@ -118,12 +118,13 @@ def attention_figure(
 
 @dataclass(frozen=True)
 class MapPanel:
-    """A map to draw, its title, whether it has negative values, and a line of text to print below it."""
+    """A map to draw, its title, whether it has negative values and in which unit, and a line to print below it."""
 
     title: str
     values: Float[np.ndarray, "gy gx"]
     signed: bool = False
     note: str = ""
+    unit: str = "logits"
 
 
 @styled()
@@ -137,9 +138,9 @@ def maps_figure(pixels: UInt8[np.ndarray, "y x 3"], maps: Sequence[MapPanel], ca
     for axes, panel in zip(all_axes[1:], maps):
         note = panel.note
         if panel.signed:  # red is evidence for the class, blue against it, white neither
-            end = max(float(np.abs(panel.values).max()), MIN_END)
+            end = max(float(np.abs(panel.values).max()), MIN_END if panel.unit == "logits" else 1e-12)
             overlay(axes, pixels, panel.values, Normalize(-end, end), SIGNED)
-            note = f"red +{end:.2g}, blue −{end:.2g} logits" + (f"\n{note}" if note else "")
+            note = f"red +{end:.2g}, blue −{end:.2g} {panel.unit}" + (f"\n{note}" if note else "")
         else:
             drawn_map = overlay(axes, pixels, panel.values, norm)
         axes.set_title(panel.title)

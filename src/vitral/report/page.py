@@ -30,7 +30,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The values of the template. `film` has one WebP image per frame, each with its name, such as "step 120"."""
+    """The values of the template.
+
+    `film` has one WebP image per frame, each with its name, such as "step 120".
+    `film_images` says which images it shows.
+    """
 
     title: str
     headline: str
@@ -41,6 +45,7 @@ class Page:
     commands: list[tuple[str, str]]
     repeat: str
     film: list[tuple[bytes, str]] = field(default_factory=list)
+    film_images: str = ""
 
     def html(self) -> str:
         """The page as HTML, with every value escaped."""

@@ -6,7 +6,7 @@ Axes:  k classes   y x pixels
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -15,6 +15,8 @@ from vitral.report.style import ACCENT, FAINT, INK, SECOND, hide_axes, sheet, sh
 
 Records = Sequence[Mapping[str, int | float]]  # of metrics.jsonl
 MAX_NUMBERED = 25  # classes of a confusion matrix; with more, the numbers would be too small to read
+MAX_BARS = 40  # classes with a bar of average precision
+MAX_PANELS = 9  # numbers with a panel
 SHOWN = 7  # tokens at the beginning of the sequence
 
 
@@ -71,25 +73,69 @@ def add_box(axes: Axes, left: float, top: float, width: float, height: float, co
 
 
 @styled()
-def curves_figure(records: Records, num_classes: int) -> Figure:
-    """Training as a line, validation as points, and the accuracy of guessing as a dotted line."""
+def curves_figure(records: Records, measure: str, guess: float | None) -> Figure:
+    """Training as a line, validation as points: the loss, and the `measure` with that of guessing as a dotted line."""
     training = [record for record in records if "train_loss" in record]
     validation = [record for record in records if "best" in record]
     figure = sheet(8.4, 2.7)
-    loss, accuracy = figure.subplots(1, 2)
-    for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
+    loss, measured = figure.subplots(1, 2)
+    for axes, name in ((loss, "loss"), (measured, measure)):
         for label, subset, key, style in (
             ("training", training, f"train_{name}", dict(color=FAINT, lw=1.4)),
             ("validation", validation, name, dict(color=ACCENT, lw=1, marker="o", ms=3.5)),
         ):
-            axes.plot([record["step"] for record in subset], [record[key] for record in subset], label=label, **style)
-    loss.set(title="loss (nats)", xlabel="step", ylim=(0, None))
+            own = [record for record in subset if key in record]  # an answer need not be right or wrong in training
+            axes.plot([record["step"] for record in own], [record[key] for record in own], label=label, **style)
+    is_share = measure != "R2"
+    loss.set(title="loss (nats)" if is_share else "loss (squared error over variance)", xlabel="step", ylim=(0, None))
     loss.legend()
-    accuracy.axhline(1 / num_classes, color=SECOND, lw=0.9, ls=":")
-    offset = dict(xytext=(2, 2), textcoords="offset points")
-    accuracy.annotate("chance", (0, 1 / num_classes), color=SECOND, fontsize=7, **offset)
-    accuracy.set(title="accuracy", xlabel="step", ylim=(0, 1.02), yticks=[0, 0.25, 0.5, 0.75, 1])
-    accuracy.yaxis.set_major_formatter("{x:.0%}")
+    if guess is not None:
+        measured.axhline(guess, color=SECOND, lw=0.9, ls=":")
+        offset = dict(xytext=(2, 2), textcoords="offset points")
+        measured.annotate("chance" if is_share else "always the mean", (0, guess), color=SECOND, fontsize=7, **offset)
+    measured.set(title=measure if is_share else "R²", xlabel="step")
+    if is_share:
+        measured.set(ylim=(0, 1.02), yticks=[0, 0.25, 0.5, 0.75, 1])
+        measured.yaxis.set_major_formatter("{x:.0%}")
+    else:
+        measured.set(ylim=(max(-0.5, min([0.0, *measured.get_ylim()])), 1.02))
+    return figure
+
+
+@styled()
+def average_precisions_figure(
+    precisions: Float[np.ndarray, " k"], shares: Float[np.ndarray, " k"], classes: Sequence[str]
+) -> Figure:
+    """One bar per class, the best first, with a mark at the class's share of the images, which is chance."""
+    order = np.argsort(np.where(np.isnan(precisions), 2, -precisions), kind="stable")[:MAX_BARS]
+    figure = sheet(7.2, max(1.6, 0.24 * len(order) + 0.9))
+    axes = figure.subplots()
+    places = np.arange(len(order))
+    axes.barh(places, np.nan_to_num(precisions[order]), color=ACCENT, height=0.7)
+    axes.scatter(shares[order], places, marker="|", s=90, color=SECOND, label="chance")
+    left_out = f"; {len(classes) - len(order)} more classes not shown" if len(classes) > len(order) else ""
+    axes.set_yticks(places, [classes[index] for index in order])
+    axes.set(xlim=(0, 1.02), ylim=(len(order) - 0.4, -0.6), xlabel=f"average precision{left_out}")
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    axes.legend()
+    return figure
+
+
+@styled()
+def numbers_figure(values: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"], names: Sequence[str]) -> Figure:
+    """Predicted over true numbers, a panel per number, with the line on which both are equal."""
+    count = min(len(names), MAX_PANELS)
+    figure = sheet(2.9 * min(count, 3) + 0.4, 2.9 * -(-count // 3))
+    panels = figure.subplots(-(-count // 3), min(count, 3), squeeze=False).ravel()
+    for index, axes in enumerate(panels):
+        if index >= count:
+            hide_axes(axes)
+            axes.set_frame_on(False)
+            continue
+        ends = [float(labels[:, index].min()), float(labels[:, index].max())]
+        axes.plot(ends, ends, color=SECOND, lw=0.9, ls=":")
+        axes.scatter(labels[:, index], values[:, index], s=9, color=ACCENT, alpha=0.6, linewidths=0)
+        axes.set(title=names[index], xlabel="true", ylabel="predicted")
     return figure
 
 

@@ -9,9 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from vitral.base.errors import StoreError
+from vitral.base.answer import answer_for
+from vitral.base.errors import StoreError, UnknownName
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import VERSION, ModelRecord, Task
 
@@ -47,8 +48,10 @@ def check_distinct(classes: list[str]) -> list[str]:
 
 
 def check_supported(task: Task) -> Task:
-    if task != "one class":
-        raise ValueError(f"{task!r} is not supported by this version of Vitral; supported: 'one class'")
+    try:
+        answer_for(task)
+    except UnknownName as error:
+        raise ValueError(f"{task!r} is not supported by this version of Vitral") from error
     return task
 
 
@@ -82,6 +85,15 @@ class Card(BaseModel, extra="forbid"):
     feature_statistics: dict[str, tuple[float, ...]] | None = None
     weights: Weights
     provenance: Annotated[dict[str, Any], AfterValidator(check_provenance)]
+
+    @model_validator(mode="after")
+    def check_thresholds(self) -> "Card":
+        if self.thresholds is not None:
+            if self.task != "several classes" or len(self.thresholds) != len(self.classes):
+                raise ValueError("thresholds need one number per class, and the task 'several classes'")
+            if not all(0 <= value <= 1 for value in self.thresholds):
+                raise ValueError("thresholds must be in [0, 1]")
+        return self
 
     def record(self) -> ModelRecord:
         shared = {field.name: getattr(self, field.name) for field in fields(ModelRecord) if hasattr(self, field.name)}

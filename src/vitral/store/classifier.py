@@ -1,4 +1,4 @@
-"""`Classifier`: the type of a module that a record is attached to, and the class probabilities that it gives."""
+"""`Classifier`: the type of a module that a record is attached to, and what it answers for images."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
+from vitral.base.answer import answer_of
 from vitral.base.modes import evaluating
 from vitral.base.output import find_scores
 from vitral.base.preprocessing import Preprocessing
@@ -30,21 +31,25 @@ else:
     Classifier = nn.Module  # any module can have a record: its class stays what it is
 
 
-def probabilities(
-    model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], note: Callable[[str], None] = lambda sentence: None
+def answers(
+    model: Classifier,
+    pixels: UInt8[np.ndarray, "n y x 3"],
+    note: Callable[[str], None] = lambda sentence: None,
+    at_once: int = AT_ONCE,
 ) -> Float[np.ndarray, "n k"]:
-    """Class probabilities: one row per image and one column per class, of images that have the model's size already.
+    """What the model answers: one row per image, of images that have the model's size already.
 
-    `note` takes the sentence on which part of the model's output holds its scores, where there is a choice. Raises
-    `UsageError` if none does.
+    By its task these are probabilities, one column per class, or numbers, one column per number; in eval mode and
+    float32, whatever mode the model is in. `note` takes the sentence on which part of the model's output holds its
+    scores, where there is a choice. Raises `UsageError` if none does.
     """
-    device = next(model.parameters()).device
+    device, answer = next(model.parameters()).device, answer_of(model)
     rows, notes = [], dict[str, None]()
     with evaluating(model), torch.inference_mode():
-        for start in range(0, len(pixels), AT_ONCE):
-            images = normalise(torch.from_numpy(pixels[start : start + AT_ONCE]).to(device), model.preprocessing)
+        for start in range(0, len(pixels), at_once):
+            images = normalise(torch.from_numpy(pixels[start : start + at_once]).to(device), model.preprocessing)
             output = find_scores(model, model(images), len(images))
-            rows.append(output.tensor.float().softmax(dim=1).cpu())
+            rows.append(answer.values(output.tensor.float()).cpu())
             notes.setdefault(output.note, None)
     for sentence in filter(None, notes):
         note(sentence)

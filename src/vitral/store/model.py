@@ -22,6 +22,7 @@ from vitral.store import CHECKPOINT_WEIGHTS
 from vitral.store.card import CARD, Architecture, Card, Code, Weights, read_card
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
+from vitral.store.numbers_head import MEAN, add_numbers_head
 
 WEIGHTS = "model.safetensors"
 
@@ -69,7 +70,11 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
         raise StoreError(f"{weights} is not the file that {folder / CARD} describes: it is damaged or was replaced.")
     try:
         model = rebuild(card.architecture, len(card.classes), card.preprocessing.size, code)
-        model.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
+        for name in tensors:
+            if name.rpartition(".")[2] == MEAN:  # numbers, scaled to the unit of the data
+                add_numbers_head(model, len(card.classes), name.rpartition(".")[0])
+        model.load_state_dict(tensors)
     except SafetensorError as error:
         raise StoreError(f"{weights} is damaged: {error}.") from error
     except UsageError as error:

@@ -85,4 +85,4 @@ def place_on_one_side(data: Dataset, name: SplitName) -> Split:
     width = split.pixels.shape[2]
     padding = (width, 0) if name == "test" else (0, width)
     pixels = np.pad(split.pixels, ((0, 0), (0, 0), padding, (0, 0)), mode="edge")
-    return Split(pixels, split.labels, files=split.files)
+    return replace(split, pixels=pixels, masks=None, factors={})

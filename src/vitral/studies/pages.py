@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from vitral.base.errors import StoreError
 from vitral.base.files import write_file
+from vitral.data.class_names import list_names
 from vitral.report.page import Picture, render
 from vitral.report.studies import Row, findings_figure
 from vitral.report.style import png
@@ -270,12 +271,43 @@ def method_text(results: Results, samples: int, rates: tuple[float, ...]) -> str
     sentences = [f"{first}."]
     if len(rates) > 1:
         sentences += sweep_sentences(results, rates)
+    sentences += sample_sentences(results.runs)
     if results.reference_accuracy:
         reached, minimum = results.reference_accuracy
         sentences.append(
             f"The reference arm reaches {reached:.1%} on validation images; at least {minimum:.0%} was required."
         )
     return " ".join(sentences)
+
+
+def sample_sentences(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On how many images of how many classes accuracies are measured, for each split of which only a part is used.
+
+    A split that lacks classes is named too. Records from before these numbers were kept give no sentence.
+    """
+    sentences = []
+    for split, images in (("train", "training images"), ("val", "validation images"), ("test", "test images")):
+        records = [run["record"] for run in runs if split in run.get("record", {}).get("sample", {})]
+        samples = [{"n": record["n"][split], **record["sample"][split]} for record in records]
+        if all(one["n"] == one["of"] and not one["missing"] for one in samples):
+            continue
+        n, total, present = (span([one[key] for one in samples]) for key in ("n", "of", "classes"))
+        missing = sorted({name for one in samples for name in one["missing"]})
+        count = samples[0]["classes"] + len(samples[0]["missing"])
+        absent = f"; some runs have none of {list_names(missing)}" if missing else ""
+        whole = all(one["n"] == one["of"] for one in samples)
+        which = f"all {n}" if whole else f"{n} of {total}, chosen at random"
+        sentences.append(f"Accuracy on {images} is measured on {which}, of {present} of {count:,} classes{absent}.")
+    return sentences
+
+
+def span(values: Sequence[int]) -> str:
+    """One number, or the least and the largest.
+
+    >>> span([2000, 2000]), span([256, 1024])
+    ('2,000', '256 to 1,024')
+    """
+    return " to ".join(f"{value:,}" for value in sorted({min(values), max(values)}))
 
 
 def sweep_sentences(results: Results, rates: tuple[float, ...]) -> list[str]:

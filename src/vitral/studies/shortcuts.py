@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import nn
 
+from vitral.base.answers.one_class import one_class
+from vitral.base.intervals import interval
 from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.record import ModelRecord, attach_record
@@ -29,7 +31,7 @@ from vitral.nn.family.pool import MeanPool
 from vitral.nn.zoo import create
 from vitral.store.classifier import Classifier
 from vitral.training import optim
-from vitral.training.metrics import interval, predict_split
+from vitral.training.metrics import classify_split
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps
 
@@ -75,19 +77,19 @@ def check_shortcuts(data: Dataset, recipe: Recipe, numerics: Numerics, show: Sho
     def trained(name: str, recipe: Recipe, shuffle: bool = False, **arm: type[nn.Module]) -> Classifier:
         return train(name, data, recipe, numerics, show, shuffle, **arm)
 
-    vit = accuracy_of(trained("ViT, mean pool", recipe, pool=MeanPool), data.test, numerics)
+    vit = accuracy_of(trained("ViT, mean pool", recipe, pool=MeanPool), data.test)
     bags = [
         trained(f"bag of patches, lr x {rate:g}", replace(recipe, lr=recipe.lr * rate), pool=MeanPool, mixer=NoMixing)
         for rate in RATES
     ]
-    best = max(bags, key=lambda bag: accuracy_of(bag, data.val, numerics))
-    bag = accuracy_of(best, data.test, numerics)
+    best = max(bags, key=lambda bag: accuracy_of(bag, data.val))
+    bag = accuracy_of(best, data.test)
     yield checked("ViT, mean pool", vit, REFERENCE, True)
     yield checked("bag of patches", bag, f"at least {MARGIN * 100:.0f} points below the ViT", bag <= vit - MARGIN)
 
     short = replace(recipe, epochs=recipe.epochs * SHUFFLED)
     shuffled = trained("ViT, shuffled labels", short, shuffle=True)
-    yield at_chance("ViT, shuffled labels", accuracy_of(shuffled, data.test, numerics))
+    yield at_chance("ViT, shuffled labels", accuracy_of(shuffled, data.test))
 
 
 def train(
@@ -113,14 +115,15 @@ def train(
     )
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
     optimizers = optim.optimizers(model, recipe)
+    loss_of = one_class.loss(recipe.label_smoothing)
     with show(name, total) as on_step:
-        for step in steps(model, feed, optimizers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing):
+        for step in steps(model, feed, optimizers, lr_at, numerics.autocast, recipe.clip, one_class, loss_of):
             on_step(step)
     return model
 
 
-def accuracy_of(model: Classifier, split: Split, numerics: Numerics) -> float:
-    return predict_split(model, split, numerics.device).accuracy
+def accuracy_of(model: Classifier, split: Split) -> float:
+    return classify_split(model, split).accuracy
 
 
 def mean_colour(split: Split) -> Float[np.ndarray, "n 3"]:

@@ -20,12 +20,14 @@ from jaxtyping import Float, UInt8
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from vitral.base.answers.one_class import one_class
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
 from vitral.base.lookup import find, import_object, names
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
+from vitral.data.class_names import missing_classes
 from vitral.data.dataset import Dataset, Split
 from vitral.data.folder import folder
 from vitral.data.preprocess import normalise
@@ -37,7 +39,7 @@ from vitral.store.code import from_code, is_code
 from vitral.studies.code_fingerprint import fingerprint
 from vitral.studies.dataset_changes import apply_change
 from vitral.training import optim
-from vitral.training.metrics import predict_split
+from vitral.training.metrics import classify_split
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps
 
@@ -127,7 +129,7 @@ def seeded_dataset(spec: str, change: str, seed: int) -> Dataset:
     name, _, options = spec.partition(":")
     seeded = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in_sets() else spec
     found = find_data(seeded)
-    data = folder(found, OWN_SIZE, seed) if isinstance(found, Path) else found
+    data = found if isinstance(found, Dataset) else folder(found, OWN_SIZE, seed)
     return apply_change(data, change, seed)
 
 
@@ -167,7 +169,8 @@ Loop = Callable[[LoopInputs], Iterator[Step]]
 def supervised(inputs: LoopInputs) -> Iterator[Step]:
     """Cross-entropy of the labels, as `vitral train`."""
     model, batches, optimizers, lr_at, recipe, _ = inputs
-    return steps(model, batches, optimizers, lr_at, nullcontext, recipe.clip, recipe.label_smoothing)
+    loss_of = one_class.loss(recipe.label_smoothing)
+    return steps(model, batches, optimizers, lr_at, nullcontext, recipe.clip, one_class, loss_of)
 
 
 def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -> tuple[Classifier, dict[str, Any]]:
@@ -180,7 +183,7 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
     model, data = training.build(), training.dataset()
     recipe = Recipe(data=training.data, seed=training.seed, **(RECIPE | dict(training.recipe)))
     total = training.samples // recipe.batch_size
-    record: dict[str, Any] = {"steps": total, "lr": recipe.lr, "diverged": False, "curve": [], "n": {}}
+    record: dict[str, Any] = {"steps": total, "lr": recipe.lr, "diverged": False, "curve": [], "n": {}, "sample": {}}
     start = time.perf_counter()
     try:
         # The points are appended one by one: a training that diverges keeps the curve up to there.
@@ -193,8 +196,10 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
     chance = 1 / len(data.classes)
     for name, whole in (("train", data.train), ("val", data.val), ("test", data.test)):
         split = first_images(whole, training.eval_images)
-        record[f"{name}_accuracy"] = chance if record["diverged"] else predict_split(model, split).accuracy
+        record[f"{name}_accuracy"] = chance if record["diverged"] else classify_split(model, split).accuracy
         record["n"][name] = len(split)
+        missing = missing_classes(split.labels, data.classes)
+        record["sample"][name] = dict(of=len(whole), classes=len(data.classes) - len(missing), missing=missing)
     return model.eval(), record
 
 
@@ -211,11 +216,11 @@ def learning_curve(
     for step in loop(LoopInputs(model, feed, optimizers, lr_at, recipe, total)):
         on_step(step.number * recipe.batch_size)
         if step.number % every == 0:
-            yield [step.number * recipe.batch_size, predict_split(model, validation).accuracy]
+            yield [step.number * recipe.batch_size, classify_split(model, validation).accuracy]
 
 
 def first_images(split: Split, n: int) -> Split:
-    """The first `n` images of a split; all if it has fewer."""
+    """The first `n` images of a split, a fair sample since it is in random order; all if it has fewer."""
     return split.only(np.arange(min(n, len(split))))
 
 

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
+from vitral.base.answer import answer_for
 from vitral.base.files import unused_path, write_file
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
@@ -19,14 +18,16 @@ from vitral.training.recipe import Recipe, preset
 
 @dataclass(frozen=True)
 class DataDescription:
-    """The images per class in a split, their (height, width), and the contact sheet's file.
+    """The images of a split and their labels, their (height, width), and the contact sheet's file.
 
-    `dataset` has all splits, and `recipe` is what `vitral train` would do with it.
+    `labels` describes the labels as their task has them: the images per class, or the range of each number. `dataset`
+    has all splits, and `recipe` is what `vitral train` would do with it.
     """
 
     data: str
     split: str
-    counts: dict[str, int]
+    n: int
+    labels: dict[str, Any]
     size: tuple[int, int]
     sheet: Path
     dataset: Dataset
@@ -43,7 +44,7 @@ def describe_data(
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> DataDescription:
-    """Count the images of a split per class, and write a contact sheet, by default `DATA.png` in the current folder.
+    """Describe the labels of a split, and write a contact sheet, by default `DATA.png` in the current folder.
 
     Raises `UnknownName` for data that does not exist, `DataError` or `ImageError` for images that cannot be read.
     """
@@ -51,11 +52,14 @@ def describe_data(
     recipe = Recipe(**preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image})
     dataset = read_recipe_data(recipe, find_data(data), progress)
     images = dataset.load(split)
-    counts = np.bincount(images.labels, minlength=len(dataset.classes))
+    answer = answer_for(dataset.task)
     name = Path(data.partition(":")[0]).resolve().name
     sheet = unused_path(Path(out) if out else Path(f"{name}.png"))
-    figure = contact_figure(images.pixels, images.labels, dataset.classes, images.masks, f"{data}, {split}")
+    groups = answer.groups(images.labels, dataset.classes)
+    figure = contact_figure(images.pixels, groups, images.masks, f"{data}, {split}")
     write_file(sheet, png(figure))
     height, width = images.pixels.shape[1:3]
-    per_class = dict(zip(dataset.classes, counts.tolist()))
-    return DataDescription(data, split, per_class, (height, width), sheet, dataset, recipe, tuple(progress.notes))
+    labels = answer.describe(images.labels, dataset.classes)
+    return DataDescription(
+        data, split, len(images), labels, (height, width), sheet, dataset, recipe, tuple(progress.notes)
+    )

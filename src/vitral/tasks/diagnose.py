@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitral.base.answer import answer_of
 from vitral.base.errors import ModelError, ShapeError, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, names
+from vitral.base.prediction import predictions
 from vitral.base.provenance import provenance
 from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
@@ -140,7 +142,7 @@ def mass_title(name: str) -> str:
     """A panel's title for one of the shares that `attention_mass` returns."""
     what = {"cls": "CLS", "prefix": "other prefix tokens", "itself": "the token itself", "outliers": "outlier tokens"}
     reader, _, read = name.rpartition(" reads ")
-    return f"share of {'CLS' if reader else 'all tokens'} to {what.get(read, read)}"
+    return f"attention: {'CLS' if reader else 'all tokens'} to {what.get(read, read)}"
 
 
 def layer_section(found: dict[str, Any]) -> list[Section]:
@@ -155,7 +157,7 @@ def layer_section(found: dict[str, Any]) -> list[Section]:
         return []
     text = (
         "Each dot is a head, the line their mean, over all images. A distance of 1 means that patches attend as far as "
-        "uniform attention would; an entropy of 1 that all tokens get the same, near 0 that one token gets all. "
+        "uniform attention would; an entropy of 1, that all tokens get the same share; near 0, that one gets all. "
         "The other panels are shares of attention; those that are zero everywhere are left out."
     )
     picture = Picture(png(layers_figure(quantities)), "distance, entropy and shares of attention by layer and head")
@@ -177,15 +179,14 @@ def patch_section(model: Classifier, images: Tensor, found: dict[str, Any]) -> l
 def lens_section(model: Classifier, found: dict[str, Any]) -> list[Section]:
     if "logit_lens" not in found:
         return []
-    first = torch.from_numpy(found["logit_lens"][0, :, 0]).softmax(dim=-1)  # token 0 of the first image
-    best = first.max(dim=-1)
-    answers = [
-        f"{'entering block ' + str(place) if place < len(first) - 1 else 'leaving the last block'}: "
-        f"{class_name(model, int(index))} ({probability:.0%})"
-        for place, (probability, index) in enumerate(zip(best.values.tolist(), best.indices.tolist()))
-    ]
+    first = answer_of(model).values(torch.from_numpy(found["logit_lens"][0, :, 0]))  # token 0 of the first image
+    outputs = [class_name(model, index) for index in range(first.shape[1])]
+    places = [f"entering block {place}" for place in range(len(first) - 1)] + ["leaving the last block"]
+    record = model.record
+    each = predictions(places, outputs, first.tolist(), record.task, record.thresholds)
+    answers = [f"{one.image}: {answer_of(model).short(one)}" for one in each]
     text = (
-        "The classes that the head gives for token 0 of the first image at each place. It was trained for the last "
+        "What the head gives for token 0 of the first image at each place. It was trained for the last "
         "place only, so earlier predictions are a projection. Predictions: " + "; ".join(answers) + "."
     )
     return [Section("The prediction, block by block", text)]

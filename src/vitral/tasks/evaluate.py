@@ -2,40 +2,74 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
 from torch import nn
 
+from vitral.base.answer import Figures
+from vitral.base.answers.one_class import ClassFigures
 from vitral.base.errors import ConfigError, DataError, UsageError
-from vitral.base.record import classes_of
+from vitral.base.record import Task, classes_of
 from vitral.data import OnBadImage
 from vitral.data.classes import match_classes
+from vitral.data.folder import ImageFolder
 from vitral.data.spec import find_data
 from vitral.tasks.inputs import model_name, open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
 from vitral.training.checkpoint import fingerprint
-from vitral.training.metrics import interval, predict_split
+from vitral.training.metrics import evaluate_split
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
     """How good a model is on a split of `n` images.
 
-    `interval` is the 95 % confidence interval of `accuracy`; `loss` is the mean cross-entropy in nats; `confusion`
-    counts images per true class (row) and predicted class (column), in the order of `classes`.
+    `figures` are those of the model's `task`: `base/answers/` has a class for each. `accuracy`, its 95 % confidence
+    `interval` and `confusion` (images per true class in rows, predicted class in columns, in the order of `classes`)
+    are those of one class of many; `loss` is the task's mean loss.
     """
 
     data: str
     split: str
+    task: Task
     classes: tuple[str, ...]
-    accuracy: float
-    interval: tuple[float, float]
-    loss: float
+    figures: Figures
     n: int
-    confusion: Int[np.ndarray, "k k"]
     notes: tuple[str, ...] = ()
+
+    @property
+    def loss(self) -> float:
+        return self.figures.loss
+
+    @property
+    def accuracy(self) -> float:
+        return self.of_one_class.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.of_one_class.interval
+
+    @property
+    def confusion(self) -> Int[np.ndarray, "k k"]:
+        return self.of_one_class.confusion
+
+    @property
+    def of_one_class(self) -> ClassFigures:
+        """The figures of one class of many. Raises `UsageError` for another task."""
+        if not isinstance(self.figures, ClassFigures):
+            raise UsageError(f"A model for the task {self.task!r} has no accuracy. Its figures: {self.summary}.")
+        return self.figures
+
+    @property
+    def summary(self) -> str:
+        return self.figures.summary(self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, by name."""
+        own = {"data": self.data, "split": self.split, "task": self.task, "classes": list(self.classes)}
+        return own | self.figures.to_json(self.classes) | {"n": self.n, "notes": list(self.notes)}
 
 
 def evaluate(
@@ -47,7 +81,7 @@ def evaluate(
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> EvaluationResult:
-    """Accuracy, loss and confusion of a model on a split of `data`, by default of the data that it was trained on.
+    """The figures of a model's task on a split of `data`, by default of the data that it was trained on.
 
     `model` is loaded, or a path or name as `vitral.load` takes it; `code` is where the user's own model is defined now.
 
@@ -65,33 +99,31 @@ def evaluate(
     spec = data or provenance.get("data")
     if spec is None:
         raise ConfigError(f"{name} does not record what it was trained on. Specify the data: --data.")
-    found = read_data(find_data(spec), opened.preprocessing, progress, provenance.get("seed", 0), on_bad_image)
+    task, source = opened.record.task, find_data(spec)
+    found = read_data(source, opened.preprocessing, progress, provenance.get("seed", 0), on_bad_image, task)
     classes = classes_of(opened)
-    found = match_classes(found, classes, opened.preprocessing.size)
+    found = match_classes(found, classes, opened.preprocessing.size, task)
+    things = "numbers" if task == "numbers" else "classes"
     if classes is None and len(found.classes) != len(opened.classes):
-        raise DataError(f"{spec} has {len(found.classes)} classes; the model predicts {len(opened.classes)}.")
+        raise DataError(f"{spec} has {len(found.classes)} {things}; the model predicts {len(opened.classes)}.")
     if classes is None:
         progress.note(
-            f"  assumed: the model's classes are those of {spec}, in their order, since the model does not name its own"
+            f"  assumed: the model's {things} are those of {spec}, in their order, since the model does not name its "
+            "own"
         )
     trained_on = provenance.get("data_sha256")
-    if data is None and Path(spec).is_dir() and trained_on and trained_on != fingerprint(found.train, found.val):
+    if (
+        data is None
+        and isinstance(source, ImageFolder)
+        and trained_on
+        and trained_on != fingerprint(found.train, found.val)
+    ):
         raise DataError(
             f"The images in {spec} have changed since the model was trained, so the {split} split may now hold images "
             "that it was trained on. Restore them, or specify images that it has not seen: --data."
         )
     images = found.load(split)
-    answers = predict_split(opened, images)
-    if answers.note:
-        progress.note(answers.note)
-    return EvaluationResult(
-        spec,
-        split,
-        tuple(found.classes),
-        answers.accuracy,
-        interval(answers.accuracy, len(images)),
-        answers.loss,
-        len(images),
-        answers.confusion,
-        tuple(progress.notes),
-    )
+    figures = evaluate_split(opened, images)
+    if figures.note:
+        progress.note(figures.note)
+    return EvaluationResult(spec, split, task, tuple(found.classes), figures, len(images), tuple(progress.notes))

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import check_name, find, names, nearest
+from vitral.base.prediction import Prediction, predictions
 from vitral.base.provenance import provenance
 from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
 from vitral.explain.entry import explain_observed
-from vitral.explain.maps import Maps, class_name, side_by_side
+from vitral.explain.maps import MOST_NAMES, Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
 from vitral.explain.query_maps import QueryGrid, query_maps
 from vitral.explain.trust import Trials, Trust, with_trust
@@ -57,14 +58,12 @@ class QueryResult:
 class ImageResult:
     """The explanations of one image.
 
-    `prediction` is the class that the model predicts and `probability` its probability; both are None for a model
-    without classes. `refused` says of each method that cannot explain the model why. `side_by_side` is a picture of all
-    methods, if there are several.
+    `predicted` is what the model answers, None if it scores no classes. `refused` says of each method that cannot
+    explain the model why. `side_by_side` is a picture of all methods, if there are several.
     """
 
     image: Path
-    prediction: str | None
-    probability: float | None
+    predicted: Prediction | None
     maps: tuple[MapResult, ...]
     grids: tuple[QueryResult, ...]
     refused: dict[str, str]
@@ -74,9 +73,25 @@ class ImageResult:
     @property
     def answer(self) -> str:
         """The prediction in words."""
-        if self.prediction is None:
+        if self.predicted is None:
             return "the model scores no classes"
+        if self.predicted.task != "one class":
+            return self.predicted.text(MOST_NAMES)
         return f"{self.prediction} ({self.probability:.1%})"
+
+    @property
+    def prediction(self) -> str | None:
+        """The likeliest class; None for numbers, and for a model without classes."""
+        return self.predicted.best(1)[0][0] if self.has_classes and self.predicted else None
+
+    @property
+    def probability(self) -> float | None:
+        """The probability of the likeliest class."""
+        return self.predicted.best(1)[0][1] if self.has_classes and self.predicted else None
+
+    @property
+    def has_classes(self) -> bool:
+        return self.predicted is not None and self.predicted.task != "numbers"
 
 
 @dataclass(frozen=True)
@@ -181,11 +196,11 @@ def explain_image(
     if len(maps) > 1:
         beside = write("methods", side_by_side([one.maps for one in maps]), "the methods side by side")
         pictures.insert(0, pictures.pop())  # the page shows the comparison first
-    prediction, probability = None, None
-    if trials.probabilities is not None:
-        index = int(trials.probabilities[0].argmax())
-        prediction, probability = class_name(model, index), float(trials.probabilities[0, index])
-    return ImageResult(path, prediction, probability, tuple(maps), tuple(shown), refused, beside, tuple(pictures))
+    predicted = None
+    if trials.values is not None:
+        outputs, record = [class_name(model, index) for index in range(trials.values.shape[1])], model.record
+        (predicted,) = predictions([str(path)], outputs, trials.values.tolist(), record.task, record.thresholds)
+    return ImageResult(path, predicted, tuple(maps), tuple(shown), refused, beside, tuple(pictures))
 
 
 def needs_of(methods: Sequence[str], query: str | None) -> set[Need]:
@@ -283,7 +298,7 @@ def explanation_page(
 def introduction(result: ImageResult, target: str | None) -> str:
     """The paragraph above the pictures of an image."""
     text = ["Each caption says what the map shows, how it was verified, and how it compares with random orders."]
-    if result.prediction is None:
+    if result.predicted is None:
         text.append("The model scores no classes, so it has no prediction and no map was tested.")
     if target is not None:
         text.append(f"Class-specific methods explain {target}, as requested.")

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from vitral.base.errors import ImageError, UsageError
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import record_of
+from vitral.base.record import Task, record_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
-from vitral.data.folder import check_on_bad_image, folder, images_in
+from vitral.data.examples import check_on_bad_image, images_in
+from vitral.data.folder import ImageFolder, folder
 from vitral.data.image import load_image
 from vitral.data.preprocess import crop_and_resize
 from vitral.recording.forward import forward
@@ -115,11 +116,17 @@ def check_image(image: object) -> None:
 
 
 def read_data(
-    found: Dataset | Path,
+    found: Dataset | ImageFolder,
     preprocessing: Preprocessing,
     progress: Progress,
     seed: int = 0,
     on_bad_image: OnBadImage = "fail",
+    task: Task | None = None,
 ) -> Dataset:
-    """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`."""
-    return folder(found, preprocessing, seed, on_bad_image, progress.note) if isinstance(found, Path) else found
+    """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`.
+
+    `task` is the model's, if there is one: labels that could be read in two ways are read as that.
+    """
+    if isinstance(found, Dataset):
+        return found
+    return folder(found, preprocessing, seed, on_bad_image, progress.note, task)

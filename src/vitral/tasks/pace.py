@@ -27,10 +27,12 @@ class Pace:
     def record(self) -> dict[str, int | float]:
         """Means over the last steps, as `metrics.jsonl` has them; `waiting` is the share of time spent on batches."""
         images, seconds = sum(s.images for s in self.recent), sum(s.seconds for s in self.recent)
+        answered = [s.correct for s in self.recent if s.correct is not None]
+        correct = sum(answered) if answered else None
         return {
             "step": self.recent[-1].number,
             "train_loss": sum(s.loss * s.images for s in self.recent) / images,
-            "train_accuracy": sum(s.correct for s in self.recent) / images,
+            **({} if correct is None else {"train_accuracy": correct / images}),
             "lr": self.recent[-1].lr,
             "images_per_second": images / seconds,
             "waiting": sum(s.waiting for s in self.recent) / seconds,
@@ -41,10 +43,11 @@ class Pace:
         """The record and the remaining time, for a person."""
         now = self.record()
         step = self.recent[-1].number
+        accuracy = f"accuracy {now['train_accuracy']:6.1%}   " if "train_accuracy" in now else ""
         left = int((self.total - step) * (self.seconds - self.spent) / (step - self.first + 1))
         return (
             f"step {step:>6,}/{self.total:,}   "
-            f"loss {now['train_loss']:.3f}   accuracy {now['train_accuracy']:6.1%}   "
+            f"loss {now['train_loss']:.3f}   {accuracy}"
             f"{now['images_per_second']:,.0f} images/s   waiting {now['waiting']:.0%}   "
             f"left {left // 60}:{left % 60:02d}"
         )

@@ -1,4 +1,4 @@
-"""Classify images: the probability of each class, for each image."""
+"""What a model answers for images: the probability of each class, or its numbers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ from torch import nn
 
 from vitral.base.errors import UsageError
 from vitral.base.prediction import Prediction, predictions
+from vitral.base.record import Task
 from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
 from vitral.recording.stability import instability
-from vitral.store.classifier import probabilities
+from vitral.store.classifier import answers
 from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
 
@@ -24,13 +25,22 @@ from vitral.tasks.progress import Progress, progress_for
 class PredictionResult(Sequence[Prediction]):
     """The predictions for some images, in their order: a sequence of `Prediction`.
 
-    `probabilities` has one row per image and one column per class; `numpy.asarray(result)` gives it as well.
+    `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities
+    or numbers. `numpy.asarray(result)` gives it as well.
     """
 
     classes: tuple[str, ...]
-    probabilities: Float[np.ndarray, "n k"]
+    values: Float[np.ndarray, "n k"]
     predictions: tuple[Prediction, ...]
     notes: tuple[str, ...] = ()
+    task: Task = "one class"
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "n k"]:
+        """The values of a model that has classes. Raises `UsageError` for numbers."""
+        if self.task == "numbers":
+            raise UsageError("Numbers have no probabilities. The predicted numbers are in `values`.")
+        return self.values
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -39,7 +49,7 @@ class PredictionResult(Sequence[Prediction]):
         return self.predictions[index]
 
     def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.probabilities, dtype, copy=True if copy is None else copy)
+        return np.array(self.values, dtype, copy=True if copy is None else copy)
 
 
 def predict(
@@ -50,7 +60,7 @@ def predict(
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> PredictionResult:
-    """The probability of each class for each image: `predict(model, "photo.jpg")[0].best(3)`.
+    """The probability of each class for each image, or its numbers: `predict(model, "photo.jpg")[0].best(3)`.
 
     An image is a path, a folder of images, or an array as `load_image` gives it. `model` is loaded, or a path or name
     as `vitral.load` takes it; `code` is where the user's own model is defined now.
@@ -64,9 +74,10 @@ def predict(
             f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
         )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
-    rows = probabilities(opened, np.stack([pixels for _, pixels in read]), progress.note)
+    rows = answers(opened, np.stack([pixels for _, pixels in read]), progress.note)
     first = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read[:2]])), opened.preprocessing)
     if unstable := str(instability(opened, first.to(next(opened.parameters()).device))):
         progress.note(f"warning: {unstable}")
-    found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist())
-    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes))
+    record = opened.record
+    found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist(), record.task, record.thresholds)
+    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task)

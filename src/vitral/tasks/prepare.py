@@ -2,16 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
+from jaxtyping import Float
+
+from vitral.base.answers.numbers import deviation
+from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
+from vitral.data.folder import ImageFolder
 from vitral.data.spec import find_data
 from vitral.nn.zoo import MODELS
-from vitral.store.classifier import Classifier
+from vitral.store.classifier import Classifier, answers
 from vitral.store.model import load_model
+from vitral.store.numbers_head import with_numbers_head
 from vitral.tasks.inputs import open_model, read_data
 from vitral.tasks.progress import Progress
 from vitral.training.few_images import few_images_advice
@@ -28,23 +36,55 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
         new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
-        if isinstance(found, Path) and (advice := few_images_advice(data)):
+        if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
             progress.note(advice)
-        return attach_record(new, ModelRecord(data.classes, data.preprocessing)), data
+        return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
-    if sorted(data.classes) == sorted(model.classes):
+    same_task = data.task == model.record.task
+    if sorted(data.classes) == sorted(model.classes) and same_task:
         data = reorder_classes(data, tuple(model.classes))
     if not resumed:
-        model, changes = transfer_weights(model, data.classes, data.preprocessing.size)
+        keeps_head = same_task and tuple(data.classes) == tuple(model.classes)
+        model, changes = transfer_weights(model, data.classes, data.preprocessing.size, keeps_head)
         for change in changes:
             progress.note(f"  {change}")
+        model = answer_data(model, data, keeps_head)
     return model, data
 
 
+def answer_data(model: Classifier, data: Dataset, keeps_head: bool) -> Classifier:
+    """The model with the record of the data's task, and for numbers a head that gives them in the data's unit."""
+    thresholds = (THRESHOLD,) * len(data.classes) if data.task == "several classes" else None
+    answering = cast(Classifier, attach_record(model, replace(model.record, task=data.task, thresholds=thresholds)))
+    if data.task == "numbers":
+        black = np.zeros((1, *model.preprocessing.size, 3), np.uint8)
+        before = answers(answering, black)
+        with_numbers_head(answering, data.train.labels, keeps_head)
+        check_numbers(answering, before, answers(answering, black), data, keeps_head)
+    return answering
+
+
+def check_numbers(
+    model: Classifier,
+    before: Float[np.ndarray, "1 k"],
+    after: Float[np.ndarray, "1 k"],
+    data: Dataset,
+    keeps_head: bool,
+) -> None:
+    """Raise `ConfigError` unless the model's answer is its head's, scaled: a sigmoid after it would undo the scale."""
+    labels = data.train.labels
+    expected = before if keeps_head else before * deviation(labels) + labels.mean(axis=0)
+    if not np.allclose(after, expected, rtol=1e-3, atol=1e-3 * float(deviation(labels).max())):
+        raise ConfigError(
+            f"{type(model).__name__} changes what its last linear layer returns, so its numbers cannot be scaled to "
+            "the unit of the data. Return that layer's output as it is."
+        )
+
+
 def read_recipe_data(
-    recipe: Recipe, found: Dataset | Path, progress: Progress, preprocessing: Preprocessing | None = None
+    recipe: Recipe, found: Dataset | ImageFolder, progress: Progress, preprocessing: Preprocessing | None = None
 ) -> Dataset:
     """The data of a recipe, which `find_data` has found; a folder's images are prepared for the recipe's model.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from vitral.tasks.pace import Pace
+    from vitral.training.fit import Evaluation
 
 QUIET = 10.0  # seconds between plain lines
 
@@ -82,7 +83,7 @@ class ConsoleProgress(Progress):
             return self.show(table(pace))
         self.printed = time.monotonic()
         last = pace.evaluations[-1]
-        return say(f"{pace.line()}   validation: loss {last.loss:.3f}, accuracy {last.accuracy:.1%}")
+        return say(f"{pace.line()}   validation: loss {last.loss:.3f}, {last.measure} {shown(last)}")
 
     def show(self, shown: "RenderableType") -> None:
         """Put a line or table in the place of the one before."""
@@ -108,15 +109,21 @@ def table(pace: "Pace") -> "RenderableType":
     from rich.text import Text
 
     rows = Table(box=None, padding=(0, 2), header_style="dim")
-    for heading in ("step", "validation loss", "accuracy", ""):
+    measure = pace.evaluations[-1].measure if pace.evaluations else ""
+    for heading in ("step", "validation loss", measure, ""):
         rows.add_column(heading, justify="right")
     for one in pace.evaluations[-12:]:
-        rows.add_row(f"{one.step:,}", f"{one.loss:.3f}", f"{one.accuracy:.1%}", "best" if one.best else "")
+        rows.add_row(f"{one.step:,}", f"{one.loss:.3f}", shown(one), "best" if one.best else "")
     bar = ProgressBar(total=pace.total, completed=pace.recent[-1].number if pace.recent else 0, width=60)
     below = Table.grid()  # a bar alone does not end its line
     below.add_row(bar)
     below.add_row(Text(pace.line() if pace.recent else ""))
     return Group(rows, below)
+
+
+def shown(evaluation: "Evaluation") -> str:
+    """Its figure: a share in percent, R² as a number, which may be negative."""
+    return f"{evaluation.value:.3f}" if evaluation.measure == "R2" else f"{evaluation.value:.1%}"
 
 
 def progress_for(progress: bool | Progress) -> Progress:

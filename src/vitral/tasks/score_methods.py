@@ -43,7 +43,7 @@ def score_methods(
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> ScoringResult:
-    """Score methods by metrics on the first `n` test images of `data` that the model predicts correctly.
+    """Score methods by metrics on `n` random test images of `data` that the model predicts correctly.
 
     By default that is every method, and every metric that the data allows. Raises what `explain.score` raises.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,20 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
+from vitral.base.answer import answer_of
+from vitral.base.answers.one_class import ClassFigures
 from vitral.base.config import options
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.lookup import check_name
 from vitral.base.numerics import choose
+from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
 from vitral.recording.probes import attends_over_batch
 from vitral.store.classifier import Classifier
 from vitral.store.model import load_model, save_model
+from vitral.store.numbers_head import linear_head
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import prepare
 from vitral.tasks.progress import Progress, progress_for
@@ -28,7 +32,7 @@ from vitral.tasks.training_report import write_report
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
 from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
-from vitral.training.metrics import interval, predict_split
+from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import Run
@@ -43,7 +47,8 @@ LOG_EVERY = 20  # steps
 class TrainingResult:
     """A run and how good its best model is on the test images; a run that was stopped has only its folder.
 
-    `interval` is the 95 % confidence interval of `test_accuracy` over `n` images; `seconds` is the time spent training.
+    `figures` are those of its task on `n` test images, and `summary` states them in words. `test_accuracy` and its 95 %
+    confidence `interval` are those of one class of many, None for other tasks. `seconds` is the time spent training.
     """
 
     run: Path
@@ -55,6 +60,9 @@ class TrainingResult:
     seconds: float = 0.0
     report: Path | None = None
     notes: tuple[str, ...] = ()
+    task: Task = "one class"
+    summary: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
 
 
 def make_recipe(**settings: Any) -> Recipe:
@@ -112,16 +120,20 @@ def run_recipe(
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None)
-    if not recipe.epochs and not isinstance(model.head, nn.Linear):
+    if not recipe.epochs and linear_head(model) is None:
         raise UsageError(f"--epochs 0 fits a linear head; the head of this model is a {type(model.head).__name__}.")
     batch = min(recipe.batch_size, len(data.train))
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     numerics = choose(recipe.precision, recipe.compile, width(model), operations(model, progress.note) * batch * total)
     model.to(numerics.device)
+    if recipe.label_smoothing and data.task == "numbers":
+        progress.note(
+            f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
+        )
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     for line in (
         f"{recipe.data}: {len(data.train):,} training images, {len(data.val):,} validation images, "
-        f"{len(data.classes)} classes",
+        f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
         f"run: {run.path}",
@@ -129,7 +141,7 @@ def run_recipe(
         progress.note(line)
     if attends_over_batch(model, data.preprocessing.size):
         progress.note(
-            f"warning: the attention of {recipe.model} goes from image to image of a batch, not from patch to patch. "
+            f"warning: {recipe.model} attends over the images of a batch, not over the patches of an image. "
             "nn.MultiheadAttention takes (tokens, batch, width) unless it has batch_first=True."
         )
 
@@ -145,7 +157,7 @@ def run_recipe(
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
     for event in fit(model, data, recipe, numerics, run, resuming, stop, best):
         if isinstance(event, Evaluation):
-            run.log(**asdict(event))
+            run.log(**event.record())
             pace.evaluations.append(event)
             progress.evaluated(pace)
             continue
@@ -172,15 +184,16 @@ def fit_linear_probe(
 
     A head that was kept from the trained model, or that is more than one linear layer, stays as it is.
     """
-    head = model.head
-    if not isinstance(head, nn.Linear):
+    head = linear_head(model)
+    if head is None:
         progress.note("no linear probe: the head is more than one linear layer")
     elif not recipe.epochs or not head.weight.any():
         probe = fit_head(model, data, lambda done, count: progress.count("linear probe", done, count))
-        progress.note(f"linear probe: {probe.accuracy:.1%} validation accuracy (penalty {probe.penalty:g})")
-    held_out = predict_split(model, data.val)
+        figures = probe.figures.summary(data.classes)
+        progress.note(f"linear probe: validation {figures} (penalty {probe.penalty:g})")
+    held_out = evaluate_split(model, data.val)
     save_model(model, run.path, origin(model, recipe, fingerprint(data.train, data.val), 0))
-    run.log(step=0, loss=held_out.loss, accuracy=held_out.accuracy, best=True)
+    run.log(**Evaluation(0, held_out.loss, answer_of(model).measure, held_out.value, True).record())
     return held_out.score
 
 
@@ -189,14 +202,25 @@ def test_and_report(
 ) -> TrainingResult:
     """Test the best model once, and write the report."""
     model = load_model(run.path, recipe.model if ".py" in recipe.model else None)
-    found = predict_split(model, data.test)
-    if not any("test_accuracy" in record for record in run.records()):
-        n = len(found.labels)
-        run.log(step=total, test_loss=found.loss, test_accuracy=found.accuracy, n=n, seconds=seconds)
+    found, n = evaluate_split(model, data.test), len(data.test)
+    measured = f"test_{answer_of(model).measure}"
+    if not any(measured in record for record in run.records()):
+        run.log(**{"step": total, "test_loss": found.loss, measured: found.value, "n": n, "seconds": seconds})
     report = write_report(run, recipe, defaults_for(recipe.data, recipe.init), model, data, found, film)
-    between = interval(found.accuracy, len(data.test))
+    accuracy, between = (found.accuracy, found.interval) if isinstance(found, ClassFigures) else (None, None)
     return TrainingResult(
-        run.path, False, found.accuracy, between, len(data.test), total, seconds, report, tuple(progress.notes)
+        run.path,
+        False,
+        accuracy,
+        between,
+        n,
+        total,
+        seconds,
+        report,
+        tuple(progress.notes),
+        data.task,
+        found.summary(data.classes),
+        found.to_json(data.classes),
     )
 
 

@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Int
 
 from vitral import explain
+from vitral.base.answer import Figures, answer_for
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.files import write_file
 from vitral.base.provenance import provenance
+from vitral.data.class_names import describe_classes, missing_classes
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
 from vitral.explain.film import Film
@@ -29,13 +31,12 @@ from vitral.report.maps import attention_figure, mistakes_figure
 from vitral.report.page import Page, Picture, Section
 from vitral.report.similarity import cosine_similarity, similarity_figure
 from vitral.report.style import png
-from vitral.report.training import confusion_figure, curves_figure, tokens_figure
+from vitral.report.training import curves_figure, tokens_figure
 from vitral.store.classifier import Classifier
-from vitral.training.metrics import Predictions, interval
+from vitral.tasks.result_section import ResultSections, result_sections_for
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 
-WORST = 7  # mistakes that are shown
 SHOWN = 2  # images predicted correctly, and as many mistakes, whose every head is shown
 MASS = {
     "CLS": "Below each panel: the share of attention that CLS keeps for itself. ",
@@ -49,7 +50,7 @@ def write_report(
     defaults: Mapping[str, Any],
     model: Classifier,
     data: Dataset,
-    test: Predictions,
+    test: Figures,
     film: Film | None,
 ) -> Path:
     """Write `report.html`, and the film as `film.webp`, into the run's folder; the report's path.
@@ -57,20 +58,16 @@ def write_report(
     `defaults` are the settings of this data that the command to repeat the run leaves out.
     """
     records = run.records()
-    low, high = interval(test.accuracy, len(test.labels))
     seconds = next((record["seconds"] for record in reversed(records) if "seconds" in record), 0.0)
     origin = provenance()
     run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
-    things = "shapes" if recipe.data.partition(":")[0] == "shapes" else "classes"
+    results = result_sections_for(data.task)
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
-        headline=f"{test.accuracy:.1%} right",
-        detail=(
-            f"on {len(test.labels):,} test images that it never saw "
-            f"(95% interval {low:.1%} to {high:.1%}; chance {1 / len(data.classes):.1%})."
-        ),
+        headline=test.headline(data.classes),
+        detail=results.detail(test, data.classes),
         facts={
-            "classes": f"{len(data.classes)}",
+            "numbers" if data.task == "numbers" else "classes": f"{len(data.classes)}",
             "training images": f"{len(data.train):,}",
             "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
             "steps": f"{records[-1]['step']:,}",
@@ -79,24 +76,21 @@ def write_report(
         },
         sections=[
             *tokens_section(model, data),
-            learning_section(records, data),
-            Section(
-                f"Which {things} are confused",
-                "One row per true class, one column per predicted class; the colour is the share of the row.",
-                [Picture(png(confusion_figure(test.confusion, data.classes)), "confusion matrix of the test images")],
-            ),
+            learning_section(records, data, results),
+            *results.sections(test, data.classes),
             *attention_sections(model, data, test),
             *positions_section(model, recipe.seed),
         ],
         settings=asdict(recipe) | {"run": str(run.path)} | flat(origin),
         commands=[
             (f"vitral explain {run_name} IMAGE", "which patches the model attends to in your own image"),
-            (f"vitral predict {run_name} IMAGE", "class names and probabilities"),
+            (f"vitral predict {run_name} IMAGE", "what the model answers"),
             (f"vitral eval {run_name}", "the test split again, class by class"),
             (f"vitral data {data_name}", "a contact sheet of the images"),
         ],
         repeat=repeat_command(recipe, defaults),
         film=write_film(film, run, records) if film else [],
+        film_images=describe_film_images(film, data) if film else "",
     )
     path = run.path / "report.html"
     write_file(path, page.html())
@@ -115,15 +109,30 @@ def repeat_command(recipe: Recipe, defaults: Mapping[str, Any]) -> str:
 
 def write_film(film: Film, run: Run, records: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
     """Write `film.webp`; a still of each frame with its step, for the page."""
-    accuracies = [accuracy_at(records, step) for step in film.steps]
+    accuracies = [measured_at(records, step) for step in film.steps]
     pictures = film_frames(film.pixels, np.stack(film.frames), film.steps, accuracies)
     write_file(run.path / "film.webp", animation(pictures))
     return [(still(picture), f"step {step:,}") for picture, step in zip(pictures, film.steps)]
 
 
-def accuracy_at(records: list[dict[str, Any]], step: int) -> float | None:
-    """Validation accuracy as last measured at or before a step."""
-    measured = [record["accuracy"] for record in records if "best" in record and record["step"] <= step]
+def describe_film_images(film: Film, data: Dataset) -> str:
+    """How many of the validation images the film shows, and of how many classes if there are any."""
+    count, total = len(film.pixels), len(data.val)
+    text = f"The same {count} validation images"
+    if count < total:
+        text = f"The same {count} of {total:,} validation images, chosen at random"
+    # The film of a run that an older version began may show others; then their classes are not known.
+    if not np.array_equal(film.pixels, data.val.pixels[:count]):
+        return f"The same {count} validation images"
+    if data.task == "numbers":
+        return text
+    missing = missing_classes(data.val.labels[:count], data.classes)
+    return f"{text}, of {describe_classes(len(data.classes) - len(missing), missing)}"
+
+
+def measured_at(records: list[dict[str, Any]], step: int) -> float | None:
+    """Validation accuracy as last measured at or before a step; None for other tasks."""
+    measured = [record["accuracy"] for record in records if "accuracy" in record and record["step"] <= step]
     return measured[-1] if measured else None
 
 
@@ -152,16 +161,19 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
     return [Section("How an image becomes a sequence", text, [picture])]
 
 
-def learning_section(records: list[dict[str, Any]], data: Dataset) -> Section:
-    """Loss and accuracy over the steps, and the speed."""
+def learning_section(records: list[dict[str, Any]], data: Dataset, results: ResultSections) -> Section:
+    """Loss and the task's figure over the steps, and the speed."""
     rates = [record["images_per_second"] for record in records if "images_per_second" in record]
     waits = [record["waiting"] for record in records if "waiting" in record]
     text = (
-        f"{np.median(rates):,.0f} images per second (median); {np.median(waits):.0%} of the time was spent on batches."
+        f"{np.median(rates):,.0f} images per second (median); {np.median(waits):.0%} of the time was spent waiting for "
+        "batches."
         if rates
         else "Only the head was fitted, by a linear probe."
     )
-    curves = Picture(png(curves_figure(records, len(data.classes))), "loss and accuracy over the steps")
+    measure = answer_for(data.task).measure
+    figure = curves_figure(records, measure, results.guess(data.classes))
+    curves = Picture(png(figure), f"loss and {measure} over the steps")
     return Section("How it learned", text, [curves])
 
 
@@ -178,18 +190,18 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
     }
     figure = similarity_figure({title: cosine_similarity(grid) for title, grid in grids.items()})
     text = (
-        "Each position in the sequence has a learned embedding. The model is not told that the sequence was a grid, "
-        "unless the initial table is built from rows and columns. Each panel belongs to one patch and shows the cosine "
-        "similarity of its embedding to every other, after the mean embedding is subtracted. Structure that is there "
-        "before training comes from the initial table, not from learning."
+        "Each position in the sequence has a learned embedding. The model gets no information that the sequence was "
+        "a grid, unless the initial table is built from rows and columns. Each panel belongs to one patch and shows "
+        "the cosine similarity of its embedding to every other, after the mean embedding is subtracted. Structure that "
+        "is there before training comes from the initial table, not from learning."
     )
     picture = Picture(png(figure), "similarity of position embeddings, before and after training")
     return [Section("What the position embeddings have learned", text, [picture])]
 
 
-def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> list[Section]:
-    """Attention in every block and head for a few test images, and the mistakes with the highest probability."""
-    right, wrong = examples(test)
+def attention_sections(model: Classifier, data: Dataset, test: Figures) -> list[Section]:
+    """Attention in every block and head for a few test images, and the worst mistakes."""
+    right, wrong = result_sections_for(data.task).examples(test)
     chosen = np.array([*right[:SHOWN], *wrong], dtype=int)
     try:
         images = normalise(torch.from_numpy(data.test.pixels[chosen]), model.preprocessing)
@@ -213,45 +225,27 @@ def attention_sections(model: Classifier, data: Dataset, test: Predictions) -> l
     ]
 
 
-def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: Predictions) -> Picture:
+def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: Figures) -> Picture:
     """All blocks and heads of one image: `place` among the maps, `index` among the test images."""
-    truth, answer = data.classes[test.labels[index]], data.classes[test.answers[index]]
-    verdict = f"right: {truth}" if truth == answer else f"wrong: {answer} instead of {truth}"
+    verdict, more = result_sections_for(data.task).verdict(test, data.classes, index)
     figure = attention_figure(
         maps.pixels[place],
         maps.values[place],
         maps.prefix_mass[place],
         maps.layers,
         maps.heads,
-        f"{verdict}, with probability {test.probabilities[index].max():.0%}",
+        verdict + more,
         maps.prefix,
     )
     return Picture(png(figure, 110), f"attention of {maps.reader} in every block and head, {verdict}")
 
 
-def mistakes_section(
-    data: Dataset, test: Predictions, wrong: Int[np.ndarray, " m"], maps: np.ndarray | None
-) -> Section:
-    """The wrong predictions with the highest probability."""
-    count = int((test.answers != test.labels).sum())
+def mistakes_section(data: Dataset, test: Figures, wrong: Int[np.ndarray, " m"], maps: np.ndarray | None) -> Section:
+    """The worst predictions, with their pictures."""
+    results = result_sections_for(data.task)
+    count, text = results.mistakes(test, data.classes)
     if not count:
         return Section("The worst mistakes", f"None: all {len(test.labels):,} test images were predicted correctly.")
-    titles = [
-        f"{data.classes[test.labels[i]]} → {data.classes[test.answers[i]]}\n{test.probabilities[i].max():.0%} sure"
-        for i in wrong
-    ]
-    text = (
-        f"{count:,} of {len(test.labels):,} predictions were wrong. "
-        "These have the highest probability: true class → predicted class."
-    )
+    titles = [results.mistake(test, data.classes, int(index)) for index in wrong]
     figure = mistakes_figure(data.test.pixels[wrong], titles, maps)
     return Section("The worst mistakes", text, [Picture(png(figure), f"{len(wrong)} images predicted wrongly")])
-
-
-def examples(test: Predictions) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-    """The correct test image with the highest probability in each class, and the mistakes, surest first."""
-    sure = np.argsort(-test.probabilities.max(axis=1), kind="stable")
-    correct = test.answers == test.labels
-    right = sure[correct[sure]]
-    different = [int(right[test.labels[right] == label][0]) for label in dict.fromkeys(test.labels[right].tolist())]
-    return np.array(different, dtype=int), sure[~correct[sure]][:WORST]

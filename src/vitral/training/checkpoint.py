@@ -98,11 +98,13 @@ class Checkpoint:
 
 
 def fingerprint(*splits: Split) -> str:
-    """A hash of all images and labels."""
+    """A hash of all images and labels, in the order in which they were read or drawn."""
     digest = hashlib.sha256()
     for split in splits:
-        digest.update(split.labels.tobytes())
-        digest.update(split.pixels.data.cast("B"))
+        order = split.source_order
+        digest.update(split.labels[order].tobytes())
+        for index in order:
+            digest.update(split.pixels[index].tobytes())
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 The loop is a generator, so that logging and display are plain code of whoever iterates over it.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from vitral.base.answer import answer_of
 from vitral.base.config import to_yaml
 from vitral.base.errors import TrainingError, UsageError, VitralError
 from vitral.base.lookup import find
@@ -28,12 +30,12 @@ from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training import optim
 from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
-from vitral.training.metrics import predict_split
+from vitral.training.metrics import evaluate_split
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 from vitral.training.steps import RECENT, Step, steps
 
-UNTRAINED = (-1.0, 0.0)  # a validation score that any model beats
+UNTRAINED = (-math.inf, 0.0)  # a validation score that any model beats
 EVALUATIONS = 8  # at least so many per run, and one per epoch
 SAVE_EVERY = 60.0  # seconds between checkpoints, if epochs are long
 MACHINE = ("command", "time", "versions", "machine")  # provenance of this run, not of the model it started from
@@ -41,12 +43,20 @@ MACHINE = ("command", "time", "versions", "machine")  # provenance of this run, 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation split after a step; `best` if it beats all before it, by accuracy and then by loss."""
+    """The validation split after a step; `best` if it beats all before it, by the task's figure and then by loss.
+
+    `value` is that figure, which `measure` names, such as "accuracy".
+    """
 
     step: int
     loss: float
-    accuracy: float
+    measure: str
+    value: float
     best: bool
+
+    def record(self) -> dict[str, int | float | bool]:
+        """As `metrics.jsonl` has it."""
+        return {"step": self.step, "loss": self.loss, self.measure: self.value, "best": self.best}
 
 
 def fit(
@@ -61,7 +71,7 @@ def fit(
 ) -> Iterator[Step | Evaluation]:
     """Train `model` by `recipe` and yield each step and each evaluation; `run` gets the best model and checkpoints.
 
-    `best` is the validation score (accuracy, minus loss) of a model that is in `run` already. Once `stop()` is true,
+    `best` is the validation score (`Figures.score`) of a model that is in `run` already. Once `stop()` is true,
     the step under way is finished, a checkpoint is written, and the generator ends. If `resuming`, the run continues
     from its last checkpoint bit for bit. Raises `StoreError` if that is of other data or settings, `TrainingError` at a
     loss or gradient that is not a number.
@@ -91,7 +101,9 @@ def fit(
         data.train, model.preprocessing, recipe.batch_size, recipe.seed, augment, start=done, device=numerics.device
     )
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
-    loop = steps(trained, feed, optimizers, lr_at, numerics.autocast, recipe.clip, recipe.label_smoothing, done)
+    answer = answer_of(model)
+    loss_of = answer.loss(recipe.label_smoothing, data.train.labels)
+    loop = steps(trained, feed, optimizers, lr_at, numerics.autocast, recipe.clip, answer, loss_of, done)
     while done < total:
         # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.
         with failures_named(run, code, done + 1, saved):
@@ -104,12 +116,12 @@ def fit(
         stopping = stop()
         evaluating = done % every == 0 or done == total
         if evaluating:
-            held_out = predict_split(model, data.val, numerics.device)
+            held_out = evaluate_split(model, data.val)
             is_best = held_out.score > best
             if is_best:
                 best = held_out.score
                 save_model(model, run.path, origin(model, recipe, inputs.data, done))
-            yield Evaluation(done, held_out.loss, held_out.accuracy, is_best)
+            yield Evaluation(done, held_out.loss, answer.measure, held_out.value, is_best)
         # After the evaluation, so that the checkpoint knows the best score, and resuming does not evaluate again.
         if stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY:
             progress = Progress(done, best, tuple(recent))

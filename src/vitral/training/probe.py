@@ -1,4 +1,4 @@
-"""A linear probe: the accuracy of a linear head on frozen features, and that head as the start of fine-tuning.
+"""A linear probe: how good a linear head on frozen features is, and that head as the start of fine-tuning.
 
 A new head gives random gradients, which would distort the trained features; a head that is fitted first does not (Kumar
 et al. 2022, "Fine-Tuning Can Distort Pretrained Features and Underperform Out-of-Distribution", §3).
@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.base.answer import Figures, answer_of
 from vitral.base.errors import ConfigError
-from vitral.base.logistic import fit_logistic
+from vitral.base.logistic import fit_linear
 from vitral.base.modes import evaluating
 from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
 from vitral.store.classifier import Classifier
+from vitral.store.numbers_head import linear_head, numbers_head_of
 
 AT_ONCE = 64
 PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # the validation images choose among them
@@ -28,34 +30,39 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy of the linear head on the validation images, and the L2 penalty that it was fitted with."""
+    """Figures of the linear head on the validation images, and the L2 penalty that it was fitted with."""
 
-    accuracy: float
+    figures: Figures
     penalty: float
 
 
 @torch.no_grad()
 def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, total: None) -> Probe:
-    """Fit multinomial logistic regression on the inputs of the model's linear head, and make it that head.
+    """Fit a linear model with the task's loss on the inputs of the model's linear head, and make it that head.
 
     The model runs once on each image, without augmentation; `report(done, total)` counts the images. Raises
     `ConfigError` if the head is not one linear layer.
     """
-    head = getattr(model, "head", None)
-    if not isinstance(head, nn.Linear):
+    head, answer = linear_head(model), answer_of(model)
+    if head is None:
         raise ConfigError(
-            f"A linear probe needs a model whose `head` is an nn.Linear; this model's is a {type(head).__name__}."
+            "A linear probe needs a model whose `head` is an nn.Linear; this model's is a "
+            f"{type(getattr(model, 'head', None)).__name__}."
         )
+    # Numbers are fitted around 0, as the linear layer inside their head gives them, and compared in their own unit.
+    scaled, loss_of = numbers_head_of(model), answer.loss(0.0, data.train.labels)
+    in_unit: Callable[[Tensor], Tensor] = (lambda outputs: outputs) if scaled is None else scaled.scale
     count, total = len(data.train), len(data.train) + len(data.val)
     x = features(model, head, data.train, lambda done: report(done, total))
     held_out = features(model, head, data.val, lambda done: report(count + done, total))
-    labels, right = torch.from_numpy(data.train.labels).long(), torch.from_numpy(data.val.labels).long()
+    labels = torch.from_numpy(data.train.labels)
     found = []
     for penalty in PENALTIES:
-        weight, bias = fit_logistic(x, labels, len(data.classes), penalty)
-        accuracy = float(((held_out @ weight.T + bias).argmax(dim=1) == right).double().mean())
-        found.append((Probe(accuracy, penalty), weight, bias))
-    best, weight, bias = max(found, key=lambda each: each[0].accuracy)
+        weight, bias = fit_linear(x, labels, len(data.classes), penalty, lambda out, y: loss_of(in_unit(out), y))
+        values = answer.values(in_unit(held_out @ weight.T + bias)).numpy()
+        figures = answer.judge(values, data.val.labels, model.record.thresholds, "")
+        found.append((Probe(figures, penalty), weight, bias))
+    best, weight, bias = max(found, key=lambda each: each[0].figures.score[0])
     head.weight.copy_(weight)
     head.bias.copy_(bias)
     return best

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitral.base.answer import Answer, Loss
 from vitral.base.errors import TrainingError
 from vitral.base.output import find_scores
 from vitral.training.optim import set_lr
@@ -19,12 +19,15 @@ RECENT = 50  # steps over which rates and running means are taken
 
 @dataclass(frozen=True)
 class Step:
-    """One update. `number` counts from 1; `waiting` is the part of `seconds` spent waiting for the batch."""
+    """One update. `number` counts from 1; `waiting` is the part of `seconds` spent waiting for the batch.
+
+    `correct` is the number of images answered correctly, None where an answer is not simply right or wrong.
+    """
 
     number: int
     images: int
     loss: float
-    correct: int
+    correct: int | None
     lr: float
     seconds: float
     waiting: float
@@ -37,10 +40,13 @@ def steps(
     lr_at: Callable[[int], float],
     autocast: Callable[[], AbstractContextManager[object]],
     clip: float,
-    label_smoothing: float = 0.0,
+    answer: Answer,
+    loss_of: Loss,
     done: int = 0,
 ) -> Iterator[Step]:
     """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
+
+    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data.
 
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
     if what the model returns does not hold one score per class.
@@ -53,7 +59,7 @@ def steps(
         set_lr(optimizers, fraction)
         with autocast():
             logits = find_scores(model, model(images), len(images)).tensor
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+            loss = loss_of(logits.float(), labels)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
@@ -66,7 +72,7 @@ def steps(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        correct = int((logits.argmax(dim=1) == labels).sum())
+        correct = answer.correct(logits, labels)
         now = time.perf_counter()
         lr = optimizers[-1].param_groups[0]["lr"]
         yield Step(number, len(labels), value, correct, lr, now - start, ready - start)

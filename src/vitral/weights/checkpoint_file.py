@@ -4,8 +4,6 @@ safetensors, whole or in shards with an index; PyTorch's files with `weights_onl
 The first bytes decide what a file is, not its name.
 """
 
-import argparse
-import json
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +17,11 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.files import sha256
+from vitral.weights.checkpoint_folder import list_files, read_json
+from vitral.weights.pickled_file import read_pickled
+from vitral.weights.quantised import dequantise
 from vitral.weights.training_state import WeightSet, extract_weights
 
-WHOLE = ("model.safetensors", "pytorch_model.bin")  # the one file of a folder, in the order they are looked for
-SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 HALF = (torch.float16, torch.bfloat16)  # made single precision before anything is computed with them
 REAL = (*HALF, torch.float32, torch.float64)
 LARGEST = 2**36  # bytes that a header may declare
@@ -32,8 +31,9 @@ LARGEST = 2**36  # bytes that a header may declare
 class Checkpoint:
     """Tensors by name, the content of `config.json` (empty if there is none), and the file's hash.
 
-    Of what a training script saved, `dropped` maps tensors that are not weights to the reason, and `assumed` says in
-    words which of several sets of weights was taken.
+    Of what a training script saved, `dropped` maps tensors that are not weights to the reason, `assumed` says in
+    words which of several sets of weights was taken, and `arguments` maps where it saved the training's arguments to
+    what they are.
     """
 
     path: Path
@@ -42,10 +42,12 @@ class Checkpoint:
     sha256: str
     dropped: dict[str, str] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def read_beside(self, name: str) -> dict[str, Any]:
-        """The content of another JSON file in the checkpoint's folder; empty if there is none."""
-        return read_json((self.path if self.path.is_dir() else self.path.parent) / name)
+    @property
+    def folder(self) -> Path:
+        """Where the files beside the checkpoint are."""
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 def read_checkpoint(path: Path, expected: str | None = None, weights: str | None = None) -> Checkpoint:
@@ -62,9 +64,12 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
     dropped = {name: reason for part in parts for name, reason in part.dropped.items()}
     if not tensors:
         raise StoreError(f"{path} does not contain tensors.")
+    tensors, restored = dequantise(tensors, path)
     if odd := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype not in REAL]:
         supported = ", ".join(str(dtype).removeprefix("torch.") for dtype in REAL)
-        raise StoreError(f"{path} holds {odd[0]} as {tensors[odd[0]].dtype}; supported: {supported}.")
+        raise StoreError(
+            f"{path} holds {odd[0]} as {tensors[odd[0]].dtype}; supported: {supported}. Save it in one of these."
+        )
     if broken := [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()
     ]:
@@ -73,39 +78,15 @@ def read_checkpoint(path: Path, expected: str | None = None, weights: str | None
     if expected is not None and found != expected.lower():
         raise StoreError(f"{files[0]} has SHA-256 {found}, not {expected}: it is damaged or a different file.")
     single = {name: tensor.float() if tensor.dtype in HALF else tensor for name, tensor in tensors.items()}
-    return Checkpoint(path, single, read_json(folder / "config.json"), found, dropped, parts[0].assumed)
-
-
-def list_files(folder: Path) -> list[Path]:
-    """The checkpoint in a folder: one file, or the shards that an index names."""
-    for name in WHOLE:
-        if (folder / name).is_file():
-            return [folder / name]
-    for name in SHARDED:
-        if (folder / name).is_file():
-            listed = read_json(folder / name).get("weight_map")
-            if not isinstance(listed, dict) or not all(isinstance(value, str) for value in listed.values()):
-                raise StoreError(f"{folder / name} is not an index of shards: it has no weight_map.")
-            shards = [folder / shard for shard in sorted(set(listed.values()))]
-            if outside := [shard for shard in shards if shard.parent != folder]:
-                raise StoreError(f"{folder / name} names {outside[0]}, which is not in its folder.")
-            if missing := [str(shard) for shard in shards if not shard.is_file()]:
-                raise StoreError(f"{folder / name} names shards that do not exist: {', '.join(missing)}.")
-            return shards
-    raise StoreError(f"{folder} does not contain a checkpoint: looked for {', '.join((*WHOLE, *SHARDED))}.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise StoreError(f"{path} holds a {type(content).__name__}, not a JSON object.")
-    return content
+    return Checkpoint(
+        path,
+        single,
+        read_json(folder / "config.json"),
+        found,
+        dropped,
+        (*parts[0].assumed, *restored),
+        parts[0].arguments,
+    )
 
 
 def read_tensors(file: Path, weights: str | None = None) -> WeightSet:
@@ -119,11 +100,11 @@ def read_tensors(file: Path, weights: str | None = None) -> WeightSet:
     if len(start) < 8:
         raise StoreError(f"{file} has {len(start)} bytes: it is not a checkpoint.")
     if zipfile.is_zipfile(file) or start.startswith(b"PK"):
-        content = read_npz(file) if is_npz(file) else read_torch(file)
+        content = read_npz(file) if is_npz(file) else read_pickled(file)
     elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LARGEST:
         content = read_safetensors(file)  # a header's length in eight bytes, then the header, which is JSON
     else:
-        content = read_torch(file)
+        content = read_pickled(file)
     return extract_weights(content, file, weights)
 
 
@@ -169,14 +150,3 @@ def widen_bfloat16(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.dtype("V2"):
         return array
     return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-
-
-def read_torch(file: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # training scripts save their options as one
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises many kinds for what is no pickle or is refused
-        raise StoreError(
-            f"{file} is not a safetensors or NumPy file, and PyTorch cannot read it without running code from it "
-            f"({type(error).__name__}): it is damaged, not a checkpoint, or unsafe."
-        ) from error

@@ -17,6 +17,7 @@ from vitral.nn.families import FAMILIES, VITS
 from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.store.classifier import Classifier
+from vitral.store.numbers_head import without_numbers_head
 from vitral.weights.round_trip import check_round_trip, num_heads_of
 from vitral.weights.rules import rename_to_theirs
 from vitral.weights.source import Source
@@ -60,6 +61,7 @@ def suggest_formats(model: Classifier, refused: str) -> str:
 
 def write_files(model: Classifier, folder: Path, format: str) -> list[str]:
     """Write the files, compare what is read from them with the model, and give notes on what they do not state."""
+    model = without_numbers_head(model)  # no format but ours has a place for the scale of numbers
     source, tensors = tensors_in_format(model, format)
     if format == "npz":
         content = io.BytesIO()

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 from vitral.base.errors import ConfigError, StoreError, UnknownName
-from vitral.weights.checkpoint_file import SHARDED, WHOLE
+from vitral.weights.checkpoint_folder import ADAPTER, SHARDED, WHOLE, holds_one, is_adapter
+from vitral.weights.pixels import PROCESSOR_FILES
 
-CONFIGS = ["config.json", "preprocessor_config.json"]
-SAFE = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+CONFIGS = ["config.json", ADAPTER, *PROCESSOR_FILES]
+SAFE = ["adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
 PICKLED = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"]
 
 
@@ -34,7 +35,7 @@ def fetch(name: str) -> Path:
     try:
         for weights in (SAFE, PICKLED):  # in this order, so that pickles are fetched only where there is nothing else
             folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[*CONFIGS, *weights]))
-            if any((folder / file).is_file() for file in (*WHOLE, *SHARDED)):
+            if holds_one(folder) or is_adapter(folder):
                 return folder
     except errors.GatedRepoError as error:
         raise StoreError(

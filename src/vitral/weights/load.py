@@ -8,9 +8,8 @@ from typing import Any
 from vitral.base.errors import ConfigError, UnknownName, VitralError
 from vitral.base.record import attach_record
 from vitral.store.classifier import Classifier
+from vitral.weights.checkpoint_folder import SUFFIXES
 from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")  # of checkpoints: a missing one was not meant as a run
 
 
 def load(spec: str | Path, code: str | None = None, **overrides: Any) -> Classifier:
@@ -91,7 +90,7 @@ def load_run(parsed: CheckpointSpec, options: Mapping[str, Any], code: str | Non
 
     path = Path(parsed.location)
     if not path.exists():
-        if path.suffix in SUFFIXES:
+        if path.suffix in SUFFIXES:  # of checkpoints: it was not meant as a run
             raise UnknownName(f"There is no file {path}.")
         from vitral.nn.zoo import MODELS
 

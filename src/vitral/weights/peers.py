@@ -14,8 +14,10 @@ from vitral.base.lookup import nearest
 from vitral.base.preprocessing import CropMode, Interpolation, Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
 from vitral.store.classifier import Classifier
-from vitral.weights.checkpoint_file import read_json
-from vitral.weights.image_processor import PROCESSOR, preprocessing_from_processor
+from vitral.weights.checkpoint_folder import read_json
+from vitral.weights.image_processor import PROCESSOR
+from vitral.weights.pixels import Statement, check_supported, read_processor, stated_pixels
+from vitral.weights.problem_type import task_of_config
 
 
 def is_hugging_face(folder: Path) -> bool:
@@ -109,19 +111,29 @@ def from_transformers(folder: Path, reason: str) -> Classifier:
     config: Any = model.config
     size = getattr(config, "image_size", None)
     size = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[1])
-    if (folder / PROCESSOR).is_file():
-        processor = read_json(folder / PROCESSOR)
-        preprocessing = preprocessing_from_processor(processor, size, getattr(config, "num_channels", 3))
-    elif size is not None:
-        preprocessing = Preprocessing(size=size)
-    else:
-        raise StoreError(f"{folder} does not state the size of the model's images: {PROCESSOR} is missing.")
+    pixels = stated_pixels(
+        [
+            *read_processor(folder, size, getattr(config, "num_channels", 3), config.model_type),
+            *([Statement("config.json", {"size": size})] if size is not None else []),
+        ]
+    )
+    check_supported(pixels.values)
+    if "size" not in pixels.values:
+        raise StoreError(
+            f"{folder} does not state the size of the model's images. Save its image processor beside it: "
+            f"processor.save_pretrained writes {PROCESSOR}."
+        )
+    preprocessing = Preprocessing(**pixels.values)
+    task, assumed_task = task_of_config(read_json(folder / "config.json"), config.num_labels, None)
     classes = tuple(config.id2label[index] for index in range(config.num_labels))
-    assumed = [f"read by transformers, since Vitral's own reader refuses: {reason}"]
+    if task == "numbers" and classes == tuple(f"LABEL_{index}" for index in range(len(classes))):
+        classes = number_classes(len(classes), task)  # transformers' default says nothing
+    assumed = [f"read by transformers, since Vitral's own reader refuses: {reason}", *assumed_task, *pixels.notes]
+    assumed += [] if "mean" in pixels.values else [f"preprocessing: mean and std 0.5, bicubic: there is no {PROCESSOR}"]
     dropped = dict.fromkeys(sorted(loaded["unexpected_keys"]), f"{type(model).__name__} has no such tensor")
     provenance = {"source": "transformers", "file": folder.name, "assumed": assumed, "dropped": dropped}
     notes = reading_notes("transformers", assumed, dropped)
-    return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=notes)).eval()
+    return attach_record(model, ModelRecord(classes, preprocessing, task, provenance=provenance, notes=notes)).eval()
 
 
 def import_peer(library: str) -> Any:

@@ -23,7 +23,10 @@ def adapt_tensors(
     if old != new and "pos_embed" in tensors:
         patch = pair(settings["patch_size"])
         if any(side < 1 or side % own for side, own in zip(new, patch)):
-            raise ConfigError(f"Images of {new[0]} x {new[1]} cannot be cut into patches of {patch[0]} x {patch[1]}.")
+            raise ConfigError(
+                f"Images of {new[0]} x {new[1]} cannot be cut into patches of {patch[0]} x {patch[1]}. "
+                "Specify another img_size."
+            )
         (rows, columns), grid = ((size[0] // patch[0], size[1] // patch[1]) for size in (old, new))
         tensors["pos_embed"] = resample_positions(tensors["pos_embed"], (rows, columns), grid, resampling)
         changes.append(f"positions of {rows} x {columns} patches resampled to {grid[0]} x {grid[1]} by {resampling}")

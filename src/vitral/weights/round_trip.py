@@ -56,6 +56,11 @@ def check_round_trip(model: Any, weights: Path, source: Source, format: str) -> 
     notes += [
         f"{format} files do not state {slot}={describe_part(part)}: {UNSTATED[slot]}" for slot, part in unstated.items()
     ]
+    if back.record.task != model.record.task:
+        notes.append(f"{format} files do not state the task; their user must specify it: {model.record.task}")
+    if set(model.record.thresholds or ()) - {0.5}:
+        limits = ", ".join(f"{name} {limit:g}" for name, limit in zip(model.classes, model.record.thresholds))
+        notes.append(f"{format} files do not state thresholds of classes; their user must specify them: {limits}")
     if own.get("position") is SinCosPosition:
         notes.append("fixed positions were written as a table of learned ones")
     return [*notes, *source.known_discrepancies(model.config), *source.export_notes(model.config)]

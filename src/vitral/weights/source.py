@@ -21,13 +21,16 @@ HALVES: dict[str, Any] = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 class CheckpointMetadata:
     """What a source states about a checkpoint besides its tensors.
 
-    `settings` are sizes and parts of the model; `preprocessing` are arguments of `Preprocessing`. `assumed` lists, in
-    words, what was taken for granted. `resampling` is the publisher's way to fit positions to another grid. `stated`
-    are settings from a config that the tensors show as well, and that must agree with them.
+    `settings` are sizes and parts of the model. `pixels` are the arguments of `Preprocessing` that `config.json`
+    states; `preprocessing`, those of the format for what no file states, and `preprocessing_words` says whose they are.
+    `assumed` lists, in words, what else was taken for granted. `resampling` is the publisher's way to fit positions to
+    another grid. `stated` are settings from a config that the tensors show as well, and that must agree with them.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
+    pixels: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    preprocessing_words: str = ""
     classes: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     resampling: str = "timm"
@@ -35,10 +38,11 @@ class CheckpointMetadata:
 
 
 def fixed_metadata(
-    preprocessing: dict[str, Any], *assumed: str, resampling: str = "timm"
+    preprocessing: dict[str, Any], words: str, *assumed: str, resampling: str = "timm"
 ) -> Callable[[Checkpoint], CheckpointMetadata]:
     """The `metadata` of a format without a config: the same for every checkpoint in it."""
-    return lambda checkpoint: CheckpointMetadata({}, preprocessing, assumed=assumed, resampling=resampling)
+    found = CheckpointMetadata({}, {}, preprocessing, words, assumed=assumed, resampling=resampling)
+    return lambda checkpoint: found
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
+from vitral.base.record import parse_task
 from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
-from vitral.weights.checkpoint_file import SHARDED, WHOLE
+from vitral.weights.checkpoint_folder import holds_one, is_adapter, list_checkpoints
 
 TIMM, HUB = "timm:", "hf:"
 Kind = Literal["run", "training checkpoint", "published", "hub", "timm", "code"]
@@ -78,6 +79,8 @@ def parse_option(item: str) -> tuple[str, Any]:
     parse, example = OPTIONS[key]
     try:
         return key, parse(value)
+    except ConfigError:
+        raise
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{key}={value!r} cannot be parsed. Example: {key}={example}.") from error
 
@@ -88,15 +91,29 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width) if across else int(height)
 
 
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """`0.5/0.4/0.3`: one number per channel."""
+    return tuple(map(float, text.split("/")))
+
+
 # How each option's value is parsed, and an example of one.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     source=(str, "deit"),
+    base=(str, "hf:OWNER/NAME"),
     weights=(str, "state_dict_ema"),
     num_heads=(int, "12"),
     trained_at=(parse_size, "224x320"),
+    grid=(parse_size, "14x20"),
     img_size=(parse_size, "384"),
     resampling=(str, "timm"),
+    num_classes=(int, "0"),
+    mean=(parse_numbers, "0.485/0.456/0.406"),
+    std=(parse_numbers, "0.229/0.224/0.225"),
+    crop=(float, "0.875"),
+    crop_mode=(str, "center"),
+    interpolation=(str, "bicubic"),
     sha256=(str, "HASH"),
+    task=(parse_task, "several_classes"),
     pretrained=({"true": True, "false": False}.__getitem__, "false"),
 )
 
@@ -118,5 +135,6 @@ def kind_of(location: str) -> Kind:
 def may_hold_checkpoint(path: Path) -> bool:
     """Whether a path is a file or folder that may hold a published checkpoint, and is not a run of Vitral's."""
     if path.is_dir():
-        return not (path / "model.json").is_file() and any((path / name).is_file() for name in (*WHOLE, *SHARDED))
+        is_run = any((path / name).is_file() for name in ("model.json", "config.yaml"))
+        return not is_run and (is_adapter(path) or holds_one(path) or bool(list_checkpoints(path)))
     return path.is_file() and not (path.parent / "model.json").is_file()

@@ -13,6 +13,7 @@ from vitral.base.errors import ConfigError
 from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.families import build
 from vitral.store.classifier import Classifier
+from vitral.store.numbers_head import without_numbers_head
 from vitral.weights.resize import adapt_tensors
 
 PROVENANCE_KEPT = ("source", "file", "sha256", "assumed", "dropped")  # of the trained model's
@@ -20,13 +21,13 @@ PROVENANCE_KEPT = ("source", "file", "sha256", "assumed", "dropped")  # of the t
 
 @torch.no_grad()
 def transfer_weights(
-    trained: Classifier, classes: Sequence[str], img_size: tuple[int, int] | None
+    trained: Classifier, classes: Sequence[str], img_size: tuple[int, int] | None, keeps_head: bool | None = None
 ) -> tuple[Classifier, list[str]]:
     """A model with the weights of `trained`, for these classes and images of (height, width); and each change in words.
 
-    Positions are resampled as the checkpoint's own library does. The head is kept if the classes are the same; else it
-    is new, and its last linear layer zero. Raises `ConfigError` for a model that is not Vitral's, and for sizes that do
-    not fit.
+    Positions are resampled as the checkpoint's own library does. The head is kept if the classes are the same, or as
+    `keeps_head` says; else it is new, and its last linear layer zero. Raises `ConfigError` for a model that is not
+    Vitral's, and for sizes that do not fit.
     """
     config: dict[str, Any] = getattr(trained, "config", {})
     if not isinstance(config, dict) or not config:
@@ -35,7 +36,9 @@ def transfer_weights(
             "published checkpoint. Your own module can load weights in its constructor."
         )
     size = img_size or trained.preprocessing.size
-    keeps_head = tuple(classes) == tuple(trained.classes) and config["num_classes"] == len(classes)
+    keeps_head = tuple(classes) == tuple(trained.classes) if keeps_head is None else keeps_head
+    keeps_head = keeps_head and config["num_classes"] == len(classes)
+    trained = without_numbers_head(trained)  # the scale is that of other data
     requested = {"img_size": size, "num_classes": len(classes)}
     model = build(config | requested)
     resampling = trained.provenance.get("resampling", "timm")

@@ -6,7 +6,7 @@ given by the caller, by a config beside the file, or by the table of published s
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -125,6 +125,16 @@ def pool_settings(tensors: Tensors, tokens: Mapping[str, int], given: Mapping[st
     return dict(pool=CLSPool if "cls_token" in tokens else MeanPool)
 
 
+def explaining_size(ours: Tensors, sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The first image size with as many patches as the table has rows, with or without the tokens before them."""
+    if "pos_embed" not in ours or "patch_embed.proj.weight" not in ours:
+        return None
+    rows, patch = ours["pos_embed"].shape[1], ours["patch_embed.proj.weight"].shape[2:]
+    prefix = sum(ours[name].shape[1] for name in TOKENS if name in ours)
+    fitting = ((height // patch[0]) * (width // patch[1]) in (rows, rows - prefix) for height, width in sizes)
+    return next((size for size, fits in zip(sizes, fitting) if fits), None)
+
+
 def position_settings(
     tensors: Tensors, prefix: int, patch: tuple[int, ...], given: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -143,7 +153,9 @@ def position_settings(
         if patches not in (rows, rows - prefix):
             height, width = img_size
             raise StoreError(
-                f"An image of {height} x {width} has {patches} patches, but the checkpoint has {rows} positions."
+                f"An image of {height} x {width} has {patches} patches, but the checkpoint has {rows} positions"
+                f"{f' for {prefix} tokens and {rows - prefix} patches' if prefix else ''}. Specify the size of the "
+                "training images, trained_at=(height, width), or their patches, grid=(rows, columns)."
             )
         return dict(position=PatchPosition if patches == rows and prefix else LearnedPosition)
     # The table holds the patches, with or without the prefix tokens: only one of the two can be a square grid here.
@@ -154,7 +166,7 @@ def position_settings(
         fits = f"fit grids of {' and '.join(map(str, sorted(grids.values())))}." if grids else "fit no square grid."
         raise StoreError(
             f"{rows} positions and {prefix} tokens before the patches {fits} Specify the size of the training images: "
-            "trained_at=(height, width)."
+            "trained_at=(height, width), or their patches: grid=(rows, columns)."
         )
     ((count, side),) = grids.items()
     size = (side * patch[0], side * patch[1])

@@ -41,7 +41,8 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
-        f"This map shows what supports the class in the attention of {layer.name}, by its gradient.",
+        f"This map shows what {observation.supports} in the attention of {layer.name}, by the "
+        f"{observation.answer_kind.per_output}'s gradient.",
         layers=(layer.name,),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,

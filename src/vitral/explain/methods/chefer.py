@@ -37,7 +37,8 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
-        "This map shows what supports the class in the attention of all layers, by its gradient.",
+        f"This map shows what {observation.supports} in the attention of all layers, by the "
+        f"{observation.answer_kind.per_output}'s gradient.",
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,

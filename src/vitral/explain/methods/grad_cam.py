@@ -32,7 +32,7 @@ def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
             return PatchMap(
                 weighted.sum(dim=1).clamp_min(0),
                 features.grid,
-                f"This map shows what supports the class in the features {features.where}.",
+                f"This map shows what {observation.supports} in the features {features.where}.",
                 layers=(features.where,),
                 residual=observation.residual,
                 classes=classes,

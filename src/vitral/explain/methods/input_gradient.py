@@ -31,8 +31,8 @@ def input_gradient(
     return PatchMap(
         sum_per_patch(values, grid),
         grid,
-        f"This map shows what each patch adds to the class's logit, to first order, over a baseline of {baseline:g}.",
-        unit="logits",
+        f"This map shows what each patch adds to {observation.score}, to first order, over a baseline of {baseline:g}.",
+        unit=observation.answer_kind.unit,
         sign="signed",
         layers=("pixels",),
         classes=observation.classes(target),

@@ -47,9 +47,9 @@ def integrated_gradients(
     return PatchMap(
         sum_per_patch(values, grid),
         grid,
-        f"This map shows what each patch adds to the class's logit on the way from a baseline of {baseline:g}; "
-        f"in {steps} steps the sum misses the change of the logit by at most {missed:.2g}.",
-        unit="logits",
+        f"This map shows what each patch adds to {observation.score} on the way from a baseline of {baseline:g}; "
+        f"in {steps} steps the sum misses its change by at most {missed:.2g}.",
+        unit=observation.answer_kind.unit,
         sign="signed",
         layers=("pixels",),
         classes=classes,

@@ -38,8 +38,8 @@ def occlusion(
     return PatchMap(
         observation.logits.gather(1, classes[:, None]) - torch.stack(covered_logits),
         (rows, columns),
-        f"This map shows how much the class's logit falls when a patch is set to {baseline:g}.",
-        unit="logits",
+        f"This map shows how much {observation.score} falls when a patch is set to {baseline:g}.",
+        unit=observation.answer_kind.unit,
         sign="signed",
         layers=("pixels",),
         classes=classes,

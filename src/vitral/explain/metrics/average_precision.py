@@ -5,8 +5,9 @@ Axes:  b images   gy gx rows, columns of patches   g patches
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
+from vitral.base.average_precision import average_precision as of_patches
 from vitral.explain.metric import Case, flattened, metric, patches_on_object
 
 
@@ -17,14 +18,4 @@ def average_precision(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[n
     Patches of one value come together. Not a number where the mask is empty.
     """
     inside = patches_on_object(case.masks, maps.shape[1:])
-    return np.array([of_one(values, mine) for values, mine in zip(flattened(maps), inside)])
-
-
-def of_one(values: Float[np.ndarray, " g"], inside: Bool[np.ndarray, " g"]) -> float:
-    if not inside.any():
-        return float("nan")
-    order = np.argsort(-values, kind="stable")
-    found = inside[order].cumsum()
-    last = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)  # of each group of equal values
-    gained = np.diff(found[last], prepend=0) / inside.sum()
-    return float((gained * found[last] / (last + 1)).sum())
+    return np.array([of_patches(values, mine) for values, mine in zip(flattened(maps), inside)])

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.preprocessing import plain_preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.patch import Size, check_sizes, pair
 
 
@@ -72,7 +72,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         self.grid, self.num_prefix_tokens = (rows, columns), 0
         self.init_weights()
-        self.preprocessing = plain_preprocessing(pair(img_size), in_channels)
+        self.preprocessing = plain(pair(img_size), in_channels)
         self.config = dict(
             family="resnet",
             img_size=pair(img_size),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.base.preprocessing import plain_preprocessing
+from vitral.base.preprocessing import plain
 from vitral.nn.block import Block
 from vitral.nn.family.block import stochastic_depth
 from vitral.nn.family.stage import MapEmbedding, Stage
@@ -65,7 +65,7 @@ class SwinTransformer(nn.Module):
         self.grid = rows, columns
         self.init_weights()
         stochastic_depth([part for part in self.modules() if isinstance(part, Block)], drop_path_rate)
-        self.preprocessing = plain_preprocessing(pair(img_size), in_channels)
+        self.preprocessing = plain(pair(img_size), in_channels)
         self.config = dict(
             family="swin",
             img_size=pair(img_size),

@@ -31,7 +31,7 @@ from vitral.studies.effects import Effect, Measure, accuracy, val_accuracy
 from vitral.studies.figures import list_curves, measures_side_by_side
 from vitral.studies.study import Condition, Fact, Hypothesis, Measures, Outcomes, Reference, Study
 from vitral.studies.training import Trained, first_images
-from vitral.training.metrics import predict_split
+from vitral.training.metrics import classify_split
 
 PATCH = 8  # pixels: also the product of the ResNet's strides
 AROUND, WHOLE = tuple(range(2 * PATCH + 1)), tuple(range(PATCH + 1))  # shifts in pixels
@@ -78,7 +78,7 @@ def stability(trained: Trained) -> Measures:
         for name, shifts in (("around", AROUND), ("whole", WHOLE)):
             split = first_images(test if name == "around" else images_with_room(test, shifts[-1], axis), IMAGES)
             moved = [shift_images(split.pixels, by, axis, name == "around") for by in shifts]
-            predicted = [predict_split(trained.model, replace(split, pixels=pixels)).answers for pixels in moved]
+            predicted = [classify_split(trained.model, replace(split, pixels=pixels)).answers for pixels in moved]
             found[name].append([float((one == predicted[0]).mean()) for one in predicted])
     shares = {name: np.mean(values, axis=0) for name, values in found.items()}
     between = float(shares["whole"][1:PATCH].mean())

@@ -35,7 +35,7 @@ from vitral.studies.figures import dots, measured_arms, points
 from vitral.studies.model_parts.tokenwise_pool import TokenwisePool
 from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Reference, RunValues, Study
 from vitral.studies.training import Trained
-from vitral.training.metrics import predict_split
+from vitral.training.metrics import classify_split
 
 PATCH, SIDE = 4, 5  # pixels of a patch, patches along a side
 PAIRS = f"pairs:size={SIDE * PATCH},n=40000,patch={PATCH},noise=0.05"
@@ -96,7 +96,7 @@ def interaction_contrasts(model: nn.Module, trained: Trained) -> list[float]:
 def comparison(trained: Trained) -> Measures:
     """Accuracy by distance, whether and after how many samples the model compares, and the interaction contrast."""
     split = trained.test_images()
-    right = predict_split(trained.model, split).answers == split.labels
+    right = classify_split(trained.model, split).answers == split.labels
     distance = split.factors["distance"]
     learned_at = [samples for samples, accuracy in trained.record["curve"] if accuracy >= LEARNED]
     contrasts = interaction_contrasts(trained.model.eval(), trained)

@@ -32,7 +32,7 @@ from vitral.studies.figures import dots
 from vitral.studies.model_parts.wide_positions import WideStart
 from vitral.studies.study import Budget, Condition, Fact, Hypothesis, Measures, Outcomes, Reference, RunValues, Study
 from vitral.studies.training import Trained, build_model, first_images, seeded_dataset
-from vitral.training.metrics import predict_split
+from vitral.training.metrics import classify_split
 
 SMALL_BATCH = dict(batch_size=32)  # a table that starts near zero changes a little per step, so it needs many steps
 TABLE = variant(VIT, "learned", SMALL_BATCH, position=LearnedPosition)
@@ -113,7 +113,7 @@ def structure_and_transfer(trained: Trained) -> Measures:
     found = dict(table_structure(trained)) if has_table else {}
     if not own.change:
         data = seeded_dataset(own.data.replace("size=32", f"size={LARGER}"), "", own.seed)
-        found["larger"] = predict_split(enlarge(trained, data), first_images(data.test, own.eval_images)).accuracy
+        found["larger"] = classify_split(enlarge(trained, data), first_images(data.test, own.eval_images)).accuracy
     return found
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from vitral.base.answers.one_class import one_class
 from vitral.nn.zoo import create
 from vitral.studies.loops.custom_loss import minimize
 from vitral.studies.training import LoopInputs
@@ -32,7 +33,16 @@ def distilled(inputs: LoopInputs) -> Iterator[Step]:
     teacher = create(TEACHER, embed_dim=WIDTH, num_classes=len(model.classes), img_size=model.preprocessing.size)
     teacher_optimizers = optim.optimizers(teacher, replace(recipe, lr=RATE))
     teacher_lr_at = partial(optim.schedule, total=first, warmup=recipe.warmup)
-    yield from steps(teacher, islice(batches, first), teacher_optimizers, teacher_lr_at, nullcontext, recipe.clip)
+    yield from steps(
+        teacher,
+        islice(batches, first),
+        teacher_optimizers,
+        teacher_lr_at,
+        nullcontext,
+        recipe.clip,
+        one_class,
+        one_class.loss(),
+    )
     teacher.eval()
 
     def loss_of(images: Tensor, labels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.base.answers.one_class import one_class
 from vitral.nn.vit import VisionTransformer
 from vitral.studies.loops.custom_loss import minimize
 from vitral.studies.training import LoopInputs
@@ -58,4 +59,5 @@ def masked(inputs: LoopInputs) -> Iterator[Step]:
     def second_lr_at(step: int) -> float:
         return optim.schedule(step - first, total - first, recipe.warmup)
 
-    yield from steps(model, batches, optimizers, second_lr_at, nullcontext, recipe.clip, recipe.label_smoothing, first)
+    loss_of = one_class.loss(recipe.label_smoothing)
+    yield from steps(model, batches, optimizers, second_lr_at, nullcontext, recipe.clip, one_class, loss_of, first)

@@ -22,7 +22,7 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 metadata = fixed_metadata(
     IMAGENET | dict(crop=0.875),
-    "preprocessing: ImageNet's mean and std, centre crop 0.875, as DeiT's code evaluates",
+    "as in DeiT's evaluation",
     resampling="hugging_face",
 )
 deit = Source("deit", (timm.QKV,), recognises, rules, metadata, absent=("architecture",))

@@ -54,9 +54,9 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
-    assumed = ("preprocessing: ImageNet's mean and std, as in DINOv2's code",)
+    words = "as in DINOv2's code"
     resampling = "timm" if "register_tokens" in checkpoint.tensors else "dinov2"
-    return CheckpointMetadata(preprocessing=IMAGENET, assumed=assumed, resampling=resampling)
+    return CheckpointMetadata(preprocessing=IMAGENET, preprocessing_words=words, resampling=resampling)
 
 
 dinov2 = Source(
@@ -65,6 +65,6 @@ dinov2 = Source(
     recognises,
     rules,
     metadata,
-    dropped={"mask_token": "it replaces hidden patches in pre-training only"},
+    dropped={"mask_token": "it replaces masked patches in pre-training only"},
     prepare=prepare,
 )

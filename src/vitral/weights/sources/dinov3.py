@@ -25,7 +25,7 @@ from vitral.weights.vit import vit_settings
 PUBLISHED_AT = (256, 256)
 PUBLISHED_BASE = 100.0  # of the periods of rotary positions
 ANY_SIZE = "images of 256 x 256, as in most of its training; img_size sets another size"
-MASKED = "it replaces hidden patches in pre-training only"
+MASKED = "it replaces masked patches in pre-training only"
 PERIODS = "rope_embed.periods"
 
 
@@ -57,7 +57,7 @@ def prepare(theirs: Tensors) -> Tensors:
     return found
 
 
-metadata = fixed_metadata(IMAGENET, "preprocessing: ImageNet's mean and std, as in DINOv3's code", ANY_SIZE)
+metadata = fixed_metadata(IMAGENET, "as in DINOv3's code", ANY_SIZE)
 
 
 def rotary_settings(tensors: Tensors, given: Mapping[str, Any]) -> dict[str, Any]:

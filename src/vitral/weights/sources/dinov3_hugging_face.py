@@ -48,13 +48,11 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     config = checkpoint.config
     if (base := config.get("rope_theta", PUBLISHED_BASE)) != PUBLISHED_BASE:
         raise ConfigError(f"config.json has rope_theta={base}; supported: {PUBLISHED_BASE}.")
+    pixels: dict[str, Any] = dict(preprocessing=IMAGENET, preprocessing_words="as in DINOv3's code")
     if not config:
-        return CheckpointMetadata(preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std", ANY_SIZE))
-    found = hugging_face.metadata(checkpoint, TYPES)
-    found = replace(found, resampling="timm")  # its positions are rotary, of any grid
-    if not found.preprocessing:
-        return replace(found, preprocessing=IMAGENET, assumed=("preprocessing: ImageNet's mean and std",))
-    return found
+        return CheckpointMetadata(**pixels, assumed=(ANY_SIZE,))
+    # its positions are rotary, of any grid
+    return replace(hugging_face.metadata(checkpoint, TYPES), resampling="timm", **pixels)
 
 
 def config_files(model: Any) -> dict[str, str]:

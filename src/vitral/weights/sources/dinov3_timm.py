@@ -40,8 +40,9 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From timm's `config.json`. A bare file's head reads CLS, as its authors' does; timm's would take the mean."""
-    words = "preprocessing: ImageNet's mean and std; the head reads the class token, as in DINOv3's code; " + ANY_SIZE
-    found = timm.pixel_metadata(checkpoint, IMAGENET, words)
+    found = timm.pixel_metadata(checkpoint, IMAGENET, "as in DINOv3's code")
+    if not checkpoint.config:
+        found = replace(found, assumed=("the head reads the class token, as in DINOv3's code", ANY_SIZE))
     heads = {key: value for key, value in checkpoint.config.get("model_args", {}).items() if key == "num_heads"}
     timm.check_architecture_name(checkpoint, SUPPORTED_NAMES, "vit_small_patch16_dinov3")
     timm.check_arguments(

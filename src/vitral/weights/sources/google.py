@@ -98,7 +98,8 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     return CheckpointMetadata(
         settings=dict(mlp=TanhMLP, num_heads=count_heads(checkpoint.tensors)),
         preprocessing=HALVES,
-        assumed=("GELU in its tanh approximation, as in JAX", "preprocessing: mean and std 0.5, as in Google's code"),
+        preprocessing_words="as in Google's code",
+        assumed=("GELU in its tanh approximation, as in JAX",),
         resampling="google",
     )
 

@@ -6,7 +6,6 @@ read, the first are written. The `config.json` beside the weights states what th
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,8 @@ from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
-from vitral.weights.image_processor import PROCESSOR, RESAMPLE, preprocessing_from_processor
+from vitral.weights.image_processor import PROCESSOR, RESAMPLE
+from vitral.weights.problem_type import KEY, problem_type
 from vitral.weights.rules import WITHOUT_BATCH, Rule, rule
 from vitral.weights.source import CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.dinov2 import fold_cls_position, unfold_cls_position
@@ -31,6 +31,7 @@ PATCHES = ("embeddings.patch_embeddings.projection.weight", "embeddings.patch_em
 WEIGHT = "embeddings.patch_embeddings.weight"  # DINOv3's
 NORMS: dict[float, Any] = {1e-6: LayerNorm, 1e-5: partial(LayerNorm, eps=1e-5), 1e-12: partial(LayerNorm, eps=1e-12)}
 ACTIVATIONS: dict[str, Any] = {"gelu": MLP, "gelu_pytorch_tanh": TanhMLP}
+PIXELS = f"as Vitral prepares images where there is no {PROCESSOR}"
 TEXT = "it belongs to SigLIP's text encoder"
 
 # Defaults of transformers' configs for what a file's does not state: epsilon and activation.
@@ -43,13 +44,15 @@ KINDS = {
     "siglip": ("pool.latent", "embeddings.position_embedding.weight"),
     "dinov2": ("ls1.gamma", "layer_scale1.lambda1"),
 }
+PREFIXES = ("", "vit.", "deit.", "dinov2.", "dinov2_with_registers.", "ijepa.", "swin.", "vision_model.")
 # Values of `model_type` that go with these names.
 TYPES = ("vit", "deit", "vit_mae", "ijepa", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
 
 
 def prefix_of(names: Mapping[str, Any]) -> str:
-    """The prefix of `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing."""
-    return next((name.removesuffix(end) for name in names for end in PATCHES if name.endswith(end)), "")
+    """The prefix of `embeddings.`: `vit.`, `dinov2.`, `vision_model.`, or nothing; any other is not transformers'."""
+    found = (name.removesuffix(end) for name in names for end in PATCHES if name.endswith(end))
+    return next((prefix for prefix in found if prefix in PREFIXES), "")
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -180,7 +183,7 @@ def check_type(checkpoint: Checkpoint, *types: str) -> None:
 
 
 def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> CheckpointMetadata:
-    """From `config.json` and `preprocessor_config.json`. Raises `ConfigError` for what no part of Vitral computes."""
+    """From `config.json`. Raises `ConfigError` for what no part of Vitral computes."""
     check_type(checkpoint, *types)
     config = checkpoint.config
     # The config of all of SigLIP has those of its two encoders inside.
@@ -196,9 +199,15 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
     registers = any(name.endswith("register_tokens") for name in checkpoint.tensors)
     resampling = "timm" if registers else "hugging_face"  # the only one of their classes that antialiases
     if not config:
-        words = f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {kind}"
+        words: tuple[str, ...] = (f"LayerNorm's epsilon {eps} and {activation}, as in transformers' {kind}",)
+        ends = {name.removeprefix(prefix_of(checkpoint.tensors)) for name in checkpoint.tensors}
+        if {"pooler.dense.weight", "classifier.weight"} <= ends | set(checkpoint.tensors):
+            words += ("the classifier reads the class token, not the output of the pooler that the file has as well",)
         return CheckpointMetadata(
-            dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]), assumed=(words,), resampling=resampling
+            dict(norm=NORMS[eps], mlp=ACTIVATIONS[activation]),
+            preprocessing_words=PIXELS,
+            assumed=words,
+            resampling=resampling,
         )
     eps, activation = config.get("layer_norm_eps", eps), config.get("hidden_act", activation)
     gated = config.get("use_swiglu_ffn") or (config.get("use_gated_mlp") and activation == "silu")
@@ -216,24 +225,17 @@ def metadata(checkpoint: Checkpoint, types: tuple[str, ...] = TYPES) -> Checkpoi
 def metadata_from_configs(
     checkpoint: Checkpoint, config: Mapping[str, Any], settings: dict[str, Any], resampling: str, *ignored: str
 ) -> CheckpointMetadata:
-    """`settings`, and what the configs of all their models state: the image size, classes and preprocessing.
+    """`settings`, and what the configs of all their models state: the image size and classes.
 
-    Sizes from all keys but the `ignored` must agree with the tensors. Raises `StoreError` for preprocessing that
-    `Preprocessing` cannot express.
+    Sizes from all keys but the `ignored` must agree with the tensors.
     """
     size = read_size(config["image_size"]) if config.get("image_size") else None
     labels = checkpoint.config.get("id2label", {})
     classes = tuple(labels[key] for key in sorted(labels, key=int))
     stated = stated_settings(config, *ignored)
     settings = settings | ({"img_size": size} if size else {})
-    processor = checkpoint.read_beside(PROCESSOR)
-    if not processor:
-        assumed = (f"preprocessing: mean and std 0.5, bicubic, since there is no {PROCESSOR}",)
-        return CheckpointMetadata(settings, {}, classes, assumed, resampling, stated)
-    kernel = next(tensor for name, tensor in checkpoint.tensors.items() if name.endswith((*PATCHES, WEIGHT)))
-    prepared = asdict(preprocessing_from_processor(processor, size, kernel.shape[1]))
-    del prepared["size"]  # the model's own counts
-    return CheckpointMetadata(settings, prepared, classes, (), resampling, stated)
+    pixels = {"size": size} if size else {}
+    return CheckpointMetadata(settings, pixels, {}, PIXELS, classes, (), resampling, stated)
 
 
 def integer_mlp_ratio(width: int, hidden: int, gated: bool) -> int:
@@ -294,6 +296,7 @@ def config_and_processor(model: Any, config: dict[str, Any]) -> dict[str, str]:
     if model.config["num_classes"]:
         labels = dict(enumerate(model.classes))
         config = config | {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+        config |= {KEY: problem_type(model.record.task)}
     return {"config.json": json.dumps(config, indent=2) + "\n"} | preprocessor(model)
 
 
@@ -342,7 +345,7 @@ hugging_face = Source(
     rules,
     metadata,
     dropped={
-        "{m}embeddings.mask_token": "it replaces hidden patches in pre-training only",
+        "{m}embeddings.mask_token": "it replaces masked patches in pre-training only",
         "{m}pooler.dense.{p}": "a layer for pre-training, which their classifiers do not use either",
         "{m}embeddings.position_ids": "a buffer",
         **dict.fromkeys(("decoder.{m}{p}", "decoder.mask_token", "decoder.decoder_pos_embed"), DECODER),

@@ -9,7 +9,7 @@ from vitral.weights.source import IMAGENET, Source, fixed_metadata
 from vitral.weights.sources.timm import is_bare, is_plain_vit, rules
 
 LAYERS = ("decoder_embed.{p}", "decoder_norm.{p}", "decoder_pred.{p}", "decoder_blocks.{i}.{m}{p}")
-DECODER = "it reconstructs hidden patches in pre-training only"
+DECODER = "it reconstructs masked patches in pre-training only"
 
 
 def recognises(checkpoint: Checkpoint) -> bool:
@@ -18,9 +18,7 @@ def recognises(checkpoint: Checkpoint) -> bool:
     return is_plain_vit(checkpoint) and (own or (is_bare(checkpoint) and "fc_norm.weight" in names))
 
 
-metadata = fixed_metadata(
-    IMAGENET | dict(crop=0.875), "preprocessing: ImageNet's mean and std, as in MAE's code", resampling="hugging_face"
-)
+metadata = fixed_metadata(IMAGENET | dict(crop=0.875), "as in MAE's code", resampling="hugging_face")
 mae = Source(
     "mae",
     ("decoder_pos_embed", "mask_token", "fc_norm.weight"),

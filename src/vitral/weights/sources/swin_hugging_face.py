@@ -96,7 +96,7 @@ swin_hugging_face = swin_source(
     recognises,
     rules,
     metadata,
-    dropped=BUFFERS | {"{m}embeddings.mask_token": "it replaces hidden patches in pre-training only"},
+    dropped=BUFFERS | {"{m}embeddings.mask_token": "it replaces masked patches in pre-training only"},
     prepare=prepare,
     finish=finish,
     known_discrepancies=known_discrepancies,

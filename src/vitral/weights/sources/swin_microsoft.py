@@ -32,7 +32,7 @@ swin_microsoft = swin_source(
     ("layers.0.blocks.0.attn.qkv.weight",),
     recognises,
     lambda tensors: rules("head"),
-    fixed_metadata(IMAGENET | dict(crop=0.9), "preprocessing: ImageNet's mean and std, centre crop 0.9"),
+    fixed_metadata(IMAGENET | dict(crop=0.9), "as in Microsoft's code"),
     prepare=prepare,
     known_discrepancies=known_discrepancies,
 )

@@ -32,9 +32,7 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     windows = checkpoint.config.get("model_args", {}).get("window_size")
     if isinstance(windows, list) and any(side != windows[0] for side in windows):
         raise ConfigError(f"config.json has window_size={windows}; {swin.SQUARE}, the same in every stage.")
-    return timm.pixel_metadata(
-        checkpoint, IMAGENET | dict(crop=0.9), "preprocessing: ImageNet's mean and std, centre crop 0.9"
-    )
+    return timm.pixel_metadata(checkpoint, IMAGENET | dict(crop=0.9), "as timm's Swin")
 
 
 def config_files(model: Any) -> dict[str, str]:

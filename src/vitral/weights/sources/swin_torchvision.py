@@ -49,7 +49,7 @@ def rules(tensors: Tensors) -> list[Rule]:
 
 metadata = fixed_metadata(
     IMAGENET | dict(crop=0.9),
-    "preprocessing: ImageNet's mean and std, bicubic, centre crop 0.9, as torchvision's weights",
+    "as for torchvision's weights",
 )
 
 

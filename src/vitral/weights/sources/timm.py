@@ -5,19 +5,20 @@ The names do not identify the publisher. The function is the same for all; the p
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from vitral.base.errors import ConfigError, StoreError
-from vitral.base.preprocessing import CropMode, Interpolation
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
 from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
+from vitral.weights.pixels import check_plain, is_of_timms_script, plain_statement
+from vitral.weights.problem_type import KEY, problem_type
 from vitral.weights.rules import Rule, rule
-from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
+from vitral.weights.source import HALVES, IMAGENET, CheckpointMetadata, Source, Tensors
 
 QKV = "blocks.0.attn.qkv.weight"
 ATTENTION = tuple(f"attn.{part}.{{p}}" for part in ("qkv", "proj", "q_norm", "k_norm"))
@@ -47,7 +48,9 @@ POOL = ("latent", "q.{p}", "kv.{p}", "proj.{p}", "norm.{p}", "mlp.fc{j}.{p}")
 
 def rules(tensors: Tensors) -> list[Rule]:
     distilled = {"head_dist.weight", "head.head_dist.weight"} & set(tensors)
+    hidden = {"pre_logits.fc.weight", "head.2.weight"} & set(tensors)  # with tanh behind it, as timm built it until 0.6
     heads = [("head.head", "head"), ("head.head_dist", "head_dist")] if distilled else [("head", "head")]
+    heads = [("head.0", "pre_logits.fc"), ("head.2", "head")] if hidden else heads
     asks = {"attn_pool.latent", "pool.latent"} & set(tensors)
     pool = (
         [rule(f"pool.{part}", f"attn_pool.{part}") for part in POOL] if asks else [rule("pool.norm.{p}", "fc_norm.{p}")]
@@ -74,36 +77,52 @@ def is_bare(checkpoint: Checkpoint) -> bool:
 
 def recognises(checkpoint: Checkpoint) -> bool:
     rotary = "pos_embed" not in checkpoint.tensors and "blocks.0.gamma_1" in checkpoint.tensors
-    return is_bare(checkpoint) or (is_plain_vit(checkpoint) and "pretrained_cfg" in checkpoint.config and not rotary)
+    return is_bare(checkpoint) or (is_plain_vit(checkpoint) and is_timms(checkpoint.config) and not rotary)
 
 
 def pixel_metadata(checkpoint: Checkpoint, default: dict[str, Any], words: str) -> CheckpointMetadata:
-    """Preprocessing, classes and image size from timm's `config.json`; without one, `default`, and `words` say so."""
-    pretrained = checkpoint.config.get("pretrained_cfg", {})
-    size, crop = pretrained.get("input_size", (0, 0, 0))[1:], pretrained.get("crop_pct")
-    arguments = check_types(checkpoint.config.get("model_args", {}))
-    size = arguments.get("img_size") or size  # a model for any size states its size there
-    found: dict[str, Any] = {name: tuple(pretrained[name]) for name in ("mean", "std") if name in pretrained}
-    for name, supported in (("interpolation", get_args(Interpolation)), ("crop_mode", get_args(CropMode))):
-        found |= {name: pretrained[name]} if pretrained.get(name) in supported else {}
-    if crop is not None:
-        found["crop"] = min(crop, 1.0)
+    """Preprocessing, classes and image size from timm's `config.json`; `default` stands, in `words`, for the rest."""
+    arguments, stated = check_types(checkpoint.config.get("model_args", {})), pretrained_config(checkpoint.config)
+    if not isinstance(size := stated.get("input_size", [0, 0, 0]), list) or len(size) != 3:
+        raise StoreError(f"config.json has input_size={size!r}; it must be a list of channels, height and width.")
+    check_plain(stated, "config.json")
+    pixels = dict(plain_statement(stated, "config.json").values)
+    # a model for any size states its size among its arguments
+    size = read_size(arguments["img_size"]) if arguments.get("img_size") else pixels.get("size")
+    pixels |= {"size": size} if size else {}
+    if stated:  # what timm's config leaves open is as its class for such configs has it
+        default, words = IMAGENET | dict(crop=0.875), "as timm's configs by default"
     return CheckpointMetadata(
-        settings=dict(img_size=read_size(size)) if size != (0, 0) else {},
-        preprocessing=found or default,
+        settings={"img_size": size} if size else {},
+        pixels=pixels,
+        preprocessing=default,
+        preprocessing_words=words,
         classes=tuple(checkpoint.config.get("label_names") or ()),
-        assumed=() if found else (words,),
         stated=stated_settings(arguments, "window_size"),  # timm cuts windows to its maps
     )
 
 
+def pretrained_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `config.json` states of a model's images: apart, or as timm wrote it until 2022, at the top."""
+    found: Mapping[str, Any] = config.get("pretrained_cfg", config)
+    return found
+
+
+def is_timms(config: Mapping[str, Any]) -> bool:
+    """Whether timm wrote a `config.json`, or transformers around a model of timm's."""
+    return "pretrained_cfg" in config or {"architecture", "num_classes"} <= set(config)
+
+
 def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
     """From timm's `config.json`, with the arguments from which timm builds the model."""
-    found = pixel_metadata(checkpoint, HALVES, "preprocessing: mean and std 0.5, as in timm's AugReg checkpoints")
+    found = pixel_metadata(checkpoint, HALVES, "as in timm's AugReg checkpoints")
     if not checkpoint.config and "cls_token" in checkpoint.tensors and not checkpoint.tensors.keys() & POOLED:
         found = replace(found, assumed=(*found.assumed, "the head reads the class token, not the mean of the patches"))
     arguments = checkpoint.config.get("model_args", {})
     settings = found.settings | {key: arguments[key] for key in ("num_heads",) if key in arguments}
+    if any(name.startswith("pre_logits.") for name in checkpoint.tensors):
+        words = "pre_logits is a linear layer with tanh before the head, as timm built it until 0.6; timm drops it now"
+        found = replace(found, assumed=(*found.assumed, words))
     check_architecture_name(checkpoint, SUPPORTED_NAMES, "vit_base_patch16_224")
     check_arguments(checkpoint, SIZES | FROM_TENSORS | {"dynamic_img_pad"})
     if arguments.get("act_layer", TANH.fullmatch(stated_architecture(checkpoint)) and "gelu_tanh") == "gelu_tanh":
@@ -114,8 +133,15 @@ def metadata(checkpoint: Checkpoint) -> CheckpointMetadata:
 
 
 def stated_architecture(checkpoint: Checkpoint) -> str:
-    """timm's name of the model, without the tag of its weights; empty if there is none."""
-    return str(checkpoint.config.get("architecture") or "").partition(".")[0]
+    """timm's name of the model, without the tag of its weights, or that its script was given; empty if none."""
+    is_trained = is_of_timms_script(checkpoint.arguments)
+    trained = checkpoint.arguments["the checkpoint"]["arch"] if is_trained else ""
+    return str(checkpoint.config.get("architecture") or trained or "").partition(".")[0]
+
+
+def stating_file(checkpoint: Checkpoint) -> str:
+    """In words, what states the architecture and its arguments."""
+    return "config.json" if checkpoint.config else "The checkpoint's training"
 
 
 def stated_pool(checkpoint: Checkpoint) -> Any:
@@ -131,8 +157,8 @@ def check_architecture_name(checkpoint: Checkpoint, names: re.Pattern[str], exam
     name = stated_architecture(checkpoint)
     if name and not names.fullmatch(name):
         raise StoreError(
-            f"config.json names the architecture {name!r}, which may compute something else with the same tensors; "
-            f"supported: names such as {example}."
+            f"{stating_file(checkpoint)} names the architecture {name!r}, which may compute something else with the "
+            f"same tensors; supported: names such as {example}."
         )
 
 
@@ -141,19 +167,20 @@ def check_arguments(checkpoint: Checkpoint, harmless: Collection[str]) -> None:
 
     `harmless` are the arguments that the tensors show as well, or that change nothing.
     """
-    given, names = checkpoint.config.get("model_args", {}), checkpoint.tensors
+    names = checkpoint.tensors
+    given = checkpoint.config.get("model_args") or checkpoint.arguments.get("the checkpoint's args.model_kwargs", {})
     pool, normed = stated_pool(checkpoint), "fc_norm.weight" in names
     reads = {None: True, "token": not normed, "avg": True, "map": "attn_pool.latent" in names}
     if not reads.get(pool, False):
         raise ConfigError(
-            f"config.json has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the class token "
-            "('token'), the mean of the patches ('avg') or attention over them ('map')."
+            f"{stating_file(checkpoint)} has global_pool={pool!r}{' and fc_norm' if normed else ''}; supported: the "
+            "class token ('token'), the mean of the patches ('avg') or attention over them ('map')."
         )
     supported: dict[str, Any] = {"act_layer": (None, "gelu", "gelu_tanh")}
     supported |= dict.fromkeys(("pool_include_prefix", "always_partition"), (None, False))
     for key, value in given.items():
         if key not in TRAINING_ONLY and key not in harmless and value not in supported.get(key, (None,)):
-            raise ConfigError(f"config.json has {key}={value!r}, which Vitral does not support.")
+            raise ConfigError(f"{stating_file(checkpoint)} has {key}={value!r}, which Vitral does not support.")
     if "dist_token" in names and "head_dist.weight" not in names:
         raise ConfigError("A distilled model without its heads returns the mean of two tokens, which is not supported.")
 
@@ -204,6 +231,8 @@ def config_of(
         "num_classes": model.config["num_classes"],
         "num_features": arguments["embed_dim"],
         "label_names": list(model.classes),
+        # A key of transformers', which timm ignores; timm's own config has none for it.
+        **({} if model.record.task == "one class" else {KEY: problem_type(model.record.task)}),
         **({"global_pool": arguments["global_pool"]} if "global_pool" in arguments else {}),
         "model_args": arguments,
         "pretrained_cfg": {

@@ -41,7 +41,7 @@ def has_hidden_layer(tensors: Tensors) -> bool:
 
 metadata = fixed_metadata(
     IMAGENET | dict(crop=0.875, interpolation="bilinear"),
-    "preprocessing: ImageNet's mean and std, bilinear, centre crop 0.875, as torchvision's weights",
+    "as for torchvision's weights",
     resampling="torchvision",
 )
 

@@ -1,0 +1,195 @@
+"""What a model's output means, for each task: `base/answers/NAME.py` holds one `Answer` per task.
+
+Everything that differs between tasks is in these files: the values that a person reads, the loss, the figures of an
+evaluation and what guessing reaches, the score that is explained, and how a prediction is written. A new task is a new
+file there; whoever needs a part finds it by the model's or the data's task.
+
+Axes:  b n images   k outputs: classes, or numbers
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from vitral.base.lookup import find
+from vitral.base.record import Task, record_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]  # (outputs (b, k), targets) -> the mean loss of the batch
+
+
+@runtime_checkable
+class Figures(Protocol):
+    """How good the answers for some images are.
+
+    `values` (n, k) are what `Answer.values` gives and `labels` the right answers. `note` says in which part of the
+    model's output the scores were. `loss` is the mean loss, and `value` the figure by which models are compared, which
+    `Answer.measure` names.
+    """
+
+    @property
+    def values(self) -> Float[np.ndarray, "n k"]: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def note(self) -> str: ...
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """What the best model is chosen by, higher is better."""
+        ...
+
+    def headline(self, names: Sequence[str]) -> str:
+        """The main figure in a few words, for a title."""
+        ...
+
+    def summary(self, names: Sequence[str]) -> str:
+        """The figures of all images with an interval, in one line."""
+        ...
+
+    def baseline(self, names: Sequence[str]) -> str:
+        """What an answer that ignores the image would reach, in a sentence."""
+        ...
+
+    def lines(self, names: Sequence[str]) -> list[str]:
+        """One line per class or number."""
+        ...
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """The figures, by name."""
+        ...
+
+
+@runtime_checkable
+class Answered(Protocol):
+    """What `vitral.base.prediction.Prediction` holds for one image, by the names of the outputs."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def values(self) -> tuple[float, ...]: ...
+
+    @property
+    def thresholds(self) -> tuple[float, ...]: ...
+
+    @property
+    def above_threshold(self) -> tuple[str, ...]: ...
+
+    def best(self, top: int | None = None) -> list[tuple[str, float]]: ...
+
+
+@runtime_checkable
+class Answer(Protocol):
+    """One task.
+
+    task        its name, as `ModelRecord.task` has it
+    measure     the figure that chooses the best model, as `metrics.jsonl` calls it
+    unit        what the explained score is measured in, for captions
+    per_output  what one output stands for: "class" or "number"
+    """
+
+    @property
+    def task(self) -> Task: ...
+
+    measure: str
+    unit: str
+    per_output: str
+
+    def values(self, output: "Tensor") -> "Tensor":
+        """What a person reads, (b, k): probabilities or numbers, in the precision of the output."""
+        ...
+
+    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
+        """The training loss; numbers are measured in the deviation of the training images' `targets`."""
+        ...
+
+    def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
+        """How many images of a batch are answered correctly; None where an answer is not simply right or wrong."""
+        ...
+
+    def judge(
+        self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str
+    ) -> Figures:
+        """The figures of some images' values."""
+        ...
+
+    def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The indices of the images of each class, or of ranges of the first number, to show examples of each."""
+        ...
+
+    def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        """What some images' labels are, in a few numbers per class or number."""
+        ...
+
+    def target(self, output: "Tensor") -> "Tensor":
+        """Which output to explain for each image, (b,), where none is named."""
+        ...
+
+    def score(self, output: "Tensor") -> Float[np.ndarray, "b k"]:
+        """The score that is explained, and that tests of a map measure, for each output."""
+        ...
+
+    def score_name(self, name: str) -> str:
+        """What the score of this output is called in a sentence."""
+        ...
+
+    def evidence(self, name: str) -> str:
+        """What a map of this output should find, in a sentence."""
+        ...
+
+    def show_score(self, value: float) -> str:
+        """A score in words."""
+        ...
+
+    def least(self, scores: np.ndarray) -> float:
+        """The smallest spread of scores between random orders that a test can use; see `explain.trust`."""
+        ...
+
+    def rounding(self, value: float) -> float:
+        """Scores that differ by less are ties."""
+        ...
+
+    def text(self, prediction: Answered, top: int | None) -> str:
+        """A prediction in one line, without the image's name."""
+        ...
+
+    def short(self, prediction: Answered) -> str:
+        """A prediction in a few words, for titles."""
+        ...
+
+    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
+        """A prediction as JSON, without the image's name."""
+        ...
+
+    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
+        """A prediction as columns of a table, without the image's name."""
+        ...
+
+
+def answer_for(task: Task) -> Answer:
+    """The answer of a task. Raises `UnknownName` for a task that is not supported.
+
+    >>> answer_for("several classes").measure
+    'mAP'
+    """
+    found: Answer = find("base.answers", task.replace(" ", "_"), "task")
+    return found
+
+
+def answer_of(model: "nn.Module") -> Answer:
+    """The answer of a model by its record; one class of many for a model without a record."""
+    record = record_of(model)
+    return answer_for("one class" if record is None else record.task)

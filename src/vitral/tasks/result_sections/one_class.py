@@ -1,0 +1,58 @@
+"""One class of many: accuracy, confusion, and the mistakes with the highest probability."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from vitral.base.answers.one_class import ClassFigures
+from vitral.report.page import Picture, Section
+from vitral.report.style import png
+from vitral.report.training import confusion_figure
+from vitral.tasks.result_section import WORST
+
+
+class OneClassSections:
+    """See `vitral.tasks.result_section.ResultSections`."""
+
+    def detail(self, figures: ClassFigures, classes: Sequence[str]) -> str:
+        low, high = figures.interval
+        return (
+            f"on {len(figures.labels):,} test images that it never saw "
+            f"(95% interval {low:.1%} to {high:.1%}; chance {1 / len(classes):.1%})."
+        )
+
+    def guess(self, classes: Sequence[str]) -> float | None:
+        return 1 / len(classes)
+
+    def sections(self, figures: ClassFigures, classes: Sequence[str]) -> list[Section]:
+        picture = Picture(png(confusion_figure(figures.confusion, classes)), "confusion matrix of the test images")
+        text = "One row per true class, one column per predicted class; the colour is the share of the row."
+        return [Section("Which classes are confused", text, [picture])]
+
+    def examples(self, figures: ClassFigures) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+        """The correct image with the highest probability in each class, and the mistakes, surest first."""
+        sure = np.argsort(-figures.values.max(axis=1), kind="stable")
+        correct = figures.answers == figures.labels
+        right, labels = sure[correct[sure]], figures.labels
+        different = [int(right[labels[right] == label][0]) for label in dict.fromkeys(labels[right].tolist())]
+        return np.array(different, dtype=int), sure[~correct[sure]][:WORST]
+
+    def verdict(self, figures: ClassFigures, classes: Sequence[str], index: int) -> tuple[str, str]:
+        truth, answer = classes[figures.labels[index]], classes[figures.answers[index]]
+        words = f"right: {truth}" if truth == answer else f"wrong: {answer} instead of {truth}"
+        return words, f", with probability {figures.values[index].max():.0%}"
+
+    def mistakes(self, figures: ClassFigures, classes: Sequence[str]) -> tuple[int, str]:
+        count = int((figures.answers != figures.labels).sum())
+        return count, (
+            f"{count:,} of {len(figures.labels):,} predictions were wrong. "
+            "These have the highest probability: true class → predicted class."
+        )
+
+    def mistake(self, figures: ClassFigures, classes: Sequence[str], index: int) -> str:
+        truth, answer = classes[figures.labels[index]], classes[figures.answers[index]]
+        return f"{truth} → {answer}\n{figures.values[index].max():.0%} sure"
+
+
+one_class = OneClassSections()
