@@ -10,6 +10,7 @@ from torch import nn
 from tiny import tiny_vit
 from vitral import Maps, explain
 from vitral.base.errors import ShapeError
+from vitral.base.numerics import cpu_computes_in_bfloat16
 from vitral.explain.controls.random import random as noise_map
 from vitral.explain.entry import explainer
 from vitral.explain.observation import observe
@@ -128,6 +129,45 @@ def test_a_large_grid_has_fewer_orders_and_says_how_many():
     model, images = Half().eval(), torch.ones(1, 3, 18, 18)
     (found,) = trust(model, images, some_maps(np.random.default_rng(0).random((1, 9, 9))))
     assert len(found.by_chance) == FEWER_ORDERS and f"with {FEWER_ORDERS} random orders" in found.sentence
+
+
+class OnePatchOfMany(OnePatch):
+    grid = (14, 14)
+
+
+def test_on_a_large_grid_a_single_patch_is_found():
+    """The map covers it first; of 39 random orders two or more do so once in 58 images (binomial)."""
+    images, found = torch.ones(1, 3, 56, 56), []
+    for place in range(0, 196, 10):
+        model = OnePatchOfMany(*divmod(place, 14)).eval()
+        found += trust(model, images, some_maps((np.arange(196.0) == place).reshape(1, 14, 14)))
+    assert sum(one.better_than_chance for one in found) >= 17
+
+
+def test_a_large_model_is_tested_in_bfloat16_only_where_its_answer_stays():
+    images = torch.ones(1, 3, 128, 128)
+
+    class Large(nn.Module):
+        """Adds the pixels up to `total`, and takes the offset from the sum: in bfloat16, 500.3 is 500."""
+
+        grid, num_prefix_tokens = (4, 4), 0
+
+        def __init__(self, total: float, offset: float):
+            super().__init__()
+            self.unused, self.total, self.offset = nn.Parameter(torch.zeros(5_000_000)), total, offset
+
+        def forward(self, images):
+            pixels = images.flatten(1)
+            weight = torch.full((1, pixels.shape[1]), self.total / pixels.shape[1], dtype=images.dtype)
+            seen = nn.functional.linear(pixels, weight).float() - self.offset
+            return torch.cat([seen, -seen], dim=1)
+
+    def precision(total: float, offset: float, images: torch.Tensor) -> torch.dtype:
+        return Trials(observe(Large(total, offset).eval(), images, ["feature maps"])).precision(0)
+
+    assert precision(0.3, 0, images) == (torch.bfloat16 if cpu_computes_in_bfloat16() else torch.float32)
+    assert precision(500.3, 500, images) == torch.float32
+    assert precision(0.3, 0, images.double()) == torch.float64
 
 
 class Standardising(nn.Module):

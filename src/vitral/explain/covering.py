@@ -21,6 +21,14 @@ def patches_covered(num_patches: int, steps: int) -> Int[np.ndarray, " s1"]:
     return np.array([round(num_patches * step / steps) for step in range(steps + 1)])
 
 
+def patches_covered_in_doublings(num_patches: int, steps: int) -> Int[np.ndarray, " s1"]:
+    """How many patches are covered at each step, from none to all, each time about twice as many as before.
+
+    A few patches may be all that an answer hangs on, so the first steps are small.
+    """
+    return np.unique([0, *np.round(np.geomspace(1, num_patches, steps)).astype(int)])
+
+
 def covered_pixels(
     covered: Bool[np.ndarray, "n g"], grid: tuple[int, int], size: Sequence[int], device: torch.device
 ) -> Bool[Tensor, "n 1 y x"]:
