@@ -26,12 +26,10 @@ NEUTRAL_LIGHTNESS, END_LIGHTNESS, END_CHROMA = 0.96, 0.55, 0.17  # in OKLab; mor
 BLUE_HUE, ORANGE_HUE = 255.0, 40.0  # degrees
 NUM_COLOURS = 257  # odd: the neutral colour is the middle one
 
-LEAST_RATIO, LARGEST_RATIO = (
-    4.0,
-    32.0,
-)  # limits of a scale of shares: a flat map stays flat, a peak leaves others visible
+LEAST_RATIO = 4.0  # smallest limit of a scale of shares: a nearly flat map looks flat
+LARGEST_RATIO = 16.0  # largest limit: one peak leaves colours for the other patches
 LEAST_SIGNED = 0.1  # limit of a signed scale, in logits: a map with smaller values stays pale
-SHADE = 0.6  # how much the darkest pixel of a photograph darkens the colour above it
+SHADE = 0.5  # how much the darkest pixel of a photograph darkens the colour above it
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 # Ottosson 2020: linear sRGB -> cone responses, and their cube roots -> OKLab.
@@ -135,5 +133,9 @@ def describe_scales(scales: Mapping[str, Normalize]) -> str:
 
 
 def shade_of(pixels: UInt8[np.ndarray, "y x 3"]) -> Float[np.ndarray, "y x"]:
-    """How much a photograph darkens the colours above it: from 0 where it is white to `SHADE` where it is black."""
-    return SHADE * (1 - pixels @ LUMINANCE / 255).clip(0, 1)
+    """How much a photograph darkens the colours above it: from 0 at its brightest pixel to `SHADE` where it is black.
+
+    The square root lifts its dark parts, so a dark photograph leaves the colours bright too.
+    """
+    light = pixels @ LUMINANCE
+    return SHADE * (1 - np.sqrt(light / max(float(light.max()), 1.0)))

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from vitral.report.colours import DIVERGING, UNIFORM, colour_scale, colour_scales, shade_of, ticks
 from vitral.report.style import FAINT, INK, hide_axes, sheet, show_image, styled
 
-BAR_WIDTH = 0.95  # inches for a colour bar with its labels
+BAR_WIDTH = 1.2  # inches for a colour bar with its labels
 MOST_NUMBERS = 8  # rows or columns whose numbers are printed
 
 
@@ -83,9 +83,9 @@ def attention_figure(
     # In inches. Panels have the shape of the image; those of a tall image are narrower, so that all rows fit a page.
     panel = (1.15 if count <= 6 else 0.95) * min(1.0, width / height * 1.5)
     panel_height, left = panel * height / width, 1.7
-    total = left + panel * count + BAR_WIDTH
+    total = left + panel * count + BAR_WIDTH + 0.3
     rows_height = max((panel_height + 0.18) * depth, left * height / width, 1.3)
-    figure = sheet(total, rows_height + 0.45, caption)
+    figure = sheet(total, rows_height + 0.25, caption)
     cells = figure.add_gridspec(1, 3, width_ratios=[left, panel * count, 0.14])
     image_axes = figure.add_subplot(cells[0])
     show_image(image_axes, pixels, "model input")

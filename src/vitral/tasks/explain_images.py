@@ -136,7 +136,7 @@ def explain_images(
         found.append(explain_image(opened, path, prepared, methods, index, choices, query, progress))
     # All maps of a page share their colour scales, so they are drawn once all are known; the tests, which take longest,
     # come after the pictures are written.
-    scales = colour_scales((maps.unit, maps.values) for one in found for maps in (*one.maps, *one.grids))
+    scales = colour_scales((maps.unit, maps.values) for one in found for maps in one.every)
     drawn = [write_maps(one, Path(out), scales) for one in found]
     results = []
     for number, (one, files) in enumerate(zip(found, drawn)):
@@ -161,6 +161,11 @@ class ImageMaps:
     refused: dict[str, str]
     prediction: str | None
     probability: float | None
+
+    @property
+    def every(self) -> list[Maps | QueryGrid]:
+        """The maps of all methods and grids."""
+        return [*self.maps, *self.grids]
 
 
 def explain_image(
@@ -200,7 +205,7 @@ class Drawing:
 
 
 def drawings(found: ImageMaps, scales: Scales) -> list[Drawing]:
-    """What is drawn of an image: the methods side by side if there are several, each method, and each grid of queries."""
+    """What is drawn of an image: several methods side by side, each method, and each grid of queries."""
     name = found.path.name
     drawn = []
     if len(found.maps) > 1:

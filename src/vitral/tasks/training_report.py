@@ -155,11 +155,9 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
         which = "the token of each patch" if isinstance(model.position, PatchPosition) else "each token"
         steps.append(f"the embedding of its position is added to {which}")
     text = f"A transformer takes a sequence: {', '.join(steps[:-1])}, and {steps[-1]}."
-    picture = Picture(
-        png(figure),
-        f"Test image 0, cut into {model.grid[0]} rows and {model.grid[1]} columns of patches, which become a sequence of tokens after "
-        f"{model.num_prefix_tokens} learned ones.",
-    )
+    rows, columns = model.grid
+    alt = f"Test image 0, its {rows} rows and {columns} columns of patches, and the first tokens of the sequence."
+    picture = Picture(png(figure), alt)
     return [Section("How an image becomes a sequence", text, [picture])]
 
 
@@ -244,8 +242,8 @@ def attention_sections(
     if isinstance(maps, str):
         return [Section("Attention", f"No attention maps: {maps}"), mistakes_section(data, test, wrong, None, norm)]
     text = (
-        f"One row per block, one column per head. {describe_scales({UNIFORM: norm})} The film and all maps of this page "
-        "have the same scale. Rows and columns of patches are counted from 0. "
+        f"One row per block, one column per head. {describe_scales({UNIFORM: norm})} The film and all maps of this "
+        "page have the same scale. Rows and columns of patches are counted from 0. "
         f"{MASS.get(maps.prefix, 'Below each panel: the share of attention on CLS and the other prefix tokens. ')}"
         f"{maps.caption}"
     )
