@@ -63,7 +63,8 @@ def diverging_colours() -> Float[np.ndarray, "n 3"]:
     far = np.abs(place)
     lightness = NEUTRAL_LIGHTNESS + far * (END_LIGHTNESS - NEUTRAL_LIGHTNESS)
     chroma = far * END_CHROMA
-    return srgb_from_oklab(np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1))
+    colours = srgb_from_oklab(np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1))
+    return np.round(colours * 255) / 255  # Matplotlib truncates where Pillow rounds: both give these 8 bits
 
 
 DIVERGING = ListedColormap(diverging_colours(), name="vitral diverging")
