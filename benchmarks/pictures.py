@@ -69,10 +69,10 @@ def row(
     drawn, trials = [], Trials(observe(model, images, ["feature maps"]))
     for method in methods:
         maps: Maps = getattr(explain, method)(model, images, **({"layers": [-1]} if method == "attention" else {}))
-        below = maps.below(0)
+        below = maps.mass_label(0)
         if tested and not (trust := trials.trust(maps)[0]).better_than_chance:
             below = trust.verdict
-        drawn.append(MapPanel(method, maps.merged[0], maps.sign == "signed", below))
+        drawn.append(MapPanel(method, maps.merged[0], maps.unit, below))
     return png(maps_figure(pixels[0], drawn, caption, columns))
 
 

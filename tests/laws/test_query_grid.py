@@ -57,7 +57,7 @@ def test_uniform_rows_are_said_to_tell_nothing_apart(vit, images):
     torch.nn.init.zeros_(vit.blocks[0].attn.qkv.bias)
     flat = explain.query_grid(vit, images, layer=0)
     assert "All maps are constant, so they rank no patch." in flat.caption_of(1)
-    assert flat.figure(1).get_suptitle() == flat.caption_of(1)
+    assert flat.figure(1).get_label() == flat.caption_of(1)
     other = explain.query_grid(vit, images, layer=1)
     assert other.caption_of(0) == other.caption
     some = dataclasses.replace(other, values=other.values.copy())
@@ -83,8 +83,11 @@ def test_a_model_without_attention_is_refused():
 
 def test_it_is_saved_as_a_picture_and_as_numbers(vit, images, tmp_path):
     grid = explain.query_grid(vit, images)
-    assert grid.save(tmp_path / "a.png", image=1).read_bytes().startswith(b"\x89PNG")
-    with np.load(grid.save(tmp_path / "a.npz")) as held:
+    (picture,) = grid.save(tmp_path / "a.png", image=1)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert grid.save(tmp_path / "b.png") == [tmp_path / f"b-image-{image}.png" for image in (0, 1)]
+    (numbers,) = grid.save(tmp_path / "a.npz")
+    with np.load(numbers) as held:
         np.testing.assert_array_equal(held["values"], grid.values)
         assert "head" not in held.files and held["layer"] == grid.layer
     with pytest.raises(UsageError, match="no image 2: the maps show 2, 0 to 1"):

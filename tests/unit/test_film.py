@@ -8,8 +8,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib import colormaps
-from matplotlib.colors import Normalize
 from PIL import Image
 
 from tiny import redraw
@@ -19,8 +17,8 @@ from vitral.data.dataset import Dataset, Split
 from vitral.data.preprocess import normalise
 from vitral.explain import attention
 from vitral.explain.film import FRAMES, Film, frame_steps
+from vitral.report.colours import DIVERGING, SHADE, UNIFORM, colour_scale
 from vitral.report.film import CELL, GAP, HEAD, MARGIN, animation, blend, film_frames, still
-from vitral.report.maps import colour_scale
 from vitral.tasks.training_report import describe_film_images
 
 
@@ -80,7 +78,7 @@ def test_each_frame_is_a_picture_of_one_size_with_a_pane_for_each_image_and_laye
     pixels, values, pictures = drawn()
     assert len(pictures) == 3
     assert len({picture.size for picture in pictures}) == 1
-    norm = colour_scale(values)
+    norm = colour_scale(UNIFORM, [values])
     for frame, picture in enumerate(pictures):
         for image in range(2):
             left = MARGIN + image * (CELL + GAP)
@@ -91,12 +89,13 @@ def test_each_frame_is_a_picture_of_one_size_with_a_pane_for_each_image_and_laye
                 np.testing.assert_array_equal(np.asarray(pane), np.asarray(expected))
 
 
-def test_a_pane_is_brighter_where_attention_is_larger_on_one_scale():
-    black = np.zeros((4, 6, 3), dtype=np.uint8)
-    pane = np.asarray(blend(black, np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 3.0]]), Normalize(0, 4))).astype(int)
+@pytest.mark.parametrize(("grey", "light"), [(0, 1 - SHADE), (255, 1)])
+def test_a_panes_hue_is_its_attention_on_one_scale_and_its_brightness_is_the_images(grey, light):
+    image, values = np.full((4, 6, 3), grey, dtype=np.uint8), np.array([[0.0, 1.0, 2.0], [4.0, 4.0, 0.5]])
+    pane = np.asarray(blend(image, values, colour_scale(UNIFORM, [values]))).astype(int)
     centres = pane[CELL // 4 :: CELL // 2, CELL // 6 :: CELL // 3][:2, :3]
-    for value, colour in zip((0, 0.25, 0.5, 1, 1, 0.75), centres.reshape(-1, 3)):
-        expected = 0.72 * 255 * np.array(colormaps["viridis"](float(value))[:3])
+    for place, colour in zip((0, 0.5, 0.75, 1, 1, 0.25), centres.reshape(-1, 3)):
+        expected = light * 255 * np.array(DIVERGING(float(place))[:3])
         np.testing.assert_allclose(colour, expected, atol=2)
 
 

@@ -1,5 +1,6 @@
 """`Maps`: numbers first, a figure from them, a file from the figure."""
 
+import html
 import io
 from dataclasses import FrozenInstanceError, replace
 
@@ -43,8 +44,9 @@ def test_a_figure_shows_one_image(maps):
         figure = maps.figure(image)
         assert isinstance(figure, Figure)
         np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), maps.pixels[image])
-        np.testing.assert_array_equal(figure.axes[1].images[-1].get_array(), maps.values[image, 0, 0])
-        assert figure.get_suptitle() == maps.caption
+        np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), maps.values[image, 0, 0])
+        assert figure.get_label() == maps.caption
+        assert figure.get_suptitle() == ""  # the caption is text, not pixels
     assert isinstance(maps.show(1), Figure)
 
 
@@ -65,14 +67,68 @@ def test_a_notebook_shows_the_first_image(maps):
 
 @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["text", "path"])
 def test_a_png_is_the_figure(maps, tmp_path, kind):
-    path = maps.save(kind(tmp_path / "new" / "map.png"), 1)
+    (path,) = maps.save(kind(tmp_path / "new" / "map.png"), 1)
     assert path == tmp_path / "new" / "map.png"
     assert path.read_bytes().startswith(PNG)
-    assert path.read_bytes() != maps.save(tmp_path / "other.png", 0).read_bytes()
+    (other,) = maps.save(tmp_path / "other.png", 0)
+    assert path.read_bytes() != other.read_bytes()
+
+
+def test_a_png_holds_its_caption_as_text(maps, tmp_path):
+    (path,) = maps.save(tmp_path / "map.png", 1)
+    with Image.open(path) as saved:
+        assert saved.text["Description"] == maps.caption_of(1)
+
+
+def test_all_images_are_saved_by_number_on_one_scale(maps, tmp_path):
+    files = maps.save(tmp_path / "map.png")
+    assert files == [tmp_path / "map-image-0.png", tmp_path / "map-image-1.png"]
+    assert sorted(tmp_path.iterdir()) == files
+    for image, path in enumerate(files):
+        (alone,) = maps.save(tmp_path / "alone.png", image)
+        assert path.read_bytes() == alone.read_bytes()
+    single = replace(maps, values=maps.values[:1], prefix_mass=maps.prefix_mass[:1], pixels=maps.pixels[:1])
+    assert single.save(tmp_path / "single.png") == [tmp_path / "single.png"]
+
+
+def test_a_notebook_shows_all_images_with_captions_and_descriptions_as_text(maps):
+    shown = maps._repr_html_()
+    assert shown.count("<img") == shown.count("<figcaption>") == 2
+    assert html.escape(maps.caption_of(1)) in shown and html.escape(maps.alt_text(1)) in shown
+    many = replace(maps, **{name: np.repeat(getattr(maps, name), 5, 0) for name in ("values", "prefix_mass", "pixels")})
+    assert "8 of 10 images; show(8) shows the next." in many._repr_html_()
+
+
+def test_an_alternative_text_says_which_image_which_method_and_where_the_map_is_highest(maps):
+    values = np.ones((2, 1, 1, 6, 6), np.float32)
+    values[1, 0, 0, 2, 5] = 4
+    values[1, 0, 0, 0, 0] = 0.25
+    named = one(maps, "occlusion", values=values)
+    assert named.alt_text(1, "cat.png") == (
+        "occlusion map of cat.png for ring, on 6 rows and 6 columns of patches: highest at row 2, column 5, right, "
+        "with 4 times uniform; the median patch has 1, the lowest 0.25."
+    )
+    assert named.alt_text(0).endswith("of patches: the same everywhere, 1 times uniform.")
+    assert "maps of image 0 in 3 layers and 4 heads" in maps.alt_text(0)
+    layer, head, row, column = maps.peak(1)
+    assert maps.values[1, layer, head, row, column] == maps.values[1].max()
+    assert f"row {row}, column {column}" in maps.alt_text(1)
+    assert f"in {maps.layers[layer]}, head {head}" in maps.alt_text(1)
+
+
+def test_a_map_that_is_zero_everywhere_says_why(maps):
+    zero = one(maps, "chefer", values=maps.values[:, :1, :1].copy(), why_zero="Nothing raises the logit.")
+    zero.values[0] = 0
+    said = "The map is zero everywhere, so it ranks no patch. Nothing raises the logit."
+    assert zero.caption_of(0) == f"What CLS attends to. The class is disk. {said}"
+    assert "zero" not in zero.caption_of(1)
+    beside = side_by_side([zero, one(maps, "occlusion")], 0).get_label()
+    assert "The map of chefer is zero everywhere. Nothing raises the logit." in beside
+    assert "Constant" not in beside
 
 
 def test_an_npz_holds_everything_and_no_code(maps, tmp_path):
-    path = maps.save(tmp_path / "map.npz")
+    (path,) = maps.save(tmp_path / "map.npz")
     with np.load(path, allow_pickle=False) as saved:
         assert set(saved) == set(vars(maps))
         for name, value in vars(maps).items():
@@ -86,7 +142,8 @@ def test_an_npz_holds_everything_and_no_code(maps, tmp_path):
             residual=float(saved["residual"]),
             **{name: str(saved[name]) for name in ("method", "explained", "unit", "sign")},
         )
-    assert again.save(tmp_path / "again.png").read_bytes() == maps.save(tmp_path / "first.png").read_bytes()
+    for mine, theirs in zip(again.save(tmp_path / "again.png"), maps.save(tmp_path / "first.png"), strict=True):
+        assert mine.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -142,13 +199,13 @@ def test_one_of_several_maps_is_named(maps):
 
 def test_methods_beside_each_other_are_captioned_by_what_they_are(maps):
     cam, occlusion = one(maps, "grad_cam", residual=2e-7), one(maps, "occlusion", sign="signed")
-    both = side_by_side([cam, occlusion], 1).get_suptitle()
+    both = side_by_side([cam, occlusion], 1).get_label()
     assert both == f"The class is ring. Checked (grad_cam): {CHECKED}"
-    three = side_by_side([maps, cam], 0).get_suptitle()
+    three = side_by_side([maps, cam], 0).get_label()
     which = "The map of attention is blocks.2.attn, its 4 heads averaged."
     assert f"The class is disk (grad_cam). {which} Checked: rows" in three
     other = one(maps, "chefer", class_names=("disk", "plus"))
-    assert "Classes: ring (grad_cam), plus (chefer)." in side_by_side([cam, other], 1).get_suptitle()
+    assert "Classes: ring (grad_cam), plus (chefer)." in side_by_side([cam, other], 1).get_label()
 
 
 def test_a_verdict_stands_below_its_map(maps):

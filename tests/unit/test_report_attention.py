@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm
 
-from vitral.report.maps import FLOOR, LOGARITHMIC_FROM, attention_figure, colour_scale, mistakes_figure, ticks
+from vitral.report.colours import LARGEST_RATIO, LEAST_RATIO, LEAST_SIGNED, UNIFORM, colour_scale, shade_of, ticks
+from vitral.report.maps import attention_figure, mistakes_figure
 from vitral.report.style import png
 
 
@@ -39,22 +40,23 @@ def test_each_panel_holds_its_own_values_unscaled_over_the_image(pixels, values)
     shown = panels(figure)
     assert len(shown) == 12
     for place, axes in enumerate(shown):
-        grey, coloured = axes.images
+        coloured, shade = axes.images
         np.testing.assert_array_equal(coloured.get_array(), values[divmod(place, 4)])
-        np.testing.assert_allclose(grey.get_array(), pixels @ [0.299, 0.587, 0.114])
-        assert coloured.get_extent() == grey.get_extent() == [0, 18, 8, 0]
+        np.testing.assert_allclose(shade.get_array()[..., 3], shade_of(pixels))
+        assert not shade.get_array()[..., :3].any()
+        assert coloured.get_extent() == shade.get_extent() == [0, 18, 8, 0]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), pixels)
 
 
 def test_all_panels_share_one_scale_and_the_colour_bar_is_of_it(pixels, values):
     figure = draw(pixels, values)
-    norms = {id(axes.images[1].norm) for axes in panels(figure)}
+    norms = {id(axes.images[0].norm) for axes in panels(figure)}
     assert len(norms) == 1
-    norm = panels(figure)[0].images[1].norm
-    assert (norm.vmin, norm.vmax) == (0, values.max())
+    norm = panels(figure)[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (1 / 4, 4)
     bar = figure.axes[-1]
-    assert bar.get_ylim() == (0, values.max())
-    assert "1×" in [label.get_text() for label in bar.get_yticklabels()]
+    assert bar.get_ylim() == pytest.approx((1 / 4, 4))
+    assert "1× uniform" in [label.get_text() for label in bar.get_yticklabels()]
 
 
 def test_each_panel_says_its_layer_its_head_and_what_stays_on_cls(pixels, values):
@@ -64,45 +66,45 @@ def test_each_panel_says_its_layer_its_head_and_what_stays_on_cls(pixels, values
     assert [axes.get_xlabel() for axes in (shown[0], shown[-1])] == ["CLS 0%", "CLS 100%"]
 
 
-def test_a_scale_is_linear_from_zero_to_the_largest_value_and_never_ends_below_uniform():
-    norm = colour_scale(np.array([[[0.2, 1.0]], [[0.0, 2.5]]]))
-    assert type(norm) is Normalize
-    assert (norm.vmin, norm.vmax) == (0, 2.5)
-    assert colour_scale(np.full((2, 1, 2), 0.1)).vmax == 1
-
-
-def test_a_scale_is_logarithmic_where_one_panel_would_blank_the_others():
-    values = np.ones((5, 2, 2))
-    values[0, 0, 0] = LOGARITHMIC_FROM * 0.99
-    assert type(colour_scale(values)) is Normalize
-    values[0, 0, 0] = LOGARITHMIC_FROM
-    norm = colour_scale(values)
+def test_a_scale_of_shares_is_even_in_ratios_around_uniform():
+    norm = colour_scale(UNIFORM, [np.array([0.0, 1.0]), np.array([[5.0]])])
     assert isinstance(norm, LogNorm)
-    assert (norm.vmin, norm.vmax) == (FLOOR, LOGARITHMIC_FROM)
-    assert float(norm(0.0)) == 0  # below the floor is shown as the floor
-
-
-def test_the_ticks_are_values_in_times_uniform():
-    assert ticks(Normalize(0, 3.7)) == ([0, 1, 2, 3, 3.7], ["0×", "1×", "2×", "3×", "3.7×"])
-    values, words = ticks(LogNorm(FLOOR, 13.0, clip=True))
-    assert values == [0.125, 0.25, 0.5, 1, 2, 4, 8, 13]
-    assert words == ["1/8×", "1/4×", "1/2×", "1×", "2×", "4×", "8×", "13×"]
-
-
-@pytest.mark.parametrize(("end", "word"), [(1.0, "1×"), (1.6, "1.6×"), (3.05, "3.05×"), (200.0, "200×")])
-def test_the_end_of_a_scale_is_labelled_and_has_its_place_to_itself(end, word):
-    values, words = ticks(colour_scale(np.array([0.0, end])))
-    assert (values[-1], words[-1]) == (end, word)
-    assert all(float(colour_scale(np.array([0.0, end]))(tick)) < 0.91 for tick in values[:-1])
+    assert (norm.vmin, norm.vmax) == (1 / 8, 8)  # the power of two that holds the largest value
+    places = [float(norm(value)) for value in (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)]
+    np.testing.assert_allclose(places, np.linspace(0, 1, 7))
+    assert [float(norm(value)) for value in (0.0, 0.01, 99.0)] == [0, 0, 1]  # beyond is shown as the end
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
-def test_the_largest_value_is_the_end_of_the_scale(tops):
-    values = np.array(tops)[:, None, None] * np.ones((2, 3))
-    norm = colour_scale(values)
-    assert norm.vmax == max(1.0, *tops)
-    assert isinstance(norm, LogNorm) == (max(tops) >= LOGARITHMIC_FROM)
-    assert 0 <= float(norm(values.max())) <= 1
+def test_the_limit_holds_the_largest_value_within_bounds(tops):
+    norm = colour_scale(UNIFORM, [np.array(tops)])
+    assert norm.vmin == 1 / norm.vmax
+    assert LEAST_RATIO <= norm.vmax <= LARGEST_RATIO
+    assert norm.vmax >= min(LARGEST_RATIO, *([max(tops)] * 2))
+    assert float(norm(1.0)) == pytest.approx(0.5)
+
+
+def test_a_signed_scale_is_even_around_zero_and_never_stretches_small_values():
+    norm = colour_scale("logits", [np.array([-3.0, 1.0]), np.array([2.0])])
+    assert (norm.vmin, norm.vmax, float(norm(0.0))) == (-3, 3, 0.5)
+    assert colour_scale("logits", [np.array([1e-4])]).vmax == LEAST_SIGNED
+
+
+def test_the_ticks_are_values_in_times_uniform_and_the_limits_are_in_words():
+    assert ticks(LogNorm(1 / 4, 4, clip=True)) == (
+        [0.25, 0.5, 1, 2, 4],
+        ["1/4× or less", "1/2×", "1× uniform", "2×", "4× or more"],
+    )
+    values, words = ticks(LogNorm(1 / 16, 16, clip=True))
+    assert values == [1 / 16, 1 / 4, 1, 4, 16]
+    assert words == ["1/16× or less", "1/4×", "1× uniform", "4×", "16× or more"]
+
+
+def test_rows_and_columns_are_numbered_from_0_as_tokens_are_named(pixels, values):
+    image = draw(pixels, values).axes[0]
+    assert [label.get_text() for label in image.get_yticklabels()] == ["0", "1"]
+    assert [label.get_text() for label in image.get_xticklabels()] == ["0", "1", "2"]
+    assert (image.get_yticks().tolist(), image.get_xticks().tolist()) == ([2, 6], [3, 9, 15])  # middles of patches
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 1, 4, 4), (6, 3, 2, 3), (2, 8, 2, 3)])
@@ -135,8 +137,8 @@ def test_mistakes_are_shown_with_their_maps_on_one_scale(pixels):
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
         assert axes.get_title() == title
     for axes, values in zip(panels(figure), maps, strict=True):
-        np.testing.assert_array_equal(axes.images[1].get_array(), values)
-    assert len({id(axes.images[1].norm) for axes in panels(figure)}) == 1
+        np.testing.assert_array_equal(axes.images[0].get_array(), values)
+    assert len({id(axes.images[0].norm) for axes in panels(figure)}) == 1
 
 
 def test_mistakes_without_maps_are_shown_alone(pixels):

@@ -141,9 +141,7 @@ def explanations(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
 
 def summary(maps: "Maps") -> str:
     """The largest value and where it is, and the share of attention that is not on patches."""
-    import numpy as np
-
-    layer, head, row, column = np.unravel_index(int(np.abs(maps.values[0]).argmax()), maps.values[0].shape)
+    layer, head, row, column = maps.peak()
     where = f"row {row}, column {column}"
     if maps.values.shape[1:3] != (1, 1) or maps.method == "attention":
         where += f"; {maps.layers[layer]}, head {maps.heads[head]}"

@@ -3,6 +3,7 @@
 Axes:  b images   l layers   h heads   gy gx rows, columns of patches   y x pixels
 """
 
+import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +19,21 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError
 from vitral.base.files import write_file
 from vitral.base.record import preprocessing_of
-from vitral.explain.method import UNIFORM, PatchMap
+from vitral.explain.method import PatchMap
 from vitral.explain.metric import is_constant
 from vitral.explain.observation import Observation
+from vitral.recording.indices import Grid
+from vitral.report.colours import UNIFORM, colour_scales
 from vitral.report.maps import MapPanel, attention_figure, maps_figure
-from vitral.report.style import png
+from vitral.report.style import data_uri, png
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 MOST_NAMES = 5  # classes that a caption lists
+MOST_SHOWN = 8  # images that a notebook shows
+THIRDS = (("top left", "top", "top right"), ("left", "centre", "right"), ("bottom left", "bottom", "bottom right"))
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Maps:
     tested       how far to trust each image's map, in a sentence, and `verdicts` in three words (`explain.tested`)
     output_note  which part of the model's output was taken as its answer, where there was a choice
     per_output   what is explained: a "class" or a "number"
+    why_zero     why a map that is zero everywhere is so, in a sentence
     """
 
     method: str
@@ -66,6 +73,7 @@ class Maps:
     verdicts: tuple[str, ...] = ()
     output_note: str = ""
     per_output: str = "class"
+    why_zero: str = ""
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -92,17 +100,21 @@ class Maps:
         """The images whose map is constant, so that it ranks no patch."""
         return [image for image, values in enumerate(self.values) if is_constant_map(values)]
 
-    def figure(self, image: int = 0) -> "Figure":
-        """One image's maps: every layer and head on one scale, or the method's one map.
+    @property
+    def scales(self) -> "dict[str, Normalize]":
+        """The colour scale of these maps, the same for all images, layers and heads."""
+        return colour_scales([(self.unit, self.values)])
+
+    def figure(self, image: int = 0, scales: "Mapping[str, Normalize] | None" = None) -> "Figure":
+        """One image's maps: every layer and head, or the method's one map; `scales` are those of a page with others.
 
         Raises `UsageError` for an image that does not exist.
         """
         check_image(image, len(self.values))
+        scales = scales or self.scales
         if self.values.shape[1:3] == (1, 1) and self.method != "attention":
-            drawn = MapPanel(
-                self.method, self.values[image, 0, 0], self.sign == "signed", self.mass_label(image), self.unit
-            )
-            return maps_figure(self.pixels[image], [drawn], self.caption_of(image))
+            drawn = MapPanel(self.method, self.values[image, 0, 0], self.unit, self.mass_label(image))
+            return maps_figure(self.pixels[image], [drawn], self.caption_of(image), scales=scales)
         return attention_figure(
             self.pixels[image],
             self.values[image],
@@ -111,6 +123,35 @@ class Maps:
             self.heads,
             self.caption_of(image),
             self.prefix,
+            scales[self.unit],
+        )
+
+    def peak(self, image: int = 0) -> tuple[int, int, int, int]:
+        """Where the largest value of an image's maps is: the places of its layer and head, its row and its column."""
+        layer, head, row, column = np.unravel_index(int(np.abs(self.values[image]).argmax()), self.values.shape[1:])
+        return int(layer), int(head), int(row), int(column)
+
+    def alt_text(self, image: int = 0, name: str = "") -> str:
+        """What the figure of an image, called `name`, shows, for readers who cannot see it."""
+        check_image(image, len(self.values))
+        depth, heads = self.values.shape[1:3]
+        rows, columns = self.grid
+        classes = f" for {self.class_names[image]}" if self.class_names else ""
+        several = f" in {depth} layers and {heads} heads" if depth * heads > 1 else ""
+        which = f"{self.method} map{'s' * bool(several)} of {name or f'image {image}'}{classes}{several}"
+        return f"{which}, on {rows} rows and {columns} columns of patches: {self.describe_values(image)}."
+
+    def describe_values(self, image: int) -> str:
+        """Where an image's maps are highest, and what the other patches have, in words and numbers."""
+        values = self.values[image]
+        if is_constant_map(values):
+            return f"the same everywhere, {values.flat[0]:.2g} {self.unit}"
+        layer, head, row, column = np.unravel_index(int(values.argmax()), values.shape)
+        where = f"row {row}, column {column}, {place_in_words(int(row), int(column), self.grid)}"
+        several = f", in {self.layers[layer]}, head {self.heads[head]}" if values[..., 0, 0].size > 1 else ""
+        return (
+            f"highest at {where}{several}, with {values.max():.2g} {self.unit}; the median patch has "
+            f"{np.median(values):.2g}, the lowest {values.min():.2g}"
         )
 
     @property
@@ -130,13 +171,15 @@ class Maps:
             *class_sentence([self.class_names[image] for image in images if self.class_names], kind=self.per_output),
         ]
         sentences += residual_sentence(self.residual)
-        if constant := [image for image in images if image in self.constant]:
-            which = (
-                "The map is constant, so it ranks"
-                if len(images) == 1
-                else f"The maps of images {constant} are constant, so they rank"
-            )
-            sentences.append(f"{which} no patch.")
+        zero = [image for image in images if not self.values[image].any()]
+        for what, blank, why in (
+            ("zero everywhere", zero, self.why_zero),
+            ("constant", [image for image in images if image in self.constant and image not in zero], ""),
+        ):
+            if blank:
+                one = f"The map is {what}, so it ranks no patch."
+                several = f"The maps of images {blank} are {what}, so they rank no patch."
+                sentences += [one if len(images) == 1 else several, *[why] * bool(why)]
         return " ".join(sentences)
 
     def mass_label(self, image: int) -> str:
@@ -151,13 +194,28 @@ class Maps:
     def _repr_png_(self) -> bytes:
         return png(self.figure())
 
-    def save(self, path: str | Path, image: int = 0) -> Path:
-        """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
-        return save_figure(Path(path), lambda: self.figure(image), vars(self))
+    def _repr_html_(self) -> str:
+        """The figures of all images, up to `MOST_SHOWN`, with their captions as text."""
+        count = len(self.values)
+        figures = [
+            f'<figure style="margin: 0 0 1em"><img src="{data_uri(png(self.figure(image)))}" '
+            f'alt="{html.escape(self.alt_text(image))}" style="max-width: 100%">'
+            f"<figcaption>{html.escape(self.caption_of(image))}</figcaption></figure>"
+            for image in range(min(count, MOST_SHOWN))
+        ]
+        more = f"<p>{MOST_SHOWN} of {count} images; show({MOST_SHOWN}) shows the next.</p>" * (count > MOST_SHOWN)
+        return "".join(figures) + more
+
+    def save(self, path: str | Path, image: int | None = None) -> list[Path]:
+        """Write the figure of an image, by default of all (`.png`), or everything needed to draw them again (`.npz`).
+
+        Several images get a file each, `maps-image-0.png` and so on, with one colour scale. Returns the files.
+        """
+        return save_figures(Path(path), self.figure, image, len(self.values), vars(self))
 
 
-def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
-    """One map per method of the same image, the positive ones on one scale; see `Maps.merged`.
+def side_by_side(found: Sequence[Maps], image: int = 0, scales: "Mapping[str, Normalize] | None" = None) -> "Figure":
+    """One map per method of the same image, on one scale per unit; see `Maps.merged`.
 
     Raises `UsageError` for no maps, an image that does not exist, or maps of different images.
     """
@@ -171,16 +229,10 @@ def side_by_side(found: Sequence[Maps], image: int = 0) -> "Figure":
                 "Explain the same images with both methods."
             )
     drawn = [
-        MapPanel(
-            maps.method,
-            maps.merged[image],
-            maps.sign == "signed",
-            maps.verdicts[image] if maps.verdicts else "",
-            maps.unit,
-        )
+        MapPanel(maps.method, maps.merged[image], maps.unit, maps.verdicts[image] if maps.verdicts else "")
         for maps in found
     ]
-    return maps_figure(found[0].pixels[image], drawn, shared_caption(found, image))
+    return maps_figure(found[0].pixels[image], drawn, shared_caption(found, image), scales=scales)
 
 
 def shared_caption(found: Sequence[Maps], image: int) -> str:
@@ -194,7 +246,9 @@ def shared_caption(found: Sequence[Maps], image: int) -> str:
     if watched := [maps for maps in found if maps.residual is not None]:
         methods = "" if len(watched) == len(found) else f" ({', '.join(maps.method for maps in watched)})"
         sentences += residual_sentence(max(maps.residual for maps in watched if maps.residual is not None), methods)
-    if constant := [maps.method for maps in found if image in maps.constant]:
+    zero = [maps for maps in found if not maps.values[image].any()]
+    sentences += [f"The map of {maps.method} is zero everywhere. {maps.why_zero}".strip() for maps in zero]
+    if constant := [maps.method for maps in found if image in maps.constant and maps.values[image].any()]:
         sentences.append(f"Constant maps, which rank no patch: {', '.join(constant)}.")
     return " ".join(sentences)
 
@@ -240,6 +294,7 @@ def as_maps(name: str, patch_map: PatchMap, observation: Observation) -> Maps:
         of_answer=patch_map.reader_is_readout,
         output_note=observation.output.note,
         per_output=observation.answer_kind.per_output,
+        why_zero=patch_map.why_zero,
     )
 
 
@@ -282,17 +337,41 @@ def check_image(image: int, count: int) -> None:
         raise UsageError(f"There is no image {image}: the maps show {count}, 0 to {count - 1}.")
 
 
-def save_figure(path: Path, figure: Callable[[], "Figure"], numbers: Mapping[str, Any]) -> Path:
-    """Write a figure (`.png`) or numbers (`.npz`). Raises `UsageError` for another suffix."""
+def place_in_words(row: int, column: int, grid: Grid) -> str:
+    """Where a patch is in the image.
+
+    >>> place_in_words(0, 5, (6, 6)), place_in_words(3, 3, (7, 7))
+    ('top right', 'centre')
+    """
+    return THIRDS[3 * row // grid[0]][3 * column // grid[1]]
+
+
+def save_figures(
+    path: Path, figure: "Callable[[int], Figure]", image: int | None, count: int, numbers: Mapping[str, Any]
+) -> list[Path]:
+    """Write the figure of an image, or of each (`.png`), or numbers (`.npz`); the files.
+
+    Raises `UsageError` for another suffix or an image that does not exist.
+    """
+    if image is not None:
+        check_image(image, count)
     match path.suffix:
         case ".png":
-            write_file(path, png(figure()))
+            one = image is not None or count == 1
+            files = (
+                {image or 0: path}
+                if one
+                else {each: path.with_name(f"{path.stem}-image-{each}.png") for each in range(count)}
+            )
+            for each, file in files.items():
+                write_file(file, png(figure(each)))
+            return list(files.values())
         case ".npz":
             content = io.BytesIO()
             np.savez_compressed(content, **{name: value for name, value in numbers.items() if value is not None})
             write_file(path, content.getvalue())
+            return [path]
         case other:
             raise UsageError(
                 f"{path.name}: maps are saved as .png or .npz, not as {other or 'a file without a suffix'}."
             )
-    return path

@@ -25,8 +25,7 @@ from vitral.base.errors import UsageError
 from vitral.explain.observation import Need, Observation
 from vitral.recording.indices import Grid
 from vitral.recording.roles import TokenRoles
-
-UNIFORM = "times uniform"  # 1 where a patch gets as much as it would if all patches were alike
+from vitral.report.colours import UNIFORM
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class PatchMap:
     classes      the class explained for each image, by a method that knows classes
     reader       whose attention it is; `reader_is_readout` is false if the answer is not read from there
     prefix       what the tokens before the patches are called, if there are any
+    why_zero     why a map of this method is zero everywhere, when it is, in a sentence
     """
 
     values: Tensor
@@ -60,6 +60,7 @@ class PatchMap:
     reader: str = ""
     reader_is_readout: bool = True
     prefix: str = ""
+    why_zero: str = ""
 
     def __post_init__(self) -> None:
         shape, grid = tuple(self.values.shape), tuple(self.grid)

@@ -3,7 +3,7 @@
 Axes:  b images   q queries   h heads   gy gx rows, columns of patches   y x pixels
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +14,17 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from vitral.explain.maps import check_image, is_constant_map, pixels_of, residual_sentence, save_figure
+from vitral.explain.maps import check_image, is_constant_map, pixels_of, place_in_words, residual_sentence, save_figures
 from vitral.explain.method import check_shares, times_uniform
 from vitral.explain.observation import Observation, observe
 from vitral.recording.indices import Grid, check_patch, select
 from vitral.recording.queries import query_row
+from vitral.report.colours import UNIFORM, colour_scales
 from vitral.report.maps import queries_figure
 from vitral.report.style import png
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 ROWS, COLUMNS = 3, 5  # of queries, if none are given
@@ -41,6 +43,7 @@ class QueryGrid:
     layer: str
     head: int | None
     residual: float
+    unit: str = UNIFORM
 
     @property
     def caption(self) -> str:
@@ -59,17 +62,42 @@ class QueryGrid:
             return f"{self.caption} All maps are constant, so they rank no patch."
         return f"{self.caption} Constant maps, which rank no patch: row, column {'; '.join(constant)}."
 
-    def figure(self, image: int = 0) -> "Figure":
-        """One image's maps on one scale. Raises `UsageError` for an image that does not exist."""
+    @property
+    def scales(self) -> "dict[str, Normalize]":
+        """The colour scale of these maps, the same for all images and queries."""
+        return colour_scales([(self.unit, self.values)])
+
+    def figure(self, image: int = 0, scales: "Mapping[str, Normalize] | None" = None) -> "Figure":
+        """One image's maps; `scales` are those of a page with others.
+
+        Raises `UsageError` for an image that does not exist.
+        """
         check_image(image, len(self.values))
-        return queries_figure(self.pixels[image], self.values[image], self.queries, self.caption_of(image))
+        norm = (scales or self.scales)[self.unit]
+        return queries_figure(self.pixels[image], self.values[image], self.queries, self.caption_of(image), norm)
+
+    def alt_text(self, image: int = 0, name: str = "") -> str:
+        """What the figure of an image, called `name`, shows, for readers who cannot see it."""
+        check_image(image, len(self.values))
+        rows, columns = self.values.shape[-2:]
+        query, row, column = np.unravel_index(int(self.values[image].argmax()), self.values[image].shape)
+        of = self.queries[query]
+        return (
+            f"What {len(self.queries)} patches of {name or f'image {image}'} attend to in {self.layer}, on {rows} rows "
+            f"and {columns} columns of patches: highest from the patch in row {of[0]}, column {of[1]} to that in row "
+            f"{row}, column {column}, {place_in_words(int(row), int(column), (rows, columns))}, with "
+            f"{self.values[image].max():.2g} {self.unit}."
+        )
 
     def _repr_png_(self) -> bytes:
         return png(self.figure())
 
-    def save(self, path: str | Path, image: int = 0) -> Path:
-        """Write one image's figure (`.png`), or everything needed to draw them all again (`.npz`)."""
-        return save_figure(Path(path), lambda: self.figure(image), vars(self))
+    def save(self, path: str | Path, image: int | None = None) -> list[Path]:
+        """Write the figure of an image, by default of all (`.png`), or everything needed to draw them again (`.npz`).
+
+        Several images get a file each, `maps-image-0.png` and so on, with one colour scale. Returns the files.
+        """
+        return save_figures(Path(path), self.figure, image, len(self.values), vars(self))
 
 
 def query_grid(

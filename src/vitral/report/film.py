@@ -1,6 +1,6 @@
 """The training film: for a few images, what CLS attends to from the untrained model to the last step.
 
-Each patch is lit by the share of attention it receives, on one scale for all frames, layers and images.
+The colour of each patch is the share of attention it receives, on one scale for all frames, layers and images.
 
 Axes:  f frames   b images   l layers   gy gx rows, columns of patches   y x pixels
 """
@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from PIL import Image, ImageDraw, ImageFont
 
-from vitral.report.maps import OPACITY, colour_scale, ticks
-from vitral.report.style import FAINT, INK, MAGNITUDE
+from vitral.report.colours import DIVERGING, UNIFORM, colour_scale, shade_of, ticks
+from vitral.report.style import FAINT, INK
 
 CELL = 78  # pixels per side of an image
 QUALITY = 82  # of WebP, 0 to 100
@@ -31,12 +30,13 @@ def film_frames(
     frames: Float[np.ndarray, "f b l gy gx"],
     steps: Sequence[int],
     accuracies: Sequence[float | None],
+    norm: Normalize | None = None,
 ) -> list[Image.Image]:
     """One picture per frame: the images in the first row, and one row per layer below, in units of uniform attention.
 
     Drawn with Pillow: a frame takes milliseconds, where Matplotlib takes a second.
     """
-    norm = colour_scale(frames)
+    norm = norm or colour_scale(UNIFORM, [frames])
     count, depth = frames.shape[1:3]
     width = MARGIN + count * (CELL + GAP) + GAP
     height = HEAD + (depth + 1) * (CELL + GAP) + FOOT
@@ -67,12 +67,12 @@ def film_frames(
 
 
 def blend(pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize) -> Image.Image:
-    """A map over its image: the colour is the attention, and the brightness within a patch is the image's own."""
+    """A map darkened by its image: the hue is the attention, and the brightness within a patch is the image's own."""
     size, nearest = (CELL, CELL), Image.Resampling.NEAREST
-    colours = (colormaps[MAGNITUDE](norm(values))[..., :3] * 255).astype(np.uint8)
+    colours = (DIVERGING(norm(values))[..., :3] * 255).round().astype(np.uint8)
     coloured = np.asarray(Image.fromarray(colours).resize(size, nearest), dtype=np.float32)
-    grey = np.asarray(Image.fromarray(pixels).convert("L").resize(size, nearest), dtype=np.float32)
-    return Image.fromarray((OPACITY * coloured + (1 - OPACITY) * grey[..., None]).astype(np.uint8))
+    light = 1 - shade_of(np.asarray(Image.fromarray(pixels).resize(size, nearest)))
+    return Image.fromarray((coloured * light[..., None]).round().astype(np.uint8))
 
 
 def add_scale_bar(
@@ -85,13 +85,13 @@ def add_scale_bar(
 ) -> None:
     """Draw the colour scale with its labels, in place."""
     left, top = corner
-    ramp = (colormaps[MAGNITUDE](np.linspace(0, 1, width))[:, :3] * 255).astype(np.uint8)
+    ramp = (DIVERGING(np.linspace(0, 1, width))[:, :3] * 255).round().astype(np.uint8)
     picture.paste(Image.fromarray(np.repeat(ramp[None], 8, axis=0)), corner)
     for value, label in zip(*ticks(norm)):
         x = left + round(float(norm(value)) * width)
         draw.line((x, top + 8, x, top + 11), fill=INK)
-        text = "1× = uniform" if value == 1 else label
-        draw.text((min(x, left + width - 12), top + 12), text, INK, font, anchor="ma")
+        anchor = {0: "la", width: "ra"}.get(x - left, "ma")  # the labels of the ends stay within the scale
+        draw.text((x, top + 12), label, INK, font, anchor=anchor)
     draw.text((GAP, top - 2), "attention", FAINT, font)
 
 

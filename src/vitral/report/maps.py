@@ -1,77 +1,64 @@
 """Figures of maps over images: one per layer and head, per method, per query patch, or per mistake.
 
-Positive maps are in multiples of a uniform map and share one scale. Signed maps are in logits; each has its own scale,
-symmetric around zero, with its end printed below.
+All maps of a page have the colours of `report.colours`: shares around 1× uniform, anything else around 0. Callers pass
+the scale of the page; without one, a figure has a scale of its own. Captions are not drawn: they are the figure's
+label, which `png` writes into the file, and text in a page.
 
 Axes:  b images   l layers   h heads   q query patches   gy gx rows, columns of patches   y x pixels
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec, SubplotSpec
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from vitral.report.style import FAINT, MAGNITUDE, SECOND, SIGNED, hide_axes, sheet, show_image, styled
+from vitral.report.colours import DIVERGING, UNIFORM, colour_scale, colour_scales, shade_of, ticks
+from vitral.report.style import FAINT, INK, hide_axes, sheet, show_image, styled
 
-LOGARITHMIC_FROM = 8.0  # times uniform; beyond this, a linear scale would leave no colours for the other panels
-FLOOR = 1 / 8  # lower end of a logarithmic scale; smaller values have its colour
-MIN_TICK_DISTANCE = 0.1  # as a fraction of the colour bar: a label nearer to the one at the end is left out
-OPACITY = 0.72  # of the map over the image
-LUMINANCE = np.array([0.299, 0.587, 0.114])
-MIN_END = 0.1  # logits at the end of a signed scale, at least: a map with smaller values stays pale
-
-
-def colour_scale(values: Float[np.ndarray, "..."]) -> Normalize:
-    """One scale for all panels: from zero to the largest value, logarithmic if that is `LOGARITHMIC_FROM` or more."""
-    top = max(float(values.max()), 1.0)
-    return Normalize(0, top) if top < LOGARITHMIC_FROM else LogNorm(FLOOR, top, clip=True)
+BAR_WIDTH = 1.2  # inches for a colour bar with its labels
+MOST_NUMBERS = 8  # rows or columns whose numbers are printed
 
 
 def overlay(
-    axes: Axes,
-    pixels: UInt8[np.ndarray, "y x 3"],
-    values: Float[np.ndarray, "gy gx"],
-    norm: Normalize,
-    colours: str = MAGNITUDE,
+    axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], values: Float[np.ndarray, "gy gx"], norm: Normalize
 ) -> AxesImage:
-    """Draw a map over its image: the colour is the value, and the brightness within a patch is the image's own."""
+    """Draw a map and darken it by its image: the hue is the value, and the brightness within a patch is the image's."""
     height, width = pixels.shape[:2]
-    # Both images get the same extent, in pixels, so that each patch of the map covers exactly its own pixels.
-    axes.imshow(pixels @ LUMINANCE, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
+    # Both get the same extent, in pixels, so that each patch of the map covers exactly its own pixels.
+    drawn_map = axes.imshow(values, cmap=DIVERGING, norm=norm, extent=(0, width, height, 0))
+    black = np.zeros((height, width, 4))
+    black[..., 3] = shade_of(pixels)
+    axes.imshow(black, extent=(0, width, height, 0))
     hide_axes(axes)
-    return axes.imshow(values, cmap=colours, norm=norm, alpha=OPACITY, extent=(0, width, height, 0))
+    return drawn_map
 
 
-def add_colour_bar(figure: Figure, cell: SubplotSpec, image: ScalarMappable) -> None:
-    """Add a colour bar labelled 0×, 1×, 2× ...; 1× is the value of every patch if all had the same."""
+def number_patches(axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], grid: tuple[int, int]) -> None:
+    """Number the rows and columns of patches from 0, as `patch 3 4` and `--query 3,4` count them."""
+    for axis, size, count in zip((axes.yaxis, axes.xaxis), pixels.shape, grid):
+        apart = next(step for step in (1, 2, 5, 10, 20, 50, 100, count) if count <= MOST_NUMBERS * step)
+        numbers = np.arange(0, count, apart)
+        axis.set_ticks((numbers + 0.5) * size / count, [str(number) for number in numbers])
+        axis.set_tick_params(length=0, pad=2, labelsize=6, labelcolor=FAINT)
+
+
+def add_colour_bar(figure: Figure, cell: SubplotSpec, image: ScalarMappable, unit: str = UNIFORM) -> None:
+    """Add a colour bar whose neutral middle is 1× uniform, or 0, and whose ends are labelled in words."""
     norm = image.norm
     assert isinstance(norm, Normalize)
-    bar = figure.colorbar(image, cax=figure.add_subplot(cell), extend="min" if isinstance(norm, LogNorm) else "neither")
-    bar.ax.set_yticks(*ticks(norm))
+    bar = figure.colorbar(image, cax=figure.add_subplot(cell))
+    bar.ax.set_yticks(*ticks(norm, unit))
     bar.ax.minorticks_off()
-    bar.ax.set_title("uniform\n= 1×", fontsize=7)
+    bar.ax.set_title("share" if unit == UNIFORM else unit, fontsize=7, loc="left")
     bar.ax.tick_params(labelsize=7)
-
-
-def ticks(norm: Normalize) -> tuple[list[float], list[str]]:
-    """Round values in times uniform, and the end of the scale, with their labels."""
-    assert norm.vmax is not None
-    if isinstance(norm, LogNorm):
-        values = [2.0**power for power in range(round(np.log2(FLOOR)), int(np.log2(norm.vmax)) + 1)]
-    else:
-        values = [float(value) for value in range(int(norm.vmax) + 1)]
-    end = float(norm.vmax)
-    values = [value for value in values if float(norm(end)) - float(norm(value)) > MIN_TICK_DISTANCE]
-    labels = [f"{value:g}×" if value >= 1 or not value else f"1/{1 / value:g}×" for value in values]
-    return [*values, end], [*labels, f"{end:.3g}×"]
 
 
 @styled()
@@ -83,6 +70,7 @@ def attention_figure(
     heads: Sequence[int],
     caption: str,
     prefix: str = "CLS",
+    norm: Normalize | None = None,
 ) -> Figure:
     """The image, then one row per layer and one column per head.
 
@@ -90,16 +78,18 @@ def attention_figure(
     means that there are none.
     """
     depth, count = values.shape[:2]
-    norm = colour_scale(values)
+    norm = norm or colour_scale(UNIFORM, [values])
     height, width = pixels.shape[:2]
     # In inches. Panels have the shape of the image; those of a tall image are narrower, so that all rows fit a page.
     panel = (1.15 if count <= 6 else 0.95) * min(1.0, width / height * 1.5)
     panel_height, left = panel * height / width, 1.7
-    total = left + panel * count + 0.9
+    total = left + panel * count + BAR_WIDTH + 0.3
     rows_height = max((panel_height + 0.18) * depth, left * height / width, 1.3)
-    figure = sheet(total, rows_height + 0.45, caption)
+    figure = sheet(total, rows_height + 0.25, caption)
     cells = figure.add_gridspec(1, 3, width_ratios=[left, panel * count, 0.14])
-    show_image(figure.add_subplot(cells[0]), pixels, "model input")
+    image_axes = figure.add_subplot(cells[0])
+    show_image(image_axes, pixels, "model input")
+    number_patches(image_axes, pixels, values.shape[2:])
     panels = cells[1].subgridspec(depth, count, wspace=0.04, hspace=0.05)
     for layer in range(depth):
         for head in range(count):
@@ -118,50 +108,59 @@ def attention_figure(
 
 @dataclass(frozen=True)
 class MapPanel:
-    """A map to draw, its title, whether it has negative values and in which unit, and a line to print below it."""
+    """A map to draw, its title, its unit, and a line of text to print below it."""
 
     title: str
     values: Float[np.ndarray, "gy gx"]
-    signed: bool = False
+    unit: str = UNIFORM
     note: str = ""
-    unit: str = "logits"
 
 
 @styled()
-def maps_figure(pixels: UInt8[np.ndarray, "y x 3"], maps: Sequence[MapPanel], caption: str, columns: int = 5) -> Figure:
-    """The image, then each map over it: positive maps on one scale, signed maps each on its own."""
-    figure, cells, panels = map_grid(pixels, len(maps) + 1, min(columns, len(maps) + 1), 1.75, 0.42, caption)
-    all_axes = [figure.add_subplot(panels[divmod(place, panels.ncols)]) for place in range(len(maps) + 1)]
-    show_image(all_axes[0], pixels, "model input")
-    positive = [panel.values for panel in maps if not panel.signed]
-    norm = colour_scale(np.concatenate([values.ravel() for values in positive])) if positive else Normalize(0, 1)
-    for axes, panel in zip(all_axes[1:], maps):
-        note = panel.note
-        if panel.signed:  # red is evidence for the class, blue against it, white neither
-            end = max(float(np.abs(panel.values).max()), MIN_END if panel.unit == "logits" else 1e-12)
-            overlay(axes, pixels, panel.values, Normalize(-end, end), SIGNED)
-            note = f"red +{end:.2g}, blue −{end:.2g} {panel.unit}" + (f"\n{note}" if note else "")
-        else:
-            drawn_map = overlay(axes, pixels, panel.values, norm)
+def maps_figure(
+    pixels: UInt8[np.ndarray, "y x 3"],
+    maps: Sequence[MapPanel],
+    caption: str,
+    columns: int = 5,
+    scales: Mapping[str, Normalize] | None = None,
+) -> Figure:
+    """The image, then each map over it; `scales` has one scale per unit, by default that of these maps."""
+    scales = scales or colour_scales((panel.unit, panel.values) for panel in maps)
+    units = list(dict.fromkeys(panel.unit for panel in maps))
+    count = len(maps) + 1
+    figure, cells, panels = map_grid(pixels, count, min(columns, count), 1.75, 0.42, caption, len(units))
+    image_axes = figure.add_subplot(panels[0, 0])
+    show_image(image_axes, pixels, "model input")
+    number_patches(image_axes, pixels, maps[0].values.shape)
+    drawn: dict[str, AxesImage] = {}
+    for place, panel in enumerate(maps, start=1):
+        axes = figure.add_subplot(panels[divmod(place, panels.ncols)])
+        drawn[panel.unit] = overlay(axes, pixels, panel.values, scales[panel.unit])
         axes.set_title(panel.title)
-        axes.set_xlabel(note, fontsize=6.5, labelpad=2, color=FAINT)
-    if positive:
-        add_colour_bar(figure, cells[1], drawn_map)
+        axes.set_xlabel(panel.note, fontsize=6.5, labelpad=2, color=FAINT)
+    for place, unit in enumerate(units, start=1):
+        add_colour_bar(figure, cells[place], drawn[unit], unit)
     return figure
 
 
 def map_grid(
-    pixels: UInt8[np.ndarray, "y x 3"], count: int, columns: int, width: float, text_height: float, caption: str
+    pixels: UInt8[np.ndarray, "y x 3"],
+    count: int,
+    columns: int,
+    width: float,
+    text_height: float,
+    caption: str,
+    num_bars: int = 1,
 ) -> tuple[Figure, GridSpec, GridSpecFromSubplotSpec]:
-    """A captioned figure, its two cells (panels, colour bar), and a grid of panels with the shape of the image.
+    """A figure, its cells (panels, then one per colour bar), and a grid of panels with the shape of the image.
 
     `width` is that of a panel and `text_height` that of the text around it, in inches.
     """
     rows = -(-count // columns)
-    total = width * columns + 0.9
+    total = width * columns + BAR_WIDTH * num_bars
     height = (width * pixels.shape[0] / pixels.shape[1] + text_height) * rows
     figure = sheet(total, height + 0.35, caption)
-    cells = figure.add_gridspec(1, 2, width_ratios=[width * columns, 0.16])
+    cells = figure.add_gridspec(1, 1 + num_bars, width_ratios=[width * columns, *[0.14] * num_bars])
     return figure, cells, cells[0].subgridspec(rows, columns, wspace=0.05, hspace=0.05)
 
 
@@ -171,16 +170,17 @@ def queries_figure(
     values: Float[np.ndarray, "q gy gx"],
     queries: Sequence[tuple[int, int]],
     caption: str,
+    norm: Normalize | None = None,
 ) -> Figure:
     """What each of several patches attends to: one panel per query patch, which is outlined; one scale for all."""
     columns = min(6, len({column for _, column in queries}))
     figure, cells, panels = map_grid(pixels, len(queries), columns, 1.6, 0.27, caption)
-    norm = colour_scale(values)
+    norm = norm or colour_scale(UNIFORM, [values])
     height, width = pixels.shape[0] / values.shape[1], pixels.shape[1] / values.shape[2]
     for place, ((row, column), attention) in enumerate(zip(queries, values)):
         axes = figure.add_subplot(panels[divmod(place, columns)])
         drawn_map = overlay(axes, pixels, attention, norm)
-        for colour, line_width in (("white", 3), (SECOND, 1.5)):  # white on both sides: visible on every colour
+        for colour, line_width in (("white", 3), (INK, 1.5)):  # white on both sides: visible on every colour
             corner = column * width, row * height
             axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line_width))
         axes.set_title(f"row {row}, column {column}", fontsize=7.5)
@@ -190,16 +190,19 @@ def queries_figure(
 
 @styled()
 def mistakes_figure(
-    pixels: UInt8[np.ndarray, "b y x 3"], titles: Sequence[str], maps: Float[np.ndarray, "b gy gx"] | None
+    pixels: UInt8[np.ndarray, "b y x 3"],
+    titles: Sequence[str],
+    maps: Float[np.ndarray, "b gy gx"] | None,
+    norm: Normalize | None = None,
 ) -> Figure:
     """The images in a row, and below each its map (mean of the heads), if there are maps; one scale for all maps."""
     count, rows = len(pixels), 1 if maps is None else 2
-    figure = sheet(1.28 * count + 0.7, 1.38 * rows + 0.55)
+    figure = sheet(1.28 * count + BAR_WIDTH, 1.38 * rows + 0.55)
     grid = figure.add_gridspec(rows, count + 1, width_ratios=[1] * count + [0.07])
     for index in range(count):
         show_image(figure.add_subplot(grid[0, index]), pixels[index], titles[index], 7.5)
     if maps is not None:
-        norm = colour_scale(maps)
+        norm = norm or colour_scale(UNIFORM, [maps])
         for index in range(count):
             axes = figure.add_subplot(grid[1, index])
             drawn_map = overlay(axes, pixels[index], maps[index], norm)

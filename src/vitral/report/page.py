@@ -5,6 +5,8 @@ from typing import Any
 
 from vitral.report.style import data_uri
 
+WIDE = 640  # pixels
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -17,6 +19,11 @@ class Picture:
     @property
     def uri(self) -> str:
         return data_uri(self.content)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether a phone should show it by scrolling sideways, since its text would be too small to read."""
+        return int.from_bytes(self.content[16:20], "big") > WIDE  # the width in the header of a PNG file
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from vitral.report.style import SIGNED, hide_axes, sheet, styled
+from vitral.report.colours import DIVERGING
+from vitral.report.style import hide_axes, sheet, styled
 
 
 @styled()
@@ -19,7 +20,7 @@ def similarity_figure(panels: Mapping[str, Float[np.ndarray, "gy gx v u"]]) -> F
     cells = figure.add_gridspec(1, 2 * len(panels) + 1, width_ratios=[*[1, 0.06] * len(panels), 0.04])
     for place, (title, similarities) in enumerate(panels.items()):
         axes = figure.add_subplot(cells[2 * place])
-        image = axes.imshow(mosaic(similarities), cmap=SIGNED, vmin=-1, vmax=1)
+        image = axes.imshow(mosaic(similarities), cmap=DIVERGING, vmin=-1, vmax=1)
         axes.set_title(title)
         hide_axes(axes)
         if place == len(panels) - 1:

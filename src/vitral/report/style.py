@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 INK, FAINT, ACCENT, SECOND = "#22303c", "#8a97a3", "#0b6e99", "#c2571a"
-MAGNITUDE = "viridis"  # colour map of positive values: perceptually even, and readable without colour vision
-SIGNED = "RdBu_r"  # colour map of signed values: white at zero
+# Colour map of magnitudes that have no neutral value, such as norms: perceptually even, and readable without colour
+# vision. Maps over images have the colours of `report.colours`.
+MAGNITUDE = "viridis"
 
 STYLE: "dict[RcKeyType, Any]" = {
     "font.family": "sans-serif",
@@ -57,15 +57,13 @@ def styled() -> Iterator[None]:
 
 
 def sheet(width: int | float, height: int | float, caption: str = "") -> Figure:
-    """An empty figure of this size in inches, and higher by its caption, which is printed above, as wide as the figure.
+    """An empty figure of this size in inches. Its caption is not drawn: `png` writes it into the file as text.
 
     It needs no window system and no global state of pyplot.
     """
-    height += 0.16 * math.ceil(len(caption) * 0.058 / width)  # inches: 0.16 per line, 0.058 per character
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    if caption:
-        figure.suptitle(caption, fontsize=8, color=INK, x=0.01, ha="left", wrap=True)
+    figure.set_label(caption)
     return figure
 
 
@@ -84,10 +82,10 @@ def show_image(axes: Axes, pixels: UInt8[np.ndarray, "y x 3"], title: str, fonts
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:
-    """The bytes of a PNG file of a figure."""
-    content = io.BytesIO()
+    """The bytes of a PNG file of a figure, with its caption as the file's text "Description"."""
+    content, caption = io.BytesIO(), str(figure.get_label())
     with styled():
-        figure.savefig(content, format="png", dpi=dpi)
+        figure.savefig(content, format="png", dpi=dpi, metadata={"Description": caption} if caption else {})
     return content.getvalue()
 
 

@@ -4,8 +4,8 @@ Axes:  b images   c channels   y x pixels
 """
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from vitral.base.answer import answer_of
 from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import check_name, find, names, nearest
@@ -28,11 +31,14 @@ from vitral.explain.observation import Need, Observation, observe
 from vitral.explain.query_maps import QueryGrid, query_maps
 from vitral.explain.trust import Trials, Trust, with_trust
 from vitral.recording.queries import Query
+from vitral.report.colours import colour_scales, describe_scales
 from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import Image, model_name, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
+
+Scales = Mapping[str, Normalize]  # one colour scale per unit
 
 
 @dataclass(frozen=True)
@@ -139,16 +145,42 @@ def explain_images(
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     index = class_index(target, opened)
     choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
-    results = []
+    found = []
     for number, (path, pixels) in enumerate(read):
         progress.count("explaining", number, len(read))
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
-        results.append(explain_image(opened, path, prepared, methods, index, choices, query, Path(out), progress))
+        found.append(explain_image(opened, path, prepared, methods, index, choices, query, progress))
+    # All maps of a page share their colour scales, so they are drawn once all are known; the tests, which take longest,
+    # come after the pictures are written.
+    scales = colour_scales((maps.unit, maps.values) for one in found for maps in one.every)
+    drawn = [write_maps(one, Path(out), scales) for one in found]
+    results = []
+    for number, (one, files) in enumerate(zip(found, drawn)):
+        progress.count("testing", number, len(read))
+        results.append(add_tests(opened, one, files, scales, progress))
     progress.close()
-    page = unused_path(Path(out) / f"{read[0][0].stem}.html")
+    name = read[0][0].stem if len(read) == 1 else f"{len(read)}-images"
+    page = unused_path(Path(out) / f"{name}.html")
     target_name = None if index is None else class_name(opened, index)
-    write_file(page, explanation_page(model_name(model), results, methods, target_name, repeat).html())
+    write_file(page, explanation_page(model_name(model), results, methods, target_name, repeat, scales).html())
     return ExplanationResult(tuple(results), page, tuple(progress.notes))
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """The maps of one image, before they are tested; `images` is the image as the model takes it."""
+
+    path: Path
+    images: Float[Tensor, "1 c y x"]
+    maps: tuple[Maps, ...]
+    grids: tuple[QueryGrid, ...]
+    refused: dict[str, str]
+    predicted: Prediction | None
+
+    @property
+    def every(self) -> list[Maps | QueryGrid]:
+        """The maps of all methods and grids."""
+        return [*self.maps, *self.grids]
 
 
 def explain_image(
@@ -159,10 +191,9 @@ def explain_image(
     target: int | None,
     choices: dict[str, Any],
     query: str | None,
-    out: Path,
     progress: Progress,
-) -> ImageResult:
-    """Explain one image, test its maps, and write their files; `choices` are the layers and heads of attention."""
+) -> ImageMaps:
+    """The maps of one image; `choices` are the layers and heads of attention."""
     observation = observe(model, images, needs_of(methods, query))
     if observation.output.note not in ("", *progress.notes):
         progress.note(observation.output.note)
@@ -170,37 +201,79 @@ def explain_image(
     # What patches all over the image attend to, in each layer and head asked for; by default the last layer's mean.
     chosen = product(choices["layers"] or (-1,), choices["heads"] or (None,)) if query == "grid" else ()
     grids = [query_maps(observation, layer=layer, head=head) for layer, head in chosen]
-    trials = Trials(observation)
-    progress.note(f"{path.name}: testing {len(found)} map{'s' * (len(found) > 1)} against random orders of its patches")
-    pictures: list[Picture] = []
-
-    def write(name: str, figure: Any, alt: str) -> Path:
-        """Write a figure as PNG, give it to the page too, and return its path."""
-        file = unused_path(out / f"{path.stem}.{name}.png")
-        pictures.append(Picture(png(figure), alt))
-        write_file(file, pictures[-1].content)
-        return file
-
-    maps = []
-    for untested in found:
-        (trust,) = trials.trust(untested)
-        one = with_trust(untested, [trust])
-        picture = write(one.method, one.figure(), f"{one.method} of {path.name}")
-        maps.append(MapResult(one, trust, picture, one.save(unused_path(picture.with_suffix(".npz")))))
-    shown = []
-    for grid in grids:
-        name = grid.layer if grid.head is None else f"{grid.layer}.head-{grid.head}"
-        picture = write(f"queries.{name}", grid.figure(), f"what patches of {path.name} attend to, {name}")
-        shown.append(QueryResult(grid, picture, grid.save(unused_path(picture.with_suffix(".npz")))))
-    beside = None
-    if len(maps) > 1:
-        beside = write("methods", side_by_side([one.maps for one in maps]), "the methods side by side")
-        pictures.insert(0, pictures.pop())  # the page shows the comparison first
     predicted = None
-    if trials.values is not None:
-        outputs, record = [class_name(model, index) for index in range(trials.values.shape[1])], model.record
-        (predicted,) = predictions([str(path)], outputs, trials.values.tolist(), record.task, record.thresholds)
-    return ImageResult(path, predicted, tuple(maps), tuple(shown), refused, beside, tuple(pictures))
+    if observation.output.scores_classes:
+        values = answer_of(model).values(observation.logits.double()).cpu().tolist()
+        outputs, record = [class_name(model, index) for index in range(len(values[0]))], model.record
+        (predicted,) = predictions([str(path)], outputs, values, record.task, record.thresholds)
+    return ImageMaps(path, images, tuple(found), tuple(grids), refused, predicted)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the end of its file's name, its alternative text, and the numbers that it shows, if they are saved."""
+
+    name: str
+    figure: Figure
+    alt: str
+    numbers: Maps | QueryGrid | None = None
+
+
+def drawings(found: ImageMaps, scales: Scales) -> list[Drawing]:
+    """What is drawn of an image: several methods side by side, each method, and each grid of queries."""
+    name = found.path.name
+    drawn = []
+    if len(found.maps) > 1:
+        texts = [maps.alt_text(0, name) for maps in found.maps]
+        drawn.append(Drawing("methods", side_by_side(found.maps, scales=scales), "Side by side. " + " ".join(texts)))
+    drawn += [Drawing(maps.method, maps.figure(0, scales), maps.alt_text(0, name), maps) for maps in found.maps]
+    for grid in found.grids:
+        which = grid.layer if grid.head is None else f"{grid.layer}.head-{grid.head}"
+        drawn.append(Drawing(f"queries.{which}", grid.figure(0, scales), grid.alt_text(0, name), grid))
+    return drawn
+
+
+def write_maps(found: ImageMaps, out: Path, scales: Scales) -> list[tuple[Path, Path | None]]:
+    """Write pictures and numbers under names that no file has; the paths of both for each drawing."""
+    files = []
+    for one in drawings(found, scales):
+        picture = unused_path(out / f"{found.path.stem}.{one.name}.png")
+        numbers = None if one.numbers is None else unused_path(picture.with_suffix(".npz"))
+        write_drawing(one, picture, numbers)
+        files.append((picture, numbers))
+    return files
+
+
+def write_drawing(one: Drawing, picture: Path, numbers: Path | None) -> Picture:
+    """Write one picture and its numbers; the picture for the page."""
+    content = png(one.figure)
+    write_file(picture, content)
+    if one.numbers is not None and numbers is not None:
+        one.numbers.save(numbers)
+    return Picture(content, one.alt, str(one.figure.get_label()))
+
+
+def add_tests(
+    model: Classifier, found: ImageMaps, files: list[tuple[Path, Path | None]], scales: Scales, progress: Progress
+) -> ImageResult:
+    """Test the maps of an image, and write their files again with what the tests found."""
+    trials = Trials(observe(model, found.images, ["feature maps"]))
+    count = len(found.maps)
+    progress.note(f"{found.path.name}: testing {count} map{'s' * (count > 1)} against random orders of its patches")
+    tests = [trials.trust(maps)[0] for maps in found.maps]
+    found = replace(found, maps=tuple(with_trust(maps, [test]) for maps, test in zip(found.maps, tests)))
+    pictures = [write_drawing(one, *paths) for one, paths in zip(drawings(found, scales), files)]
+    shared = files[0][0] if count > 1 else None
+    single = [(picture, numbers) for picture, numbers in files if numbers is not None]
+    return ImageResult(
+        found.path,
+        found.predicted,
+        tuple(MapResult(maps, test, *paths) for maps, test, paths in zip(found.maps, tests, single)),
+        tuple(QueryResult(grid, *paths) for grid, paths in zip(found.grids, single[count:])),
+        found.refused,
+        shared,
+        tuple(pictures),
+    )
 
 
 def needs_of(methods: Sequence[str], query: str | None) -> set[Need]:
@@ -274,17 +347,30 @@ def class_index(target: str | int | None, model: Classifier) -> int | None:
 
 
 def explanation_page(
-    model: str, results: Sequence[ImageResult], methods: Sequence[str], target: str | None, repeat: str
+    model: str,
+    results: Sequence[ImageResult],
+    methods: Sequence[str],
+    target: str | None,
+    repeat: str,
+    scales: Scales,
 ) -> Page:
     """One section per image, with its pictures; `repeat` is the command that makes the page again, if there is one."""
     count, name = len(results), shlex.quote(model)
+    colours = (
+        f"{describe_scales(scales)} All maps of this page have the same scale. The image shows through as brightness. "
+        "Rows and columns of patches are counted from 0, from the top left."
+    )
     return Page(
         title=f"vitral explain {model}",
         headline="Where it looks" if count == 1 else f"Where it looks, in {count} images",
         detail="Each caption says how the map was verified, and whether it is better than chance on this image.",
         facts={"methods": ", ".join(methods), "images": str(count)},
         sections=[
-            Section(f"{one.image.name}: {one.answer}", introduction(one, target), list(one.pictures)) for one in results
+            Section("How to read the colours", colours),
+            *[
+                Section(f"{one.image.name}: {one.answer}", introduction(one, target), list(one.pictures))
+                for one in results
+            ],
         ],
         settings={"model": model, "target": target or "the model's prediction"} | provenance()["versions"],
         commands=[
@@ -297,9 +383,7 @@ def explanation_page(
 
 def introduction(result: ImageResult, target: str | None) -> str:
     """The paragraph above the pictures of an image."""
-    text = ["Each caption says what the map shows, how it was verified, and how it compares with random orders."]
-    if result.predicted is None:
-        text.append("The model scores no classes, so it has no prediction and no map was tested.")
+    text = [] if result.predicted else ["The model scores no classes, so it has no prediction and no map was tested."]
     if target is not None:
         text.append(f"Class-specific methods explain {target}, as requested.")
     return " ".join(text + [f"{method} was left out: {reason}" for method, reason in result.refused.items()])

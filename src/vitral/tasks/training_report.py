@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
+from matplotlib.colors import Normalize
 
 from vitral import explain
 from vitral.base.answer import Figures, answer_for
@@ -26,8 +27,9 @@ from vitral.explain.maps import Maps
 from vitral.nn.families import build
 from vitral.nn.family.position import NoPosition, PatchPosition
 from vitral.nn.vit import VisionTransformer
+from vitral.report.colours import UNIFORM, colour_scale, describe_scales
 from vitral.report.film import animation, film_frames, still
-from vitral.report.maps import attention_figure, mistakes_figure
+from vitral.report.maps import mistakes_figure
 from vitral.report.page import Page, Picture, Section
 from vitral.report.similarity import cosine_similarity, similarity_figure
 from vitral.report.style import png
@@ -62,6 +64,11 @@ def write_report(
     origin = provenance()
     run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
     results = result_sections_for(data.task)
+    right, wrong = results.examples(test)
+    shown = np.array([*right[:SHOWN], *wrong], dtype=int)
+    maps = find_attention(model, data, shown)
+    found = [maps.values] if isinstance(maps, Maps) else []
+    norm = colour_scale(UNIFORM, [*found, *(film.frames if film else [])])  # one scale for the film and all maps
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=test.headline(data.classes),
@@ -78,7 +85,7 @@ def write_report(
             *tokens_section(model, data),
             learning_section(records, data, results),
             *results.sections(test, data.classes),
-            *attention_sections(model, data, test),
+            *attention_sections(maps, shown, len(right[:SHOWN]), data, test, norm),
             *positions_section(model, recipe.seed),
         ],
         settings=asdict(recipe) | {"run": str(run.path)} | flat(origin),
@@ -89,7 +96,7 @@ def write_report(
             (f"vitral data {data_name}", "a contact sheet of the images"),
         ],
         repeat=repeat_command(recipe, defaults),
-        film=write_film(film, run, records) if film else [],
+        film=write_film(film, run, records, norm) if film else [],
         film_images=describe_film_images(film, data) if film else "",
     )
     path = run.path / "report.html"
@@ -107,10 +114,10 @@ def repeat_command(recipe: Recipe, defaults: Mapping[str, Any]) -> str:
     return shlex.join(["vitral", "train", *words])
 
 
-def write_film(film: Film, run: Run, records: list[dict[str, Any]]) -> list[tuple[bytes, str]]:
+def write_film(film: Film, run: Run, records: list[dict[str, Any]], norm: Normalize) -> list[tuple[bytes, str]]:
     """Write `film.webp`; a still of each frame with its step, for the page."""
     accuracies = [measured_at(records, step) for step in film.steps]
-    pictures = film_frames(film.pixels, np.stack(film.frames), film.steps, accuracies)
+    pictures = film_frames(film.pixels, np.stack(film.frames), film.steps, accuracies, norm)
     write_file(run.path / "film.webp", animation(pictures))
     return [(still(picture), f"step {step:,}") for picture, step in zip(pictures, film.steps)]
 
@@ -157,7 +164,9 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
         which = "the token of each patch" if isinstance(model.position, PatchPosition) else "each token"
         steps.append(f"the embedding of its position is added to {which}")
     text = f"A transformer takes a sequence: {', '.join(steps[:-1])}, and {steps[-1]}."
-    picture = Picture(png(figure), "an image, its patches, and the sequence of tokens")
+    rows, columns = model.grid
+    alt = f"Test image 0, its {rows} rows and {columns} columns of patches, and the first tokens of the sequence."
+    picture = Picture(png(figure), alt)
     return [Section("How an image becomes a sequence", text, [picture])]
 
 
@@ -173,7 +182,7 @@ def learning_section(records: list[dict[str, Any]], data: Dataset, results: Resu
     )
     measure = answer_for(data.task).measure
     figure = curves_figure(records, measure, results.guess(data.classes))
-    curves = Picture(png(figure), f"loss and {measure} over the steps")
+    curves = Picture(png(figure), describe_curves(records, measure))
     return Section("How it learned", text, [curves])
 
 
@@ -199,19 +208,40 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
     return [Section("What the position embeddings have learned", text, [picture])]
 
 
-def attention_sections(model: Classifier, data: Dataset, test: Figures) -> list[Section]:
-    """Attention in every block and head for a few test images, and the worst mistakes."""
-    right, wrong = result_sections_for(data.task).examples(test)
-    chosen = np.array([*right[:SHOWN], *wrong], dtype=int)
+def describe_curves(records: list[dict[str, Any]], measure: str) -> str:
+    """Where the curves of validation begin and end, in words and numbers."""
+    measured = [record for record in records if "best" in record]
+    if not measured:
+        return f"Loss and {measure} over the steps."
+    first, last = measured[0], measured[-1]
+    return (
+        f"Loss and {measure} over the steps. On validation images the loss goes from {first['loss']:.2f} at step "
+        f"{first['step']:,} to {last['loss']:.2f} at step {last['step']:,}, {measure} from "
+        f"{measured_at(measured, first['step'])} to {measured_at(measured, last['step'])}."
+    )
+
+
+def find_attention(model: Classifier, data: Dataset, shown: Int[np.ndarray, " m"]) -> Maps | str:
+    """Attention of some test images in every block and head, or why there is none."""
     try:
-        images = normalise(torch.from_numpy(data.test.pixels[chosen]), model.preprocessing)
-        maps = explain.attention(model, images)
+        return explain.attention(model, normalise(torch.from_numpy(data.test.pixels[shown]), model.preprocessing))
     except (WatchError, UsageError) as error:
-        return [Section("Attention", f"No attention maps: {error}"), mistakes_section(data, test, wrong, None)]
-    shown = range(min(len(chosen), len(right[:SHOWN]) + SHOWN))
-    last = maps.values[len(right[:SHOWN]) :, -1].mean(axis=1)
+        return str(error)
+
+
+def attention_sections(
+    maps: Maps | str, shown: Int[np.ndarray, " m"], num_right: int, data: Dataset, test: Figures, norm: Normalize
+) -> list[Section]:
+    """Attention in every block and head for a few test images, and the mistakes with the highest probability.
+
+    `shown` are the test images that the maps are of: `num_right` with the right answer, then the mistakes.
+    """
+    wrong = shown[num_right:]
+    if isinstance(maps, str):
+        return [Section("Attention", f"No attention maps: {maps}"), mistakes_section(data, test, wrong, None, norm)]
     text = (
-        "One row per block, one column per head; one scale for all panels of an image: 1× is uniform attention. "
+        f"One row per block, one column per head. {describe_scales({UNIFORM: norm})} The film and all maps of this "
+        "page have the same scale. Rows and columns of patches are counted from 0. "
         f"{MASS.get(maps.prefix, 'Below each panel: the share of attention on CLS and the other prefix tokens. ')}"
         f"{maps.caption}"
     )
@@ -219,33 +249,36 @@ def attention_sections(model: Classifier, data: Dataset, test: Figures) -> list[
         Section(
             f"What {maps.reader} attends to, block by block and head by head",
             text,
-            [attention_picture(maps, place, int(chosen[place]), data, test) for place in shown],
+            [
+                attention_picture(maps, place, int(shown[place]), data, test, norm)
+                for place in range(min(len(shown), num_right + SHOWN))
+            ],
         ),
-        mistakes_section(data, test, wrong, last),
+        mistakes_section(data, test, wrong, maps.merged[num_right:], norm),
     ]
 
 
-def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: Figures) -> Picture:
+def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: Figures, norm: Normalize) -> Picture:
     """All blocks and heads of one image: `place` among the maps, `index` among the test images."""
     verdict, more = result_sections_for(data.task).verdict(test, data.classes, index)
-    figure = attention_figure(
-        maps.pixels[place],
-        maps.values[place],
-        maps.prefix_mass[place],
-        maps.layers,
-        maps.heads,
-        verdict + more,
-        maps.prefix,
+    name = f"test image {index:,}"
+    figure = maps.figure(place, {maps.unit: norm})
+    return Picture(
+        png(figure, 110), f"{maps.alt_text(place, name)} The answer is {verdict}.", f"{name}, {verdict}{more}"
     )
-    return Picture(png(figure, 110), f"attention of {maps.reader} in every block and head, {verdict}")
 
 
-def mistakes_section(data: Dataset, test: Figures, wrong: Int[np.ndarray, " m"], maps: np.ndarray | None) -> Section:
+def mistakes_section(
+    data: Dataset, test: Figures, wrong: Int[np.ndarray, " m"], maps: np.ndarray | None, norm: Normalize
+) -> Section:
     """The worst predictions, with their pictures."""
     results = result_sections_for(data.task)
     count, text = results.mistakes(test, data.classes)
     if not count:
         return Section("The worst mistakes", f"None: all {len(test.labels):,} test images were predicted correctly.")
     titles = [results.mistake(test, data.classes, int(index)) for index in wrong]
-    figure = mistakes_figure(data.test.pixels[wrong], titles, maps)
-    return Section("The worst mistakes", text, [Picture(png(figure), f"{len(wrong)} images predicted wrongly")])
+    figure = mistakes_figure(data.test.pixels[wrong], titles, maps, norm)
+    listed = "; ".join(title.replace("\n", ", ") for title in titles)
+    return Section(
+        "The worst mistakes", text, [Picture(png(figure), f"{len(wrong)} images predicted wrongly: {listed}.")]
+    )

@@ -63,4 +63,5 @@ def attention(
         reader=reader,
         reader_is_readout=reader == "CLS" or (query is None and are_read),
         prefix="CLS" if roles.prefix == ("cls",) else "not on patches" if roles.prefix else "",
+        why_zero="None of this attention is on patches.",
     )

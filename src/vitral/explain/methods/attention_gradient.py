@@ -47,4 +47,5 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
         classes=observation.classes(target),
+        why_zero=f"No attention to a patch in {layer.name} raises the class's logit.",
     )

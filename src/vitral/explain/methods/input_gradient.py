@@ -36,6 +36,7 @@ def input_gradient(
         sign="signed",
         layers=("pixels",),
         classes=observation.classes(target),
+        why_zero="No patch adds to the logit: its gradient, or the image's difference from the baseline, is zero.",
     )
 
 

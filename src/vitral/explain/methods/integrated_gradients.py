@@ -53,4 +53,5 @@ def integrated_gradients(
         sign="signed",
         layers=("pixels",),
         classes=classes,
+        why_zero="No patch adds to the logit: its gradient, or the image's difference from the baseline, is zero.",
     )

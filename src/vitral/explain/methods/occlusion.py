@@ -43,4 +43,5 @@ def occlusion(
         sign="signed",
         layers=("pixels",),
         classes=classes,
+        why_zero="Covering any single patch leaves the class's logit as it is.",
     )

@@ -48,4 +48,5 @@ def rollout(
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
+        why_zero="No attention flows from the patches to the prediction.",
     )

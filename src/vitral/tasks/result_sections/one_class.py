@@ -26,7 +26,7 @@ class OneClassSections:
         return 1 / len(classes)
 
     def sections(self, figures: ClassFigures, classes: Sequence[str]) -> list[Section]:
-        picture = Picture(png(confusion_figure(figures.confusion, classes)), "confusion matrix of the test images")
+        picture = Picture(png(confusion_figure(figures.confusion, classes)), describe_confusion(figures, classes))
         text = "One row per true class, one column per predicted class; the colour is the share of the row."
         return [Section("Which classes are confused", text, [picture])]
 
@@ -53,6 +53,20 @@ class OneClassSections:
     def mistake(self, figures: ClassFigures, classes: Sequence[str], index: int) -> str:
         truth, answer = classes[figures.labels[index]], classes[figures.answers[index]]
         return f"{truth} → {answer}\n{figures.values[index].max():.0%} sure"
+
+
+def describe_confusion(test: ClassFigures, classes: Sequence[str]) -> str:
+    """The share of right answers, and the most frequent mistake, in words and numbers."""
+    mistakes = np.array(test.confusion)
+    np.fill_diagonal(mistakes, 0)
+    text = f"Confusion matrix of {len(test.labels):,} test images, {test.accuracy:.1%} of them on the diagonal."
+    if not mistakes.any():
+        return text
+    truth, answer = map(int, np.unravel_index(int(mistakes.argmax()), mistakes.shape))
+    return (
+        f"{text} The most frequent mistake is {classes[answer]} instead of {classes[truth]}, "
+        f"{mistakes[truth, answer]} times."
+    )
 
 
 one_class = OneClassSections()
