@@ -39,8 +39,9 @@ def _():
 
     import vitral
     from vitral.data.spec import find_data
+    from vitral.report.colours import DIVERGING, UNIFORM, colour_scale
 
-    return F, find_data, math, nn, plt, time, torch, vitral
+    return DIVERGING, F, UNIFORM, colour_scale, find_data, math, nn, plt, time, torch, vitral
 
 
 @app.cell(hide_code=True)
@@ -332,8 +333,8 @@ def _(mo):
 
         `vitral.watch` records the attention of any PyTorch model while it runs, yours as well, and verifies that the
         recorded weights produce the model's output. The attention maps below are from the last block, as the mean over
-        its heads, on one colour scale. The number above each map is the class token's attention to itself: a map is dim
-        either because attention is spread out, or because little is left for the patches.
+        its heads, on one colour scale: grey is 1× uniform, what each patch would get if all got the same; orange is
+        more, blue is less. The number above each map is the class token's attention to itself, which the map leaves out.
 
         An attention map shows where the class token attends, not what the prediction depends on; `vitral explain` tests
         that. To build the same model step by step, with checks that name your mistakes, run `vitral lab list`.
@@ -342,18 +343,20 @@ def _(mo):
 
 
 @app.cell
-def _(data, model, plt, test_images, trained, vitral):
+def _(DIVERGING, UNIFORM, colour_scale, data, model, plt, test_images, trained, vitral):
     assert trained > 0.9
     with vitral.watch(model, rows=[0]) as seen:
         answers = model(test_images[:8]).argmax(dim=1)
-    maps = seen.layers[-1].rows([0])[:, :, 0, 1:].mean(dim=1).unflatten(1, model.grid)
+    rows = seen.layers[-1].rows([0])[:, :, 0].mean(dim=1).detach()
+    maps = (rows[:, 1:] / rows[:, 1:].mean(dim=1, keepdim=True)).unflatten(1, model.grid).numpy()
+    norm = colour_scale(UNIFORM, maps)
 
     figure, panels = plt.subplots(2, 8, figsize=(10, 3), layout="constrained")
     for column in range(8):
         panels[0, column].imshow(data.test.pixels[column])
         panels[0, column].set_title(data.classes[answers[column]], fontsize=9)
-        panels[1, column].set_title(f"itself {1 - maps[column].sum().item():.0%}", fontsize=8)
-        panels[1, column].imshow(maps[column].detach().numpy(), cmap="magma", vmin=0, vmax=maps.max().item())
+        panels[1, column].set_title(f"itself {rows[column, 0].item():.0%}", fontsize=8)
+        panels[1, column].imshow(maps[column], cmap=DIVERGING, norm=norm)
         panels[0, column].axis("off")
         panels[1, column].axis("off")
     plt.close(figure)

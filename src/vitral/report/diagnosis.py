@@ -3,13 +3,14 @@
 Axes:  l layers   h heads   y x pixels   gy gx rows, columns of patches
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vitral.report.colours import DIVERGING
 from vitral.report.style import ACCENT, FAINT, MAGNITUDE, sheet, styled
 
 PER_ROW = 3
@@ -33,8 +34,13 @@ def layers_figure(quantities: Mapping[str, Float[np.ndarray, "l h"]]) -> Figure:
 
 
 @styled()
-def patches_figure(image: UInt8[np.ndarray, "y x 3"], panels: Mapping[str, Float[np.ndarray, "..."]]) -> Figure:
-    """The image, and beside it one panel per map: (gy, gx) as a colour scale of its own, (gy, gx, 3) as colours."""
+def patches_figure(
+    image: UInt8[np.ndarray, "y x 3"], panels: Mapping[str, Float[np.ndarray, "..."]], signed: Collection[str] = ()
+) -> Figure:
+    """The image, and beside it one panel per map: (gy, gx) on a colour scale from 0, (gy, gx, 3) as colours.
+
+    Panels in `signed` are from -1 to 1, with the neutral colour at 0.
+    """
     height = 2.6 * image.shape[0] / image.shape[1] + 0.5
     figure = sheet(2.6 * (1 + len(panels)), height)
     axes = figure.subplots(1, 1 + len(panels), squeeze=False)[0]
@@ -42,7 +48,8 @@ def patches_figure(image: UInt8[np.ndarray, "y x 3"], panels: Mapping[str, Float
     axes[0].set_title("image")
     extent = (0, image.shape[1], image.shape[0], 0)
     for axis, (title, values) in zip(axes[1:], panels.items()):
-        drawn = axis.imshow(values, cmap=MAGNITUDE, extent=extent)
+        colours, least, most = (DIVERGING, -1.0, 1.0) if title in signed else (MAGNITUDE, 0.0, max(values.max(), 1e-12))
+        drawn = axis.imshow(values, cmap=colours, vmin=least, vmax=most, extent=extent)
         axis.set_title(title)
         if values.ndim == 2:
             figure.colorbar(drawn, ax=axis, shrink=0.8)

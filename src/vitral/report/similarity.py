@@ -43,3 +43,13 @@ def cosine_similarity(table: Float[np.ndarray, "gy gx d"]) -> Float[np.ndarray, 
     centred = table - table.mean(axis=(0, 1))
     unit = centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-12)
     return np.einsum("yxd,vud->yxvu", unit, unit)
+
+
+def similarity_of_neighbours(similarities: Float[np.ndarray, "gy gx v u"]) -> float:
+    """The mean similarity of each patch with the next in its row; not a number if there is one column."""
+    rows, columns = similarities.shape[:2]
+    if columns < 2:
+        return float("nan")
+    return float(
+        np.mean([similarities[row, left, row, left + 1] for row in range(rows) for left in range(columns - 1)])
+    )

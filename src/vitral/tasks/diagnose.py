@@ -35,9 +35,10 @@ from vitral.tasks.progress import Progress, progress_for
 CANNOT = (WatchError, UsageError, ShapeError, ModelError)  # what a diagnostic raises for a model it does not fit
 
 
+SIMILARITY = "similarity to the middle patch"
 PATCH_PANELS: dict[str, tuple[str, Callable[[Any], np.ndarray]]] = {  # title -> diagnostic, and what of it to show
     "main directions (PCA)": ("pca", lambda found: found[0][0]),
-    "similarity to the middle patch": ("similarity", lambda found: found[0]),
+    SIMILARITY: ("similarity", lambda found: found[0]),
     "norm of the last features": ("outliers", lambda found: found[0][-1][0]),
     "pixels that the middle patch uses": ("receptive_field", lambda found: np.sqrt(found[-1])),
 }
@@ -172,8 +173,18 @@ def patch_section(model: Classifier, images: Tensor, found: dict[str, Any]) -> l
         "The features of the last block in the first image. Colours of the first panel are the three directions in "
         "which patches differ most; the last panel is the square root of the gradient's share, over all images."
     )
-    picture = Picture(png(patches_figure(pixels_of(model, images[:1])[0], panels)), "maps of the last features")
+    figure = patches_figure(pixels_of(model, images[:1])[0], panels, signed=(SIMILARITY,))
+    picture = Picture(png(figure), "The first image and its maps. " + " ".join(map(describe_panel, panels.items())))
     return [Section("What the patches hold", text, [picture])]
+
+
+def describe_panel(panel: tuple[str, np.ndarray]) -> str:
+    """A panel's range and where it is highest, in words and numbers."""
+    title, values = panel
+    if values.ndim != 2:
+        return f"{title}: three numbers per patch, as colours."
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    return f"{title}: {values.min():.2g} to {values.max():.2g}, highest at row {row}, column {column}."
 
 
 def lens_section(model: Classifier, found: dict[str, Any]) -> list[Section]:

@@ -31,7 +31,7 @@ from vitral.report.colours import UNIFORM, colour_scale, describe_scales
 from vitral.report.film import animation, film_frames, still
 from vitral.report.maps import mistakes_figure
 from vitral.report.page import Page, Picture, Section
-from vitral.report.similarity import cosine_similarity, similarity_figure
+from vitral.report.similarity import cosine_similarity, similarity_figure, similarity_of_neighbours
 from vitral.report.style import png
 from vitral.report.training import curves_figure, tokens_figure
 from vitral.store.classifier import Classifier
@@ -197,14 +197,20 @@ def positions_section(model: Classifier, seed: int) -> list[Section]:
         title: m.state_dict()["pos_embed"].cpu()[0, model.num_prefix_tokens :].unflatten(0, model.grid).numpy()
         for title, m in (("before training", untrained), ("after training", model))
     }
-    figure = similarity_figure({title: cosine_similarity(grid) for title, grid in grids.items()})
+    tables = {title: cosine_similarity(grid) for title, grid in grids.items()}
+    figure = similarity_figure(tables)
     text = (
         "Each position in the sequence has a learned embedding. The model gets no information that the sequence was "
         "a grid, unless the initial table is built from rows and columns. Each panel belongs to one patch and shows "
         "the cosine similarity of its embedding to every other, after the mean embedding is subtracted. Structure that "
-        "is there before training comes from the initial table, not from learning."
+        "is there before training comes from the initial table, not from learning. Grey is 0, orange is alike, blue is "
+        "opposite."
     )
-    picture = Picture(png(figure), "similarity of position embeddings, before and after training")
+    neighbours = [f"{similarity_of_neighbours(table):.2f} {title}" for title, table in tables.items()]
+    alt = (
+        f"Cosine similarities of position embeddings. Those of neighbours in a row average {' and '.join(neighbours)}."
+    )
+    picture = Picture(png(figure), alt)
     return [Section("What the position embeddings have learned", text, [picture])]
 
 
