@@ -334,7 +334,7 @@ def _(mo):
         `vitral.watch` records the attention of any PyTorch model while it runs, yours as well, and verifies that the
         recorded weights produce the model's output. The attention maps below are from the last block, as the mean over
         its heads, on one colour scale: grey is 1× uniform, what each patch would get if all got the same; orange is
-        more, blue is less. The number above each map is the class token's attention to itself, which the map leaves out.
+        more, blue is less. The number above each map is the class token's attention to itself, which is left out.
 
         An attention map shows where the class token attends, not what the prediction depends on; `vitral explain` tests
         that. To build the same model step by step, with checks that name your mistakes, run `vitral lab list`.
