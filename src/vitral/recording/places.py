@@ -83,7 +83,7 @@ class Unplaced:
 Found = Places | Unplaced | None
 
 
-def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m e"], grid: Grid) -> Places | None:
+def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m2 e"], grid: Grid) -> Places | None:
     """The places that explain the values of a call for one image and for a batch of mixtures; None if none do.
 
     On this grid, or on a coarser one: where a token was merged of 2 x 2 patches, all of them share their bits but the
