@@ -80,7 +80,7 @@ def states_of(value: Any, known: set[int], depth: int = 0) -> Iterator[Callable[
             for inner in value.values() if isinstance(value, dict) else value:
                 yield from states_of(inner, known, depth + 1)
         if not isinstance(value, tuple):
-            yield contents_state(value)
+            yield partial(put_contents_back, value, value.copy())
     elif isinstance(value, nn.Module) or is_of_user(value):
         yield from states_of(vars(value), known, depth + 1)
 
@@ -95,14 +95,14 @@ def tensor_state(tensor: Tensor) -> Callable[[], None] | None:
     """A function that puts back the values of a tensor, if they were changed; None if it has none."""
     if tensor.is_meta or tensor.layout != torch.strided:
         return None
-    copy, version = lazy_copy(tensor.detach()), version_of(tensor)
+    return partial(put_values_back, tensor, lazy_copy(tensor.detach()), version_of(tensor))
 
-    def put_back() -> None:
-        if (version is None or version_of(tensor) != version) and tensor.shape == copy.shape:
-            with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                tensor.detach().copy_(copy)
 
-    return put_back
+def put_values_back(tensor: Tensor, copy: Tensor, version: int | None) -> None:
+    """Gives a tensor the values of its copy, if it was changed since it had this version."""
+    if (version is None or version_of(tensor) != version) and tensor.shape == copy.shape:
+        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            tensor.detach().copy_(copy)
 
 
 def version_of(tensor: Tensor) -> int | None:
@@ -110,16 +110,11 @@ def version_of(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def contents_state(container: Any) -> Callable[[], None]:
-    """A function that puts back what a container holds, if that was changed."""
-    before = container.copy()
-
-    def put_back() -> None:
-        if not holds_same(container, before):
-            container.clear()
-            (container.extend if isinstance(container, list | deque) else container.update)(before)
-
-    return put_back
+def put_contents_back(container: Any, before: Any) -> None:
+    """Gives a container what it held before, if that was changed."""
+    if not holds_same(container, before):
+        container.clear()
+        (container.extend if isinstance(container, list | deque) else container.update)(before)
 
 
 def holds_same(one: Any, other: Any) -> bool:
