@@ -24,7 +24,7 @@ from torch import Tensor
 from vitral.base.errors import UsageError
 from vitral.explain.observation import Need, Observation
 from vitral.recording.indices import Grid
-from vitral.recording.roles import TokenRoles
+from vitral.recording.token_roles import TokenRoles
 from vitral.report.colours import UNIFORM
 
 

@@ -136,7 +136,7 @@ class Follower:
         """
         others = [
             f"{' x '.join(map(str, one.shape))}, a product of two tensors that depend on the image, in {one.where}: no "
-            "softmax follows"
+            "softmax whose rows sum to 1 follows"
             for one in self.open
             if one.is_multiplied
         ]

@@ -41,9 +41,10 @@ from vitral.recording.layers import Layer, Recording, query_chunks
 from vitral.recording.operators import name_of, storage_of, tensors_in
 from vitral.recording.probes import is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
-from vitral.recording.roles import RoleFinder, TokenRoles
+from vitral.recording.roles import RoleFinder
 from vitral.recording.stream import Stream
 from vitral.recording.stream_places import StreamPlace, stream_places
+from vitral.recording.token_roles import TokenRoles
 
 Rows = Literal["prefix", "all"] | Sequence[int]
 
@@ -187,10 +188,11 @@ class watch(TorchFunctionMode):
             self.check_rows(layer.num_queries)
         if kind is None and not self.recording.layers:
             raise NothingSeen(
-                "No attention was seen. Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax "
-                f"whose result multiplies values; {type(self.model).__name__} called: "
-                f"{', '.join(sorted(self.called)) or 'nothing'}."
+                "No attention was seen."
                 + "".join(f" Nearest to it: {missed}." for missed in self.recording.missed[:3])
+                + " Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax whose result "
+                f"multiplies values; {type(self.model).__name__} called: "
+                f"{', '.join(sorted(self.called)) or 'nothing'}."
             )
 
     def stream_places(self) -> tuple[StreamPlace | None, ...]:
@@ -228,7 +230,7 @@ class watch(TorchFunctionMode):
             )
         if not calls_before < self.recognizer.dataflow.num_calls:
             self.roles.note(func, args, kwargs, result, before_attention=not self.recording.layers)
-        if name := getattr(func, "__name__", ""):
+        if (name := getattr(func, "__name__", "_")).isidentifier() and not name.startswith("_"):
             self.called.add(name)
         return result
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Queries
 from vitral.recording.indices import select
-from vitral.recording.roles import TokenRoles
+from vitral.recording.token_roles import TokenRoles
 from vitral.recording.windows import Windows
 
 CHUNK = 2**20  # weights formed at a time: 4 MB in single precision, and as much again for each step to them

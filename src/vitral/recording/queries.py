@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitral.base.errors import UsageError
+from vitral.recording.deduced_roles import MOST_PREFIX_TOKENS
 from vitral.recording.indices import Grid, check_patch, is_index, is_pair
 from vitral.recording.layers import Layer, sum_chunks
-from vitral.recording.roles import MOST_PREFIX_TOKENS
 from vitral.recording.windows import Windows
 
 Query = int | Grid | None  # a token's index, a patch's row and column, or what the prediction is read from

@@ -1,4 +1,4 @@
-"""What each token of a model is: CLS, register, or the patch at a row and column; measured, stated or given.
+"""Finds what each token of a model is while it runs: CLS, register, or the patch at a row and column.
 
 Measured for any model that is called with images (`recording.probes`). Vitral's own models state it; so may others, by
 `grid` and `num_prefix_tokens`, where nothing can be measured; and the caller may give the number of tokens before the
@@ -6,83 +6,32 @@ patches. A token that is no patch is called CLS only if the model says so: by a 
 `num_prefix_tokens`.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Grouping
+from vitral.recording.deduced_roles import MOST_PREFIX_TOKENS, find_roles, states
 from vitral.recording.indices import Grid
 from vitral.recording.places import Found, Places, Unplaced
-from vitral.recording.prefix_tokens import learned_tokens, numbered, prefix_names
 from vitral.recording.probes import is_known
+from vitral.recording.refusals import (
+    refuse_batch,
+    refuse_batch_size,
+    refuse_channels,
+    refuse_crop,
+    refuse_given,
+    refuse_groups,
+    refuse_unmeasured,
+    refuse_unsettled,
+    refuse_views,
+)
+from vitral.recording.token_roles import TokenRoles, measured_roles
 from vitral.recording.windows import Windows, WindowTracker
-
-MOST_PREFIX_TOKENS = 16
-
-
-@dataclass(frozen=True)
-class TokenRoles:
-    """The names of the tokens that are no patches, the number of patches, and their rows and columns where known.
-
-    `source` states in words how this is known. `order` is the token of each patch, along rows; where it is empty the
-    patches follow the others in that order.
-    """
-
-    prefix: tuple[str, ...]
-    num_patches: int
-    known_grid: Grid | None
-    source: str
-    order: tuple[int, ...] = ()
-
-    @property
-    def grid(self) -> Grid:
-        """Rows and columns of patches. Raises `WatchError` if they are not known."""
-        if self.known_grid is None:
-            raise WatchError(
-                f"{self.num_patches} patches form neither a square grid nor one with the image's aspect ratio. "
-                "Set `grid` = (rows, columns) and `num_prefix_tokens` on the model."
-            )
-        return self.known_grid
-
-    @property
-    def has_cls(self) -> bool:
-        return self.prefix[:1] == ("cls",)
-
-    @property
-    def patch_tokens(self) -> tuple[int, ...]:
-        """The token of each patch, along rows."""
-        return self.order or tuple(range(len(self.prefix), len(self.prefix) + self.num_patches))
-
-    @property
-    def other_tokens(self) -> tuple[int, ...]:
-        """The tokens that are no patches: CLS, registers."""
-        patches = set(self.patch_tokens)
-        return tuple(token for token in range(len(self.prefix) + self.num_patches) if token not in patches)
-
-    def patches(self, values: Shaped[Tensor, "*b n"]) -> Shaped[Tensor, "*b g"]:
-        """The values of the patches, along rows, of one value per token."""
-        return values[..., list(self.order)] if self.order else values[..., len(self.prefix) :]
-
-    def others(self, values: Shaped[Tensor, "*b n"]) -> Shaped[Tensor, "*b p"]:
-        """The values of the tokens that are no patches, of one value per token."""
-        return values[..., list(self.other_tokens)] if self.order else values[..., : len(self.prefix)]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """`cls`, `register 0`, ..., `patch 0 0`, ... by token: row and column, or a number without a grid."""
-        columns = self.known_grid[1] if self.known_grid else 0
-        names = dict(zip(self.other_tokens, self.prefix))
-        for patch, token in enumerate(self.patch_tokens):
-            names[token] = f"patch {patch // columns} {patch % columns}" if columns else f"patch {patch}"
-        return tuple(names[token] for token in range(len(names)))
 
 
 class RoleFinder:
@@ -245,160 +194,3 @@ class RoleFinder:
         if not (self.is_known or is_sequence) and number is None and not states(self.model, call.num_keys):
             return None, partial(refuse_unsettled if self.is_measured else refuse_unmeasured, layer, call.num_keys)
         return None, partial(find_roles, self.model, call.num_keys, self.patch_grid, self.image_size, number)
-
-
-def states(model: nn.Module, num_tokens: int) -> bool:
-    """Whether a model itself states how many tokens come before which grid of patches, and they are so many."""
-    grid, prefix = getattr(model, "grid", None), getattr(model, "num_prefix_tokens", None)
-    return grid is not None and prefix is not None and prefix + grid[0] * grid[1] == num_tokens
-
-
-def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
-    """Raises `UsageError`: the places of these tokens in the image are not known."""
-    raise UsageError(
-        f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
-        "earlier feature map. The places of its tokens are unknown, so it has no attention map. Choose other "
-        "layers: layers=[...]."
-    )
-
-
-def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
-    """Raises `UsageError`: changing patches of the image did not show what the tokens stand for."""
-    raise UsageError(
-        f"{layer} attends to {num_keys} tokens whose places in the image are not known: when patches of an image were "
-        "changed, no grid of patches explained which tokens changed. So it has no attention map. If the last tokens "
-        "are the patches, row by row, set model.num_prefix_tokens = ... (how many tokens come before them) and "
-        "model.grid = (rows, columns)."
-    )
-
-
-def refuse_unmeasured(layer: str, num_keys: int) -> TokenRoles:
-    """Raises `UsageError`: there were no images whose patches could be changed."""
-    raise UsageError(
-        f"{layer} attends to {num_keys} tokens whose places in the image are not known: they are measured only when "
-        "the model itself, not a part or a method of it, is called with images, a float tensor (B, C, H, W). "
-        "Otherwise, if the last tokens are the patches, row by row, specify how many tokens come before them: "
-        "num_prefix_tokens=..."
-    )
-
-
-def refuse_views(layer: str) -> TokenRoles:
-    """Raises `UsageError`: a patch stands in several groups of tokens, which are views of the image and no windows."""
-    raise UsageError(
-        f"{layer} sees the same patches in several groups of tokens per image, as when the model puts views of an "
-        "image (mirrored, cropped, one per channel) into the batch, or runs several models at once. So it has no "
-        "single attention map. Watch a model that takes one view, and give it the views one by one."
-    )
-
-
-def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
-    """Raises `UsageError`: the model attends image by image, so the images of a batch are not told apart."""
-    raise UsageError(
-        f"{layer} attends to one image after another, so its heads and the {batch} images of the batch cannot be "
-        "distinguished. Give the model one image at a time."
-    )
-
-
-def refuse_given(layer: str, given: int, places: Places) -> TokenRoles:
-    """Raises `UsageError`: the caller's number of tokens before the patches is not what was measured."""
-    others = [token for token, patch in enumerate(places.patches[0].tolist()) if patch < 0]
-    raise UsageError(
-        f"num_prefix_tokens={given} was given, but when patches of an image were changed, the tokens of {layer} that "
-        f"did not change were {others or 'none'}. Leave num_prefix_tokens out to use what was measured."
-    )
-
-
-def refuse_crop(layer: str) -> TokenRoles:
-    """Raises `UsageError`: the model crops its images, so the grid of its patches is not that of the whole image."""
-    raise UsageError(
-        f"{layer} attends to patches of only a part of the image: when the margin of an image was changed, no token "
-        "next to it changed. Crop the image first, as the model does, and explain the part that it sees."
-    )
-
-
-def refuse_batch(layer: str) -> TokenRoles:
-    """Raises `UsageError`: the layer attends over the images of a batch."""
-    raise UsageError(
-        f"{layer} attends over the images of a batch, not over the patches of an image: it takes (tokens, batch, "
-        "width), but is given (batch, tokens, width). Create nn.MultiheadAttention, or the encoder layer, with "
-        "batch_first=True, and train the model again."
-    )
-
-
-def measured_roles(model: nn.Module, patches: Int[Tensor, " m"], places: Places) -> TokenRoles:
-    """The roles of tokens of which the patch is known, -1 for none. Raises `UsageError` unless each patch is there."""
-    number, tokens = places.grid[0] * places.grid[1], patches.tolist()
-    if sorted(patch for patch in tokens if patch >= 0) != list(range(number)):
-        raise UsageError(
-            f"Only {len({patch for patch in tokens if patch >= 0})} of {number} patches change a token, so there is no "
-            "attention map."
-        )
-    order = tuple(tokens.index(patch) for patch in range(number))
-    # Where the queries are others than the keys, a learned token may ask and be no key.
-    known = places.prefix or (prefix_names(model, len(tokens) - number) if places.asks_itself is not False else ())
-    names = known or numbered(len(tokens) - number)
-    source = "measured: the token that each patch of the image changes"
-    in_order = order == tuple(range(len(names), len(tokens)))
-    return TokenRoles(names, number, places.grid, source, () if in_order else order)
-
-
-def refuse_channels(layer: str, channels: int, tokens: int) -> TokenRoles:
-    """Raises `UsageError`: the layer attends over channels (Ding et al. 2022, "DaViT", §3.2), which have no place."""
-    raise UsageError(
-        f"{layer} attends over the {channels} channels of each head, not over its {tokens} tokens, so it has no "
-        "attention map. Choose other layers: layers=[...]."
-    )
-
-
-def find_roles(
-    model: nn.Module, num_tokens: int, patch_grid: Grid | None, image_size: Grid | None, given: int | None
-) -> TokenRoles:
-    """What `num_tokens` tokens are.
-
-    `patch_grid` is the grid of a patch projection and `image_size` the height and width of its input (None if there was
-    no projection), `given` the number of prefix tokens that the caller specified.
-    Raises `UsageError` if nothing determines them.
-    """
-    # In this order: the caller, the model itself, the patch projection, learned tokens, the shape of the image.
-    num_prefix = getattr(model, "num_prefix_tokens", None) if given is None else given
-    grid, source = getattr(model, "grid", None), "the model's own `grid`"
-    if grid is None and patch_grid is not None:
-        grid, source = patch_grid, "the grid of the patch projection"
-    if num_prefix is None and grid is not None and 0 <= num_tokens - grid[0] * grid[1] <= MOST_PREFIX_TOKENS:
-        num_prefix = num_tokens - grid[0] * grid[1]
-    if num_prefix is None and (learned := sum(token.count for token in learned_tokens(model))):
-        num_prefix = learned
-    if num_prefix is None:  # no prefix, or a CLS, if the rest forms a grid of the image's shape
-        counts = (0, 1) if grid is None else (0,)
-        num_prefix = next((count for count in counts if grid_like(num_tokens - count, image_size or grid)), None)
-    if num_prefix is None:
-        raise UsageError(no_grid_message(num_tokens, grid, source, image_size))
-    if num_prefix > num_tokens:
-        raise UsageError(f"num_prefix_tokens={num_prefix} is more than the {num_tokens} tokens of the layer.")
-    # The model's own grid is of its trained size; another image has another one.
-    if grid is None or grid[0] * grid[1] != num_tokens - num_prefix:
-        grid = grid_like(num_tokens - num_prefix, image_size)
-        source = f"{num_prefix} tokens before the patches, and the patches in a grid of the image's shape"
-    if given is not None:
-        source = f"num_prefix_tokens={given} as given; {source}"
-    return TokenRoles(prefix_names(model, num_prefix), num_tokens - num_prefix, grid, source)
-
-
-def no_grid_message(num_tokens: int, grid: Grid | None, source: str, image_size: Grid | None) -> str:
-    """Why these tokens have no place in the image."""
-    shape = f"a grid of the shape of a {image_size[0]} x {image_size[1]} image" if image_size else "a square grid"
-    fitting = (
-        f"the {grid[0]} x {grid[1]} patches known from {source}, nor {shape}" if grid else f"{shape}, nor one more"
-    )
-    return (
-        f"{num_tokens} tokens are not {fitting}. They may be channels, or patches in an unknown order, so there is no "
-        "attention map. If other tokens come before the patches, specify how many: num_prefix_tokens=..."
-    )
-
-
-def grid_like(num_patches: int, image_size: Grid | None) -> Grid | None:
-    """Rows and columns in the ratio of the image's sides (square without an image); None if there are none."""
-    height, width = image_size or (1, 1)
-    rows = math.isqrt(num_patches * height // width)
-    fits = rows > 0 and num_patches % rows == 0 and rows * width == num_patches // rows * height
-    return (rows, num_patches // rows) if fits else None
