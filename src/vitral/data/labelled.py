@@ -17,8 +17,9 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example, SplitName, stratified
 from vitral.data.examples import FOLDER_NAMES, SHARES, images_in, load_examples, report_missing_classes
-from vitral.data.labels import LabelOptions, Labels, Target, read_labels
+from vitral.data.labels import LabelOptions, read_labels
 from vitral.data.table_file import Report, Row, find_table, read_table
+from vitral.data.targets import Labels, Target
 
 SHOWN = 3  # file names in a message
 BINS, IN_BIN = 10, 20  # at most so many ranges of the first number, each of so many images, are divided alike

@@ -14,9 +14,6 @@ The columns with labels are those that are specified (`label=NAME`, several as `
 Words mixed with numbers, and missing values, are refused.
 """
 
-import ast
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,19 +25,17 @@ from vitral.base.errors import ConfigError, DataError
 from vitral.base.lookup import nearest
 from vitral.base.record import Task
 from vitral.data.table_file import Report, Row
+from vitral.data.table_values import MISSING, as_list, decimal_commas, is_missing, number, text
+from vitral.data.targets import Labels, numbers_of, one_class, refuse_missing, several
 
 LABEL_COLUMNS = ("label", "labels", "target", "class")
 ROW_NUMBERS = ("", "unnamed: 0", "index", "id")  # columns that pandas and databases add
 UNIT = re.compile(r"[-+]?\d+(?:\.\d+)?\s*(%|[A-Za-zµ°²³/]{1,6})")
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
-MISSING = ("", "nan", "null")
 MISSING_NUMBERS = (*MISSING, "na", "n/a", "none", "-")  # in a column of numbers; among words they may be a class
 TRUTH = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 LIST_MARKS = ("|", ";")
 SEPARATORS = {"comma": ",", "semicolon": ";", "bar": "|", "space": " ", "none": ""}
-SHOWN = 3  # examples in a message
-
-Target = int | tuple[bool, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -58,15 +53,6 @@ class LabelOptions:
     def ask(self, option: str) -> str:
         """How another reading is specified."""
         return f"--data {self.data}:{option}"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The task, the names of the classes or numbers, and one target per row."""
-
-    task: Task
-    names: tuple[str, ...]
-    targets: tuple[Target, ...]
 
 
 def read_labels(
@@ -296,61 +282,6 @@ def read_lists(
     return several(table, rows, [[text(item) for item in one or ()] for one in lists], report)
 
 
-def several(table: Path, rows: Sequence[Row], lists: Sequence[Sequence[str]], report: Report) -> Labels:
-    """Several classes per image, from lists of their names; an empty list is an image with none of the classes."""
-    if missing := [row for row, own in zip(rows, lists) if any(is_missing(one) for one in own)]:
-        raise DataError(f"{table}, line {missing[0].line} lists a class without a name.")
-    names = class_names(table, [one for own in lists for one in own])
-    if none := sum(not own for own in lists):
-        report(f"{table}: {none} images have no label and are read as images with none of the classes.")
-    return Labels("several classes", names, tuple(tuple(name in set(own) for name in names) for own in lists))
-
-
-def one_class(table: Path, texts: Sequence[str], report: Report) -> Labels:
-    """One class per image, by its name."""
-    names = class_names(table, texts)
-    lower = Counter(name.lower() for name in names)
-    if alike := [name for name in names if lower[name.lower()] > 1]:
-        report(f"{table}: the classes {', '.join(alike)} differ in capitals only and are read as different classes.")
-    place = {name: index for index, name in enumerate(names)}
-    return Labels("one class", names, tuple(place[one] for one in texts))
-
-
-def class_names(table: Path, texts: Sequence[str]) -> tuple[str, ...]:
-    """The distinct names, numbers in their own order. Raises `DataError` for fewer than two, or unreadable ones."""
-    distinct = set(texts)
-    if unreadable := [name for name in distinct if not name.isprintable()]:
-        raise DataError(f"{table} has a class whose name is not readable text: {unreadable[0]!r}. Rename it.")
-    if len(distinct) < 2:
-        raise DataError(
-            f"{table} has only {'one class, ' + repr(texts[0]) if distinct else 'images without a class'}. "
-            "There is nothing to tell apart."
-        )
-    whole = all(re.fullmatch(r"\d+", name) for name in distinct)
-    return tuple(sorted(distinct, key=lambda name: (int(name), name) if whole else (0, name)))
-
-
-def numbers_of(
-    table: Path, rows: Sequence[Row], names: Sequence[str], values: Sequence[Sequence[Any]]
-) -> tuple[tuple[float, ...], ...]:
-    """Finite numbers. Raises `DataError`, with the line, for anything else, and for a number that never varies."""
-    found = []
-    for row, own in zip(rows, values):
-        numbers = []
-        for name, value in zip(names, own):
-            if is_missing(value):
-                refuse_missing(table, [(row, name)])
-            one = number(value)
-            if one is None or not math.isfinite(one):
-                raise DataError(f"{table}, line {row.line}: {name} must be a finite number; found {value!r}.")
-            numbers.append(one)
-        found.append(tuple(numbers))
-    for name, column in zip(names, zip(*found)):
-        if len(set(column)) == 1:
-            raise DataError(f"{table}: {name} is {column[0]:g} in every row, so there is nothing to predict.")
-    return tuple(found)
-
-
 def find_separator(texts: Sequence[str], options: LabelOptions) -> tuple[str, str]:
     """What separates several classes in one value, "" if nothing does; and why that is taken for it."""
     if options.separator is not None:
@@ -370,61 +301,6 @@ def find_separator(texts: Sequence[str], options: LabelOptions) -> tuple[str, st
         ) < len(set(texts)) + len(alone):
             return ",", f"of values such as {example!r}, whose parts stand in other rows too"
     return "", ""
-
-
-def refuse_missing(table: Path, missing: Sequence[tuple[Row, str]]) -> None:
-    """Raise `DataError` if labels are missing, with the first of them."""
-    if missing:
-        some = "; ".join(f"line {row.line}, {row.file}, {name}" for row, name in missing[:SHOWN])
-        raise DataError(
-            f"{table} lacks {len(missing)} label{'s' * (len(missing) > 1)} ({some}"
-            f"{'; ...' if len(missing) > SHOWN else ''}). Fill them in, or remove those rows."
-        )
-
-
-def decimal_commas(texts: Sequence[str]) -> bool:
-    """Whether numbers are written as 3,5 throughout, whole ones aside."""
-    with_comma = [one for one in texts if "," in one]
-    return bool(with_comma) and all(re.fullmatch(r"[-+]?\d+(,\d+)?", one) for one in texts)
-
-
-def as_list(value: Any) -> list[Any] | None:
-    """A list, or the list that a text spells in JSON or Python; None for anything else."""
-    if isinstance(value, list):
-        return value
-    if not (isinstance(value, str) and value.startswith("[") and value.endswith("]")):
-        return None
-    try:
-        found = json.loads(value)
-    except ValueError:
-        try:
-            found = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return None
-    return found if isinstance(found, list) else None
-
-
-def text(value: Any) -> str:
-    """A value as a name: 3 for the JSON number 3 too."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value).strip()
-
-
-def number(value: Any) -> float | None:
-    """The number that a value is or spells; None for a word. Python's 1_000 is a word."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return float(value)
-    try:
-        return None if "_" in str(value) else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or text(value).lower() in MISSING
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -91,8 +91,9 @@ def curves_figure(records: Records, measure: str, guess: float | None) -> Figure
     loss.legend()
     if guess is not None:
         measured.axhline(guess, color=SECOND, lw=0.9, ls=":")
-        offset = dict(xytext=(2, 2), textcoords="offset points")
-        measured.annotate("chance" if is_share else "always the mean", (0, guess), color=SECOND, fontsize=7, **offset)
+        # At the right end, where the curves have left it.
+        place = dict(xy=(1, guess), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points")
+        measured.annotate("chance" if is_share else "always the mean", **place, ha="right", color=SECOND, fontsize=7)
     measured.set(title=measure if is_share else "R²", xlabel="step")
     if is_share:
         measured.set(ylim=(0, 1.02), yticks=[0, 0.25, 0.5, 0.75, 1])
