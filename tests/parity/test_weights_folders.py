@@ -13,7 +13,7 @@ from torch import nn
 
 import vitral
 from vitral.base.errors import ConfigError, StoreError
-from vitral.weights.checkpoint_folder import find_best, list_checkpoints
+from vitral.weights.reading.checkpoint_folder import find_best, list_checkpoints
 
 SAID = dict(source="timm", num_heads=4)
 

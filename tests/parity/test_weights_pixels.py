@@ -19,7 +19,7 @@ from peers import timm, torchvision, transformers
 from tiny import redraw
 from vitral.base.errors import StoreError
 from vitral.data.preprocess import batch_of
-from vitral.weights.pickled_file import DICTIONARIES
+from vitral.weights.reading.pickled_file import DICTIONARIES
 
 WHITE = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 SQUARE = dict(image_processor_type="ViTImageProcessor", size={"height": 24, "width": 24}, **WHITE)

@@ -16,10 +16,10 @@ from safetensors.torch import save, save_file
 from tiny import tiny_vit
 from vitral.base.errors import ConfigError, StoreError, UnknownName
 from vitral.base.record import ModelRecord, attach_record
-from vitral.weights.checkpoint_file import read_checkpoint
 from vitral.weights.convert import write
 from vitral.weights.load import load
 from vitral.weights.published import load_published
+from vitral.weights.reading.checkpoint_file import read_checkpoint
 from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
 
 SAID = dict(source="timm", num_heads=4, trained_at=(8, 18))

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from vitral.base.errors import StoreError
-from vitral.weights.checkpoint_file import Checkpoint, read_checkpoint, read_tensors
-from vitral.weights.checkpoint_folder import ADAPTER, ADAPTER_WEIGHTS, read_json
+from vitral.weights.reading.checkpoint_file import Checkpoint, read_checkpoint, read_tensors
+from vitral.weights.reading.checkpoint_folder import ADAPTER, ADAPTER_WEIGHTS, read_json
 from vitral.weights.rules import Rule, match_names
 
 Rules = Callable[[Mapping[str, Tensor]], list[Rule]]

@@ -10,10 +10,10 @@ from vitral.base.errors import ConfigError, StoreError, VitralError
 from vitral.base.lookup import find, names
 from vitral.base.preprocessing import Preprocessing
 from vitral.nn.patch import pair
-from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_against_tensors, settings_in_tensors
 from vitral.weights.head_layer import rename_head
 from vitral.weights.pixels import is_of_timms_script, read_files
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import match_names, rename_to_ours
 from vitral.weights.source import CheckpointMetadata, Source
 from vitral.weights.vit import explaining_size, require_tensor

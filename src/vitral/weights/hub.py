@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from vitral.base.errors import ConfigError, StoreError, UnknownName
-from vitral.weights.checkpoint_folder import ADAPTER, SHARDED, WHOLE, holds_one, is_adapter
 from vitral.weights.pixels import PROCESSOR_FILES
+from vitral.weights.reading.checkpoint_folder import ADAPTER, SHARDED, WHOLE, holds_one, is_adapter
 
 CONFIGS = ["config.json", ADAPTER, *PROCESSOR_FILES]
 SAFE = ["adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]

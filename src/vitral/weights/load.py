@@ -8,7 +8,7 @@ from typing import Any
 from vitral.base.errors import ConfigError, UnknownName, VitralError
 from vitral.base.record import attach_record
 from vitral.store.classifier import Classifier
-from vitral.weights.checkpoint_folder import SUFFIXES
+from vitral.weights.reading.checkpoint_folder import SUFFIXES
 from vitral.weights.spec import CheckpointSpec, parse_checkpoint_spec
 
 

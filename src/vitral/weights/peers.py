@@ -14,10 +14,10 @@ from vitral.base.lookup import nearest
 from vitral.base.preprocessing import CropMode, Interpolation, Preprocessing
 from vitral.base.record import ModelRecord, attach_record, number_classes, reading_notes
 from vitral.store.classifier import Classifier
-from vitral.weights.checkpoint_folder import read_json
 from vitral.weights.image_processor import PROCESSOR
 from vitral.weights.pixels import Statement, check_supported, read_processor, stated_pixels
 from vitral.weights.problem_type import task_of_config
+from vitral.weights.reading.checkpoint_folder import read_json
 
 
 def is_hugging_face(folder: Path) -> bool:

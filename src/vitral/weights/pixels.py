@@ -17,9 +17,9 @@ from typing import Any, get_args
 
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import CropMode, Interpolation
-from vitral.weights.checkpoint_file import Checkpoint
-from vitral.weights.checkpoint_folder import read_json
 from vitral.weights.image_processor import is_number, is_side, preprocessing_from_processor, unstated_values
+from vitral.weights.reading.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_folder import read_json
 
 # Files of image processors: transformers 5 nests its own in the first; the others are of other ages and libraries.
 NESTED = "processor_config.json"

@@ -23,8 +23,6 @@ from vitral.nn.families import construct
 from vitral.nn.patch import Size, pair
 from vitral.store.classifier import Classifier
 from vitral.weights.adapter import read_adapter
-from vitral.weights.checkpoint_file import Checkpoint, read_checkpoint
-from vitral.weights.checkpoint_folder import is_adapter
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source
 from vitral.weights.pixels import (
     PIXELS,
@@ -37,7 +35,9 @@ from vitral.weights.pixels import (
     stated_pixels,
 )
 from vitral.weights.problem_type import task_of_config
-from vitral.weights.quantised import WAY_OUT
+from vitral.weights.reading.checkpoint_file import Checkpoint, read_checkpoint
+from vitral.weights.reading.checkpoint_folder import is_adapter
+from vitral.weights.reading.quantised import WAY_OUT
 from vitral.weights.resize import adapt_tensors
 from vitral.weights.vit import explaining_size
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule
 from vitral.weights.vit import vit_settings
 

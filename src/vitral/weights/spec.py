@@ -18,7 +18,7 @@ from vitral.base.lookup import nearest
 from vitral.base.record import parse_task
 from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
-from vitral.weights.checkpoint_folder import holds_one, is_adapter, list_checkpoints
+from vitral.weights.reading.checkpoint_folder import holds_one, is_adapter, list_checkpoints
 
 TIMM, HUB = "timm:", "hf:"
 Kind = Literal["run", "training checkpoint", "published", "hub", "timm", "code"]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from vitral.base.errors import StoreError
-from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.head_layer import HEAD_WORDS, describe_head, find_linear
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import match_names
 from vitral.weights.source import Source
 

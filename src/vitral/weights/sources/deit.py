@@ -3,7 +3,7 @@
 timm's names; DeiT III calls LayerScale `gamma_1` and `gamma_2`. Trained on pixels with ImageNet's mean and std.
 """
 
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 from vitral.weights.sources import timm

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.block import LayerNorm
 from vitral.nn.family.position import NoPosition
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 from vitral.weights.sources.timm import rules as timm_rules

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import dinov3, hugging_face

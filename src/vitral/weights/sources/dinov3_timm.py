@@ -7,7 +7,7 @@ from typing import Any
 from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.head import CLSPool
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Source, Tensors
 from vitral.weights.sources import timm

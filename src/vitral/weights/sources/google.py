@@ -10,7 +10,7 @@ positions to the patches before the class token is prepended; scanned checkpoint
 from torch import Tensor
 
 from vitral.nn.family.mlp import TanhMLP
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import CONV, DENSE, INTO_HEADS, OUT_OF_HEADS, Layout, Rule, rule
 from vitral.weights.source import HALVES, CheckpointMetadata, Source, Tensors
 

@@ -17,10 +17,10 @@ from vitral.nn.block import LayerNorm
 from vitral.nn.family.head import WideHead
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.mlp import MLP
-from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.image_processor import PROCESSOR, RESAMPLE
 from vitral.weights.problem_type import KEY, problem_type
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import WITHOUT_BATCH, Rule, rule
 from vitral.weights.source import CheckpointMetadata, Source, Tensors
 from vitral.weights.sources.dinov2 import fold_cls_position, unfold_cls_position

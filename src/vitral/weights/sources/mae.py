@@ -4,7 +4,7 @@ timm's names. Fine-tuned models pool the patches and then normalise (`fc_norm`);
 features do not need.
 """
 
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.source import IMAGENET, Source, fixed_metadata
 from vitral.weights.sources.timm import is_bare, is_plain_vit, rules
 

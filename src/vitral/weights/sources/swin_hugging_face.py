@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, write_size
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import CheckpointMetadata, Config, Tensors
 from vitral.weights.sources import hugging_face

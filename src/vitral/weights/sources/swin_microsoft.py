@@ -1,6 +1,6 @@
 """Swin as its authors wrote it (Liu et al. 2021): patches are merged at the end of a stage."""
 
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.source import IMAGENET, Config, Tensors, fixed_metadata
 from vitral.weights.swin import check_square_windows, discrepancy_at, rules, shift_merging, swin_source
 

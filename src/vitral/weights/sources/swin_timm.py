@@ -5,7 +5,7 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.weights import swin
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.source import IMAGENET, CheckpointMetadata, Config
 from vitral.weights.sources import timm
 

@@ -2,7 +2,7 @@
 
 import re
 
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, Config, Tensors, fixed_metadata
 from vitral.weights.swin import TABLE, check_square_windows, cropped_pixels, discrepancy_at, is_smaller, swin_source

@@ -13,10 +13,10 @@ from vitral.base.errors import ConfigError, StoreError
 from vitral.nn.family.mlp import SwiGLU, TanhMLP
 from vitral.nn.family.pool import AttentionPool, MeanPool, NormedMeanPool
 from vitral.nn.family.position import PatchPosition, SinCosPosition
-from vitral.weights.checkpoint_file import Checkpoint
 from vitral.weights.config_check import check_types, read_size, stated_settings, write_size
 from vitral.weights.pixels import check_plain, is_of_timms_script, plain_statement
 from vitral.weights.problem_type import KEY, problem_type
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import HALVES, IMAGENET, CheckpointMetadata, Source, Tensors
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitral.base.errors import ConfigError
 from vitral.nn.family.mlp import SwiGLU
-from vitral.weights.checkpoint_file import Checkpoint
+from vitral.weights.reading.checkpoint_file import Checkpoint
 from vitral.weights.rules import Rule, rule
 from vitral.weights.source import IMAGENET, Source, Tensors, fixed_metadata
 

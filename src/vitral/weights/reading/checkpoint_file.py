@@ -17,10 +17,10 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError, UnknownName
 from vitral.base.files import sha256
-from vitral.weights.checkpoint_folder import list_files, read_json
-from vitral.weights.pickled_file import read_pickled
-from vitral.weights.quantised import dequantise
-from vitral.weights.training_state import WeightSet, extract_weights
+from vitral.weights.reading.checkpoint_folder import list_files, read_json
+from vitral.weights.reading.pickled_file import read_pickled
+from vitral.weights.reading.quantised import dequantise
+from vitral.weights.reading.training_state import WeightSet, extract_weights
 
 HALF = (torch.float16, torch.bfloat16)  # made single precision before anything is computed with them
 REAL = (*HALF, torch.float32, torch.float64)
