@@ -19,6 +19,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 OWN_PAGES = 2**16  # bytes from which a detached copy gets memory pages of its own
+MOST_ADDED = 4  # keys that are no tokens, such as a null key
 
 Queries = Sequence[int] | slice
 
@@ -206,41 +207,54 @@ def call_of_product(
         values = values[:, None]
     batch = parts_of(weights.shape[0], axes[0], sizes) if weights.ndim == 3 else []
     rows = parts_of(weights.shape[-2], axes[-2], sizes) or [(-1, 1)]
-    # Heads beside the queries are merged with them where all share one head of values. The queries are the last axis;
-    # or all of these are, as on a map of rows and columns: as many as the keys, or where the heads stand elsewhere.
-    *row_heads, (queries, num_queries) = rows
+    # Heads beside the queries are merged with them where all share one head of values. The queries may stand before or
+    # behind them; or all of these are queries, as on a map of rows and columns: where the heads stand elsewhere.
+    lengths, num_keys = [length for _, length in rows], values.shape[-2]
+    fitting = query_axis(lengths, num_keys)
+    at = len(rows) - 1 if fitting is None else fitting
+    row_heads, (queries, num_queries) = [*rows[:at], *rows[at + 1 :]], rows[at]
     # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
     known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
     single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
-    if row_heads and num_queries != values.shape[-2]:
-        total = math.prod(length for _, length in rows)
-        if total == values.shape[-2] or len(batch) > 1:
-            row_heads, num_queries = [], total
-    elif queries >= 0 and single and queries < single[-1] < max(axes[-1]) and num_queries != values.shape[-2]:
-        row_heads, queries, num_queries = rows, single.pop(), 1  # a single query of several heads
+    is_map = math.prod(lengths) == num_keys or (fitting is None and len(batch) > 1)
+    if row_heads and num_queries != num_keys and is_map:
+        row_heads, num_queries, at = [], math.prod(lengths), 0
+    elif queries >= 0 and single and queries < single[-1] < max(axes[-1]) and num_queries != num_keys:
+        row_heads, queries, num_queries, at = rows, single.pop(), 1, len(rows)  # a single query of several heads
     if queries < 0 and single:
         single.pop()
     # Images and heads are two axes; others of one are left from how the product was written.
     batch = [*((axis, 1) for axis in single[: max(0, 2 - len(batch) - len(row_heads))]), *batch]
     before = [*batch, *row_heads]
     order = sorted(range(len(before)), key=lambda place: before[place][0])
-    lengths = [length for _, length in before]
-    row_lengths = [*(length for _, length in row_heads), num_queries]
+    sizes_before = [length for _, length in before]
 
-    def arrange(x: Tensor, of_rows: list[int]) -> Tensor:
-        """(b, rows, last) with the axes before the tokens apart, in the model's order, then as one or two."""
-        x = x.reshape(*(length for _, length in batch), *of_rows, x.shape[-1]).expand(*lengths, -1, -1)
+    def arrange(x: Tensor, count: int, heads: Sequence[int]) -> Tensor:
+        """(b, rows, last) with the axes before the `count` tokens apart, in the model's order, then as one or two."""
+        of_rows = [*heads[:at], count, *heads[at:]]
+        x = x.reshape(*(length for _, length in batch), *of_rows, x.shape[-1])
+        x = x.movedim(len(batch) + at, -2).expand(*sizes_before, -1, -1)
         return with_heads(x.permute(*order, len(before), len(before) + 1))
+
+    own_heads = [length for _, length in row_heads]
 
     def view(x: Tensor) -> Tensor:
         x = x.mT if transposed else x
-        return arrange(
-            x if x.ndim == weights.ndim else x[..., None], [*(length for _, length in row_heads), num_queries]
-        )
+        return arrange(x if x.ndim == weights.ndim else x[..., None], num_queries, own_heads)
 
-    explicit = arrange(weights, row_lengths)
-    shared = arrange(values, [*(1 for _ in row_heads), values.shape[-2]])
+    explicit = arrange(weights, num_queries, own_heads)
+    shared = arrange(values, num_keys, [1 for _ in row_heads])
     return Call(out, ExplicitWeights(explicit), shared, values, num_queries, view, len(before) == 1)
+
+
+def query_axis(lengths: Sequence[int], num_keys: int) -> int | None:
+    """Which of several axes are the queries, where heads stand beside them: the one with as many as there are keys, or
+    nearly as many, as where keys of no token were added. None where that is none, or several."""
+    for most in (0, MOST_ADDED):
+        fitting = [axis for axis, length in enumerate(lengths) if 0 <= num_keys - length <= most]
+        if len(fitting) == 1:
+            return fitting[0]
+    return None
 
 
 def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call:
@@ -249,7 +263,10 @@ def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call
     is_query = [stride == 0 and size > 1 for stride, size in zip(values.stride(), values.shape)]
     axes = [axis for axis in range(weights.ndim) if axis != keys]
     width = [axis for axis in axes if is_width[axis]]
-    queries = [axis for axis in axes if is_query[axis]][-1:]
+    queries = [axis for axis in axes if is_query[axis]]
+    if queries:
+        at = query_axis([weights.shape[axis] for axis in queries], weights.shape[keys])
+        queries = [queries[-1 if at is None else at]]
     if not queries and len(axes) - len(width) > 2:  # a single query has nothing to repeat the values for
         queries = [axis for axis in axes if axis not in width and weights.shape[axis] == 1][-1:]
     before = [axis for axis in axes if axis not in (*width, *queries)]

@@ -251,7 +251,7 @@ class Follower:
 
     def product(self, name: str, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
         """The call of attention that a matrix product is; None for another product, which may mix weights."""
-        left, right = list(tensors_in(arguments))[-2:]
+        left, right = list(tensors_in({key: value for key, value in arguments.items() if key != "out"}))[-2:]
         for weights, values, is_left in ((left, right, True), (right, left, False)):
             known = self.weights.get(storage_of(weights))
             if known is None or known.is_logarithm:
