@@ -210,16 +210,15 @@ def call_of_product(
     # Heads beside the queries are merged with them where all share one head of values. The queries may stand before or
     # behind them; or all of these are queries, as on a map of rows and columns: where the heads stand elsewhere.
     lengths, num_keys = [length for _, length in rows], values.shape[-2]
-    fitting = query_axis(lengths, num_keys)
-    at = len(rows) - 1 if fitting is None else fitting
+    at, fits = query_axis(lengths, num_keys)
     row_heads, (queries, num_queries) = [*rows[:at], *rows[at + 1 :]], rows[at]
     # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
     known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
     single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
-    is_map = math.prod(lengths) == num_keys or (fitting is None and len(batch) > 1)
+    is_map = math.prod(lengths) == num_keys or (not fits and len(batch) > 1)
     if row_heads and num_queries != num_keys and is_map:
         row_heads, num_queries, at = [], math.prod(lengths), 0
-    elif queries >= 0 and single and queries < single[-1] < max(axes[-1]) and num_queries != num_keys:
+    elif single and 0 <= queries < single[-1] < max(axes[-1]) and num_queries != num_keys and not (row_heads and fits):
         row_heads, queries, num_queries, at = rows, single.pop(), 1, len(rows)  # a single query of several heads
     if queries < 0 and single:
         single.pop()
@@ -247,14 +246,14 @@ def call_of_product(
     return Call(out, ExplicitWeights(explicit), shared, values, num_queries, view, len(before) == 1)
 
 
-def query_axis(lengths: Sequence[int], num_keys: int) -> int | None:
-    """Which of several axes are the queries, where heads stand beside them: the one with as many as there are keys, or
-    nearly as many, as where keys of no token were added. None where that is none, or several."""
+def query_axis(lengths: Sequence[int], num_keys: int) -> tuple[int, bool]:
+    """Which of several axes are the queries, where heads stand beside them, and whether that is by their number: as
+    many as there are keys, or nearly, as where keys of no token were added. Else it is the last axis."""
     for most in (0, MOST_ADDED):
         fitting = [axis for axis, length in enumerate(lengths) if 0 <= num_keys - length <= most]
         if len(fitting) == 1:
-            return fitting[0]
-    return None
+            return fitting[0], True
+    return len(lengths) - 1, False
 
 
 def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call:
@@ -265,8 +264,7 @@ def call_of_sum(out: Tensor, weights: Tensor, values: Tensor, keys: int) -> Call
     width = [axis for axis in axes if is_width[axis]]
     queries = [axis for axis in axes if is_query[axis]]
     if queries:
-        at = query_axis([weights.shape[axis] for axis in queries], weights.shape[keys])
-        queries = [queries[-1 if at is None else at]]
+        queries = [queries[query_axis([weights.shape[axis] for axis in queries], weights.shape[keys])[0]]]
     if not queries and len(axes) - len(width) > 2:  # a single query has nothing to repeat the values for
         queries = [axis for axis in axes if axis not in width and weights.shape[axis] == 1][-1:]
     before = [axis for axis in axes if axis not in (*width, *queries)]

@@ -23,7 +23,7 @@ class Dataflow:
         # A tensor that no operator made is the model's input, or one of its own.
         self.bits = {storage_of(tensor): 0 for tensor in own_tensors(model)}
         self.num_calls = self.num_bits = 0
-        self.met: set[int] = set()  # the bits of any tensor that was made
+        self.met: dict[int, int] = {}  # the bits of any tensor that was made, and how many values the first one has
 
     def of(self, *tensors: Tensor) -> int:
         """What these tensors depend on."""
@@ -42,7 +42,7 @@ class Dataflow:
         for result in tensors_in(results):
             storage = storage_of(result)
             self.bits[storage] = bits | (self.bits.get(storage, INPUT) if storage in own else 0)
-            self.met.add(self.bits[storage])
+            self.met.setdefault(self.bits[storage], result.numel())
 
     def add_call(self, results: Iterable[Tensor]) -> int:
         """One more call of attention, with these results; its bit."""

@@ -27,7 +27,8 @@ class Layers:
         self.chunks: set[int] = set()  # the bit of the first call of each layer whose calls are chunks of queries
         self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
         self.alike: tuple[Any, ...] = ()  # what the calls of one layer have in common, of the last
-        self.made: tuple[Made, ...] = ()  # the weights of the last layer
+        self.made: list[Made] = []  # the weights of all layers
+        self.numel: dict[int, int] = {}  # how many values the result of a call has, by its bit
 
     def may_join(self, seen: Seen, places: Any) -> bool:
         """Whether a call may be another head, or another chunk of queries, of the last layer.
@@ -37,12 +38,12 @@ class Layers:
         """
         sizes = seen.call.values.shape[:3]
         before, self.alike = self.alike, (seen.call.num_queries, places, seen.depends, seen.values_depend, sizes)
-        num_queries, *others = self.alike
-        if list(before[1:]) != others:
-            return False
-        if any(one in self.made for one in seen.made):
+        if any(one in self.made for one in seen.made):  # as where a layer uses the weights of the one before it
             for one in seen.made:
                 one.shown, one.fate = False, "it multiplies values twice, and its gradient is that of the first product"
+            return False
+        num_queries, *others = self.alike
+        if list(before[1:]) != others:
             return False
         fits = num_queries == before[0] or num_queries < before[0] < seen.call.num_keys  # the last chunk may be shorter
         return fits and not any(seen.depends & part.bit for part in self.parts[-1])
@@ -54,7 +55,8 @@ class Layers:
     def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
         """Add a call: to the last layer as further heads, or as a layer of its own."""
         self.separate(seen.depends)
-        self.made = (*self.made, *seen.made) if joins else seen.made
+        self.made += seen.made
+        self.numel[layer.bit] = seen.call.out.numel()
         if joins:
             self.parts[-1].append(layer)
             self.recording.layers[-1] = joined(self.parts[-1])
@@ -116,13 +118,14 @@ class Layers:
     def finish(self, factors: int, added: Sequence[int]) -> None:
         """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
 
-        Or if they may be chunks of the queries, which were joined in a way that was not seen, or if their results were
+        Or if what depends on all of them first is smaller than the result of one: a sum of answers, and no tokens. Or if they may be chunks of the queries, which were joined in a way that was not seen, or if their results were
         `added` up with any sign (Ye et al. 2024, "Differential Transformer", eq. 1). Calls with the bits `factors` are
         no layers.
         """
         for parts in list(self.parts):
             every = sum(part.bit for part in parts)
-            apart = not any(bits & every == every for bits in self.dataflow.met)
+            meeting = next((numel for bits, numel in self.dataflow.met.items() if bits & every == every), 0)
+            apart = meeting < min(self.numel[part.bit] for part in parts)
             numbers = [part.num_queries for part in parts]
             doubtful = min(numbers) < max(numbers) or numbers[0] < parts[0].num_tokens == sum(numbers)
             apart = apart or any(sum(bool(part.bit & bits) for part in parts) > 1 for bits in added)
