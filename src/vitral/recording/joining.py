@@ -118,7 +118,8 @@ class Layers:
     def finish(self, factors: int, added: Sequence[int]) -> None:
         """Take calls apart that were taken for one layer, if nothing depends on all of them: two runs of a model.
 
-        Or if what depends on all of them first is smaller than the result of one: a sum of answers, and no tokens. Or if they may be chunks of the queries, which were joined in a way that was not seen, or if their results were
+        Or if what depends on all of them first is smaller than the result of one: a sum of answers, and no tokens. Or
+        if they may be chunks of the queries, which were joined in a way that was not seen, or if their results were
         `added` up with any sign (Ye et al. 2024, "Differential Transformer", eq. 1). Calls with the bits `factors` are
         no layers.
         """
