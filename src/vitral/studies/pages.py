@@ -41,8 +41,10 @@ def study_record(results: Results) -> dict[str, Any]:
         "preset": results.preset,
         "claim": results.study.claim,
         "verdict": results.verdict,
+        "headline": results.headline,
         "sentence": results.sentence,
         "reached": results.reference_accuracy,
+        "deciding": results.study.deciding,
         "hypotheses": [finding_record(finding) for finding in results.findings],
         "origin": {key: newest(runs).get(key) for key in ORIGIN},
         "sweep": [without_origin(run) for run in results.sweep],
@@ -70,6 +72,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "p": decision and decision.p,
         "corrected": decision and finding.corrected,
         "verdict": finding.verdict,
+        "context": list(finding.unmatched),
     }
 
 
@@ -104,7 +107,7 @@ def write_summary(every: Sequence[Results], folder: Path, site: str = "") -> Pat
             "preset": preset,
             "processor time": duration(sum(processor_seconds(results) for results in every)),
         },
-        "rows": [(results, verdict_label(results), finding_row(results.findings[0])) for results in every],
+        "rows": [(results, finding_row(results.findings[results.study.deciding])) for results in every],
         "repeat": f"vitral study run all --preset {preset}",
     }
     path = folder / "index.html"
@@ -131,8 +134,8 @@ def page_content(results: Results) -> dict[str, Any]:
         if "training" in run
     }
     return {
-        "verdict": verdict_label(results),
-        "sentence": results.sentence,
+        "headline": results.headline,
+        "details": results.details,
         "scope": scope_text(results),
         "facts": {
             "preset": results.preset,
@@ -198,6 +201,7 @@ def finding_row(finding: Finding) -> dict[str, Any]:
         "effect": f"{number(decision.mean)} ({number(decision.low)} to {number(decision.high)})" if decision else "",
         "p": f"{finding.corrected:.2g}" if decision and decision.p else "",
         "verdict": finding.verdict,
+        "context": f"context: {list_names(finding.unmatched)} not matched in size" if finding.unmatched else "",
     }
 
 

@@ -128,7 +128,7 @@ def stability(trained: Trained) -> Measures:
     return {name: values.tolist() for name, values in shares.items()} | {"between": between}
 
 
-around, between = Measure("around"), Measure("between")
+around, between = Measure("around", is_share=True), Measure("between", is_share=True)
 layer_change, layer_change_inside = Measure("layer_change"), Measure("layer_change_inside")
 
 

@@ -79,7 +79,7 @@ def cue_use(trained: Trained) -> Measures:
     }
 
 
-shape_bias, suppression = Measure("shape_bias"), Measure("suppression")
+shape_bias, suppression = Measure("shape_bias", is_share=True), Measure("suppression")
 
 
 def mean_bias(arms: Sequence[str], conditions: Sequence[str] = (STRONG,)) -> Effect:
