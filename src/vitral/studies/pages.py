@@ -42,6 +42,7 @@ def study_record(results: Results) -> dict[str, Any]:
         "claim": results.study.claim,
         "verdict": results.verdict,
         "headline": results.headline,
+        "scope": results.scope,
         "sentence": results.sentence,
         "reached": results.reference_accuracy,
         "deciding": results.study.deciding,
@@ -99,8 +100,8 @@ def write_summary(every: Sequence[Results], folder: Path, site: str = "") -> Pat
     preset = every[0].preset
     page = {
         "site": site,
-        "detail": "Common claims about Vision Transformers and convolutional networks, tested with small models on "
-        "synthetic images. Each verdict holds for the models and data that it names.",
+        "detail": "Common claims about Vision Transformers and convolutional networks, tested with small models. Each "
+        "result holds for the images, the size of model and the training that it names.",
         "facts": {
             "claims": f"{len(every)} of {len(studies())}",
             "runs": f"{sum(len(results.runs) + len(results.sweep) for results in every):,}",
@@ -228,15 +229,14 @@ def arm_row(results: Results, arm: Arm) -> dict[str, str]:
 def scope_text(results: Results) -> str:
     """What the verdict applies to. Models of this size refute nothing about large ones."""
     sizes = [run["size"]["parameters"] for run in results.runs if "size" in run]
-    data = sorted({condition.data.partition(":")[0] for condition in results.study.conditions if condition.data})
     samples = results.study.budgets[results.preset].samples
     if not samples:
         return "Nothing was trained. The verdict applies to this machine and these sizes."
     least, most = min(sizes, default=0), max(sizes, default=0)
     models = f"models of {least:,} to {most:,} parameters" if least < most else f"models of {most:,} parameters"
     return (
-        f"Measured on the data set {' and '.join(data)} with {models}, trained on {samples:,} samples "
-        "each. The verdict does not extend to larger models or to photographs."
+        f"Measured on {results.data_names} with {models}, trained on {samples:,} samples each. The verdict does not "
+        "extend to larger models or to other images."
     )
 
 

@@ -35,7 +35,7 @@ class Finding:
     """A hypothesis, its effect for each seed (NaN where a run is missing), and what its rule decides.
 
     `corrected` is the p-value after Holm's correction. `unmatched` names the arms of other size among those that are
-    compared: then the hypothesis is context. `shares` are the mean accuracies, or other shares, of the arms compared.
+    compared: then the hypothesis is context. `shares` are the mean accuracies, or other shares, of the compared arms.
     """
 
     hypothesis: Hypothesis
@@ -125,17 +125,21 @@ class Results:
         return [run for run in found if run["status"] != "failed"]
 
     def compared_shares(self, effect: Effect) -> tuple[tuple[str, float], ...]:
-        """What each compared arm reaches, averaged over seeds; nothing unless arms are compared, and by shares alone."""
+        """What each compared arm reaches, averaged over seeds; nothing unless arms are compared, by shares alone."""
         if len(effect.arms) < 2 or not all(place.is_share for place in effect.places):
             return ()
         found = [
-            (place.arm, self.values(place.measure, place.arm, place.condition or self.conditions[0]))
+            (place, self.values(place.measure, place.arm, place.condition or self.conditions[0]))
             for place in effect.places
         ]
         # A measure that is a list has no one share; a missing one is decided nowhere.
         if any(values.ndim != 1 or not len(values) for _, values in found):
             return ()
-        return tuple((arm, float(values.mean())) for arm, values in found)
+        several = len({place.condition or self.conditions[0] for place in effect.places}) > 1
+        return tuple(
+            (f"{place.arm} on {place.condition or self.conditions[0]}" if several else place.arm, float(values.mean()))
+            for place, values in found
+        )
 
     def learned(self, effect: Effect) -> list[bool]:
         """For each trained arm and condition that an effect uses, whether it exceeds chance on new images.
@@ -200,10 +204,10 @@ class Results:
         if limit == NOTHING_LEARNED:
             arms = " and ".join(sorted(finding.hypothesis.effect.arms))
             return f"Nothing learned here: {arms} stay at chance on new images, so there is nothing to compare."
-        reached = ", ".join(f"{arm} {share:.1%}" for arm, share in dict.fromkeys(finding.shares))
+        reached = "; ".join(f"{place} {share:.1%}" for place, share in finding.shares)
         return (
-            f"Cannot differ here: every arm that is compared is above {CEILING:.0%} ({reached}). Harder images could "
-            "show a difference; these neither support nor refute the claim."
+            f"Cannot differ here: every arm that is compared is above {CEILING:.0%} ({reached}), which leaves no "
+            "room for what the claim says. Harder images could show it; these neither support nor refute it."
         )
 
     @property

@@ -172,13 +172,13 @@ cls_aggregates = Study(
         ),
     ),
     outcomes=Outcomes(
-        supported="The class token needs what it collects early: a ViT trained without attention from it to the patches "
-        "in the first half of the blocks is less accurate by more than five points. How much more a knock-out after "
-        "training costs, by damage, is a separate hypothesis.",
+        supported="The class token needs what it collects early: a ViT trained without attention from it to the "
+        "patches in the first half of the blocks is less accurate by more than five points. How much more a knock-out "
+        "after training costs, by damage, is a separate hypothesis.",
         refuted="Not needed over the layers: a ViT trained without attention from the class token to the patches in "
-        "the first half of the blocks loses at most five points, so the later ones can collect what it needs. What a "
-        "knock-out after training costs beyond that is damage by an unusual input, a separate hypothesis.",
-        inconclusive="These runs do not decide whether a ViT that is trained under the cut loses more than five points.",
+        "the first half of the blocks loses at most five points, so the later ones can collect what it needs. What "
+        "a knock-out after training costs beyond that is damage by an unusual input, a separate hypothesis.",
+        inconclusive="These runs do not decide whether a ViT trained under the cut loses more than five points.",
     ),
     would_change="More blocks, so that early ones can serve patches; longer training; a class token that enters late.",
     budgets={

@@ -1,10 +1,10 @@
 """`equivariance`: convolutions are translation-equivariant, ViTs are not.
 
 Two things that the claim mixes are measured apart. The operator's equivariance: does the output of an untrained layer
-move with the image, exactly, when it moves by a patch and wraps around? And the trained network's invariance. In images
-twice as wide, with every object in the left half during training: are objects recognised in the right half? And does a
-prediction stay the same when the image moves by some pixels, either wrapping around the edges, or with the edge repeated
-and the object still whole?
+move with the image, exactly, when it moves by a patch and wraps around? And the trained network's invariance: in images
+twice as wide, with every object in the left half during training, are objects recognised in the right half? And does a
+prediction stay the same when the image moves by some pixels, either wrapping around the edges, or with the edge
+repeated and the object still whole?
 
 Axes:  n images   b images   c channels   y x pixels   d width   gy gx rows, columns of a feature map
 """
@@ -181,12 +181,12 @@ equivariance = Study(
             Beyond(0.0),
         ),
         Hypothesis(
-            "Trained network: from 1 to 7 pixels, a ViT trained on shifted images is more stable than the convolution.",
+            "Trained network: over 1 to 7 pixels, a ViT trained on shifted images is stabler than the convolution.",
             between["vit, images shifted", "plain"] - between["dwconv3, no positions", "plain"],
             Beyond(0.0),
         ),
         Hypothesis(
-            "Trained network: moving images by a whole patch, wrapping around, changes no prediction of this convolution.",
+            "Trained network: moving images by a whole patch, wrapping around, changes no prediction there.",
             1 - around["circular3, no positions", "plain"][PATCH],
             Exactly(1e-3),
         ),
@@ -218,7 +218,7 @@ equivariance = Study(
         Hypothesis("Operator: nor does attention with positions.", layer_change["vit, untrained"], Beyond(0.01)),
     ),
     outcomes=Outcomes(
-        supported="Trained, even with zero padding, this convolution recognises on one side what it learned on the other. "
+        supported="Trained with zero padding, this convolution recognises on one side what it learned on the other. "
         "What the ViT loses, with and without positions, and what the operators do untrained, are separate hypotheses.",
         refuted="Trained with zero padding, this convolution does not recognise on one side what it learned on the "
         "other, although the operator is equivariant wherever no edge is near. Operator and trained network are two "
@@ -237,15 +237,16 @@ equivariance = Study(
             {"whole image": "layer_change", "no edge near": "layer_change_inside"},
             "plain",
             "change, in deviations",
-            "The operator, apart from training: how far the output of one layer with random weights is from moving with "
-            "the image, when it moves by a patch and wraps around. Zero is equivariant.",
+            "The operator, apart from training: how far the output of one layer with random weights is from moving "
+            "with the image, when it moves by a patch and wraps around. Zero is equivariant.",
             percent=False,
         ),
         measures_side_by_side(
             {"left, as in training": "val_accuracy", "right, where no object was": "accuracy"},
             "one side",
             "accuracy",
-            "The trained network. Every object was in the left half in training. Accuracy on new images, with it on the left and right.",
+            "The trained network. Every object was in the left half in training. Accuracy on new images, with it on "
+            "the left and right.",
         ),
         list_curves(
             {"wrapping around": ("around", AROUND), "edge repeated, object whole": ("whole", WHOLE)},
