@@ -254,9 +254,8 @@ def with_custom_inputs(study: Study, data: Path | None, model: str | None) -> St
                 f"{study.name} needs synthetic images, because its measures depend on how the images were generated. "
                 f"Leave --data out, or choose a study that accepts any images: {accepting}."
             )
-        study = replace(study, **study.on_own_images)
-        conditions = tuple(replace(one, data=str(data)) for one in study.conditions)
-        study = replace(study, conditions=conditions, reference=None)
+        study = replace(study, **study.on_own_images, reference=None)
+        study = replace(study, conditions=tuple(replace(one, data=str(data)) for one in study.conditions))
     if model is not None:
         own = Arm(YOURS, model, unmatched="it is your own")
         conditions = tuple(replace(one, arms=(*one.arms, YOURS) if one.arms else ()) for one in study.conditions)
