@@ -1,8 +1,8 @@
 """Two studies on real images: `python -m benchmarks.fashion_mnist [PRESET] [STUDY...]`.
 
 Debian's package `dataset-fashion-mnist` has 70,000 photographs of clothes, 28 x 28 pixels in grey. A seeded sample of
-them becomes a folder of class folders, and `vitral study run pooling data_hunger --data` takes that. Without the package
-nothing runs, and a sentence says so.
+them becomes a folder of class folders, and `vitral study run pooling data_hunger --data` takes that. Without the
+package nothing runs, and a sentence says so.
 """
 
 import gzip
@@ -27,8 +27,8 @@ RESULTS = Path(__file__).parent / "results" / "fashion_mnist.json"
 def read_idx(path: Path) -> np.ndarray:
     """The array of unsigned bytes in a compressed IDX file. Raises `ValueError` for a file of another kind.
 
-    Two zero bytes, the type (8: unsigned byte), the number of dimensions; then each dimension in four bytes, the highest
-    first; then the values.
+    Two zero bytes, the type (8: unsigned byte), the number of dimensions; then each dimension in four bytes, the
+    highest first; then the values.
     """
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\0\0\x08":

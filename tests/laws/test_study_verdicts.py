@@ -34,6 +34,7 @@ RULES = st.one_of(st.builds(Beyond, st.floats(-0.5, 0.5)), st.builds(Within, st.
 VERDICTS = st.sampled_from(["supported", "refuted", "inconclusive"])
 HIGH, SHARES = st.floats(CEILING, 1, exclude_min=True), st.floats(0, 1)
 DIFFERENCE = accuracy["vit"] - accuracy["dwconv3"]
+BETTER = (Hypothesis("It is better.", DIFFERENCE, Beyond(0.02)),)
 COMMITTED = {results.study.name: results for results in read_results(ROOT / "docs" / "studies")}
 
 
@@ -75,7 +76,7 @@ def run(name, seed, correct, condition="plain", samples=256, chance=None, val=No
     return known | dict(size=dict(parameters=150_000, macs=1), training=dict(samples=samples, recipe=dict(lr=0.1)))
 
 
-def results(accuracies, hypotheses=(Hypothesis("It is better.", DIFFERENCE, Beyond(0.02)),), **changes):
+def results(accuracies, hypotheses=BETTER, **changes):
     """Results of three seeds; `accuracies` by arm, and options of `run` by name."""
     options = {name: changes.pop(name) for name in ("samples", "chance", "val") if name in changes}
     runs = [
@@ -165,7 +166,8 @@ def test_the_matched_arm_decides_whatever_the_order_and_the_others(convolution, 
 def test_without_matched_arms_the_headline_says_that_sizes_differ():
     found = results({"vit": 0.9, "resnet": 0.5}, (RESNET_LEAD,), **ARMS)
     assert found.verdict == "supported"
-    assert f"Not matched in size: resnet ({RESNET.unmatched})." in found.sentence
+    assert f"Not matched in size: resnet ({RESNET.unmatched})." in found.details
+    assert "arms of different sizes, 3 seeds: " in found.headline
 
 
 def test_a_hypothesis_about_one_unmatched_arm_compares_no_sizes():
@@ -181,7 +183,7 @@ def assert_scoped(found):
     if any(run["training"]["samples"] for run in found.runs):
         assert re.search(r"at [\d.]+( to [\d.]+)? M parameters, [\d,]+ samples", scope)
         assert found.data_names in scope
-    assert len(sentence.split()) >= 5 and sentence.rstrip(".").lower() not in WORDS
+    assert len(sentence.split()) >= 2 and sentence.rstrip(".").lower() not in WORDS
 
 
 @pytest.mark.parametrize("found", COMMITTED.values(), ids=COMMITTED)

@@ -227,6 +227,8 @@ class Results:
         if samples:
             sizes = sorted({f"{run['size']['parameters'] / 1e6:.2g}" for run in runs}, key=float)
             parts += [f"at {' to '.join(dict.fromkeys((sizes[0], sizes[-1])))} M parameters", f"{samples:,} samples"]
+        if self.findings[self.study.deciding].unmatched:
+            parts.append("arms of different sizes")
         return ", ".join([*parts, f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"])
 
     @property
