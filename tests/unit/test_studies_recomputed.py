@@ -92,7 +92,8 @@ def test_verdicts_follow_from_effects(record):
         corrected[place] = largest
     for place, (one, (side, _)) in enumerate(zip(measured, found)):
         verdict = side if corrected.get(place, 0.0) <= 0.05 else "inconclusive"
-        assert one["verdict"] == ("cannot differ here" if at_ceiling(record, one, verdict) else verdict), one["sentence"]
+        limited = "cannot differ here" if at_ceiling(record, one, verdict) else verdict
+        assert one["verdict"] == limited, one["sentence"]
         if one["rule"]["kind"] != "exactly":
             effects = one["effects"]
             spread = max(np.std(effects, ddof=1), 1e-3) / np.sqrt(len(effects))
