@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from vitral.base.errors import ConfigError
+from vitral.data.spec import built_in_sets
 from vitral.studies.decision_rules import (
     CANNOT_DIFFER,
     CEILING,
@@ -234,9 +235,8 @@ class Results:
     @property
     def data_names(self) -> str:
         """The data sets without their options; a folder of images by its name."""
-        specs = dict.fromkeys(condition.data for condition in self.study.conditions)
-        own = {spec for spec in specs if Path(spec).is_absolute() or Path(spec).exists()}
-        found = (f"the images in {Path(spec).name}" if spec in own else spec.partition(":")[0] for spec in specs)
+        specs = [(condition.data, condition.data.partition(":")[0]) for condition in self.study.conditions]
+        found = (name if name in built_in_sets() else f"the images in {Path(spec).name}" for spec, name in specs)
         return " and ".join(dict.fromkeys(found))
 
     @property

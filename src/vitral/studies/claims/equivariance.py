@@ -142,7 +142,8 @@ equivariance = Study(
     number=1,
     title="Translation",
     claim="Convolutions are translation-equivariant, and ViTs are not.",
-    question="Is what was learned in one place recognised in another, and are predictions stable when images move?",
+    question="Does one layer's output move with the image? And once trained, is what was learned in one place "
+    "recognised in another, and are predictions stable when images move?",
     arms=(*ARMS, *LAYERS, SHUFFLED),
     conditions=(
         Condition("plain", SMALL_SHAPES, settings=dict(shifts=True)),
