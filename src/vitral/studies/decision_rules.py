@@ -36,7 +36,7 @@ class Decision:
     high: float
 
 
-def one_sided_p(effects: Effects, border: float, above: bool) -> float:
+def one_sided_p(effects: Effects, border: int | float, above: bool) -> float:
     """The chance of a mean this far above (or below) the border if the border were the true effect; Student's t."""
     spread = max(float(np.std(effects, ddof=1)), LEAST_SPREAD)
     t = (float(np.mean(effects)) - border) / (spread / np.sqrt(len(effects)))
