@@ -26,21 +26,21 @@ def page() -> str:
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
         TEMPLATE.read_text(encoding="utf-8").replace("\n    ", " ")
     )
-    text = template.render(decided=decided, also=also, verdict=verdict, demo=demo, lead=lead)
+    text = template.render(decided=decided, also=also, headline=headline, demo=demo, lead=lead)
     return re.sub(r" *\n  (?=\S)", BREAK, text)
 
 
 def decided(study: str, first: int, *further: int) -> str:
     """How a study decides a statement: by its hypothesis `first`, then the results of `further` ones, a line each.
 
-    The study's own sentence stands before the first hypothesis of the study, which is the one that it sums up.
+    The scope stands first. The study's own sentence follows where `first` is the hypothesis that decides the study.
     """
     record = record_of(study)
     one, *others = (record["hypotheses"][number] for number in (first, *further))
-    sentence = f"{record['sentence']} " if first == 0 else ""
-    points = in_points([record["sentence"] if first == 0 else "", one["sentence"], *(o["sentence"] for o in others)])
-    word = record["verdict"] if first == 0 else f"{one['verdict']}, for one hypothesis"
-    head = f"**{word[0].upper()}{word[1:]}:** {sentence}Hypothesis: {measured(one, points)}"
+    sums_up = first == record["deciding"]
+    sentence = f"{record['sentence']} " if sums_up else ""
+    points = in_points([record["sentence"] if sums_up else "", one["sentence"], *(o["sentence"] for o in others)])
+    head = f"**{record['scope']}:** {sentence}Hypothesis, {one['verdict']}: {measured(one, points)}"
     return BREAK.join([head, *(result(other, points) for other in others)])
 
 
@@ -52,13 +52,16 @@ def also(study: str, *numbers: int) -> str:
 
 
 def result(one: Mapping[str, Any], points: bool) -> str:
-    return f"Also {one['verdict']}: {measured(one, points)}"
+    context = f" (context, {', '.join(one['context'])} not matched in size)" if one["context"] else ""
+    return f"Also {one['verdict']}{context}: {measured(one, points)}"
 
 
 def measured(one: Mapping[str, Any], points: bool) -> str:
     """A hypothesis and what was measured; in points if the row speaks of them and the effect consists of shares."""
     shares = set(re.findall(r"(\w+)\[", one["effect"])) <= SHARES
     scale, unit = (100, " points") if points and shares else (1, "")
+    if one["mean"] is None:
+        return f"*{one['sentence']}* Not measured: runs are missing."
     mean, low, high = (f"{round(scale * value, 9) + 0.0:.3g}" for value in (one["mean"], *one["interval"]))
     kind, border = one["rule"]["kind"], scale * one["rule"]["border"]
     rule = "zero" if kind == "exactly" and not border else RULES[kind].format(border) + unit
@@ -77,8 +80,9 @@ def record_of(study: str) -> Mapping[str, Any]:
     return record
 
 
-def verdict(study: str) -> str:
-    found: str = record_of(study)["verdict"]
+def headline(study: str) -> str:
+    """A study's result as a sentence with its scope."""
+    found: str = record_of(study)["headline"]
     return found
 
 

@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from tiny import redraw
+from vitral.base.errors import ConfigError
 from vitral.data.spec import find_data
 from vitral.nn.family.cnn import ResNet
-from vitral.nn.family.mixer import DepthwiseMixing
+from vitral.nn.family.mixer import DepthwiseMixing, NoMixing
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition
 from vitral.nn.patch import PatchEmbedding
 from vitral.nn.vit import VisionTransformer
-from vitral.studies.claims.equivariance import images_with_room, shift_images
+from vitral.studies.claims.equivariance import images_with_room, layer_equivariance, shift_images
 from vitral.studies.dataset_changes import apply_change
 
 EXACT = 1e-10  # of numbers near 1, in double precision
@@ -157,3 +158,29 @@ def test_objects_with_room_stay_whole(axis):
     before = chosen.masks.sum((1, 2))
     inside = chosen.masks.take(np.arange(32 - 6), axis=axis)
     assert (inside.sum((1, 2)) == before).all()
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole", "inside"),
+    [
+        (dict(mixer=CIRCULAR, position=NoPosition), True, True),
+        (dict(position=NoPosition), True, True),  # attention
+        (dict(mixer=NoMixing, position=NoPosition), True, True),
+        (dict(mixer=DepthwiseMixing, position=NoPosition), False, True),
+        (dict(mixer=CIRCULAR), False, False),  # with positions
+        ({}, False, False),
+    ],
+    ids=["circular", "attention", "no mixing", "zero padding", "circular with positions", "attention with positions"],
+)
+def test_the_equivariance_of_one_layer_is_measured(parts, whole, inside):
+    sizes = dict(img_size=32, patch_size=8, num_classes=5, embed_dim=16, depth=2, num_heads=2)
+    model = randomised(VisionTransformer(**sizes, **({"tokens": {}, "pool": MeanPool} | parts)))
+    pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = layer_equivariance(model, pixels)
+    assert (found["layer_change"] <= EXACT) == whole and (found["layer_change_inside"] <= EXACT) == inside
+    assert min(found["layer_change"] + whole, found["layer_change_inside"] + inside) > 1e-3
+
+
+def test_a_layer_without_a_feature_map_is_refused():
+    with pytest.raises(ConfigError, match="Linear has no feature map per layer"):
+        layer_equivariance(nn.Linear(2, 2), images())

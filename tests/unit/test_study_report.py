@@ -65,4 +65,6 @@ def test_a_whole_split_that_lacks_a_class_is_described_too():
 
 
 def test_records_from_before_samples_were_described_give_no_sentence():
-    assert all(sample_sentences(results.runs) == [] for results in FOUND.values())
+    for results in FOUND.values():
+        old = [one for one in results.runs if "sample" not in one["record"]]
+        assert sample_sentences(old) == []

@@ -139,7 +139,7 @@ def check_fits(plans: list[Any], processes: int, minutes: float) -> None:
 
 
 def write_pages(home: Path, options: Options) -> dict[str, Any]:
-    """Write the pages of all studies that have records, and print their verdicts."""
+    """Write the pages of all studies that have records, and print their headlines."""
     from vitral.studies.pages import verdict_label, write_study, write_summary
     from vitral.studies.running.records import collect_results
     from vitral.studies.study import with_custom_inputs
@@ -155,11 +155,12 @@ def write_pages(home: Path, options: Options) -> dict[str, Any]:
     summary = write_summary(every, home)
     for results in every:
         print_result(
-            f"{results.study.number:>2}  {results.study.name:<16} {verdict_label(results):<14} {results.sentence}"
+            f"{results.study.number:>2}  {results.study.name:<16} {results.headline} {results.details}".rstrip()
         )
     print_result(f"report: {summary}")
     return {
         "verdicts": {results.study.name: verdict_label(results) for results in every},
+        "headlines": {results.study.name: results.headline for results in every},
         "report": str(summary),
         "failed": sum(len(results.unfinished) for results in every),
     }

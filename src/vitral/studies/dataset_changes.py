@@ -3,6 +3,7 @@
 Axes:  n images   y x pixels   gy gx rows, columns of patches   p q pixels of a patch   c channels
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 import numpy as np
 from einops import rearrange
 
+from vitral.base.errors import DataError
 from vitral.base.lookup import check_name
 from vitral.data.dataset import Dataset, Split, SplitName
 
@@ -47,12 +49,16 @@ PERMUTATIONS: dict[str, Callable[[Pixels, int], Pixels]] = {
 SHUFFLED = "labels shuffled"
 ONE_SIDE = "one side"
 CHANGES = (*PERMUTATIONS, SHUFFLED, ONE_SIDE)
+FEWER = re.compile(r"([\d,]+) training images")  # a change by this name keeps as many
 
 
 def apply_change(data: Dataset, change: str, seed: int) -> Dataset:
     """The data set with a change, by name; unchanged for the empty name. Raises `UnknownName`."""
     if not change:
         return data
+    if fewer := FEWER.fullmatch(change):
+        load = partial(keep_training_images, data, int(fewer[1].replace(",", "")))
+        return Dataset(f"{data.name}, {change}", data.classes, data.preprocessing, load)
     check_name(change, CHANGES, "change of a data set")
     preprocessing = data.preprocessing
     if change == ONE_SIDE:
@@ -66,6 +72,16 @@ def apply_change(data: Dataset, change: str, seed: int) -> Dataset:
 def permute(data: Dataset, change: str, seed: int, name: SplitName) -> Split:
     split = data.load(name)
     return replace(split, pixels=np.ascontiguousarray(PERMUTATIONS[change](split.pixels, seed)), masks=None)
+
+
+def keep_training_images(data: Dataset, n: int, name: SplitName) -> Split:
+    """The first `n` training images, a fair sample since a split is in random order. Raises `DataError` for fewer."""
+    split = data.load(name)
+    if name != "train":
+        return split
+    if len(split) < n:
+        raise DataError(f"{data.name} has {len(split):,} training images, and this condition needs {n:,}. Add images.")
+    return split.only(np.arange(n))
 
 
 def shuffle_labels(data: Dataset, change: str, seed: int, name: SplitName) -> Split:

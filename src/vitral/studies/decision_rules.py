@@ -3,6 +3,9 @@
 A rule gives one p-value for each side, supported and refuted: how likely a result at least this clear would be if the
 true effect lay exactly at the rule's border. Holm's correction (1979) over the hypotheses of a study, at a level of
 5 %, turns these into verdicts.
+
+Two limits come before any rule: arms that are all at a ceiling cannot differ, and arms that are all at chance have
+learned nothing that could be compared.
 """
 
 from collections.abc import Sequence
@@ -14,7 +17,12 @@ import numpy as np
 from vitral.studies.statistics import LEAST_SPREAD, t_interval, t_tail
 
 Effects = Sequence[float] | np.ndarray  # one per seed
-Verdict = Literal["supported", "refuted", "inconclusive", "holds", "broken", "not measured"]
+Limit = Literal["cannot differ here", "nothing learned here"]
+Verdict = Literal["supported", "refuted", "inconclusive", "holds", "broken", "not measured"] | Limit
+CANNOT_DIFFER: Limit = "cannot differ here"
+NOTHING_LEARNED: Limit = "nothing learned here"
+CEILING = 0.95  # a comparison of arms that are all above this share leaves no room for a difference
+ERRORS = 2  # standard errors above chance from which an arm has learned something
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Decision:
     high: float
 
 
-def one_sided_p(effects: Effects, border: float, above: bool) -> float:
+def one_sided_p(effects: Effects, border: int | float, above: bool) -> float:
     """The chance of a mean this far above (or below) the border if the border were the true effect; Student's t."""
     spread = max(float(np.std(effects, ddof=1)), LEAST_SPREAD)
     t = (float(np.mean(effects)) - border) / (spread / np.sqrt(len(effects)))
@@ -48,6 +56,11 @@ class Beyond:
     @property
     def borders(self) -> tuple[float, ...]:
         return (self.least,)
+
+    @property
+    def difference(self) -> Verdict:
+        """The side that shows a difference. Above a negative border, no difference is enough to be supported."""
+        return "supported" if self.least >= 0 else "refuted"
 
     def decide(self, effects: Effects) -> Decision:
         supported, refuted = (one_sided_p(effects, self.least, above) for above in (True, False))
@@ -70,6 +83,10 @@ class Within:
     @property
     def borders(self) -> tuple[float, ...]:
         return -self.most, self.most
+
+    @property
+    def difference(self) -> Verdict:
+        return "refuted"
 
     def decide(self, effects: Effects) -> Decision:
         # To be inside, the effect must pass both tests, so the larger p counts; to be outside, one test is enough.
@@ -106,3 +123,25 @@ class Exactly:
 
 
 Rule = Beyond | Within | Exactly
+
+
+def limit_reached(rule: Rule, verdict: Verdict, shares: Sequence[float], learned: Sequence[bool]) -> Limit | None:
+    """What replaces a verdict where the arms leave nothing to decide; None if it stands.
+
+    `shares` are the mean accuracies, or other shares from 0 to 1, of the arms that a hypothesis compares; none if it
+    compares no arms, or not by shares. `learned` says of each trained arm that it names whether it exceeds chance. Arms
+    at chance decide nothing. Arms above `CEILING` may still differ clearly, but that they do not is no result there.
+    What is proved (`Exactly`) does not depend on what was learned.
+    """
+    if isinstance(rule, Exactly) or verdict == "not measured":
+        return None
+    if learned and not any(learned):
+        return NOTHING_LEARNED
+    if shares and min(shares) > CEILING and verdict != rule.difference:
+        return CANNOT_DIFFER
+    return None
+
+
+def exceeds_chance(accuracy: float, chance: float, images: int) -> bool:
+    """Whether an accuracy on `images` images is above chance by more than guessing gives."""
+    return accuracy > chance + ERRORS * (chance * (1 - chance) / images) ** 0.5

@@ -52,8 +52,21 @@ def measured_value(run: Record | None, measure: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Place:
+    """One measure of one arm on one condition (None: the study's first) that a formula uses.
+
+    `is_share` if the measure is an accuracy on new images, or another share of images for which 1 is a ceiling.
+    """
+
+    measure: str
+    arm: str
+    condition: str | None
+    is_share: bool
+
+
+@dataclass(frozen=True)
 class Effect:
-    """A formula: its text, and how to compute its value from the runs of one seed.
+    """A formula: its text, how to compute its value from the runs of one seed, and the places whose measures it uses.
 
     Effects combine with numbers and with each other by +, -, *, / and `abs`; an item of a measure that is a list is
     chosen by its index.
@@ -62,6 +75,12 @@ class Effect:
     text: str
     compute: Callable[[SeedRuns], Any]
     precedence: int = ATOM
+    places: tuple[Place, ...] = ()
+
+    @property
+    def arms(self) -> frozenset[str]:
+        """The arms that it names."""
+        return frozenset(place.arm for place in self.places)
 
     def __add__(self, other: "Operand") -> "Effect":
         return combine(operator.add, "+", SUM, self, other)
@@ -79,13 +98,13 @@ class Effect:
         return combine(operator.truediv, "/", PRODUCT, self, other)
 
     def __neg__(self) -> "Effect":
-        return Effect(f"-{enclosed(self, ATOM)}", lambda seed: -self.compute(seed), PRODUCT)
+        return Effect(f"-{enclosed(self, ATOM)}", lambda seed: -self.compute(seed), PRODUCT, self.places)
 
     def __abs__(self) -> "Effect":
         return function("abs", abs, self)
 
     def __getitem__(self, index: int) -> "Effect":
-        return Effect(f"{enclosed(self, ATOM)}[{index}]", lambda seed: self.compute(seed)[index])
+        return Effect(f"{enclosed(self, ATOM)}[{index}]", lambda seed: self.compute(seed)[index], places=self.places)
 
 
 Operand = Effect | int | float
@@ -95,15 +114,17 @@ Operand = Effect | int | float
 class Measure:
     """A measure of every run, by name; `accuracy["vit", "plain"]` is its value for one arm on one condition.
 
-    The condition may be left out: the study's first is meant.
+    The condition may be left out: the study's first is meant. `is_share`: see `Place`.
     """
 
     name: str
+    is_share: bool = False
 
     def __getitem__(self, place: str | tuple[str, str]) -> Effect:
         arm, condition = (place, None) if isinstance(place, str) else place
         names = f'"{arm}"' if condition is None else f'"{arm}", "{condition}"'
-        return Effect(f"{self.name}[{names}]", lambda seed: seed.value(self.name, arm, condition))
+        places = (Place(self.name, arm, condition, self.is_share),)
+        return Effect(f"{self.name}[{names}]", lambda seed: seed.value(self.name, arm, condition), places=places)
 
 
 def as_effect(value: Operand) -> Effect:
@@ -119,13 +140,15 @@ def combine(compute: Callable[[Any, Any], Any], symbol: str, precedence: int, le
     one, other = as_effect(left), as_effect(right)
     # a - (b - c) needs its parentheses and (a - b) - c does not: the right side must bind more tightly.
     text = f"{enclosed(one, precedence)} {symbol} {enclosed(other, precedence + 1)}"
-    return Effect(text, lambda seed: compute(one.compute(seed), other.compute(seed)), precedence)
+    places = tuple(dict.fromkeys(one.places + other.places))
+    return Effect(text, lambda seed: compute(one.compute(seed), other.compute(seed)), precedence, places)
 
 
 def function(name: str, compute: Callable[..., Any], *values: Operand) -> Effect:
     effects = [as_effect(value) for value in values]
     text = f"{name}({', '.join(effect.text for effect in effects)})"
-    return Effect(text, lambda seed: compute(*(effect.compute(seed) for effect in effects)))
+    places = tuple(dict.fromkeys(place for effect in effects for place in effect.places))
+    return Effect(text, lambda seed: compute(*(effect.compute(seed) for effect in effects)), places=places)
 
 
 # Functions of effects and numbers; each gives an effect.
@@ -134,8 +157,8 @@ maximum, minimum = partial(function, "max", max), partial(function, "min", min)
 log2 = partial(function, "log2", math.log2)
 
 # What every run measures, whatever its study.
-accuracy = Measure("accuracy")  # on test images
-train_accuracy = Measure("train_accuracy")
-val_accuracy = Measure("val_accuracy")
+accuracy = Measure("accuracy", is_share=True)  # on test images
+train_accuracy = Measure("train_accuracy")  # that training images are all fitted is a result, not a ceiling
+val_accuracy = Measure("val_accuracy", is_share=True)
 parameters = Measure("parameters")
 macs = Measure("macs")  # multiply-adds of one image

@@ -44,12 +44,14 @@ def dots(measure: str, label: str, caption: str, arms: Sequence[str] = (), perce
     return draw
 
 
-def measures_side_by_side(panels: Mapping[str, str], condition: str, label: str, caption: str) -> DrawFigure:
+def measures_side_by_side(
+    panels: Mapping[str, str], condition: str, label: str, caption: str, percent: bool = True
+) -> DrawFigure:
     """Several measures on one condition, with one panel per measure (title: measure) and one row per arm."""
 
     def draw(results: RunValues) -> tuple[Figure, str]:
         return dots_figure(
-            {title: rows(results, measure, condition) for title, measure in panels.items()}, label
+            {title: rows(results, measure, condition) for title, measure in panels.items()}, label, percent
         ), caption
 
     return draw

@@ -41,8 +41,11 @@ def study_record(results: Results) -> dict[str, Any]:
         "preset": results.preset,
         "claim": results.study.claim,
         "verdict": results.verdict,
+        "headline": results.headline,
+        "scope": results.scope,
         "sentence": results.sentence,
         "reached": results.reference_accuracy,
+        "deciding": results.study.deciding,
         "hypotheses": [finding_record(finding) for finding in results.findings],
         "origin": {key: newest(runs).get(key) for key in ORIGIN},
         "sweep": [without_origin(run) for run in results.sweep],
@@ -70,6 +73,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "p": decision and decision.p,
         "corrected": decision and finding.corrected,
         "verdict": finding.verdict,
+        "context": list(finding.unmatched),
     }
 
 
@@ -96,15 +100,15 @@ def write_summary(every: Sequence[Results], folder: Path, site: str = "") -> Pat
     preset = every[0].preset
     page = {
         "site": site,
-        "detail": "Common claims about Vision Transformers and convolutional networks, tested with small models on "
-        "synthetic images. Each verdict holds for the models and data that it names.",
+        "detail": "Common claims about Vision Transformers and convolutional networks, tested with small models. Each "
+        "result holds for the images, the size of model and the training that it names.",
         "facts": {
             "claims": f"{len(every)} of {len(studies())}",
             "runs": f"{sum(len(results.runs) + len(results.sweep) for results in every):,}",
             "preset": preset,
             "processor time": duration(sum(processor_seconds(results) for results in every)),
         },
-        "rows": [(results, verdict_label(results), finding_row(results.findings[0])) for results in every],
+        "rows": [(results, finding_row(results.findings[results.study.deciding])) for results in every],
         "repeat": f"vitral study run all --preset {preset}",
     }
     path = folder / "index.html"
@@ -131,8 +135,8 @@ def page_content(results: Results) -> dict[str, Any]:
         if "training" in run
     }
     return {
-        "verdict": verdict_label(results),
-        "sentence": results.sentence,
+        "headline": results.headline,
+        "details": results.details,
         "scope": scope_text(results),
         "facts": {
             "preset": results.preset,
@@ -198,6 +202,7 @@ def finding_row(finding: Finding) -> dict[str, Any]:
         "effect": f"{number(decision.mean)} ({number(decision.low)} to {number(decision.high)})" if decision else "",
         "p": f"{finding.corrected:.2g}" if decision and decision.p else "",
         "verdict": finding.verdict,
+        "context": f"context: {list_names(finding.unmatched)} not matched in size" if finding.unmatched else "",
     }
 
 
@@ -224,15 +229,14 @@ def arm_row(results: Results, arm: Arm) -> dict[str, str]:
 def scope_text(results: Results) -> str:
     """What the verdict applies to. Models of this size refute nothing about large ones."""
     sizes = [run["size"]["parameters"] for run in results.runs if "size" in run]
-    data = sorted({condition.data.partition(":")[0] for condition in results.study.conditions if condition.data})
     samples = results.study.budgets[results.preset].samples
     if not samples:
         return "Nothing was trained. The verdict applies to this machine and these sizes."
     least, most = min(sizes, default=0), max(sizes, default=0)
     models = f"models of {least:,} to {most:,} parameters" if least < most else f"models of {most:,} parameters"
     return (
-        f"Measured on the data set {' and '.join(data)} with {models}, trained on {samples:,} samples "
-        "each. The verdict does not extend to larger models or to photographs."
+        f"Measured on {results.data_names} with {models}, trained on {samples:,} samples each. The verdict does not "
+        "extend to larger models or to other images."
     )
 
 

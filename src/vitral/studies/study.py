@@ -118,7 +118,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each verdict on the first hypothesis means for the claim, written before anything was measured."""
+    """What each verdict on the deciding hypothesis means for the claim, written before anything was measured.
+
+    The first sentence becomes the headline, after the scope; the others add detail.
+    """
 
     supported: str
     refuted: str
@@ -150,11 +153,12 @@ def measure_nothing(trained: "Trained") -> Measures:
 
 @dataclass(frozen=True)
 class Study:
-    """A claim and how it is tested. The first hypothesis decides the claim; the others add detail.
+    """A claim and how it is tested. The first hypothesis that compares matched arms decides; the others add detail.
 
     `measure` takes each trained model and returns numbers by name; accuracy on validation, test and training images is
     always measured. `sweep` names the condition on which each arm's learning rate is chosen, by validation accuracy
-    (the first condition if empty). A study that measures time runs `alone`; one with `own_data` accepts any images.
+    (the first condition if empty). A study that measures time runs `alone`; one with `own_data` accepts any images, and
+    `on_own_images` holds those of its fields that differ on them.
     Raises `ConfigError` or `UnknownName` for duplicate or unknown names and for a study without a hypothesis.
     """
 
@@ -177,6 +181,7 @@ class Study:
     correction: str = ""
     sweep: str = ""
     own_data: bool = False
+    on_own_images: Mapping[str, Any] = field(default_factory=dict)
     alone: bool = False
 
     def __post_init__(self) -> None:
@@ -198,6 +203,19 @@ class Study:
         for one in self.hypotheses:
             if not isinstance(one.effect, Effect):
                 raise ConfigError(f'{one.sentence!r} needs an effect that names arms, as in accuracy["vit"].')
+
+    def unmatched_in(self, hypothesis: Hypothesis) -> tuple[str, ...]:
+        """The arms of other size among those that a hypothesis compares: what it finds is context, and does not decide.
+
+        A hypothesis about one arm compares no sizes.
+        """
+        arms = hypothesis.effect.arms
+        return tuple(one.name for one in self.arms if one.unmatched and one.name in arms) if len(arms) > 1 else ()
+
+    @property
+    def deciding(self) -> int:
+        """Which hypothesis decides the claim: the first whose arms match, or the first if no hypothesis has such."""
+        return next((index for index, one in enumerate(self.hypotheses) if not self.unmatched_in(one)), 0)
 
     def limited_to(self, preset: Preset) -> "Study":
         """The study with no more images per data set than the preset allows."""
@@ -229,10 +247,6 @@ def with_custom_inputs(study: Study, data: Path | None, model: str | None) -> St
     The required accuracy was set for the study's own images, so it is dropped for others. Raises `ConfigError` for a
     study whose measures need to know how its images were generated.
     """
-    if model is not None:
-        own = Arm(YOURS, model, unmatched="it is your own")
-        conditions = tuple(replace(one, arms=(*one.arms, YOURS) if one.arms else ()) for one in study.conditions)
-        study = replace(study, arms=(*study.arms, own), conditions=conditions)
     if data is not None:
         if not study.own_data:
             accepting = ", ".join(name for name, one in studies().items() if one.own_data)
@@ -240,6 +254,10 @@ def with_custom_inputs(study: Study, data: Path | None, model: str | None) -> St
                 f"{study.name} needs synthetic images, because its measures depend on how the images were generated. "
                 f"Leave --data out, or choose a study that accepts any images: {accepting}."
             )
-        conditions = tuple(replace(one, data=str(data)) for one in study.conditions)
-        study = replace(study, conditions=conditions, reference=None)
+        study = replace(study, **study.on_own_images, reference=None)
+        study = replace(study, conditions=tuple(replace(one, data=str(data)) for one in study.conditions))
+    if model is not None:
+        own = Arm(YOURS, model, unmatched="it is your own")
+        conditions = tuple(replace(one, arms=(*one.arms, YOURS) if one.arms else ()) for one in study.conditions)
+        study = replace(study, arms=(*study.arms, own), conditions=conditions)
     return study

@@ -199,7 +199,10 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
         record[f"{name}_accuracy"] = chance if record["diverged"] else classify_split(model, split).accuracy
         record["n"][name] = len(split)
         missing = missing_classes(split.labels, data.classes)
-        record["sample"][name] = dict(of=len(whole), classes=len(data.classes) - len(missing), missing=missing)
+        most = float(np.bincount(split.labels).max() / len(split))  # right by always giving the most frequent class
+        record["sample"][name] = dict(
+            of=len(whole), classes=len(data.classes) - len(missing), missing=missing, chance=most
+        )
     return model.eval(), record
 
 

@@ -125,6 +125,8 @@ attention_maps = Study(
     outcomes=Outcomes(
         supported="The attention in this ViT's last block ranks the right shape's patches above all others, better "
         "than maps without knowledge of the model. It is the same map for every class.",
+        inconclusive="These runs do not decide whether the last block's attention ranks the right shape's patches "
+        "above any control.",
         refuted="Not in the usual sense: as a ranking of patches, the last block's attention is not 0.05 AUROC better "
         "than the best control. Whether it is higher on the right object is a separate hypothesis.",
     ),

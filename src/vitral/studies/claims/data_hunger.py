@@ -24,6 +24,11 @@ def images(n: int) -> str:
     return SMALL_SHAPES.replace("n=40000", f"n={n}")
 
 
+def fewer(name: str) -> str:
+    """The change by which a reader's images are as many as a condition has."""
+    return f"{name} training images"
+
+
 def gap(other: str, size: str) -> Effect:
     """How far the ViT's accuracy is below another arm's."""
     return accuracy[other, size] - accuracy["vit", size]
@@ -77,6 +82,10 @@ data_hunger = Study(
     budgets=swept_budgets(only=(FEW, MANY), without=("resnet", CONV_MOVED.name, BAG.name, SHUFFLED.name)),
     reference=Reference("vit", MANY, 0.8),
     sweep=FEW,
+    own_data=True,
+    on_own_images=dict(
+        conditions=tuple(Condition(name, "", fewer(name), arms=ARMS_OF.get(name, CURVES)) for name in SIZE_OF)
+    ),
     figures=(
         curves_over_conditions(
             {"new images": "accuracy", "training images": "train_accuracy"},

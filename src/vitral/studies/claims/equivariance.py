@@ -1,19 +1,27 @@
 """`equivariance`: convolutions are translation-equivariant, ViTs are not.
 
-Two questions about trained models. In images twice as wide, with every object in the left half during training: are
-objects recognised in the right half? And does a prediction stay the same when the image moves by some pixels, either
-wrapping around the edges, or with the edge repeated and the object still whole?
+Two things that the claim mixes are measured apart. The operator's equivariance: does the output of an untrained layer
+move with the image, exactly, when it moves by a patch and wraps around? And the trained network's invariance: in images
+twice as wide, with every object in the left half during training, are objects recognised in the right half? And does a
+prediction stay the same when the image moves by some pixels, either wrapping around the edges, or with the edge
+repeated and the object still whole?
 
-Axes:  n images   y x pixels
+Axes:  n images   b images   c channels   y x pixels   d width   gy gx rows, columns of a feature map
 """
 
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
+from vitral.base.errors import ConfigError
 from vitral.data.dataset import Split
+from vitral.explain.untrained_twin import untrained_twin
+from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.position import NoPosition
+from vitral.nn.vit import VisionTransformer
 from vitral.studies.arms import (
     BAG,
     CIRCULAR,
@@ -24,6 +32,7 @@ from vitral.studies.arms import (
     SMALL_SHAPES,
     VIT,
     swept_budgets,
+    untrained,
     variant,
 )
 from vitral.studies.decision_rules import Beyond, Exactly, Within
@@ -46,6 +55,9 @@ ARMS = (
     variant(VIT, "vit, images shifted", recipe=dict(augment="shift")),
 )
 EVERY = tuple(arm.name for arm in ARMS)
+LAYERS = tuple(untrained(arm) for arm in ARMS[:5])  # of which one layer is measured, with random weights
+LAYER_IMAGES = 32
+EXACT = 1e-9  # of features with a deviation of one, in double precision
 
 
 def shift_images(
@@ -63,6 +75,37 @@ def images_with_room(split: Split, most: int, axis: int) -> Split:
     occupied: np.ndarray = np.any(split.masks, axis=3 - axis)
     last = occupied.shape[1] - 1 - occupied[:, ::-1].argmax(axis=1)
     return split.only(np.flatnonzero(last + most < occupied.shape[1]))
+
+
+@torch.no_grad()
+def layer_equivariance(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[str, float]:
+    """How far one layer's features are from moving with the image, when it moves down by a patch and wraps around.
+
+    The root mean square of the difference over the features' deviation: 0 is equivariant. `layer_change` is over the
+    whole feature map; `layer_change_inside`, for layers of whole patches, only where no edge is among the neighbours.
+    Raises `ConfigError` for a model without feature maps.
+    """
+    if not isinstance(model, VisionTransformer | ResNet):
+        raise ConfigError(
+            f"A {type(model).__name__} has no feature map per layer: use a VisionTransformer or a ResNet."
+        )
+    before, after = (model.features(some, [0])[0] for some in (images, images.roll(PATCH, 2)))
+    step = PATCH * before.shape[2] // images.shape[2]  # the shift in cells of the feature map
+    change = (after - before.roll(step, 2)) / before.std()
+    found = {"layer_change": float(change.square().mean().sqrt())}
+    if step == 1:
+        # A cell and its neighbours must be away from the edges both before and after the move.
+        found["layer_change_inside"] = float(change[:, :, 2:-1, 1:-1].square().mean().sqrt())
+    return found
+
+
+def equivariance_and_stability(trained: Trained) -> Measures:
+    """Of an untrained arm, the equivariance of one layer with random weights; of a trained one, its `stability`."""
+    if trained.training.samples:
+        return stability(trained)
+    # An untrained model's blocks start as the identity: random weights stand in for them.
+    twin = untrained_twin(trained.model, trained.training.seed).double().eval()
+    return layer_equivariance(twin, trained.normalised(trained.test_images(LAYER_IMAGES).pixels).double())
 
 
 def stability(trained: Trained) -> Measures:
@@ -85,7 +128,8 @@ def stability(trained: Trained) -> Measures:
     return {name: values.tolist() for name, values in shares.items()} | {"between": between}
 
 
-around, between = Measure("around"), Measure("between")
+around, between = Measure("around", is_share=True), Measure("between", is_share=True)
+layer_change, layer_change_inside = Measure("layer_change"), Measure("layer_change_inside")
 
 
 def loss(arm: str) -> Effect:
@@ -98,68 +142,112 @@ equivariance = Study(
     number=1,
     title="Translation",
     claim="Convolutions are translation-equivariant, and ViTs are not.",
-    question="Is what was learned in one place recognised in another, and are predictions stable when images move?",
-    arms=(*ARMS, SHUFFLED),
+    question="Does one layer's output move with the image? And once trained, is what was learned in one place "
+    "recognised in another, and are predictions stable when images move?",
+    arms=(*ARMS, *LAYERS, SHUFFLED),
     conditions=(
         Condition("plain", SMALL_SHAPES, settings=dict(shifts=True)),
         Condition("one side", SMALL_SHAPES.replace("size=32", "size=24"), "one side", arms=EVERY),
     ),
     hypotheses=(
         Hypothesis(
-            "A convolution of patches with zero padding recognises on one side what it learned on the other.",
+            "Trained network: a convolution with zero padding recognises on one side what it learned on the other.",
             loss("dwconv3, no positions"),
             Within(0.05),
         ),
-        Hypothesis("The ViT does not recognise on one side what it learned on the other.", loss("vit"), Beyond(0.05)),
         Hypothesis(
-            "A ViT without positions loses almost nothing on the other side.", loss("vit, no positions"), Within(0.05)
+            "Trained network: the ViT does not recognise on one side what it learned on the other.",
+            loss("vit"),
+            Beyond(0.05),
         ),
         Hypothesis(
-            "A convolution with circular padding loses almost nothing there.",
+            "Trained network: a ViT without positions loses almost nothing on the other side.",
+            loss("vit, no positions"),
+            Within(0.05),
+        ),
+        Hypothesis(
+            "Trained network: a convolution with circular padding loses almost nothing there.",
             loss("circular3, no positions"),
             Within(0.05),
         ),
         Hypothesis(
-            "The ResNet, which also has zero padding, loses less than the convolution of patches.",
+            "Trained network: the ResNet, which also has zero padding, loses less than the convolution of patches.",
             loss("dwconv3, no positions") - loss("resnet"),
             Beyond(0.05),
         ),
-        Hypothesis("But it loses accuracy, too.", loss("resnet"), Beyond(0.02)),
+        Hypothesis("Trained network: but it loses accuracy, too.", loss("resnet"), Beyond(0.02)),
         Hypothesis(
-            "Moving images by half a patch changes predictions even of the convolution with circular padding.",
+            "Trained network: moving images by half a patch changes predictions even with circular padding.",
             1 - around["circular3, no positions", "plain"][PATCH // 2],
             Beyond(0.0),
         ),
         Hypothesis(
-            "For shifts of 1 to 7 pixels, a ViT trained on shifted images is more stable than the convolution.",
+            "Trained network: over 1 to 7 pixels, a ViT trained on shifted images is stabler than the convolution.",
             between["vit, images shifted", "plain"] - between["dwconv3, no positions", "plain"],
             Beyond(0.0),
         ),
         Hypothesis(
-            "Moving images by a whole patch, wrapping around, changes no prediction of this convolution.",
+            "Trained network: moving images by a whole patch, wrapping around, changes no prediction there.",
             1 - around["circular3, no positions", "plain"][PATCH],
             Exactly(1e-3),
         ),
-        Hypothesis("Nor of a ViT without positions.", 1 - around["vit, no positions", "plain"][PATCH], Exactly(1e-3)),
+        Hypothesis(
+            "Trained network: nor of a ViT without positions.",
+            1 - around["vit, no positions", "plain"][PATCH],
+            Exactly(1e-3),
+        ),
+        Hypothesis(
+            "Operator: an untrained layer of the convolution with circular padding moves its output with the image.",
+            layer_change["circular3, no positions, untrained"],
+            Exactly(EXACT),
+        ),
+        Hypothesis(
+            "Operator: so does an untrained layer of attention without positions.",
+            layer_change["vit, no positions, untrained"],
+            Exactly(EXACT),
+        ),
+        Hypothesis(
+            "Operator: with zero padding the convolution's does so where no edge is among the neighbours.",
+            layer_change_inside["dwconv3, no positions, untrained"],
+            Exactly(EXACT),
+        ),
+        Hypothesis(
+            "Operator: over the whole image, with its edges, it does not.",
+            layer_change["dwconv3, no positions, untrained"],
+            Beyond(0.01),
+        ),
+        Hypothesis("Operator: nor does attention with positions.", layer_change["vit, untrained"], Beyond(0.01)),
     ),
     outcomes=Outcomes(
-        supported="Even with zero padding, this convolution recognises on one side what it learned on the other. What "
-        "the ViT loses, with and without positions, is a separate hypothesis.",
-        refuted="Wrong as stated: this convolution of patches, with zero padding, does not recognise on one side what "
-        "it learned on the other. One with circular padding, and a ViT without positions, are provably equivariant to "
-        "whole patches, and to nothing less. What they and an ordinary ResNet lose here are separate hypotheses.",
-        inconclusive="These runs do not decide whether the convolution loses accuracy; see which models lose none.",
+        supported="Trained with zero padding, this convolution recognises on one side what it learned on the other. "
+        "What the ViT loses, with and without positions, and what the operators do untrained, are separate hypotheses.",
+        refuted="Trained with zero padding, this convolution does not recognise on one side what it learned on the "
+        "other, although the operator is equivariant wherever no edge is near. Operator and trained network are two "
+        "questions. Untrained, a layer with circular padding and one of attention without positions move their output "
+        "exactly with the image, by whole patches; zero padding breaks that at the edges, positions everywhere. What "
+        "each network loses once trained is a separate hypothesis.",
+        inconclusive="These runs do not decide whether the trained convolution loses accuracy on the other side. What "
+        "the operators do untrained are separate hypotheses.",
     ),
     would_change="Larger images, where fewer patches are near an edge; relative positions; training on larger shifts.",
-    budgets=swept_budgets(eval_images=100, without=(*EVERY[4:], SHUFFLED.name)),
+    budgets=swept_budgets(eval_images=100, without=(*EVERY[4:], LAYERS[4].name, SHUFFLED.name)),
     reference=Reference("vit", "plain", 0.8),
-    measure=stability,
+    measure=equivariance_and_stability,
     figures=(
+        measures_side_by_side(
+            {"whole image": "layer_change", "no edge near": "layer_change_inside"},
+            "plain",
+            "change, in deviations",
+            "The operator, apart from training: how far the output of one layer with random weights is from moving "
+            "with the image, when it moves by a patch and wraps around. Zero is equivariant.",
+            percent=False,
+        ),
         measures_side_by_side(
             {"left, as in training": "val_accuracy", "right, where no object was": "accuracy"},
             "one side",
             "accuracy",
-            "Every object was in the left half in training. Accuracy on new images, with it on the left and right.",
+            "The trained network. Every object was in the left half in training. Accuracy on new images, with it on "
+            "the left and right.",
         ),
         list_curves(
             {"wrapping around": ("around", AROUND), "edge repeated, object whole": ("whole", WHOLE)},

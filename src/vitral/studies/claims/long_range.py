@@ -127,7 +127,7 @@ def draw_accuracy_by_distance(results: RunValues) -> tuple[Figure, str]:
     )
 
 
-near, far, samples_needed = Measure("near"), Measure("far"), Measure("samples_needed")
+near, far, samples_needed = Measure("near", is_share=True), Measure("far", is_share=True), Measure("samples_needed")
 
 long_range = Study(
     name="long_range",

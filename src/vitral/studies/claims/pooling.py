@@ -23,6 +23,7 @@ ATTENTION_POOL = Arm("vit, attention pool", settings=dict(pool=AttentionPool, ml
 POOLS = (MEAN, CLS, ATTENTION_POOL)
 CONTROLS = (BAG, RESNET, SHUFFLED)
 EVERY = tuple(arm.name for arm in POOLS)
+OWN = "own images"  # the one condition with a reader's images, whose objects have no known size
 
 
 def lead(one: Arm, other: Arm, condition: str) -> Effect:
@@ -73,7 +74,7 @@ pooling = Study(
     ),
     outcomes=Outcomes(
         supported="Mean pooling and the class token are equally accurate to within two points, each at its own "
-        "learning rate, with tens of thousands of synthetic images.",
+        "learning rate.",
         refuted="Not equally accurate: one of the two is better by more than two points, although each has its own "
         "learning rate. The second hypothesis shows which one.",
         inconclusive="These runs do not decide whether the two are equally accurate to within two points.",
@@ -95,4 +96,26 @@ pooling = Study(
     "are among the models that average over patches.",
     sweep="small shapes",  # where no model is near its best
     own_data=True,
+    on_own_images=dict(
+        conditions=(Condition(OWN, ""),),
+        hypotheses=(
+            Hypothesis(
+                "Mean pooling and the class token are equally accurate to within two points.",
+                lead(MEAN, CLS, OWN),
+                Within(0.02),
+            ),
+            Hypothesis(
+                "Mean pooling is at most two points less accurate than the class token.",
+                lead(MEAN, CLS, OWN),
+                Beyond(-0.02),
+            ),
+            Hypothesis(
+                "Attention pooling and mean pooling are equally accurate to within two points.",
+                lead(ATTENTION_POOL, MEAN, OWN),
+                Within(0.02),
+            ),
+        ),
+        figures=(dots("accuracy", "test accuracy", "Test accuracy of each way of pooling."),),
+        sweep=OWN,
+    ),
 )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from vitral.nn.family.shifted import NormedPatches, ShiftedPatches
 from vitral.nn.family.stem import ConvStem
 from vitral.studies.arms import BAG, RESNET, SHUFFLED, VIT, swept_budgets, variant
-from vitral.studies.claims.data_hunger import FEW, MOVED, images
+from vitral.studies.claims.data_hunger import FEW, MOVED, fewer, images
 from vitral.studies.decision_rules import Beyond
 from vitral.studies.effects import Effect, accuracy
 from vitral.studies.figures import measures_side_by_side
@@ -92,4 +92,5 @@ remedies = Study(
         ),
     ),
     own_data=True,
+    on_own_images=dict(conditions=(Condition(FEW, "", fewer(FEW)),)),
 )
