@@ -12,7 +12,7 @@ Axes:  n images   p patches   d features   r directions   q numbers that describ
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -69,7 +69,7 @@ class Gaussian:
     mean: Float[np.ndarray, " d"]
     directions: Float[np.ndarray, "d r"]
     variances: Float[np.ndarray, " r"]
-    rest: Float[np.ndarray, ""]
+    rest: float
 
     @classmethod
     def fit(cls, x: Float[np.ndarray, "n d"]) -> "Gaussian":
@@ -81,8 +81,8 @@ class Gaussian:
         least = max(SMALLEST * float(variances[0]), 1e-12)
         kept = min(MOST_DIRECTIONS, len(mean))
         rest = float(variances[kept:].mean()) if kept < len(mean) else 1.0
-        arrays = mean, directions[:, :kept], np.maximum(variances[:kept], least), np.array(max(rest, least))
-        return cls(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays))
+        arrays = mean, directions[:, :kept], np.maximum(variances[:kept], least)
+        return cls(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays), rest=max(rest, least))
 
     def squared_distance(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n"]:
         """The squared Mahalanobis distance of each row, per feature: 1 on average for rows that it was fitted to."""
@@ -92,7 +92,7 @@ class Gaussian:
         squared = (inside**2 / self.variances.astype(float)).sum(axis=-1)
         if directions.shape[0] > directions.shape[1]:
             outside = (centred**2).sum(axis=-1) - (inside**2).sum(axis=-1)
-            squared = squared + outside.clip(min=0) / float(self.rest)
+            squared = squared + outside.clip(min=0) / self.rest
         return np.asarray(squared / len(self.mean))
 
     def log_distance(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n"]:
@@ -162,22 +162,25 @@ class FeatureStatistics:
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything in it as arrays by name, from which `from_arrays` makes it again."""
         parts = {"patches": self.patches, "head": self.head, "images": self.images}
-        found = {f"{name}.{key}": value for name, part in parts.items() if part for key, value in vars(part).items()}
-        return found | {"threshold": np.array(self.threshold), "counts": np.array(self.counts)}
+        found: dict[str, Any] = {"threshold": [self.threshold], "counts": self.counts}
+        for name, part in parts.items():
+            found |= {f"{name}.{key}": value for key, value in vars(part).items()} if part else {}
+        return {name: np.atleast_1d(np.asarray(value)) for name, value in found.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "FeatureStatistics":
         """Raises `KeyError` or `ValueError` for arrays that are not `FeatureStatistics.arrays`."""
 
         def gaussian(name: str) -> Gaussian:
-            one = Gaussian(*(arrays[f"{name}.{key}"] for key in ("mean", "directions", "variances", "rest")))
+            mean, directions, variances, rest = (arrays[f"{name}.{field.name}"] for field in fields(Gaussian))
+            one = Gaussian(mean, directions, variances, rest.item())
             if one.directions.shape != (len(one.mean), len(one.variances)):
                 raise ValueError(f"the sizes of {name} do not fit together")
             return one
 
         head = gaussian("head") if "head.mean" in arrays else None
         first, second = (int(count) for count in arrays["counts"])
-        return cls(gaussian("patches"), head, gaussian("images"), float(arrays["threshold"]), (first, second))
+        return cls(gaussian("patches"), head, gaussian("images"), arrays["threshold"].item(), (first, second))
 
     def to_json(self) -> dict[str, Any]:
         training, held_out = self.counts
