@@ -35,7 +35,7 @@ class Distance:
     """The distance of an image from the training images, and the threshold above which it is unlike them.
 
     >>> Distance(8.25, 4.5).note
-    'unlike what it was trained on (distance 8.2, threshold 4.5)'
+    'unlike what it was trained on (distance 8.25, threshold 4.5)'
     >>> Distance(3.0, 4.5).note
     ''
     """
