@@ -249,7 +249,7 @@ def test_an_image_unlike_the_training_images_is_called_so(vitral, trained, tmp_p
     assert all(row["unlike_training_images"] is True for row in answer.json["predictions"])
     explained = vitral("explain", trained.folder, files[0], "--method", "occlusion", "--json").done()
     assert explained.err.count("unlike what it was trained on") >= 2
-    assert "unlike what it was trained on" in Path(explained.json["page"]).read_text()
+    assert "unlike what it was trained on" in (tmp_path / explained.json["page"]).read_text()
     old = tmp_path / "old"
     shutil.copytree(trained.folder, old)
     (old / "training_images.safetensors").unlink()

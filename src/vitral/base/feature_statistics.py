@@ -81,8 +81,9 @@ class Gaussian:
         least = max(SMALLEST * float(variances[0]), 1e-12)
         kept = min(MOST_DIRECTIONS, len(mean))
         rest = float(variances[kept:].mean()) if kept < len(mean) else 1.0
-        arrays = mean, directions[:, :kept], np.maximum(variances[:kept], least)
-        return cls(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays), rest=max(rest, least))
+        main = np.ascontiguousarray(directions[:, :kept], dtype=np.float32)
+        limited = np.maximum(variances[:kept], least).astype(np.float32)
+        return cls(mean.astype(np.float32), main, limited, max(rest, least))
 
     def squared_distance(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n"]:
         """The squared Mahalanobis distance of each row, per feature: 1 on average for rows that it was fitted to."""
