@@ -254,5 +254,5 @@ def test_an_image_unlike_the_training_images_is_called_so(vitral, trained, tmp_p
     shutil.copytree(trained.folder, old)
     (old / "training_images.safetensors").unlink()
     answer = vitral("predict", old, *files, "--json").done()
-    assert answer.err.count("training images unknown") == 1 and "unlike" not in answer.err
+    assert answer.err.count("training images unknown") == 1 and "unlike what" not in answer.err
     assert answer.json["training_images"] is None and "vitral train" in answer.json["why_unknown"]

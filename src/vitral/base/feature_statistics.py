@@ -174,10 +174,9 @@ class FeatureStatistics:
 
         def gaussian(name: str) -> Gaussian:
             mean, directions, variances, rest = (arrays[f"{name}.{field.name}"] for field in fields(Gaussian))
-            one = Gaussian(mean, directions, variances, rest.item())
-            if one.directions.shape != (len(one.mean), len(one.variances)):
+            if directions.shape != (len(mean), len(variances)):
                 raise ValueError(f"the sizes of {name} do not fit together")
-            return one
+            return Gaussian(mean, directions, variances, rest.item())
 
         head = gaussian("head") if "head.mean" in arrays else None
         first, second = (int(count) for count in arrays["counts"])
