@@ -20,6 +20,7 @@ NAMES = (
     "rolling",
     "scores",
     "small",
+    "strangers",
     "family",
     "code_paths",
     "code_size",

@@ -236,3 +236,23 @@ def test_a_redirected_prediction_holds_the_predictions(terminal, trained, pictur
     assert answer.code == 1 and answer.out == "" and "gone.png" in answer.err
     lines = terminal("predict", trained.folder, pictures, "--top", 1).done().out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [f"{pictures}/{number}.png" for number in range(3)]
+
+
+def test_an_image_unlike_the_training_images_is_called_so(vitral, trained, tmp_path):
+    """By a trained run; and one whose file is gone says once that its training images are unknown."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    files = tmp_path / "0.png", tmp_path / "1.png"
+    answer = vitral("predict", trained.folder, *files, "--json").done()
+    assert answer.err.count("unlike what it was trained on") == 2
+    assert all(row["unlike_training_images"] is True for row in answer.json["predictions"])
+    explained = vitral("explain", trained.folder, files[0], "--method", "occlusion", "--json").done()
+    assert explained.err.count("unlike what it was trained on") >= 2
+    assert "unlike what it was trained on" in (tmp_path / explained.json["page"]).read_text()
+    old = tmp_path / "old"
+    shutil.copytree(trained.folder, old)
+    (old / "training_images.safetensors").unlink()
+    answer = vitral("predict", old, *files, "--json").done()
+    assert answer.err.count("training images unknown") == 1 and "unlike what" not in answer.err
+    assert answer.json["training_images"] is None and "vitral train" in answer.json["why_unknown"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from vitral.base.answer import answer_for
 from vitral.base.errors import ConfigError
+from vitral.base.feature_statistics import Distance
 from vitral.base.record import Task
 
 
@@ -19,7 +20,8 @@ class Prediction:
     "segmentation"     a mask of class indices beside the names, which is not supported yet
 
     `ConfigError` is raised where names and values differ in number, `UnknownName` for a task that is not supported.
-    `image` is the file's path or another name that tells images apart.
+    `image` is the file's path or another name that tells images apart. `distance` is how far it is from the training
+    images; None where these are unknown.
 
     >>> prediction = Prediction("a.jpg", ("cat", "dog"), (0.25, 0.75))
     >>> prediction.best(1)
@@ -39,6 +41,7 @@ class Prediction:
     values: tuple[float, ...]
     task: Task = "one class"
     thresholds: tuple[float, ...] = ()
+    distance: Distance | None = None
 
     def __post_init__(self) -> None:
         answer_for(self.task)
@@ -60,11 +63,19 @@ class Prediction:
 
     def text(self, top: int | None = None) -> str:
         """The answer in one line: the `top` likeliest classes, or every number."""
-        return answer_for(self.task).text(self, top)
+        return self.warned(answer_for(self.task).text(self, top))
+
+    def warned(self, answer: str) -> str:
+        """The answer and, for an image that is unlike the training images, that it is."""
+        return "; ".join(filter(None, [answer, self.distance.note if self.distance else ""]))
 
     def to_json(self, top: int | None = None) -> dict[str, Any]:
-        """`{"image": ..., "classes": {name: probability}}`, the `top` likeliest first; or `"numbers"`."""
-        return {"image": self.image, **answer_for(self.task).to_json(self, top)}
+        """`{"image": ..., "classes": {name: probability}}`, the `top` likeliest first; or `"numbers"`.
+
+        Where it is known, `"distance"` from the training images, its `"threshold"`, and `"unlike_training_images"`.
+        """
+        distance = self.distance.to_json() if self.distance else {}
+        return {"image": self.image, **answer_for(self.task).to_json(self, top), **distance}
 
     def to_csv_row(self) -> dict[str, str | float]:
         """One row of a table: `image`, and its likeliest `class` and `probability`, or what the task has instead."""
@@ -77,13 +88,15 @@ def predictions(
     rows: Sequence[Sequence[float]],
     task: Task = "one class",
     thresholds: Sequence[float] | None = None,
+    distances: Sequence[Distance] | None = None,
 ) -> list[Prediction]:
     """One `Prediction` per image from rows of values, such as `vitral.store.classifier.answers` gives.
 
-    Where several classes have no `thresholds`, each is 0.5.
+    Where several classes have no `thresholds`, each is 0.5. `distances` from the training images are one per image.
     """
     limits = tuple(thresholds or ((0.5,) * len(names) if task == "several classes" else ()))
+    measured: Sequence[Distance | None] = distances or [None] * len(images)
     return [
-        Prediction(image, tuple(names), tuple(map(float, row)), task, limits)
-        for image, row in zip(images, rows, strict=True)
+        Prediction(image, tuple(names), tuple(map(float, row)), task, limits, distance)
+        for image, row, distance in zip(images, rows, measured, strict=True)
     ]

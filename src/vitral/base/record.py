@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitral.base.errors import ConfigError
+from vitral.base.feature_statistics import NO_STATISTICS, FeatureStatistics
 from vitral.base.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ class ModelRecord:
 
     `thresholds` are probabilities in [0, 1], one per class, for "several classes" only. `grid` (rows, columns of
     patches) and `num_prefix_tokens` (tokens before the patches) are None where they are unknown until the model is
-    observed. `feature_statistics` describe the validation images in feature space. `provenance` says what the model was
-    trained on or read from, with every assumption. `notes` are lines for a person on how a file that is not a run was
-    read; they are not stored.
+    observed. `feature_statistics` tell how far an image is from the training images; None where these are unknown, and
+    then `why_unknown` says why. They have a file of their own. `provenance` says what the model was trained on or read
+    from, with every assumption. `notes` are lines for a person on how a file that is not a run was read; they are not
+    stored.
 
     >>> from vitral.base.preprocessing import Preprocessing
     >>> record = ModelRecord(classes=("cat", "dog"), preprocessing=Preprocessing(size=(64, 64)))
@@ -43,7 +45,8 @@ class ModelRecord:
     thresholds: tuple[float, ...] | None = None
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
-    feature_statistics: Mapping[str, tuple[float, ...]] | None = None
+    feature_statistics: FeatureStatistics | None = field(default=None, compare=False)
+    why_unknown: str = field(default=NO_STATISTICS, compare=False)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     version: int = VERSION

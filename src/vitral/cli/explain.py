@@ -136,7 +136,7 @@ def explanations(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
         for method, reason in image.refused.items():
             say(f"  {method} was left out: {reason}")
     print_result(f"page: {found.page}")
-    return {"explained": records, "refused": found.refused, "page": str(found.page)}
+    return {"explained": records, "refused": found.refused, "page": str(found.page), **found.training_images}
 
 
 def summary(maps: "Maps") -> str:

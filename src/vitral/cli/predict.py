@@ -25,4 +25,5 @@ def run(options: Options) -> dict[str, Any]:
     found = predict(**arguments(options, "top"), progress=True)
     for one in found:
         print_result(f"{one.image}: {one.text(options.top)}")
-    return {"task": found.task, "predictions": [one.to_json(options.top) for one in found]}
+    answers = [one.to_json(options.top) for one in found]
+    return {"task": found.task, "predictions": answers, **found.training_images}

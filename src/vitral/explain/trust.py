@@ -37,6 +37,7 @@ from vitral.explain.observation import Observation, observe
 from vitral.explain.outlier_tokens import is_outlier
 from vitral.recording.indices import Grid
 from vitral.recording.stability import instability
+from vitral.store.image_features import training_distances
 
 SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer orders and steps
 ORDERS, FEWER_ORDERS = 100, 39  # random orders with which a map's own is compared
@@ -59,6 +60,7 @@ class Trust:
     label        the class or number; `which` is the map that was tested, of several
     untested     why the map could not be tested, in a sentence
     task         the model's, which says what the score is
+    unlike       a few words for an image that is unlike the training images
     """
 
     area: float
@@ -68,6 +70,7 @@ class Trust:
     which: str = ""
     untested: str = ""
     task: Task = "one class"
+    unlike: str = ""
 
     @property
     def answer(self) -> Answer:
@@ -117,13 +120,18 @@ class Trust:
     def sentence(self) -> str:
         """The test in words, for a caption."""
         if self.untested:
-            return self.untested + self.outlier_note
+            return self.untested + self.outlier_note + self.unlike_note
         return (
             f"Tested{self.which and f' ({self.which})'}: with the map's highest patches covered first, {self.score} "
             f"averages {self.answer.show_score(self.area)}; with {len(self.by_chance)} random orders it averages "
             f"{self.answer.show_score(min(self.by_chance))} to {self.answer.show_score(max(self.by_chance))}, "
-            f"{self.conclusion}{self.outlier_note}"
+            f"{self.conclusion}{self.outlier_note}{self.unlike_note}"
         )
+
+    @property
+    def unlike_note(self) -> str:
+        """A sentence for an image that is unlike the training images, whose answer may mean nothing."""
+        return f" The model answers for an image {self.unlike}." if self.unlike else ""
 
     @property
     def outlier_note(self) -> str:
@@ -170,6 +178,7 @@ class Trials:
         self.scores = self.answer.score(observation.logits) if observation.output.scores_classes else None
         self.values = None if self.scores is None else self.answer.values(observation.logits.double()).cpu().numpy()
         self.outliers = outlier_patches(observation)
+        self.distances = training_distances(observation.model, self.images)
 
     def trust(self, maps: Maps) -> list[Trust]:
         """One `Trust` per image, of `maps.merged`, for the class explained or the model's own answer.
@@ -178,7 +187,8 @@ class Trials:
         """
         if len(maps.values) != len(self.images):
             raise ShapeError(f"The maps show {len(maps.values)} images, but {len(self.images)} images were passed.")
-        return [self.trust_one(maps, image) for image in range(len(self.images))]
+        unlike = [distance.note for distance in self.distances or ()] or [""] * len(self.images)
+        return [replace(self.trust_one(maps, image), unlike=note) for image, note in enumerate(unlike)]
 
     def trust_one(self, maps: Maps, image: int) -> Trust:
         """The test of one image's map, or why it cannot be tested."""

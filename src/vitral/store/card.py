@@ -1,7 +1,7 @@
 """`model.json`: the architecture and the record of the weights beside it, checked when it is read.
 
-Version 2 added `task`, `thresholds`, `grid`, `num_prefix_tokens` and `feature_statistics`; files of version 1 are read
-as models of one class.
+Version 2 added `task`, `thresholds`, `grid` and `num_prefix_tokens`; files of version 1 are read as models of one
+class.
 """
 
 import json
@@ -82,7 +82,6 @@ class Card(BaseModel, extra="forbid"):
     preprocessing: Annotated[Preprocessing, AfterValidator(check_preprocessing)]
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = Field(default=None, ge=0)
-    feature_statistics: dict[str, tuple[float, ...]] | None = None
     weights: Weights
     provenance: Annotated[dict[str, Any], AfterValidator(check_provenance)]
 

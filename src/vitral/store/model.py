@@ -23,20 +23,28 @@ from vitral.store.card import CARD, Architecture, Card, Code, Weights, read_card
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 from vitral.store.numbers_head import MEAN, add_numbers_head
+from vitral.store.training_images import attach_statistics, save_statistics, without_statistics
 
 WEIGHTS = "model.safetensors"
 
 
 def save_model(model: Classifier, folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Write both files, each whole or not at all; `provenance` takes the place of the record's."""
+    """Write both files, each whole or not at all; `provenance` takes the place of the record's.
+
+    The statistics of the training images, where the record has them, are written beside them.
+    """
     architecture = architecture_of(model)
     # A clone per name: safetensors refuses two names of one tensor, and loading gives each its own values anyway.
     weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}
     write_file(folder / WEIGHTS, save(weights))
-    content = {name: value for name, value in asdict(model.record).items() if name != "notes"}
+    statistics, elsewhere = model.record.feature_statistics, ("notes", "feature_statistics", "why_unknown")
+    record = replace(model.record, feature_statistics=None)  # it has a file of its own
+    content = {name: value for name, value in asdict(record).items() if name not in elsewhere}
     content |= {"provenance": dict(provenance), "architecture": architecture}
     card = Card(**content, weights=Weights(sha256=sha256(folder / WEIGHTS)))
     write_file(folder / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
+    if statistics is not None:
+        save_statistics(statistics, model.preprocessing, folder / WEIGHTS)
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -87,7 +95,7 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
         stated, own = getattr(card, name), getattr(classifier.record, name)
         if stated is not None and stated != own:
             raise StoreError(f"{folder / CARD} says {name}={stated}, but the model that it describes has {name}={own}.")
-    return classifier.eval()
+    return attach_statistics(classifier, folder, card.weights.sha256).eval()
 
 
 def load_checkpoint_weights(model: Classifier, folder: Path) -> Classifier:
@@ -101,7 +109,8 @@ def load_checkpoint_weights(model: Classifier, folder: Path) -> Classifier:
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"{file} is damaged or belongs to another model: {reason}") from error
-    return model
+    # The statistics in the run, if any, are those of its best weights.
+    return without_statistics(model, "a training checkpoint has no statistics of them; the finished run has")
 
 
 def check_parts_fit(config: dict[str, Any], shape: tuple[int, int, int]) -> None:

@@ -35,7 +35,8 @@ from vitral.report.colours import colour_scales, describe_scales
 from vitral.report.page import Page, Picture, Section
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
-from vitral.tasks.inputs import Image, model_name, open_model, read_images
+from vitral.store.image_features import training_distances
+from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
 from vitral.tasks.progress import Progress, progress_for
 
 Scales = Mapping[str, Normalize]  # one colour scale per unit
@@ -83,7 +84,7 @@ class ImageResult:
             return "the model scores no classes"
         if self.predicted.task != "one class":
             return self.predicted.text(MOST_NAMES)
-        return f"{self.prediction} ({self.probability:.1%})"
+        return self.predicted.warned(f"{self.prediction} ({self.probability:.1%})")
 
     @property
     def prediction(self) -> str | None:
@@ -107,6 +108,7 @@ class ExplanationResult:
     images: tuple[ImageResult, ...]
     page: Path
     notes: tuple[str, ...] = ()
+    training_images: dict[str, Any] = field(default_factory=dict)
 
     @property
     def refused(self) -> dict[str, str]:
@@ -143,6 +145,7 @@ def explain_images(
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
+    note_unknown(opened.record, progress)
     index = class_index(target, opened)
     choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
     found = []
@@ -163,7 +166,7 @@ def explain_images(
     page = unused_path(Path(out) / f"{name}.html")
     target_name = None if index is None else class_name(opened, index)
     write_file(page, explanation_page(model_name(model), results, methods, target_name, repeat, scales).html())
-    return ExplanationResult(tuple(results), page, tuple(progress.notes))
+    return ExplanationResult(tuple(results), page, tuple(progress.notes), training_images_json(opened.record))
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,8 @@ def explain_image(
     if observation.output.scores_classes:
         values = answer_of(model).values(observation.logits.double()).cpu().tolist()
         outputs, record = [class_name(model, index) for index in range(len(values[0]))], model.record
-        (predicted,) = predictions([str(path)], outputs, values, record.task, record.thresholds)
+        distances = training_distances(model, images)
+        (predicted,) = predictions([str(path)], outputs, values, record.task, record.thresholds, distances)
     return ImageMaps(path, images, tuple(found), tuple(grids), refused, predicted)
 
 

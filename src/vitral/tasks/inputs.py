@@ -11,9 +11,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vitral.base.errors import ImageError, UsageError
+from vitral.base.feature_statistics import UNKNOWN
 from vitral.base.modes import evaluating
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import Task, record_of
+from vitral.base.record import ModelRecord, Task, record_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
 from vitral.data.examples import check_on_bad_image, images_in
@@ -46,6 +47,19 @@ def open_model(
     for note in loaded.record.notes:
         progress.note(note)
     return loaded
+
+
+def note_unknown(record: ModelRecord, progress: Progress) -> None:
+    """Report that a model's training images are unknown, so that nobody takes silence for "like them"."""
+    if record.feature_statistics is None:
+        progress.note(f"{UNKNOWN}: {record.why_unknown}")
+
+
+def training_images_json(record: ModelRecord) -> dict[str, Any]:
+    """What is known of a model's training images, for `--json`; null with the reason where they are unknown."""
+    if record.feature_statistics is None:
+        return {"training_images": None, "why_unknown": record.why_unknown}
+    return {"training_images": record.feature_statistics.to_json()}
 
 
 def note_output(model: nn.Module, images: Float[Tensor, "b c y x"], progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """What a model answers for images: the probability of each class, or its numbers."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from jaxtyping import Float
 from torch import nn
 
 from vitral.base.errors import UsageError
+from vitral.base.feature_statistics import ImageFeatures
 from vitral.base.prediction import Prediction, predictions
 from vitral.base.record import Task
 from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
 from vitral.recording.stability import instability
 from vitral.store.classifier import answers
-from vitral.tasks.inputs import Image, model_name, open_model, read_images
+from vitral.store.image_features import patches_of, recording_head_inputs
+from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
 from vitral.tasks.progress import Progress, progress_for
 
 
@@ -26,7 +28,7 @@ class PredictionResult(Sequence[Prediction]):
     """The predictions for some images, in their order: a sequence of `Prediction`.
 
     `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities
-    or numbers. `numpy.asarray(result)` gives it as well.
+    or numbers. `numpy.asarray(result)` gives it as well. `training_images` says what is known of these.
     """
 
     classes: tuple[str, ...]
@@ -34,6 +36,7 @@ class PredictionResult(Sequence[Prediction]):
     predictions: tuple[Prediction, ...]
     notes: tuple[str, ...] = ()
     task: Task = "one class"
+    training_images: dict[str, Any] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n k"]:
@@ -74,10 +77,19 @@ def predict(
             f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
         )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
-    rows = answers(opened, np.stack([pixels for _, pixels in read]), progress.note)
+    pixels = np.stack([pixels for _, pixels in read])
+    with recording_head_inputs(opened) as inputs:
+        rows = answers(opened, pixels, progress.note)
+    record = opened.record
+    note_unknown(record, progress)
+    distances = None
+    if (statistics := record.feature_statistics) is not None:
+        patches = patches_of(normalise(torch.from_numpy(pixels), opened.preprocessing))
+        distances = statistics.distances(ImageFeatures(patches, inputs.array(len(read))))
     first = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read[:2]])), opened.preprocessing)
     if unstable := str(instability(opened, first.to(next(opened.parameters()).device))):
         progress.note(f"warning: {unstable}")
-    record = opened.record
-    found = predictions([str(path) for path, _ in read], opened.classes, rows.tolist(), record.task, record.thresholds)
-    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task)
+    names = [str(path) for path, _ in read]
+    found = predictions(names, opened.classes, rows.tolist(), record.task, record.thresholds, distances)
+    known = training_images_json(record)
+    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task, known)

@@ -20,6 +20,7 @@ from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier, answers
 from vitral.store.model import load_model
 from vitral.store.numbers_head import with_numbers_head
+from vitral.store.training_images import without_statistics
 from vitral.tasks.inputs import open_model, read_data
 from vitral.tasks.progress import Progress
 from vitral.training.few_images import few_images_advice
@@ -41,6 +42,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
         return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
+    model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:

@@ -23,14 +23,16 @@ from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
 from vitral.recording.probes import attends_over_batch
 from vitral.store.classifier import Classifier
-from vitral.store.model import load_model, save_model
+from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.numbers_head import linear_head
+from vitral.store.training_images import save_statistics
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_report import write_report
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
+from vitral.training.feature_statistics import fit_feature_statistics
 from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
@@ -202,6 +204,7 @@ def test_and_report(
 ) -> TrainingResult:
     """Test the best model once, and write the report."""
     model = load_model(run.path, recipe.model if ".py" in recipe.model else None)
+    measure_training_images(run, model, data, progress)
     found, n = evaluate_split(model, data.test), len(data.test)
     measured = f"test_{answer_of(model).measure}"
     if not any(measured in record for record in run.records()):
@@ -222,6 +225,16 @@ def test_and_report(
         found.summary(data.classes),
         found.to_json(data.classes),
     )
+
+
+def measure_training_images(run: Run, model: Classifier, data: Dataset, progress: Progress) -> None:
+    """Fit the statistics of the training images, and write them beside the weights of the run's best model."""
+    fitted = fit_feature_statistics(model, data, lambda done, count: progress.count("training images", done, count))
+    progress.close()
+    if isinstance(fitted, str):
+        progress.note(f"no statistics of the training images, which tell what is unlike them: {fitted}.")
+    else:
+        save_statistics(fitted, model.preprocessing, run.path / WEIGHTS)
 
 
 def start_film(

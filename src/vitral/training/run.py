@@ -3,6 +3,7 @@
 config.yaml         the settings, with presets filled in
 metrics.jsonl       one line per log entry or evaluation
 model.safetensors   the best model so far, by validation, with model.json
+training_images.safetensors   statistics that tell what is unlike the training images
 checkpoints/        the state to resume from
 report.html         the results
 """

@@ -18,6 +18,7 @@ from vitral.nn.family.position import SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.store.classifier import Classifier
 from vitral.store.numbers_head import without_numbers_head
+from vitral.store.training_images import save_statistics
 from vitral.weights.round_trip import check_round_trip, num_heads_of
 from vitral.weights.rules import rename_to_theirs
 from vitral.weights.source import Source
@@ -73,7 +74,10 @@ def write_files(model: Classifier, folder: Path, format: str) -> list[str]:
     write_file(weights, data)
     for name, text in (source.config_files(model) if source.config_files is not None else {}).items():
         write_file(folder / name, text)
-    return check_round_trip(model, weights, source, format)
+    notes = check_round_trip(model, weights, source, format)
+    if (statistics := model.record.feature_statistics) is not None:
+        save_statistics(statistics, model.preprocessing, weights)
+    return notes
 
 
 def tensors_in_format(model: Classifier, format: str) -> tuple[Source, dict[str, Tensor]]:

@@ -22,6 +22,7 @@ from vitral.base.record import ModelRecord, Task, attach_record, number_classes,
 from vitral.nn.families import construct
 from vitral.nn.patch import Size, pair
 from vitral.store.classifier import Classifier
+from vitral.store.training_images import attach_statistics
 from vitral.weights.adapter import read_adapter
 from vitral.weights.detection import ADJUSTABLE, Reading, check_contradictions, detect_source, read_as_source
 from vitral.weights.pixels import (
@@ -125,9 +126,8 @@ def load_published(
         "dropped": dropped,
     }
     notes = reading_notes(reading.source.name, assumed, dropped)
-    return attach_record(
-        model, ModelRecord(classes, preprocessing, task_read, provenance=provenance, notes=notes)
-    ).eval()
+    record = ModelRecord(classes, preprocessing, task_read, provenance=provenance, notes=notes)
+    return attach_statistics(attach_record(model, record), checkpoint.folder, checkpoint.sha256).eval()
 
 
 def open_checkpoint(path: Path, base: str | None, sha256: str | None, weights: str | None) -> Checkpoint:

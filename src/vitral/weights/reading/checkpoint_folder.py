@@ -13,8 +13,10 @@ SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".ckpt", ".tar")  # of checkpoints
 STATE = "trainer_state.json"  # of transformers' Trainer: which of its checkpoints is the best
-# Files beside a checkpoint that training is continued from.
-RESUMING = re.compile(r"(optimizer|scheduler|scaler|rng_state|random_states|training_args|sampler|dl_state).*")
+# Files beside a checkpoint: those that training is continued from, and our statistics of the training images.
+RESUMING = re.compile(
+    r"(training_images|optimizer|scheduler|scaler|rng_state|random_states|training_args|sampler|dl_state).*"
+)
 LISTED = 6
 
 
