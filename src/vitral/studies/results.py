@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from vitral.base.errors import ConfigError
+from vitral.base.p_values import holm
 from vitral.studies.decision_rules import Decision, Exactly, Verdict
 from vitral.studies.effects import Effect, MissingMeasure, Record, SeedRuns
-from vitral.studies.statistics import LEVEL, holm
+from vitral.studies.statistics import LEVEL
 from vitral.studies.study import Hypothesis, Preset, Study
 
 Undertrained = Literal["reference model not trained well enough"]
