@@ -4,9 +4,9 @@ it lies on outlier tokens?
 The score is the one that is explained (`Answer.score`): the probability of one class of many, the logit of one of
 several classes, or a predicted number. Patches are covered one after another, the map's highest first, as in
 `deletion`, and the score is averaged on the way; then the same in random orders. With n of them, of which k do at least
-as well, p = (1 + k) / (1 + n) (Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero"). Several
-maps of an image are corrected together (Holm 1979). One image may be too little
-evidence: a map that does not pass may still show something.
+as well, p = (1 + k) / (1 + n) (Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero"). Several maps of an
+image are corrected together (Holm 1979). One image may be too little evidence: a map that does not pass may still show
+something.
 
 Axes:  b images   k classes   o orders   s steps   g patches   gy gx rows, columns of patches
 """
@@ -104,12 +104,14 @@ class Trust:
     @property
     def as_good(self) -> int:
         """How many random orders do as well as the map or better, ties counted."""
-        return sum(area <= self.area + self.tied for area in self.by_chance)
+        border = self.area + self.tied
+        return sum(area <= border for area in self.by_chance)
 
     @property
     def as_bad(self) -> int:
         """How many random orders do as badly as the map or worse, ties counted."""
-        return sum(area >= self.area - self.tied for area in self.by_chance)
+        border = self.area - self.tied
+        return sum(area >= border for area in self.by_chance)
 
     @property
     def p(self) -> float:
