@@ -24,7 +24,7 @@ def run() -> dict[str, object]:
 
 
 def on_cued(seed: int) -> dict[str, object]:
-    """How many of the first images that a model of `cued` answers right have a mask, or occlusion, better than chance."""
+    """On how many of the first images that a model answers right each map is better than chance."""
     home, data = Path("runs") / f"cued-seed-{seed}", cued(n=8)
     if not (home / "model.json").is_file():
         vitral("train", "--data", "cued", "--seed", str(seed), "--out", str(home))
