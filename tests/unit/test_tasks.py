@@ -91,16 +91,16 @@ def test_an_explanation_gives_its_maps_their_test_and_its_files(run, picture, tm
 
 
 def test_the_number_of_orders_is_taken_and_shown(run, picture, tmp_path):
-    class Counts(Progress):
-        reports: list[tuple[str, int, int]] = []
+    counted = []
 
+    class Counts(Progress):
         def count(self, what, done, total):
-            self.reports.append((what, done, total))
+            counted.append((what, done, total))
 
     progress = Counts()
     found = vitral.explain_images(run[0].run, picture, "occlusion", orders=19, out=tmp_path, progress=progress)
     (one,) = found.images[0].maps
-    reports = [(done, total) for what, done, total in progress.reports if "random orders" in what]
+    reports = [(done, total) for what, done, total in counted if "random orders" in what]
     if not one.trust.untested:
         assert len(one.trust.by_chance) == 19 and reports == [(done, 19) for done in range(19)]
     assert "testing 1 map against 19 random orders" in " ".join(found.notes)
