@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from vitral.base.p_values import holm
 from vitral.studies.decision_rules import Beyond, Exactly, Within
 from vitral.studies.results import verdict_of
-from vitral.studies.statistics import holm, t_interval, t_quantile, t_tail
+from vitral.studies.statistics import t_interval, t_quantile, t_tail
 
 TRIALS = 4_000
 

@@ -183,3 +183,9 @@ def test_numbers_of_any_kind_are_numbers(given):
 def test_what_is_no_model_cannot_be_packed():
     with pytest.raises(ConfigError, match=r"takes an nn.Module, not a int"):
         packed(3)
+
+
+@pytest.mark.parametrize("orders", [2.5, "39", True, float("nan"), [39]], ids=str)
+def test_orders_that_are_not_a_number(orders, vit, images):
+    with pytest.raises(UsageError, match="is not a number of random orders: give a whole number, 19 or more"):
+        explain.tested(vit, images, explain.rollout(vit, images), orders)

@@ -101,6 +101,11 @@ MORE = {
     "a head that does not exist": (
         ("explain", "RUN", "IMAGE", "--head", 0, 7), "There is no head 7: the model has 4, 0 to 3."),
     "a token that does not exist": (("explain", "RUN", "IMAGE", "--query", 99), "99", "0 to 4"),
+    "a negative number of orders": (
+        ("explain", "RUN", "IMAGE", "--orders", -1), "orders=-1 is out of range: it must be 0 to 100,000."),
+    "orders that are not a number": (("explain", "RUN", "IMAGE", "--orders", "many"), "--orders", "many"),
+    "orders for scores": (
+        ("explain", "RUN", "--data", "cued", "--score", "--orders", 19), "--orders applies to the test of each"),
     "a run to train": ((*SMALL, "--model", "RUN"), "has weights, but create builds untrained models"),
     "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
     "options beside --resume that look like the defaults": (

@@ -90,6 +90,34 @@ def test_an_explanation_gives_its_maps_their_test_and_its_files(run, picture, tm
     assert image.maps[0].trust.sentence in image.maps[0].maps.tested
 
 
+def test_the_number_of_orders_is_taken_and_shown(run, picture, tmp_path):
+    counted = []
+
+    class Counts(Progress):
+        def count(self, what, done, total):
+            counted.append((what, done, total))
+
+    progress = Counts()
+    found = vitral.explain_images(run[0].run, picture, "occlusion", orders=19, out=tmp_path, progress=progress)
+    (one,) = found.images[0].maps
+    reports = [(done, total) for what, done, total in counted if "random orders" in what]
+    if not one.trust.untested:
+        assert len(one.trust.by_chance) == 19 and reports == [(done, 19) for done in range(19)]
+    assert "testing 1 map against 19 random orders" in " ".join(found.notes)
+    assert "19 (requested)" in found.page.read_text()
+
+
+def test_without_orders_the_page_and_the_notes_say_that_no_test_was_run(run, picture, tmp_path):
+    found = vitral.explain_images(run[0].run, picture, ["occlusion", "rollout"], orders=0, out=tmp_path)
+    assert {one.trust.verdict for one in found.images[0].maps} == {"not tested"}
+    assert "No test was run" in found.page.read_text() and "No test was run" in " ".join(found.notes)
+
+
+def test_an_invalid_number_of_orders_is_refused_before_the_model_is_read(picture):
+    with pytest.raises(UsageError, match="is not a number of random orders"):
+        vitral.explain_images("nowhere", picture, orders=-1)
+
+
 def test_methods_are_scored(run, tmp_path):
     found = score_methods(run[0].run, "shapes:n=8,size=16", ["rollout"], ["auroc"], n=4, out=tmp_path)
     assert found.markdown.read_text() == found.table.markdown() + "\n" and found.numbers.is_file()

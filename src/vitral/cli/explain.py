@@ -48,6 +48,15 @@ class Options:
     target: Annotated[
         str | None, Option("Class or predicted number to explain, by name or place; by default the prediction.")
     ] = None
+    orders: Annotated[
+        int | None,
+        Option(
+            "Random orders of patches with which each map is compared; 0 for no test. By default 39 on grids of more "
+            "than 64 patches and 100 on others, or as many as several methods need to be decided together.",
+            low=0,
+            high=100_000,
+        ),
+    ] = None
     data: Annotated[str | None, Option("Data for --score, specified as in `vitral train --data`.")] = None
     score: Annotated[bool, Option("Score methods and their controls on --data instead of explaining images.")] = False
     diagnose: Annotated[
@@ -74,6 +83,10 @@ class Options:
             raise ConfigError("--data is for --score only: add --score, or leave --data out and specify images.")
         if self.score and self.images:
             raise ConfigError("Specify either images to explain, or --data with --score.")
+        if self.orders is not None and (self.score or self.diagnose):
+            raise ConfigError(
+                "--orders applies to the test of each image's map: leave it out with --score and --diagnose."
+            )
         if self.diagnose and (self.score or self.method or self.layer or self.head or self.query or self.target):
             raise ConfigError(
                 "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, --query "
@@ -120,6 +133,7 @@ def explanations(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
     from vitral.tasks.explain_images import explain_images
 
     shared |= dict(target=options.target, layers=options.layer, heads=options.head, query=options.query)
+    shared["orders"] = options.orders
     found = explain_images(options.model, options.images, options.method, **shared)
     records: list[dict[str, Any]] = []
     for image in found.images:
@@ -172,6 +186,10 @@ def map_record(image: "ImageResult", one: "MapResult") -> dict[str, Any]:
         "verdict": trust.verdict,
         "why_untested": trust.untested or None,
         "p": None if trust.untested else trust.p,
+        "p_corrected": None if trust.untested else trust.p_corrected,
+        "tested_together": 0 if trust.untested else trust.together,
+        "orders": len(trust.by_chance),
+        "scores_differ_from_float32_by": trust.difference,
         "deletion": None if trust.untested else trust.area,
         "deletion_by_chance": list(trust.by_chance),
         "better_than_chance": trust.better_than_chance,

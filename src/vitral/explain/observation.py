@@ -124,6 +124,10 @@ class Observation:
         """What one output is called in captions: "the class's logit", or "the number"."""
         return "the number" if self.answer_kind.per_output == "number" else "the class's logit"
 
+    def without_recordings(self) -> "Observation":
+        """The answer alone, without what was recorded on its way, which takes most of the memory."""
+        return replace(self, needs=frozenset(), recording=None, maps=(), graph=None, map_graph=None)
+
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
         """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients.
 

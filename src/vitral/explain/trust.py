@@ -4,13 +4,15 @@ it lies on outlier tokens?
 The score is the one that is explained (`Answer.score`): the probability of one class of many, the logit of one of
 several classes, or a predicted number. Patches are covered one after another, the map's highest first, as in
 `deletion`, and the score is averaged on the way; then the same in random orders. With n of them, of which k do at least
-as well, p = (1 + k) / (1 + n) (Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero"). One image may be too
-little evidence: a map that does not pass may still show something.
+as well, p = (1 + k) / (1 + n) (Phipson & Smyth 2010, "Permutation P-values Should Never Be Zero"). Several maps of an
+image are corrected together (Holm 1979). One image may be too little evidence: a map that does not pass may still show
+something.
 
 Axes:  b images   k classes   o orders   s steps   g patches   gy gx rows, columns of patches
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,8 +23,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import Answer, answer_for, answer_of
-from vitral.base.errors import ShapeError
+from vitral.base.errors import ShapeError, UsageError
 from vitral.base.numerics import cpu_computes_in_bfloat16
+from vitral.base.p_values import holm
 from vitral.base.record import Task
 from vitral.explain.covering import (
     FILL,
@@ -40,14 +43,23 @@ from vitral.recording.stability import instability
 from vitral.store.image_features import training_distances
 
 SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer orders and steps
-ORDERS, FEWER_ORDERS = 100, 39  # random orders with which a map's own is compared
+ORDERS, FEWER_ORDERS = 100, 39  # random orders with which a map's own is compared, at least
 FEWER_STEPS = 9
 MANY_PARAMETERS, MANY_PIXELS = 5_000_000, 128**2  # from which on bfloat16 is faster, where the processor has it
-FALSE_POSITIVES = 0.05  # share of noise maps that may be called better than chance, and as many worse
+FALSE_POSITIVES = 0.05  # share of images of which a noise map may be called better than chance, and as many worse
 LEAST = 0.01  # of probability: what covering patches can hardly lower
 PIXELS = 2**21  # run through the model at a time
 
-Verdict = Literal["better than chance", "worse than chance", "inconclusive for a single image", "cannot be tested"]
+NO_TEST = "No test was run, because no random orders were requested (orders = 0)."
+
+Verdict = Literal[
+    "better than chance",
+    "worse than chance",
+    "inconclusive for a single image",
+    "too few orders",
+    "cannot be tested",
+    "not tested",
+]
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,9 @@ class Trust:
     untested     why the map could not be tested, in a sentence
     task         the model's, which says what the score is
     unlike       a few words for an image that is unlike the training images
+    together     how many maps of the image were tested together
+    corrected    the p-values of doing better and of doing worse after Holm's correction over them; None for a map alone
+    difference   how far scores in bfloat16 are from float32 on the image with no patch covered; None if in float32
     """
 
     area: float
@@ -71,6 +86,9 @@ class Trust:
     untested: str = ""
     task: Task = "one class"
     unlike: str = ""
+    together: int = 1
+    corrected: tuple[float, float] | None = None
+    difference: float | None = None
 
     @property
     def answer(self) -> Answer:
@@ -89,12 +107,14 @@ class Trust:
     @property
     def as_good(self) -> int:
         """How many random orders do as well as the map or better, ties counted."""
-        return sum(area <= self.area + self.tied for area in self.by_chance)
+        border = self.area + self.tied
+        return sum(area <= border for area in self.by_chance)
 
     @property
     def as_bad(self) -> int:
         """How many random orders do as badly as the map or worse, ties counted."""
-        return sum(area >= self.area - self.tied for area in self.by_chance)
+        border = self.area - self.tied
+        return sum(area >= border for area in self.by_chance)
 
     @property
     def p(self) -> float:
@@ -102,15 +122,37 @@ class Trust:
         return float("nan") if self.untested else (1 + self.as_good) / (1 + len(self.by_chance))
 
     @property
+    def p_worse(self) -> float:
+        """How often a map of noise does as badly; not a number for a map that could not be tested."""
+        return float("nan") if self.untested else (1 + self.as_bad) / (1 + len(self.by_chance))
+
+    @property
+    def p_corrected(self) -> float:
+        """`p` after the correction for the maps tested together, by which the verdict is decided."""
+        return self.corrected[0] if self.corrected else self.p
+
+    @property
+    def p_worse_corrected(self) -> float:
+        """`p_worse` after the correction for the maps tested together."""
+        return self.corrected[1] if self.corrected else self.p_worse
+
+    @property
+    def too_few_orders(self) -> bool:
+        """Whether no map could be better or worse than chance, however few orders do as well."""
+        return not self.untested and len(self.by_chance) < least_orders(self.together)
+
+    @property
     def verdict(self) -> Verdict:
-        """The verdict for one image; at most `FALSE_POSITIVES` of noise maps are better, and as many worse."""
+        """The verdict for one image; on at most `FALSE_POSITIVES` of images a noise map is better, on as many worse."""
         if self.untested:
-            return "cannot be tested"
-        if self.p <= FALSE_POSITIVES:
+            return "not tested" if self.untested == NO_TEST else "cannot be tested"
+        if self.too_few_orders:
+            return "too few orders"
+        border = FALSE_POSITIVES + 1e-9  # 20 / 400 may be rounded upwards
+        if self.p_corrected <= border:
             return "better than chance"
         # The other tail has a test of its own: a map that hides what matters is worse than noise, not inconclusive.
-        worse = (1 + self.as_bad) / (1 + len(self.by_chance)) <= FALSE_POSITIVES
-        return "worse than chance" if worse else "inconclusive for a single image"
+        return "worse than chance" if self.p_worse_corrected <= border else "inconclusive for a single image"
 
     @property
     def better_than_chance(self) -> bool:
@@ -125,7 +167,7 @@ class Trust:
             f"Tested{self.which and f' ({self.which})'}: with the map's highest patches covered first, {self.score} "
             f"averages {self.answer.show_score(self.area)}; with {len(self.by_chance)} random orders it averages "
             f"{self.answer.show_score(min(self.by_chance))} to {self.answer.show_score(max(self.by_chance))}, "
-            f"{self.conclusion}{self.outlier_note}{self.unlike_note}"
+            f"{self.conclusion}{self.precision_note}{self.outlier_note}{self.unlike_note}"
         )
 
     @property
@@ -144,15 +186,35 @@ class Trust:
         )
 
     @property
+    def precision_note(self) -> str:
+        """A sentence on the precision of the scores, if it is not that of the image."""
+        if self.difference is None:
+            return ""
+        return (
+            " The scores were computed in bfloat16; with no patch covered, they differ from float32 by at most "
+            f"{self.difference:.1g}."
+        )
+
+    def p_text(self, p: float, corrected: float) -> str:
+        """A p-value in words, with its correction if several maps were tested together."""
+        if self.together == 1:
+            return f"p = {p:.2f}"
+        return f"p = {p:.2f}; {corrected:.2f} after correction, because {self.together} methods were tested together"
+
+    @property
     def conclusion(self) -> str:
         patches = self.answer.evidence(self.label)
-        as_low = f"as low or lower in {self.as_good} of the orders (p = {self.p:.2f})"
+        as_low = f"as low or lower in {self.as_good} of the orders ({self.p_text(self.p, self.p_corrected)})"
         match self.verdict:
             case "better than chance":
                 return f"{as_low}. So the map finds {patches} better than chance."
             case "worse than chance":
                 as_high = f"as high or higher in {self.as_bad} of the orders"
+                if self.together > 1:
+                    as_high += f" ({self.p_text(self.p_worse, self.p_worse_corrected)})"
                 return f"{as_high}. So the map finds {patches} worse than chance."
+            case "too few orders":
+                return f"{as_low}. {too_few_orders(len(self.by_chance), self.together)}"
             case _:
                 return f"{as_low}. This single image is inconclusive on whether the map finds {patches}."
 
@@ -165,14 +227,26 @@ class Trials:
     than `SMALL_GRID` patches `FEWER_ORDERS` times `FEWER_STEPS` - 1; each map then costs one order more. Large models
     run in bfloat16 where the processor computes in it and the answer for the image stays the same.
 
-    `observation` needs "feature maps", in which outlier tokens are looked for.
+    observation  needs "feature maps", in which outlier tokens are looked for; what it recorded is not kept
+    orders       how many random orders; by default chosen by rule (`orders_for`), 0 for no test
+    report       called with the number of random orders that were run of an image, and how many there will be
+
+    Raises `UsageError` for what is not a number of orders.
     """
 
-    def __init__(self, observation: Observation):
-        self.observation, self.images = observation, observation.images
+    def __init__(
+        self,
+        observation: Observation,
+        orders: int | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ):
+        check_orders(orders)
+        self.orders, self.report = orders, report
+        self.observation, self.images = observation.without_recordings(), observation.images
         self.chance: dict[tuple[int, Grid], Float[np.ndarray, "o k"]] = {}
         self.ends: dict[int, Float[np.ndarray, "2 k"]] = {}  # of each image: with no patch covered, and with all
         self.precisions: dict[int, torch.dtype] = {}
+        self.differences: dict[int, float] = {}  # of each image that is run in bfloat16, from float32
         self.answer = answer_of(observation.model)
         # What is explained, and what a person reads, (B, K); None if the model scores no classes.
         self.scores = self.answer.score(observation.logits) if observation.output.scores_classes else None
@@ -185,15 +259,40 @@ class Trials:
 
         Raises `ShapeError` for maps of another number of images.
         """
-        if len(maps.values) != len(self.images):
-            raise ShapeError(f"The maps show {len(maps.values)} images, but {len(self.images)} images were passed.")
-        unlike = [distance.note for distance in self.distances or ()] or [""] * len(self.images)
-        return [replace(self.trust_one(maps, image), unlike=note) for image, note in enumerate(unlike)]
+        return self.trust_together([maps])[0]
 
-    def trust_one(self, maps: Maps, image: int) -> Trust:
-        """The test of one image's map, or why it cannot be tested."""
+    def trust_together(self, found: Sequence[Maps]) -> list[list[Trust]]:
+        """Per method one `Trust` per image; the methods of an image are corrected together.
+
+        Raises `ShapeError` for maps of another number of images.
+        """
+        for maps in found:
+            if len(maps.values) != len(self.images):
+                raise ShapeError(f"The maps show {len(maps.values)} images, but {len(self.images)} images were passed.")
+        unlike = [distance.note for distance in self.distances or ()] or [""] * len(self.images)
+        by_image = [
+            correct_together([replace(self.trust_one(maps, image, len(found)), unlike=note) for maps in found])
+            for image, note in enumerate(unlike)
+        ]
+        return [[tests[method] for tests in by_image] for method in range(len(found))]
+
+    def orders_for(self, grid: Grid, methods: int) -> int:
+        """How many random orders test so many methods together: those requested, else as many as can decide.
+
+        The smallest p-value of m methods after correction is m / (1 + orders), so from three methods on, a large grid
+        has 20 orders more per method. All methods share them: 20 orders cost 160 forward passes, fewer than one map of
+        occlusion on 14 x 14 patches (196). With fewer orders, no map could pass, so the others would be wasted.
+        """
+        if self.orders is not None:
+            return self.orders
+        return max(ORDERS if grid[0] * grid[1] <= SMALL_GRID else FEWER_ORDERS, least_orders(methods))
+
+    def trust_one(self, maps: Maps, image: int, methods: int = 1) -> Trust:
+        """The test of one image's map among those of so many methods, or why it cannot be tested."""
         values = maps.merged[image]
         share = outlier_share(self.outliers, image, values)
+        if self.orders == 0:
+            return untested(share, "", NO_TEST)
         if self.scores is None:
             return untested(share, "", "The model scores no classes, so the map cannot be tested against a prediction.")
         if unstable := str(instability(self.observation.model, self.images)):
@@ -216,7 +315,7 @@ class Trials:
                 f"Cannot be tested on this image: the probability of {label} is {before:.1%}, which covering patches "
                 "can hardly lower.",
             )
-        chance = self.by_chance(image, maps.grid)[:, index]
+        chance = self.by_chance(image, maps.grid, self.orders_for(maps.grid, methods))[:, index]
         noise = image_noise(self.images[image], 1, values.size)[0]  # breaks ties between equal patches
         area = self.areas(image, np.lexsort((noise, -values.ravel())), maps.grid)[index]
         if not np.isfinite([area, *chance]).all():  # comparisons with NaN are false, which would read as better
@@ -225,25 +324,34 @@ class Trials:
                 label,
                 "Cannot be tested on this image: the scores are NaN or infinite once some patches are covered.",
             )
-        if np.ptp(chance) < self.answer.least(
-            chance
-        ):  # the order of covering makes no difference, so no order can be better
+        # The order of covering makes no difference, so no order can be better; too few orders may be equal by accident.
+        if len(chance) >= least_orders(1) and np.ptp(chance) < self.answer.least(chance):
             return untested(
                 share,
                 label,
                 f"Cannot be tested on this image: whichever patches are covered first, {self.answer.score_name(label)} "
                 f"averages {self.answer.show_score(chance.mean())}.",
             )
-        return Trust(float(area), tuple(map(float, chance)), share, label, maps.which, task=self.answer.task)
+        return Trust(
+            float(area),
+            tuple(map(float, chance)),
+            share,
+            label,
+            maps.which,
+            task=self.answer.task,
+            difference=self.differences.get(image),
+        )
 
-    def by_chance(self, image: int, grid: Grid) -> Float[np.ndarray, "o k"]:
-        """The areas of the random orders; they are run when they are first needed."""
-        if (image, grid) not in self.chance:
-            patches = grid[0] * grid[1]
-            orders = ORDERS if patches <= SMALL_GRID else FEWER_ORDERS
-            noise = image_noise(self.images[image], 1 + orders, patches)[1:]  # the first row breaks ties
-            self.chance[image, grid] = np.stack([self.areas(image, order, grid) for order in noise.argsort(axis=1)])
-        return self.chance[image, grid]
+    def by_chance(self, image: int, grid: Grid, orders: int) -> Float[np.ndarray, "o k"]:
+        """The areas of so many random orders; each is run when it is first needed."""
+        known = list(self.chance.get((image, grid), ()))
+        # The first row of noise breaks ties. Whatever their number, the orders of an image begin with the same ones.
+        noise = image_noise(self.images[image], 1 + orders, grid[0] * grid[1])[1:]
+        for order in noise[len(known) :].argsort(axis=1):
+            self.report(len(known), orders)
+            known.append(self.areas(image, order, grid))
+        self.chance[image, grid] = np.stack(known)
+        return self.chance[image, grid][:orders]
 
     def areas(self, image: int, order: Int[np.ndarray, " g"], grid: Grid) -> Float[np.ndarray, " k"]:
         """The area under each score over the share of patches covered in an order, from none to all."""
@@ -283,23 +391,67 @@ class Trials:
             if is_large and self.images.device.type == "cpu" and cpu_computes_in_bfloat16():
                 exact = self.scores_of(self.images[image : image + 1], torch.float32)
                 rounded = self.scores_of(self.images[image : image + 1], torch.bfloat16)
-                if np.abs(exact - rounded).max() < LEAST:
+                difference = float(np.abs(exact - rounded).max())
+                if difference < LEAST:
                     self.precisions[image] = torch.bfloat16
+                    self.differences[image] = difference
         return self.precisions[image]
 
 
-def trust(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps) -> list[Trust]:
+def trust(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps, orders: int | None = None) -> list[Trust]:
     """One `Trust` per image, of `maps.merged`, for the class explained or the model's own answer.
 
-    For several maps of the same images, `Trials(observation).trust` runs the random orders only once. Costs what
-    `Trials` states. Raises `ShapeError` for maps of another number of images.
+    For several maps of the same images, `Trials(observation).trust_together` runs the random orders only once, and
+    corrects for their number. Costs what `Trials` states; `orders` is the number of random orders. Raises `ShapeError`
+    for maps of another number of images, `UsageError` for what is not a number of orders.
     """
-    return Trials(observe(model, images, ["feature maps"])).trust(maps)
+    check_orders(orders)
+    return Trials(observe(model, images, ["feature maps"]), orders).trust(maps)
 
 
-def tested(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps) -> Maps:
-    """The same maps, whose captions state how far to trust each; as costly as `trust`."""
-    return with_trust(maps, trust(model, images, maps))
+def tested(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps, orders: int | None = None) -> Maps:
+    """The same maps, whose captions state how far to trust each; as costly as `trust`, and with the same `orders`."""
+    return with_trust(maps, trust(model, images, maps, orders))
+
+
+def check_orders(orders: int | None) -> None:
+    """Raise `UsageError` for what is not a number of random orders."""
+    whole = isinstance(orders, int | np.integer) and not isinstance(orders, bool)
+    if orders is not None and (not whole or orders < 0):
+        raise UsageError(
+            f"orders={orders!r} is not a number of random orders: give a whole number, {least_orders(1)} or more for "
+            "one method, or 0 for no test; leave it out for the default."
+        )
+
+
+def least_orders(methods: int) -> int:
+    """How many random orders can decide so many methods tested together: p is at least methods / (1 + orders).
+
+    >>> least_orders(1), least_orders(3)
+    (19, 59)
+    """
+    return round(methods / FALSE_POSITIVES) - 1
+
+
+def too_few_orders(orders: int, methods: int) -> str:
+    """The sentence for a test that could not decide, with the number of orders that could."""
+    several = f" {methods} methods tested together" if methods > 1 else ""
+    return f"Too few orders: {orders} cannot decide{several}; {least_orders(methods)} would do."
+
+
+def correct_together(tests: Sequence[Trust]) -> list[Trust]:
+    """The tests of several maps of an image, corrected by Holm's method over those that could be tested.
+
+    The tests share their random orders, so they depend on each other, which Holm's method allows.
+    """
+    places = [place for place, one in enumerate(tests) if not one.untested]
+    better = holm([tests[place].p for place in places])
+    worse = holm([tests[place].p_worse for place in places])
+    corrected = list(tests)
+    if len(places) > 1:
+        for place, *both in zip(places, better, worse):
+            corrected[place] = replace(tests[place], together=len(places), corrected=(both[0], both[1]))
+    return corrected
 
 
 def with_trust(maps: Maps, tests: list[Trust]) -> Maps:

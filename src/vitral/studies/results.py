@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from vitral.base.errors import ConfigError
+from vitral.base.p_values import holm
 from vitral.data.spec import built_in_sets
 from vitral.studies.decision_rules import (
     CANNOT_DIFFER,
@@ -24,7 +25,7 @@ from vitral.studies.decision_rules import (
     limit_reached,
 )
 from vitral.studies.effects import Effect, MissingMeasure, Place, Record, SeedRuns
-from vitral.studies.statistics import LEVEL, holm
+from vitral.studies.statistics import LEVEL
 from vitral.studies.study import Hypothesis, Preset, Study
 
 Undertrained = Literal["reference model not trained well enough"]

@@ -29,7 +29,7 @@ from vitral.explain.entry import explain_observed
 from vitral.explain.maps import MOST_NAMES, Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
 from vitral.explain.query_maps import QueryGrid, query_maps
-from vitral.explain.trust import Trials, Trust, with_trust
+from vitral.explain.trust import NO_TEST, Trials, Trust, check_orders, with_trust
 from vitral.recording.queries import Query
 from vitral.report.colours import colour_scales, describe_scales
 from vitral.report.page import Page, Picture, Section
@@ -40,6 +40,10 @@ from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, rea
 from vitral.tasks.progress import Progress, progress_for
 
 Scales = Mapping[str, Normalize]  # one colour scale per unit
+TESTED = (
+    "Each caption says how the map was verified, and whether it is better than chance on this image. The methods of an "
+    "image are corrected together; the images are not."
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ def explain_images(
     layers: Sequence[int] = (),
     heads: Sequence[int] = (),
     query: str | None = None,
+    orders: int | None = None,
     out: str | Path = "explained",
     code: str | None = None,
     on_bad_image: OnBadImage = "fail",
@@ -135,13 +140,16 @@ def explain_images(
 
     `target` is the class to explain by name or number, by default the prediction. `layers`, `heads` and `query` choose
     among attention maps; `query` is a token's number ("0" for CLS), a patch ("3,4"), or "grid" for patches all over the
-    image. Pictures, numbers and the page go to the folder `out`; the page shows `repeat` as the command that makes it.
+    image. `orders` is the number of random orders with which each map is compared; by default it is chosen so that the
+    methods of an image can be decided together, and 0 skips the test. Pictures, numbers and the page go to the folder
+    `out`; the page shows `repeat` as the command that makes it.
 
-    Raises `UsageError` for a name, number or image that does not exist; `WatchError` if no method asked for can explain
-    the model, or if attention cannot be verified.
+    Raises `UsageError` for a name, number or image that does not exist, or an invalid number of orders; `WatchError` if
+    no method asked for can explain the model, or if attention cannot be verified.
     """
     methods = (methods,) if isinstance(methods, str) else tuple(methods) or ("attention",)
     check_choices(methods, layers, heads, query)
+    check_orders(orders)
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
@@ -152,29 +160,29 @@ def explain_images(
     for number, (path, pixels) in enumerate(read):
         progress.count("explaining", number, len(read))
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
-        found.append(explain_image(opened, path, prepared, methods, index, choices, query, progress))
+        found.append(explain_image(opened, path, prepared, methods, index, choices, query, orders, progress))
     # All maps of a page share their colour scales, so they are drawn once all are known; the tests, which take longest,
     # come after the pictures are written.
     scales = colour_scales((maps.unit, maps.values) for one in found for maps in one.every)
     drawn = [write_maps(one, Path(out), scales) for one in found]
     results = []
     for number, (one, files) in enumerate(zip(found, drawn)):
-        progress.count("testing", number, len(read))
-        results.append(add_tests(opened, one, files, scales, progress))
+        which = f" ({number + 1} of {len(read)})" if len(read) > 1 else ""
+        results.append(add_tests(one, files, scales, progress, f"testing {one.path.name}{which}, random orders"))
     progress.close()
     name = read[0][0].stem if len(read) == 1 else f"{len(read)}-images"
     page = unused_path(Path(out) / f"{name}.html")
     target_name = None if index is None else class_name(opened, index)
-    write_file(page, explanation_page(model_name(model), results, methods, target_name, repeat, scales).html())
+    write_file(page, explanation_page(model_name(model), results, methods, target_name, repeat, scales, orders).html())
     return ExplanationResult(tuple(results), page, tuple(progress.notes), training_images_json(opened.record))
 
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """The maps of one image, before they are tested; `images` is the image as the model takes it."""
+    """The maps of one image, before they are tested, and what tests them."""
 
     path: Path
-    images: Float[Tensor, "1 c y x"]
+    trials: Trials
     maps: tuple[Maps, ...]
     grids: tuple[QueryGrid, ...]
     refused: dict[str, str]
@@ -194,6 +202,7 @@ def explain_image(
     target: int | None,
     choices: dict[str, Any],
     query: str | None,
+    orders: int | None,
     progress: Progress,
 ) -> ImageMaps:
     """The maps of one image; `choices` are the layers and heads of attention."""
@@ -210,7 +219,7 @@ def explain_image(
         outputs, record = [class_name(model, index) for index in range(len(values[0]))], model.record
         distances = training_distances(model, images)
         (predicted,) = predictions([str(path)], outputs, values, record.task, record.thresholds, distances)
-    return ImageMaps(path, images, tuple(found), tuple(grids), refused, predicted)
+    return ImageMaps(path, Trials(observation, orders), tuple(found), tuple(grids), refused, predicted)
 
 
 @dataclass(frozen=True)
@@ -258,13 +267,19 @@ def write_drawing(one: Drawing, picture: Path, numbers: Path | None) -> Picture:
 
 
 def add_tests(
-    model: Classifier, found: ImageMaps, files: list[tuple[Path, Path | None]], scales: Scales, progress: Progress
+    found: ImageMaps, files: list[tuple[Path, Path | None]], scales: Scales, progress: Progress, job: str
 ) -> ImageResult:
-    """Test the maps of an image, and write their files again with what the tests found."""
-    trials = Trials(observe(model, found.images, ["feature maps"]))
-    count = len(found.maps)
-    progress.note(f"{found.path.name}: testing {count} map{'s' * (count > 1)} against random orders of its patches")
-    tests = [trials.trust(maps)[0] for maps in found.maps]
+    """Test the maps of an image, reported as `job`, and write their files again with what the tests found."""
+    trials, count = found.trials, len(found.maps)
+    if trials.orders == 0:
+        progress.note(f"{found.path.name}: {NO_TEST}")
+    else:
+        orders = trials.orders_for(found.maps[0].grid, count)
+        progress.note(
+            f"{found.path.name}: testing {count} map{'s' * (count > 1)} against {orders} random orders of its patches"
+        )
+    trials.report = lambda done, total: progress.count(job, done, total)
+    tests = [test for (test,) in trials.trust_together(found.maps)]
     found = replace(found, maps=tuple(with_trust(maps, [test]) for maps, test in zip(found.maps, tests)))
     pictures = [write_drawing(one, *paths) for one, paths in zip(drawings(found, scales), files)]
     shared = files[0][0] if count > 1 else None
@@ -357,6 +372,7 @@ def explanation_page(
     target: str | None,
     repeat: str,
     scales: Scales,
+    orders: int | None = None,
 ) -> Page:
     """One section per image, with its pictures; `repeat` is the command that makes the page again, if there is one."""
     count, name = len(results), shlex.quote(model)
@@ -367,8 +383,8 @@ def explanation_page(
     return Page(
         title=f"vitral explain {model}",
         headline="Where it looks" if count == 1 else f"Where it looks, in {count} images",
-        detail="Each caption says how the map was verified, and whether it is better than chance on this image.",
-        facts={"methods": ", ".join(methods), "images": str(count)},
+        detail=NO_TEST if orders == 0 else TESTED,
+        facts={"methods": ", ".join(methods), "images": str(count), "random orders": orders_text(results, orders)},
         sections=[
             Section("How to read the colours", colours),
             *[
@@ -383,6 +399,14 @@ def explanation_page(
         ],
         repeat=repeat,
     )
+
+
+def orders_text(results: Sequence[ImageResult], requested: int | None) -> str:
+    """How many random orders the maps were compared with, and whether that number was requested."""
+    if requested is not None:
+        return f"{requested} (requested)"
+    used = sorted({len(one.trust.by_chance) for image in results for one in image.maps if not one.trust.untested})
+    return ", ".join(map(str, used)) if used else "none: no map could be tested"
 
 
 def introduction(result: ImageResult, target: str | None) -> str:

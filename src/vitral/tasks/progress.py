@@ -63,8 +63,10 @@ class ConsoleProgress(Progress):
         if done <= self.counted or not self.started:  # another job
             self.started = now
         self.counted = done
-        left = int((total - done) * (now - self.started) / max(done, 1))
-        line = f"{what}: {done:,}/{total:,}   left {left // 60}:{left % 60:02d}"
+        line = f"{what}: {done:,}/{total:,}"
+        if done:  # before, nothing is known of the time it takes
+            left = int((total - done) * (now - self.started) / done)
+            line += f"   left {left // 60}:{left % 60:02d}"
         if self.on_terminal:
             self.show(line)
         elif done and now - max(self.printed, self.started) > QUIET:
