@@ -77,6 +77,16 @@ def refuse_crop(layer: str) -> TokenRoles:
     )
 
 
+def refuse_unseen(layer: str, places: Places) -> TokenRoles:
+    """Raises `UsageError`: some patches of the image have no token, so that a map would have holes."""
+    rows, columns = places.grid
+    raise UsageError(
+        f"Only {places.num_seen} of {rows * columns} patches change a token of {layer}, so there is no attention map: "
+        f"the model leaves out the other patches of its {rows} x {columns} grid, as with masked patches. Give it all "
+        "patches, or choose an earlier layer: layers=[...]."
+    )
+
+
 def refuse_batch(layer: str) -> TokenRoles:
     """Raises `UsageError`: the layer attends over the images of a batch."""
     raise UsageError(

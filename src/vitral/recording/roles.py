@@ -27,6 +27,7 @@ from vitral.recording.refusals import (
     refuse_given,
     refuse_groups,
     refuse_unmeasured,
+    refuse_unseen,
     refuse_unsettled,
     refuse_views,
 )
@@ -116,6 +117,8 @@ class RoleFinder:
             return call, None, partial(refuse_crop, layer)
         if isinstance(found, Places) and found.are_views:
             return call, None, partial(refuse_views, layer)
+        if isinstance(found, Places) and found.num_seen < found.grid[0] * found.grid[1]:
+            return call, None, partial(refuse_unseen, layer, found)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)
             windows = self.windows_of(call)
