@@ -70,9 +70,10 @@ def are_the_keys(rows: Float[Tensor, "i u r m"], keys: MovedKeys, queries: Int[T
     """
     before, after = rows[:1].double(), rows[1:].double()
     usable = (before > SMALLEST) & (after > SMALLEST) & ~keys.moved[:, :, None]
-    change = after.clamp_min(SMALLEST).log() - before.clamp_min(SMALLEST).log()
-    known = usable.sum(-1) > 1
-    spread = change.masked_fill(~usable, -torch.inf).amax(-1) - change.masked_fill(~usable, torch.inf).amin(-1)
+    start = before.clamp_min(SMALLEST).log()
+    # Of keys that are all the same, such as padding, no query can be told.
+    known = (usable.sum(-1) > 1) & (spread_over(start.expand_as(usable), usable) > NOISE)
+    spread = spread_over(after.clamp_min(SMALLEST).log() - start, usable)
     if (rows < 0).any() or not known.any() or not (after - before).abs().max() > SHARE * before.max():
         return None
     expected = keys.moved[:, :, queries]
@@ -93,6 +94,11 @@ def are_the_leaking_keys(
         return None
     more = mean_where(spread, known & expected) / max(NOISE, mean_where(spread, known & ~expected))
     return True if more > STANDS_OUT else False if more < ALIKE else None
+
+
+def spread_over(values: Float[Tensor, "j u r m"], mask: Bool[Tensor, "j u r m"]) -> Float[Tensor, "j u r"]:
+    """The largest less the smallest value in the mask, of each row."""
+    return values.masked_fill(~mask, -torch.inf).amax(-1) - values.masked_fill(~mask, torch.inf).amin(-1)
 
 
 def mean_where(values: Shaped[Tensor, "j u r"], mask: Bool[Tensor, "j u r"]) -> float:

@@ -13,7 +13,8 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     if count < batch:
         raise UsageError(
             f"{layer} attends over {count} {'sequence' if count == 1 else 'sequences'} for a batch of {batch} images, "
-            "as when several images are packed into one sequence. Give the model one image at a time."
+            "as when several images, or views of different sizes, are packed into one sequence. Such a sequence has no "
+            "single grid of patches. Call the model, or the encoder in it, on one image that is not packed."
         )
     raise UsageError(
         f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
@@ -49,6 +50,17 @@ def refuse_views(layer: str) -> TokenRoles:
         f"{layer} sees the same patches in several groups of tokens per image, as when the model puts views of an "
         "image (mirrored, cropped, one per channel) into the batch, or runs several models at once. So it has no "
         "single attention map. Watch a model that takes one view, and give it the views one by one."
+    )
+
+
+def refuse_window_tokens(layer: str, windows: int, others: int) -> TokenRoles:
+    """Raises `UsageError`: each window has tokens of its own, from which the prediction may be read, as a messenger
+    (Fang et al. 2022, "MSG-Transformer", §3.1)."""
+    tokens = "a token that holds" if others == 1 else f"{others} tokens that hold"
+    raise UsageError(
+        f"{layer} attends within {windows} windows, each with {tokens} no patch and no padding: a messenger, class, "
+        "register or prompt token. Whether the prediction is read from these is not known, so there is no attention "
+        "map. Use grad_cam or occlusion, or choose other layers: layers=[...]."
     )
 
 

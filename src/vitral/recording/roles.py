@@ -30,6 +30,7 @@ from vitral.recording.refusals import (
     refuse_unseen,
     refuse_unsettled,
     refuse_views,
+    refuse_window_tokens,
 )
 from vitral.recording.token_roles import TokenRoles, measured_roles
 from vitral.recording.windows import Windows, WindowTracker
@@ -133,6 +134,10 @@ class RoleFinder:
             call = call.grouped(grouping)
         if grouping.windows > 1 and units[units >= 0].unique().numel() < int((units >= 0).sum()):
             return call, None, partial(refuse_views, layer)
+        # Padding is on the sides of the image: some window is without. A token for each window is no padding.
+        others = (units < 0).sum(1)
+        if grouping.windows > 1 and bool(others.all() or (others.any() and call.num_queries != call.num_keys)):
+            return call, None, partial(refuse_window_tokens, layer, grouping.windows, int(others.max()))
         if grouping.windows > 1:
             rows, columns = places.grid
             windows = Windows(places.grid, units)
