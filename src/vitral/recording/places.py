@@ -104,8 +104,8 @@ def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m2 e"
     if len(grown) != 1 or len(same) != 2 or not torch.isfinite(after).all():
         return None
     axis = grown[0]
-    if axis == 2:
-        return over_batch(grid)
+    if axis == 2:  # several keys of each image stand in one sequence: packed, and to be measured one image at a time
+        return over_batch(grid) if before.shape[2] == 1 else None
     if axis == 1:
         before, after = before.transpose(0, 1), after.transpose(0, 1)
     start = before.flatten(0, 1)

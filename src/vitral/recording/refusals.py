@@ -108,6 +108,23 @@ def refuse_batch(layer: str) -> TokenRoles:
     )
 
 
+def refuse_channels_last(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the images have their channels last, and patches are changed along the last two axes."""
+    raise UsageError(
+        f"The model takes images with channels last, (B, H, W, C), and the places of the tokens of {layer} are "
+        "measured only for (B, C, H, W). Watch a module that takes (B, C, H, W) and calls the model with "
+        "images.permute(0, 2, 3, 1)."
+    )
+
+
+def refuse_quantised(layer: str) -> TokenRoles:
+    """Raises `UsageError`: rounding moves tokens that no patch moves."""
+    raise UsageError(
+        f"The places of the tokens of {layer} could not be measured: the model is quantised, and rounds the tokens of "
+        "a whole batch by one scale, so that any patch changes every token. Explain the model before it is quantised."
+    )
+
+
 def refuse_channels(layer: str, channels: int, tokens: int) -> TokenRoles:
     """Raises `UsageError`: the layer attends over channels (Ding et al. 2022, "DaViT", §3.2), which have no place."""
     raise UsageError(
