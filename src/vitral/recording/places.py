@@ -20,6 +20,7 @@ from vitral.recording.windows import Windows
 
 MOVED = 1e-3  # of the largest distance: a token that moved less holds no image
 CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half precision
+LEAST_CLEAR, SURE = 0.3, 0.1  # the same where a model normalises over the whole image; where patches have no token
 AGREEMENT = 0.85  # of bits, for tokens that see more than one patch, with the order that they are taken to have
 SPREAD_BESIDE, SPREAD = 0.05, 0.3  # how far units may differ that are heads; measured 0.02 and 0.22, windows 0.1 to 1
 CONTRAST = 0.3  # the least difference that a bit makes, on average, to tokens that see more than one patch
@@ -31,12 +32,13 @@ class Places:
     """The patch of each key token of the first attention, by rows of `grid`; -1 for tokens that hold no image.
 
     `patches` has a row for each unit of an image, in the order in which the call has them: units before the images in
-    the batch axis (`outer` of them), after (`inner`), then those of the axis of heads. `exact` is whether every token
-    sees one patch only. `batch_axis` is "batch", "heads" or "keys": where the images of a batch are. `is_alone` is
-    whether that holds for one image at a time, and this is a batch of several. `is_cropped`: the model does not see a
-    margin of the image, so that the grid is not that of the whole image. `are_views`: the units are no heads, since
-    they run through the model side by side. `asks_itself`: whether the queries are the keys; None if not known.
-    `prefix` names the tokens without a patch, in order, if that was measured.
+    the batch axis (`outer` of them), after (`inner`), then those of the axis of heads. `exact` is whether each token
+    stands for one patch, `leak` how far the others may move it, as a fraction of the way: where it sees a part of them,
+    or the model normalises over the whole image. `batch_axis` is "batch", "heads" or "keys": where the images of a
+    batch are. `is_alone` is whether that holds for one image at a time, and this is a batch of several. `is_cropped`:
+    the model does not see a margin of the image, so that the grid is not that of the whole image. `are_views`: the
+    units are no heads, since they run through the model side by side. `asks_itself`: whether the queries are the keys;
+    None if not known. `prefix` names the tokens without a patch, in order, if that was measured.
     """
 
     grid: Grid
@@ -45,11 +47,17 @@ class Places:
     inner: int
     batch_axis: str
     exact: bool
+    leak: float = 0.0
     is_alone: bool = False
     is_cropped: bool = False
     are_views: bool = False
     asks_itself: bool | None = None
     prefix: tuple[str, ...] = ()
+
+    @property
+    def num_seen(self) -> int:
+        """How many patches of the grid have a token."""
+        return len(set(self.patches.flatten().tolist()) - {-1})
 
     def allows_prefix(self, number: int) -> bool:
         """Whether the patches may be all tokens but the first `number`; not known where tokens see several patches."""
@@ -89,15 +97,15 @@ def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m2 e"
     On this grid, or on a coarser one: where a token was merged of 2 x 2 patches, all of them share their bits but the
     lowest two, which for a Gray code leaves the code of the coarser grid.
     """
-    before, after = alone.double(), together.double()
+    before, after = alone.detach().double(), together.detach().double()
     num_images = 1 + len(grid_bits(grid))
     grown = [axis for axis in range(3) if after.shape[axis] == before.shape[axis] * num_images]
     same = [axis for axis in range(3) if after.shape[axis] == before.shape[axis]]
     if len(grown) != 1 or len(same) != 2 or not torch.isfinite(after).all():
         return None
     axis = grown[0]
-    if axis == 2:
-        return over_batch(grid)
+    if axis == 2:  # several keys of each image stand in one sequence: packed, and to be measured one image at a time
+        return over_batch(grid) if before.shape[2] == 1 else None
     if axis == 1:
         before, after = before.transpose(0, 1), after.transpose(0, 1)
     start = before.flatten(0, 1)
@@ -108,8 +116,9 @@ def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m2 e"
         movements = (Movement.of(start, after, num_images, inner, kept) for inner in divisors(length))
         movement = min(movements, key=lambda one: one.fault)
         inner, unit_axis = movement.inner, ("batch", "heads")[axis]
-        if (patches := spelled_exactly(movement, coarse)) is not None:
-            return Places(coarse, patches, length // inner, inner, unit_axis, exact=True)
+        exactly = spelled_exactly(movement, coarse)
+        if exactly is not None and (exactly[0] < CLEAR or same_for_all(movement, kept, length > 1)):
+            return Places(coarse, exactly[1], length // inner, inner, unit_axis, exact=True, leak=exactly[0])
         found = spelled_mostly(movement, coarse)
         if found is not None and same_for_all(movement, kept, length > 1) and (best is None or found[0] > best[0]):
             best = found[0], Places(coarse, found[1], length // inner, inner, unit_axis, exact=False)
@@ -189,20 +198,29 @@ def coarser(grid: Grid) -> Iterator[tuple[Grid, list[int]]]:
             yield (grid[0] >> down, grid[1] >> right), kept
 
 
-def spelled_exactly(movement: Movement, grid: Grid) -> Int[Tensor, "u m"] | None:
-    """The patch that the bits of each token spell, -1 for none, where every token sees one patch only; else None."""
+def spelled_exactly(movement: Movement, grid: Grid) -> tuple[float, Int[Tensor, "u m"]] | None:
+    """The patch that the bits of each token spell, -1 for none, where each token stands for one patch; else None.
+
+    With how far a token is, at most, from all of its way or none: by what moves it besides its own patch. Some of the
+    patches may be those of no token.
+    """
     code = grid_bits(grid).to(movement.share.device)  # (k, g)
     share, holds = movement.share, movement.holds
+    if not holds.any() or not len(code):
+        return None
     bits = share > 0.5
-    if not bool(((share - bits.double()).abs()[:, holds] < CLEAR).all()):
+    leak = float((share - bits.double()).abs()[:, holds].max())
+    if leak > LEAST_CLEAR:
         return None
     agree = (bits[:, :, :, None] == code[:, None, None]).sum(0)  # (u, m, g): how many bits are those of each patch
     nearest, patch = agree.max(-1)
     patch = torch.where(holds, patch, -1)
     each_once = all(len(set(own := row[row >= 0].tolist())) == len(own) for row in patch)
     counts = torch.bincount(patch[patch >= 0], minlength=math.prod(grid))
-    known = bool((nearest[holds] == len(code)).all()) and bool((counts == counts[0]).all()) and bool(counts[0])
-    return patch if known and each_once else None
+    # A token that was merged of several patches, and is mostly one of them, is no proof that the others have none.
+    is_whole = bool(counts.all()) or leak < SURE
+    known = bool((nearest[holds] == len(code)).all()) and bool((counts[counts > 0] == counts.max()).all()) and is_whole
+    return (leak, patch) if known and each_once else None
 
 
 def spelled_mostly(movement: Movement, grid: Grid) -> tuple[float, Int[Tensor, "u m"]] | None:

@@ -61,13 +61,13 @@ def learned_tokens(model: nn.Module) -> list[LearnedToken]:
 
 
 def prefix_names(model: nn.Module, count: int) -> tuple[str, ...]:
-    """Names of the tokens before the patches: from its parameters if these are as many, else numbers.
-
-    The first number is CLS if the model itself states so many prefix tokens.
-    """
+    """Names of the tokens before the patches: from its parameters if these are as many, else numbers."""
     learned = [name for token in learned_tokens(model) for name in token.names]
-    if len(learned) == count:
-        return tuple(learned)
+    return tuple(learned) if len(learned) == count else names_stated(model, count)
+
+
+def names_stated(model: nn.Module, count: int) -> tuple[str, ...]:
+    """Numbers; the first token is CLS if the model itself states so many prefix tokens."""
     names = numbered(count)
     return ("cls", *names[1:]) if count and getattr(model, "num_prefix_tokens", None) == count else names
 

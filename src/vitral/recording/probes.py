@@ -17,21 +17,22 @@ Axes:  b images   u units (heads and windows of an image)   m key tokens   e wid
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vitral.recording.apart import Subject, first_call, run_apart
-from vitral.recording.askers import are_the_keys, some_queries
+from vitral.recording.apart import Reached, Subject, first_call, run_apart
+from vitral.recording.askers import MovedKeys, are_the_keys, some_queries
 from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
-from vitral.recording.places import MOVED, Found, Places, decode, grid_bits, over_batch, unplaced
-from vitral.recording.prefix_tokens import learned_tokens
+from vitral.recording.places import CLEAR, MOVED, Found, Places, decode, grid_bits, over_batch, unplaced
+from vitral.recording.prefix_tokens import learned_tokens, names_stated, numbered
 
 FEW_BITS, ORDER_MASKS = 3, 2  # bits of a small grid, masks of a larger one, by which an order is checked
 FINEST = 256  # rows or columns of a map whose places are told apart
@@ -105,19 +106,22 @@ def measure(subject: Subject) -> tuple[Found, ...]:
             continue
         if places.batch_axis == "keys":
             return (places,)
-        if not (places.exact and min(places.grid) > 2) and not sees_margins(subject, a, b, places):
+        if not sees_margins(subject, a, b, places):
             return (replace(places, is_cropped=True),)
-        places = replace(places, prefix=measured_prefix(subject, a, alone, places))
-        one_window = len(mates_of_first(places)) == len(places.patches)
-        if one_window and (found := follow_order(subject, a, b, places)):
-            return found
+        if len(mates_of(places, 0)) == len(places.patches):  # one window
+            found = follow_order(subject, a, b, places)
         grids.append(grid)
         coarsest = places.grid
         break
-    # Each layer has tokens of its own: of the finest map that all of them may be merged from.
-    finer = [grid for grid in grids if grid[0] % coarsest[0] == 0 == grid[1] % coarsest[1] and max(grid) <= FINEST]
-    each = measure_layers(subject, a, b, max(finer, key=math.prod)) if finer else ()
-    return each if any(each) else ()
+    if not found:
+        # Each layer has tokens of its own: of the finest map that all of them may be merged from.
+        finer = [grid for grid in grids if grid[0] % coarsest[0] == 0 == grid[1] % coarsest[1] and max(grid) <= FINEST]
+        found = measure_layers(subject, a, b, max(finer, key=math.prod)) if finer else ()
+    if not any(found):
+        return ()
+    if are_views(subject, a, found):
+        return tuple(replace(one, are_views=True) if isinstance(one, Places) else one for one in found)
+    return with_prefix_names(subject, a, found)
 
 
 def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
@@ -126,22 +130,42 @@ def mixtures(a: Tensor, b: Tensor, grid: Grid) -> Float[Tensor, "k c y x"]:
     return torch.cat([b, torch.where(masks[:, None], b, a)])
 
 
-def measured_prefix(subject: Subject, a: Tensor, before: Call, places: Places) -> tuple[str, ...]:
-    """The names of the tokens without a patch, where a model has learned tokens of several roles: which of them moves
-    with which parameter. Empty where the names alone are enough."""
+def with_prefix_names(subject: Subject, a: Tensor, found: Sequence[Found]) -> tuple[Found, ...]:
+    """The places with the names of the tokens without a patch, where a model has learned tokens: which of them moves in
+    which call when such a parameter is exchanged."""
     learned = learned_tokens(subject.model)
-    names = {token: "" for token, patch in enumerate(places.patches[0].tolist()) if patch < 0}
-    if len(learned) < 2 or not names:
-        return ()
+    if not learned or all(not isinstance(places, Places) or places.patches.min() >= 0 for places in found):
+        return tuple(found)
+    before = values_of_calls(subject, a)
+    named: list[dict[int, str]] = [{} for _ in found]
     for one in learned:
         with one.changed():
-            after = first_call(subject, a, [])
-        if after is None or after.values.shape != before.values.shape:
-            return ()
-        change = (after.values - before.values).norm(dim=-1).amax(dim=(0, 1))
-        moved = [token for token in names if change[token] > MOVED * change.max()]
-        names |= dict(zip(moved, one.names)) if len(moved) == one.count else {}
-    return tuple(name or f"prefix {index}" for index, name in enumerate(names.values()))
+            after = values_of_calls(subject, a)
+        for names, start, end in zip(named, before, after):
+            if start.shape != end.shape:
+                continue
+            change = (end - start).norm(dim=-1).amax(dim=(0, 1))
+            moved = (change > MOVED * change.max()).nonzero()[:, 0].tolist()
+            names |= dict(zip(moved, one.names)) if len(moved) == one.count else {}
+    others = numbered if any(one.role == "cls" for one in learned) else partial(names_stated, subject.model)
+    return tuple(
+        replace(places, prefix=prefix_of(places, names, others)) if isinstance(places, Places) else places
+        for places, names in zip(found, named)
+    )
+
+
+def prefix_of(places: Places, names: dict[int, str], others: Callable[[int], tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of the tokens without a patch, in order; those of `others` where none is known."""
+    tokens = [token for token, patch in enumerate(places.patches[0].tolist()) if patch < 0]
+    return tuple(names.get(token, other) for token, other in zip(tokens, others(len(tokens))))
+
+
+def values_of_calls(subject: Subject, image: Tensor) -> list[Tensor]:
+    """The values of every call of attention for one image."""
+    values: list[Tensor] = []
+    with suppress(Exception):  # what comes after the last attention does not matter
+        run_apart(subject, image, lambda call: values.append(call.values.detach().clone()))
+    return values
 
 
 def sees_margins(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool:
@@ -149,16 +173,21 @@ def sees_margins(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool
 
     A token that sees one patch only, among three or more, is proof enough: in a crop they would see parts of two.
     """
+    if places.exact and places.leak < CLEAR and min(places.grid) > 2:
+        return True
     height, width = a.shape[2:]
     down, right = (max(1, math.ceil(pixels / side / 2)) for pixels, side in zip(a.shape[2:], places.grid))
     framed = b.clone()
     framed[:, :, down : height - down, right : width - right] = a[:, :, down : height - down, right : width - right]
-    before, after = (first_call(subject, images, []) for images in (a, framed))
-    values = [None if call is None else by_image(call.values, 1, places) for call in (before, after)]
+    before, after = (first_call(subject, images, []) for images in (a, torch.cat([b, framed])))
+    values = [
+        None if call is None else by_image(call.values, images, places)
+        for images, call in enumerate((before, after), start=1)
+    ]
     if values[0] is None or values[1] is None:
         return True  # nothing can be said
-    distance = (values[1] - values[0]).norm(dim=-1)[0]
-    seen = places.patches[(distance > MOVED * distance.max()) & (places.patches >= 0)]
+    moved = MovedKeys.of(torch.cat([values[0], values[1]])).moved[1]
+    seen = places.patches[moved & (places.patches >= 0)]
     rows, columns = seen // places.grid[1], seen % places.grid[1]
     return {0, places.grid[0] - 1} <= set(rows.tolist()) and {0, places.grid[1] - 1} <= set(columns.tolist())
 
@@ -166,65 +195,82 @@ def sees_margins(subject: Subject, a: Tensor, b: Tensor, places: Places) -> bool
 def follow_order(subject: Subject, a: Tensor, b: Tensor, places: Places) -> tuple[Places, ...]:
     """The places of every call of attention, if all have the tokens of the first in the same order; else none.
 
-    Seen in a few mixtures in which a patch is A's or B's by chance: in another order other tokens move. In one more
-    image the result of a single unit is changed at the first call. If it is a head, the next call's heads all learn of
-    it; if it is a view of the image, or a channel that runs through the model by itself, only some do.
+    Seen in a few mixtures in which a patch is A's or B's by chance: in another order other tokens move. A model that
+    normalises over the whole image moves all tokens a little, so each must have moved nearly all the way or hardly.
     """
     if not places.exact:
         return ()
     masks = order_masks(places.grid)
     row, column = (torch.arange(pixels) * side // pixels for side, pixels in zip(places.grid, a.shape[2:]))
     mixed = torch.where(masks[:, row[:, None], column].to(a.device)[:, None], b, a)
-    images = torch.cat([a, mixed, a])
-    last, mates, generator = len(images) - 1, mates_of_first(places), torch.Generator().manual_seed(2)
+    images = torch.cat([a, b, mixed])
     moved: list[Tensor] = []
     found: list[Places | None] = []
-    learned: list[bool] = []  # whether the first call's other heads learned of the change
 
     def compare(call: Call) -> Tensor | None:
         values = by_image(call.values, len(images), places)
         if values is None or values.shape[1:3] != places.patches.shape:
             found.append(None)
             return None
-        change = (values[1:] - values[:1]).norm(dim=-1)
-        own = change > MOVED * change[:-1].max()
-        moved.append(own[:-1])
-        if not learned and own[-1].any():
-            learned.extend(own[-1][mates].any(dim=1).tolist())
+        keys = MovedKeys.of(values)
+        moved.append(keys.moved)
         rows = by_image(call.rows(some_queries(call.num_queries)), len(images), places)
-        same = asks_itself(call, rows, own)
-        found.append(replace(places, asks_itself=same) if torch.equal(moved[-1], moved[0]) else None)
-        if same is False:  # what asks holds no patch
-            return torch.zeros_like(call.values)
-        if len(found) > 1 or len(mates) == 1:
-            return None
-        changed = call.values.clone()
-        index = (last * places.inner, 0) if places.batch_axis == "batch" else (0, last * places.inner)
-        changed[index] = torch.randn(changed[index].shape, generator=generator).to(changed) * changed.abs().max()
-        return changed
+        same = asks_itself(call, rows, keys)
+        in_order = keys.is_clear and torch.equal(moved[-1], moved[0])
+        found.append(replace(places, asks_itself=same) if in_order else None)
+        return torch.zeros_like(call.values) if same is False else None  # what asks holds no patch
 
     with suppress(Exception):  # what comes after the last attention does not matter
         run_apart(subject, images, compare)
-    are_views = any(learned) and not all(learned)
-    known = [replace(one, are_views=are_views) for one in found if one is not None]
+    known = [one for one in found if one is not None]
     return tuple(known) if len(known) == len(found) else ()
 
 
-def mates_of_first(places: Places) -> list[int]:
-    """The units that hold the same patches as the first: its heads, or views of the image."""
-    rows = [tuple(row) for row in places.patches.tolist()]
-    return [unit for unit, row in enumerate(rows) if row == rows[0]]
+def are_views(subject: Subject, a: Tensor, found: Sequence[Found]) -> bool:
+    """Whether units that hold the same patches are views of the image, or models side by side, and not heads.
 
-
-def asks_itself(call: Call, rows: Float[Tensor, "i u r m"] | None, keys_moved: Bool[Tensor, "j u m"]) -> bool | None:
-    """Whether a call's queries are its keys, by the rows of some; None if that cannot be told.
-
-    `keys_moved` says which keys of all images but the first are others than in that.
+    In one of two equal images the result of a single unit is changed. If it is a head, the next call's heads all learn
+    of it; if it is a view of the image, or a channel that runs through the model by itself, only some do.
     """
+    first = next((one for one in found if isinstance(one, Places)), None)
+    if first is None or len(mates_of(first, 0)) == 1:
+        return False
+    learned: list[bool] = []
+    each = iter(found)
+
+    def compare(call: Call) -> Tensor | None:
+        places = next(each, None)
+        if places is first:
+            changed, generator = call.values.clone(), torch.Generator().manual_seed(2)
+            index = (first.inner, 0) if first.batch_axis == "batch" else (0, first.inner)
+            changed[index] = torch.randn(changed[index].shape, generator=generator).to(changed) * changed.abs().max()
+            return changed
+        values = by_image(call.values, 2, places) if isinstance(places, Places) else None
+        if values is None or not isinstance(places, Places):
+            return None
+        change = (values[1] - values[0]).norm(dim=-1)
+        units = (change > MOVED * values[0].norm(dim=-1).max()).any(dim=1)
+        if not units.any():
+            return None
+        learned.extend(units[mates_of(places, int(units.nonzero()[0]))].tolist())
+        raise Reached
+
+    with suppress(Exception):
+        run_apart(subject, torch.cat([a, a]), compare)
+    return not all(learned)
+
+
+def mates_of(places: Places, unit: int) -> list[int]:
+    """The units that hold the same patches as this one: heads, or views of the image."""
+    rows = [tuple(row) for row in places.patches.tolist()]
+    return [other for other, row in enumerate(rows) if row == rows[unit]]
+
+
+def asks_itself(call: Call, rows: Float[Tensor, "i u r m"] | None, keys: MovedKeys) -> bool | None:
+    """Whether a call's queries are its keys, by the rows of some; None if that cannot be told."""
     if call.num_queries != call.num_keys or rows is None:
         return None
-    queries = torch.tensor(some_queries(call.num_queries), device=rows.device)
-    return are_the_keys(rows, torch.cat([torch.zeros_like(keys_moved[:1]), keys_moved]), queries)
+    return are_the_keys(rows, keys, torch.tensor(some_queries(call.num_queries), device=rows.device))
 
 
 def by_image(tensor: Float[Tensor, "b h r e"], images: int, places: Places) -> Float[Tensor, "i u r e"] | None:
@@ -233,7 +279,7 @@ def by_image(tensor: Float[Tensor, "b h r e"], images: int, places: Places) -> F
     outer, inner = places.outer, places.inner
     if tensor.shape[0] != outer * images * inner or outer * inner * tensor.shape[1] != len(places.patches):
         return None
-    return tensor.unflatten(0, (outer, images, inner)).movedim(1, 0).flatten(1, 3).double()
+    return tensor.unflatten(0, (outer, images, inner)).movedim(1, 0).flatten(1, 3).detach().double()
 
 
 def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[Found, ...]:
@@ -269,8 +315,7 @@ def asks_itself_in_all(before: Call, call: Call, places: Places, images: int) ->
             return None
         joined.append(torch.cat([first, others]))
     values, rows = joined
-    change = (values[1:] - values[:1]).norm(dim=-1)
-    return asks_itself(call, rows, change > MOVED * change.max())
+    return asks_itself(call, rows, MovedKeys.of(values))
 
 
 def order_masks(grid: Grid) -> Bool[Tensor, "k y x"]:

@@ -13,7 +13,8 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     if count < batch:
         raise UsageError(
             f"{layer} attends over {count} {'sequence' if count == 1 else 'sequences'} for a batch of {batch} images, "
-            "as when several images are packed into one sequence. Give the model one image at a time."
+            "as when several images, or views of different sizes, are packed into one sequence. Such a sequence has no "
+            "single grid of patches. Call the model, or the encoder in it, on one image that is not packed."
         )
     raise UsageError(
         f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
@@ -52,6 +53,17 @@ def refuse_views(layer: str) -> TokenRoles:
     )
 
 
+def refuse_window_tokens(layer: str, windows: int, others: int) -> TokenRoles:
+    """Raises `UsageError`: each window has tokens of its own, from which the prediction may be read, as a messenger
+    (Fang et al. 2022, "MSG-Transformer", §3.1)."""
+    tokens = "a token that holds" if others == 1 else f"{others} tokens that hold"
+    raise UsageError(
+        f"{layer} attends within {windows} windows, each with {tokens} no patch and no padding: a messenger, class, "
+        "register or prompt token. Whether the prediction is read from these is not known, so there is no attention "
+        "map. Use grad_cam or occlusion, or choose other layers: layers=[...]."
+    )
+
+
 def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
     """Raises `UsageError`: the model attends image by image, so the images of a batch are not told apart."""
     raise UsageError(
@@ -77,12 +89,39 @@ def refuse_crop(layer: str) -> TokenRoles:
     )
 
 
+def refuse_unseen(layer: str, places: Places) -> TokenRoles:
+    """Raises `UsageError`: some patches of the image have no token, so that a map would have holes."""
+    rows, columns = places.grid
+    raise UsageError(
+        f"Only {places.num_seen} of {rows * columns} patches change a token of {layer}, so there is no attention map: "
+        f"the model leaves out the other patches of its {rows} x {columns} grid, as with masked patches. Give it all "
+        "patches, or choose an earlier layer: layers=[...]."
+    )
+
+
 def refuse_batch(layer: str) -> TokenRoles:
     """Raises `UsageError`: the layer attends over the images of a batch."""
     raise UsageError(
         f"{layer} attends over the images of a batch, not over the patches of an image: it takes (tokens, batch, "
         "width), but is given (batch, tokens, width). Create nn.MultiheadAttention, or the encoder layer, with "
         "batch_first=True, and train the model again."
+    )
+
+
+def refuse_channels_last(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the images have their channels last, and patches are changed along the last two axes."""
+    raise UsageError(
+        f"The model takes images with channels last, (B, H, W, C), and the places of the tokens of {layer} are "
+        "measured only for (B, C, H, W). Watch a module that takes (B, C, H, W) and calls the model with "
+        "images.permute(0, 2, 3, 1)."
+    )
+
+
+def refuse_quantised(layer: str) -> TokenRoles:
+    """Raises `UsageError`: rounding moves tokens that no patch moves."""
+    raise UsageError(
+        f"The places of the tokens of {layer} could not be measured: the model is quantised, and rounds the tokens of "
+        "a whole batch by one scale, so that any patch changes every token. Explain the model before it is quantised."
     )
 
 

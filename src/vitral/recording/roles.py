@@ -6,6 +6,7 @@ patches. A token that is no patch is called CLS only if the model says so: by a 
 `num_prefix_tokens`.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,15 +24,21 @@ from vitral.recording.refusals import (
     refuse_batch,
     refuse_batch_size,
     refuse_channels,
+    refuse_channels_last,
     refuse_crop,
     refuse_given,
     refuse_groups,
+    refuse_quantised,
     refuse_unmeasured,
+    refuse_unseen,
     refuse_unsettled,
     refuse_views,
+    refuse_window_tokens,
 )
 from vitral.recording.token_roles import TokenRoles, measured_roles
 from vitral.recording.windows import Windows, WindowTracker
+
+CHANNELS = (1, 3, 4)  # of an image: grey, colours, colours and transparency
 
 
 class RoleFinder:
@@ -47,6 +54,7 @@ class RoleFinder:
         self.asks_itself: bool | None = None  # whether the queries of the last call are its keys, if that was measured
         self.current: tuple[Any, ...] | None = None  # what the tokens of the last call stand for, if it was measured
         self.is_known, self.is_measured = is_known(model), False  # the latter: images were given, to change patches of
+        self.is_channels_last = False  # the images given are (B, H, W, C)
         self.takes_tokens = False  # whether the model was given sequences, and no images
         self.windows = WindowTracker()
 
@@ -55,6 +63,7 @@ class RoleFinder:
         self.places, self.num_calls, self.is_measured = places, 0, True
         self.windows.finds_whole = not all(isinstance(found, Places) for found in places) or not places
         self.batch, self.image_size = len(images), (images.shape[-2], images.shape[-1])
+        self.is_channels_last = images.shape[-1] in CHANNELS and images.shape[1] not in CHANNELS
 
     @property
     def is_over_batch(self) -> bool:
@@ -116,6 +125,8 @@ class RoleFinder:
             return call, None, partial(refuse_crop, layer)
         if isinstance(found, Places) and found.are_views:
             return call, None, partial(refuse_views, layer)
+        if isinstance(found, Places) and 0 < found.num_seen < math.prod(found.grid):
+            return call, None, partial(refuse_unseen, layer, found)
         if places is None or (grouping := self.grouping(call, places)) is None:
             call = self.split_heads(call)
             windows = self.windows_of(call)
@@ -130,6 +141,10 @@ class RoleFinder:
             call = call.grouped(grouping)
         if grouping.windows > 1 and units[units >= 0].unique().numel() < int((units >= 0).sum()):
             return call, None, partial(refuse_views, layer)
+        # Padding is on the sides of the image: some window is without. A token for each window is no padding.
+        others = (units < 0).sum(1)
+        if grouping.windows > 1 and bool(others.all() or (others.any() and call.num_queries != call.num_keys)):
+            return call, None, partial(refuse_window_tokens, layer, grouping.windows, int(others.max()))
         if grouping.windows > 1:
             rows, columns = places.grid
             windows = Windows(places.grid, units)
@@ -192,5 +207,14 @@ class RoleFinder:
         number = self.num_prefix_tokens
         is_sequence = self.takes_tokens and self.patch_grid is None
         if not (self.is_known or is_sequence) and number is None and not states(self.model, call.num_keys):
+            if self.is_channels_last:
+                return None, partial(refuse_channels_last, layer)
+            if self.is_measured and is_quantised(self.model):
+                return None, partial(refuse_quantised, layer)
             return None, partial(refuse_unsettled if self.is_measured else refuse_unmeasured, layer, call.num_keys)
         return None, partial(find_roles, self.model, call.num_keys, self.patch_grid, self.image_size, number)
+
+
+def is_quantised(model: nn.Module) -> bool:
+    """Whether PyTorch has replaced modules of a model by some that compute in whole numbers."""
+    return any(type(module).__module__.startswith("torch.ao.nn") for module in model.modules())

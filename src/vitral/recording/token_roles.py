@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError, WatchError
+from vitral.base.errors import WatchError
 from vitral.recording.indices import Grid
 from vitral.recording.places import Places
 from vitral.recording.prefix_tokens import numbered, prefix_names
@@ -69,13 +69,8 @@ class TokenRoles:
 
 
 def measured_roles(model: nn.Module, patches: Int[Tensor, " m"], places: Places) -> TokenRoles:
-    """The roles of tokens of which the patch is known, -1 for none. Raises `UsageError` unless each patch is there."""
+    """The roles of tokens of which the patch is known, -1 for none. Each patch of the grid has a token."""
     number, tokens = places.grid[0] * places.grid[1], patches.tolist()
-    if sorted(patch for patch in tokens if patch >= 0) != list(range(number)):
-        raise UsageError(
-            f"Only {len({patch for patch in tokens if patch >= 0})} of {number} patches change a token, so there is no "
-            "attention map."
-        )
     order = tuple(tokens.index(patch) for patch in range(number))
     # Where the queries are others than the keys, a learned token may ask and be no key.
     known = places.prefix or (prefix_names(model, len(tokens) - number) if places.asks_itself is not False else ())
