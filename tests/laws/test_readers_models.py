@@ -337,10 +337,10 @@ def test_channels_that_read_channels_are_no_image():
 
 
 class Merging(Pooled):
-    """16 tokens, then 4 of them, the mean of which is read."""
+    """16 tokens, then the 4 means of their rows, the mean of which is read."""
 
     def through(self, x):
-        return self.blocks[1](self.blocks[0](x)[:, ::4])
+        return self.blocks[1](self.blocks[0](x).unflatten(1, (4, 4)).mean(2))
 
     def read(self, x):
         return self.head(x.mean(1))
@@ -356,6 +356,18 @@ def test_where_tokens_were_merged_since_the_readers_are_not_looked_for_among_the
         assert maps.grid == grid and maps.reader == "the mean of all tokens"
         expected = grid[0] * grid[1] * layer.weights().mean((1, 2))
         np.testing.assert_allclose(maps.merged.reshape(2, -1), expected, rtol=1e-4)
+
+
+class Dropping(Merging):
+    def through(self, x):
+        return self.blocks[1](self.blocks[0](x)[:, ::4])
+
+
+def test_where_tokens_were_dropped_since_the_others_do_not_stand_for_them():
+    model, images = made(Dropping, (32, 32)), torch.randn(2, 3, 32, 32)
+    assert explain.attention(model, images, layers=[0]).grid == (4, 4)
+    with pytest.raises(UsageError, match="Only 4 of 16 patches change a token"):
+        explain.attention(model, images, layers=[1])
 
 
 def test_of_tokens_that_are_changed_in_place_afterwards_no_lens_is_given(pictures):
