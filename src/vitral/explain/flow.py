@@ -21,7 +21,7 @@ from vitral.recording.queries import readout_vector
 
 
 def global_layers(observation: Observation, method: str, names: Sequence[str] = ()) -> dict[int, Layer]:
-    """The layers to multiply by number: those of these names, or all.
+    """The layers to multiply by number: those of these names, or all that the answer depends on.
 
     Raises `UsageError` where a product of layers has no meaning: they do not hold the same tokens, or some of all are
     not known.
@@ -35,7 +35,12 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             f"{method} multiplies the attention of all layers, but in this model some attention could not be recorded: "
             f"{'; '.join(missed)}. To multiply the other layers only, name them: layers={known}."
         )
-    chosen = {number: layer for number, layer in enumerate(observation.layers) if not names or layer.name in names}
+    read = observation.attention.of_answer
+    chosen = {
+        number: layer
+        for number, layer in enumerate(observation.layers)
+        if (layer.name in names if names else layer in read)
+    }
     layers = list(chosen.values())
     if why := why_not_the_same_tokens(layers):
         raise UsageError(
@@ -86,6 +91,12 @@ def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
             f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that follow "
             "one another: layers=[...]; or try attention_gradient, which shows each layer by itself."
         )
+
+
+def left_out(observation: Observation, names: Sequence[str]) -> str:
+    """A sentence for captions on the layers that are not multiplied though no names were given; empty if all are."""
+    others = [] if names else [layer.name for layer in observation.attention.not_of_answer]
+    return f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
 
 
 def names_of(layers: Sequence[str]) -> tuple[str]:

@@ -313,7 +313,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
             check_same(output, plain)
         readout = readout_tokens(recording, left, plain.tensor)
         if places and (last := places[-1]) is not None:
-            readout = within_attention(recording.layers, readout, last)
+            readout = within_attention(recording.of_answer, readout, last)
         is_stream = bool(left) and left[-1].ndim == 3 and bool(recording.layers)
         among = left[-1].shape[token_axis(recording, left[-1], plain.tensor)] if is_stream else 0
     if output is None:  # the watched pass was refused on its way

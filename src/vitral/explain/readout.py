@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.base.output import find_output
 from vitral.recording.apart import Unfused
 from vitral.recording.calls import relative_difference
 from vitral.recording.eager import EAGER
-from vitral.recording.forward import model_output
+from vitral.recording.forward import model_output, run_model
 from vitral.recording.intercept import TOLERANCE, watch
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.operators import tensors_in
@@ -56,7 +57,7 @@ class Tail:
         hook = self.block.register_forward_hook(lambda module, args, output: replace_tokens(output, tokens.clone()))
         try:
             with EAGER:
-                return model_output(self.model, self.images)
+                return find_output(self.model, run_model(self.model, self.images), len(tokens)).tensor
         finally:
             hook.remove()
 
@@ -110,7 +111,7 @@ def readout_tokens(recording: Recording, left: Sequence[Tensor], answer: Tensor)
     patches. Where no gradient tells, CLS if there is one, else all tokens.
     """
     # Within windows the last block's tokens are a map, and the prediction is read from all of it.
-    windows = recording.layers[-1].windows is not None
+    windows = recording.of_answer[-1].windows is not None
     if windows or not left or left[-1].ndim != 3 or not answer.requires_grad:
         return assumed_readout(recording)
     axis = token_axis(recording, left[-1], answer)
@@ -128,7 +129,7 @@ def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Ten
 
     Where both axes are alike in length, each image's answer must depend on its own slice only.
     """
-    layer = recording.layers[-1]
+    layer = recording.of_answer[-1]
     lengths = (len(layer.kept_rows), layer.num_queries)
     fitting = [axis for axis in (1, 0) if (tokens.shape[1 - axis], tokens.shape[axis]) == lengths]
     if len(fitting) < 2:
@@ -145,7 +146,7 @@ def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Ten
 
 def assumed_readout(recording: Recording) -> tuple[int, ...]:
     """CLS if there is one, else every token."""
-    layer = last_global_layer(recording.layers)
+    layer = last_global_layer(recording.of_answer)
     if layer is None:
         return ()
     try:

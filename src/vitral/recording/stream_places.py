@@ -102,7 +102,10 @@ def stream_apart(subject: Subject, images: Float[Tensor, "b c y x"], like: Strea
 
     with suppress(Exception):  # what comes after the last attention does not matter
         run_apart(subject, images, visit, start=lambda: streams.append(Stream(subject.model)))
-    return streams[0].tokens if streams and len(calls) == len(groups) else []
+    if not streams or len(calls) != len(groups):
+        return []
+    streams[0].answer = like.answer
+    return streams[0].tokens
 
 
 def place_of(alone: Sequence[Tensor], together: Sequence[Tensor], grid: Grid) -> StreamPlace | None:

@@ -39,7 +39,7 @@ def attention(
     recording = observation.attention
     shown, note = comparable_layers(recording, layers)
     readouts = [
-        readout_in(layer, recording.layers, observation.readout, observation.readout_among) if query is None else ()
+        readout_in(layer, recording.of_answer, observation.readout, observation.readout_among) if query is None else ()
         for layer in shown
     ]
     some_heads = select(heads, shown[0].num_heads, "head")
@@ -51,6 +51,7 @@ def attention(
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
     # Of queries that are no tokens it is not known which are read; a pool's single query is.
     are_read = all(read or layer.queries_are_keys or layer.num_queries == 1 for layer, read in zip(shown, readouts))
+    are_read = are_read and not any(layer in recording.not_of_answer for layer in shown)
     return PatchMap(
         roles.patches(values),
         roles.grid,
@@ -61,7 +62,7 @@ def attention(
         prefix_mass=roles.others(values).sum(dim=-1),
         residual=max(layer.residual for layer in shown),
         reader=reader,
-        reader_is_readout=reader == "CLS" or (query is None and are_read),
+        reader_is_readout=are_read and (reader == "CLS" or query is None),
         prefix="CLS" if roles.prefix == ("cls",) else "not on patches" if roles.prefix else "",
         why_zero="None of this attention is on patches.",
     )

@@ -29,7 +29,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     layer = observation.layers[last]
     check_shares(layer.kept_rows, layer.name)
     readers = readout_vector(
-        layer, readout_in(layer, observation.layers, observation.readout, observation.readout_among)
+        layer, readout_in(layer, observation.attention.of_answer, observation.readout, observation.readout_among)
     )
     row = sum_chunks(
         relevance.mean(dim=1).mT @ readers[queries].to(relevance.dtype)

@@ -10,7 +10,7 @@ Axes:  b images   h heads   n m tokens
 
 from collections.abc import Sequence
 
-from vitral.explain.flow import carry, global_layers, names_of, positive_relevance, start_row
+from vitral.explain.flow import carry, global_layers, left_out, names_of, positive_relevance, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
@@ -38,7 +38,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         tokens.patches(row),
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of all layers, by the "
-        f"{observation.answer_kind.per_output}'s gradient.",
+        f"{observation.answer_kind.per_output}'s gradient." + left_out(observation, layers),
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
