@@ -8,8 +8,9 @@ Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,11 +18,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import Answer, answer_of
-from vitral.base.errors import ShapeError, UsageError, WatchError
+from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.readout import readout_tokens, tail_recorded, token_axis, within_attention
+from vitral.explain.readout import Readout, find_readout, tail_recorded
 from vitral.recording.forward import (
     check_answer,
     check_finite,
@@ -49,9 +50,8 @@ class Observation:
     model          the model itself, for methods that run it again (`run`)
     images         the images as the model takes them, (B, C, H, W)
     output         its answer, detached
-    readout        the tokens of the last block from which the prediction is read; () if none are known
-    readout_among  how many tokens the last block returned, of which these are some; 0 if that is not known
     needs          what was recorded: "attention", "feature maps", "gradients"
+    read_from      the tokens from which the prediction is read, as measured or assumed
 
     `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
     has feature maps but no attention, and a model may score no classes.
@@ -61,8 +61,7 @@ class Observation:
     images: Float[Tensor, "b c y x"]
     output: Output
     needs: frozenset[Need]
-    readout: tuple[int, ...] = ()
-    readout_among: int = 0
+    read_from: Readout = field(default_factory=Readout)
     recording: Recording | None = None
     maps: tuple[FeatureMap, ...] = ()
     refusal: WatchError | None = None  # why there is no attention
@@ -92,6 +91,11 @@ class Observation:
         if self.recording is None:
             raise self.refusal or missing("attention")
         return self.recording
+
+    @property
+    def readout(self) -> tuple[int, ...]:
+        """The tokens of the last attention from which the prediction is read; () if none are known."""
+        return self.read_from.tokens
 
     @property
     def residual(self) -> float | None:
@@ -289,8 +293,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     places = observer.stream_places() if recording is not None and wants_maps | wants_attention else ()
     maps = tuple(stream_maps(recording, places)) if recording is not None and wants_maps else ()
     map_graph, map_refusal = graph, refusal
-    readout: tuple[int, ...] = ()
-    among = 0
+    read_from = Readout()
 
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
@@ -311,16 +314,13 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
             plain = forward(model, images if check == "full" else images[:1])
         if check == "full":
             check_same(output, plain)
-        readout = readout_tokens(recording, left, plain.tensor)
-        if places and (last := places[-1]) is not None:
-            readout = within_attention(recording.of_answer, readout, last)
-        is_stream = bool(left) and left[-1].ndim == 3 and bool(recording.layers)
-        among = left[-1].shape[token_axis(recording, left[-1], plain.tensor)] if is_stream else 0
+        record = partial(recorded_attention, model, images[: len(plain.tensor)], recording, graph)
+        read_from = find_readout(recording, left, plain.tensor, places, record)
     if output is None:  # the watched pass was refused on its way
         output, graph = recorded_pass(model, images, needs)
     weights = weights_of(model)
     return Observation(
-        model, images, output, needs, readout, among, recording, maps, refusal, map_refusal, graph, map_graph, weights
+        model, images, output, needs, read_from, recording, maps, refusal, map_refusal, graph, map_graph, weights
     )
 
 
@@ -336,6 +336,20 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)
     return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)
+
+
+def recorded_attention(
+    model: nn.Module, images: Tensor, recording: Recording, graph: Graph | None
+) -> tuple[Recording, Tensor]:
+    """What was seen in a pass that recorded gradients, and its answer: those of `graph` if it has one, else of another
+    pass; an empty recording where none can be recorded."""
+    if graph is not None:
+        return recording, graph.answer
+    with suppress(VitralError), recorded_gradients(), watch(model, [0]) as seen:
+        leaf = images.detach().clone()
+        answer = model_output(model, leaf.requires_grad_() if leaf.is_floating_point() else leaf)
+        return seen, answer
+    return Recording(), images
 
 
 def weights_of(model: nn.Module) -> tuple[tuple[int, int], ...]:

@@ -105,7 +105,7 @@ def stream_apart(subject: Subject, images: Float[Tensor, "b c y x"], like: Strea
     if not streams or len(calls) != len(groups):
         return []
     streams[0].answer = like.answer
-    return streams[0].tokens
+    return [tokens.detach() for tokens in streams[0].tokens]  # registers alone may be parameters
 
 
 def place_of(alone: Sequence[Tensor], together: Sequence[Tensor], grid: Grid) -> StreamPlace | None:

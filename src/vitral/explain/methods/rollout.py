@@ -44,7 +44,7 @@ def rollout(
         tokens.patches(row),
         tokens.grid,
         f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token stays; "
-        "it is the same for every class." + left_out(observation, layers),
+        "it is the same for every class." + observation.read_from.note + left_out(observation, layers),
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
