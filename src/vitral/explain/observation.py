@@ -7,6 +7,7 @@ of the observation; several methods share one.
 Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import Answer, answer_of
-from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
+from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
@@ -150,6 +151,12 @@ class Observation:
         calls = [(number, call) for number, layer in enumerate(self.layers) for call in layer.calls]
         if not calls:
             self.classes(target)  # an error of the target comes first
+            if any(isinstance(part, torch.jit.ScriptModule) for part in self.model.modules()):
+                raise WatchError(
+                    f"{type(self.model).__name__} was traced (torch.jit.trace), and the graph of a traced model does "
+                    "not show where it attends, so a method that needs gradients has nothing to show. Explain the "
+                    "module that was traced, or try attention or rollout."
+                )
             raise WatchError(
                 "No gradient is recorded where the model attends (it runs under no_grad, or detaches its tokens), "
                 "so a method that needs gradients has nothing to show. Try attention or rollout."
@@ -267,13 +274,29 @@ def observe(
             raise UsageError(f"{name}: {unknown[0]!r} is not supported; it takes {', '.join(map(repr, known))}.")
     wanted: frozenset[Need] = frozenset(requested)
     check_images(images)
-    check_finite(images)
-    with evaluating(model):
+    with evaluating(model), without_vmap(model):
+        check_finite(images)
         if wanted <= {"gradients"}:
             output, graph = recorded_pass(model, images, wanted)
             check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
         return watched_observation(model, images, wanted, check)
+
+
+@contextmanager
+def without_vmap(model: nn.Module) -> Iterator[None]:
+    """Raise `WatchError` for what `torch.func.vmap` does not allow: what is kept of a pass leaves the function that it
+    runs, and probes draw random images."""
+    try:
+        yield
+    except (RuntimeError, ModelError) as error:
+        if not re.search("vmap|functorch", str(error)):
+            raise
+        raise WatchError(
+            f"{type(model).__name__} cannot be explained under torch.func.vmap, which lets nothing that is recorded of "
+            "one image out of it. Call the method on the model itself, with a batch of images. If the model calls "
+            "vmap, vitral.watch still shows its attention."
+        ) from error
 
 
 def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need], check: Check) -> Observation:

@@ -44,7 +44,7 @@ def attention(
     ]
     some_heads = select(heads, shown[0].num_heads, "head")
     of_each = [readers_of_each(layer, readout, read_from.of_each) for layer, readout in zip(shown, readouts)]
-    rows = [query_row(layer, query, *read)[:, some_heads] for layer, *read in zip(shown, readouts, of_each)]
+    rows = [query_row(layer, query, *read)[:, some_heads] for layer, read in zip(shown, zip(readouts, of_each))]
     roles = shown[0].tokens
     values = torch.stack(rows, dim=1).float()
     for layer, row in zip(shown, rows):
