@@ -85,8 +85,12 @@ class Idle(ViT):
 
 def test_a_layer_that_feeds_no_answer_is_not_multiplied_and_does_not_hide_the_reader(images):
     model = made(Idle())
+    found = explain.rollout(model, images)
+    read = explain.rollout(model, images, layers=["blocks.0", "blocks.2"])
+    torch.testing.assert_close(torch.tensor(found.values), torch.tensor(read.values))
+    assert "The output does not depend on blocks.1, so they are left out" in found.caption
     with pytest.raises(UsageError, match=r"the output does not depend on blocks\.1"):
-        explain.rollout(model, images)
+        explain.rollout(model, images, layers=["blocks.0", "blocks.1"])
     assert explain.attention(model, images).reader == "CLS"
 
 
@@ -456,8 +460,23 @@ class StackedQueries(Attention):
 
 
 def test_queries_of_which_it_is_not_known_which_are_read_are_not_said_to_be(images):
-    maps = explain.attention(made(ViT(StackedQueries)), images)
+    class Detached(ViT):
+        def read(self, x: Tensor) -> Tensor:
+            return super().read(x.detach())
+
+    maps = explain.attention(made(Detached(StackedQueries)), images)
     assert maps.reader == "the mean of all 34 queries" and not maps.of_answer
+    assert "the mean of all tokens is assumed" in maps.caption
+
+
+def test_of_queries_that_are_no_tokens_those_that_are_read_are_measured_in_the_attention(images):
+    model = made(ViT(StackedQueries))
+    maps = explain.attention(model, images)
+    assert maps.reader == "the mean of the 2 tokens that the prediction is read from" and maps.of_answer
+    last = see_attention(model, images).layers[-1]
+    row = last.tokens.patches(last.rows([0, 17]).mean(2))  # CLS, by its query in each head
+    expected = row * 16 / row.sum(-1, keepdim=True)
+    torch.testing.assert_close(torch.tensor(maps.values[:, -1]).flatten(2), expected)
 
 
 class ReadEachOther(nn.Module):

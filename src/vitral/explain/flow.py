@@ -6,22 +6,22 @@ ever multiplied by a matrix, and each layer's weights are formed a chunk of rows
 Axes:  b images   h heads   r rows   n m tokens
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vitral.base.errors import UsageError
+from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
-from vitral.explain.readout import readout_in
+from vitral.explain.readout import readers_of_each, readout_in
 from vitral.recording.layers import Layer, sum_chunks
-from vitral.recording.queries import readout_vector
+from vitral.recording.queries import readout_vectors
 
 
 def global_layers(observation: Observation, method: str, names: Sequence[str] = ()) -> dict[int, Layer]:
-    """The layers to multiply by number: those of these names, or all.
+    """The layers to multiply by number: those of these names, or all that the answer depends on.
 
     Raises `UsageError` where a product of layers has no meaning: they do not hold the same tokens, or some of all are
     not known.
@@ -35,7 +35,12 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             f"{method} multiplies the attention of all layers, but in this model some attention could not be recorded: "
             f"{'; '.join(missed)}. To multiply the other layers only, name them: layers={known}."
         )
-    chosen = {number: layer for number, layer in enumerate(observation.layers) if not names or layer.name in names}
+    read = observation.attention.of_answer
+    chosen = {
+        number: layer
+        for number, layer in enumerate(observation.layers)
+        if (layer.name in names if names else layer in read)
+    }
     layers = list(chosen.values())
     if why := why_not_the_same_tokens(layers):
         raise UsageError(
@@ -88,6 +93,26 @@ def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
         )
 
 
+def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
+    """Raise `WatchError` unless a gradient reached each of these layers, by number: without one it would be left out
+    of the product in silence."""
+    without = [layer.name for number, layer in layers.items() if number not in reached]
+    if without:
+        others = [layer.name for number, layer in layers.items() if number in reached]
+        raise WatchError(
+            f"{method} multiplies each layer's attention by its gradient, but no gradient reaches "
+            f"{', '.join(without)}: the model runs there under no_grad, detaches its tokens, or uses a checkpoint with "
+            "use_reentrant=True. "
+            f"Name the other layers: layers={others}; or let gradients through: use_reentrant=False."
+        )
+
+
+def left_out(observation: Observation, names: Sequence[str]) -> str:
+    """A sentence for captions on the layers that are not multiplied though no names were given; empty if all are."""
+    others = [] if names else [layer.name for layer in observation.attention.not_of_answer]
+    return f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+
+
 def names_of(layers: Sequence[str]) -> tuple[str]:
     """What a map of several layers calls them."""
     return (", ".join(layers) or "all",)
@@ -96,9 +121,11 @@ def names_of(layers: Sequence[str]) -> tuple[str]:
 def start_row(observation: Observation, layers: Sequence[Layer]) -> Float[Tensor, "b n"]:
     """The mean over the tokens from which the prediction is read: CLS, the patches, or a pool's queries."""
     # A row of ones over the readout tokens: their mean is one row, so many readers cost no more than CLS alone.
-    readout = readout_in(layers[-1], layers, observation.readout, observation.readout_among)
-    vector = readout_vector(layers[-1], readout).to(layers[-1].kept_rows.dtype)
-    return (vector / (len(readout) or layers[-1].num_queries)).expand(len(layers[-1].kept_rows), -1)
+    read_from = observation.read_from
+    readout = readout_in(layers[-1], layers, read_from.tokens, read_from.among)
+    of_each = readers_of_each(layers[-1], readout, read_from.of_each)
+    vectors = readout_vectors(layers[-1], readout, of_each).to(layers[-1].kept_rows.dtype)
+    return (vectors / vectors.sum(dim=1, keepdim=True)).expand(len(layers[-1].kept_rows), -1)
 
 
 def carry(

@@ -7,9 +7,11 @@ of the observation; several methods share one.
 Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,11 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import Answer, answer_of
-from vitral.base.errors import ShapeError, UsageError, WatchError
+from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.readout import readout_tokens, tail_recorded, token_axis, within_attention
+from vitral.explain.readout import Readout, find_readout, tail_recorded
 from vitral.recording.forward import (
     check_answer,
     check_finite,
@@ -49,9 +51,8 @@ class Observation:
     model          the model itself, for methods that run it again (`run`)
     images         the images as the model takes them, (B, C, H, W)
     output         its answer, detached
-    readout        the tokens of the last block from which the prediction is read; () if none are known
-    readout_among  how many tokens the last block returned, of which these are some; 0 if that is not known
     needs          what was recorded: "attention", "feature maps", "gradients"
+    read_from      the tokens from which the prediction is read, as measured or assumed
 
     `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
     has feature maps but no attention, and a model may score no classes.
@@ -61,8 +62,7 @@ class Observation:
     images: Float[Tensor, "b c y x"]
     output: Output
     needs: frozenset[Need]
-    readout: tuple[int, ...] = ()
-    readout_among: int = 0
+    read_from: Readout = field(default_factory=Readout)
     recording: Recording | None = None
     maps: tuple[FeatureMap, ...] = ()
     refusal: WatchError | None = None  # why there is no attention
@@ -92,6 +92,11 @@ class Observation:
         if self.recording is None:
             raise self.refusal or missing("attention")
         return self.recording
+
+    @property
+    def readout(self) -> tuple[int, ...]:
+        """The tokens of the last attention from which the prediction is read; () if none are known."""
+        return self.read_from.tokens
 
     @property
     def residual(self) -> float | None:
@@ -150,6 +155,12 @@ class Observation:
         calls = [(number, call) for number, layer in enumerate(self.layers) for call in layer.calls]
         if not calls:
             self.classes(target)  # an error of the target comes first
+            if any(isinstance(part, torch.jit.ScriptModule) for part in self.model.modules()):
+                raise WatchError(
+                    f"{type(self.model).__name__} was traced (torch.jit.trace), and the graph of a traced model does "
+                    "not show where it attends, so a method that needs gradients has nothing to show. Explain the "
+                    "module that was traced, or try attention or rollout."
+                )
             raise WatchError(
                 "No gradient is recorded where the model attends (it runs under no_grad, or detaches its tokens), "
                 "so a method that needs gradients has nothing to show. Try attention or rollout."
@@ -267,13 +278,29 @@ def observe(
             raise UsageError(f"{name}: {unknown[0]!r} is not supported; it takes {', '.join(map(repr, known))}.")
     wanted: frozenset[Need] = frozenset(requested)
     check_images(images)
-    check_finite(images)
-    with evaluating(model):
+    with evaluating(model), without_vmap(model):
+        check_finite(images)
         if wanted <= {"gradients"}:
             output, graph = recorded_pass(model, images, wanted)
             check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
         return watched_observation(model, images, wanted, check)
+
+
+@contextmanager
+def without_vmap(model: nn.Module) -> Iterator[None]:
+    """Raise `WatchError` for what `torch.func.vmap` does not allow: what is kept of a pass leaves the function that it
+    runs, and probes draw random images."""
+    try:
+        yield
+    except (RuntimeError, ModelError) as error:
+        if not re.search("vmap|functorch", str(error)):
+            raise
+        raise WatchError(
+            f"{type(model).__name__} cannot be explained under torch.func.vmap, which lets nothing that is recorded of "
+            "one image out of it. Call the method on the model itself, with a batch of images. If the model calls "
+            "vmap, vitral.watch still shows its attention."
+        ) from error
 
 
 def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need], check: Check) -> Observation:
@@ -293,8 +320,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     places = observer.stream_places() if recording is not None and wants_maps | wants_attention else ()
     maps = tuple(stream_maps(recording, places)) if recording is not None and wants_maps else ()
     map_graph, map_refusal = graph, refusal
-    readout: tuple[int, ...] = ()
-    among = 0
+    read_from = Readout()
 
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
@@ -315,16 +341,13 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
             plain = forward(model, images if check == "full" else images[:1])
         if check == "full":
             check_same(output, plain)
-        readout = readout_tokens(recording, left, plain.tensor)
-        if places and (last := places[-1]) is not None:
-            readout = within_attention(recording.layers, readout, last)
-        is_stream = bool(left) and left[-1].ndim == 3 and bool(recording.layers)
-        among = left[-1].shape[token_axis(recording, left[-1], plain.tensor)] if is_stream else 0
+        record = partial(recorded_attention, model, images[: len(plain.tensor)], recording, graph)
+        read_from = find_readout(recording, left, plain.tensor, places, record)
     if output is None:  # the watched pass was refused on its way
         output, graph = recorded_pass(model, images, needs)
     weights = weights_of(model)
     return Observation(
-        model, images, output, needs, readout, among, recording, maps, refusal, map_refusal, graph, map_graph, weights
+        model, images, output, needs, read_from, recording, maps, refusal, map_refusal, graph, map_graph, weights
     )
 
 
@@ -340,6 +363,20 @@ def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> t
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)
     return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)
+
+
+def recorded_attention(
+    model: nn.Module, images: Tensor, recording: Recording, graph: Graph | None
+) -> tuple[Recording, Tensor]:
+    """What was seen in a pass that recorded gradients, and its answer: those of `graph` if it has one, else of another
+    pass; an empty recording where none can be recorded."""
+    if graph is not None:
+        return recording, graph.answer
+    with suppress(VitralError), recorded_gradients(), watch(model, [0]) as seen:
+        leaf = images.detach().clone()
+        answer = model_output(model, leaf.requires_grad_() if leaf.is_floating_point() else leaf)
+        return seen, answer
+    return Recording(), images
 
 
 def weights_of(model: nn.Module) -> tuple[tuple[int, int], ...]:

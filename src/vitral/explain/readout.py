@@ -6,22 +6,24 @@ last block are taken as a variable, the rest of the model runs on them, and its 
 Axes:  b images   n tokens   d width   k classes
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.base.output import find_output
 from vitral.recording.apart import Unfused
 from vitral.recording.calls import relative_difference
 from vitral.recording.eager import EAGER
-from vitral.recording.forward import model_output
+from vitral.recording.forward import model_output, run_model
 from vitral.recording.intercept import TOLERANCE, watch
 from vitral.recording.layers import Layer, Recording
-from vitral.recording.operators import tensors_in
 from vitral.recording.stream import first_tensor
 from vitral.recording.stream_places import StreamPlace
 
@@ -56,42 +58,41 @@ class Tail:
         hook = self.block.register_forward_hook(lambda module, args, output: replace_tokens(output, tokens.clone()))
         try:
             with EAGER:
-                return model_output(self.model, self.images)
+                return find_output(self.model, run_model(self.model, self.images), len(tokens)).tensor
         finally:
             hook.remove()
 
 
 def replace_tokens(output: Any, tokens: Tensor) -> Any:
-    """A block's output with other tokens in it."""
+    """A block's output with other tokens in it, in place of its first tensor."""
     first = first_tensor(output)
-    if isinstance(output, Tensor):
-        return tokens if output is first else output
-    if isinstance(output, dict):
-        return type(output)((key, replace_tokens_in(part, first, tokens)) for key, part in output.items())
-    return type(output)(replace_tokens_in(part, first, tokens) for part in output)
-
-
-def replace_tokens_in(part: Any, first: Tensor | None, tokens: Tensor) -> Any:
-    """A part of a block's output, with other tokens if it holds the first."""
-    holds = any(tensor is first for tensor in tensors_in(part))
-    return replace_tokens(part, tokens) if holds else part
+    return tree_map(lambda part: tokens if part is first else part, output)
 
 
 @contextmanager
-def tail_recorded(block: nn.Module | None) -> Iterator[list[Tensor]]:
-    """Inside it, gradients are recorded from a block's output on; the list gets the tokens that left the block.
+def tail_recorded(block: nn.Module | None) -> Iterator[list[list[Tensor]]]:
+    """Inside it, gradients are recorded from a block's output on; the list gets the tensors that left the block, each
+    time that it ran, in their order; none if the first of them holds no real numbers.
 
     They are leaves of the graph, so that nothing before the block is recorded.
     """
-    left: list[Tensor] = []
+    left: list[list[Tensor]] = []
 
     def record(module: nn.Module, args: tuple, output: Any) -> Any:
         torch.set_grad_enabled(True)
-        tokens = first_tensor(output)
-        if tokens is None or not tokens.is_floating_point():
-            return output
-        left.append(tokens.detach().clone().requires_grad_())
-        return replace_tokens(output, left[-1].clone())  # a copy: a model may change its tokens in place
+        leaves: dict[int, Tensor] = {}
+
+        def as_leaf(part: Any) -> Any:
+            if not isinstance(part, Tensor) or not part.is_floating_point():
+                return part
+            if id(part) not in leaves:
+                leaves[id(part)] = part.detach().clone().requires_grad_()
+            return leaves[id(part)].clone()  # a copy: a model may change its tokens in place
+
+        replaced = tree_map(as_leaf, output)
+        first = leaves.pop(id(first_tensor(output)), None)
+        left.append([] if first is None else [first, *leaves.values()])
+        return replaced
 
     # Fused encoder layers may pass on nested tensors, and record no gradients.
     with torch.inference_mode(False), torch.no_grad(), EAGER, Unfused():
@@ -103,23 +104,107 @@ def tail_recorded(block: nn.Module | None) -> Iterator[list[Tensor]]:
                 hook.remove()
 
 
-def readout_tokens(recording: Recording, left: Sequence[Tensor], answer: Tensor) -> tuple[int, ...]:
-    """The tokens of the last block on which the prediction depends, for any image; none within windows.
+@dataclass(frozen=True)
+class Readout:
+    """From which tokens a prediction is read.
 
-    `left` are the tokens recorded by `tail_recorded`. The answer may have any shape: a segmenter's depends on its
-    patches. Where no gradient tells, CLS if there is one, else all tokens.
+    tokens   those of any image, by their numbers within the last attention; () if none are known
+    among    how many tokens these are some of; 0 if that is not known
+    of_each  which of them each image is read from, where that differs from image to image; else None
+    note     what was assumed instead of measured, in a sentence; empty if nothing was
     """
-    # Within windows the last block's tokens are a map, and the prediction is read from all of it.
-    windows = recording.layers[-1].windows is not None
-    if windows or not left or left[-1].ndim != 3 or not answer.requires_grad:
-        return assumed_readout(recording)
-    axis = token_axis(recording, left[-1], answer)
+
+    tokens: tuple[int, ...] = ()
+    among: int = 0
+    of_each: Bool[Tensor, "b n"] | None = None
+    note: str = ""
+
+
+def find_readout(
+    recording: Recording,
+    left: Sequence[Sequence[Tensor]],
+    answer: Tensor,
+    places: Sequence[StreamPlace | None],
+    record_attention: Callable[[], tuple[Recording, Tensor]],
+) -> Readout:
+    """Measure from which tokens the answer is read. It may have any shape: a segmenter's depends on its patches.
+
+    `left` is what `tail_recorded` recorded; `places` says what the tokens between the blocks are, if that was measured.
+    Where the last block returns no single tensor of all tokens, the gradient at its attention tells: `record_attention`
+    runs the model with the graph. Where no gradient tells, it is CLS if there is one, else all tokens, with a note.
+    """
+    layers = recording.of_answer
+    if layers[-1].windows is not None:  # the last block's tokens are a map, and the prediction is read from all of it
+        return Readout(assumed_readout(recording), tokens_that_left(recording, left, answer))
+    reached = reached_after_block(recording, left, answer)
+    if reached is not None and places:
+        reached = within_attention(layers, reached, places[-1])
+    if reached is None:
+        reached = reached_in_attention(*record_attention())
+    if reached is None:
+        assumed = assumed_readout(recording)
+        last = last_global_layer(layers)
+        name = "CLS" if last is not None and 0 < len(assumed) < last.num_tokens else "the mean of all tokens"
+        note = (
+            " From which tokens the prediction is read was not measured, since no gradient of the output reaches them: "
+            f"{name} is assumed."
+        )
+        single = layers[-1].num_queries == 1  # a pool's query, which the prediction is read from in any case
+        return Readout(assumed, tokens_that_left(recording, left, answer), note="" if single else note)
+    alike = bool((reached == reached[0]).all())
+    tokens = tuple(reached.any(dim=0).nonzero()[:, 0].tolist())
+    return Readout(tokens, reached.shape[1], None if alike else reached)
+
+
+def tokens_that_left(recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor) -> int:
+    """How many tokens left the last block in its first tensor; 0 if that is not known."""
+    if not left or not left[-1] or left[-1][0].ndim != 3:
+        return 0
+    return left[-1][0].shape[token_axis(recording, left[-1][0], answer)]
+
+
+def reached_after_block(
+    recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor
+) -> Bool[Tensor, "b n"] | None:
+    """Which tokens that left the last block each image's answer depends on; None where no gradient reaches them, or
+    other tensors left it, too, that the answer is read from."""
+    if not left or not left[-1] or left[-1][0].ndim != 3:
+        return None
+    first, *others = left[-1]
+    gradient, *further = gradients_of(answer, [first, *others])
+    if gradient is None or any(one is not None and bool((one != 0).any()) for one in further):
+        return None
+    axis, last = token_axis(recording, first, answer), last_global_layer(recording.of_answer)
+    reached = (gradient != 0).any(dim=2)
+    reached = reached if axis == 1 else reached.T
+    known = {recording.of_answer[-1].num_queries, *([last.num_tokens] if last is not None else [])}
+    return reached if reached.any() and reached.shape[1] in known else None
+
+
+def reached_in_attention(recording: Recording, answer: Tensor) -> Bool[Tensor, "b n"] | None:
+    """Which queries of the last attention, in a pass that recorded gradients, each image's answer depends on; None
+    where no gradient reaches them."""
+    if not recording.layers:
+        return None
+    layer = last_global_layer(recording.of_answer) or recording.of_answer[-1]
+    if layer.windows is not None or not layer.calls:
+        return None
+    reached = torch.zeros(len(layer.kept_rows), layer.num_queries, dtype=torch.bool, device=layer.kept_rows.device)
+    found = gradients_of(answer, [call.out for call in layer.calls])
+    for call, start, gradient in zip(layer.calls, layer.starts or [0] * len(found), found):
+        if gradient is not None:
+            reached[:, start : start + call.num_queries] |= (call.view(gradient) != 0).any(dim=3).any(dim=1)
+    return reached if reached.any() else None
+
+
+def gradients_of(answer: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    """The gradient of an answer, at each tensor; None where it depends on none of its values."""
+    if not answer.requires_grad:
+        return [None] * len(tensors)
     with torch.inference_mode(False), torch.enable_grad():
         # Random signs, since outputs that are merely added up may cancel.
         signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
-        gradient = torch.autograd.grad((answer * signs).sum(), left[-1], allow_unused=True, retain_graph=True)[0]
-    found = () if gradient is None else (gradient.abs().sum(dim=(1 - axis, 2)) > 0).nonzero()[:, 0].tolist()
-    return tuple(found) or assumed_readout(recording)
+        return list(torch.autograd.grad((answer * signs).sum(), list(tensors), allow_unused=True, retain_graph=True))
 
 
 def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Tensor) -> int:
@@ -128,7 +213,7 @@ def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Ten
 
     Where both axes are alike in length, each image's answer must depend on its own slice only.
     """
-    layer = recording.layers[-1]
+    layer = recording.of_answer[-1]
     lengths = (len(layer.kept_rows), layer.num_queries)
     fitting = [axis for axis in (1, 0) if (tokens.shape[1 - axis], tokens.shape[axis]) == lengths]
     if len(fitting) < 2:
@@ -145,7 +230,7 @@ def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Ten
 
 def assumed_readout(recording: Recording) -> tuple[int, ...]:
     """CLS if there is one, else every token."""
-    layer = last_global_layer(recording.layers)
+    layer = last_global_layer(recording.of_answer)
     if layer is None:
         return ()
     try:
@@ -178,20 +263,35 @@ def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...], 
     return readout
 
 
-def within_attention(layers: Sequence[Layer], readout: tuple[int, ...], place: StreamPlace) -> tuple[int, ...]:
-    """The readout tokens by their numbers within the last layer's attention, whose order may be another than that of
-    the tokens that leave the last block; `place` says what these are."""
+def within_attention(
+    layers: Sequence[Layer], reached: Bool[Tensor, "b n"], place: StreamPlace | None
+) -> Bool[Tensor, "b n"] | None:
+    """The tokens between the blocks, marked image by image, in the order of the last layer's attention, which may be
+    another; None if the two are not the same tokens. `place` says what those between the blocks are, if it is known."""
     layer = last_global_layer(layers)
     try:
         tokens = layer.tokens if layer is not None else None
     except (UsageError, WatchError):
-        return readout
-    if tokens is None or len(tokens.patch_tokens) != len(place.patch_tokens):
-        return readout
-    if len(tokens.other_tokens) != len(place.other_tokens):
-        return readout
-    number = dict(zip(place.patch_tokens + place.other_tokens, tokens.patch_tokens + tokens.other_tokens))
-    return tuple(sorted(number[token] for token in readout))
+        tokens = None
+    if tokens is None:
+        return reached
+    if place is None or len(place.patches) != reached.shape[1]:
+        return None
+    counts = [(len(each.patch_tokens), len(each.other_tokens)) for each in (tokens, place)]
+    if counts[0] != counts[1]:
+        return None
+    moved = reached.clone()
+    moved[:, list(tokens.patch_tokens + tokens.other_tokens)] = reached[
+        :, list(place.patch_tokens + place.other_tokens)
+    ]
+    return moved
+
+
+def readers_of_each(
+    layer: Layer, readout: Sequence[int], of_each: Bool[Tensor, "b n"] | None
+) -> Bool[Tensor, "b n"] | None:
+    """Which queries of a layer each image is read from, if that differs; `readout` as `readout_in` gives it."""
+    return of_each if of_each is not None and readout and of_each.shape[1] == layer.num_queries else None
 
 
 def readout_name(layer: Layer, readout: Sequence[int]) -> str:

@@ -20,6 +20,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from vitral.base.errors import UsageError, WatchError
+from vitral.base.output import find_output
 from vitral.recording.apart import Subject
 from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
 from vitral.recording.eager import EAGER, can_have_hooks
@@ -133,7 +135,7 @@ class watch(TorchFunctionMode):
         self.layers = Layers(self.recording, self.recognizer.dataflow, self.stream)
         self.hooks = [
             self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True),
-            self.model.register_forward_hook(self.end),
+            self.model.register_forward_hook(self.end, with_kwargs=True),
         ]
         self.operators = Operators(self.see)
         self.operators.__enter__()
@@ -161,10 +163,19 @@ class watch(TorchFunctionMode):
             with self.operators.paused():
                 self.roles.start(places_of(self.subject), given)
 
-    def end(self, model: nn.Module, args: tuple, answer: Any) -> None:
-        """After the model ran: note on which calls of attention its answer depends."""
-        if threading.get_ident() == self.thread and not self.operators.is_paused:
-            self.recording.answer |= self.recognizer.dataflow.of(*tensors_in(answer))
+    def end(self, model: nn.Module, args: tuple, kwargs: dict[str, Any], returned: Any) -> None:
+        """After the model ran: note on which calls of attention its answer depends, of all that it returned."""
+        if threading.get_ident() != self.thread or self.operators.is_paused:
+            return
+        given = list(tensors_in((args, kwargs)))
+        images = next((tensor for tensor in given if tensor.ndim == 4), given[0] if given else None)
+        answer = tuple(tensors_in(returned))
+        if len(answer) != 1 and images is not None and images.ndim:
+            with self.operators.paused(), suppress(UsageError):  # where it cannot be told, all of it may be the answer
+                answer = (find_output(model, returned, len(images)).tensor,)
+        self.recording.answer |= self.recognizer.dataflow.of(*answer)
+        if self.stream is not None:
+            self.stream.answer = self.recording.answer
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         # Hooks and the compiler's switch go first: they must go, whatever the model raised.

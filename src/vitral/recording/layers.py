@@ -217,6 +217,16 @@ class Recording:
         """The largest residual of any layer; not a number before any was seen."""
         return max((layer.residual for layer in self.layers), default=float("nan"))
 
+    @property
+    def of_answer(self) -> list[Layer]:
+        """The layers that the model's answer depends on; all, if that is not known."""
+        return [layer for layer in self.layers if layer.bit & self.answer] or self.layers
+
+    @property
+    def not_of_answer(self) -> list[Layer]:
+        """The other layers, as of a decoder whose result is returned beside the answer."""
+        return [layer for layer in self.layers if layer not in self.of_answer]
+
     def detach(self) -> None:
         """Let go of everything that holds the graph of the forward pass."""
         for layer in self.layers:
@@ -229,7 +239,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
 
     Raises `UsageError` if selected layers have different grids or heads, or the roles of their tokens are not known.
     """
-    everything = recording.layers
+    everything, others = recording.layers, recording.not_of_answer
     note = f" Not shown: {'; '.join(recording.missed)}." if recording.missed else ""
     if layers is not None:
         selected = [everything[index] for index in select(layers, len(everything), "layer")]
@@ -239,13 +249,19 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
                 f"The layers have different numbers of heads and tokens ({sizes}), so they do not fit one figure. "
                 "Select layers of one size: layers=[...]."
             )
+        if unread := [layer.name for layer in selected if layer in others]:
+            note = f" The output does not depend on {', '.join(unread)}." + note
         return selected, note
+    everything = recording.of_answer
     kind(everything[-1])  # raises if its tokens are not known
     first = first_of_last_run(everything, kind)
     if first:  # an attention pool stands beside the tokens it pools only if all layers are shown
         first = first_of_last_run(everything, lambda layer: (kind(layer), layer.num_queries))
-        others = "layer 0, which has" if first == 1 else f"layers 0 to {first - 1}, which have"
-        note = f" Not shown: {others} another grid or number of heads." + note
+        earlier = [number for number, layer in enumerate(recording.layers) if layer in everything[:first]]
+        which = f"layer {earlier[0]}, which has" if first == 1 else f"layers {earlier[0]} to {earlier[-1]}, which have"
+        note = f" Not shown: {which} another grid or number of heads." + note
+    if others:
+        note = f" Not shown: {', '.join(layer.name for layer in others)}, on which the output does not depend." + note
     return everything[first:], note
 
 

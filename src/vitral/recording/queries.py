@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vitral.base.errors import UsageError
@@ -30,9 +30,19 @@ def check_query(query: Any) -> Query:
     return None
 
 
-def query_row(layer: Layer, query: Query, readout: Sequence[int] = ()) -> Float[Tensor, "b h n"]:
-    """The weights of the query, or the mean over the readout tokens: per token, or per patch for windows."""
+def query_row(
+    layer: Layer, query: Query, readout: Sequence[int] = (), of_each: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "b h n"]:
+    """The weights of the query, or the mean over the readout tokens: per token, or per patch for windows.
+
+    `of_each` marks the readout tokens of each image, where these differ.
+    """
     if layer.windows is None:
+        if query is None and of_each is not None:
+            share = of_each / of_each.sum(dim=1, keepdim=True)
+            return sum_chunks(
+                torch.einsum("bhrm,br->bhm", rows, share[:, queries].to(rows.dtype)) for queries, rows in layer.chunks()
+            )
         if query is None:
             return mean_row(layer, readout)
         return layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
@@ -53,6 +63,13 @@ def mean_row(layer: Layer, tokens: Sequence[int] = ()) -> Float[Tensor, "b h n"]
         return layer.rows([0])[:, :, 0]
     share = readout_vector(layer, tokens) / (len(tokens) or layer.num_queries)
     return sum_chunks((rows.mT @ share[queries].to(rows.dtype)) for queries, rows in layer.chunks())
+
+
+def readout_vectors(
+    layer: Layer, tokens: Sequence[int], of_each: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "_ n"]:
+    """1 for each readout token, else 0, in a row for each image, or in one where the images are alike."""
+    return readout_vector(layer, tokens)[None] if of_each is None else of_each.float()
 
 
 def readout_vector(layer: Layer, tokens: Sequence[int]) -> Float[Tensor, " n"]:

@@ -34,6 +34,7 @@ class Stream:
         self.entered: dict[int, Tensor] = {}
         self.left: dict[int, Tensor] = {}
         self.after: Tensor | None = None
+        self.answer = 0  # the bits of the calls that the model's answer depends on; 0 if that is not known
         elements = [
             child for part in model.modules() if isinstance(part, nn.ModuleList | nn.Sequential) for child in part
         ]
@@ -58,7 +59,10 @@ class Stream:
             given = given.new_empty(0)
         # What the first module after the last block takes, for models that form the sum outside of their blocks.
         if given is not None and self.keep_tensors and self.inside and self.after is None and outside:
-            self.after = given if given.shape == self.entered[id(self.blocks[-1])].shape else None
+            # Of two models side by side, whose calls look like heads of one layer, no element makes both.
+            last = self.last_block
+            same = last is not None and given.shape == self.entered[id(last)].shape
+            self.after = given if same else None
         self.running.append(module)
         if given is not None and kept:
             self.entered[id(module)] = given
@@ -102,7 +106,13 @@ class Stream:
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The blocks, in the order in which they called attention."""
+        """The blocks that the answer depends on, in the order in which they called attention."""
+        found = self.all_blocks
+        return [block for block in found if any(bit & self.answer for bit in self.calls[id(block)])] or found
+
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """The blocks, also those of a decoder or a second model, whose results are another part of what is returned."""
         if self.inside:
             # Of a layer of several calls, as one of a module per head, the block is what makes them all.
             listed: dict[int, list[nn.Module]] = {}
@@ -129,7 +139,12 @@ class Stream:
             return []
         numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups.values()))}
         layers = [[numbers[self.groups[bit]] for bit in self.calls[id(block)]] for block in blocks]
-        return [*(own[0] for own in layers), layers[-1][-1] + 1]
+        following = layers[-1][-1] + 1
+        groups = list(numbers)
+        # What leaves the last block enters no layer of a second model, on which the answer does not depend.
+        if self.answer and following < len(groups) and not self.answer & groups[following]:
+            following = len(groups)
+        return [*(own[0] for own in layers), following]
 
     @property
     def tokens(self) -> list[Tensor]:

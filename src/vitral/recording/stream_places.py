@@ -102,7 +102,10 @@ def stream_apart(subject: Subject, images: Float[Tensor, "b c y x"], like: Strea
 
     with suppress(Exception):  # what comes after the last attention does not matter
         run_apart(subject, images, visit, start=lambda: streams.append(Stream(subject.model)))
-    return streams[0].tokens if streams and len(calls) == len(groups) else []
+    if not streams or len(calls) != len(groups):
+        return []
+    streams[0].answer = like.answer
+    return [tokens.detach() for tokens in streams[0].tokens]  # registers alone may be parameters
 
 
 def place_of(alone: Sequence[Tensor], together: Sequence[Tensor], grid: Grid) -> StreamPlace | None:
@@ -110,6 +113,8 @@ def place_of(alone: Sequence[Tensor], together: Sequence[Tensor], grid: Grid) ->
 
     `together` has all mixtures in one batch, or one in each of several batches, as its first image.
     """
+    if alone[0].ndim < 3:  # what leaves an element of a list need not be tokens: scores, say
+        return None
     layouts: dict[int, tuple[Layout, ...]] = {3: ("b n d", "n b d"), 4: ("b ... d", "b d ...")}
     for layout in layouts.get(alone[0].ndim, ("b ... d",)):
         one = tokens_in_layout(alone[0], layout)[:1]

@@ -11,7 +11,7 @@ import torch
 
 from vitral.explain.method import PatchMap, check_shares, method
 from vitral.explain.observation import Observation, Target
-from vitral.explain.readout import reader_name, readout_in
+from vitral.explain.readout import reader_name, readers_of_each, readout_in
 from vitral.recording.indices import select
 from vitral.recording.layers import comparable_layers
 from vitral.recording.queries import Query, check_query, query_name, query_row
@@ -36,32 +36,37 @@ def attention(
     Raises `UsageError` for a layer, head or token that does not exist, `WatchError` without verified attention.
     """
     query = check_query(query)
-    recording = observation.attention
+    recording, read_from = observation.attention, observation.read_from
     shown, note = comparable_layers(recording, layers)
     readouts = [
-        readout_in(layer, recording.layers, observation.readout, observation.readout_among) if query is None else ()
+        readout_in(layer, recording.of_answer, read_from.tokens, read_from.among) if query is None else ()
         for layer in shown
     ]
     some_heads = select(heads, shown[0].num_heads, "head")
-    rows = [query_row(layer, query, readout)[:, some_heads] for layer, readout in zip(shown, readouts)]
+    of_each = [readers_of_each(layer, readout, read_from.of_each) for layer, readout in zip(shown, readouts)]
+    rows = [query_row(layer, query, *read)[:, some_heads] for layer, read in zip(shown, zip(readouts, of_each))]
     roles = shown[0].tokens
     values = torch.stack(rows, dim=1).float()
     for layer, row in zip(shown, rows):
         check_shares(row, layer.name)
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
+    if any(each is not None for each in of_each):
+        reader = "the mean of the tokens that each image is read from"
     # Of queries that are no tokens it is not known which are read; a pool's single query is.
     are_read = all(read or layer.queries_are_keys or layer.num_queries == 1 for layer, read in zip(shown, readouts))
+    are_read = are_read and not any(layer in recording.not_of_answer for layer in shown)
     return PatchMap(
         roles.patches(values),
         roles.grid,
         f"This map shows where {reader} attends, not what the prediction depends on; it is the same for every class."
+        + (read_from.note if query is None else "")
         + note,
         layers=tuple(layer.name for layer in shown),
         heads=tuple(some_heads),
         prefix_mass=roles.others(values).sum(dim=-1),
         residual=max(layer.residual for layer in shown),
         reader=reader,
-        reader_is_readout=reader == "CLS" or (query is None and are_read),
+        reader_is_readout=are_read and (reader == "CLS" or query is None),
         prefix="CLS" if roles.prefix == ("cls",) else "not on patches" if roles.prefix else "",
         why_zero="None of this attention is on patches.",
     )

@@ -12,9 +12,9 @@ Axes:  b images   h heads   r rows   m key tokens
 from vitral.explain.flow import positive_relevance
 from vitral.explain.method import PatchMap, check_shares, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
-from vitral.explain.readout import readout_in
+from vitral.explain.readout import readers_of_each, readout_in
 from vitral.recording.layers import sum_chunks
-from vitral.recording.queries import readout_vector
+from vitral.recording.queries import readout_vectors
 
 
 @method(needs=["attention", "gradients"])
@@ -28,11 +28,11 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     last = max(gradients)
     layer = observation.layers[last]
     check_shares(layer.kept_rows, layer.name)
-    readers = readout_vector(
-        layer, readout_in(layer, observation.layers, observation.readout, observation.readout_among)
-    )
+    read_from = observation.read_from
+    readout = readout_in(layer, observation.attention.of_answer, read_from.tokens, read_from.among)
+    readers = readout_vectors(layer, readout, readers_of_each(layer, readout, read_from.of_each))
     row = sum_chunks(
-        relevance.mean(dim=1).mT @ readers[queries].to(relevance.dtype)
+        (relevance.mean(dim=1).mT @ readers[:, queries, None].to(relevance.dtype))[..., 0]
         for queries, relevance in positive_relevance(layer, gradients[last])
     )
     if layer.windows is not None:
@@ -42,7 +42,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
         tokens.patches(row),
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of {layer.name}, by the "
-        f"{observation.answer_kind.per_output}'s gradient.",
+        f"{observation.answer_kind.per_output}'s gradient." + read_from.note,
         layers=(layer.name,),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,

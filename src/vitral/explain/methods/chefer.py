@@ -10,7 +10,7 @@ Axes:  b images   h heads   n m tokens
 
 from collections.abc import Sequence
 
-from vitral.explain.flow import carry, global_layers, names_of, positive_relevance, start_row
+from vitral.explain.flow import carry, check_gradients, global_layers, left_out, names_of, positive_relevance, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
@@ -28,17 +28,19 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
+    check_gradients("chefer", shown, gradients)
     row = start_row(observation, list(shown.values()))
     for number, layer in reversed(shown.items()):
-        if number in gradients:
-            flown = carry(layer, row, positive_relevance(layer, gradients[number]))
-            row = row + flown if layer.queries_are_keys else flown
+        flown = carry(layer, row, positive_relevance(layer, gradients[number]))
+        row = row + flown if layer.queries_are_keys else flown
     tokens = next(iter(shown.values())).tokens
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of all layers, by the "
-        f"{observation.answer_kind.per_output}'s gradient.",
+        f"{observation.answer_kind.per_output}'s gradient."
+        + observation.read_from.note
+        + left_out(observation, layers),
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
