@@ -104,11 +104,18 @@ def predicted(model, count):
     return vitral.predict(attach_record(redraw(model), ModelRecord(CLASSES, SIXTEEN)), pixels)
 
 
+def notes_of(found):
+    """What is noted, but that the training images are unknown, as they are of every model that was not trained here."""
+    others = [note for note in found.notes if not note.startswith("training images unknown: ")]
+    assert len(others) == len(found.notes) - 1
+    return others
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_model_that_squeezes_predicts_as_one_that_does_not(count):
     found, expected = predicted(Squeezing(), count), predicted(OwnViT(), count)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
-    assert bool(found.notes) == (count == 1) and not expected.notes
+    assert bool(notes_of(found)) == (count == 1) and not notes_of(expected)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -121,7 +128,7 @@ def test_a_model_that_squeezes_predicts_as_one_that_does_not(count):
     ],
 )
 def test_a_prediction_that_is_not_of_the_image_alone_comes_with_a_warning(kind, words, count):
-    (note,) = predicted(kind(), count).notes
+    (note,) = notes_of(predicted(kind(), count))
     assert re.match(f"warning: .*{words}", note)
 
 

@@ -469,6 +469,16 @@ def method_is_how_it_is_explained(vitral, trained, photos):
     assert all(Path(each["picture"]).is_file() for each in found)
 
 
+@effect("explain", "orders")
+def orders_are_how_many_a_map_is_compared_with(vitral, trained, photos):
+    words = ("explain", trained.folder, photos / "dark" / "0.png", "--json", "--method", "occlusion", "--orders")
+    found = [vitral(*words, number).done().json["explained"][0] for number in (0, 5, 30)]
+    assert found[0]["verdict"] == "not tested"
+    untested = found[2]["why_untested"]
+    assert untested or [one["orders"] for one in found] == [0, 5, 30]
+    assert found[1]["verdict"] == ("cannot be tested" if untested else "too few orders")
+
+
 @effect("explain", "target")
 def target_is_the_class_that_is_explained(vitral, trained, photos):
     words = ("explain", trained.folder, photos / "dark" / "0.png", "--json", "--method", "occlusion", "--target")
@@ -591,7 +601,9 @@ def model_is_what_is_converted(vitral, trained, train, tmp_path):
 @effect("convert", "out")
 def out_is_where_it_is_written_and_must_be_empty(vitral, trained, tmp_path):
     answer = vitral("convert", trained.folder, tmp_path / "there", "--json").done()
-    assert answer.json["files"] == [str(tmp_path / "there" / name) for name in ("config.json", "model.safetensors")]
+    assert answer.json["files"] == [
+        str(tmp_path / "there" / name) for name in ("config.json", "model.safetensors", "training_images.safetensors")
+    ]
     vitral("convert", trained.folder, tmp_path / "there").refused(2, "not empty")
 
 

@@ -12,7 +12,16 @@ from shell import tree
 from vitral.base.lookup import names
 from vitral.data.spec import find_data
 
-RUN_FILES = ["config.yaml", "film.npz", "film.webp", "metrics.jsonl", "model.json", "model.safetensors", "report.html"]
+RUN_FILES = [
+    "config.yaml",
+    "film.npz",
+    "film.webp",
+    "metrics.jsonl",
+    "model.json",
+    "model.safetensors",
+    "report.html",
+    "training_images.safetensors",
+]
 CHECKPOINT_FILES = ["optimizers.pt", "state.json", "weights.safetensors"]
 
 
