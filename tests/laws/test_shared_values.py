@@ -64,26 +64,6 @@ def test_heads_that_share_values_are_told_from_queries(groups, form, null_key, b
         assert explain.attention(model, images).reader == "CLS"
 
 
-class Folded(Shared):
-    """The heads stand beside the queries before there are weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, (k, v) = self.q(x).view(*x.shape[:2], 4, 4), self.kv(x).chunk(2, -1)
-        order = (0, 2, 1, 3) if self.form == "heads first" else (0, 1, 2, 3)
-        q = q.permute(order)
-        out = ((q.flatten(1, 2) @ k.mT).softmax(-1) @ v).view(q.shape).permute(order)
-        return self.proj(out.flatten(2))
-
-
-@pytest.mark.parametrize("form", ["heads first", "queries first"])
-@pytest.mark.parametrize("has_cls", [True, False])
-def test_heads_beside_the_queries_before_the_softmax_are_refused(form, has_cls):
-    torch.manual_seed(0)
-    model, images = made(ViT(lambda: Folded(1, form), has_cls=has_cls)), torch.randn(2, 3, 16, 16)
-    with pytest.raises(UsageError, match="are 4 heads of the same"):
-        explain.attention(model, images)
-
-
 class Written(Attention):
     """The product is written into a tensor that was there before."""
 

@@ -38,8 +38,7 @@ class Places:
     batch are. `is_alone` is whether that holds for one image at a time, and this is a batch of several. `is_cropped`:
     the model does not see a margin of the image, so that the grid is not that of the whole image. `are_views`: the
     units are no heads, since they run through the model side by side. `asks_itself`: whether the queries are the keys;
-    None if not known. `folds_heads`: whether they are the keys several times over, once for each head. `prefix` names
-    the tokens without a patch, in order, if that was measured.
+    None if not known. `prefix` names the tokens without a patch, in order, if that was measured.
     """
 
     grid: Grid
@@ -53,7 +52,6 @@ class Places:
     is_cropped: bool = False
     are_views: bool = False
     asks_itself: bool | None = None
-    folds_heads: bool = False
     prefix: tuple[str, ...] = ()
 
     @property

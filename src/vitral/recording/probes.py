@@ -216,9 +216,8 @@ def follow_order(subject: Subject, a: Tensor, b: Tensor, places: Places) -> tupl
         moved.append(keys.moved)
         rows = by_image(call.rows(some_queries(call.num_queries)), len(images), places)
         same = asks_itself(call, rows, keys)
-        folds = folds_heads(call, len(images), places, keys)
         in_order = keys.is_clear and torch.equal(moved[-1], moved[0])
-        found.append(replace(places, asks_itself=same, folds_heads=folds) if in_order else None)
+        found.append(replace(places, asks_itself=same) if in_order else None)
         return torch.zeros_like(call.values) if same is False else None  # what asks holds no patch
 
     with suppress(Exception):  # what comes after the last attention does not matter
@@ -272,21 +271,6 @@ def asks_itself(call: Call, rows: Float[Tensor, "i u r m"] | None, keys: MovedKe
     if call.num_queries != call.num_keys or rows is None:
         return None
     return are_the_keys(rows, keys, torch.tensor(some_queries(call.num_queries), device=rows.device))
-
-
-def folds_heads(call: Call, images: int, places: Places, keys: MovedKeys) -> bool:
-    """Whether a call's queries are its keys several times over: heads that share keys stand beside the queries."""
-    count, rest = divmod(call.num_queries, call.num_keys)
-    if count < 2 or rest:
-        return False
-    rows = by_image(call.rows(slice(None)), images, places)
-    if rows is None:
-        return False
-    chosen = torch.tensor(some_queries(call.num_keys), device=rows.device)
-    of_each = MovedKeys(keys.way.repeat_interleave(count, dim=1))
-    head_first = rows.unflatten(2, (count, -1)).flatten(1, 2)
-    query_first = rows.unflatten(2, (-1, count)).transpose(2, 3).flatten(1, 2)
-    return any(are_the_keys(one[:, :, chosen], of_each, chosen) is True for one in (head_first, query_first))
 
 
 def by_image(tensor: Float[Tensor, "b h r e"], images: int, places: Places) -> Float[Tensor, "i u r e"] | None:

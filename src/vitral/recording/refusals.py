@@ -64,15 +64,6 @@ def refuse_window_tokens(layer: str, windows: int, others: int) -> TokenRoles:
     )
 
 
-def refuse_folded(layer: str, num_queries: int, num_keys: int) -> TokenRoles:
-    """Raises `UsageError`: heads that share keys were put beside the queries before the weights were formed."""
-    raise UsageError(
-        f"{layer} attends from {num_queries} queries, which are {num_queries // num_keys} heads of the same {num_keys} "
-        "tokens in one axis. Vitral does not take them apart, so it has no attention map. Keep heads and tokens on two "
-        "axes, or use scaled_dot_product_attention with enable_gqa=True."
-    )
-
-
 def refuse_batch_size(layer: str, batch: int) -> TokenRoles:
     """Raises `UsageError`: the model attends image by image, so the images of a batch are not told apart."""
     raise UsageError(

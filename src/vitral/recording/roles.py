@@ -26,7 +26,6 @@ from vitral.recording.refusals import (
     refuse_channels,
     refuse_channels_last,
     refuse_crop,
-    refuse_folded,
     refuse_given,
     refuse_groups,
     refuse_quantised,
@@ -126,8 +125,6 @@ class RoleFinder:
             return call, None, partial(refuse_crop, layer)
         if isinstance(found, Places) and found.are_views:
             return call, None, partial(refuse_views, layer)
-        if isinstance(found, Places) and found.folds_heads:
-            return call, None, partial(refuse_folded, layer, call.num_queries, call.num_keys)
         if isinstance(found, Places) and 0 < found.num_seen < math.prod(found.grid):
             return call, None, partial(refuse_unseen, layer, found)
         if places is None or (grouping := self.grouping(call, places)) is None:
