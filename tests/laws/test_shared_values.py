@@ -64,6 +64,28 @@ def test_heads_that_share_values_are_told_from_queries(groups, form, null_key, b
         assert explain.attention(model, images).reader == "CLS"
 
 
+class Folded(Shared):
+    """The heads stand beside the queries before there are weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, (k, v) = self.q(x).view(*x.shape[:2], 4, 4), self.kv(x).chunk(2, -1)
+        order = (0, 2, 1, 3) if self.form == "heads first" else (0, 1, 2, 3)
+        q = q.permute(order)
+        weights = (q.flatten(1, 2) @ k.mT).softmax(-1)
+        self.true_weights = weights.unflatten(1, q.shape[1:3]).permute(order)  # (b, n, h, m)
+        return self.proj((weights @ v).view(q.shape).permute(order).flatten(2))
+
+
+@pytest.mark.parametrize("form", ["heads first", "queries first"])
+def test_of_heads_beside_the_queries_the_readers_are_found(form):
+    torch.manual_seed(0)
+    model, images = made(ViT(lambda: Folded(1, form))), torch.randn(2, 3, 16, 16)
+    maps = explain.attention(model, images)
+    expected = model.blocks[-1].true_weights[:, 0].mean(1)[:, 1:].detach()
+    found = torch.from_numpy(maps.merged).flatten(1)
+    torch.testing.assert_close(found / found.sum(1, True), expected / expected.sum(1, True))
+
+
 class Written(Attention):
     """The product is written into a tensor that was there before."""
 

@@ -19,7 +19,7 @@ from vitral.data.dataset import Dataset, Split
 from vitral.explain.trust import trust
 from vitral.store.image_features import find_head, image_features, patches_of, training_distances
 from vitral.store.model import WEIGHTS, load_model, save_model
-from vitral.store.training_images import STATISTICS
+from vitral.store.training_images import STATISTICS, save_statistics
 from vitral.training.feature_statistics import fit_feature_statistics
 from vitral.weights.convert import write
 
@@ -175,6 +175,14 @@ def test_too_few_images_are_refused_in_a_sentence(count):
     assert found == (
         f"there are {count} training and {count} validation images, and a threshold needs at least 19 of each"
     )
+
+
+def test_the_same_statistics_are_written_as_the_same_bytes(tmp_path):
+    model = vit()
+    (tmp_path / WEIGHTS).write_bytes(b"weights")
+    statistics = fit_feature_statistics(model, data_of(model.preprocessing.size))
+    written = [save_statistics(statistics, model.preprocessing, tmp_path / WEIGHTS).read_bytes() for _ in range(8)]
+    assert len(set(written)) == 1
 
 
 def test_a_saved_model_keeps_its_statistics(tmp_path):

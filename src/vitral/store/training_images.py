@@ -15,6 +15,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import attach_record
 
 STATISTICS = "training_images.safetensors"
+OF = "vitral"  # the one key of the file's metadata, since safetensors writes several in any order
 BELONGS_TO = "weights_sha256"  # features of other weights are other numbers
 PREPARED = "preprocessing"  # and so are those of images that are prepared in another way
 
@@ -23,8 +24,8 @@ def save_statistics(statistics: FeatureStatistics, preprocessing: Preprocessing,
     """Write the statistics beside the weights, with which and with this preprocessing they hold; the file's path."""
     path = weights.parent / STATISTICS
     arrays = {name: np.ascontiguousarray(array) for name, array in statistics.arrays.items()}
-    metadata = {"format": "np", BELONGS_TO: sha256(weights), PREPARED: prepared(preprocessing)}
-    write_file(path, save(arrays, metadata=metadata))
+    of = {BELONGS_TO: sha256(weights), PREPARED: prepared(preprocessing)}
+    write_file(path, save(arrays, metadata={OF: json.dumps(of, sort_keys=True)}))
     return path
 
 
@@ -35,13 +36,13 @@ def attach_statistics(model: Any, folder: Path, weights_sha256: str) -> Any:
         return model
     try:
         with safe_open(path, "numpy") as file:
-            metadata = file.metadata() or {}
+            of = json.loads((file.metadata() or {})[OF])
         statistics = FeatureStatistics.from_arrays(load_file(path))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         return without_statistics(model, f"{path} is damaged: {error}")
-    if metadata.get(BELONGS_TO) != weights_sha256:
+    if of.get(BELONGS_TO) != weights_sha256:
         return without_statistics(model, f"{path} belongs to other weights than those beside it")
-    if metadata.get(PREPARED) != prepared(model.preprocessing):
+    if of.get(PREPARED) != prepared(model.preprocessing):
         return without_statistics(model, f"{path} belongs to images that were prepared in another way")
     return attach_record(model, replace(model.record, feature_statistics=statistics))
 

@@ -228,7 +228,12 @@ def test_and_report(
 
 
 def measure_training_images(run: Run, model: Classifier, data: Dataset, progress: Progress) -> None:
-    """Fit the statistics of the training images, and write them beside the weights of the run's best model."""
+    """Fit the statistics of the training images, and write them beside the weights of the run's best model.
+
+    A run that had finished has them.
+    """
+    if model.record.feature_statistics is not None:
+        return
     fitted = fit_feature_statistics(model, data, lambda done, count: progress.count("training images", done, count))
     progress.close()
     if isinstance(fitted, str):
