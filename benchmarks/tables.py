@@ -96,6 +96,30 @@ def few_images(record: dict) -> list[str]:
     return rows
 
 
+def seconds_of_explain(record: dict) -> list[str]:
+    rows = ["| `vitral explain`, one photograph of 224 px | picture written after | with its test | target |"]
+    rows.append("|---|---|---|---|")
+    for one in record["results"]:
+        rows.append(f"| {one['model']} | {one['picture']:.1f} s | {one['seconds']:.1f} s | {one['target_seconds']} s |")
+    return rows
+
+
+def random_orders(record: dict) -> list[str]:
+    def cells(rows: list[dict]) -> str:
+        return " | ".join(share(row["better"]["share"]) for row in rows)
+
+    methods = [str(row["methods"]) for row in record["noise"][0]["rows"]]
+    rows = [f"| better than chance, by the number of methods | n | {' | '.join(methods)} |"]
+    rows.append("|---" * (2 + len(methods)) + "|")
+    for one in record["noise"]:
+        grid = "{} x {}".format(*one["grid"])
+        rows.append(f"| any of several maps of noise, {grid} patches | {one['pages']:,} | {cells(one['rows'])} |")
+    for one in record["power"]:
+        what = "a right map, {}, {} x {} patches".format(one["object"], *one["grid"])
+        rows.append(f"| {what} | {one['pages']:,} | {cells(one['rows'])} |")
+    return rows
+
+
 def overheads(record: dict) -> list[str]:
     if record["benchmark"] == "loop":
         return [
@@ -143,6 +167,19 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
         "Above 1, Vitral is faster. *Packed* is a frozen copy whose linear layers run in oneDNN (`vitral.nn.packed`).",
         ("family",),
         speed_of_swin,
+    ),
+    (
+        "The test against random orders",
+        "Simulated: a score that depends on 1, 4 or 20 patches; a right map has these patches highest among noise; the "
+        "other methods of the image are noise.",
+        ("random_orders",),
+        random_orders,
+    ),
+    (
+        "Seconds of an explanation",
+        "Random weights, the median of three.",
+        ("explain_speed",),
+        seconds_of_explain,
     ),
     (
         "Overheads",
