@@ -23,6 +23,19 @@ class Attention(nn.Module):
         return self.proj(rearrange(self.attend(*self.split(x)), "b h n e -> b n (h e)"))
 
 
+class NullKey(Attention):
+    """A learned key and value that no token stands for."""
+
+    def __init__(self):
+        super().__init__()
+        self.null = nn.Parameter(torch.randn(2, 2, 1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        k, v = (torch.cat([one.expand(len(x), -1, -1, -1), own], 2) for one, own in zip(self.null, (k, v)))
+        return self.proj(rearrange(self.attend(q, k, v), "b h n e -> b n (h e)"))
+
+
 class ViT(nn.Module):
     """4 x 4 patches of 4 pixels behind CLS; `through` is what tests change."""
 

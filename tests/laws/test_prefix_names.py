@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from plain_vit import Attention, ViT, made
+from plain_vit import Attention, NullKey, ViT, made
 from tiny import see_attention
 from vitral import explain
 
@@ -13,19 +13,6 @@ from vitral import explain
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-
-class NullKey(Attention):
-    """A learned key and value that no token stands for."""
-
-    def __init__(self):
-        super().__init__()
-        self.null = nn.Parameter(torch.randn(2, 2, 1, 8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.split(x)
-        k, v = (torch.cat([one.expand(len(x), -1, -1, -1), own], 2) for one, own in zip(self.null, (k, v)))
-        return self.proj(rearrange(self.attend(q, k, v), "b h n e -> b n (h e)"))
 
 
 class ClassAttention(ViT):

@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from plain_vit import Attention, ViT, made
+from plain_vit import Attention, NullKey, ViT, made
 from tiny import see_attention
 from vitral import explain
 from vitral.base.errors import UsageError
@@ -66,19 +66,6 @@ class Behind(Windowed):
 
     def pooled(self, x: Tensor) -> Tensor:
         return x[:, :, -1].mean(1)
-
-
-class NullKey(Attention):
-    """A learned key and value in each window."""
-
-    def __init__(self):
-        super().__init__()
-        self.null = nn.Parameter(torch.randn(2, 2, 1, 8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.split(x)
-        k, v = (torch.cat([one.expand(len(x), -1, -1, -1), own], 2) for one, own in zip(self.null, (k, v)))
-        return self.proj(rearrange(self.attend(q, k, v), "b h n e -> b n (h e)"))
 
 
 class Mean(Windowed):
