@@ -133,7 +133,10 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         parameters, buffers = torch.func.stack_module_state(list(self.models))
-        call = lambda p, b: torch.func.functional_call(self.models[0], (p, b), (images,))  # noqa: E731
+
+        def call(parameters: dict, buffers: dict) -> Tensor:
+            return torch.func.functional_call(self.models[0], (parameters, buffers), (images,))
+
         return torch.vmap(call)(parameters, buffers).mean(0)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vitral.base.feature_statistics import Distance, ImageFeatures
 from vitral.base.modes import evaluating
 from vitral.base.record import record_of
-from vitral.store.numbers_head import is_linear, linear_head
+from vitral.store.numbers_head import linear_head
 
 SIDE = 4  # pixels of a patch; small, so that it shows texture and noise, and has few numbers in any model
 MOST = 16  # rows and columns of patches that are measured; of larger images every second, third, ... patch
@@ -40,8 +40,8 @@ def find_head(model: nn.Module) -> nn.Linear | None:
         return head
     record = record_of(model)
     count = len(record.classes) if record else 0
-    layers = [part for part in model.modules() if is_linear(part, count)]
-    return layers[-1] if layers else None  # type: ignore[return-value]  # `is_linear` has checked the type
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == count]
+    return layers[-1] if layers else None
 
 
 @contextmanager
