@@ -25,7 +25,7 @@ LAYOUT = {
     tokenize.ENCODING,
     tokenize.ENDMARKER,
 }
-HARD = ("recording", "explain", "training", "weights", "nn", "explain/trust.py", "explain/scoring.py")
+HARD = ("recording", "explain", "training", "weights", "nn", "explain/trials.py", "explain/scoring.py")
 Figures = dict[str, Any]
 
 

@@ -14,7 +14,7 @@ from vitral import explain, load
 from vitral.data.preprocess import normalise
 from vitral.data.synthetic.cued import cued
 from vitral.explain.observation import observe
-from vitral.explain.trust import Trials
+from vitral.explain.trials import Trials
 
 SEEDS, IMAGES = (0,), 30
 

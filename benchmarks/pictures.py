@@ -28,7 +28,7 @@ from vitral.data.synthetic.cued import cued
 from vitral.data.synthetic.shapes import shapes
 from vitral.explain.maps import Maps
 from vitral.explain.observation import observe
-from vitral.explain.trust import Trials
+from vitral.explain.trials import Trials
 from vitral.report.maps import MapPanel, maps_figure
 from vitral.report.style import png
 

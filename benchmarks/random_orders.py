@@ -13,7 +13,8 @@ from torch import nn
 from vitral import Maps
 from vitral.base.intervals import interval
 from vitral.explain.observation import observe
-from vitral.explain.trust import Trials, Trust, correct_together
+from vitral.explain.trials import Trials
+from vitral.explain.trust import Trust, correct_together
 
 GRIDS = ((8, 8), (14, 14))
 PAGES, METHODS = 1_000, (1, 2, 3, 4, 5)

@@ -11,7 +11,7 @@ from vitral.base.errors import ShapeError, UsageError
 from vitral.base.lookup import find
 from vitral.explain.entry import explainer
 from vitral.explain.scoring import resolve_metrics
-from vitral.explain.trust import trust
+from vitral.explain.trials import trust
 from vitral.explain.untrained_twin import untrained_twin
 
 GRADIENTS = ("input_gradient", "integrated_gradients", "grad_cam", "chefer", "attention_gradient")

@@ -13,14 +13,8 @@ from vitral import explain
 from vitral.base.errors import UsageError
 from vitral.base.p_values import holm
 from vitral.explain.observation import observe
-from vitral.explain.trust import (
-    NO_TEST,
-    Trials,
-    Trust,
-    correct_together,
-    least_orders,
-    trust,
-)
+from vitral.explain.trials import Trials, trust
+from vitral.explain.trust import NO_TEST, Trust, correct_together, least_orders
 
 
 def brute_force(ps):

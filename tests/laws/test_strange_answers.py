@@ -16,7 +16,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
-from vitral.explain.trust import trust
+from vitral.explain.trials import trust
 
 METHODS = sorted(names("explain.methods"))
 SIXTEEN = Preprocessing((16, 16))

@@ -14,7 +14,8 @@ from vitral.base.numerics import cpu_computes_in_bfloat16
 from vitral.explain.controls.random import random as noise_map
 from vitral.explain.entry import explainer
 from vitral.explain.observation import observe
-from vitral.explain.trust import FALSE_POSITIVES, FEWER_ORDERS, ORDERS, Trials, Trust, trust
+from vitral.explain.trials import FEWER_ORDERS, ORDERS, Trials, trust
+from vitral.explain.trust import FALSE_POSITIVES, Trust
 
 
 class OnePatch(nn.Module):

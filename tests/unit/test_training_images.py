@@ -16,7 +16,7 @@ from vitral.base.feature_statistics import NO_STATISTICS, UNKNOWN, UNLIKE, Dista
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, Task, attach_record
 from vitral.data.dataset import Dataset, Split
-from vitral.explain.trust import trust
+from vitral.explain.trials import trust
 from vitral.store.image_features import find_head, image_features, patches_of, training_distances
 from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.training_images import STATISTICS, save_statistics

@@ -155,7 +155,7 @@ class Answer(Protocol):
         ...
 
     def least(self, scores: np.ndarray) -> float:
-        """The smallest spread of scores between random orders that a test can use; see `explain.trust`."""
+        """The smallest spread of scores between random orders that a test can use; see `explain.trials`."""
         ...
 
     def rounding(self, value: float) -> float:

@@ -19,7 +19,7 @@ from vitral.data import OnBadImage
 if TYPE_CHECKING:
     from vitral.explain.maps import Maps
     from vitral.explain.score_table import Table
-    from vitral.tasks.explain_images import ImageResult, MapResult
+    from vitral.tasks.explanations import ImageResult, MapResult
 
 
 @dataclass(frozen=True)

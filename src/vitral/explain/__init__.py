@@ -13,7 +13,7 @@ HOMES = {
     "score": "scoring",
     "query_grid": "query_maps",
     "side_by_side": "maps",
-    "tested": "trust",
+    "tested": "trials",
 }
 
 

@@ -23,6 +23,7 @@ from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, 
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
+from vitral.explain.graph import Graph, recorded_gradients
 from vitral.explain.readout import Readout, find_readout, tail_recorded
 from vitral.recording.forward import (
     check_answer,
@@ -67,8 +68,8 @@ class Observation:
     maps: tuple[FeatureMap, ...] = ()
     refusal: WatchError | None = None  # why there is no attention
     map_refusal: WatchError | None = None  # why there are no feature maps
-    graph: "Graph | None" = None  # of the watched pass
-    map_graph: "Graph | None" = None  # of the pass that gave the feature maps
+    graph: Graph | None = None  # of the watched pass
+    map_graph: Graph | None = None  # of the pass that gave the feature maps
     weights: tuple[tuple[int, int], ...] = ()  # `weights_of` the model then
 
     @property
@@ -197,27 +198,12 @@ class Observation:
             )
         return gradient
 
-    def differentiate(self, graph: "Graph | None", target: Target, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    def differentiate(self, graph: Graph | None, target: Target, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """∂y/∂tensor for tensors of a recorded pass, y being the logit of each image's class."""
         if graph is None:
             raise missing("gradients")
         check_stable(self.model, self.images, single_pass=True)  # the gradient of one image's score reaches no other
-        answer, classes = graph.answer, self.classes(target)
-        if not answer.requires_grad:
-            return [None] * len(tensors)
-        with recorded_gradients():
-            score = answer.gather(1, classes.clone()[:, None]).sum()
-            # The graph is kept: other methods, and other targets, differentiate it again.
-            try:
-                return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
-            except RuntimeError as error:
-                if "modified by an inplace operation" not in str(error):
-                    raise
-                name = type(self.model).__name__
-                raise UsageError(
-                    f"{name} was changed after it was observed, or overwrites in place a tensor that its gradients "
-                    "need. If its weights were changed, observe it again."
-                ) from error
+        return graph.differentiate(self.classes(target), tensors, type(self.model).__name__)
 
     def patch_grid(self, grid: Grid | None = None) -> Grid:
         """Rows and columns on which to explain the model: those given, its own, or those of its last feature map.
@@ -239,14 +225,6 @@ class Observation:
                 "Pass a grid that fits: grid=(rows, columns)."
             )
         return rows, columns
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The graph of a recorded pass, from its leaf, the images, to the answer."""
-
-    images: Float[Tensor, "b c y x"]
-    answer: Tensor
 
 
 def observe(
@@ -410,13 +388,6 @@ def target_classes(logits: Float[Tensor, "b k"], target: int | Sequence[int] | T
     if wrong := [int(index) for index in classes if not 0 <= index < num_classes]:
         raise UsageError(f"There is no class {wrong[0]}: the model has {num_classes}, 0 to {num_classes - 1}.")
     return classes
-
-
-@contextmanager
-def recorded_gradients() -> Iterator[None]:
-    """Inside it gradients are recorded, also where the caller turned that off."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 def missing(need: Need) -> UsageError:

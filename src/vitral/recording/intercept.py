@@ -16,7 +16,6 @@ there, when the function returns. What the tokens are is found in `recording.rol
 Axes:  b batch   h heads   n m query, key tokens   r wanted rows
 """
 
-import inspect
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -26,7 +25,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
@@ -36,11 +34,12 @@ from vitral.base.output import find_output
 from vitral.recording.apart import Subject
 from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
 from vitral.recording.eager import EAGER, can_have_hooks
+from vitral.recording.edited_results import changed_result, projected
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.joining import Layers
 from vitral.recording.layers import Layer, Recording, query_chunks
-from vitral.recording.operators import name_of, storage_of, tensors_in
+from vitral.recording.operators import name_of, tensors_in
 from vitral.recording.probes import is_known, places_of
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder
@@ -388,22 +387,3 @@ class watch(TorchFunctionMode):
 def as_it_is(tensor: Tensor) -> Tensor:
     """The same tensor, to be saved for the backward pass as PyTorch does where nothing else is asked for."""
     return tensor
-
-
-def changed_result(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor]) -> Any:
-    """What a function returned, whose call of attention now has another output. Raises `WatchError` if it cannot be."""
-    if len(seen) == 1 and isinstance(result, Tensor):
-        before, after = seen[0].call.out, outputs[0]
-        if storage_of(before) == storage_of(result):  # the function only viewed the output
-            return after.as_strided(result.shape, result.stride(), result.storage_offset() - before.storage_offset())
-    raise WatchError(
-        f"The attention of {seen[0].name} cannot be edited while gradients are recorded: use torch.no_grad()."
-    )
-
-
-def projected(result: Any, seen: Sequence[Seen], outputs: Sequence[Tensor], args: Any, kwargs: Any) -> Any:
-    """What `multi_head_attention_forward` returns for another output of its attention, which it projects."""
-    given = inspect.signature(F.multi_head_attention_forward).bind(*args, **kwargs).arguments
-    joined_heads = rearrange(seen[0].call.view(outputs[0]), "b h n e -> n b (h e)")
-    out = F.linear(joined_heads, given["out_proj_weight"], given["out_proj_bias"])
-    return (out.reshape(result[0].shape), result[1])

@@ -3,9 +3,8 @@
 Axes:  b images   c channels   y x pixels
 """
 
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -22,102 +20,24 @@ from vitral.base.errors import ConfigError, UnknownName, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import check_name, find, names, nearest
 from vitral.base.prediction import Prediction, predictions
-from vitral.base.provenance import provenance
 from vitral.data import OnBadImage
 from vitral.data.preprocess import normalise
 from vitral.explain.entry import explain_observed
-from vitral.explain.maps import MOST_NAMES, Maps, class_name, side_by_side
+from vitral.explain.maps import Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
 from vitral.explain.query_maps import QueryGrid, query_maps
-from vitral.explain.trust import NO_TEST, Trials, Trust, check_orders, with_trust
+from vitral.explain.trials import Trials
+from vitral.explain.trust import NO_TEST, check_orders, with_trust
 from vitral.recording.queries import Query
-from vitral.report.colours import colour_scales, describe_scales
-from vitral.report.page import Page, Picture, Section
+from vitral.report.colours import colour_scales
+from vitral.report.page import Picture
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.store.image_features import training_distances
+from vitral.tasks.explanation_page import Scales, explanation_page
+from vitral.tasks.explanations import ExplanationResult, ImageResult, MapResult, QueryResult
 from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
 from vitral.tasks.progress import Progress, progress_for
-
-Scales = Mapping[str, Normalize]  # one colour scale per unit
-TESTED = (
-    "Each caption says how the map was verified, and whether it is better than chance on this image. The methods of an "
-    "image are corrected together; the images are not."
-)
-
-
-@dataclass(frozen=True)
-class MapResult:
-    """One method's maps of an image, the test of how far to trust them, and the files that hold them."""
-
-    maps: Maps
-    trust: Trust
-    picture: Path
-    numbers: Path
-
-
-@dataclass(frozen=True)
-class QueryResult:
-    """What patches all over an image attend to in one layer, and the files that hold it."""
-
-    grid: QueryGrid
-    picture: Path
-    numbers: Path
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """The explanations of one image.
-
-    `predicted` is what the model answers, None if it scores no classes. `refused` says of each method that cannot
-    explain the model why. `side_by_side` is a picture of all methods, if there are several.
-    """
-
-    image: Path
-    predicted: Prediction | None
-    maps: tuple[MapResult, ...]
-    grids: tuple[QueryResult, ...]
-    refused: dict[str, str]
-    side_by_side: Path | None = None
-    pictures: tuple[Picture, ...] = field(default=(), repr=False)
-
-    @property
-    def answer(self) -> str:
-        """The prediction in words."""
-        if self.predicted is None:
-            return "the model scores no classes"
-        if self.predicted.task != "one class":
-            return self.predicted.text(MOST_NAMES)
-        return self.predicted.warned(f"{self.prediction} ({self.probability:.1%})")
-
-    @property
-    def prediction(self) -> str | None:
-        """The likeliest class; None for numbers, and for a model without classes."""
-        return self.predicted.best(1)[0][0] if self.has_classes and self.predicted else None
-
-    @property
-    def probability(self) -> float | None:
-        """The probability of the likeliest class."""
-        return self.predicted.best(1)[0][1] if self.has_classes and self.predicted else None
-
-    @property
-    def has_classes(self) -> bool:
-        return self.predicted is not None and self.predicted.task != "numbers"
-
-
-@dataclass(frozen=True)
-class ExplanationResult:
-    """The explanations of all images, and the page that shows them."""
-
-    images: tuple[ImageResult, ...]
-    page: Path
-    notes: tuple[str, ...] = ()
-    training_images: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """The methods that cannot explain the model, each with its reason."""
-        return {method: reason for image in self.images for method, reason in image.refused.items()}
 
 
 def explain_images(
@@ -363,55 +283,3 @@ def class_index(target: str | int | None, model: Classifier) -> int | None:
         f"There is no class {text!r}.{nearest(text, model.classes)} The model has {len(model.classes)}: "
         f"{', '.join(model.classes[:20])}{', ...' if len(model.classes) > 20 else ''}."
     )
-
-
-def explanation_page(
-    model: str,
-    results: Sequence[ImageResult],
-    methods: Sequence[str],
-    target: str | None,
-    repeat: str,
-    scales: Scales,
-    orders: int | None = None,
-) -> Page:
-    """One section per image, with its pictures; `repeat` is the command that makes the page again, if there is one."""
-    count, name = len(results), shlex.quote(model)
-    colours = (
-        f"{describe_scales(scales)} All maps of this page have the same scale. The image shows through as brightness. "
-        "Rows and columns of patches are counted from 0, from the top left."
-    )
-    return Page(
-        title=f"vitral explain {model}",
-        headline="Where it looks" if count == 1 else f"Where it looks, in {count} images",
-        detail=NO_TEST if orders == 0 else TESTED,
-        facts={"methods": ", ".join(methods), "images": str(count), "random orders": orders_text(results, orders)},
-        sections=[
-            Section("How to read the colours", colours),
-            *[
-                Section(f"{one.image.name}: {one.answer}", introduction(one, target), list(one.pictures))
-                for one in results
-            ],
-        ],
-        settings={"model": model, "target": target or "the model's prediction"} | provenance()["versions"],
-        commands=[
-            (f"vitral explain {name} IMAGE --method attention chefer occlusion", "methods side by side"),
-            (f"vitral explain {name} --data cued --score", "all methods against their controls"),
-        ],
-        repeat=repeat,
-    )
-
-
-def orders_text(results: Sequence[ImageResult], requested: int | None) -> str:
-    """How many random orders the maps were compared with, and whether that number was requested."""
-    if requested is not None:
-        return f"{requested} (requested)"
-    used = sorted({len(one.trust.by_chance) for image in results for one in image.maps if not one.trust.untested})
-    return ", ".join(map(str, used)) if used else "none: no map could be tested"
-
-
-def introduction(result: ImageResult, target: str | None) -> str:
-    """The paragraph above the pictures of an image."""
-    text = [] if result.predicted else ["The model scores no classes, so it has no prediction and no map was tested."]
-    if target is not None:
-        text.append(f"Class-specific methods explain {target}, as requested.")
-    return " ".join(text + [f"{method} was left out: {reason}" for method, reason in result.refused.items()])

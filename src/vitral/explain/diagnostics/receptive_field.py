@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.explain.observation import observe, recorded_gradients
+from vitral.explain.graph import recorded_gradients
+from vitral.explain.observation import observe
 from vitral.recording.indices import check_patch
 
 

@@ -1,0 +1,51 @@
+"""The graph of gradients of a recorded pass, and derivatives along it.
+
+Axes:  b images   c channels   y x pixels   k classes
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vitral.base.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph of a recorded pass, from its leaf, the images, to the answer."""
+
+    images: Float[Tensor, "b c y x"]
+    answer: Tensor
+
+    def differentiate(
+        self, classes: Int[Tensor, " b"], tensors: Sequence[Tensor], model_name: str
+    ) -> list[Tensor | None]:
+        """∂y/∂tensor for tensors of the pass, y being the logit of each image's class; None where no gradient reaches.
+
+        Raises `UsageError` if the model, which messages call `model_name`, was changed since.
+        """
+        if not self.answer.requires_grad:
+            return [None] * len(tensors)
+        with recorded_gradients():
+            score = self.answer.gather(1, classes.clone()[:, None]).sum()
+            # The graph is kept: other methods, and other targets, differentiate it again.
+            try:
+                return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
+            except RuntimeError as error:
+                if "modified by an inplace operation" not in str(error):
+                    raise
+                raise UsageError(
+                    f"{model_name} was changed after it was observed, or overwrites in place a tensor that its "
+                    "gradients need. If its weights were changed, observe it again."
+                ) from error
+
+
+@contextmanager
+def recorded_gradients() -> Iterator[None]:
+    """Inside it gradients are recorded, also where the caller turned that off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
