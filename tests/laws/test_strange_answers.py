@@ -111,9 +111,10 @@ def notes_of(found):
     return others
 
 
+@pytest.mark.parametrize("kind", [Squeezing, SqueezingTokens])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_model_that_squeezes_predicts_as_one_that_does_not(count):
-    found, expected = predicted(Squeezing(), count), predicted(OwnViT(), count)
+def test_a_model_that_squeezes_predicts_as_one_that_does_not(count, kind):
+    found, expected = predicted(kind(), count), predicted(OwnViT(), count)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=1e-5)
     assert bool(notes_of(found)) == (count == 1) and not notes_of(expected)
 

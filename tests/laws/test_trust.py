@@ -61,10 +61,10 @@ def only(maps, image):
 
 
 def test_a_map_that_is_right_is_nearly_always_better_than_chance():
-    """A random order does as well only if it starts with the one patch: of 100, 2.8 on average, and with 5 p > 0.05.
+    """A random order does as well only if it starts with the one patch: of 300, 8.3 on average, and with 15 p > 0.05.
 
-    So many or more happen in 14 of 100 places (binomial), so that 31 of 36 pass on average, and fewer than 25
-    in none of 20,000 draws. Nothing that right is ever said to be worse.
+    So many or more happen in 2 of 100 places (binomial), so that 35 of 36 pass on average, and fewer than 31 once in
+    10,000 draws. Nothing that right is ever said to be worse.
     """
     images = torch.ones(1, 3, 24, 24)
     found = []
@@ -73,7 +73,7 @@ def test_a_map_that_is_right_is_nearly_always_better_than_chance():
         maps = explain.occlusion(model, images)
         assert maps.values.argmax() == place and (maps.values != 0).sum() == 1
         found += trust(model, images, maps)
-    assert sum(one.better_than_chance for one in found) >= 25
+    assert sum(one.better_than_chance for one in found) >= 31
     assert {one.verdict for one in found} <= {"better than chance", "inconclusive for a single image"}
     assert all(len(one.by_chance) == ORDERS for one in found)
     sentences = " ".join(one.sentence for one in found)

@@ -16,6 +16,7 @@ from vitral.base.feature_statistics import NO_STATISTICS, UNKNOWN, UNLIKE, Dista
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, Task, attach_record
 from vitral.data.dataset import Dataset, Split
+from vitral.explain.observation import observe
 from vitral.explain.trials import trust
 from vitral.store.image_features import find_head, image_features, patches_of, training_distances
 from vitral.store.model import WEIGHTS, load_model, save_model
@@ -192,6 +193,16 @@ def test_a_saved_model_keeps_its_statistics(tmp_path):
     assert "feature_statistics" not in json.loads((tmp_path / "model.json").read_text())
     loaded, images = load_model(tmp_path), torch.randn(4, 3, 16, 24)
     assert training_distances(loaded, images) == training_distances(model, images)
+
+
+def test_an_observation_knows_the_distances_without_another_pass():
+    model, images, passes = MEMBERS["one class"](), torch.randn(4, 3, 16, 24), []
+    expected = training_distances(model, images)
+    observation = observe(model, images, ["feature maps"])
+    model.register_forward_hook(lambda *given: passes.append(given))
+    assert observation.training_distances == expected and not passes
+    # With the watched pass alone, or with none, the model is run once more.
+    assert observe(model, images, ["feature maps"], "rows").training_distances == expected and len(passes) > 1
 
 
 @pytest.mark.parametrize("format", ["timm", "hf", "npz"])

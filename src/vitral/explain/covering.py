@@ -29,6 +29,16 @@ def patches_covered_in_doublings(num_patches: int, steps: int) -> Int[np.ndarray
     return np.unique([0, *np.round(np.geomspace(1, num_patches, steps)).astype(int)])
 
 
+def patches_covered_in_doublings_and_halvings(num_patches: int, steps: int) -> Int[np.ndarray, " s1"]:
+    """How many patches are covered at each step, from none to all: doublings up to half, then the same backwards.
+
+    An answer may hang on a few patches: the first steps show a map that covers these first, the last steps one that
+    covers them last.
+    """
+    covered = patches_covered_in_doublings(max(1, num_patches // 2), steps)
+    return np.unique([*covered, *(num_patches - covered)])
+
+
 def covered_pixels(
     covered: Bool[np.ndarray, "n g"], grid: tuple[int, int], size: Sequence[int], device: torch.device
 ) -> Bool[Tensor, "n 1 y x"]:

@@ -5,13 +5,15 @@ Axes:  b images   c channels   y x pixels   k classes
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
+from vitral.base.output import Output
+from vitral.recording.forward import forward
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,17 @@ def recorded_gradients() -> Iterator[None]:
     """Inside it gradients are recorded, also where the caller turned that off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def recorded_pass(model: nn.Module, images: Tensor, gradients: bool) -> tuple[Output, Graph | None]:
+    """One forward pass; its output without the graph, and the graph if gradients are needed."""
+    if not gradients:
+        with torch.no_grad():
+            output = forward(model, images)
+        return replace(output, tensor=output.tensor.detach()), None  # an output may be a parameter
+    if not images.is_floating_point():
+        raise UsageError(f"{images.dtype} images have no gradients. Convert them: images.float().")
+    with recorded_gradients():
+        leaf = images.detach().clone().requires_grad_()
+        output = forward(model, leaf)
+    return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)

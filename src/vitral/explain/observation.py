@@ -11,19 +11,21 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import Answer, answer_of
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
+from vitral.base.feature_statistics import Distance
 from vitral.base.modes import evaluating
 from vitral.base.output import Output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.graph import Graph, recorded_gradients
+from vitral.explain.graph import Graph, recorded_gradients, recorded_pass
 from vitral.explain.readout import Readout, find_readout, tail_recorded
 from vitral.recording.forward import (
     check_answer,
@@ -38,6 +40,7 @@ from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.stability import check_stable
+from vitral.store.image_features import recording_head_inputs, training_distances
 
 Need = Literal["attention", "feature maps", "gradients"]
 Check = Literal["full", "rows"]
@@ -71,6 +74,7 @@ class Observation:
     graph: Graph | None = None  # of the watched pass
     map_graph: Graph | None = None  # of the pass that gave the feature maps
     weights: tuple[tuple[int, int], ...] = ()  # `weights_of` the model then
+    head_inputs: Float[np.ndarray, "b d"] | None = None  # what the head took, if a plain pass of all images was run
 
     @property
     def answer(self) -> Tensor:
@@ -133,6 +137,11 @@ class Observation:
     def without_recordings(self) -> "Observation":
         """The answer alone, without what was recorded on its way, which takes most of the memory."""
         return replace(self, needs=frozenset(), recording=None, maps=(), graph=None, map_graph=None)
+
+    @cached_property
+    def training_distances(self) -> list[Distance] | None:
+        """The distance of each image from the model's training images; None if these are unknown."""
+        return training_distances(self.model, self.images, self.head_inputs)
 
     def run(self, images: Float[Tensor, "b c y x"]) -> Tensor:
         """What the model answers for other images, whatever their number: a forward pass in eval mode, no gradients.
@@ -259,7 +268,7 @@ def observe(
     with evaluating(model), without_vmap(model):
         check_finite(images)
         if wanted <= {"gradients"}:
-            output, graph = recorded_pass(model, images, wanted)
+            output, graph = recorded_pass(model, images, "gradients" in wanted)
             check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
         return watched_observation(model, images, wanted, check)
@@ -283,7 +292,7 @@ def without_vmap(model: nn.Module) -> Iterator[None]:
 
 def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need], check: Check) -> Observation:
     """The watched pass, then the plain one; see `observe`."""
-    wants_maps, wants_attention = "feature maps" in needs, "attention" in needs
+    wants_attention, wants_maps, wants_graph = (need in needs for need in get_args(Need))
     observer = watch(model, "all" if wants_attention else [0], stream=True if wants_maps else "blocks")
     output: Output | None = None
     graph: Graph | None = None
@@ -291,20 +300,20 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     refusal: WatchError | None = None
     try:
         with observer as seen:
-            output, graph = recorded_pass(model, images, needs)
+            output, graph = recorded_pass(model, images, wants_graph)
         recording = seen
     except WatchError as error:  # kept: methods that need no attention still work
         refusal = error
     places = observer.stream_places() if recording is not None and wants_maps | wants_attention else ()
     maps = tuple(stream_maps(recording, places)) if recording is not None and wants_maps else ()
     map_graph, map_refusal = graph, refusal
-    read_from = Readout()
+    read_from, head_inputs = Readout(), None
 
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
     if by_modules:
         with module_maps(model, images) as found:
-            plain, map_graph = recorded_pass(model, images, needs)
+            plain, map_graph = recorded_pass(model, images, wants_graph)
         check_same(output, plain)
         maps = tuple(found)
         why = "no attention" if recording is None else "no block returns patches whose places are known"
@@ -315,32 +324,17 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     # The plain pass also measures the readout: only what comes after the last block is recorded, nothing is changed.
     if recording is not None and (wants_attention or (check == "full" and not by_modules)):
         assert observer.stream is not None
-        with tail_recorded(observer.stream.last_block) as left:
+        with tail_recorded(observer.stream.last_block) as left, recording_head_inputs(model) as inputs:
             plain = forward(model, images if check == "full" else images[:1])
         if check == "full":
             check_same(output, plain)
+            head_inputs = inputs.array(len(images))
         record = partial(recorded_attention, model, images[: len(plain.tensor)], recording, graph)
         read_from = find_readout(recording, left, plain.tensor, places, record)
     if output is None:  # the watched pass was refused on its way
-        output, graph = recorded_pass(model, images, needs)
-    weights = weights_of(model)
-    return Observation(
-        model, images, output, needs, read_from, recording, maps, refusal, map_refusal, graph, map_graph, weights
-    )
-
-
-def recorded_pass(model: nn.Module, images: Tensor, needs: frozenset[Need]) -> tuple[Output, Graph | None]:
-    """One forward pass; its output without the graph, and the graph if gradients are needed."""
-    if "gradients" not in needs:
-        with torch.no_grad():
-            output = forward(model, images)
-        return replace(output, tensor=output.tensor.detach()), None  # an output may be a parameter
-    if not images.is_floating_point():
-        raise UsageError(f"{images.dtype} images have no gradients. Convert them: images.float().")
-    with recorded_gradients():
-        leaf = images.detach().clone().requires_grad_()
-        output = forward(model, leaf)
-    return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)
+        output, graph = recorded_pass(model, images, wants_graph)
+    recorded = (recording, maps, refusal, map_refusal, graph, map_graph)
+    return Observation(model, images, output, needs, read_from, *recorded, weights_of(model), head_inputs)
 
 
 def recorded_attention(

@@ -1,9 +1,9 @@
 """The test of maps against chance: cover patches in the order of a map, and in random orders.
 
 The score is the one that is explained (`Answer.score`): the probability of one class of many, the logit of one of
-several classes, or a predicted number. Patches are covered one after another, the map's highest first, as in
-`deletion`, and the score is averaged on the way; then the same in random orders. What the comparison says of a map is
-its `Trust`.
+several classes, or a predicted number. The map's highest patch is covered, then its two highest, then about twice as
+many each time, and the score is averaged over the share that is covered, as in `deletion`; then the same in random
+orders. What the comparison says of a map is its `Trust`.
 
 Axes:  b images   k classes   o orders   s steps   g patches   gy gx rows, columns of patches
 """
@@ -23,10 +23,9 @@ from vitral.base.errors import ShapeError
 from vitral.base.numerics import cpu_computes_in_bfloat16
 from vitral.explain.covering import (
     FILL,
-    MOST_STEPS,
     covered_pixels,
-    patches_covered,
     patches_covered_in_doublings,
+    patches_covered_in_doublings_and_halvings,
 )
 from vitral.explain.maps import Maps, class_name
 from vitral.explain.metric import is_constant
@@ -35,11 +34,10 @@ from vitral.explain.outlier_tokens import is_outlier
 from vitral.explain.trust import NO_TEST, Trust, check_orders, correct_together, least_orders, untested, with_trust
 from vitral.recording.indices import Grid
 from vitral.recording.stability import instability
-from vitral.store.image_features import training_distances
 
-SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer orders and steps
-ORDERS, FEWER_ORDERS = 100, 39  # random orders with which a map's own is compared, at least
-FEWER_STEPS = 9
+SMALL_GRID = 64  # patches: on larger grids models are slow, so there are fewer orders
+ORDERS, FEWER_ORDERS = 300, 39  # random orders with which a map's own is compared, at least
+STEPS, FEWER_STEPS = 12, 9  # in which the patches are covered
 MANY_PARAMETERS, MANY_PIXELS = 5_000_000, 128**2  # from which on bfloat16 is faster, where the processor has it
 LEAST = 0.01  # of probability: what covering patches can hardly lower
 PIXELS = 2**21  # run through the model at a time
@@ -49,9 +47,9 @@ class Trials:
     """What a model answers while the patches of some images are covered, in the order of a map and in random ones.
 
     The random orders are drawn from the image itself, so an image has the same ones in any batch, and they are run once
-    for all maps and classes. They cost `ORDERS` times up to `MOST_STEPS` - 1 forward passes per image, on grids of more
-    than `SMALL_GRID` patches `FEWER_ORDERS` times `FEWER_STEPS` - 1; each map then costs one order more. Large models
-    run in bfloat16 where the processor computes in it and the answer for the image stays the same.
+    for all maps and classes. They cost `ORDERS` times `STEPS` - 1 forward passes per image, on grids of more than
+    `SMALL_GRID` patches `FEWER_ORDERS` times `FEWER_STEPS` - 1; each map then costs one order more. Large models run in
+    bfloat16 where the processor computes in it and the answer for the image stays the same.
 
     observation  needs "feature maps", in which outlier tokens are looked for; what it recorded is not kept
     orders       how many random orders; by default chosen by rule (`orders_for`), 0 for no test
@@ -78,7 +76,12 @@ class Trials:
         self.scores = self.answer.score(observation.logits) if observation.output.scores_classes else None
         self.values = None if self.scores is None else self.answer.values(observation.logits.double()).cpu().numpy()
         self.outliers = outlier_patches(observation)
-        self.distances = training_distances(observation.model, self.images)
+        self.distances = observation.training_distances
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images run through the model at a time."""
+        return max(1, PIXELS // self.images[0, 0].numel())
 
     def trust(self, maps: Maps) -> list[Trust]:
         """One `Trust` per image, of `maps.merged`, for the class explained or the model's own answer.
@@ -143,7 +146,7 @@ class Trials:
             )
         chance = self.by_chance(image, maps.grid, self.orders_for(maps.grid, methods))[:, index]
         noise = image_noise(self.images[image], 1, values.size)[0]  # breaks ties between equal patches
-        area = self.areas(image, np.lexsort((noise, -values.ravel())), maps.grid)[index]
+        area = self.areas(image, np.lexsort((noise, -values.ravel()))[None], maps.grid)[0, index]
         if not np.isfinite([area, *chance]).all():  # comparisons with NaN are false, which would read as better
             return untested(
                 share,
@@ -169,33 +172,34 @@ class Trials:
         )
 
     def by_chance(self, image: int, grid: Grid, orders: int) -> Float[np.ndarray, "o k"]:
-        """The areas of so many random orders; each is run when it is first needed."""
-        known = list(self.chance.get((image, grid), ()))
+        """The areas of so many random orders, which are run when they are first needed."""
+        known = self.chance.get((image, grid))
         # The first row of noise breaks ties. Whatever their number, the orders of an image begin with the same ones.
         noise = image_noise(self.images[image], 1 + orders, grid[0] * grid[1])[1:]
-        for order in noise[len(known) :].argsort(axis=1):
-            self.report(len(known), orders)
-            known.append(self.areas(image, order, grid))
-        self.chance[image, grid] = np.stack(known)
-        return self.chance[image, grid][:orders]
+        at_once = max(1, self.images_at_once // STEPS)
+        for start in range(0 if known is None else len(known), orders, at_once):
+            self.report(start, orders)
+            areas = self.areas(image, noise[start : start + at_once].argsort(axis=1), grid)
+            known = areas if known is None else np.concatenate([known, areas])
+        assert known is not None  # a test without orders has ended before
+        self.chance[image, grid] = known
+        return known[:orders]
 
-    def areas(self, image: int, order: Int[np.ndarray, " g"], grid: Grid) -> Float[np.ndarray, " k"]:
-        """The area under each score over the share of patches covered in an order, from none to all."""
-        patches = len(order)
-        if patches <= SMALL_GRID:
-            counts = patches_covered(patches, min(patches, MOST_STEPS))
-        else:
-            counts = patches_covered_in_doublings(patches, FEWER_STEPS)
+    def areas(self, image: int, orders: Int[np.ndarray, "o g"], grid: Grid) -> Float[np.ndarray, "o k"]:
+        """The area under each score over the share of patches covered in each order, from none to all."""
+        patches = orders.shape[1]
+        counts = steps_of(patches)
         if image not in self.ends:  # the same for every order
             self.ends[image] = self.scores_covered(image, np.array([[False] * patches, [True] * patches]), grid)
-        inner = self.scores_covered(image, order.argsort() < counts[1:-1, None], grid)
-        first, last = self.ends[image]
+        covered = orders.argsort(axis=1)[:, None] < counts[1:-1, None]
+        inner = self.scores_covered(image, rearrange(covered, "o s g -> (o s) g"), grid)
+        inner = rearrange(inner, "(o s) k -> s o k", o=len(orders))
+        first, last = (np.broadcast_to(end, inner.shape[1:]) for end in self.ends[image])
         return np.trapezoid(np.stack([first, *inner, last]), counts / patches, axis=0)
 
     def scores_covered(self, image: int, covered: Bool[np.ndarray, "s g"], grid: Grid) -> Float[np.ndarray, "s k"]:
         """The scores of an image with some patches covered."""
-        size = self.images.shape[-2:]
-        at_once = max(1, PIXELS // (size[0] * size[1]))
+        size, at_once = self.images.shape[-2:], self.images_at_once
         found = []
         for start in range(0, len(covered), at_once):
             hidden = covered_pixels(covered[start : start + at_once], grid, size, self.images.device)
@@ -238,6 +242,13 @@ def trust(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps, orders
 def tested(model: nn.Module, images: Float[Tensor, "b c y x"], maps: Maps, orders: int | None = None) -> Maps:
     """The same maps, whose captions state how far to trust each; as costly as `trust`, and with the same `orders`."""
     return with_trust(maps, trust(model, images, maps, orders))
+
+
+def steps_of(patches: int) -> Int[np.ndarray, " s1"]:
+    """How many patches are covered at each step. On a large grid the last steps, which cost as much, are left out."""
+    if patches <= SMALL_GRID:
+        return patches_covered_in_doublings_and_halvings(patches, STEPS // 2)
+    return patches_covered_in_doublings(patches, FEWER_STEPS)
 
 
 def image_noise(image: Float[Tensor, "c y x"], count: int, patches: int) -> Float[np.ndarray, "o g"]:

@@ -51,7 +51,8 @@ def recording_head_inputs(model: nn.Module) -> Iterator[HeadInputs]:
 
     def record(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         x = arguments[0].detach().double().cpu()
-        inputs.seen.append(x.reshape(len(x), -1, x.shape[-1]).mean(dim=1))
+        if x.ndim > 1 and x.numel():  # a model may drop the batch axis of a single image
+            inputs.seen.append(x.reshape(len(x), -1, x.shape[-1]).mean(dim=1))
 
     handle = head.register_forward_pre_hook(record) if head is not None else None
     try:
@@ -78,9 +79,16 @@ def image_features(model: nn.Module, images: Float[Tensor, "b c y x"]) -> ImageF
     return ImageFeatures(patches_of(images), inputs.array(len(images)))
 
 
-def training_distances(model: nn.Module, images: Float[Tensor, "b c y x"]) -> list[Distance] | None:
-    """The distance of each image from the model's training images; None if these are unknown."""
+def training_distances(
+    model: nn.Module, images: Float[Tensor, "b c y x"], head_inputs: Float[np.ndarray, "b d"] | None = None
+) -> list[Distance] | None:
+    """The distance of each image from the model's training images; None if these are unknown.
+
+    `head_inputs` is what the head took for these images, one row each; without them the model is run.
+    """
     record = record_of(model)
     if record is None or record.feature_statistics is None:
         return None
-    return record.feature_statistics.distances(image_features(model, images))
+    known = head_inputs is not None
+    features = ImageFeatures(patches_of(images), head_inputs) if known else image_features(model, images)
+    return record.feature_statistics.distances(features)

@@ -33,7 +33,6 @@ from vitral.report.colours import colour_scales
 from vitral.report.page import Picture
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
-from vitral.store.image_features import training_distances
 from vitral.tasks.explanation_page import Scales, explanation_page
 from vitral.tasks.explanations import ExplanationResult, ImageResult, MapResult, QueryResult
 from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
@@ -137,8 +136,8 @@ def explain_image(
     if observation.output.scores_classes:
         values = answer_of(model).values(observation.logits.double()).cpu().tolist()
         outputs, record = [class_name(model, index) for index in range(len(values[0]))], model.record
-        distances = training_distances(model, images)
-        (predicted,) = predictions([str(path)], outputs, values, record.task, record.thresholds, distances)
+        distances, where = observation.training_distances, [str(path)]
+        (predicted,) = predictions(where, outputs, values, record.task, record.thresholds, distances)
     return ImageMaps(path, Trials(observation, orders), tuple(found), tuple(grids), refused, predicted)
 
 
