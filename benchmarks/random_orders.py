@@ -17,7 +17,7 @@ from vitral.explain.trials import Trials
 from vitral.explain.trust import Trust, correct_together
 
 GRIDS = ((8, 8), (14, 14))
-PAGES, METHODS = 1_000, (1, 2, 3, 4, 5)
+PAGES, METHODS = 4_000, (1, 2, 3, 4, 5)
 POWER_PAGES = 200
 # How many patches the score depends on, how steeply, and how far above the noise a right map puts them.
 OBJECTS = {"one patch": (1, 6.0, 3.0, 9.0), "4 patches": (4, 6.0, 3.0, 1.5), "20 patches": (20, 8.0, 4.0, 0.7)}
