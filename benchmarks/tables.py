@@ -115,7 +115,7 @@ def random_orders(record: dict) -> list[str]:
         grid = "{} x {}".format(*one["grid"])
         rows.append(f"| any of several maps of noise, {grid} patches | {one['pages']:,} | {cells(one['rows'])} |")
     for one in record["power"]:
-        what = "a right map, {}, {} x {} patches".format(one["object"], *one["grid"])
+        what = "a correct map, {}, {} x {} patches".format(one["object"], *one["grid"])
         rows.append(f"| {what} | {one['pages']:,} | {cells(one['rows'])} |")
     return rows
 
@@ -139,7 +139,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
     ),
     (
         "Can `shapes` be solved without combining patches?",
-        "It should not be: statistics of colour must stay at chance, and a bag of patches behind a ViT.",
+        "It should not be: statistics of colour must stay at chance, and a bag of patches must stay below a ViT.",
         ("check",),
         shortcuts,
     ),
@@ -170,8 +170,8 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
     ),
     (
         "The test against random orders",
-        "Simulated: a score that depends on 1, 4 or 20 patches; a right map has these patches highest among noise; the "
-        "other methods of the image are noise.",
+        "Simulated: a score that depends on 1, 4 or 20 patches; a correct map has these patches highest among noise; "
+        "the other methods of the image are noise.",
         ("random_orders",),
         random_orders,
     ),
@@ -227,7 +227,7 @@ def scored() -> str:
         f"Three models from `vitral train --data cued --seed S` (test accuracy {judged}, "
         f"n = {record['runs'][0]['n']:,}), each with {record['images']} images that it classifies correctly. "
         "A cell is the mean over the models, ± half "
-        "its 95 % interval over them (Student's t, n = 3). Controls are in *italics*. † marks a method that did not "
+        "its 95% interval over them (Student's t, n = 3). Controls are in *italics*. † marks a method that did not "
         f"beat every control in every model. {timed['methods']} methods, 4 controls and {len(timed['metrics'])} of "
         f"these metrics ({', '.join(timed['metrics'])}) on {record['images']} images take {timed['seconds']:.0f} s on "
         f"{record['machine']['cores']} cores."
@@ -254,7 +254,7 @@ def cost() -> str:
     watched = (
         f"A watched forward takes {1 / watching['pairs']['ratio']:.2f} times as long as a plain one ({1 / high:.2f} to "
         f"{1 / low:.2f}, {watching['pairs']['rounds']} interleaved pairs). Each peak is the median of "
-        f"{watching['processes']} processes, which differ by about 5 % because glibc's heap is fragmented. With every "
+        f"{watching['processes']} processes, which differ by about 5% because glibc's heap is fragmented. With every "
         f"large tensor in pages of its own, the ratio of memory is {bare[watched_kind] / bare['plain forward']:.3f}x."
     )
     rolled = (
@@ -264,7 +264,7 @@ def cost() -> str:
         f"{seconds['forming the weights alone']:.1f} s. Rollout keeps q and k of all layers "
         f"({mebi['q_and_k']:.0f} MiB) and one chunk of weights ({mebi['chunk']:.0f} MiB). The peak memory of the "
         f"process is {mebi['extra']:.0f} MiB above that of a plain forward with glibc's default allocator, which "
-        f"counts freed memory that it keeps, and {paged:.0f} MiB above it where every tensor has its own pages."
+        f"keeps freed memory, and {paged:.0f} MiB above it where every tensor has its own pages."
     )
     return "\n\n".join(["\n".join(lines), watched, rolled])
 

@@ -144,11 +144,11 @@ class Ensemble(nn.Module):
 @pytest.mark.parametrize("model", [PerChannel, Jittered, Ensemble])
 def test_views_are_no_heads_where_tokens_see_several_patches(model, changes, images):
     model = made(model(**changes))
-    with pytest.raises(UsageError, match="sees the same patches in several groups of tokens per image"):
+    with pytest.raises(UsageError, match="attends to the same patches in several groups of tokens per image"):
         _ = see_attention(model, images).layers[0].tokens
     if isinstance(model, Ensemble):
         return  # what leaves the last block is known only within `vmap`
-    with pytest.raises(UsageError, match="sees the same patches in several groups of tokens per image"):
+    with pytest.raises(UsageError, match="attends to the same patches in several groups of tokens per image"):
         explain.attention(model, images)
 
 

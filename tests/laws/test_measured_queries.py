@@ -116,7 +116,7 @@ class Twice(ViT):
 @pytest.mark.parametrize("model", [PerChannel(), Twice()])
 def test_views_that_hold_the_same_patches_are_no_heads(model, images):
     for method in (explain.attention, explain.rollout, explain.chefer):
-        with pytest.raises(UsageError, match="sees the same patches in several groups of tokens per image"):
+        with pytest.raises(UsageError, match="attends to the same patches in several groups of tokens per image"):
             method(made(model), images)
     with pytest.raises(WatchError, match="no block returns patches whose places are known"):
         explain.grad_cam(model, images)

@@ -443,7 +443,7 @@ class Views(ViT):
 
 
 def test_views_of_an_image_are_not_taken_for_images(images):
-    with pytest.raises(UsageError, match="sees the same patches in several groups of tokens per image"):
+    with pytest.raises(UsageError, match="attends to the same patches in several groups of tokens per image"):
         explain.attention(made(Views()), images)
 
 

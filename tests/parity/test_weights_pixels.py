@@ -202,7 +202,9 @@ def test_an_argument_that_may_be_of_something_else_is_reported_and_not_used(tmp_
     stated = dict(head=dict(input_size=192, mean=[0.1] * 3, std=[0.2] * 3))
     model = vitral.load(bare_timm(tmp_path / "t.pth", hyper_parameters=stated), source="timm")
     assert model.preprocessing.size == (32, 32) and model.preprocessing.mean == (0.1,) * 3
-    said = "hyper_parameters.head: size 192 x 192 does not fit 17 positions and is not used; img_size=192x192 if"
+    said = (
+        "hyper_parameters.head: size 192 x 192 does not fit 17 positions and is not used; specify img_size=192x192 if"
+    )
     assert any(said in line for line in model.provenance["assumed"])
 
 

@@ -62,7 +62,9 @@ def test_one_method_may_be_named_alone(run, picture, tmp_path):
 
 @pytest.mark.parametrize("spec", [None, 3, True, b"x", [], {}, torch.nn.Identity()], ids=str)
 def test_what_cannot_name_a_model_is_refused(picture, spec):
-    words = r"A model is named by a text or a path, not by .*Specify a run folder, a file, hf:OWNER/NAME, timm:NAME"
+    words = (
+        r"A model is specified by a string or a path, not by .*Specify a run folder, a file, hf:OWNER/NAME, timm:NAME"
+    )
     for use in (vitral.load, vitral.create):
         with pytest.raises(UsageError, match=words):
             use(spec)

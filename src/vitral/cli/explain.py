@@ -46,13 +46,13 @@ class Options:
         ),
     ] = None
     target: Annotated[
-        str | None, Option("Class or predicted number to explain, by name or place; by default the prediction.")
+        str | None, Option("Class or predicted number to explain, by name or index; by default the prediction.")
     ] = None
     orders: Annotated[
         int | None,
         Option(
             "Random orders of patches with which each map is compared; 0 for no test. By default 39 on grids of more "
-            "than 64 patches and 100 on others, or as many as several methods need to be decided together.",
+            "than 64 patches and 100 on others, or more where several methods tested together need them.",
             low=0,
             high=100_000,
         ),

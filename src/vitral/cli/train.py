@@ -50,7 +50,7 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     file = read_settings(given["config"], Recipe) if "config" in given else {}
     init = given.get("init", file.get("init"))
     if init and "model" in given:
-        raise UsageError("--init brings its own model: leave out --model.")
+        raise UsageError("--init determines the model: leave out --model.")
     return defaults_for(given.get("data", file.get("data", "shapes")), init) | file
 
 

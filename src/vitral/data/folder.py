@@ -71,7 +71,7 @@ def folder(
     if source.label or source.separator or source.task not in (None, "one class"):
         raise DataError(
             f"{root} has no table of labels (labels.csv, metadata.csv or metadata.jsonl), so its labels are the names "
-            "of class folders: one class per image. Leave the options of labels out, or add a table."
+            "of class folders: one class per image. Leave the label options out, or add a table."
         )
     # Everything about names and folders is checked here, before an image is read: reading may take minutes.
     homes = find_split_folders(root, report)

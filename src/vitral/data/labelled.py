@@ -53,7 +53,7 @@ def find_tables(root: Path) -> dict[SplitName | None, Path]:
     if inner and "train" not in inner:
         raise DataError(f"{root} has {next(iter(inner.values()))}, but no table in train/. Add training images.")
     if lacking := [home for split, home in homes.items() if inner and split not in inner and images_in(home)]:
-        raise DataError(f"{lacking[0]} has images but no table of labels, as {next(iter(inner.values()))} is one.")
+        raise DataError(f"{lacking[0]} has images but no table of labels such as {next(iter(inner.values()))}.")
     return cast(dict[SplitName | None, Path], inner)
 
 

@@ -112,7 +112,7 @@ def read_columns(
         has = [tuple(TRUTH[text(value).lower()] for value in own) for own in values]
         single = all(sum(own) == 1 for own in has)
         if options.task == "one class" and not single:
-            raise DataError(f"{table} gives images several classes, or none, so it is not one class of many.")
+            raise DataError(f"{table} gives images several classes, or none, so the task is not one class of many.")
         if single and options.task != "several classes":
             if options.task is None:
                 report(
@@ -198,7 +198,7 @@ def task_of_column(
             (unit,) = units
             report(
                 f"{table}: {name} looks like numbers with the unit {unit}, but is read as names of classes. To read it "
-                f"as numbers, write them without the unit, and the unit into the title of the column: {name} ({unit})."
+                f"as numbers, write them without the unit, and put the unit in the column's title: {name} ({unit})."
             )
         spaced = {part for one in texts for part in one.split()}
         if len(set(texts)) > 2 * len(spaced) > 0:
@@ -261,7 +261,7 @@ def read_lists(
     fractions = any(isinstance(item, float) for item in items)
     if options.task == "one class":
         if any(len(one or ()) != 1 for one in lists):
-            raise DataError(f"{table} gives images several classes, or none, so it is not one class of many.")
+            raise DataError(f"{table} gives images several classes, or none, so the task is not one class of many.")
         return one_class(table, [text(item) for item in items], report)
     if options.task == "numbers" or (options.task is None and fractions):
         width = len(lists[0] or ())

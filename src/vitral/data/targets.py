@@ -55,7 +55,7 @@ def class_names(table: Path, texts: Sequence[str]) -> tuple[str, ...]:
     if len(distinct) < 2:
         raise DataError(
             f"{table} has only {'one class, ' + repr(texts[0]) if distinct else 'images without a class'}. "
-            "There is nothing to tell apart."
+            "There is nothing to distinguish."
         )
     whole = all(re.fullmatch(r"\d+", name) for name in distinct)
     return tuple(sorted(distinct, key=lambda name: (int(name), name) if whole else (0, name)))

@@ -284,8 +284,8 @@ def without_vmap(model: nn.Module) -> Iterator[None]:
         if not re.search("vmap|functorch", str(error)):
             raise
         raise WatchError(
-            f"{type(model).__name__} cannot be explained under torch.func.vmap, which lets nothing that is recorded of "
-            "one image out of it. Call the method on the model itself, with a batch of images. If the model calls "
+            f"{type(model).__name__} cannot be explained under torch.func.vmap, because nothing that is recorded "
+            "inside it can leave it. Call the method on the model itself, with a batch of images. If the model calls "
             "vmap, vitral.watch still shows its attention."
         ) from error
 

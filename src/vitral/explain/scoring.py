@@ -77,8 +77,8 @@ def score(
         preprocessing = preprocessing_of(model) or data.preprocessing
         if (task := answer_of(model).task) != "one class":
             raise UsageError(
-                f"Methods are scored on images of one class of many, which a model answers rightly or not; the task of "
-                f"this one is {task!r}. Explain images instead: each map is tested on the model's own score."
+                f"Methods are scored on images of one class of many, which a model classifies correctly or not; the "
+                f"task of this one is {task!r}. Explain images instead: each map is tested on the model's own score."
             )
         data = match_classes(data, classes_of(model), preprocessing.size)
         images, split, tried = correctly_answered(model, data, preprocessing, n)
@@ -147,7 +147,9 @@ def resolve_metrics(chosen: Sequence[str | Callable[..., Any]]) -> dict[str, Met
     """Metrics by name. Raises what `resolve` raises, and `UsageError` for a function that is not declared."""
     found = resolve("explain.metrics", chosen, "metric")
     if plain := [name for name, one in found.items() if not isinstance(one, Metric)]:
-        raise UsageError(f"{plain[0]} does not state what it needs: declare it with @metric of vitral.explain.metric.")
+        raise UsageError(
+            f"{plain[0]} does not state what it needs: declare it with @metric from vitral.explain.metric."
+        )
     return found
 
 

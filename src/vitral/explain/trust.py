@@ -144,7 +144,7 @@ class Trust:
     @property
     def unlike_note(self) -> str:
         """A sentence for an image that is unlike the training images, whose answer may mean nothing."""
-        return f" The model answers for an image {self.unlike}." if self.unlike else ""
+        return f" The model was given an image {self.unlike}." if self.unlike else ""
 
     @property
     def outlier_note(self) -> str:

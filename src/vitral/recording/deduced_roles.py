@@ -56,7 +56,9 @@ def no_grid_message(num_tokens: int, grid: Grid | None, source: str, image_size:
     """Why these tokens have no place in the image."""
     shape = f"a grid of the shape of a {image_size[0]} x {image_size[1]} image" if image_size else "a square grid"
     fitting = (
-        f"the {grid[0]} x {grid[1]} patches known from {source}, nor {shape}" if grid else f"{shape}, nor one more"
+        f"the {grid[0]} x {grid[1]} patches known from {source}, nor {shape}"
+        if grid
+        else f"{shape}, nor a grid and one token more"
     )
     return (
         f"{num_tokens} tokens are not {fitting}. They may be channels, or patches in an unknown order, so there is no "

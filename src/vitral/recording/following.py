@@ -29,7 +29,7 @@ from vitral.recording.operators import (
     tensors_in,
 )
 
-CUT = "only a part of its keys multiplies values, as where one key is a sink"
+CUT = "only a part of its keys multiplies values, as when one key is a sink"
 SUM_TOLERANCE = 1e-2  # of 1: rows may have been made in half precision
 Constant = Callable[[Tensor], bool]  # whether a tensor depends on no image
 

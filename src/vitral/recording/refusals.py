@@ -28,9 +28,9 @@ def refuse_unsettled(layer: str, num_keys: int) -> TokenRoles:
     raise UsageError(
         f"{layer} attends to {num_keys} tokens whose places in the image are not known: when patches of an image were "
         "changed, no grid of patches explained which tokens changed. They may be channels, latents or experts, be "
-        "chosen by the image, or each hold parts of several patches, as after a reshape that mixes axes. So it has no "
-        "attention map. If the last tokens are the patches, row by row, set model.num_prefix_tokens = ... (how many "
-        "tokens come before them) and model.grid = (rows, columns)."
+        "chosen depending on the image, or each hold parts of several patches, as after a reshape that mixes axes. So "
+        "it has no attention map. If the last tokens are the patches, row by row, set model.num_prefix_tokens = ... "
+        "(how many tokens come before them) and model.grid = (rows, columns)."
     )
 
 
@@ -47,8 +47,8 @@ def refuse_unmeasured(layer: str, num_keys: int) -> TokenRoles:
 def refuse_views(layer: str) -> TokenRoles:
     """Raises `UsageError`: a patch stands in several groups of tokens, which are views of the image and no windows."""
     raise UsageError(
-        f"{layer} sees the same patches in several groups of tokens per image, as when the model puts views of an "
-        "image (mirrored, cropped, one per channel) into the batch, or runs several models at once. So it has no "
+        f"{layer} attends to the same patches in several groups of tokens per image, as when the model puts views of "
+        "an image (mirrored, cropped, one per channel) into the batch, or runs several models at once. So it has no "
         "single attention map. Watch a model that takes one view, and give it the views one by one."
     )
 
@@ -121,7 +121,7 @@ def refuse_quantised(layer: str) -> TokenRoles:
     """Raises `UsageError`: rounding moves tokens that no patch moves."""
     raise UsageError(
         f"The places of the tokens of {layer} could not be measured: the model is quantised, and rounds the tokens of "
-        "a whole batch by one scale, so that any patch changes every token. Explain the model before it is quantised."
+        "a whole batch with one scale, so that any patch changes every token. Explain the model before it is quantised."
     )
 
 

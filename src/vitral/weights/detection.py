@@ -122,7 +122,8 @@ def read_as_source(
     if "img_size" not in stated and (size := explaining_size(ours, sizes)) is not None:
         stated["img_size"] = size
         assumed.append(
-            f"positions of images of {size[0]} x {size[1]}, since that size has as many patches; trained_at=... if not"
+            f"positions of images of {size[0]} x {size[1]}, since that size has as many patches; otherwise "
+            "specify trained_at=..."
         )
     complete = source.complete(ours, stated)
     # First without the caller's settings: what the tensors show must not be hidden by what it is compared with.

@@ -156,7 +156,7 @@ def trusted_size(statement: Statement, reading: Reading) -> Statement:
     if explaining_size(reading.tensors, [size]) is not None:
         return statement
     rows = reading.tensors["pos_embed"].shape[1]
-    option = f"img_size={size[0]}x{size[1]} if images have it"
+    option = f"specify img_size={size[0]}x{size[1]} if images have that size"
     words = f"size {say(size)} does not fit {rows} positions and is not used; {option}"
     values = {name: value for name, value in statement.values.items() if name != "size"}
     return replace(statement, values=values, assumed=(*statement.assumed, words))

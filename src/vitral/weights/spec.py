@@ -57,7 +57,7 @@ def check_spec(spec: object) -> None:
     """Raise `UsageError` for what names no model, whatever it is meant to be."""
     wanted = "Specify a run folder, a file, hf:OWNER/NAME, timm:NAME or file.py:Name."
     if not isinstance(spec, str | Path):
-        raise UsageError(f"A model is named by a text or a path, not by {named(spec)}. {wanted}")
+        raise UsageError(f"A model is specified by a string or a path, not by {named(spec)}. {wanted}")
     if not str(spec).strip():
         raise UsageError(f"{str(spec)!r} does not name a model. {wanted}")
     try:

@@ -93,12 +93,12 @@ def take_out(checkpoint: Checkpoint, inner: Checkpoint, prefix: str) -> Checkpoi
             f"{checkpoint.path} has two layers that may be the head: {layer or next(iter(heads))} outside {prefix!r} "
             f"and {rivals[0]} inside. "
             "The tensors do not show whether the model uses one or both. Supported: one head. Save the state_dict of "
-            "the model that answers, with one of them."
+            "the model that makes the prediction, with one of them."
         )
     tensors = dict(inner.tensors)
     if layer is not None:
         tensors |= heads
-        assumed.append(f"{describe_head(layer)}, on what the model inside {prefix!r} gives")
+        assumed.append(f"{describe_head(layer)}, on the output of the model inside {prefix!r}")
     kept = heads if layer is not None else {}
     strange = {name: own for name in outside if (own := relative(name, prefix)) not in kept}
     dropped = {name: reason_to_drop(own, prefix) for name, own in strange.items()}

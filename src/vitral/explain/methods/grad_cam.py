@@ -36,7 +36,7 @@ def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
                 layers=(features.where,),
                 residual=observation.residual,
                 classes=classes,
-                why_zero="The weighted features speak against the class at every place, or not at all.",
+                why_zero="The weighted features are zero or evidence against the class at every place.",
             )
     raise WatchError(
         "No gradient of the class score reaches any feature map, so there is nothing to show. Try occlusion, which "

@@ -14,7 +14,7 @@ Tokens (b, n, d) become a feature map (b, d, rows, columns), each channel is con
 `x.flatten(axis)` joins axes; `x.unflatten(axis, (rows, columns))` splits one.
 
 Before you write: ViT-B/16 at 224 pixels, n = 197, d = 768. What share of a block's multiply-adds is the n² part?
-    a  nearly all        b  31 %        c  4 %
+    a  nearly all        b  31%        c  4%
 """
 
 import torch.nn.functional as F

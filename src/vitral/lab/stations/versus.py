@@ -142,7 +142,7 @@ versus = Station(
     difficulty=3,
     prediction=RightPrediction(
         "c",
-        "2 n² d to 12 n d² is the same as n to 6 d, 197 to 4,608: 4 % of the whole. It would be half at 4,608 tokens.",
+        "2 n² d to 12 n d² is the same as n to 6 d, 197 to 4,608: 4% of the whole. It would be half at 4,608 tokens.",
     ),
     hints=(
         "Channels are last in tokens, and first after the batch in a feature map: one transpose each way, and n splits "

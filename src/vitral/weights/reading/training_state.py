@@ -90,7 +90,7 @@ def extract_weights(content: Any, file: Path, weights: str | None = None) -> Wei
     layers = normalising_layers(tensors)
     dropped |= {name: NORMALISES for layer in layers for name in layer_names(layer)}
     dropped |= {name: "used in pre-training only" for name in tensors if PROJECTION.match(name)}
-    beside = {name: f"it stands beside {chosen}" for own, _, others in found if own == chosen for name in others}
+    beside = {name: f"it is stored beside {chosen}" for own, _, others in found if own == chosen for name in others}
     kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     assumed = tuple(f"the weights called {chosen}, not {name}" for name in sets if name != chosen)
     own = {f"the file's {layer}mean and {layer}std": values for layer, values in layers.items()}
