@@ -1,6 +1,7 @@
 """The number of random orders, and the correction for several methods that are tested together."""
 
 from itertools import pairwise
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from test_trust import Half, OnePatch, some_maps
 from vitral import explain
 from vitral.base.errors import UsageError
 from vitral.base.p_values import holm
+from vitral.cli.explain import Options
 from vitral.explain.observation import observe
-from vitral.explain.trials import Trials, trust
+from vitral.explain.trials import FEWER_ORDERS, ORDERS, SMALL_GRID, Trials, trust
 from vitral.explain.trust import NO_TEST, Trust, correct_together, least_orders
 
 
@@ -93,6 +95,12 @@ def test_the_default_number_of_orders_can_decide(grid, methods, orders):
     trials = Trials(observe(Half().eval(), torch.ones(1, 3, 18, 18), ["feature maps"]))
     assert trials.orders_for((grid, grid), methods) == orders >= least_orders(methods)
     assert Trials(trials.observation, 7).orders_for((grid, grid), methods) == 7
+
+
+def test_the_help_states_the_default_numbers_of_orders():
+    (option,) = get_type_hints(Options, include_extras=True)["orders"].__metadata__
+    numbers = f"By default {FEWER_ORDERS} on grids of more than {SMALL_GRID} patches and {ORDERS} on others"
+    assert numbers in option.sentence
 
 
 def test_methods_are_tested_with_the_same_orders_which_begin_alike_whatever_their_number():

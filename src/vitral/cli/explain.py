@@ -52,7 +52,7 @@ class Options:
         int | None,
         Option(
             "Random orders of patches with which each map is compared; 0 for no test. By default 39 on grids of more "
-            "than 64 patches and 100 on others, or more where several methods tested together need them.",
+            "than 64 patches and 300 on others, or more where several methods tested together need them.",
             low=0,
             high=100_000,
         ),
