@@ -185,3 +185,38 @@ def test_layers_with_different_tokens_are_refused_together_and_shown_apart():
     assert "Not shown: layer 0, which has another grid or number of heads." in attention(model, images).caption
     assert attention(model, images, layers=[0]).grid == (4, 4)
     assert attention(model, images, layers=[1]).grid == (2, 2)
+
+
+class Mixing(nn.Module):
+    """Self-attention of patches in several layers, of which `flip` sees them reversed, and `heads` has twice the heads."""
+
+    def __init__(self, *kinds):
+        super().__init__()
+        self.embed, self.kinds = nn.Linear(12, 8), kinds
+        heads = [4 if kind == "heads" else 2 for kind in kinds]
+        self.layers = nn.ModuleList(nn.MultiheadAttention(8, count, batch_first=True) for count in heads)
+
+    def forward(self, images):
+        x = self.embed(nn.functional.unfold(images, 2, stride=2).mT)
+        for kind, layer in zip(self.kinds, self.layers):
+            z = x.flip(1) if kind == "flip" else x
+            out = layer(z, z, z, need_weights=False)[0]
+            x = x + (out.flip(1) if kind == "flip" else out)
+        return x.mean(1)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "shown", "note"),
+    [
+        (("plain", "plain", "plain"), (0, 1, 2), ""),
+        (("plain", "flip", "plain"), (0, 2), "layer 1, which has other tokens, or tokens in another order"),
+        (("flip", "heads", "flip", "plain"), (3,), "layers 0, 2, which have other tokens, or tokens in another order"),
+        (("flip", "heads", "flip", "plain"), (3,), "layer 1, which has another grid or number of heads"),
+        (("plain", "heads", "heads", "heads", "plain"), (0, 4), "layers 1 to 3, which have another grid or number of"),
+    ],
+)
+def test_what_is_not_shown_beside_the_last_layer_is_said_with_its_own_reason(kinds, shown, note):
+    model, images = redraw(Mixing(*kinds)), torch.rand(2, 3, 8, 8)
+    maps = attention(model, images)
+    assert maps.layers == tuple(f"layers.{number}" for number in shown)
+    assert (f"Not shown: {note}" in maps.caption) if note else "Not shown" not in maps.caption

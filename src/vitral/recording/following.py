@@ -197,6 +197,11 @@ class Follower:
         for output in outputs:
             change(storage_of(output))
 
+    def forget(self, storage: int) -> None:
+        """Other values than weights lie in this memory now."""
+        self.weights.pop(storage, None)
+        self.of_weights.discard(storage)
+
     def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
         """A tensor whose rows sum to one was made."""
         if not tensor.ndim or tensor.shape[axis] < 2:

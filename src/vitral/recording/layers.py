@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, takewhile
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -235,7 +234,7 @@ class Recording:
 
 
 def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tuple[list[Layer], str]:
-    """The selected layers, or the last ones that are alike, and a note on what is not shown.
+    """The selected layers, or the last one and all that are like it, and a note on what is not shown.
 
     Raises `UsageError` if selected layers have different grids or heads, or the roles of their tokens are not known.
     """
@@ -253,16 +252,46 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
             note = f" The output does not depend on {', '.join(unread)}." + note
         return selected, note
     everything = recording.of_answer
-    kind(everything[-1])  # raises if its tokens are not known
-    first = first_of_last_run(everything, kind)
-    if first:  # an attention pool stands beside the tokens it pools only if all layers are shown
-        first = first_of_last_run(everything, lambda layer: (kind(layer), layer.num_queries))
-        earlier = [number for number, layer in enumerate(recording.layers) if layer in everything[:first]]
-        which = f"layer {earlier[0]}, which has" if first == 1 else f"layers {earlier[0]} to {earlier[-1]}, which have"
-        note = f" Not shown: {which} another grid or number of heads." + note
+    last = everything[-1]
+    kind(last)  # raises if its tokens are not known
+    odd = [layer for layer in everything if difference(layer, last)]
+    if odd:  # an attention pool stands beside the tokens it pools only if all layers are shown
+        odd = [layer for layer in everything if difference(layer, last) or layer.num_queries != last.num_queries]
+    reasons = dict.fromkeys(difference(layer, last) or "another number of queries" for layer in odd)
+    for reason in reversed(reasons):
+        which = [layer for layer in odd if (difference(layer, last) or "another number of queries") == reason]
+        numbers = listed([recording.layers.index(layer) for layer in which])
+        note = f" Not shown: layer{numbers}, which ha{'s' if len(which) == 1 else 've'} {reason}." + note
     if others:
         note = f" Not shown: {', '.join(layer.name for layer in others)}, on which the output does not depend." + note
-    return everything[first:], note
+    return [layer for layer in everything if layer not in odd], note
+
+
+def difference(layer: Layer, other: Layer) -> str:
+    """Why a layer does not fit into one figure with another; empty if it does."""
+    try:
+        if kind(layer) == kind(other):
+            return ""
+        same_size = layer.num_heads == other.num_heads and layer.tokens.grid == other.tokens.grid
+    except (UsageError, WatchError):
+        return "tokens whose places are not known"
+    return "other tokens, or tokens in another order" if same_size else "another grid or number of heads"
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """The numbers of layers, in words after "layer".
+
+    >>> listed([4]), listed([0, 1, 2, 4])
+    (' 4', 's 0 to 2, 4')
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return ("s " if len(numbers) > 1 else " ") + ", ".join(words)
 
 
 def kind(layer: Layer) -> tuple[int, TokenRoles]:
@@ -277,16 +306,3 @@ def size(layer: Layer) -> str:
     except (UsageError, WatchError):
         return f"{layer.num_heads} heads, of tokens whose places are not known"
     return f"{layer.num_heads} heads, {rows} x {columns}"
-
-
-def first_of_last_run(layers: Sequence[Layer], key: Callable[[Layer], Any]) -> int:
-    """The number of the first layer from which on all have the key of the last one."""
-    last = key(layers[-1])
-    for number in reversed(range(len(layers))):
-        try:
-            same = key(layers[number]) == last
-        except UsageError:
-            same = False
-        if not same:
-            return number + 1
-    return 0

@@ -110,8 +110,12 @@ class Recognizer:
     def exchange(self, out: Tensor, other: Tensor) -> None:
         """The model goes on with another result of a call, of which the same is known."""
         self.dataflow.note([out], other)
-        if storage_of(out) in self.results:
-            self.results[storage_of(other)] = self.results[storage_of(out)]
+        storage, before = storage_of(other), self.results.get(storage_of(out))
+        # It may lie where weights or another result lay that are gone: no operator that was seen has made it.
+        self.follower.forget(storage)
+        self.results.pop(storage, None)
+        if before is not None:
+            self.results[storage] = before
 
     def follow_results(self, operator: Any, name: str, inputs: Sequence[Tensor], result: Any) -> None:
         """Follow the results of calls through copies, for as long as nothing else is added and nothing projected.

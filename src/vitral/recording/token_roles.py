@@ -1,6 +1,6 @@
 """What each token is: CLS, register, or the patch at a row and column; and where that comes from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class TokenRoles:
     prefix: tuple[str, ...]
     num_patches: int
     known_grid: Grid | None
-    source: str
+    source: str = field(compare=False)  # two ways of knowing the same
     order: tuple[int, ...] = ()
 
     @property
