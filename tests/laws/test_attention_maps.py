@@ -188,7 +188,7 @@ def test_layers_with_different_tokens_are_refused_together_and_shown_apart():
 
 
 class Mixing(nn.Module):
-    """Self-attention of patches in several layers, of which `flip` sees them reversed, and `heads` has twice the heads."""
+    """Self-attention of patches in layers, of which `flip` sees them reversed, and `heads` has twice the heads."""
 
     def __init__(self, *kinds):
         super().__init__()
