@@ -20,9 +20,11 @@ from vitral.recording.operators import (
     ADDING,
     LOG_SOFTMAX,
     NORMALISING,
+    NOT_LINEAR,
     PRODUCTS,
     REDUCTIONS,
     SOFTMAX,
+    SUMS,
     arguments_of,
     keeps_axes,
     storage_of,
@@ -58,6 +60,15 @@ class OpenProduct:
     shape: tuple[int, ...]
     where: str
     is_multiplied: bool = False
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of weights with values: what the weights were made of, and the memory of both."""
+
+    made: tuple[Made, ...]
+    weights: int
+    values: int
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ class Follower:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
         self.open: list[OpenProduct] = []  # scores, if a softmax follows
-        self.last_made: tuple[Made, ...] = ()  # of the last product of weights and values
+        self.last_product = Product((), 0, 0)  # of weights and values
         self.of_weights: set[int] = set()  # memory that was made of weights only
 
     def missed(self, batch: int) -> list[str]:
@@ -157,11 +168,8 @@ class Follower:
 
         `where` gives the line of the model that is running.
         """
-        storages = {storage_of(tensor) for tensor in inputs}
-        outputs = list(tensors_in(result))
-        for output in outputs:
-            if storage_of(output) not in storages:
-                self.weights.pop(storage_of(output), None)  # memory that is used again
+        self.forget(inputs, result)
+        storages, outputs = {storage_of(tensor) for tensor in inputs}, list(tensors_in(result))
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
         self.note_origin(inputs, outputs, constant)
         begins = name in SOFTMAX or name in LOG_SOFTMAX
@@ -184,10 +192,24 @@ class Follower:
         elif known.is_logarithm and name in ("exp", "exp_"):
             self.start(output, known.keys - len(known.sizes), where())
         elif keeps_axes(operator, name):
-            self.pass_on(inputs, output, constant)
+            self.pass_on(name, inputs, output, constant)
             if name in NORMALISING:
                 self.note_normalised_again(output, where)
         return None
+
+    def forget(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Results are no weights because memory is used again that held some."""
+        storages = {storage_of(tensor) for tensor in inputs}
+        for output in tensors_in(result):
+            if storage_of(output) not in storages:
+                self.weights.pop(storage_of(output), None)
+
+    def weights_in(self, tensors: Sequence[Tensor]) -> dict[int, tuple[Made, ...]]:
+        """What those of these tensors were made of that are weights, by memory."""
+        if not self.weights:
+            return {}
+        known = {storage: self.weights[storage] for storage in map(storage_of, tensors) if storage in self.weights}
+        return {storage: weights.made for storage, weights in known.items() if not weights.is_logarithm}
 
     def note_origin(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constant: Constant) -> None:
         """Remember what was made of weights only, such as the inverse of a matrix of them."""
@@ -275,7 +297,7 @@ class Follower:
             elif name in ADDING and (name == "addbmm" or arguments.get("beta", 1) != 0):
                 known.fail(f"it multiplies values within {name}, which adds something to the product")
             else:
-                self.show(known)
+                self.show(known, weights, values)
                 return call_of_product(output, turned, values if is_left else values.mT, axes, known.sizes, not is_left)
         return None
 
@@ -292,7 +314,7 @@ class Follower:
             if at is None or known.factors is None or axes_summed != {at} or constant(known.factors[1]):
                 known.fail("it is summed over its keys")
                 return None
-            self.show(known)
+            self.show(known, *known.factors)
             weights, values = (factor.broadcast_to(tensor.shape) for factor in known.factors)
             return call_of_sum(output, weights, values, at)
         kept = [None if axis in axes_summed else axis for axis in range(tensor.ndim)]
@@ -300,19 +322,23 @@ class Follower:
         self.keep(output, known, known.moved(axes, output, places))
         return None
 
-    def show(self, known: Weights) -> None:
+    def show(self, known: Weights, weights: Tensor, values: Tensor) -> None:
         """These weights multiply values."""
-        self.last_made = known.made
+        self.last_product = Product(known.made, storage_of(weights), storage_of(values))
         for made in known.made:
             made.shown = True
 
-    def pass_on(self, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
+    def pass_on(self, name: str, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
         """The result of an operator that keeps the axes of weights is weights."""
         # What is written into a tensor comes before what it held.
         for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) == storage_of(output)):
             known = self.weights.get(storage_of(tensor))
             if known is None:
                 continue
+            if known.factors is not None and self.ends_product(name, tensor, inputs, constant):
+                known.fail(f"its product with values goes into {name} before it is summed")
+                self.weights.pop(storage_of(output), None)
+                return
             missing = output.ndim - tensor.ndim
             places = [axis - missing if axis >= missing else None for axis in range(output.ndim)]
             # An axis that the result does not share, as one over which weights are repeated, is another one.
@@ -332,6 +358,12 @@ class Follower:
                 made = dict.fromkeys(one for weights in [whole, *added] for one in weights.made)
                 self.weights[storage_of(output)] = replace(whole, made=tuple(made))
             return
+
+    def ends_product(self, name: str, product: Tensor, inputs: Sequence[Tensor], constant: Constant) -> bool:
+        """Whether weights times values, value by value, are no longer that after an operator, as where they are added
+        to the tokens: a factor for each token, and no sum over keys."""
+        others = [one for one in inputs if one is not product and storage_of(one) not in self.weights]
+        return name in NOT_LINEAR or (name in SUMS and not all(map(constant, others)))
 
     def keep(self, output: Tensor, known: Weights, moved: Weights | None) -> None:
         """Remember what a tensor is of weights, if its keys are still known."""
