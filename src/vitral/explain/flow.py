@@ -106,8 +106,8 @@ def check_further_uses(method: str, layers: Sequence[Layer], others: Sequence[st
     name_others = f", or name layers without such a use: layers={list(others)}" if others else ""
     raise UsageError(
         f"{method} follows attention through the product of weights and values, but the output also depends on the "
-        f"weights in another way: {'; '.join(used)}. Use attention, which shows the exact weights, or occlusion, which needs no "
-        f"gradients{name_others}."
+        f"weights in another way: {'; '.join(used)}. Use attention, which shows the exact weights, or occlusion, which "
+        f"needs no gradients{name_others}."
     )
 
 

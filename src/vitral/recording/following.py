@@ -214,10 +214,15 @@ class Follower:
     def note_origin(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constant: Constant) -> None:
         """Remember what was made of weights only, such as the inverse of a matrix of them."""
         made_of = [storage_of(tensor) for tensor in inputs if not constant(tensor)]
-        is_of_weights = bool(made_of) and all(one in self.weights or one in self.of_weights for one in made_of)
+        is_of_weights = bool(made_of) and all(map(self.is_of_weights, made_of))
         change = self.of_weights.add if is_of_weights else self.of_weights.discard
         for output in outputs:
             change(storage_of(output))
+
+    def is_of_weights(self, storage: int) -> bool:
+        """Whether what lies in some memory was made of weights only, and is no product with values."""
+        known = self.weights.get(storage)
+        return storage in self.of_weights or (known is not None and known.factors is None)
 
     def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
         """A tensor whose rows sum to one was made."""
@@ -280,7 +285,7 @@ class Follower:
                 continue
             turned = weights if is_left else weights.mT  # v @ Aᵀ is the same product, transposed
             axes = known.axes_of(turned)
-            if storage_of(values) in self.of_weights or storage_of(values) in self.weights:
+            if self.is_of_weights(storage_of(values)):
                 known.fail("it multiplies other weights, as in an approximation of attention by several matrices")
             elif known.keys not in axes[-1] and not constant(values):
                 # Not heads that learned weights mix, but values over another axis than the one that sums to 1.
@@ -330,9 +335,12 @@ class Follower:
 
     def pass_on(self, name: str, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
         """The result of an operator that keeps the axes of weights is weights."""
-        # What is written into a tensor comes before what it held.
-        for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) == storage_of(output)):
-            known = self.weights.get(storage_of(tensor))
+        # What is written into a tensor comes before what it held, and weights before values that weights scale.
+        known_of = {storage_of(tensor): self.weights.get(storage_of(tensor)) for tensor in inputs}
+        scaled = {storage for storage, known in known_of.items() if known is not None and known.factors is not None}
+        order = [storage_of(output), *scaled]
+        for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) in order):
+            known = known_of[storage_of(tensor)]
             if known is None:
                 continue
             if known.factors is not None and self.ends_product(name, tensor, inputs, constant):
@@ -349,7 +357,7 @@ class Follower:
             # Weights times values that stand beside them: a product that is summed up later.
             others = [other for other in inputs if other is not tensor and not constant(other)]
             grown = output.numel() > tensor.numel() and len(others) == 1
-            factors = (tensor, others[0]) if grown else None
+            factors = (tensor, others[0]) if grown else known.factors if name == "clone" else None
             moved = known.moved(known.axes_of(tensor), output, places, is_logarithm=known.is_logarithm, factors=factors)
             self.keep(output, known, moved)
             if moved is not None:  # a sum or difference of weights is made of all of them

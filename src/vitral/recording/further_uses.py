@@ -83,7 +83,7 @@ class FurtherUses:
         if product is not None:
             # What depends on the weights by these weights alone is in the gradient of the product.
             carried = self.of(product.values) | self.of(product.weights).without(self.bits_of_only(product.made))
-            again = tuple(one for one in product.made if one in self.multiplied)
+            again = tuple(one for one in product.made if one in self.multiplied) + before.get(product.values, ())
             self.multiplied |= set(product.made)
         else:
             carried = Carried() if name in OF_SHAPE else self.of(*storages)

@@ -174,6 +174,8 @@ class watch(TorchFunctionMode):
                 answer = (find_output(model, returned, len(images)).tensor,)
         self.recording.answer |= self.recognizer.dataflow.of(*answer)
         self.recognizer.further_uses.note_answer(answer, self.recognizer.follower.weights)
+        # The answer may depend on a layer by its weights alone.
+        self.recording.answer |= self.layers.bits_of(self.recognizer.further_uses.of_answer())
         if self.stream is not None:
             self.stream.answer = self.recording.answer
 

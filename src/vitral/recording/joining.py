@@ -143,6 +143,11 @@ class Layers:
                         self.stream.leave_out(part.bit)
                 del self.parts[index], self.recording.layers[index]
 
+    def bits_of(self, uses: Sequence[FurtherUse]) -> int:
+        """The bits of the calls whose weights these uses are of."""
+        used = {made for use in uses for made in use.made}
+        return sum(bit for bit, weights in self.own.items() if used & set(weights))
+
     def note_further_uses(self, uses: Sequence[FurtherUse]) -> None:
         """Assign further uses of weights to the layers whose weights they use."""
         for layer in self.recording.layers:
