@@ -48,8 +48,9 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             f"{method} multiplies attention through the layers, so all of them must have the same tokens, but {why}. "
             "Try attention_gradient or grad_cam."
         )
-    check_chain(method, layers, observation.attention.answer)
+    # Before the order of tokens, which is not measured where weights change them in another way than by the product.
     check_further_uses(method, layers, [layer.name for layer in layers if not uses_of_values(layer)])
+    check_chain(method, layers, observation.attention.answer)
     for layer in layers:
         check_shares(layer.kept_rows, layer.name)
     return chosen
