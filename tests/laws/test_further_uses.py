@@ -274,7 +274,7 @@ def masked(model, scores, weights):
 
 
 @pytest.mark.parametrize("use", [chosen, masked])
-def test_tokens_chosen_by_weights_are_told_in_the_caption(use, images):
+def test_a_choice_by_weights_is_reported_in_the_caption(use, images):
     """As TransFG (He et al. 2022) and EViT (Liang et al. 2022) choose patches: the gradient is right, and not all."""
     torch.manual_seed(0)
     model = made(Reading(use))
