@@ -16,6 +16,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
 from vitral.explain.readout import readers_of_each, readout_in
+from vitral.recording.further_uses import FurtherUse
 from vitral.recording.layers import Layer, sum_chunks
 from vitral.recording.queries import readout_vectors
 
@@ -47,6 +48,8 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             f"{method} multiplies attention through the layers, so all of them must have the same tokens, but {why}. "
             "Try attention_gradient or grad_cam."
         )
+    # Before the order of tokens, which is not measured where weights change them in another way than by the product.
+    check_further_uses(method, layers, [layer.name for layer in layers if not uses_of_values(layer)])
     check_chain(method, layers, observation.attention.answer)
     for layer in layers:
         check_shares(layer.kept_rows, layer.name)
@@ -93,6 +96,27 @@ def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
         )
 
 
+def check_further_uses(method: str, layers: Sequence[Layer], others: Sequence[str] = ()) -> None:
+    """Raise `UsageError` if the answer depends on the weights of a layer besides their product with the values.
+
+    `others` are layers that may be named instead.
+    """
+    used = dict.fromkeys(f"those of {layer.name} in {use}" for layer in layers for use in uses_of_values(layer))
+    if not used:
+        return
+    name_others = f", or name layers without such a use: layers={list(others)}" if others else ""
+    raise UsageError(
+        f"{method} follows attention through the product of weights and values, but the output also depends on the "
+        f"weights in another way: {'; '.join(used)}. Use attention, which shows the exact weights, or occlusion, which "
+        f"needs no gradients{name_others}."
+    )
+
+
+def uses_of_values(layer: Layer) -> list[FurtherUse]:
+    """The further uses of a layer's weights through which a gradient passes."""
+    return [use for use in layer.further_uses if not use.is_choice]
+
+
 def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
     """Raise `WatchError` unless a gradient reached each of these layers, by number: without one it would be left out
     of the product in silence."""
@@ -111,6 +135,14 @@ def left_out(observation: Observation, names: Sequence[str]) -> str:
     """A sentence for captions on the layers that are not multiplied though no names were given; empty if all are."""
     others = [] if names else [layer.name for layer in observation.attention.not_of_answer]
     return f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+
+
+def further_use_note(layers: Sequence[Layer]) -> str:
+    """A sentence for captions on further uses of the weights of these layers; empty if there are none."""
+    used = dict.fromkeys(f"those of {layer.name} in {use}" for layer in layers for use in layer.further_uses)
+    choices = all(use.is_choice for layer in layers for use in layer.further_uses)
+    how = "to choose or to compare, where no gradient passes" if choices else "besides their product with the values"
+    return f" The model also uses weights {how}, which this map leaves out: {'; '.join(used)}." if used else ""
 
 
 def names_of(layers: Sequence[str]) -> tuple[str]:

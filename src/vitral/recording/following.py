@@ -20,9 +20,11 @@ from vitral.recording.operators import (
     ADDING,
     LOG_SOFTMAX,
     NORMALISING,
+    NOT_LINEAR,
     PRODUCTS,
     REDUCTIONS,
     SOFTMAX,
+    SUMS,
     arguments_of,
     keeps_axes,
     storage_of,
@@ -58,6 +60,15 @@ class OpenProduct:
     shape: tuple[int, ...]
     where: str
     is_multiplied: bool = False
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of weights with values: what the weights were made of, and the memory of both."""
+
+    made: tuple[Made, ...]
+    weights: int
+    values: int
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ class Follower:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
         self.open: list[OpenProduct] = []  # scores, if a softmax follows
-        self.last_made: tuple[Made, ...] = ()  # of the last product of weights and values
+        self.last_product = Product((), 0, 0)  # of weights and values
         self.of_weights: set[int] = set()  # memory that was made of weights only
 
     def missed(self, batch: int) -> list[str]:
@@ -157,11 +168,8 @@ class Follower:
 
         `where` gives the line of the model that is running.
         """
-        storages = {storage_of(tensor) for tensor in inputs}
-        outputs = list(tensors_in(result))
-        for output in outputs:
-            if storage_of(output) not in storages:
-                self.weights.pop(storage_of(output), None)  # memory that is used again
+        self.forget(inputs, result)
+        storages, outputs = {storage_of(tensor) for tensor in inputs}, list(tensors_in(result))
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
         self.note_origin(inputs, outputs, constant)
         begins = name in SOFTMAX or name in LOG_SOFTMAX
@@ -184,23 +192,38 @@ class Follower:
         elif known.is_logarithm and name in ("exp", "exp_"):
             self.start(output, known.keys - len(known.sizes), where())
         elif keeps_axes(operator, name):
-            self.pass_on(inputs, output, constant)
+            self.pass_on(name, inputs, output, constant)
             if name in NORMALISING:
                 self.note_normalised_again(output, where)
         return None
 
+    def forget(self, inputs: Sequence[Tensor], result: Any) -> None:
+        """Results are no weights because memory is used again that held some."""
+        storages = {storage_of(tensor) for tensor in inputs}
+        for output in tensors_in(result):
+            if storage_of(output) not in storages:
+                self.weights.pop(storage_of(output), None)
+                self.of_weights.discard(storage_of(output))
+
+    def weights_in(self, tensors: Sequence[Tensor]) -> dict[int, tuple[Made, ...]]:
+        """What those of these tensors were made of that are weights, by memory."""
+        if not self.weights:
+            return {}
+        known = {storage: self.weights[storage] for storage in map(storage_of, tensors) if storage in self.weights}
+        return {storage: weights.made for storage, weights in known.items() if not weights.is_logarithm}
+
     def note_origin(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constant: Constant) -> None:
         """Remember what was made of weights only, such as the inverse of a matrix of them."""
         made_of = [storage_of(tensor) for tensor in inputs if not constant(tensor)]
-        is_of_weights = bool(made_of) and all(one in self.weights or one in self.of_weights for one in made_of)
+        is_of_weights = bool(made_of) and all(map(self.is_of_weights, made_of))
         change = self.of_weights.add if is_of_weights else self.of_weights.discard
         for output in outputs:
             change(storage_of(output))
 
-    def forget(self, storage: int) -> None:
-        """Other values than weights lie in this memory now."""
-        self.weights.pop(storage, None)
-        self.of_weights.discard(storage)
+    def is_of_weights(self, storage: int) -> bool:
+        """Whether what lies in some memory was made of weights only, and is no product with values."""
+        known = self.weights.get(storage)
+        return storage in self.of_weights or (known is not None and known.factors is None)
 
     def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
         """A tensor whose rows sum to one was made."""
@@ -263,7 +286,7 @@ class Follower:
                 continue
             turned = weights if is_left else weights.mT  # v @ Aᵀ is the same product, transposed
             axes = known.axes_of(turned)
-            if storage_of(values) in self.of_weights or storage_of(values) in self.weights:
+            if self.is_of_weights(storage_of(values)):
                 known.fail("it multiplies other weights, as in an approximation of attention by several matrices")
             elif known.keys not in axes[-1] and not constant(values):
                 # Not heads that learned weights mix, but values over another axis than the one that sums to 1.
@@ -280,7 +303,7 @@ class Follower:
             elif name in ADDING and (name == "addbmm" or arguments.get("beta", 1) != 0):
                 known.fail(f"it multiplies values within {name}, which adds something to the product")
             else:
-                self.show(known)
+                self.show(known, weights, values)
                 return call_of_product(output, turned, values if is_left else values.mT, axes, known.sizes, not is_left)
         return None
 
@@ -297,7 +320,7 @@ class Follower:
             if at is None or known.factors is None or axes_summed != {at} or constant(known.factors[1]):
                 known.fail("it is summed over its keys")
                 return None
-            self.show(known)
+            self.show(known, *known.factors)
             weights, values = (factor.broadcast_to(tensor.shape) for factor in known.factors)
             return call_of_sum(output, weights, values, at)
         kept = [None if axis in axes_summed else axis for axis in range(tensor.ndim)]
@@ -305,19 +328,26 @@ class Follower:
         self.keep(output, known, known.moved(axes, output, places))
         return None
 
-    def show(self, known: Weights) -> None:
+    def show(self, known: Weights, weights: Tensor, values: Tensor) -> None:
         """These weights multiply values."""
-        self.last_made = known.made
+        self.last_product = Product(known.made, storage_of(weights), storage_of(values))
         for made in known.made:
             made.shown = True
 
-    def pass_on(self, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
+    def pass_on(self, name: str, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
         """The result of an operator that keeps the axes of weights is weights."""
-        # What is written into a tensor comes before what it held.
-        for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) == storage_of(output)):
-            known = self.weights.get(storage_of(tensor))
+        # What is written into a tensor comes before what it held, and weights before values that weights scale.
+        known_of = {storage_of(tensor): self.weights.get(storage_of(tensor)) for tensor in inputs}
+        scaled = {storage for storage, known in known_of.items() if known is not None and known.factors is not None}
+        order = [storage_of(output), *scaled]
+        for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) in order):
+            known = known_of[storage_of(tensor)]
             if known is None:
                 continue
+            if known.factors is not None and self.ends_product(name, tensor, inputs, constant):
+                known.fail(f"its product with values goes into {name} before it is summed")
+                self.weights.pop(storage_of(output), None)
+                return
             missing = output.ndim - tensor.ndim
             places = [axis - missing if axis >= missing else None for axis in range(output.ndim)]
             # An axis that the result does not share, as one over which weights are repeated, is another one.
@@ -328,7 +358,7 @@ class Follower:
             # Weights times values that stand beside them: a product that is summed up later.
             others = [other for other in inputs if other is not tensor and not constant(other)]
             grown = output.numel() > tensor.numel() and len(others) == 1
-            factors = (tensor, others[0]) if grown else None
+            factors = (tensor, others[0]) if grown else known.factors if name == "clone" else None
             moved = known.moved(known.axes_of(tensor), output, places, is_logarithm=known.is_logarithm, factors=factors)
             self.keep(output, known, moved)
             if moved is not None:  # a sum or difference of weights is made of all of them
@@ -337,6 +367,12 @@ class Follower:
                 made = dict.fromkeys(one for weights in [whole, *added] for one in weights.made)
                 self.weights[storage_of(output)] = replace(whole, made=tuple(made))
             return
+
+    def ends_product(self, name: str, product: Tensor, inputs: Sequence[Tensor], constant: Constant) -> bool:
+        """Whether weights times values, value by value, are no longer that after an operator, as where they are added
+        to the tokens: a factor for each token, and no sum over keys."""
+        others = [one for one in inputs if one is not product and storage_of(one) not in self.weights]
+        return name in NOT_LINEAR or (name in SUMS and not all(map(constant, others)))
 
     def keep(self, output: Tensor, known: Weights, moved: Weights | None) -> None:
         """Remember what a tensor is of weights, if its keys are still known."""

@@ -173,6 +173,9 @@ class watch(TorchFunctionMode):
             with self.operators.paused(), suppress(UsageError):  # where it cannot be told, all of it may be the answer
                 answer = (find_output(model, returned, len(images)).tensor,)
         self.recording.answer |= self.recognizer.dataflow.of(*answer)
+        self.recognizer.further_uses.note_answer(answer, self.recognizer.follower.weights)
+        # The answer may depend on a layer by its weights alone.
+        self.recording.answer |= self.layers.bits_of(self.recognizer.further_uses.of_answer())
         if self.stream is not None:
             self.stream.answer = self.recording.answer
 
@@ -188,6 +191,7 @@ class watch(TorchFunctionMode):
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
         self.layers.finish(self.recognizer.factors, self.recognizer.added)
+        self.layers.note_further_uses(self.recognizer.further_uses.of_answer())
         del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitral.recording.dataflow import Dataflow
 from vitral.recording.following import Made
+from vitral.recording.further_uses import FurtherUse
 from vitral.recording.layers import Layer, Recording, chunked, joined
 from vitral.recording.recognizer import Seen
 from vitral.recording.stream import Stream
@@ -28,6 +29,7 @@ class Layers:
         self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
         self.alike: tuple[Any, ...] = ()  # what the calls of one layer have in common, of the last
         self.made: list[Made] = []  # the weights of all layers
+        self.own: dict[int, tuple[Made, ...]] = {}  # the weights of a call that no call before it used, by its bit
         self.numel: dict[int, int] = {}  # how many values the result of a call has, by its bit
 
     def may_join(self, seen: Seen, places: Any) -> bool:
@@ -55,6 +57,7 @@ class Layers:
     def add(self, layer: Layer, seen: Seen, joins: bool) -> None:
         """Add a call: to the last layer as further heads, or as a layer of its own."""
         self.separate(seen.depends)
+        self.own[seen.bit] = tuple(one for one in seen.made if one not in self.made) or seen.made
         self.made += seen.made
         self.numel[layer.bit] = seen.call.out.numel()
         if joins:
@@ -139,6 +142,17 @@ class Layers:
                     if self.stream is not None:
                         self.stream.leave_out(part.bit)
                 del self.parts[index], self.recording.layers[index]
+
+    def bits_of(self, uses: Sequence[FurtherUse]) -> int:
+        """The bits of the calls whose weights these uses are of."""
+        used = {made for use in uses for made in use.made}
+        return sum(bit for bit, weights in self.own.items() if used & set(weights))
+
+    def note_further_uses(self, uses: Sequence[FurtherUse]) -> None:
+        """Assign further uses of weights to the layers whose weights they use."""
+        for layer in self.recording.layers:
+            own = {made for bit, weights in self.own.items() if bit & layer.bit for made in weights}
+            layer.further_uses = tuple(use for use in uses if own & set(use.made))
 
     def take_apart(self, parts: list[Layer]) -> None:
         """Make each call a layer of its own."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Queries
+from vitral.recording.further_uses import FurtherUse
 from vitral.recording.indices import select
 from vitral.recording.token_roles import TokenRoles
 from vitral.recording.windows import Windows
@@ -29,7 +30,8 @@ class Layer:
     themselves, kept only where gradients are recorded; their heads stand one after another, or their queries, of which
     `starts` are then the first. `bit` marks what depends on them (see `recording.dataflow`). `windows` is where the
     tokens of each window stand in the image, for attention within windows (whose windows are further items of the
-    batch).
+    batch). `further_uses` are where else the model uses the weights, if its answer depends on that: ∂y/∂A is then more
+    than `weight_gradients`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Layer:
     starts: tuple[int, ...] = ()
     depends: int = 0
     is_cross: bool = False
+    further_uses: tuple[FurtherUse, ...] = ()
 
     @property
     def num_heads(self) -> int:

@@ -19,6 +19,8 @@ NORMALISING = {"div", "div_", "mul", "mul_", "exp", "exp_"}
 PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv"}
 ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # products to which something is added
 PROJECTIONS = PRODUCTS | {"convolution"}  # what turns the input into tokens
+SUMS = {"add", "add_", "sub", "sub_"}
+NOT_LINEAR = {"native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm", "gelu", "relu", "silu"}
 REDUCTIONS = {"sum", "mean"}
 SAME_AXES = {"clone", "_to_copy", "copy_", "lift_fresh", "native_dropout", "bernoulli_", "cat", "constant_pad_nd"} | {
     *("convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm"),

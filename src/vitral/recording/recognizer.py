@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitral.base.errors import WatchError
 from vitral.recording.calls import Call, call_of_kernel
 from vitral.recording.dataflow import INPUT, Dataflow
-from vitral.recording.following import Follower, Made
+from vitral.recording.following import Follower, Made, Product
+from vitral.recording.further_uses import FurtherUses
 from vitral.recording.operators import (
     FLEX,
     FUSED,
@@ -72,6 +73,7 @@ class Recognizer:
         self.names = {id(module): eager_name(name) or type(module).__name__ for name, module in model.named_modules()}
         self.follower = Follower()
         self.dataflow = Dataflow(model)
+        self.further_uses = FurtherUses()
         self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
         self.added: list[int] = []  # the bits of calls whose results were added up, as they are
         self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
@@ -79,20 +81,26 @@ class Recognizer:
     def recognize(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Seen | None:
         """The call of attention that an operator was, if it was one."""
         name, inputs = name_of(operator), list(tensors_in((args, kwargs)))
+        before = self.follower.weights_in(inputs)
         depends = self.dataflow.of(*inputs)
         if name == FLEX:  # it forms its weights inside, by code of the model's own
             shape = (*args[0].shape[:3], args[1].shape[-2])
             fate = "flex_attention hides its weights; use scaled_dot_product_attention with a mask or a bias"
             self.follower.made.append(Made(shape, 3, self.line(), fate))
         if name.startswith(FUSED):
+            self.follower.forget(inputs, result)
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
         else:
             call = self.follower.follow(operator, name, args, kwargs, inputs, result, self.is_constant, self.line)
-        made = self.follower.last_made if call is not None and not name.startswith(FUSED) else ()
+        product: Product | None = None
+        if call is not None and not name.startswith(FUSED):
+            product = self.follower.last_product
+        made = () if product is None else product.made
         values_depend = 0 if call is None else self.dataflow.of(call.given)
-        if call is not None and (before := self.factor_before(call, inputs)) is not None:
-            self.note_factors(before, made or (self.made_inside(call),))
-            call = None
+        if call is not None and (factor := self.factor_before(call, inputs)) is not None:
+            self.note_factors(factor, made or (self.made_inside(call),))
+            call = product = None
+        self.further_uses.note(name, inputs, result, before, self.follower.weights, product, self.line)
         self.follow_results(operator, name, inputs, result)
         self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
         if call is None:
@@ -110,12 +118,13 @@ class Recognizer:
     def exchange(self, out: Tensor, other: Tensor) -> None:
         """The model goes on with another result of a call, of which the same is known."""
         self.dataflow.note([out], other)
-        storage, before = storage_of(other), self.results.get(storage_of(out))
         # It may lie where weights or another result lay that are gone: no operator that was seen has made it.
-        self.follower.forget(storage)
-        self.results.pop(storage, None)
+        self.follower.forget([], other)
+        before = self.results.get(storage_of(out))
+        self.results.pop(storage_of(other), None)
         if before is not None:
-            self.results[storage] = before
+            self.results[storage_of(other)] = before
+        self.further_uses.carry(other, self.further_uses.of(storage_of(out)))
 
     def follow_results(self, operator: Any, name: str, inputs: Sequence[Tensor], result: Any) -> None:
         """Follow the results of calls through copies, for as long as nothing else is added and nothing projected.

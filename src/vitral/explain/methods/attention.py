@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from vitral.explain.flow import further_use_note
 from vitral.explain.method import PatchMap, check_shares, method
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import reader_name, readers_of_each, readout_in
@@ -60,7 +61,8 @@ def attention(
         roles.grid,
         f"This map shows where {reader} attends, not what the prediction depends on; it is the same for every class."
         + (read_from.note if query is None else "")
-        + note,
+        + note
+        + further_use_note(shown),
         layers=tuple(layer.name for layer in shown),
         heads=tuple(some_heads),
         prefix_mass=roles.others(values).sum(dim=-1),

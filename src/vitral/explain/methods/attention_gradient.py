@@ -9,7 +9,7 @@ the windows stand.
 Axes:  b images   h heads   r rows   m key tokens
 """
 
-from vitral.explain.flow import positive_relevance
+from vitral.explain.flow import check_further_uses, further_use_note, positive_relevance
 from vitral.explain.method import PatchMap, check_shares, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import readers_of_each, readout_in
@@ -21,12 +21,16 @@ from vitral.recording.queries import readout_vectors
 def attention_gradient(observation: Observation, target: Target = None) -> PatchMap:
     """What speaks for a class in the last layer's attention, as multiples of uniform.
 
-    `target` is by default the model's prediction. Raises `UsageError` for a class that does not exist, `WatchError` if
+    `target` is by default the model's prediction. Raises `UsageError` for a class that does not exist, or if the
+    answer also uses the layer's weights elsewhere, `WatchError` if
     there is no attention, it cannot be verified, or no gradient reaches it.
     """
     gradients = observation.layer_gradients(target)
     last = max(gradients)
     layer = observation.layers[last]
+    # A later layer that no gradient reaches may be used by its weights alone.
+    of_answer = observation.attention.of_answer
+    check_further_uses("attention_gradient", [one for one in observation.layers[last:] if one in of_answer])
     check_shares(layer.kept_rows, layer.name)
     read_from = observation.read_from
     readout = readout_in(layer, observation.attention.of_answer, read_from.tokens, read_from.among)
@@ -42,7 +46,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
         tokens.patches(row),
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of {layer.name}, by the "
-        f"{observation.answer_kind.per_output}'s gradient." + read_from.note,
+        f"{observation.answer_kind.per_output}'s gradient." + read_from.note + further_use_note([layer]),
         layers=(layer.name,),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,

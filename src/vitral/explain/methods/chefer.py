@@ -10,7 +10,16 @@ Axes:  b images   h heads   n m tokens
 
 from collections.abc import Sequence
 
-from vitral.explain.flow import carry, check_gradients, global_layers, left_out, names_of, positive_relevance, start_row
+from vitral.explain.flow import (
+    carry,
+    check_gradients,
+    further_use_note,
+    global_layers,
+    left_out,
+    names_of,
+    positive_relevance,
+    start_row,
+)
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
@@ -23,8 +32,8 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
 
     `target` is by default the model's prediction. Relevance starts from the tokens from which the prediction is read
     (`explain.readout`): CLS, or the mean of the patches. Raises `UsageError` for a class that does not exist, or for
-    layers that do not hold the same tokens; `WatchError` if there is no attention, it cannot be verified, or no
-    gradient reaches it.
+    layers that do not hold the same tokens, or whose weights the model also uses elsewhere; `WatchError` if there is no
+    attention, it cannot be verified, or no gradient reaches it.
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
@@ -40,7 +49,8 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         f"This map shows what {observation.supports} in the attention of all layers, by the "
         f"{observation.answer_kind.per_output}'s gradient."
         + observation.read_from.note
-        + left_out(observation, layers),
+        + left_out(observation, layers)
+        + further_use_note(list(shown.values())),
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,

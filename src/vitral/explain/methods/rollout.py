@@ -11,7 +11,7 @@ Axes:  b images   h heads   r rows   n m tokens
 from collections.abc import Sequence
 
 from vitral.base.errors import UsageError
-from vitral.explain.flow import carry, global_layers, left_out, names_of, start_row
+from vitral.explain.flow import carry, further_use_note, global_layers, left_out, names_of, start_row
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
@@ -27,8 +27,8 @@ def rollout(
     is read (`explain.readout`): CLS, the mean of the patches, or a pool's query.
     `target` is ignored.
 
-    Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches), `WatchError` if there is no
-    attention or it cannot be verified.
+    Raises `UsageError` if the layers do not hold the same tokens (windows, merged patches) or the model also uses their
+    weights elsewhere, `WatchError` if there is no attention or it cannot be verified.
     """
     if not 0 <= stays <= 1:
         raise UsageError(f"stays={stays} must be in [0, 1].")
@@ -44,7 +44,10 @@ def rollout(
         tokens.patches(row),
         tokens.grid,
         f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token stays; "
-        "it is the same for every class." + observation.read_from.note + left_out(observation, layers),
+        "it is the same for every class."
+        + observation.read_from.note
+        + left_out(observation, layers)
+        + further_use_note(shown),
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
