@@ -16,7 +16,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
 from vitral.explain.readout import readers_of_each, readout_in
-from vitral.recording.layers import Layer, sum_chunks
+from vitral.recording.layers import Layer, Recording, sum_chunks
 from vitral.recording.queries import readout_vectors
 
 
@@ -26,20 +26,20 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
     Raises `UsageError` where a product of layers has no meaning: they do not hold the same tokens, or some of all are
     not known.
     """
-    known = [layer.name for layer in observation.layers]
-    if unknown := [name for name in names if name not in known]:
+    recording = observation.attention
+    known = list(map(recording.name_of, recording.layers))
+    alike = [layer.name for layer in recording.layers]  # a name that several calls have stands for all of them
+    if unknown := [name for name in names if name not in known + alike]:
         raise UsageError(f"There is no attention layer {unknown[0]!r}; the model has {', '.join(known)}.")
-    missed = observation.attention.missed
-    if missed and not names:
+    if recording.missed and not names:
         raise UsageError(
             f"{method} multiplies the attention of all layers, but in this model some attention could not be recorded: "
-            f"{'; '.join(missed)}. To multiply the other layers only, name them: layers={known}."
+            f"{'; '.join(recording.missed)}. To multiply the other layers only, name them: layers={known}."
         )
-    read = observation.attention.of_answer
     chosen = {
         number: layer
-        for number, layer in enumerate(observation.layers)
-        if (layer.name in names if names else layer in read)
+        for number, layer in enumerate(recording.layers)
+        if (layer.name in names or known[number] in names if names else layer in recording.of_answer)
     }
     layers = list(chosen.values())
     if why := why_not_the_same_tokens(layers):
@@ -47,7 +47,18 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
             f"{method} multiplies attention through the layers, so all of them must have the same tokens, but {why}. "
             "Try attention_gradient or grad_cam."
         )
-    check_chain(method, layers, observation.attention.answer)
+    why = why_no_chain(recording, layers)
+    if not why and not names and recording.only_by_weights:
+        others = ", ".join(map(recording.name_of, recording.only_by_weights))
+        why = f"the model uses the weights of {others} elsewhere, and not their result"
+    if why:
+        ends = (layers[number:] for number in range(1, len(layers)))
+        end = next((list(map(recording.name_of, end)) for end in ends if not why_no_chain(recording, end)), [])
+        raise UsageError(
+            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that do: "
+            f"layers={end or '[...]'}; or try attention or attention_gradient, which show each layer by itself, or "
+            "occlusion."
+        )
     for layer in layers:
         check_shares(layer.kept_rows, layer.name)
     return chosen
@@ -71,26 +82,46 @@ def why_not_the_same_tokens(layers: Sequence[Layer]) -> str:
     return ""
 
 
-def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
-    """Raise `UsageError` unless each layer reads what the one before it wrote, in the same order of tokens.
+def why_no_chain(recording: Recording, layers: Sequence[Layer]) -> str:
+    """Why the product of these layers is not what flows to the answer; empty if it is.
 
-    `answer` has the bits of the layers on which the answer depends; 0 if that is not known.
+    The values of each must be the tokens that the one before it wrote, in the same order, and nothing else.
     """
-    why = ""
+    name_of, answer = recording.name_of, recording.answer
+    if unread := [layer for layer in layers if answer and not layer.bit & answer]:
+        by_weights = any(layer.weights_bit & answer for layer in unread)
+        result = "the result of " if by_weights else ""  # their weights are used elsewhere
+        return f"the output does not depend on {result}{', '.join(map(name_of, unread))}"
     for before, after in pairwise(layers):
         if not after.depends & before.bit:
-            same = after.name == before.name
-            why = f"two calls of {after.name} run" if same else f"{after.name} and {before.name} run"
-            why += " side by side: neither depends on the other"
-        elif after.tokens.patch_tokens != before.tokens.patch_tokens:
-            why = f"the tokens of {after.name} are in a different order from those of {before.name}"
-    if unread := [layer.name for layer in layers if answer and not layer.bit & answer]:
-        why = f"the output does not depend on {', '.join(unread)}"
-    if why:
-        raise UsageError(
-            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that follow "
-            "one another: layers=[...]; or try attention_gradient, which shows each layer by itself."
+            return f"{name_of(before)} and {name_of(after)} run side by side: neither depends on the other"
+        if why := why_other_values(recording, before, after, layers):
+            return why
+        if after.tokens.patch_tokens != before.tokens.patch_tokens:
+            return f"the tokens of {name_of(after)} are in a different order from those of {name_of(before)}"
+    return ""
+
+
+def why_other_values(recording: Recording, before: Layer, after: Layer, layers: Sequence[Layer]) -> str:
+    """Why the keys and values of a layer are not what the layer before it wrote; empty if they are."""
+    first, second = recording.name_of(before), recording.name_of(after)
+    if not after.values_depend & before.bit:
+        return (
+            f"the keys and values of {second} are not made of what {first} returned, but of earlier tokens or of "
+            "another part of the model"
         )
+    added = after.values_depend & ~(before.values_depend | before.depends)
+    if added & recording.projections:
+        return f"the tokens of {second} are made of a second embedding of the image, too, which {first} did not get"
+    for meeting in (meeting for mark, meeting in recording.meetings.items() if mark & added):
+        between = [recording.name_of(one) for one in layers if one.bit & meeting.newer and not one.bit & meeting.older]
+        if meeting.is_image and between:
+            return f"the tokens of {second} are embedded from the image again, after {between[-1]}"
+        if meeting.side_by_side and between:
+            return f"only some of the tokens of {second} are made of what {', '.join(between)} returned"
+        if len(between) > 1:
+            return f"a skip connection brings tokens from before {between[0]} to {second}, around {', '.join(between)}"
+    return ""
 
 
 def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
@@ -109,8 +140,15 @@ def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collectio
 
 def left_out(observation: Observation, names: Sequence[str]) -> str:
     """A sentence for captions on the layers that are not multiplied though no names were given; empty if all are."""
-    others = [] if names else [layer.name for layer in observation.attention.not_of_answer]
+    recording = observation.attention
+    others = [] if names else [recording.name_of(layer) for layer in recording.not_of_answer]
     return f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+
+
+def without_residual(observation: Observation, layers: Sequence[Layer]) -> str:
+    """What captions say of layers in which no token stays, since their queries are others than their keys."""
+    pools = [observation.attention.name_of(layer) for layer in layers if not layer.queries_are_keys]
+    return f" (none in {', '.join(pools)}, where the queries are not the tokens)" if pools else ""
 
 
 def names_of(layers: Sequence[str]) -> tuple[str]:

@@ -43,6 +43,7 @@ class Made:
     where: str
     fate: str = "it multiplies no values"
     shown: bool = False
+    mark: int = 0  # of what depends on it (see `recording.dataflow`)
 
     def __str__(self) -> str:
         return f"{' x '.join(map(str, self.shape))}, summing to 1 over axis {self.axis}, in {self.where}: {self.fate}"

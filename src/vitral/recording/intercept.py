@@ -20,7 +20,8 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, Literal
 
 import torch
@@ -187,6 +188,8 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
+        self.recording.meetings = self.recognizer.dataflow.meetings
+        self.recording.projections = self.recognizer.dataflow.projections
         self.layers.finish(self.recognizer.factors, self.recognizer.added)
         del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
@@ -299,6 +302,8 @@ class watch(TorchFunctionMode):
             seen.bit,
             depends=seen.depends,
             is_cross=seen.is_cross or self.roles.asks_itself is False,
+            values_depend=seen.values_depend | seen.value_marks,
+            weights_bit=reduce(or_, (one.mark for one in seen.made), 0),
         )
         if joins and self.edit is not None and layer.num_queries < layer.num_tokens:
             raise WatchError(

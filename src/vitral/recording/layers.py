@@ -5,8 +5,9 @@ Axes:  b batch   w windows   h heads   n m query, key tokens   r wanted rows   g
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import accumulate, takewhile
+from operator import or_
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Queries
+from vitral.recording.dataflow import Meeting
 from vitral.recording.indices import select
 from vitral.recording.token_roles import TokenRoles
 from vitral.recording.windows import Windows
@@ -28,9 +30,10 @@ class Layer:
 
     `kept_rows` are the rows of `kept_queries`; `compute` forms any others, if q and k were kept. `calls` are the calls
     themselves, kept only where gradients are recorded; their heads stand one after another, or their queries, of which
-    `starts` are then the first. `bit` marks what depends on them (see `recording.dataflow`). `windows` is where the
-    tokens of each window stand in the image, for attention within windows (whose windows are further items of the
-    batch).
+    `starts` are then the first. `bit` marks what depends on their result, `weights_bit` what depends on the weights
+    otherwise; `values_depend` is what their values depend on, and its marks (see `recording.dataflow`). `windows` is
+    where the tokens of each window stand in the image, for attention within windows (whose windows are further items of
+    the batch).
     """
 
     name: str
@@ -47,6 +50,8 @@ class Layer:
     starts: tuple[int, ...] = ()
     depends: int = 0
     is_cross: bool = False
+    values_depend: int = 0
+    weights_bit: int = 0
 
     @property
     def num_heads(self) -> int:
@@ -193,6 +198,7 @@ def together(parts: Sequence[Layer]) -> Layer:
         residual=max(part.residual for part in parts),
         calls=tuple(call for part in parts for call in part.calls),
         bit=sum(part.bit for part in parts),
+        weights_bit=reduce(or_, (part.weights_bit for part in parts)),
     )
 
 
@@ -203,12 +209,15 @@ class Recording:
     `stream` (with `stream=True`) is what entered each block, then what left the last; `next_layers` are the numbers of
     the layers that come after each of these. `missed` lists every other tensor whose rows sum to one, and why it is not
     shown: attention, perhaps, in a form that is not recognised. `answer` has the bits of the layers that the model's
-    answer depends on; 0 if that is not known.
+    answer depends on; 0 if that is not known. `meetings` are those of tokens of several depths, by their bits, and
+    `projections` the bits of all projections of the image (see `recording.dataflow`).
     """
 
     layers: list[Layer] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     answer: int = 0
+    meetings: dict[int, Meeting] = field(default_factory=dict)
+    projections: int = 0
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
     next_layers: list[int] = field(default_factory=list)
 
@@ -226,6 +235,26 @@ class Recording:
     def not_of_answer(self) -> list[Layer]:
         """The other layers, as of a decoder whose result is returned beside the answer."""
         return [layer for layer in self.layers if layer not in self.of_answer]
+
+    @property
+    def only_by_weights(self) -> list[Layer]:
+        """Those of the other layers whose weights the model uses elsewhere, as a mask of the image."""
+        return [layer for layer in self.not_of_answer if layer.weights_bit & self.answer]
+
+    def name_of(self, layer: Layer) -> str:
+        """The layer's name, and which of the calls it is, of a module that ran several times."""
+        calls = [one for one in self.layers if one.name == layer.name]
+        return f"{layer.name} (call {calls.index(layer) + 1} of {len(calls)})" if len(calls) > 1 else layer.name
+
+    def on_which_it_does_not_depend(self, layers: Sequence[Layer]) -> str:
+        """A sentence that names those of these layers on which the output does not depend; empty if there are none."""
+        others = [layer for layer in layers if layer in self.not_of_answer]
+        weights = self.only_by_weights
+        none, some = (
+            ", ".join(self.name_of(layer) for layer in others if (layer in weights) is used) for used in (False, True)
+        )
+        sentence = f" The output does not depend on {none}." if none else ""
+        return sentence + (f" Of {some} the output depends on the weights only, not on their result." if some else "")
 
     def detach(self) -> None:
         """Let go of everything that holds the graph of the forward pass."""
@@ -249,9 +278,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
                 f"The layers have different numbers of heads and tokens ({sizes}), so they do not fit one figure. "
                 "Select layers of one size: layers=[...]."
             )
-        if unread := [layer.name for layer in selected if layer in others]:
-            note = f" The output does not depend on {', '.join(unread)}." + note
-        return selected, note
+        return selected, recording.on_which_it_does_not_depend(selected) + note
     everything = recording.of_answer
     kind(everything[-1])  # raises if its tokens are not known
     first = first_of_last_run(everything, kind)
@@ -260,8 +287,12 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
         earlier = [number for number, layer in enumerate(recording.layers) if layer in everything[:first]]
         which = f"layer {earlier[0]}, which has" if first == 1 else f"layers {earlier[0]} to {earlier[-1]}, which have"
         note = f" Not shown: {which} another grid or number of heads." + note
-    if others:
-        note = f" Not shown: {', '.join(layer.name for layer in others)}, on which the output does not depend." + note
+    if unread := [layer for layer in others if layer not in recording.only_by_weights]:
+        names = ", ".join(map(recording.name_of, unread))
+        note = f" Not shown: {names}, on which the output does not depend." + note
+    if recording.only_by_weights:
+        names = ", ".join(map(recording.name_of, recording.only_by_weights))
+        note = f" Not shown: {names}, whose weights the model uses elsewhere, but not their result." + note
     return everything[first:], note
 
 
