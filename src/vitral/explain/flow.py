@@ -69,7 +69,7 @@ def why_not_the_same_tokens(layers: Sequence[Layer]) -> str:
     if windows := next((layer.name for layer in layers if layer.windows), ""):
         return f"{windows} attends within windows"
     # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
-    if pool := next((layer for layer in layers[:-1] if not layer.queries_are_keys), None):
+    if pool := next((layer for layer in layers[:-1] if layer.num_queries != layer.num_tokens), None):
         return f"{pool.name} attends from {pool.num_queries} queries to {pool.num_tokens} other tokens"
     first = layers[0]
     for layer in layers:
@@ -99,6 +99,11 @@ def why_no_chain(recording: Recording, layers: Sequence[Layer]) -> str:
             return why
         if after.tokens.patch_tokens != before.tokens.patch_tokens:
             return f"the tokens of {name_of(after)} are in a different order from those of {name_of(before)}"
+        if not before.queries_are_keys:
+            return (
+                f"the queries of {name_of(before)} are other tokens than its keys and values, so those that "
+                f"{name_of(after)} attends to are not these"
+            )
     return ""
 
 

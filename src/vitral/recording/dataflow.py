@@ -21,6 +21,7 @@ INPUT = 1
 BLANK = {"empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full"}
 PARTIAL = {"where", "index_put", "index_put_", "slice_scatter", "select_scatter", "scatter", "scatter_"}
 MOST_ITEMS = 1000  # of a list in which tensors are looked for: a model may hold a whole data set
+REPLACING = (PARTIAL - {"where"}) | {"cat", "copy_"}
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,11 @@ class Dataflow:
         found = [Meeting(old, new, is_image=True) for old, new in pairs if old == INPUT and images]
         if is_partial or keeps_axes(operator, name) or name == "stack":
             beside = is_partial or (name == "cat" and joins_tokens(output, args))
-            # What depends on the input without a projection are no tokens: a mask, perhaps.
-            found += [Meeting(old, new, beside) for old, new in pairs if old & self.projections]
+            # Learned tokens may replace others. What depends on the input without a projection, as a mask, does not.
+            replaces = beside and name in REPLACING and 0 in (depends if name == "cat" else depends[1:])
+            found += [
+                Meeting(old, new, beside) for old, new in pairs if old & self.projections or (not old and replaces)
+            ]
         return found
 
     def add_call(self, results: Iterable[Tensor]) -> int:
