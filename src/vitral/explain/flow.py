@@ -16,6 +16,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
 from vitral.explain.readout import readers_of_each, readout_in
+from vitral.recording.dataflow import Meeting
 from vitral.recording.layers import Layer, Recording, sum_chunks
 from vitral.recording.queries import readout_vectors
 
@@ -115,18 +116,41 @@ def why_other_values(recording: Recording, before: Layer, after: Layer, layers: 
             f"the keys and values of {second} are not made of what {first} returned, but of earlier tokens or of "
             "another part of the model"
         )
-    added = after.values_depend & ~(before.values_depend | before.depends)
-    if added & recording.projections:
-        return f"the tokens of {second} are made of a second embedding of the image, too, which {first} did not get"
-    for meeting in (meeting for mark, meeting in recording.meetings.items() if mark & added):
-        between = [recording.name_of(one) for one in layers if one.bit & meeting.newer and not one.bit & meeting.older]
+    for meeting, between in meetings_between(recording, before, after, layers):
         if meeting.is_image and between:
             return f"the tokens of {second} are embedded from the image again, after {between[-1]}"
         if meeting.side_by_side and between:
             return f"only some of the tokens of {second} are made of what {', '.join(between)} returned"
-        if len(between) > 1:
-            return f"a skip connection brings tokens from before {between[0]} to {second}, around {', '.join(between)}"
     return ""
+
+
+def meetings_between(
+    recording: Recording, before: Layer, after: Layer, layers: Sequence[Layer]
+) -> Iterator[tuple[Meeting, list[str]]]:
+    """Each meeting of tokens of several depths of which a layer's values are made, and not those of the layer before
+    it; with the names of those of `layers` of which only the newer tokens are made."""
+    for mark, meeting in recording.meetings.items():
+        if mark & after.values_depend & ~before.values_depend:
+            yield (
+                meeting,
+                [recording.name_of(one) for one in layers if one.bit & meeting.newer and not one.bit & meeting.older],
+            )
+
+
+def paths_not_counted(recording: Recording, layers: Sequence[Layer]) -> str:
+    """Sentences for captions on what is added to the tokens between the layers and is not their attention."""
+    skips, embeddings = [], []
+    for before, after in pairwise(layers):
+        name = recording.name_of(after)
+        if after.values_depend & ~(before.values_depend | before.depends) & recording.projections:
+            embeddings.append(name)
+        for _, between in meetings_between(recording, before, after, layers):
+            if len(between) > 1:  # around one layer it is the residual path
+                skips.append(f"from before {between[0]} to {name}")
+    found = f" Skip connections are not counted: {', '.join(dict.fromkeys(skips))}." if skips else ""
+    if embeddings:
+        found += f" A second embedding of the image, which enters before {', '.join(embeddings)}, is not counted."
+    return found
 
 
 def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
@@ -143,11 +167,13 @@ def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collectio
         )
 
 
-def left_out(observation: Observation, names: Sequence[str]) -> str:
-    """A sentence for captions on the layers that are not multiplied though no names were given; empty if all are."""
+def left_out(observation: Observation, layers: Sequence[Layer], names: Sequence[str]) -> str:
+    """Sentences for captions on what is not multiplied: other layers though no names were given, and other paths than
+    through the attention of these layers; empty if there is nothing."""
     recording = observation.attention
     others = [] if names else [recording.name_of(layer) for layer in recording.not_of_answer]
-    return f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+    found = f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+    return found + paths_not_counted(recording, layers)
 
 
 def without_residual(observation: Observation, layers: Sequence[Layer]) -> str:

@@ -40,7 +40,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         f"This map shows what {observation.supports} in the attention of all layers, by the "
         f"{observation.answer_kind.per_output}'s gradient."
         + observation.read_from.note
-        + left_out(observation, layers),
+        + left_out(observation, list(shown.values()), layers),
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,

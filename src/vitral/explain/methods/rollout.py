@@ -46,7 +46,7 @@ def rollout(
         f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token "
         f"stays{without_residual(observation, shown[first:])}; it is the same for every class."
         + observation.read_from.note
-        + left_out(observation, layers),
+        + left_out(observation, shown, layers),
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
