@@ -43,44 +43,53 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
         if (layer.name in names or known[number] in names if names else layer in recording.of_answer)
     }
     layers = list(chosen.values())
-    if why := why_not_the_same_tokens(layers):
+    # Of layers of one size the chain comes first: it says more than that the queries of one are other tokens.
+    no_chain = "" if (why := why_other_sizes(recording, layers)) else why_no_chain(recording, layers)
+    if why := why or ("" if no_chain else why_other_queries(recording, layers)):
         raise UsageError(
             f"{method} multiplies attention through the layers, so all of them must have the same tokens, but {why}. "
             "Try attention_gradient or grad_cam."
         )
-    why = why_no_chain(recording, layers)
-    if not why and not names and recording.only_by_weights:
+    if not no_chain and not names and recording.only_by_weights:
         others = ", ".join(map(recording.name_of, recording.only_by_weights))
-        why = f"the model uses the weights of {others} elsewhere, and not their result"
-    if why:
+        no_chain = f"the model uses the weights of {others} elsewhere, and not their result"
+    if no_chain:
         ends = (layers[number:] for number in range(1, len(layers)))
-        end = next((list(map(recording.name_of, end)) for end in ends if not why_no_chain(recording, end)), [])
+        chains = (end for end in ends if not why_no_chain(recording, end) and not why_other_queries(recording, end))
+        names_of_end = list(map(recording.name_of, next(chains, [])))
         raise UsageError(
-            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that do: "
-            f"layers={end or '[...]'}; or try attention or attention_gradient, which show each layer by itself, or "
-            "occlusion."
+            f"{method} multiplies the attention of layers that follow one another, but {no_chain}. Name layers that "
+            f"do: layers={names_of_end or '[...]'}; or try attention or attention_gradient, which show each layer by "
+            "itself, or occlusion."
         )
     for layer in layers:
         check_shares(layer.kept_rows, layer.name)
     return chosen
 
 
-def why_not_the_same_tokens(layers: Sequence[Layer]) -> str:
-    """What shows that the layers have other tokens than one another; empty if nothing does."""
-    if windows := next((layer.name for layer in layers if layer.windows), ""):
-        return f"{windows} attends within windows"
-    # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
-    if pool := next((layer for layer in layers[:-1] if layer.num_queries != layer.num_tokens), None):
-        return f"{pool.name} attends from {pool.num_queries} queries to {pool.num_tokens} other tokens"
+def why_other_sizes(recording: Recording, layers: Sequence[Layer]) -> str:
+    """What sizes show that the layers have other tokens than one another; empty if none do."""
+    name_of = recording.name_of
+    if windows := next((layer for layer in layers if layer.windows), None):
+        return f"{name_of(windows)} attends within windows"
+    if any(layer.num_queries != layer.num_tokens for layer in layers[:-1]):
+        return why_other_queries(recording, layers)
     first = layers[0]
     for layer in layers:
         if layer.num_tokens != first.num_tokens:
-            return f"{first.name} has {first.num_tokens} tokens and {layer.name} has {layer.num_tokens}"
+            return f"{name_of(first)} has {first.num_tokens} tokens and {name_of(layer)} has {layer.num_tokens}"
         if len(layer.kept_rows) != len(first.kept_rows):
-            return (
-                f"{first.name} and {layer.name} attend within {len(first.kept_rows)} and {len(layer.kept_rows)} groups"
-            )
+            groups = f"{len(first.kept_rows)} and {len(layer.kept_rows)} groups"
+            return f"{name_of(first)} and {name_of(layer)} attend within {groups}"
     return ""
+
+
+def why_other_queries(recording: Recording, layers: Sequence[Layer]) -> str:
+    """Which layer before the last is a pool: what leaves it are no longer the tokens that the next one attends to."""
+    pool = next((layer for layer in layers[:-1] if not layer.queries_are_keys), None)
+    if pool is None:
+        return ""
+    return f"{recording.name_of(pool)} attends from {pool.num_queries} queries to {pool.num_tokens} other tokens"
 
 
 def why_no_chain(recording: Recording, layers: Sequence[Layer]) -> str:
@@ -98,13 +107,8 @@ def why_no_chain(recording: Recording, layers: Sequence[Layer]) -> str:
             return f"{name_of(before)} and {name_of(after)} run side by side: neither depends on the other"
         if why := why_other_values(recording, before, after, layers):
             return why
-        if after.tokens.patch_tokens != before.tokens.patch_tokens:
+        if before.queries_are_keys and after.tokens.patch_tokens != before.tokens.patch_tokens:
             return f"the tokens of {name_of(after)} are in a different order from those of {name_of(before)}"
-        if not before.queries_are_keys:
-            return (
-                f"the queries of {name_of(before)} are other tokens than its keys and values, so those that "
-                f"{name_of(after)} attends to are not these"
-            )
     return ""
 
 
@@ -116,7 +120,9 @@ def why_other_values(recording: Recording, before: Layer, after: Layer, layers: 
             f"the keys and values of {second} are not made of what {first} returned, but of earlier tokens or of "
             "another part of the model"
         )
-    for meeting, between in meetings_between(recording, before, after, layers):
+    # Of a pool, `why_other_queries` says more than that not all tokens come from it.
+    meetings = meetings_between(recording, before, after, layers) if before.queries_are_keys else ()
+    for meeting, between in meetings:
         if meeting.is_image and between:
             return f"the tokens of {second} are embedded from the image again, after {between[-1]}"
         if meeting.side_by_side and between:
@@ -153,12 +159,12 @@ def paths_not_counted(recording: Recording, layers: Sequence[Layer]) -> str:
     return found
 
 
-def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
+def check_gradients(method: str, recording: Recording, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
     """Raise `WatchError` unless a gradient reached each of these layers, by number: without one it would be left out
     of the product in silence."""
-    without = [layer.name for number, layer in layers.items() if number not in reached]
+    without = [recording.name_of(layer) for number, layer in layers.items() if number not in reached]
     if without:
-        others = [layer.name for number, layer in layers.items() if number in reached]
+        others = [recording.name_of(layer) for number, layer in layers.items() if number in reached]
         raise WatchError(
             f"{method} multiplies each layer's attention by its gradient, but no gradient reaches "
             f"{', '.join(without)}: the model runs there under no_grad, detaches its tokens, or uses a checkpoint with "

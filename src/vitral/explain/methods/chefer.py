@@ -28,7 +28,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
-    check_gradients("chefer", shown, gradients)
+    check_gradients("chefer", observation.attention, shown, gradients)
     row = start_row(observation, list(shown.values()))
     for number, layer in reversed(shown.items()):
         flown = carry(layer, row, positive_relevance(layer, gradients[number]))
