@@ -7,6 +7,7 @@ Axes:  b images   h heads   r rows   n m tokens
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -16,8 +17,9 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
 from vitral.explain.readout import readers_of_each, readout_in
+from vitral.recording.dataflow import Meeting
 from vitral.recording.further_uses import FurtherUse
-from vitral.recording.layers import Layer, sum_chunks
+from vitral.recording.layers import Layer, Recording, sum_chunks
 from vitral.recording.queries import readout_vectors
 
 
@@ -27,81 +29,120 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
     Raises `UsageError` where a product of layers has no meaning: they do not hold the same tokens, or some of all are
     not known.
     """
-    known = [layer.name for layer in observation.layers]
-    if unknown := [name for name in names if name not in known]:
+    recording = observation.attention
+    known = list(map(recording.name_of, recording.layers))
+    alike = [layer.name for layer in recording.layers]  # a name that several calls have stands for all of them
+    if unknown := [name for name in names if name not in known + alike]:
         raise UsageError(f"There is no attention layer {unknown[0]!r}; the model has {', '.join(known)}.")
-    missed = observation.attention.missed
-    if missed and not names:
+    if recording.missed and not names:
         raise UsageError(
             f"{method} multiplies the attention of all layers, but in this model some attention could not be recorded: "
-            f"{'; '.join(missed)}. To multiply the other layers only, name them: layers={known}."
+            f"{'; '.join(recording.missed)}. To multiply the other layers only, name them: layers={known}."
         )
-    read = observation.attention.of_answer
     chosen = {
         number: layer
-        for number, layer in enumerate(observation.layers)
-        if (layer.name in names if names else layer in read)
+        for number, layer in enumerate(recording.layers)
+        if (layer.name in names or known[number] in names if names else layer in recording.of_answer)
     }
     layers = list(chosen.values())
-    if why := why_not_the_same_tokens(layers):
+    # Before the order of tokens, which is not measured where weights change them in another way than by the product.
+    check_further_uses(method, recording, layers, chain_at_end(recording, layers))
+    # Of layers of one size the chain comes first: it says more than that the queries of one are other tokens.
+    no_chain = "" if (why := why_other_sizes(recording, layers)) else why_no_chain(recording, layers)
+    if why := why or ("" if no_chain else why_other_queries(recording, layers)):
         raise UsageError(
             f"{method} multiplies attention through the layers, so all of them must have the same tokens, but {why}. "
             "Try attention_gradient or grad_cam."
         )
-    # Before the order of tokens, which is not measured where weights change them in another way than by the product.
-    check_further_uses(method, layers, [layer.name for layer in layers if not uses_of_values(layer)])
-    check_chain(method, layers, observation.attention.answer)
+    if no_chain:
+        raise UsageError(
+            f"{method} multiplies the attention of layers that follow one another, but {no_chain}. Name layers that "
+            f"do: layers={chain_at_end(recording, layers) or '[...]'}; or try attention or attention_gradient, which "
+            "show each layer by itself, or occlusion."
+        )
     for layer in layers:
         check_shares(layer.kept_rows, layer.name)
     return chosen
 
 
-def why_not_the_same_tokens(layers: Sequence[Layer]) -> str:
-    """What shows that the layers have other tokens than one another; empty if nothing does."""
-    if windows := next((layer.name for layer in layers if layer.windows), ""):
-        return f"{windows} attends within windows"
-    # A pool may only come last: what leaves it are no longer the tokens that the next layer attends to.
-    if pool := next((layer for layer in layers[:-1] if not layer.queries_are_keys), None):
-        return f"{pool.name} attends from {pool.num_queries} queries to {pool.num_tokens} other tokens"
+def why_other_sizes(recording: Recording, layers: Sequence[Layer]) -> str:
+    """What sizes show that the layers have other tokens than one another; empty if none do."""
+    name_of = recording.name_of
+    if windows := next((layer for layer in layers if layer.windows), None):
+        return f"{name_of(windows)} attends within windows"
+    if any(layer.num_queries != layer.num_tokens for layer in layers[:-1]):
+        return why_other_queries(recording, layers)
     first = layers[0]
     for layer in layers:
         if layer.num_tokens != first.num_tokens:
-            return f"{first.name} has {first.num_tokens} tokens and {layer.name} has {layer.num_tokens}"
+            return f"{name_of(first)} has {first.num_tokens} tokens and {name_of(layer)} has {layer.num_tokens}"
         if len(layer.kept_rows) != len(first.kept_rows):
-            return (
-                f"{first.name} and {layer.name} attend within {len(first.kept_rows)} and {len(layer.kept_rows)} groups"
-            )
+            groups = f"{len(first.kept_rows)} and {len(layer.kept_rows)} groups"
+            return f"{name_of(first)} and {name_of(layer)} attend within {groups}"
     return ""
 
 
-def check_chain(method: str, layers: Sequence[Layer], answer: int) -> None:
-    """Raise `UsageError` unless each layer reads what the one before it wrote, in the same order of tokens.
+def why_other_queries(recording: Recording, layers: Sequence[Layer]) -> str:
+    """Which layer before the last is a pool: what leaves it are no longer the tokens that the next one attends to."""
+    pool = next((layer for layer in layers[:-1] if not layer.queries_are_keys), None)
+    if pool is None:
+        return ""
+    return f"{recording.name_of(pool)} attends from {pool.num_queries} queries to {pool.num_tokens} other tokens"
 
-    `answer` has the bits of the layers on which the answer depends; 0 if that is not known.
+
+def why_no_chain(recording: Recording, layers: Sequence[Layer]) -> str:
+    """Why the product of these layers is not what flows to the answer; empty if it is.
+
+    The values of each must be the tokens that the one before it wrote, in the same order, and nothing else.
     """
-    why = ""
+    name_of, answer = recording.name_of, recording.answer
+    if unread := [layer for layer in layers if answer and not layer.bit & answer]:
+        return f"the output does not depend on {', '.join(map(name_of, unread))}"
     for before, after in pairwise(layers):
         if not after.depends & before.bit:
-            same = after.name == before.name
-            why = f"two calls of {after.name} run" if same else f"{after.name} and {before.name} run"
-            why += " side by side: neither depends on the other"
-        elif after.tokens.patch_tokens != before.tokens.patch_tokens:
-            why = f"the tokens of {after.name} are in a different order from those of {before.name}"
-    if unread := [layer.name for layer in layers if answer and not layer.bit & answer]:
-        why = f"the output does not depend on {', '.join(unread)}"
-    if why:
-        raise UsageError(
-            f"{method} multiplies the attention of layers that follow one another, but {why}. Name layers that follow "
-            "one another: layers=[...]; or try attention_gradient, which shows each layer by itself."
+            return f"{name_of(before)} and {name_of(after)} run side by side: neither depends on the other"
+        if why := why_other_values(recording, before, after, layers):
+            return why
+        if before.queries_are_keys and after.tokens.patch_tokens != before.tokens.patch_tokens:
+            return f"the tokens of {name_of(after)} are in a different order from those of {name_of(before)}"
+    return ""
+
+
+def why_other_values(recording: Recording, before: Layer, after: Layer, layers: Sequence[Layer]) -> str:
+    """Why the keys and values of a layer are not what the layer before it wrote; empty if they are."""
+    first, second = recording.name_of(before), recording.name_of(after)
+    if not after.values_depend & before.bit:
+        return (
+            f"the keys and values of {second} are not made of what {first} returned, but of earlier tokens or of "
+            "another part of the model"
         )
+    # Of a pool, `why_other_queries` says more than that not all tokens come from it.
+    meetings = meetings_between(recording, before, after, layers) if before.queries_are_keys else ()
+    for meeting, between in meetings:
+        if meeting.is_image and between:
+            return f"the tokens of {second} are embedded from the image again, after {between[-1]}"
+        if meeting.side_by_side and between:
+            return f"only some of the tokens of {second} are made of what {', '.join(between)} returned"
+    return ""
 
 
-def check_further_uses(method: str, layers: Sequence[Layer], others: Sequence[str] = ()) -> None:
+def chain_at_end(recording: Recording, layers: Sequence[Layer]) -> list[str]:
+    """The names of the last layers of these that may be multiplied."""
+    for number in range(1, len(layers)):
+        end = layers[number:]
+        with suppress(UsageError, WatchError):  # tokens that are not known are no chain
+            if not (why_no_chain(recording, end) or why_other_queries(recording, end) or any(map(uses_of_values, end))):
+                return list(map(recording.name_of, end))
+    return []
+
+
+def check_further_uses(method: str, recording: Recording, layers: Sequence[Layer], others: Sequence[str] = ()) -> None:
     """Raise `UsageError` if the answer depends on the weights of a layer besides their product with the values.
 
     `others` are layers that may be named instead.
     """
-    used = dict.fromkeys(f"those of {layer.name} in {use}" for layer in layers for use in uses_of_values(layer))
+    name_of = recording.name_of
+    used = dict.fromkeys(f"those of {name_of(layer)} in {use}" for layer in layers for use in uses_of_values(layer))
     if not used:
         return
     name_others = f", or name layers without such a use: layers={list(others)}" if others else ""
@@ -117,12 +158,41 @@ def uses_of_values(layer: Layer) -> list[FurtherUse]:
     return [use for use in layer.further_uses if not use.is_choice]
 
 
-def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
+def meetings_between(
+    recording: Recording, before: Layer, after: Layer, layers: Sequence[Layer]
+) -> Iterator[tuple[Meeting, list[str]]]:
+    """Each meeting of tokens of several depths of which a layer's values are made, and not those of the layer before
+    it; with the names of those of `layers` of which only the newer tokens are made."""
+    for mark, meeting in recording.meetings.items():
+        if mark & after.values_depend & ~before.values_depend:
+            yield (
+                meeting,
+                [recording.name_of(one) for one in layers if one.bit & meeting.newer and not one.bit & meeting.older],
+            )
+
+
+def paths_not_counted(recording: Recording, layers: Sequence[Layer]) -> str:
+    """Sentences for captions on what is added to the tokens between the layers and is not their attention."""
+    skips, embeddings = [], []
+    for before, after in pairwise(layers):
+        name = recording.name_of(after)
+        if after.values_depend & ~(before.values_depend | before.depends) & recording.projections:
+            embeddings.append(name)
+        for _, between in meetings_between(recording, before, after, layers):
+            if len(between) > 1:  # around one layer it is the residual path
+                skips.append(f"from before {between[0]} to {name}")
+    found = f" Skip connections are not counted: {', '.join(dict.fromkeys(skips))}." if skips else ""
+    if embeddings:
+        found += f" A second embedding of the image, which enters before {', '.join(embeddings)}, is not counted."
+    return found
+
+
+def check_gradients(method: str, recording: Recording, layers: Mapping[int, Layer], reached: Collection[int]) -> None:
     """Raise `WatchError` unless a gradient reached each of these layers, by number: without one it would be left out
     of the product in silence."""
-    without = [layer.name for number, layer in layers.items() if number not in reached]
+    without = [recording.name_of(layer) for number, layer in layers.items() if number not in reached]
     if without:
-        others = [layer.name for number, layer in layers.items() if number in reached]
+        others = [recording.name_of(layer) for number, layer in layers.items() if number in reached]
         raise WatchError(
             f"{method} multiplies each layer's attention by its gradient, but no gradient reaches "
             f"{', '.join(without)}: the model runs there under no_grad, detaches its tokens, or uses a checkpoint with "
@@ -131,10 +201,19 @@ def check_gradients(method: str, layers: Mapping[int, Layer], reached: Collectio
         )
 
 
-def left_out(observation: Observation, names: Sequence[str]) -> str:
-    """A sentence for captions on the layers that are not multiplied though no names were given; empty if all are."""
-    others = [] if names else [layer.name for layer in observation.attention.not_of_answer]
-    return f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+def left_out(observation: Observation, layers: Sequence[Layer], names: Sequence[str]) -> str:
+    """Sentences for captions on what is not multiplied: other layers though no names were given, and other paths than
+    through the attention of these layers; empty if there is nothing."""
+    recording = observation.attention
+    others = [] if names else [recording.name_of(layer) for layer in recording.not_of_answer]
+    found = f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+    return found + paths_not_counted(recording, layers)
+
+
+def without_residual(observation: Observation, layers: Sequence[Layer]) -> str:
+    """What captions say of layers in which no token stays, since their queries are others than their keys."""
+    pools = [observation.attention.name_of(layer) for layer in layers if not layer.queries_are_keys]
+    return f" (none in {', '.join(pools)}, where the queries are not the tokens)" if pools else ""
 
 
 def further_use_note(layers: Sequence[Layer]) -> str:

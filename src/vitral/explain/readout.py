@@ -186,7 +186,10 @@ def reached_in_attention(recording: Recording, answer: Tensor) -> Bool[Tensor, "
     where no gradient reaches them."""
     if not recording.layers:
         return None
-    layer = last_global_layer(recording.of_answer) or recording.of_answer[-1]
+    last = recording.of_answer[-1]
+    layer = last_global_layer(recording.of_answer) or last
+    if last.windows is None and last.num_queries == layer.num_queries:
+        layer = last  # its queries, too, are as many as the tokens, though they are not its keys
     if layer.windows is not None or not layer.calls:
         return None
     reached = torch.zeros(len(layer.kept_rows), layer.num_queries, dtype=torch.bool, device=layer.kept_rows.device)

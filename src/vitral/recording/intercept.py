@@ -190,6 +190,8 @@ class watch(TorchFunctionMode):
         EAGER.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
         self.operators.__exit__(kind, error, trace)
+        self.recording.meetings = self.recognizer.dataflow.meetings
+        self.recording.projections = self.recognizer.dataflow.projections
         self.layers.finish(self.recognizer.factors, self.recognizer.added)
         self.layers.note_further_uses(self.recognizer.further_uses.of_answer())
         del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
@@ -303,6 +305,7 @@ class watch(TorchFunctionMode):
             seen.bit,
             depends=seen.depends,
             is_cross=seen.is_cross or self.roles.asks_itself is False,
+            values_depend=seen.values_depend | seen.value_marks,
         )
         if joins and self.edit is not None and layer.num_queries < layer.num_tokens:
             raise WatchError(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.recording.calls import Call, Queries
+from vitral.recording.dataflow import Meeting
 from vitral.recording.further_uses import FurtherUse
 from vitral.recording.indices import select
 from vitral.recording.token_roles import TokenRoles
@@ -28,10 +29,10 @@ class Layer:
 
     `kept_rows` are the rows of `kept_queries`; `compute` forms any others, if q and k were kept. `calls` are the calls
     themselves, kept only where gradients are recorded; their heads stand one after another, or their queries, of which
-    `starts` are then the first. `bit` marks what depends on them (see `recording.dataflow`). `windows` is where the
-    tokens of each window stand in the image, for attention within windows (whose windows are further items of the
-    batch). `further_uses` are where else the model uses the weights, if its answer depends on that: ∂y/∂A is then more
-    than `weight_gradients`.
+    `starts` are then the first. `bit` marks what depends on them, `values_depend` is what their values depend on (see
+    `recording.dataflow`). `windows` is where the tokens of each window stand in the image, for attention within windows
+    (whose windows are further items of the batch). `further_uses` are where else the model uses the weights, if its
+    answer depends on that: ∂y/∂A is then more than `weight_gradients`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layer:
     depends: int = 0
     is_cross: bool = False
     further_uses: tuple[FurtherUse, ...] = ()
+    values_depend: int = 0
 
     @property
     def num_heads(self) -> int:
@@ -205,12 +207,15 @@ class Recording:
     `stream` (with `stream=True`) is what entered each block, then what left the last; `next_layers` are the numbers of
     the layers that come after each of these. `missed` lists every other tensor whose rows sum to one, and why it is not
     shown: attention, perhaps, in a form that is not recognised. `answer` has the bits of the layers that the model's
-    answer depends on; 0 if that is not known.
+    answer depends on; 0 if that is not known. `meetings` are those of tokens of several depths, by their bits, and
+    `projections` the bits of all projections of the image (see `recording.dataflow`).
     """
 
     layers: list[Layer] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     answer: int = 0
+    meetings: dict[int, Meeting] = field(default_factory=dict)
+    projections: int = 0
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
     next_layers: list[int] = field(default_factory=list)
 
@@ -228,6 +233,11 @@ class Recording:
     def not_of_answer(self) -> list[Layer]:
         """The other layers, as of a decoder whose result is returned beside the answer."""
         return [layer for layer in self.layers if layer not in self.of_answer]
+
+    def name_of(self, layer: Layer) -> str:
+        """The layer's name, and which of the calls it is, of a module that ran several times."""
+        calls = [one for one in self.layers if one.name == layer.name]
+        return f"{layer.name} (call {calls.index(layer) + 1} of {len(calls)})" if len(calls) > 1 else layer.name
 
     def detach(self) -> None:
         """Let go of everything that holds the graph of the forward pass."""
@@ -251,7 +261,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
                 f"The layers have different numbers of heads and tokens ({sizes}), so they do not fit one figure. "
                 "Select layers of one size: layers=[...]."
             )
-        if unread := [layer.name for layer in selected if layer in others]:
+        if unread := [recording.name_of(layer) for layer in selected if layer in others]:
             note = f" The output does not depend on {', '.join(unread)}." + note
         return selected, note
     everything = recording.of_answer
@@ -266,7 +276,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
         numbers = listed([recording.layers.index(layer) for layer in which])
         note = f" Not shown: layer{numbers}, which ha{'s' if len(which) == 1 else 've'} {reason}." + note
     if others:
-        note = f" Not shown: {', '.join(layer.name for layer in others)}, on which the output does not depend." + note
+        note = f" Not shown: {', '.join(map(recording.name_of, others))}, on which the output does not depend." + note
     return [layer for layer in everything if layer not in odd], note
 
 

@@ -28,6 +28,7 @@ from vitral.recording.further_uses import FurtherUses
 from vitral.recording.operators import (
     FLEX,
     FUSED,
+    PRODUCTS,
     PROJECTIONS,
     REDUCTIONS,
     arguments_of,
@@ -49,7 +50,8 @@ class Seen:
     """A call of attention, the module that made it, the bits of what it depends on, and its own bit.
 
     `made` are the weights, where the model formed them. `is_projected` is whether torch's own multi-head attention made
-    it, whose projections no function shows; `is_cross`, whether its queries were made of other tokens than its keys.
+    it, whose projections no function shows; `is_cross`, whether its queries were made of other tokens than its keys;
+    `value_marks` are the marks of its values (see `recording.dataflow`).
     """
 
     call: Call
@@ -59,10 +61,8 @@ class Seen:
     values_depend: int
     is_projected: bool = False
     made: tuple[Made, ...] = ()
-
-    @property
-    def is_cross(self) -> bool:
-        return self.depends != self.values_depend
+    is_cross: bool = False
+    value_marks: int = 0
 
 
 class Recognizer:
@@ -81,8 +81,7 @@ class Recognizer:
     def recognize(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Seen | None:
         """The call of attention that an operator was, if it was one."""
         name, inputs = name_of(operator), list(tensors_in((args, kwargs)))
-        before = self.follower.weights_in(inputs)
-        depends = self.dataflow.of(*inputs)
+        before, depends = self.follower.weights_in(inputs), self.dataflow.of_calls(*inputs)
         if name == FLEX:  # it forms its weights inside, by code of the model's own
             shape = (*args[0].shape[:3], args[1].shape[-2])
             fate = "flex_attention hides its weights; use scaled_dot_product_attention with a mask or a bias"
@@ -96,24 +95,46 @@ class Recognizer:
         if call is not None and not name.startswith(FUSED):
             product = self.follower.last_product
         made = () if product is None else product.made
-        values_depend = 0 if call is None else self.dataflow.of(call.given)
+        values_depend = 0 if call is None else self.dataflow.of_calls(call.given)
+        value_marks = 0 if call is None else self.dataflow.of(call.given) & self.dataflow.path_marks
+        weight_marks = self.dataflow.of(*inputs) & self.dataflow.path_marks & ~value_marks
         if call is not None and (factor := self.factor_before(call, inputs)) is not None:
             self.note_factors(factor, made or (self.made_inside(call),))
             call = product = None
         self.further_uses.note(name, inputs, result, before, self.follower.weights, product, self.line)
         self.follow_results(operator, name, inputs, result)
-        self.dataflow.note(inputs, result, in_model=bool(inputs) or self.running_module() is not None)
+        is_crossing = self.is_crossing(name, inputs)
+        in_model = bool(inputs) or self.running_module() is not None
+        self.dataflow.follow(operator, args, inputs, result, in_model)
         if call is None:
+            if is_crossing:
+                self.dataflow.crossing |= self.dataflow.add_bit(tensors_in(result))
             if depends == INPUT and name in PROJECTIONS:
-                self.dataflow.add_bit(tensors_in(result))
+                self.dataflow.add_projection(tensors_in(result))
             return None
         given = self.multihead_frame()
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch
             call = call.split_heads(given["bsz"])
+        is_cross = depends != values_depend or bool(weight_marks & self.dataflow.crossing)
+        if name.startswith(FUSED):
+            is_cross = is_cross or is_crossing
+        # How queries and keys came about says nothing of the tokens that leave.
+        self.dataflow.forget([call.out], weight_marks)
         bit = self.dataflow.add_call([call.out])
         self.results[storage_of(call.out)] = bit, made or (self.made_inside(call),)
         name = self.running_module() or type(self.model).__name__
-        return Seen(call, name, depends, bit, values_depend, given is not None, made)
+        return Seen(call, name, depends, bit, values_depend, given is not None, made, is_cross, value_marks)
+
+    def is_crossing(self, name: str, inputs: Sequence[Tensor]) -> bool:
+        """Whether an operator multiplies queries with keys that depend on other calls of attention."""
+        if name.startswith(FUSED):
+            operands = inputs[:2]
+        elif name in PRODUCTS and len(inputs) > 1:
+            operands = inputs[-2:]
+        else:
+            return False
+        depends = {self.dataflow.of_calls(one) for one in operands}
+        return len(depends) > 1 and not any(map(self.is_constant, operands))
 
     def exchange(self, out: Tensor, other: Tensor) -> None:
         """The model goes on with another result of a call, of which the same is known."""

@@ -29,8 +29,8 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     last = max(gradients)
     layer = observation.layers[last]
     # A later layer that no gradient reaches may be used by its weights alone.
-    of_answer = observation.attention.of_answer
-    check_further_uses("attention_gradient", [one for one in observation.layers[last:] if one in of_answer])
+    seen = observation.attention
+    check_further_uses("attention_gradient", seen, [one for one in seen.layers[last:] if one in seen.of_answer])
     check_shares(layer.kept_rows, layer.name)
     read_from = observation.read_from
     readout = readout_in(layer, observation.attention.of_answer, read_from.tokens, read_from.among)

@@ -37,7 +37,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
-    check_gradients("chefer", shown, gradients)
+    check_gradients("chefer", observation.attention, shown, gradients)
     row = start_row(observation, list(shown.values()))
     for number, layer in reversed(shown.items()):
         flown = carry(layer, row, positive_relevance(layer, gradients[number]))
@@ -49,7 +49,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         f"This map shows what {observation.supports} in the attention of all layers, by the "
         f"{observation.answer_kind.per_output}'s gradient."
         + observation.read_from.note
-        + left_out(observation, layers)
+        + left_out(observation, list(shown.values()), layers)
         + further_use_note(list(shown.values())),
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),

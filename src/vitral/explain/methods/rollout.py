@@ -11,7 +11,15 @@ Axes:  b images   h heads   r rows   n m tokens
 from collections.abc import Sequence
 
 from vitral.base.errors import UsageError
-from vitral.explain.flow import carry, further_use_note, global_layers, left_out, names_of, start_row
+from vitral.explain.flow import (
+    carry,
+    further_use_note,
+    global_layers,
+    left_out,
+    names_of,
+    start_row,
+    without_residual,
+)
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
@@ -43,10 +51,10 @@ def rollout(
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
-        f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token stays; "
-        "it is the same for every class."
+        f"This map shows how attention flows from the patches to the prediction if {stays:.0%} of each token "
+        f"stays{without_residual(observation, shown[first:])}; it is the same for every class."
         + observation.read_from.note
-        + left_out(observation, layers)
+        + left_out(observation, shown, layers)
         + further_use_note(shown),
         layers=(f"{first} to {len(shown) - 1}",) if first else names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
