@@ -172,6 +172,42 @@ class AsksItsPast(ViT):
         return y + self.blocks[-1](y, torch.cat([y[:, :1], x[:, 1:]], dim=1))
 
 
+class ExchangesClass(ViT):
+    """CLS as it was learned takes the place of CLS as it is, before the last layer."""
+
+    def body(self, x, images):
+        y = torch.cat([self.cls.expand(len(x), -1, -1), self.trunk(x)[:, 1:]], dim=1)
+        return y + self.blocks[-1](y)
+
+
+class SharedKeysInOneTensor(ViT):
+    """Keys of pairs of layers are entries of one tensor."""
+
+    depth = 4
+
+    def body(self, x, images):
+        kept = torch.zeros(2, *x.shape)
+        for number, block in enumerate(self.blocks):
+            if number % 2 == 0:
+                kept[number // 2] = x
+            x = x + block(x, kept[number // 2])
+        return x
+
+
+class MasksChannel(ViT):
+    """The attention of a first pass is a further channel of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Conv2d(4, WIDTH, 4, 4)
+
+    def body(self, x, images):
+        self.trunk(x)
+        mask = self.blocks[1].weights[:, :, 0, 1:].mean(1).unflatten(1, (SIDE, SIDE))[:, None]
+        tokens = self.second(torch.cat([images, F.interpolate(mask, scale_factor=4)], dim=1)).flatten(2).mT
+        return self.trunk(torch.cat([self.cls.expand(len(x), -1, -1), tokens], dim=1) + self.position)
+
+
 class OnlyClassChanges(ViT):
     """Class-attention layers: all tokens attend, only CLS is changed (Touvron et al. 2021, "Going deeper", §3)."""
 
@@ -280,6 +316,9 @@ REFUSED = {
     SkipsOneLayer: r"the keys and values of blocks\.2 are not made of what blocks\.1 returned",
     OldValues: r"the keys and values of blocks\.2 are not made of what blocks\.1 returned",
     AsksItsPast: r"only some of the tokens of blocks\.2 are made of what blocks\.0, blocks\.1 returned",
+    ExchangesClass: r"only some of the tokens of blocks\.2 are made of what blocks\.0, blocks\.1 returned",
+    SharedKeysInOneTensor: r"the keys and values of blocks\.1 are not made of what blocks\.0 returned",
+    MasksChannel: r"the tokens of blocks\.0 \(call 2 of 2\) are embedded from the image again",
     OnlyClassChanges: r"only some of the tokens of blocks\.1 are made of what blocks\.0 returned",
     OnlyClassChangesInPlace: r"only some of the tokens of blocks\.1 are made of what blocks\.0 returned",
     OnlyClassIsWritten: r"only some of the tokens of blocks\.1 are made of what blocks\.0 returned",
@@ -292,7 +331,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "fused"), [(kind, fused) for kind in REFUSED for fused in (False, kind is not LooksTwice)]
+    ("kind", "fused"), [(kind, fused) for kind in REFUSED for fused in (False, kind not in (LooksTwice, MasksChannel))]
 )
 def test_layers_whose_values_are_other_tokens_are_not_multiplied(kind, fused):
     model, images, _ = run(kind, fused)
@@ -371,6 +410,17 @@ class OneBlockTwice(ViT):
         return y + self.blocks[-1](y)
 
 
+class KeepsKeysInOneTensor(ViT):
+    """What each layer attends to is an entry of one tensor, that was made before."""
+
+    def body(self, x, images):
+        kept = torch.zeros(3, *x.shape)
+        for number, block in enumerate(self.blocks):
+            kept[number] = x
+            x = x + block(x, kept[number].clone())
+        return x
+
+
 def test_a_pool_multiplies_what_the_trunk_returned_and_the_caption_says_that_no_query_stays():
     model, images, weights = run(LearnedQuery)
     first, second, last = (weights[f"blocks.{number}"][0] for number in range(3))
@@ -389,7 +439,7 @@ def test_queries_of_an_earlier_depth_do_not_stay(fused):
     assert "(none in blocks.2, where the queries are not the tokens)" in maps.caption
 
 
-@pytest.mark.parametrize("kind", [AddedInPlace, ConcatenatesItsResidual, WritesIntoOneTensor])
+@pytest.mark.parametrize("kind", [AddedInPlace, ConcatenatesItsResidual, WritesIntoOneTensor, KeepsKeysInOneTensor])
 def test_residuals_of_any_form_are_one_layer_each(kind):
     model, images, weights = run(kind)
     first, second, last = (weights[f"blocks.{number}"][0] for number in range(3))
