@@ -172,6 +172,42 @@ class AsksItsPast(ViT):
         return y + self.blocks[-1](y, torch.cat([y[:, :1], x[:, 1:]], dim=1))
 
 
+class ExchangesClass(ViT):
+    """CLS as it was learned takes the place of CLS as it is, before the last layer."""
+
+    def body(self, x, images):
+        y = torch.cat([self.cls.expand(len(x), -1, -1), self.trunk(x)[:, 1:]], dim=1)
+        return y + self.blocks[-1](y)
+
+
+class SharedKeysInOneTensor(ViT):
+    """Keys of pairs of layers are entries of one tensor."""
+
+    depth = 4
+
+    def body(self, x, images):
+        kept = torch.zeros(2, *x.shape)
+        for number, block in enumerate(self.blocks):
+            if number % 2 == 0:
+                kept[number // 2] = x
+            x = x + block(x, kept[number // 2])
+        return x
+
+
+class MasksChannel(ViT):
+    """The attention of a first pass is a further channel of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Conv2d(4, WIDTH, 4, 4)
+
+    def body(self, x, images):
+        self.trunk(x)
+        mask = self.blocks[1].weights[:, :, 0, 1:].mean(1).unflatten(1, (SIDE, SIDE))[:, None]
+        tokens = self.second(torch.cat([images, F.interpolate(mask, scale_factor=4)], dim=1)).flatten(2).mT
+        return self.trunk(torch.cat([self.cls.expand(len(x), -1, -1), tokens], dim=1) + self.position)
+
+
 class OnlyClassChanges(ViT):
     """Class-attention layers: all tokens attend, only CLS is changed (Touvron et al. 2021, "Going deeper", §3)."""
 
@@ -280,6 +316,8 @@ REFUSED = {
     SkipsOneLayer: r"the keys and values of blocks\.2 are not made of what blocks\.1 returned",
     OldValues: r"the keys and values of blocks\.2 are not made of what blocks\.1 returned",
     AsksItsPast: r"only some of the tokens of blocks\.2 are made of what blocks\.0, blocks\.1 returned",
+    ExchangesClass: r"only some of the tokens of blocks\.2 are made of what blocks\.0, blocks\.1 returned",
+    SharedKeysInOneTensor: r"the keys and values of blocks\.1 are not made of what blocks\.0 returned",
     OnlyClassChanges: r"only some of the tokens of blocks\.1 are made of what blocks\.0 returned",
     OnlyClassChangesInPlace: r"only some of the tokens of blocks\.1 are made of what blocks\.0 returned",
     OnlyClassIsWritten: r"only some of the tokens of blocks\.1 are made of what blocks\.0 returned",
@@ -369,6 +407,17 @@ class OneBlockTwice(ViT):
         return y + self.blocks[-1](y)
 
 
+class KeepsKeysInOneTensor(ViT):
+    """What each layer attends to is an entry of one tensor, that was made before."""
+
+    def body(self, x, images):
+        kept = torch.zeros(3, *x.shape)
+        for number, block in enumerate(self.blocks):
+            kept[number] = x
+            x = x + block(x, kept[number].clone())
+        return x
+
+
 def test_a_pool_multiplies_what_the_trunk_returned_and_the_caption_says_that_no_query_stays():
     model, images, weights = run(LearnedQuery)
     first, second, last = (weights[f"blocks.{number}"][0] for number in range(3))
@@ -387,7 +436,7 @@ def test_queries_of_an_earlier_depth_do_not_stay(fused):
     assert "(none in blocks.2, where the queries are not the tokens)" in maps.caption
 
 
-@pytest.mark.parametrize("kind", [AddedInPlace, ConcatenatesItsResidual, WritesIntoOneTensor])
+@pytest.mark.parametrize("kind", [AddedInPlace, ConcatenatesItsResidual, WritesIntoOneTensor, KeepsKeysInOneTensor])
 def test_residuals_of_any_form_are_one_layer_each(kind):
     model, images, weights = run(kind)
     first, second, last = (weights[f"blocks.{number}"][0] for number in range(3))
@@ -433,7 +482,7 @@ def test_layers_of_a_module_that_ran_twice_are_multiplied_in_order_and_can_be_na
         explain.rollout(model, images, layers=["blocks.9"])
 
 
-@pytest.mark.parametrize("kind", [LooksTwice, LooksTwiceByTokens])
+@pytest.mark.parametrize("kind", [LooksTwice, LooksTwiceByTokens, MasksChannel])
 def test_of_a_model_that_looks_twice_the_second_pass_can_be_named(kind):
     model, images, weights = run(kind)
     second = [f"blocks.{number} (call 2 of 2)" for number in range(2)]

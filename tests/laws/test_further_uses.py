@@ -238,7 +238,7 @@ def test_a_further_use_of_weights_is_noted_and_refused(name, images):
         with pytest.raises(UsageError, match=f"{REFUSED}: .*those of blocks.{number} .*in .*occlusion"):
             method(model, images, layers=["blocks.0", "blocks.1"])
     if number == 1:
-        with pytest.raises(UsageError, match=f"{REFUSED}: those of blocks.1 in .*, line .* of test_further_uses.py"):
+        with pytest.raises(UsageError, match=f"{REFUSED}: those of blocks.1 .*in .*, line .* of test_further_uses.py"):
             explain.attention_gradient(model, images)
         if name not in ("relative values", "gated output", "gated values"):  # where no place is measured
             assert "besides their product with the values" in explain.attention(model, images).caption

@@ -119,14 +119,16 @@ class Dataflow:
         depends = [self.blank.get(storage_of(one), self.of_calls(one)) for one in values]
         if is_written and storage in self.blank:
             self.blank[storage] |= self.of_calls(*values[1:])
-        if name == "copy_" and not is_partial:
+        if name == "copy_" and (not is_partial or is_entry(output)):
             return []  # nothing of what was there remains
         pairs = [
             (old, new) for old in set(depends) for new in set(depends) if old & ~new == 0 and new & ~old & self.calls
         ]
         if not pairs:
             return []
-        images = [one for one, bits in zip(values, depends) if bits == INPUT and is_image_like(one, output)]
+        images = [
+            one for one, bits in zip(values, depends) if bits == INPUT and is_image_like(one, output, name == "cat")
+        ]
         found = [Meeting(old, new, is_image=True) for old, new in pairs if old == INPUT and images]
         if is_partial or keeps_axes(operator, name) or name == "stack":
             beside = is_partial or (name == "cat" and joins_tokens(output, args))
@@ -167,9 +169,17 @@ def size_of_memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage().nbytes()) // tensor.element_size() if not tensor.is_sparse else 0
 
 
-def is_image_like(tensor: Tensor, other: Tensor) -> bool:
-    """Whether both are maps (B, C, H, W) of as many channels."""
-    return tensor.ndim == other.ndim == 4 and tensor.shape[1] == other.shape[1] and min(tensor.shape[2:]) > 1
+def is_entry(view: Tensor) -> bool:
+    """Whether a tensor is one entry of a list of such tensors in one memory, as `cache[3]` is."""
+    base = view._base
+    return base is not None and view.ndim < base.ndim and view.shape == base.shape[base.ndim - view.ndim :]
+
+
+def is_image_like(tensor: Tensor, other: Tensor, is_joined: bool) -> bool:
+    """Whether both are maps (B, C, H, W) of as many channels, or one `is_joined` to others as further channels."""
+    if not tensor.ndim == other.ndim == 4 or min(tensor.shape[2:]) == 1:
+        return False
+    return tensor.shape[1] == other.shape[1] or (is_joined and tensor.shape[2:] == other.shape[2:])
 
 
 def joins_tokens(output: Tensor, args: Sequence[Any]) -> bool:
