@@ -22,14 +22,14 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     `layers` names the layers that count, for a model of which some are not known.
 
     `target` is by default the model's prediction. Relevance starts from the tokens from which the prediction is read
-    (`explain.readout`): CLS, or the mean of the patches. Raises `UsageError` for a class that does not exist, or for
-    layers that do not hold the same tokens; `WatchError` if there is no attention, it cannot be verified, or no
-    gradient reaches it.
+    (`explain.readout`): CLS, the mean of the patches, or, where a class has a token of its own, that of the target.
+    Raises `UsageError` for a class that does not exist, or for layers that do not hold the same tokens; `WatchError` if
+    there is no attention, it cannot be verified, or no gradient reaches it.
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
     check_gradients("chefer", shown, gradients)
-    row = start_row(observation, list(shown.values()))
+    row = start_row(observation, list(shown.values()), gradients[max(shown)])
     for number, layer in reversed(shown.items()):
         flown = carry(layer, row, positive_relevance(layer, gradients[number]))
         row = row + flown if layer.queries_are_keys else flown

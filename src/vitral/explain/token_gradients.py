@@ -1,0 +1,153 @@
+"""On which tokens of a model an answer depends, by its gradient: those that left the last block, or the queries of its
+last attention.
+
+Axes:  b images   n tokens   q queries   p patches   d width
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vitral.explain.direct_readers import directly_read
+from vitral.recording.layers import Layer, Recording
+from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
+
+
+def reached_after_block(
+    recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor
+) -> tuple[Bool[Tensor, "b n"] | None, bool]:
+    """From which tokens that left the last block each image's answer is read, and whether that is settled; None where
+    no gradient reaches them, or other tensors left it, too, that the answer is read from."""
+    if not left or not left[-1] or left[-1][0].ndim != 3:
+        return None, True
+    first = left[-1][0]
+    gradient = gradient_after_block(left, answer)
+    if gradient is None:
+        return None, True
+    axis, last = token_axis(recording, first, answer), last_global_layer(recording.of_answer)
+    gradient, tokens = (part if axis == 1 else part.transpose(0, 1) for part in (gradient, first))
+    parts = parts_of_last(recording)
+    queries = sum(part.num_queries for part in parts)
+    known = {queries, *([queries + 1] if len(parts) > 1 else []), *([last.num_tokens] if last else [])}
+    if gradient.shape[1] not in known or not gradient.any():
+        return None, True
+    return directly_read(gradient, tokens)
+
+
+def patches_reached(
+    layer: Layer, left: Sequence[Sequence[Tensor]], answer: Tensor, place: StreamPlace | None
+) -> tuple[Bool[Tensor, "b p"] | None, bool]:
+    """From which patches each image's answer is read, by rows of the grid of a layer that attends within windows, and
+    whether that is settled; None where it is not known.
+
+    `place` says where the patches are in what left the last block, if that was measured.
+    """
+    gradient = gradient_after_block(left, answer)
+    if gradient is None or layer.windows is None or gradient.ndim not in (3, 4) or not gradient.any():
+        return None, True
+    rows, columns = layer.windows.grid
+    if place is not None and place.grid == layer.windows.grid and not place.other_tokens:
+        parts = (tokens_in_layout(part, place.layout) for part in (gradient, left[-1][0]))
+        gradient, tokens = (part[:, list(place.patch_tokens)] for part in parts)
+        return directly_read(gradient, tokens)
+    # Where every token is read, it does not matter which is which.
+    sizes: dict[Layout, Sequence[int]] = {"b ... d": gradient.shape[1:-1], "b d ...": gradient.shape[2:]}
+    fitting = {(rows, columns), (rows * columns,)} if gradient.ndim == 4 else {(rows * columns,)}
+    layouts = [layout for layout, size in sizes.items() if tuple(size) in fitting]
+    reached = [(tokens_in_layout(gradient, layout) != 0).any(dim=2) for layout in layouts]
+    return (reached[0], True) if reached and all(one.all() for one in reached) else (None, True)
+
+
+def gradient_after_block(left: Sequence[Sequence[Tensor]], answer: Tensor) -> Tensor | None:
+    """The gradient at the first tensor that left the last block; None where none reaches it, or where it reaches other
+    tensors, too."""
+    if not left or not left[-1]:
+        return None
+    gradient, *further = gradients_of(answer, left[-1])
+    others = any(one is not None and bool((one != 0).any()) for one in further)
+    return None if others else gradient
+
+
+def depends_by_norm(left: Sequence[Sequence[Tensor]], answer: Tensor) -> bool:
+    """Whether the answer may depend on some of the tokens that left the last block, in one tensor or several, only
+    because it is normalised over all of them."""
+    parts = left[-1] if left else []
+    if not parts or any(part.ndim != 3 or part.shape[::2] != parts[0].shape[::2] for part in parts):
+        return False
+    found = gradients_of(answer, parts)
+    gradient = torch.cat([torch.zeros_like(part) if one is None else one for one, part in zip(found, parts)], dim=1)
+    reached, settled = directly_read(gradient, torch.cat(list(parts), dim=1))
+    return not settled or not torch.equal(reached, (gradient != 0).any(dim=2))
+
+
+def reached_in_attention(recording: Recording, answer: Tensor) -> Bool[Tensor, "b n"] | None:
+    """Which queries of the last attention, in a pass that recorded gradients, each image's answer depends on; None
+    where no gradient reaches them."""
+    if not recording.layers:
+        return None
+    layer = last_global_layer(recording.of_answer) or recording.of_answer[-1]
+    if layer.windows is not None or not layer.calls:
+        return None
+    reached = queries_reached(layer, gradients_of(answer, [call.out for call in layer.calls]))
+    return reached if reached.any() else None
+
+
+def queries_reached(layer: Layer, gradients: Sequence[Tensor | None]) -> Bool[Tensor, "b q"]:
+    """Which queries of a layer have a gradient, from those of what each of its calls returned; for windows, in a row
+    for each."""
+    reached = torch.zeros(len(layer.kept_rows), layer.num_queries, dtype=torch.bool, device=layer.kept_rows.device)
+    for call, start, gradient in zip(layer.calls, layer.starts or [0] * len(gradients), gradients):
+        if gradient is not None:
+            reached[:, start : start + call.num_queries] |= (call.view(gradient) != 0).any(dim=3).any(dim=1)
+    return reached
+
+
+def gradients_of(answer: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    """The gradient of an answer, at each tensor; None where it depends on none of its values."""
+    if not answer.requires_grad:
+        return [None] * len(tensors)
+    with torch.inference_mode(False), torch.enable_grad():
+        # Random signs, since outputs that are merely added up may cancel.
+        signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
+        return list(torch.autograd.grad((answer * signs).sum(), list(tensors), allow_unused=True, retain_graph=True))
+
+
+def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Tensor) -> int:
+    """The axis of the tokens in what left the last block: 1, or 0 where they come before the images, as in PyTorch's
+    own encoder unless it is told otherwise.
+
+    Where both axes are alike in length, each image's answer must depend on its own slice only.
+    """
+    layer = recording.of_answer[-1]
+    lengths = (len(layer.kept_rows), layer.num_queries)
+    fitting = [axis for axis in (1, 0) if (tokens.shape[1 - axis], tokens.shape[axis]) == lengths]
+    if len(fitting) < 2:
+        return next(iter(fitting), 1)
+    with torch.inference_mode(False), torch.enable_grad():
+        for number, own in enumerate(answer[:4]):
+            gradient = torch.autograd.grad(own.sum(), tokens, allow_unused=True, retain_graph=True)[0]
+            if gradient is None:
+                continue
+            reached = gradient.abs().sum(dim=2) > 0
+            fitting = [axis for axis in fitting if reached.sum() == reached.select(1 - axis, number).sum()]
+    return next(iter(fitting), 1)
+
+
+def last_global_layer(layers: Sequence[Layer]) -> Layer | None:
+    """The last layer in which tokens of the whole image attend to each other."""
+    return next((layer for layer in reversed(layers) if layer.windows is None and layer.queries_are_keys), None)
+
+
+def layers_read_side_by_side(recording: Recording) -> list[Layer]:
+    """The layers that the answer depends on and no other such layer does: one in a chain, several in parallel."""
+    layers = recording.of_answer
+    return [layer for layer in layers if not any(layer.bit & other.depends for other in layers if other is not layer)]
+
+
+def parts_of_last(recording: Recording) -> list[Layer]:
+    """The last layer, and other calls of its module on which the answer depends beside it: each with its own queries,
+    as where a model runs token by token with a cache of keys."""
+    last = recording.of_answer[-1]
+    return [layer for layer in layers_read_side_by_side(recording) if layer.name == last.name] or [last]
