@@ -9,39 +9,48 @@ not read, with g the answer's gradient and x the tokens, in each group of channe
 
 A mean or an attention pool of tokens with small weights does not have both, so these remain readers.
 
-Axes:  b images   n tokens   d width   w tokens not read   g groups of channels   c channels of a group
+Axes:  b images   n tokens   d width   w weaker tokens   g groups of channels
 """
 
 from collections.abc import Iterator
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 GAP = 2.0  # how much stronger the gradient is at the weakest token that is read than at the strongest that is not
 MOST_GAPS = 4  # gaps that are tried, the widest first
+SPREAD = 4.0  # between the strongest and the weakest token, from which on unexplained differences are reported
 FORM = 0.02  # of the gradient, which the form above may leave unexplained
-INVARIANCE = 0.05  # of the sum of its parts, which the sum that must be 0 may be: norms add an ε to the variance
+INVARIANCE = 0.005  # of the sum of its parts, which the sum that must be 0 may be: norms add an ε to the variance
 LEAST_EQUATIONS = 6  # for the two unknowns of each group
 
 
 def directly_read(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d"]) -> tuple[Bool[Tensor, "b n"], bool]:
     """The tokens that each image's answer is read from, and whether that is settled for all images.
 
-    It is not settled where the gradients have a gap and their scale does not matter, but no normalisation explains the
-    weaker ones: all are then taken to be read.
+    It is not settled where the scale or the mean of the tokens does not matter and their gradients differ in strength,
+    but no normalisation explains the weaker ones: all are then taken to be read.
     """
-    reached = (gradient != 0).any(dim=2)
-    settled = True
-    for image in range(len(gradient)):
-        own, x = gradient[image].detach().double(), tokens[image].detach().double()
-        if not scale_does_not_matter(own, x, 1):
-            continue
-        cuts = list(weaker_tokens(own.norm(dim=1)))
-        leaks = (weak for weak in cuts if is_normalisation(own, x, weak))
+    tolerance = max(INVARIANCE, 8 * torch.finfo(gradient.dtype).eps)
+    reached, settled = (gradient != 0).any(dim=2), True
+    if reached.sum(dim=1).max() <= 1:
+        return reached, True
+
+    def pairs() -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
+        return ((g.detach().double(), x.detach().double()) for g, x in zip(gradient, tokens))
+
+    # These are properties of the model; most have neither, which the first image shows.
+    is_scaled = all(scale_does_not_matter(g, x, 1, tolerance) for g, x in pairs())
+    if not is_scaled and not all(mean_does_not_matter(g, tolerance) for g, _ in pairs()):
+        return reached, True
+    for image, (g, x) in enumerate(pairs()):
+        strength = g.norm(dim=1)
+        leaks = (weak for weak in weaker_tokens(strength) if is_scaled and is_normalisation(g, x, weak, tolerance))
         found = max(leaks, key=lambda weak: int(weak.sum()), default=None)
         if found is not None:
             reached[image] &= ~found
-        elif cuts:
+        elif strength.max() >= SPREAD * strength[strength > 0].min() and not is_mean(g, strength, tolerance):
             settled = False
     return reached, settled
 
@@ -55,17 +64,15 @@ def weaker_tokens(strength: Float[Tensor, " n"]) -> Iterator[Bool[Tensor, " n"]]
             yield (strength > 0) & (strength <= ordered[number])
 
 
-def is_normalisation(gradient: Float[Tensor, "n d"], tokens: Float[Tensor, "n d"], weak: Bool[Tensor, " n"]) -> bool:
+def is_normalisation(
+    gradient: Float[Tensor, "n d"], tokens: Float[Tensor, "n d"], weak: Bool[Tensor, " n"], tolerance: float
+) -> bool:
     """Whether the gradient at the weak tokens is that of a normalisation over all tokens, in groups of any size."""
     width = gradient.shape[1]
     for groups in (number for number in range(1, width + 1) if width % number == 0):
         enough = int(weak.sum()) * width // groups >= LEAST_EQUATIONS
-        if (
-            enough
-            and has_form(gradient[weak], tokens[weak], groups)
-            and scale_does_not_matter(gradient, tokens, groups)
-        ):
-            return True
+        if enough and has_form(gradient[weak], tokens[weak], groups):
+            return scale_does_not_matter(gradient, tokens, groups, tolerance)
     return False
 
 
@@ -77,14 +84,32 @@ def has_form(gradient: Float[Tensor, "w d"], tokens: Float[Tensor, "w d"], group
     return bool((centred - slope * x).norm() <= FORM * g.norm())
 
 
-def scale_does_not_matter(gradient: Float[Tensor, "n d"], tokens: Float[Tensor, "n d"], groups: int) -> bool:
+def scale_does_not_matter(
+    gradient: Float[Tensor, "n d"], tokens: Float[Tensor, "n d"], groups: int, tolerance: float
+) -> bool:
     """Whether the answer stays when all tokens are scaled together, in each group of channels.
 
     After a norm of each token alone it stays, too, since every token's own part is 0; then this is false.
     """
-    parts = (gradient * tokens).unflatten(1, (groups, -1)).sum(dim=2)  # (n, g)
-    # What rounding leaves of parts that are 0 adds up to nothing in particular, and is no evidence.
-    terms = (gradient * tokens).abs().unflatten(1, (groups, -1)).sum(dim=(0, 2))
+    terms = (gradient * tokens).unflatten(1, (groups, -1))
+    parts = terms.sum(dim=2)  # (n, g)
     size = parts.abs().sum(dim=0)
-    counts = size > 1e-3 * terms
-    return bool(counts.any()) and bool((parts.sum(dim=0).abs() <= INVARIANCE * size)[counts].all())
+    counts = size > 1e-3 * terms.abs().sum(dim=(0, 2))  # what rounding leaves of parts that are 0 is no evidence
+    return bool(counts.any()) and bool((parts.sum(dim=0).abs() <= tolerance * size)[counts].all())
+
+
+def mean_does_not_matter(gradient: Float[Tensor, "n d"], tolerance: float) -> bool:
+    """Whether the answer stays when the same vector is added to all tokens."""
+    return bool(gradient.any()) and bool(gradient.sum(dim=0).norm() <= tolerance * gradient.abs().sum(dim=0).norm())
+
+
+def is_mean(gradient: Float[Tensor, "n d"], strength: Float[Tensor, " n"], tolerance: float) -> bool:
+    """Whether all weaker tokens have the same gradient, as those of a mean that is read beside CLS.
+
+    Not where that mean is subtracted from all tokens.
+    """
+    weak = next(weaker_tokens(strength), None)
+    if weak is None or weak.sum() < 2 or mean_does_not_matter(gradient, tolerance):
+        return False
+    own = gradient[weak]
+    return bool((own - own.mean(dim=0)).norm() <= FORM * own.norm())

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import find_output
 from vitral.explain.token_gradients import (
+    AfterBlock,
     depends_by_norm,
     gradients_of,
     last_global_layer,
@@ -29,7 +30,6 @@ from vitral.explain.token_gradients import (
     reached_in_attention,
     token_axis,
 )
-from vitral.recording.apart import Unfused
 from vitral.recording.calls import relative_difference
 from vitral.recording.eager import EAGER
 from vitral.recording.forward import model_output, run_model
@@ -81,13 +81,13 @@ def replace_tokens(output: Any, tokens: Tensor) -> Any:
 
 
 @contextmanager
-def tail_recorded(block: nn.Module | None) -> Iterator[list[list[Tensor]]]:
-    """Inside it, gradients are recorded from a block's output on; the list gets the tensors that left the block, each
-    time that it ran, in their order; none if the first of them holds no real numbers.
+def tail_recorded(block: nn.Module | None) -> Iterator[AfterBlock]:
+    """Inside it, gradients are recorded from a block's output on; it gives the tensors that left the block, each time
+    that it ran, in their order; none if the first of them holds no real numbers.
 
     They are leaves of the graph, so that nothing before the block is recorded.
     """
-    left: list[list[Tensor]] = []
+    left = AfterBlock()
 
     def record(module: nn.Module, args: tuple, output: Any) -> Any:
         torch.set_grad_enabled(True)
@@ -102,11 +102,11 @@ def tail_recorded(block: nn.Module | None) -> Iterator[list[list[Tensor]]]:
 
         replaced = tree_map(as_leaf, output)
         first = leaves.pop(id(first_tensor(output)), None)
-        left.append([] if first is None else [first, *leaves.values()])
+        left.left([] if first is None else [first, *leaves.values()])
         return replaced
 
-    # Fused encoder layers may pass on nested tensors, and record no gradients.
-    with torch.inference_mode(False), torch.no_grad(), EAGER, Unfused():
+    # Fused encoder layers may pass on nested tensors, and record no gradients; any mode of functions turns them off.
+    with torch.inference_mode(False), torch.no_grad(), EAGER, left:
         hook = block.register_forward_hook(record) if block is not None else None
         try:
             yield left
@@ -151,7 +151,7 @@ UNSETTLED = (
 
 def find_readout(
     recording: Recording,
-    left: Sequence[Sequence[Tensor]],
+    left: AfterBlock,
     answer: Tensor,
     places: Sequence[StreamPlace | None],
     record_attention: Callable[[], tuple[Recording, Tensor]],
@@ -224,15 +224,18 @@ def check_beside(recording: Recording, read: Sequence[Layer], shown: Sequence[La
             f"Choose one call and one of its queries: attention with layers=[{number}], query=0; or try grad_cam or "
             "occlusion."
         )
+    if shown[-1] not in several:
+        return ""
     others = list(dict.fromkeys(layer.name for layer in read if layer in several and layer not in shown))
-    return f" The prediction is also read from {', '.join(others)}, beside what is shown." if others else ""
+    also = "also " if shown[-1] in read else ""
+    return f" The prediction is {also}read from {', '.join(others)}, which this map does not show." if others else ""
 
 
-def tokens_that_left(recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor) -> int:
+def tokens_that_left(recording: Recording, left: AfterBlock, answer: Tensor) -> int:
     """How many tokens left the last block in its first tensor; 0 if that is not known."""
-    if not left or not left[-1] or left[-1][0].ndim != 3:
+    if not left.tensors or left.tensors[0].ndim != 3:
         return 0
-    return left[-1][0].shape[token_axis(recording, left[-1][0], answer)]
+    return left.tensors[0].shape[token_axis(recording, left.tensors[0], answer)]
 
 
 def assumed_readout(recording: Recording) -> tuple[int, ...]:

@@ -4,40 +4,95 @@ last attention.
 Axes:  b images   n tokens   q queries   p patches   d width
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vitral.explain.direct_readers import directly_read
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
 
+MOST_STAGES = 16  # tensors of the tokens' shape that are looked at after the last block
+
+
+@dataclass
+class AfterBlock(TorchFunctionMode):
+    """What left a model's last block, each time that it ran, in a pass that records gradients from there on; and what
+    the model made of the last of its tokens in the same shape, collected while this mode is active."""
+
+    runs: list[list[Tensor]] = field(default_factory=list)
+    after: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What left the block when it ran last, the tokens first."""
+        return self.runs[-1] if self.runs else []
+
+    def left(self, tensors: list[Tensor]) -> None:
+        """The block has returned these."""
+        self.runs.append(tensors)
+        self.after.clear()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        collects = bool(self.tensors) and len(self.after) < MOST_STAGES and isinstance(result, Tensor)
+        if collects and result.requires_grad and result.shape == self.tensors[0].shape:
+            self.after.append(result)
+        return result
+
 
 def reached_after_block(
-    recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor
+    recording: Recording, left: AfterBlock, answer: Tensor
 ) -> tuple[Bool[Tensor, "b n"] | None, bool]:
     """From which tokens that left the last block each image's answer is read, and whether that is settled; None where
     no gradient reaches them, or other tensors left it, too, that the answer is read from."""
-    if not left or not left[-1] or left[-1][0].ndim != 3:
-        return None, True
-    first = left[-1][0]
     gradient = gradient_after_block(left, answer)
-    if gradient is None:
+    if gradient is None or gradient.ndim != 3:
         return None, True
-    axis, last = token_axis(recording, first, answer), last_global_layer(recording.of_answer)
-    gradient, tokens = (part if axis == 1 else part.transpose(0, 1) for part in (gradient, first))
+    axis, last = token_axis(recording, left.tensors[0], answer), last_global_layer(recording.of_answer)
     parts = parts_of_last(recording)
     queries = sum(part.num_queries for part in parts)
     known = {queries, *([queries + 1] if len(parts) > 1 else []), *([last.num_tokens] if last else [])}
-    if gradient.shape[1] not in known or not gradient.any():
+    if gradient.shape[axis] not in known or not gradient.any():
         return None, True
-    return directly_read(gradient, tokens)
+    return read_in_stages(left, answer, lambda tokens: tokens if axis == 1 else tokens.transpose(0, 1))
+
+
+def read_in_stages(
+    left: AfterBlock, answer: Tensor, arrange: Callable[[Tensor], Float[Tensor, "b n d"]]
+) -> tuple[Bool[Tensor, "b n"], bool]:
+    """From which tokens each image's answer is read, and whether that is settled.
+
+    A normalisation over all tokens is looked for in what left the last block and in what the model made of it in the
+    same shape: a norm of each token may come before. `arrange` puts such a tensor's axes in order.
+    """
+    stages = [left.tensors[0], *left.after]
+    found = [(arrange(g), arrange(x)) for g, x in zip(gradients_of(answer, stages), stages) if g is not None]
+    strength = found[0][0].float().norm(dim=2)
+    read, settled = directly_read(*found[0])
+    explained = not torch.equal(read, strength > 0)
+    for gradient, tokens in found[1:]:
+        stage, stage_settled = directly_read(gradient, tokens)
+        unread = read & ~stage & (gradient != 0).any(dim=2)
+        # In another order of the tokens, those that are weaker here would not be weaker there.
+        least = strength.where(read & ~unread, torch.inf).amin(dim=1)
+        if unread.any() and bool((strength.where(unread, 0).amax(dim=1) < least).all()):
+            read, explained = read & ~unread, True
+        elif unread.any() or not stage_settled:
+            settled = False
+    return read, settled or explained
 
 
 def patches_reached(
-    layer: Layer, left: Sequence[Sequence[Tensor]], answer: Tensor, place: StreamPlace | None
+    layer: Layer, left: AfterBlock, answer: Tensor, place: StreamPlace | None
 ) -> tuple[Bool[Tensor, "b p"] | None, bool]:
     """From which patches each image's answer is read, by rows of the grid of a layer that attends within windows, and
     whether that is settled; None where it is not known.
@@ -49,9 +104,8 @@ def patches_reached(
         return None, True
     rows, columns = layer.windows.grid
     if place is not None and place.grid == layer.windows.grid and not place.other_tokens:
-        parts = (tokens_in_layout(part, place.layout) for part in (gradient, left[-1][0]))
-        gradient, tokens = (part[:, list(place.patch_tokens)] for part in parts)
-        return directly_read(gradient, tokens)
+        layout, order = place.layout, list(place.patch_tokens)
+        return read_in_stages(left, answer, lambda tokens: tokens_in_layout(tokens, layout)[:, order])
     # Where every token is read, it does not matter which is which.
     sizes: dict[Layout, Sequence[int]] = {"b ... d": gradient.shape[1:-1], "b d ...": gradient.shape[2:]}
     fitting = {(rows, columns), (rows * columns,)} if gradient.ndim == 4 else {(rows * columns,)}
@@ -60,20 +114,20 @@ def patches_reached(
     return (reached[0], True) if reached and all(one.all() for one in reached) else (None, True)
 
 
-def gradient_after_block(left: Sequence[Sequence[Tensor]], answer: Tensor) -> Tensor | None:
+def gradient_after_block(left: AfterBlock, answer: Tensor) -> Tensor | None:
     """The gradient at the first tensor that left the last block; None where none reaches it, or where it reaches other
     tensors, too."""
-    if not left or not left[-1]:
+    if not left.tensors:
         return None
-    gradient, *further = gradients_of(answer, left[-1])
+    gradient, *further = gradients_of(answer, left.tensors)
     others = any(one is not None and bool((one != 0).any()) for one in further)
     return None if others else gradient
 
 
-def depends_by_norm(left: Sequence[Sequence[Tensor]], answer: Tensor) -> bool:
+def depends_by_norm(left: AfterBlock, answer: Tensor) -> bool:
     """Whether the answer may depend on some of the tokens that left the last block, in one tensor or several, only
     because it is normalised over all of them."""
-    parts = left[-1] if left else []
+    parts = left.tensors
     if not parts or any(part.ndim != 3 or part.shape[::2] != parts[0].shape[::2] for part in parts):
         return False
     found = gradients_of(answer, parts)

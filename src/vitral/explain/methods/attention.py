@@ -12,6 +12,7 @@ import torch
 from vitral.explain.method import PatchMap, check_shares, method
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import check_beside, reader_name, readers_name, readers_of_each, readout_in
+from vitral.explain.token_gradients import layers_read_side_by_side
 from vitral.recording.indices import select
 from vitral.recording.layers import comparable_layers
 from vitral.recording.queries import Query, check_query, query_name, query_row
@@ -58,7 +59,8 @@ def attention(
     # Of queries that are no tokens it is not known which are read; a pool's single query is.
     are_read = all(read or layer.queries_are_keys or layer.num_queries == 1 for layer, read in zip(shown, readouts))
     are_read = are_read and not any(layer in recording.not_of_answer for layer in shown)
-    are_read = are_read and (not read_from.beside or recording.layers.index(shown[-1]) in read_from.beside)
+    several = layers_read_side_by_side(recording) if read_from.beside else []
+    are_read = are_read and (shown[-1] not in several or recording.layers.index(shown[-1]) in read_from.beside)
     return PatchMap(
         roles.patches(values),
         roles.grid,
