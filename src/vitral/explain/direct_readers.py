@@ -20,7 +20,6 @@ from torch import Tensor
 
 GAP = 2.0  # how much stronger the gradient is at the weakest token that is read than at the strongest that is not
 MOST_GAPS = 4  # gaps that are tried, the widest first
-SPREAD = 4.0  # between the strongest and the weakest token, from which on unexplained differences are reported
 FORM = 0.02  # of the gradient, which the form above may leave unexplained
 INVARIANCE = 0.005  # of the sum of its parts, which the sum that must be 0 may be: norms add an ε to the variance
 LEAST_EQUATIONS = 6  # for the two unknowns of each group
@@ -34,23 +33,24 @@ def directly_read(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d
     """
     tolerance = max(INVARIANCE, 8 * torch.finfo(gradient.dtype).eps)
     reached, settled = (gradient != 0).any(dim=2), True
-    if reached.sum(dim=1).max() <= 1:
+    images = (reached.sum(dim=1) > 1).nonzero()[:, 0].tolist()
+    if not images:
         return reached, True
 
     def pairs() -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
-        return ((g.detach().double(), x.detach().double()) for g, x in zip(gradient, tokens))
+        return ((gradient[image].detach().double(), tokens[image].detach().double()) for image in images)
 
     # These are properties of the model; most have neither, which the first image shows.
     is_scaled = all(scale_does_not_matter(g, x, 1, tolerance) for g, x in pairs())
     if not is_scaled and not all(mean_does_not_matter(g, tolerance) for g, _ in pairs()):
         return reached, True
-    for image, (g, x) in enumerate(pairs()):
+    for image, (g, x) in zip(images, pairs()):
         strength = g.norm(dim=1)
         leaks = (weak for weak in weaker_tokens(strength) if is_scaled and is_normalisation(g, x, weak, tolerance))
         found = max(leaks, key=lambda weak: int(weak.sum()), default=None)
         if found is not None:
             reached[image] &= ~found
-        elif strength.max() >= SPREAD * strength[strength > 0].min() and not is_mean(g, strength, tolerance):
+        elif strength.max() >= GAP * strength[strength > 0].min() and not is_mean(g, strength, tolerance):
             settled = False
     return reached, settled
 

@@ -21,6 +21,7 @@ from vitral.base.output import find_output
 from vitral.explain.token_gradients import (
     AfterBlock,
     depends_by_norm,
+    gradient_after_block,
     gradients_of,
     last_global_layer,
     layers_read_side_by_side,
@@ -168,7 +169,9 @@ def find_readout(
         patches, settled = patches_reached(layers[-1], left, answer, places[-1] if places else None)
         found = Readout(assumed_readout(recording), tokens_that_left(recording, left, answer), beside=beside)
         if patches is None:
-            return replace(found, note=NOT_MEASURED.format("the mean of all tokens"))
+            gradient = gradient_after_block(left, answer)
+            note = NOT_REACHED if gradient is None or not gradient.any() else NOT_MEASURED
+            return replace(found, note=note.format("the mean of all tokens"))
         return replace(found, of_patches=None if patches.all() else patches, note="" if settled else UNSETTLED)
     reached, settled = reached_after_block(recording, left, answer)
     if reached is not None and places:
@@ -226,7 +229,9 @@ def check_beside(recording: Recording, read: Sequence[Layer], shown: Sequence[La
         )
     if shown[-1] not in several:
         return ""
-    others = list(dict.fromkeys(layer.name for layer in read if layer in several and layer not in shown))
+    missing = [layer.name for layer in read if layer in several and layer not in shown]
+    calls = {layer.name for layer in shown}
+    others = list(dict.fromkeys(f"other calls of {name}" if name in calls else name for name in missing))
     also = "also " if shown[-1] in read else ""
     return f" The prediction is {also}read from {', '.join(others)}, which this map does not show." if others else ""
 

@@ -53,13 +53,15 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     }
     rows = {number: relevance_row(observation, layers[number], gradients[number]) for number in shown}
     row = torch.stack([rows[last][image] for image, last in enumerate(lasts.tolist())])
+    # A pool's single query is read in any case.
+    note = observation.read_from.note if any(layers[number].num_queries > 1 for number in shown) else ""
     names = " and ".join(dict.fromkeys(layers[number].name for number in shown))
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of {names}, by the "
-        f"{observation.answer_kind.per_output}'s gradient." + observation.read_from.note + max(notes, key=len),
-        layers=tuple(layers[number].name for number in shown),
+        f"{observation.answer_kind.per_output}'s gradient." + note + max(notes, key=len),
+        layers=(names,),
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
         classes=observation.classes(target),
