@@ -55,6 +55,15 @@ def readers(model, images):
     return observe(model, images).read_from
 
 
+def left_of(model, images):
+    """What leaves the last block."""
+    left = []
+    hook = model.blocks[1].register_forward_hook(lambda block, args, output: left.append(output))
+    model(images)
+    hook.remove()
+    return left[0]
+
+
 def cls(model, x):
     return model.head(x[:, 0])
 
@@ -152,7 +161,7 @@ def test_batch_norm_in_eval_mode_reaches_no_other_token(pictures):
 
 ALL_READ = {
     "pool": pooled,
-    "sharp pool": lambda model, x: model.head((x * (30 * model.score(x)).softmax(1)).sum(1)),
+    "sharp pool": lambda model, x: model.head((x * (8 * model.score(x)).softmax(1)).sum(1)),
     "pool of normed tokens": lambda model, x: pooled(model, model.norm(x)),
     "normed pool": lambda model, x: model.head(model.norm((x * (3 * model.score(x)).softmax(1)).sum(1))),
     "CLS beside the mean": lambda model, x: model.two(beside_mean(x)),
@@ -172,18 +181,25 @@ def test_tokens_with_small_weights_stay_readers(name, pictures):
 
 
 UNSETTLED = {
-    "pool behind a norm of all": lambda model, x: pooled(model, model.over_all(x)),
+    "pool behind a norm of all": lambda model, x: pooled(model, 3 * model.over_all(x)),
     "mean subtracted": lambda model, x: cls(model, x - x.mean(1, keepdim=True)),
     "softmax of each column": lambda model, x: cls(model, x.softmax(1)),
     "largest value divided by": lambda model, x: cls(model, x / x.abs().amax((1, 2), keepdim=True)),
-    "response norm": lambda model, x: cls(model, F.layer_norm(x + x * F.normalize(x.norm(dim=1, keepdim=True)), (D,))),
+    "response norm": lambda model, x: cls(
+        model, F.layer_norm(x + x * F.normalize(x.norm(dim=1, keepdim=True), dim=-1), (D,))
+    ),
 }
 
 
 @pytest.mark.parametrize("name", UNSETTLED)
-def test_where_it_is_not_settled_the_caption_says_what_is_assumed(name, pictures):
-    caption = explain.attention(made(UNSETTLED[name]), pictures).caption_of(0)
-    assert "perhaps only because it is normalised over all of them: all of them are assumed to be read" in caption
+def test_where_it_is_not_settled_the_readers_are_said_to_be_assumed(name, pictures):
+    note = readers(made(UNSETTLED[name]), pictures).note
+    assert "perhaps only because it is normalised over all of them: all of them are assumed to be read" in note
+
+
+def test_captions_say_it(pictures):
+    caption = explain.attention(made(UNSETTLED["mean subtracted"]), pictures).caption_of(0)
+    assert "all of them are assumed to be read" in caption
 
 
 class Windowed(Attention):
@@ -209,17 +225,12 @@ def test_readers_within_windows_are_measured(name, pictures):
     """The map is the sum of the rows of the patches that are read, each within its window."""
     model = made(READ_IN_WINDOWS[name], 0, Windowed)
     shown = explain.attention(model, pictures)
-    weights = model.blocks[1].attention.weights  # of the last pass
-    with torch.no_grad():
-        left = []
-        hook = model.blocks[1].register_forward_hook(lambda block, args, output: left.append(output))
-        model(pictures)
-        hook.remove()
-        weights = model.blocks[1].attention.weights.unflatten(0, (2, 4))
+    left = left_of(model, pictures)
+    weights = model.blocks[1].attention.weights.unflatten(0, (2, 4)).detach()
     read = torch.zeros(2, 16, dtype=torch.bool)
     patches = {"one": [5], "the centre": [5, 6, 9, 10], "one behind a norm of all": [3], "all": range(16)}.get(name)
     for image in range(2):
-        read[image, list(patches or left[0][image].argmax(0))] = True
+        read[image, list(patches or left[image].argmax(0))] = True
     expected = torch.zeros(2, weights.shape[2], 16)
     order = torch.arange(16).unflatten(0, (2, 2, 2, 2)).transpose(1, 2).reshape(4, 4)
     for window, places in enumerate(order):
@@ -290,19 +301,14 @@ class Pools(ViT):
 
 
 def test_each_class_is_explained_by_its_own_pool(pictures):
+    """The gradient at the weights of pool c is (x · w_c), w_c being the weights of the head of class c."""
     model = redraw(Pools()).eval()
     shown = explain.attention_gradient(model, pictures, [0, 1]).values.reshape(2, 16)
-    model(pictures)
-    for image, (pool, head) in enumerate(zip(model.pools, model.heads)):
-        x = []
-        hook = model.blocks[1].register_forward_hook(lambda block, args, output: x.append(output))
-        model(pictures)
-        hook.remove()
-        expected = pool[image, 0] * (x[0][image] @ head.weight[0]).clamp_min(0)
+    x = left_of(model, pictures)
+    for image in range(2):
+        expected = model.pools[image][image, 0] * (x[image] @ model.heads[image].weight[0]).clamp_min(0)
         expected = (expected / expected.mean()).detach().numpy()
         np.testing.assert_allclose(shown[image] / shown[image].mean(), expected, rtol=1e-4, atol=1e-5)
-        if image == 1:
-            break
 
 
 def test_pools_beside_the_one_that_is_shown_are_named(pictures):
@@ -310,18 +316,23 @@ def test_pools_beside_the_one_that_is_shown_are_named(pictures):
     assert "The prediction is also read from other calls of Pools, which this map does not show." in caption
 
 
-@pytest.mark.parametrize("norm", [None, layer_norm])
-def test_chefer_starts_from_the_token_of_its_class(norm, pictures):
-    """Logit k is read from class token k; with another class's token in its place, its map is the same."""
+def class_tokens(model, x):
+    """Logit k is read from token k."""
+    return model.head(x[:, :CLASSES]).diagonal(dim1=1, dim2=2)
 
-    def read(model, x):
-        x = x if norm is None else norm(model, x)
-        return model.head(x[:, :3]).diagonal(dim1=1, dim2=2)
 
-    model = made(read, 3)
-    model.head = redraw(nn.Linear(D, 3))
-    only = made(lambda model, x: read(model, x) * torch.tensor([0.0, 1.0, 0.0]), 3)
-    only.head = nn.Linear(D, 3)
+def test_chefer_starts_from_the_token_of_its_class(pictures):
+    model = made(class_tokens, CLASSES)
+    only = made(lambda model, x: class_tokens(model, x) * F.one_hot(torch.tensor(1), CLASSES), CLASSES)
     only.load_state_dict(model.state_dict())
-    shown, alone = (explain.chefer(one, pictures, 1).values for one in (model, only))
-    np.testing.assert_allclose(shown, alone, rtol=1e-5)
+    assert readers(only, pictures).tokens == (1,) and readers(model, pictures).tokens == tuple(range(CLASSES))
+    shown, alone = (explain.chefer(one, pictures, 1) for one in (model, only))
+    np.testing.assert_allclose(shown.values, alone.values, rtol=1e-5)
+    assert "of any class" not in shown.caption_of(0)
+
+
+def test_behind_a_norm_of_all_tokens_chefer_says_that_it_starts_from_those_of_any_class(pictures):
+    model = made(lambda model, x: class_tokens(model, model.over_all(x)), CLASSES)
+    assert readers(model, pictures).tokens == tuple(range(CLASSES))
+    caption = explain.chefer(model, pictures, 1).caption_of(0)
+    assert "Relevance starts from the tokens of any class, since the tokens are normalised together." in caption

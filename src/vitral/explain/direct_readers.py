@@ -22,7 +22,7 @@ GAP = 2.0  # how much stronger the gradient is at the weakest token that is read
 MOST_GAPS = 4  # gaps that are tried, the widest first
 FORM = 0.02  # of the gradient, which the form above may leave unexplained
 INVARIANCE = 0.005  # of the sum of its parts, which the sum that must be 0 may be: norms add an ε to the variance
-LEAST_EQUATIONS = 6  # for the two unknowns of each group
+LEAST_EQUATIONS = 6  # more than there are unknowns, two for each group
 
 
 def directly_read(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d"]) -> tuple[Bool[Tensor, "b n"], bool]:
@@ -70,7 +70,8 @@ def is_normalisation(
     """Whether the gradient at the weak tokens is that of a normalisation over all tokens, in groups of any size."""
     width = gradient.shape[1]
     for groups in (number for number in range(1, width + 1) if width % number == 0):
-        enough = int(weak.sum()) * width // groups >= LEAST_EQUATIONS
+        equations = int(weak.sum()) * width // groups
+        enough = equations > 2 and groups * (equations - 2) >= LEAST_EQUATIONS
         if enough and has_form(gradient[weak], tokens[weak], groups):
             return scale_does_not_matter(gradient, tokens, groups, tolerance)
     return False

@@ -20,6 +20,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import find_output
 from vitral.explain.token_gradients import (
     AfterBlock,
+    Norm,
     depends_by_norm,
     gradient_after_block,
     gradients_of,
@@ -125,6 +126,7 @@ class Readout:
     of_each  which of them each image is read from, where that differs from image to image; else None
     of_patches  where the last layer attends within windows: the patches that each image is read from; None for all
     beside   the numbers of the layers that it is read from side by side, as of two branches; () for a chain of layers
+    norm     whether the answer depends on other tokens, too, by a normalisation over all of them
     note     what was assumed instead of measured, in a sentence; empty if nothing was
     """
 
@@ -133,6 +135,7 @@ class Readout:
     of_each: Bool[Tensor, "b n"] | None = None
     of_patches: Bool[Tensor, "b p"] | None = None
     beside: tuple[int, ...] = ()
+    norm: Norm = "none"
     note: str = ""
 
 
@@ -166,18 +169,20 @@ def find_readout(
     layers = recording.of_answer
     beside = layers_beside(recording, record_attention)
     if layers[-1].windows is not None:
-        patches, settled = patches_reached(layers[-1], left, answer, places[-1] if places else None)
+        patches, norm = patches_reached(layers[-1], left, answer, places[-1] if places else None)
         found = Readout(assumed_readout(recording), tokens_that_left(recording, left, answer), beside=beside)
         if patches is None:
             gradient = gradient_after_block(left, answer)
             note = NOT_REACHED if gradient is None or not gradient.any() else NOT_MEASURED
             return replace(found, note=note.format("the mean of all tokens"))
-        return replace(found, of_patches=None if patches.all() else patches, note="" if settled else UNSETTLED)
-    reached, settled = reached_after_block(recording, left, answer)
+        some = None if patches.all() else patches
+        return replace(found, of_patches=some, norm=norm, note=UNSETTLED if norm == "perhaps" else "")
+    reached, norm = reached_after_block(recording, left, answer)
     if reached is not None and places:
         reached = within_attention(layers, reached, places[-1])
     if reached is None:
-        reached, settled = reached_in_attention(*record_attention()), not depends_by_norm(left, answer)
+        reached = reached_in_attention(*record_attention())
+        norm = "perhaps" if depends_by_norm(left, answer) else "none"
     if reached is None:
         assumed = assumed_readout(recording)
         last = last_global_layer(layers)
@@ -188,7 +193,8 @@ def find_readout(
     alike = bool((reached == reached[0]).all())
     tokens = tuple(reached.any(dim=0).nonzero()[:, 0].tolist())
     of_each = None if alike else reached
-    return Readout(tokens, reached.shape[1], of_each, beside=beside, note="" if settled else UNSETTLED)
+    note = UNSETTLED if norm == "perhaps" else ""
+    return Readout(tokens, reached.shape[1], of_each, beside=beside, norm=norm, note=note)
 
 
 def layers_beside(recording: Recording, record_attention: Callable[[], tuple[Recording, Tensor]]) -> tuple[int, ...]:

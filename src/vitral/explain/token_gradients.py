@@ -6,7 +6,7 @@ Axes:  b images   n tokens   q queries   p patches   d width
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from vitral.explain.direct_readers import directly_read
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
 
+Norm = Literal["none", "known", "perhaps"]  # whether an answer depends on some tokens only by a norm of all of them
 MOST_STAGES = 16  # tensors of the tokens' shape that are looked at after the last block
 
 
@@ -51,25 +52,25 @@ class AfterBlock(TorchFunctionMode):
 
 def reached_after_block(
     recording: Recording, left: AfterBlock, answer: Tensor
-) -> tuple[Bool[Tensor, "b n"] | None, bool]:
-    """From which tokens that left the last block each image's answer is read, and whether that is settled; None where
+) -> tuple[Bool[Tensor, "b n"] | None, Norm]:
+    """From which tokens that left the last block each image's answer is read, and its norm; None where
     no gradient reaches them, or other tensors left it, too, that the answer is read from."""
     gradient = gradient_after_block(left, answer)
     if gradient is None or gradient.ndim != 3:
-        return None, True
+        return None, "none"
     axis, last = token_axis(recording, left.tensors[0], answer), last_global_layer(recording.of_answer)
     parts = parts_of_last(recording)
     queries = sum(part.num_queries for part in parts)
     known = {queries, *([queries + 1] if len(parts) > 1 else []), *([last.num_tokens] if last else [])}
     if gradient.shape[axis] not in known or not gradient.any():
-        return None, True
+        return None, "none"
     return read_in_stages(left, answer, lambda tokens: tokens if axis == 1 else tokens.transpose(0, 1))
 
 
 def read_in_stages(
     left: AfterBlock, answer: Tensor, arrange: Callable[[Tensor], Float[Tensor, "b n d"]]
-) -> tuple[Bool[Tensor, "b n"], bool]:
-    """From which tokens each image's answer is read, and whether that is settled.
+) -> tuple[Bool[Tensor, "b n"], Norm]:
+    """From which tokens each image's answer is read, and its norm.
 
     A normalisation over all tokens is looked for in what left the last block and in what the model made of it in the
     same shape: a norm of each token may come before. `arrange` puts such a tensor's axes in order.
@@ -88,20 +89,20 @@ def read_in_stages(
             read, explained = read & ~unread, True
         elif unread.any() or not stage_settled:
             settled = False
-    return read, settled or explained
+    return read, "known" if explained else "none" if settled else "perhaps"
 
 
 def patches_reached(
     layer: Layer, left: AfterBlock, answer: Tensor, place: StreamPlace | None
-) -> tuple[Bool[Tensor, "b p"] | None, bool]:
+) -> tuple[Bool[Tensor, "b p"] | None, Norm]:
     """From which patches each image's answer is read, by rows of the grid of a layer that attends within windows, and
-    whether that is settled; None where it is not known.
+    its norm; None where it is not known.
 
     `place` says where the patches are in what left the last block, if that was measured.
     """
     gradient = gradient_after_block(left, answer)
     if gradient is None or layer.windows is None or gradient.ndim not in (3, 4) or not gradient.any():
-        return None, True
+        return None, "none"
     rows, columns = layer.windows.grid
     if place is not None and place.grid == layer.windows.grid and not place.other_tokens:
         layout, order = place.layout, list(place.patch_tokens)
@@ -111,7 +112,7 @@ def patches_reached(
     fitting = {(rows, columns), (rows * columns,)} if gradient.ndim == 4 else {(rows * columns,)}
     layouts = [layout for layout, size in sizes.items() if tuple(size) in fitting]
     reached = [(tokens_in_layout(gradient, layout) != 0).any(dim=2) for layout in layouts]
-    return (reached[0], True) if reached and all(one.all() for one in reached) else (None, True)
+    return (reached[0] if reached and all(one.all() for one in reached) else None), "none"
 
 
 def gradient_after_block(left: AfterBlock, answer: Tensor) -> Tensor | None:

@@ -14,6 +14,8 @@ from vitral.explain.flow import carry, check_gradients, global_layers, left_out,
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
+ANY_CLASS = " Relevance starts from the tokens of any class, since the tokens are normalised together."
+
 
 @method(needs=["attention", "gradients"])
 def chefer(observation: Observation, target: Target = None, *, layers: Sequence[str] = ()) -> PatchMap:
@@ -29,7 +31,10 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
     check_gradients("chefer", shown, gradients)
-    row = start_row(observation, list(shown.values()), gradients[max(shown)])
+    # Behind a norm of all tokens, the gradient of one class reaches the tokens of all.
+    read_from, of_class = observation.read_from, gradients[max(shown)]
+    is_joint = read_from.norm != "none" and len(read_from.tokens) > 1
+    row = start_row(observation, list(shown.values()), () if is_joint else of_class)
     for number, layer in reversed(shown.items()):
         flown = carry(layer, row, positive_relevance(layer, gradients[number]))
         row = row + flown if layer.queries_are_keys else flown
@@ -39,7 +44,8 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of all layers, by the "
         f"{observation.answer_kind.per_output}'s gradient."
-        + observation.read_from.note
+        + read_from.note
+        + (ANY_CLASS if is_joint else "")
         + left_out(observation, layers),
         layers=names_of(layers),
         prefix_mass=share_of_prefix(row, tokens),
