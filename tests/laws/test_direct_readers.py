@@ -112,7 +112,22 @@ def after_a_linear_layer(model, x):
     return model.over_all(x @ model.patches.weight.flatten(1)[:, :D])
 
 
+def without_the_mean(model, x):
+    return x - x.mean(1, keepdim=True)
+
+
+def by_the_largest_value(model, x):
+    return x / x.abs().amax((1, 2), keepdim=True)
+
+
+def softmax_of_each_column(model, x):
+    return x.softmax(1)
+
+
 NORMS = [
+    without_the_mean,
+    by_the_largest_value,
+    softmax_of_each_column,
     layer_norm,
     group_norm,
     instance_norm,
@@ -136,7 +151,7 @@ def test_a_normalisation_over_all_tokens_makes_no_token_a_reader(norm, pictures)
     assert found.tokens == (0,) and found.of_each is None and not found.note
 
 
-@pytest.mark.parametrize("norm", [layer_norm, group_norm, standardised])
+@pytest.mark.parametrize("norm", [layer_norm, group_norm, instance_norm, standardised, after_a_norm_of_each])
 def test_behind_it_patches_are_read_without_cls(norm, pictures):
     found = readers(made(lambda model, x: model.head(norm(model, x)[:, 1:].mean(1))), pictures)
     assert found.tokens == tuple(range(1, 17)) and not found.note
@@ -170,6 +185,9 @@ ALL_READ = {
     "CLS and a little of all": lambda model, x: cls(model, x + 0.1 * x.mean(1, keepdim=True)),
     "mean of norm 1": lambda model, x: model.head(F.normalize(x.mean(1), dim=-1)),
     "log of a sum of powers": lambda model, x: model.head(x.logsumexp(1)),
+    "pool behind a norm of all": lambda model, x: pooled(model, 3 * model.over_all(x)),
+    "CLS beside the mean, behind a norm of all": lambda model, x: model.two(beside_mean(model.over_all(x))),
+    "CLS and a little of all, normed": lambda model, x: cls(model, model.norm(x + 0.1 * x.mean(1, keepdim=True))),
     "mean behind a norm of all": lambda model, x: model.head(model.over_all(x).mean(1)),
 }
 
@@ -181,13 +199,10 @@ def test_tokens_with_small_weights_stay_readers(name, pictures):
 
 
 UNSETTLED = {
-    "pool behind a norm of all": lambda model, x: pooled(model, 3 * model.over_all(x)),
-    "mean subtracted": lambda model, x: cls(model, x - x.mean(1, keepdim=True)),
-    "softmax of each column": lambda model, x: cls(model, x.softmax(1)),
-    "largest value divided by": lambda model, x: cls(model, x / x.abs().amax((1, 2), keepdim=True)),
     "response norm": lambda model, x: cls(
         model, F.layer_norm(x + x * F.normalize(x.norm(dim=1, keepdim=True), dim=-1), (D,))
     ),
+    "mean subtracted before a norm of each": lambda model, x: cls(model, model.norm(x - x.mean(1, keepdim=True))),
 }
 
 
@@ -198,7 +213,7 @@ def test_where_it_is_not_settled_the_readers_are_said_to_be_assumed(name, pictur
 
 
 def test_captions_say_it(pictures):
-    caption = explain.attention(made(UNSETTLED["mean subtracted"]), pictures).caption_of(0)
+    caption = explain.attention(made(UNSETTLED["response norm"]), pictures).caption_of(0)
     assert "all of them are assumed to be read" in caption
 
 

@@ -33,18 +33,10 @@ def directly_read(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d
     """
     tolerance = max(INVARIANCE, 8 * torch.finfo(gradient.dtype).eps)
     reached, settled = (gradient != 0).any(dim=2), True
-    images = (reached.sum(dim=1) > 1).nonzero()[:, 0].tolist()
-    if not images:
+    if not is_normalised(gradient, tokens):
         return reached, True
-
-    def pairs() -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
-        return ((gradient[image].detach().double(), tokens[image].detach().double()) for image in images)
-
-    # These are properties of the model; most have neither, which the first image shows.
-    is_scaled = all(scale_does_not_matter(g, x, 1, tolerance) for g, x in pairs())
-    if not is_scaled and not all(mean_does_not_matter(g, tolerance) for g, _ in pairs()):
-        return reached, True
-    for image, (g, x) in zip(images, pairs()):
+    is_scaled = all(scale_does_not_matter(g, x, 1, tolerance) for _, g, x in with_several(gradient, tokens))
+    for image, g, x in with_several(gradient, tokens):
         strength = g.norm(dim=1)
         leaks = (weak for weak in weaker_tokens(strength) if is_scaled and is_normalisation(g, x, weak, tolerance))
         found = max(leaks, key=lambda weak: int(weak.sum()), default=None)
@@ -53,6 +45,34 @@ def directly_read(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d
         elif strength.max() >= GAP * strength[strength > 0].min() and not is_mean(g, strength, tolerance):
             settled = False
     return reached, settled
+
+
+def is_normalised(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d"]) -> bool:
+    """Whether the answer stays when all tokens are scaled together, or the same vector is added to all of them.
+
+    These are properties of the model; most have neither, which the first image shows.
+    """
+    tolerance = max(INVARIANCE, 8 * torch.finfo(gradient.dtype).eps)
+    if next(with_several(gradient, tokens), None) is None:
+        return False
+    return all(scale_does_not_matter(g, x, 1, tolerance) for _, g, x in with_several(gradient, tokens)) or all(
+        mean_does_not_matter(g, tolerance) for _, g, _ in with_several(gradient, tokens)
+    )
+
+
+def scale_and_mean_matter(gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d"]) -> bool:
+    """Whether the answer changes when all tokens are scaled together, and when the same vector is added to them."""
+    terms = gradient.double() * tokens.double()
+    scaled = terms.sum(dim=(1, 2)).abs() > INVARIANCE * terms.abs().sum(dim=(1, 2))
+    return bool(scaled.all()) and not any(mean_does_not_matter(g.double(), INVARIANCE) for g in gradient)
+
+
+def with_several(
+    gradient: Float[Tensor, "b n d"], tokens: Float[Tensor, "b n d"]
+) -> Iterator[tuple[int, Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
+    """The images whose answer depends on several tokens: number, gradient and tokens, in double precision."""
+    for image in ((gradient != 0).any(dim=2).sum(dim=1) > 1).nonzero()[:, 0].tolist():
+        yield image, gradient[image].detach().double(), tokens[image].detach().double()
 
 
 def weaker_tokens(strength: Float[Tensor, " n"]) -> Iterator[Bool[Tensor, " n"]]:

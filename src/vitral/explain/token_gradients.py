@@ -13,11 +13,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vitral.explain.direct_readers import directly_read
+from vitral.explain.direct_readers import directly_read, is_normalised, scale_and_mean_matter
+from vitral.recording.calls import relative_difference
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
 
 Norm = Literal["none", "known", "perhaps"]  # whether an answer depends on some tokens only by a norm of all of them
+Pair = tuple[Tensor, Tensor]  # a gradient, and the tensor at which it is
+SAME = 1e-3  # of the largest gradient: how far two that are the same may differ
 MOST_STAGES = 16  # tensors of the tokens' shape that are looked at after the last block
 
 
@@ -76,7 +79,12 @@ def read_in_stages(
     same shape: a norm of each token may come before. `arrange` puts such a tensor's axes in order.
     """
     stages = [left.tensors[0], *left.after]
-    found = [(arrange(g), arrange(x)) for g, x in zip(gradients_of(answer, stages), stages) if g is not None]
+    gradients = gradients_of(answer, stages)
+    known = [(g, x) for g, x in zip(gradients, stages) if g is not None]
+    found = [(arrange(g), arrange(x)) for g, x in known]
+    behind = number_behind_norm(known, found)
+    if behind is not None:
+        return (found[behind][0] != 0).any(dim=2), "known"
     strength = found[0][0].float().norm(dim=2)
     read, settled = directly_read(*found[0])
     explained = not torch.equal(read, strength > 0)
@@ -90,6 +98,29 @@ def read_in_stages(
         elif unread.any() or not stage_settled:
             settled = False
     return read, "known" if explained else "none" if settled else "perhaps"
+
+
+def number_behind_norm(known: Sequence[Pair], found: Sequence[Pair]) -> int | None:
+    """The number of the first tensor that a normalisation over all tokens made of one before it; None without one.
+
+    Whatever the answer takes from the tensor before must pass through it, and only before it the scale or the mean of
+    the tokens does not matter. `known` are gradients and tensors, and `found` the same with their axes in order.
+    """
+    joint = [is_normalised(*pair) for pair in found]
+    if not any(joint):
+        return None
+    matter = [scale_and_mean_matter(*pair) for pair in found]
+    for behind, (gradient, tensor) in enumerate(known):
+        before = next((at for at in reversed(range(behind)) if joint[at]), None)
+        # Before a norm of each token, the scale does not matter either, and what mixes the tokens may be a mean.
+        if before is None or not all(matter[before + 1 : behind + 1]):
+            continue
+        with torch.inference_mode(False), torch.enable_grad():
+            ends = tensor, known[0][1], gradient
+            through = torch.autograd.grad(*ends, retain_graph=True, allow_unused=True)[0]
+        if through is not None and relative_difference(through, known[0][0]) <= SAME:
+            return behind
+    return None
 
 
 def patches_reached(
