@@ -151,6 +151,13 @@ def test_a_normalisation_over_all_tokens_makes_no_token_a_reader(norm, pictures)
     assert found.tokens == (0,) and found.of_each is None and not found.note
 
 
+@pytest.mark.parametrize("norm", [layer_norm, instance_norm, of_norm_one])
+def test_tokens_that_change_their_places_before_it_are_followed(norm, pictures):
+    """Or else what is assumed is said."""
+    found = readers(made(lambda model, x: model.head(norm(model, x.flip(1))[:, 3])), pictures)
+    assert found.tokens == (13,) or "assumed" in found.note
+
+
 @pytest.mark.parametrize("norm", [layer_norm, group_norm, instance_norm, standardised, after_a_norm_of_each])
 def test_behind_it_patches_are_read_without_cls(norm, pictures):
     found = readers(made(lambda model, x: model.head(norm(model, x)[:, 1:].mean(1))), pictures)

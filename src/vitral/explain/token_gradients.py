@@ -20,6 +20,7 @@ from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
 
 Norm = Literal["none", "known", "perhaps"]  # whether an answer depends on some tokens only by a norm of all of them
 Pair = tuple[Tensor, Tensor]  # a gradient, and the tensor at which it is
+Arrange = Callable[[Tensor], Tensor]
 SAME = 1e-3  # of the largest gradient: how far two that are the same may differ
 MOST_STAGES = 16  # tensors of the tokens' shape that are looked at after the last block
 
@@ -56,8 +57,8 @@ class AfterBlock(TorchFunctionMode):
 def reached_after_block(
     recording: Recording, left: AfterBlock, answer: Tensor
 ) -> tuple[Bool[Tensor, "b n"] | None, Norm]:
-    """From which tokens that left the last block each image's answer is read, and its norm; None where
-    no gradient reaches them, or other tensors left it, too, that the answer is read from."""
+    """From which tokens that left the last block each image's answer is read, and its `Norm`; None where no
+    gradient reaches them, or other tensors left it, too, that the answer is read from."""
     gradient = gradient_after_block(left, answer)
     if gradient is None or gradient.ndim != 3:
         return None, "none"
@@ -70,10 +71,8 @@ def reached_after_block(
     return read_in_stages(left, answer, lambda tokens: tokens if axis == 1 else tokens.transpose(0, 1))
 
 
-def read_in_stages(
-    left: AfterBlock, answer: Tensor, arrange: Callable[[Tensor], Float[Tensor, "b n d"]]
-) -> tuple[Bool[Tensor, "b n"], Norm]:
-    """From which tokens each image's answer is read, and its norm.
+def read_in_stages(left: AfterBlock, answer: Tensor, arrange: Arrange) -> tuple[Bool[Tensor, "b n"], Norm]:
+    """From which tokens each image's answer is read, and its `Norm`.
 
     A normalisation over all tokens is looked for in what left the last block and in what the model made of it in the
     same shape: a norm of each token may come before. `arrange` puts such a tensor's axes in order.
@@ -82,7 +81,7 @@ def read_in_stages(
     gradients = gradients_of(answer, stages)
     known = [(g, x) for g, x in zip(gradients, stages) if g is not None]
     found = [(arrange(g), arrange(x)) for g, x in known]
-    behind = number_behind_norm(known, found)
+    behind = number_behind_norm(known, arrange)
     if behind is not None:
         return (found[behind][0] != 0).any(dim=2), "known"
     strength = found[0][0].float().norm(dim=2)
@@ -92,20 +91,22 @@ def read_in_stages(
         stage, stage_settled = directly_read(gradient, tokens)
         unread = read & ~stage & (gradient != 0).any(dim=2)
         # In another order of the tokens, those that are weaker here would not be weaker there.
-        least = strength.where(read & ~unread, torch.inf).amin(dim=1)
-        if unread.any() and bool((strength.where(unread, 0).amax(dim=1) < least).all()):
-            read, explained = read & ~unread, True
+        left_over = read & ~unread
+        weaker = strength.where(unread, 0).amax(dim=1) < strength.where(left_over, torch.inf).amin(dim=1)
+        if unread.any() and bool((weaker & left_over.any(dim=1)).all()):
+            read, explained = left_over, True
         elif unread.any() or not stage_settled:
             settled = False
     return read, "known" if explained else "none" if settled else "perhaps"
 
 
-def number_behind_norm(known: Sequence[Pair], found: Sequence[Pair]) -> int | None:
+def number_behind_norm(known: Sequence[Pair], arrange: Arrange) -> int | None:
     """The number of the first tensor that a normalisation over all tokens made of one before it; None without one.
 
     Whatever the answer takes from the tensor before must pass through it, and only before it the scale or the mean of
-    the tokens does not matter. `known` are gradients and tensors, and `found` the same with their axes in order.
+    the tokens does not matter. `known` are gradients and tensors, and `arrange` puts their axes in order.
     """
+    found = [(arrange(gradient), arrange(tensor)) for gradient, tensor in known]
     joint = [is_normalised(*pair) for pair in found]
     if not any(joint):
         return None
@@ -116,18 +117,32 @@ def number_behind_norm(known: Sequence[Pair], found: Sequence[Pair]) -> int | No
         if before is None or not all(matter[before + 1 : behind + 1]):
             continue
         with torch.inference_mode(False), torch.enable_grad():
-            ends = tensor, known[0][1], gradient
-            through = torch.autograd.grad(*ends, retain_graph=True, allow_unused=True)[0]
-        if through is not None and relative_difference(through, known[0][0]) <= SAME:
+            through = torch.autograd.grad(tensor, known[0][1], gradient, retain_graph=True, allow_unused=True)[0]
+        passes = through is not None and relative_difference(through, known[0][0]) <= SAME
+        if passes and keeps_order(tensor, gradient, known[0][1], arrange):
             return behind
     return None
+
+
+def keeps_order(tensor: Tensor, gradient: Tensor, first: Tensor, arrange: Arrange) -> bool:
+    """Whether the tokens of a tensor with a gradient depend most on the same tokens of the first."""
+    places = arrange(torch.arange(gradient.numel(), device=gradient.device).view(gradient.shape))[0]  # (n, d)
+    read = (gradient.flatten()[places] != 0).any(dim=1).nonzero()[:, 0].tolist()
+    for token in {*read[:1], *read[-1:]}:
+        own = torch.zeros_like(gradient).flatten()
+        own[places[token]] = gradient.flatten()[places[token]]
+        with torch.inference_mode(False), torch.enable_grad():
+            at_first = torch.autograd.grad(tensor, first, own.view(gradient.shape), retain_graph=True)[0]
+        if int(arrange(at_first)[0].norm(dim=1).argmax()) != token:
+            return False
+    return True
 
 
 def patches_reached(
     layer: Layer, left: AfterBlock, answer: Tensor, place: StreamPlace | None
 ) -> tuple[Bool[Tensor, "b p"] | None, Norm]:
     """From which patches each image's answer is read, by rows of the grid of a layer that attends within windows, and
-    its norm; None where it is not known.
+    its `Norm`; None where it is not known.
 
     `place` says where the patches are in what left the last block, if that was measured.
     """
