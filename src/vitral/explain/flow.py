@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import check_shares
 from vitral.explain.observation import Observation
 from vitral.explain.readout import readers_of_each, readout_in
+from vitral.explain.token_gradients import queries_reached
 from vitral.recording.dataflow import Meeting
 from vitral.recording.further_uses import FurtherUse
 from vitral.recording.layers import Layer, Recording, sum_chunks
@@ -232,13 +234,21 @@ def names_of(layers: Sequence[str]) -> tuple[str]:
     return (", ".join(layers) or "all",)
 
 
-def start_row(observation: Observation, layers: Sequence[Layer]) -> Float[Tensor, "b n"]:
-    """The mean over the tokens from which the prediction is read: CLS, the patches, or a pool's queries."""
+def start_row(
+    observation: Observation, layers: Sequence[Layer], gradients: Sequence[Tensor] = ()
+) -> Float[Tensor, "b n"]:
+    """The mean over the tokens from which the prediction is read: CLS, the patches, or a pool's queries.
+
+    With the `gradients` of a class at the last layer, over those of them from which this class is read.
+    """
     # A row of ones over the readout tokens: their mean is one row, so many readers cost no more than CLS alone.
     read_from = observation.read_from
     readout = readout_in(layers[-1], layers, read_from.tokens, read_from.among)
-    of_each = readers_of_each(layers[-1], readout, read_from.of_each)
+    of_each = readers_of_each(layers[-1], readout, read_from)
     vectors = readout_vectors(layers[-1], readout, of_each).to(layers[-1].kept_rows.dtype)
+    if gradients:  # a model may have a token for each class
+        of_class = vectors * queries_reached(layers[-1], gradients)
+        vectors = torch.where(of_class.any(dim=1, keepdim=True), of_class, vectors)
     return (vectors / vectors.sum(dim=1, keepdim=True)).expand(len(layers[-1].kept_rows), -1)
 
 

@@ -8,7 +8,7 @@ Axes:  b images   n tokens   d width   k classes
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,20 @@ from torch.utils._pytree import tree_map
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import find_output
-from vitral.recording.apart import Unfused
+from vitral.explain.token_gradients import (
+    AfterBlock,
+    Norm,
+    depends_by_norm,
+    gradient_after_block,
+    gradients_of,
+    last_global_layer,
+    layers_read_side_by_side,
+    parts_of_last,
+    patches_reached,
+    reached_after_block,
+    reached_in_attention,
+    token_axis,
+)
 from vitral.recording.calls import relative_difference
 from vitral.recording.eager import EAGER
 from vitral.recording.forward import model_output, run_model
@@ -70,13 +83,13 @@ def replace_tokens(output: Any, tokens: Tensor) -> Any:
 
 
 @contextmanager
-def tail_recorded(block: nn.Module | None) -> Iterator[list[list[Tensor]]]:
-    """Inside it, gradients are recorded from a block's output on; the list gets the tensors that left the block, each
-    time that it ran, in their order; none if the first of them holds no real numbers.
+def tail_recorded(block: nn.Module | None) -> Iterator[AfterBlock]:
+    """Inside it, gradients are recorded from a block's output on; it gives the tensors that left the block, each time
+    that it ran, in their order; none if the first of them holds no real numbers.
 
     They are leaves of the graph, so that nothing before the block is recorded.
     """
-    left: list[list[Tensor]] = []
+    left = AfterBlock()
 
     def record(module: nn.Module, args: tuple, output: Any) -> Any:
         torch.set_grad_enabled(True)
@@ -91,11 +104,11 @@ def tail_recorded(block: nn.Module | None) -> Iterator[list[list[Tensor]]]:
 
         replaced = tree_map(as_leaf, output)
         first = leaves.pop(id(first_tensor(output)), None)
-        left.append([] if first is None else [first, *leaves.values()])
+        left.left([] if first is None else [first, *leaves.values()])
         return replaced
 
-    # Fused encoder layers may pass on nested tensors, and record no gradients.
-    with torch.inference_mode(False), torch.no_grad(), EAGER, Unfused():
+    # Fused encoder layers may pass on nested tensors, and record no gradients; any mode of functions turns them off.
+    with torch.inference_mode(False), torch.no_grad(), EAGER, left:
         hook = block.register_forward_hook(record) if block is not None else None
         try:
             yield left
@@ -111,18 +124,38 @@ class Readout:
     tokens   those of any image, by their numbers within the last attention; () if none are known
     among    how many tokens these are some of; 0 if that is not known
     of_each  which of them each image is read from, where that differs from image to image; else None
+    of_patches  where the last layer attends within windows: the patches that each image is read from; None for all
+    beside   the numbers of the layers that it is read from side by side, as of two branches; () for a chain of layers
+    norm     whether the answer depends on other tokens, too, by a normalisation over all of them
     note     what was assumed instead of measured, in a sentence; empty if nothing was
     """
 
     tokens: tuple[int, ...] = ()
     among: int = 0
     of_each: Bool[Tensor, "b n"] | None = None
+    of_patches: Bool[Tensor, "b p"] | None = None
+    beside: tuple[int, ...] = ()
+    norm: Norm = "none"
     note: str = ""
+
+
+NOT_REACHED = (
+    " From which tokens the prediction is read was not measured, since no gradient of the output reaches them: {} is "
+    "assumed."
+)
+NOT_MEASURED = (
+    " From which tokens the prediction is read was not measured, since the last layer attends within windows and the "
+    "places of the tokens after it are not known: {} is assumed."
+)
+UNSETTLED = (
+    " The output depends on some tokens much less than on others, perhaps only because it is normalised over all of "
+    "them: all of them are assumed to be read."
+)
 
 
 def find_readout(
     recording: Recording,
-    left: Sequence[Sequence[Tensor]],
+    left: AfterBlock,
     answer: Tensor,
     places: Sequence[StreamPlace | None],
     record_attention: Callable[[], tuple[Recording, Tensor]],
@@ -134,101 +167,86 @@ def find_readout(
     runs the model with the graph. Where no gradient tells, it is CLS if there is one, else all tokens, with a note.
     """
     layers = recording.of_answer
-    if layers[-1].windows is not None:  # the last block's tokens are a map, and the prediction is read from all of it
-        return Readout(assumed_readout(recording), tokens_that_left(recording, left, answer))
-    reached = reached_after_block(recording, left, answer)
+    beside = layers_beside(recording, record_attention)
+    if layers[-1].windows is not None:
+        patches, norm = patches_reached(layers[-1], left, answer, places[-1] if places else None)
+        found = Readout(assumed_readout(recording), tokens_that_left(recording, left, answer), beside=beside)
+        if patches is None:
+            gradient = gradient_after_block(left, answer)
+            note = NOT_REACHED if gradient is None or not gradient.any() else NOT_MEASURED
+            return replace(found, note=note.format("the mean of all tokens"))
+        some = None if patches.all() else patches
+        return replace(found, of_patches=some, norm=norm, note=UNSETTLED if norm == "perhaps" else "")
+    reached, norm = reached_after_block(recording, left, answer)
     if reached is not None and places:
         reached = within_attention(layers, reached, places[-1])
     if reached is None:
         reached = reached_in_attention(*record_attention())
+        norm = "perhaps" if depends_by_norm(left, answer) else "none"
     if reached is None:
         assumed = assumed_readout(recording)
         last = last_global_layer(layers)
         name = "CLS" if last is not None and 0 < len(assumed) < last.num_tokens else "the mean of all tokens"
-        note = (
-            " From which tokens the prediction is read was not measured, since no gradient of the output reaches them: "
-            f"{name} is assumed."
-        )
         single = layers[-1].num_queries == 1  # a pool's query, which the prediction is read from in any case
-        return Readout(assumed, tokens_that_left(recording, left, answer), note="" if single else note)
+        note = "" if single else NOT_REACHED.format(name)
+        return Readout(assumed, tokens_that_left(recording, left, answer), beside=beside, note=note)
     alike = bool((reached == reached[0]).all())
     tokens = tuple(reached.any(dim=0).nonzero()[:, 0].tolist())
-    return Readout(tokens, reached.shape[1], None if alike else reached)
+    of_each = None if alike else reached
+    note = UNSETTLED if norm == "perhaps" else ""
+    return Readout(tokens, reached.shape[1], of_each, beside=beside, norm=norm, note=note)
 
 
-def tokens_that_left(recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor) -> int:
-    """How many tokens left the last block in its first tensor; 0 if that is not known."""
-    if not left or not left[-1] or left[-1][0].ndim != 3:
-        return 0
-    return left[-1][0].shape[token_axis(recording, left[-1][0], answer)]
+def layers_beside(recording: Recording, record_attention: Callable[[], tuple[Recording, Tensor]]) -> tuple[int, ...]:
+    """The numbers of the layers that the answer is read from, where several stand side by side; else ()."""
+    several = layers_read_side_by_side(recording)
+    if len(several) < 2:
+        return ()
+    numbers = [number for number, layer in enumerate(recording.layers) if layer in several]
+    seen, answer = record_attention()
+    if len(seen.layers) != len(recording.layers):
+        return tuple(numbers)
+    calls = [(number, call.out) for number in numbers for call in seen.layers[number].calls]
+    found = zip(calls, gradients_of(answer, [out for _, out in calls]))
+    read = {number for (number, _), gradient in found if gradient is not None and bool(gradient.any())}
+    return tuple(sorted(read)) or tuple(numbers)
 
 
-def reached_after_block(
-    recording: Recording, left: Sequence[Sequence[Tensor]], answer: Tensor
-) -> Bool[Tensor, "b n"] | None:
-    """Which tokens that left the last block each image's answer depends on; None where no gradient reaches them, or
-    other tensors left it, too, that the answer is read from."""
-    if not left or not left[-1] or left[-1][0].ndim != 3:
-        return None
-    first, *others = left[-1]
-    gradient, *further = gradients_of(answer, [first, *others])
-    if gradient is None or any(one is not None and bool((one != 0).any()) for one in further):
-        return None
-    axis, last = token_axis(recording, first, answer), last_global_layer(recording.of_answer)
-    reached = (gradient != 0).any(dim=2)
-    reached = reached if axis == 1 else reached.T
-    known = {recording.of_answer[-1].num_queries, *([last.num_tokens] if last is not None else [])}
-    return reached if reached.any() and reached.shape[1] in known else None
+def check_beside(recording: Recording, read: Sequence[Layer], shown: Sequence[Layer], num_tokens: int) -> str:
+    """A sentence for captions on those of the layers that the prediction is `read` from that stand side by side with
+    what is shown, and are not shown; empty if there are none.
 
-
-def reached_in_attention(recording: Recording, answer: Tensor) -> Bool[Tensor, "b n"] | None:
-    """Which queries of the last attention, in a pass that recorded gradients, each image's answer depends on; None
-    where no gradient reaches them."""
-    if not recording.layers:
-        return None
-    last = recording.of_answer[-1]
-    layer = last_global_layer(recording.of_answer) or last
-    if last.windows is None and last.num_queries == layer.num_queries:
-        layer = last  # its queries, too, are as many as the tokens, though they are not its keys
-    if layer.windows is not None or not layer.calls:
-        return None
-    reached = torch.zeros(len(layer.kept_rows), layer.num_queries, dtype=torch.bool, device=layer.kept_rows.device)
-    found = gradients_of(answer, [call.out for call in layer.calls])
-    for call, start, gradient in zip(layer.calls, layer.starts or [0] * len(found), found):
-        if gradient is not None:
-            reached[:, start : start + call.num_queries] |= (call.view(gradient) != 0).any(dim=3).any(dim=1)
-    return reached if reached.any() else None
-
-
-def gradients_of(answer: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradient of an answer, at each tensor; None where it depends on none of its values."""
-    if not answer.requires_grad:
-        return [None] * len(tensors)
-    with torch.inference_mode(False), torch.enable_grad():
-        # Random signs, since outputs that are merely added up may cancel.
-        signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
-        return list(torch.autograd.grad((answer * signs).sum(), list(tensors), allow_unused=True, retain_graph=True))
-
-
-def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Tensor) -> int:
-    """The axis of the tokens in what left the last block: 1, or 0 where they come before the images, as in PyTorch's
-    own encoder unless it is told otherwise.
-
-    Where both axes are alike in length, each image's answer must depend on its own slice only.
+    Raises `UsageError` where these are calls of one module that each have a part of the `num_tokens` queries, so that
+    the last one does not have the readout tokens.
     """
-    layer = recording.of_answer[-1]
-    lengths = (len(layer.kept_rows), layer.num_queries)
-    fitting = [axis for axis in (1, 0) if (tokens.shape[1 - axis], tokens.shape[axis]) == lengths]
-    if len(fitting) < 2:
-        return next(iter(fitting), 1)
-    with torch.inference_mode(False), torch.enable_grad():
-        for number, own in enumerate(answer[:4]):
-            gradient = torch.autograd.grad(own.sum(), tokens, allow_unused=True, retain_graph=True)[0]
-            if gradient is None:
-                continue
-            reached = gradient.abs().sum(dim=2) > 0
-            fitting = [axis for axis in fitting if reached.sum() == reached.select(1 - axis, number).sum()]
-    return next(iter(fitting), 1)
+    parts, several = parts_of_last(recording), layers_read_side_by_side(recording)
+    own = [layer for layer in read if layer in parts]
+    together = sum(part.num_queries for part in parts)
+    # A call with one key, the first of a causal loop, has no weights that differ from 1, and is not seen.
+    grows = len({part.num_tokens for part in parts}) > 1
+    are_parts = len(parts) > 1 and num_tokens - together in ((0, 1) if grows else (0,))
+    if are_parts and any(layer is not shown[-1] for layer in own):
+        name, number = parts[0].name, next(at for at, layer in enumerate(recording.layers) if layer is own[-1])
+        raise UsageError(
+            f"{name} attends in {len(parts)} calls, each from a part of its queries to other keys, and the "
+            f"prediction is read from the queries of {len(own)} of them, so no single layer shows where they attend. "
+            f"Choose one call and one of its queries: attention with layers=[{number}], query=0; or try grad_cam or "
+            "occlusion."
+        )
+    if shown[-1] not in several:
+        return ""
+    missing = [layer.name for layer in read if layer in several and layer not in shown]
+    calls = {layer.name for layer in shown}
+    others = list(dict.fromkeys(f"other calls of {name}" if name in calls else name for name in missing))
+    also = "also " if shown[-1] in read else ""
+    return f" The prediction is {also}read from {', '.join(others)}, which this map does not show." if others else ""
+
+
+def tokens_that_left(recording: Recording, left: AfterBlock, answer: Tensor) -> int:
+    """How many tokens left the last block in its first tensor; 0 if that is not known."""
+    if not left.tensors or left.tensors[0].ndim != 3:
+        return 0
+    return left.tensors[0].shape[token_axis(recording, left.tensors[0], answer)]
 
 
 def assumed_readout(recording: Recording) -> tuple[int, ...]:
@@ -241,11 +259,6 @@ def assumed_readout(recording: Recording) -> tuple[int, ...]:
     except UsageError:
         return tuple(range(layer.num_tokens))  # what they are is not known
     return tokens.other_tokens[:1] if tokens.has_cls else tuple(range(layer.num_tokens))
-
-
-def last_global_layer(layers: Sequence[Layer]) -> Layer | None:
-    """The last layer in which tokens of the whole image attend to each other."""
-    return next((layer for layer in reversed(layers) if layer.windows is None and layer.queries_are_keys), None)
 
 
 def readout_in(layer: Layer, layers: Sequence[Layer], readout: tuple[int, ...], among: int = 0) -> tuple[int, ...]:
@@ -290,10 +303,13 @@ def within_attention(
     return moved
 
 
-def readers_of_each(
-    layer: Layer, readout: Sequence[int], of_each: Bool[Tensor, "b n"] | None
-) -> Bool[Tensor, "b n"] | None:
-    """Which queries of a layer each image is read from, if that differs; `readout` as `readout_in` gives it."""
+def readers_of_each(layer: Layer, readout: Sequence[int], read_from: Readout) -> Bool[Tensor, "b n"] | None:
+    """Which queries of a layer each image is read from, if that differs; `readout` as `readout_in` gives it. Of a layer
+    that attends within windows, which patches, if not all."""
+    if layer.windows is not None:
+        patches, (rows, columns) = read_from.of_patches, layer.windows.grid
+        return patches if patches is not None and patches.shape[1] == rows * columns else None
+    of_each = read_from.of_each
     return of_each if of_each is not None and readout and of_each.shape[1] == layer.num_queries else None
 
 
@@ -321,3 +337,11 @@ def reader_name(layers: Sequence[Layer], readouts: Sequence[Sequence[int]]) -> s
     """Whose attention a figure of several layers shows, in words; where the last layer differs, it is named too."""
     names = list(dict.fromkeys(map(readout_name, layers, readouts)))
     return names[0] if len(names) == 1 else f"{names[0]} (in the last layer {names[-1]})"
+
+
+def readers_name(of_each: Bool[Tensor, "b n"]) -> str:
+    """Whose attention a map shows that starts from marked tokens of each image, in words."""
+    number = int(of_each[0].sum())
+    if bool((of_each != of_each[0]).any()):
+        return "the mean of the tokens that each image is read from"
+    return f"the mean of {number} tokens" if number > 1 else "the token that the prediction is read from"

@@ -35,7 +35,7 @@ def query_row(
 ) -> Float[Tensor, "b h n"]:
     """The weights of the query, or the mean over the readout tokens: per token, or per patch for windows.
 
-    `of_each` marks the readout tokens of each image, where these differ.
+    `of_each` marks the readout tokens of each image, where these differ; for windows the patches, where not all are.
     """
     if layer.windows is None:
         if query is None and of_each is not None:
@@ -47,7 +47,7 @@ def query_row(
             return mean_row(layer, readout)
         return layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
     if query is None:
-        return layer.windows.spread(mean_row_per_window(layer, layer.windows))
+        return layer.windows.spread(mean_row_per_window(layer, layer.windows, of_each))
     window, token = layer.windows.locate(patch_number(layer, query))
     rows = layer.rows([token])[:, :, 0]
     # Windows lie along the batch, image by image; all but the query's own window are set to zero.
@@ -79,9 +79,16 @@ def readout_vector(layer: Layer, tokens: Sequence[int]) -> Float[Tensor, " n"]:
     return vector
 
 
-def mean_row_per_window(layer: Layer, windows: Windows) -> Float[Tensor, "bw h m"]:
-    """The sum of each window's rows, a row per token of the image; padding attends too, but is not counted."""
+def mean_row_per_window(
+    layer: Layer, windows: Windows, of_each: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "bw h m"]:
+    """The sum of each window's rows, a row per token of the image; padding attends too, but is not counted.
+
+    With `of_each`, a row per patch that an image is read from.
+    """
     real = (windows.places >= 0).repeat(len(layer.kept_rows) // len(windows.places), 1).to(layer.kept_rows.device)
+    if of_each is not None:
+        real &= of_each[:, windows.places.clamp_min(0)].flatten(0, 1).to(real.device)
     return sum_chunks(
         torch.einsum("bhrm,br->bhm", rows, real[:, queries].to(rows.dtype)) for queries, rows in layer.chunks()
     )

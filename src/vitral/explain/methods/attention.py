@@ -12,7 +12,8 @@ import torch
 from vitral.explain.flow import further_use_note
 from vitral.explain.method import PatchMap, check_shares, method
 from vitral.explain.observation import Observation, Target
-from vitral.explain.readout import reader_name, readers_of_each, readout_in
+from vitral.explain.readout import check_beside, reader_name, readers_name, readers_of_each, readout_in
+from vitral.explain.token_gradients import layers_read_side_by_side
 from vitral.recording.indices import select
 from vitral.recording.layers import comparable_layers
 from vitral.recording.queries import Query, check_query, query_name, query_row
@@ -43,24 +44,28 @@ def attention(
         readout_in(layer, recording.of_answer, read_from.tokens, read_from.among) if query is None else ()
         for layer in shown
     ]
+    if query is None:
+        read = [recording.layers[number] for number in read_from.beside]
+        note = read_from.note + check_beside(recording, read, shown, read_from.among) + note
     some_heads = select(heads, shown[0].num_heads, "head")
-    of_each = [readers_of_each(layer, readout, read_from.of_each) for layer, readout in zip(shown, readouts)]
+    of_each = [readers_of_each(layer, readout, read_from) for layer, readout in zip(shown, readouts)]
     rows = [query_row(layer, query, *read)[:, some_heads] for layer, read in zip(shown, zip(readouts, of_each))]
     roles = shown[0].tokens
     values = torch.stack(rows, dim=1).float()
     for layer, row in zip(shown, rows):
         check_shares(row, layer.name)
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
-    if any(each is not None for each in of_each):
-        reader = "the mean of the tokens that each image is read from"
+    if marked := [each for each in of_each if each is not None]:
+        reader = readers_name(marked[-1])
     # Of queries that are no tokens it is not known which are read; a pool's single query is.
     are_read = all(read or layer.queries_are_keys or layer.num_queries == 1 for layer, read in zip(shown, readouts))
     are_read = are_read and not any(layer in recording.not_of_answer for layer in shown)
+    several = layers_read_side_by_side(recording) if read_from.beside else []
+    are_read = are_read and (shown[-1] not in several or recording.layers.index(shown[-1]) in read_from.beside)
     return PatchMap(
         roles.patches(values),
         roles.grid,
         f"This map shows where {reader} attends, not what the prediction depends on; it is the same for every class."
-        + (read_from.note if query is None else "")
         + note
         + further_use_note(shown),
         layers=tuple(layer.name for layer in shown),

@@ -23,6 +23,8 @@ from vitral.explain.flow import (
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
+ANY_CLASS = " Relevance starts from the tokens of any class, since the tokens are normalised together."
+
 
 @method(needs=["attention", "gradients"])
 def chefer(observation: Observation, target: Target = None, *, layers: Sequence[str] = ()) -> PatchMap:
@@ -31,14 +33,18 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     `layers` names the layers that count, for a model of which some are not known.
 
     `target` is by default the model's prediction. Relevance starts from the tokens from which the prediction is read
-    (`explain.readout`): CLS, or the mean of the patches. Raises `UsageError` for a class that does not exist, or for
-    layers that do not hold the same tokens, or whose weights the model also uses elsewhere; `WatchError` if there is no
-    attention, it cannot be verified, or no gradient reaches it.
+    (`explain.readout`): CLS, the mean of the patches, or, where a class has a token of its own, that of the target.
+    Raises `UsageError` for a class that does not exist, for layers that do not hold the same tokens, or for weights
+    that the model also uses elsewhere; `WatchError` if there is no attention, it cannot be verified, or no gradient
+    reaches it.
     """
     gradients = observation.layer_gradients(target)
     shown = global_layers(observation, "chefer", layers)
     check_gradients("chefer", observation.attention, shown, gradients)
-    row = start_row(observation, list(shown.values()))
+    # Behind a norm of all tokens, the gradient of one class reaches the tokens of all.
+    read_from, of_class = observation.read_from, gradients[max(shown)]
+    is_joint = read_from.norm != "none" and len(read_from.tokens) > 1
+    row = start_row(observation, list(shown.values()), () if is_joint else of_class)
     for number, layer in reversed(shown.items()):
         flown = carry(layer, row, positive_relevance(layer, gradients[number]))
         row = row + flown if layer.queries_are_keys else flown
@@ -48,7 +54,8 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         tokens.grid,
         f"This map shows what {observation.supports} in the attention of all layers, by the "
         f"{observation.answer_kind.per_output}'s gradient."
-        + observation.read_from.note
+        + read_from.note
+        + (ANY_CLASS if is_joint else "")
         + left_out(observation, list(shown.values()), layers)
         + further_use_note(list(shown.values())),
         layers=names_of(layers),
