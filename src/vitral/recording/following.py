@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from vitral.recording.calls import Call, call_of_product, call_of_sum
+from vitral.recording.code_lines import are_beside, module_in
 from vitral.recording.operators import (
     ADDING,
     LOG_SOFTMAX,
@@ -384,18 +385,6 @@ class Follower:
             made = (*moved.made, *(one for one in before.made if one not in moved.made))
             moved = replace(moved, made=made)
         self.weights[storage_of(output)] = moved
-
-
-def are_beside(place: str, other: str) -> bool:
-    """Whether two lines are of one module, or of a module and its part: blocks.0.attn and blocks.0.attn.softmax."""
-    names = [module_in(text) for text in (place, other)]
-    parents = [name.rpartition(".")[0] or name for name in names]
-    return names[0] == names[1] or names[0] == parents[1] or parents[0] == names[1] or parents[0] == parents[1]
-
-
-def module_in(place: str) -> str:
-    """The module of a line, as in "blocks.0.attn, line 12 of vit.py"."""
-    return place.partition(", line ")[0]
 
 
 def sums_to_one(values: Tensor, axis: int) -> bool:
