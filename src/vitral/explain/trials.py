@@ -192,7 +192,9 @@ class Trials:
         if image not in self.ends:  # the same for every order
             self.ends[image] = self.scores_covered(image, np.array([[False] * patches, [True] * patches]), grid)
         covered = orders.argsort(axis=1)[:, None] < counts[1:-1, None]
-        inner = self.scores_covered(image, rearrange(covered, "o s g -> (o s) g"), grid)
+        # On a small grid, orders cover the same patches again and again.
+        different, which = np.unique(rearrange(covered, "o s g -> (o s) g"), axis=0, return_inverse=True)
+        inner = self.scores_covered(image, different, grid)[which.ravel()]
         inner = rearrange(inner, "(o s) k -> s o k", o=len(orders))
         first, last = (np.broadcast_to(end, inner.shape[1:]) for end in self.ends[image])
         return np.trapezoid(np.stack([first, *inner, last]), counts / patches, axis=0)
