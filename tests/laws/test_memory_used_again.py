@@ -35,3 +35,12 @@ def test_a_result_that_is_exchanged_for_a_view_of_itself_is_still_that_of_its_ca
     _, result = weights_and_result(recognizer)
     recognizer.exchange(result, result.transpose(1, 2))
     assert recognizer.results[storage_of(result)] == (2, ())
+
+
+def test_a_result_that_lies_where_a_blank_tensor_lay_is_not_blank():
+    dataflow = Recognizer(nn.Identity()).dataflow
+    memory, other = torch.rand(2, 3), torch.rand(2, 3)
+    dataflow.blank[storage_of(memory)] = 0
+    # An operator with two results, of which one lies in that memory.
+    dataflow.follow(torch.ops.aten.topk.default, (other, 3), [other], (memory, torch.zeros(2, 3, dtype=torch.long)))
+    assert storage_of(memory) not in dataflow.blank

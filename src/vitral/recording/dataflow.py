@@ -106,13 +106,14 @@ class Dataflow:
         if name in BLANK:
             self.blank.update((storage_of(result), 0) for result in results)
             return []
+        own = {storage_of(one) for one in inputs}
+        for result in results:
+            if storage_of(result) not in own:
+                self.blank.pop(storage_of(result), None)  # memory that is used again
         if len(results) != 1 or not results[0].is_floating_point():
             return []
         output, storage = results[0], storage_of(results[0])
-        values = [one for one in inputs if one.is_floating_point()]
-        is_written = any(storage_of(one) == storage for one in inputs)
-        if not is_written:
-            self.blank.pop(storage, None)  # memory that is used again
+        values, is_written = [one for one in inputs if one.is_floating_point()], storage in own
         if len(values) < 2:
             return []
         is_partial = name in PARTIAL or (is_written and output.numel() < size_of_memory(output))

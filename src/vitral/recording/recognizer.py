@@ -141,6 +141,7 @@ class Recognizer:
         self.dataflow.note([out], other)
         # It may lie where weights or another result lay that are gone: no operator that was seen has made it.
         self.follower.forget([], other)
+        self.dataflow.blank.pop(storage_of(other), None)
         before = self.results.get(storage_of(out))
         self.results.pop(storage_of(other), None)
         if before is not None:
