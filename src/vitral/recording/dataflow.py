@@ -14,10 +14,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vitral.recording.operators import keeps_axes, name_of, storage_of, tensors_in
+from vitral.recording.operators import OF_SHAPE, keeps_axes, name_of, storage_of, tensors_in
 
 INPUT = 1
-BLANK = {"empty_like", "zeros_like", "ones_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full"}
 PARTIAL = {"where", "index_put", "index_put_", "slice_scatter", "select_scatter", "scatter", "scatter_"}
 MOST_ITEMS = 1000  # of a list in which tensors are looked for: a model may hold a whole data set
 REPLACING = (PARTIAL - {"where"}) | {"cat", "copy_"}
@@ -103,7 +102,7 @@ class Dataflow:
     ) -> list[Meeting]:
         """The meetings of tokens of several depths in one operator, before it is noted."""
         name = name_of(operator)
-        if name in BLANK:
+        if name in OF_SHAPE:
             self.blank.update((storage_of(result), 0) for result in results)
             return []
         own = {storage_of(one) for one in inputs}

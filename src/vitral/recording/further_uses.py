@@ -14,12 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from vitral.recording.following import Made, Product, Weights
-from vitral.recording.operators import storage_of, tensors_in
-
-# Their results have the shape or type of a tensor, and none of its values.
-OF_SHAPE = {f"{what}_like" for what in ("empty", "zeros", "ones", "full", "rand", "randn", "randint")} | {
-    f"new_{what}" for what in ("empty", "empty_strided", "zeros", "ones", "full")
-}
+from vitral.recording.operators import OF_SHAPE, storage_of, tensors_in
 
 ANSWER = "the answer itself"
 

@@ -26,6 +26,10 @@ SAME_AXES = {"clone", "_to_copy", "copy_", "lift_fresh", "native_dropout", "bern
     *("convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm"),
     *("flip", "roll", "index", "index_select", "gather", "tril", "triu", "slice_scatter", "select_scatter"),
 }  # besides pointwise operators
+# Their results have the shape or type of a tensor, and none of its values.
+OF_SHAPE = {f"{what}_like" for what in ("empty", "zeros", "ones", "full", "rand", "randn", "randint")} | {
+    f"new_{what}" for what in ("empty", "empty_strided", "zeros", "ones", "full")
+}
 
 
 def name_of(operator: Any) -> str:
