@@ -81,6 +81,10 @@ def build(config: dict[str, Any]) -> "Model":
         if key not in ("parts", "family")
     }
     family = str(config.get("family", "vit"))
+    if family == "segmenter":
+        from vitral.nn.family.segmenter import build_segmenter
+
+        return build_segmenter(**settings)
     make = family_class(family)
     try:
         parts = {slot: find_part(recorded) for slot, recorded in config.get("parts", {}).items()}

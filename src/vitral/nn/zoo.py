@@ -34,8 +34,8 @@ class Entry:
 
 
 PLAIN = {
-    "nano": ((2, 8), (4, 32), (8, 48), (8, 64)),
-    "micro": ((4, 32), (8, 64), (16, 128)),
+    "nano": ((2, 8), (4, 32), (8, 48), (8, 64), (8, 128)),
+    "micro": ((4, 32), (8, 64), (8, 128), (16, 128)),
     "mu": ((16, 224),),
     "tiny": ((16, 224), (16, 384)),
     "small": ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384)),
@@ -127,6 +127,9 @@ def entries() -> Iterator[tuple[str, Entry]]:
         yield f"swin_{size}_patch4_window{window}_{image}", Entry("swin", settings)
     nano = dict(patch_size=2, embed_dim=48, depths=(2, 2), num_heads=(2, 4), window_size=6)
     yield "swin_nano_patch2_window6_48", Entry("swin", dict(img_size=48) | nano)
+    stages = dict(depths=(2, 2, 2), num_heads=(2, 4, 8))
+    yield "swin_nano_patch4_window8_128", Entry("swin", dict(img_size=128, embed_dim=48, window_size=8) | stages)
+    yield "resnet_nano_128", Entry("resnet", dict(img_size=128, embed_dim=16, depths=(1, 1, 1, 1)))
     yield "resnet_nano_48", Entry("resnet", dict(img_size=48, embed_dim=32, depths=(1, 1, 1)))
     yield "resnet_micro_64", Entry("resnet", dict(img_size=64, embed_dim=64, depths=(2, 2, 2)))
 

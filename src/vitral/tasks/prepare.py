@@ -6,16 +6,19 @@ from typing import cast
 
 import numpy as np
 from jaxtyping import Float
+from torch import nn
 
 from vitral.base.answers.numbers import deviation
 from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
+from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
 from vitral.data.folder import ImageFolder
 from vitral.data.spec import find_data
+from vitral.nn.family.segmenter import Segmenter, best_decoder
 from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier, answers
 from vitral.store.model import load_model
@@ -36,7 +39,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     found = find_data(recipe.data)
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
-        new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
+        new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
             progress.note(advice)
         return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
@@ -54,6 +57,23 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
             progress.note(f"  {change}")
         model = answer_data(model, data, keeps_head)
     return model, data
+
+
+def new_model(recipe: Recipe, data: Dataset) -> nn.Module:
+    """The untrained model of a recipe; for segmentation one of Vitral's becomes the encoder of a segmenter.
+
+    The reader's own module returns masks itself.
+    """
+    size, count = data.preprocessing.size, len(data.classes)
+    if data.task != "segmentation" or recipe.model not in MODELS:
+        return create(recipe.model, num_classes=count, img_size=size)
+    return segmenter(create(recipe.model, num_classes=0, img_size=size), count, recipe.decoder)
+
+
+def segmenter(encoder: nn.Module, num_classes: int, decoder: str) -> Segmenter:
+    """An encoder with the decoder of this name, or with the one that suits it for "auto"."""
+    name = best_decoder(encoder) if decoder == "auto" else decoder
+    return Segmenter(encoder, num_classes, find("nn.family.decoders", name, "decoder"))
 
 
 def answer_data(model: Classifier, data: Dataset, keeps_head: bool) -> Classifier:

@@ -22,7 +22,7 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
     The products inside the attention kernel are counted only where PyTorch's counter knows the kernel; on a CPU it does
     not. `note` takes the sentence on which part of the model's output holds its scores, where there is a choice.
 
-    Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of channels
+    Raises `ConfigError` unless the model returns one logit per class (for each pixel, if it segments), `ShapeError` if it takes a number of channels
     that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -41,12 +41,13 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
         raise UsageError(
             f"{file.name}:{model.code['name']} failed on one image of {height}x{width}: {reason}"
         ) from error
-    wanted, output = (1, len(model.classes)), find_output(model, out, 1)
+    output = find_output(model, out, 1)
+    wanted: tuple[int, ...] = (1, len(model.classes))
+    per = f"For one image of {height}x{width} and {wanted[1]} classes, the model must return logits of shape"
+    if model.record.task == "segmentation":
+        wanted = (*wanted, height, width)
     if tuple(output.tensor.shape) != wanted:
-        raise ConfigError(
-            f"For one image of {height}x{width} and {wanted[1]} classes, the model must return logits of shape "
-            f"{wanted}; it returned {tuple(output.tensor.shape)}."
-        )
+        raise ConfigError(f"{per} {wanted}; it returned {tuple(output.tensor.shape)}.")
     if output.note:
         note(output.note)
     return 3.0 * counter.get_total_flops()
