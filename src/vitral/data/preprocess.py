@@ -25,20 +25,38 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
     >>> crop_and_resize(np.zeros((480, 640, 3), np.uint8), Preprocessing(size=(224, 224))).shape
     (224, 224, 3)
     """
+    if is_cropped(image, preprocessing):
+        return image
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    height, width = preprocessing.size
+    # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
+    resized = Image.fromarray(image).resize((width, height), resampling, box=window_of(image, preprocessing))
+    return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
+
+
+def crop_and_resize_mask(mask: UInt8[np.ndarray, "y x"], preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w"]:
+    """The same window of a mask; each pixel takes the nearest one's class, since a mean of two is a third class."""
+    if is_cropped(mask, preprocessing):
+        return mask
+    height, width = preprocessing.size
+    window = window_of(mask, preprocessing)
+    return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=window))
+
+
+def is_cropped(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> bool:
+    return image.shape[:2] == tuple(preprocessing.size) and preprocessing.crop == 1
+
+
+def window_of(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """The window that is cut out: left, top, right and bottom in pixels and fractions of them."""
     height, width = image.shape[:2]
     target_height, target_width = preprocessing.size
-    if (height, width) == preprocessing.size and preprocessing.crop == 1:
-        return image
     scales = height / target_height, width / target_width  # pixels of the image per pixel of the result
     down, across = scales if preprocessing.crop_mode == "squash" else (min(scales),) * 2
     half_height = preprocessing.crop * target_height * down / 2
     half_width = preprocessing.crop * target_width * across / 2
     left, top = max(0.0, width / 2 - half_width), max(0.0, height / 2 - half_height)  # rounding may give -1e-15
-    window = (left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height))
-    resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
-    resized = Image.fromarray(image).resize((target_width, target_height), resampling, box=window)
-    return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
+    return left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height)
 
 
 def normalise(pixels: UInt8[Tensor, "b y x 3"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:

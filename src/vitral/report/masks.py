@@ -98,6 +98,32 @@ def masks_figure(
 
 
 @styled()
+def region_figure(
+    pixels: UInt8[np.ndarray, "y x 3"],
+    predicted: UInt8[np.ndarray, "y x"],
+    region: Bool[np.ndarray, "y x"],
+    names: Sequence[str],
+) -> Figure:
+    """The image with the outline of a region, and the predicted mask with the same outline."""
+    background = next((index for index, name in enumerate(names) if name.lower() == "background"), None)
+    colours = class_colours(names, background)
+    figure = sheet(6.0, 3.3)
+    panels = figure.subplots(1, 2)
+    pictures = pixels, overlaid(pixels, predicted, colours, background)
+    padded = np.pad(region, 1)  # so that an outline at the border is closed
+    for axes, picture, title in zip(panels, pictures, ("the region", "the predicted mask")):
+        show_image(axes, picture, title)
+        for colour, width in (("white", 3.0), (INK, 1.4)):
+            places = [np.arange(side) - 1 for side in padded.shape]
+            axes.contour(places[1], places[0], padded, levels=[0.5], colors=[colour], linewidths=width)
+    present = [index for index in range(len(names)) if index != background and (predicted == index).any()]
+    handles = [Patch(color=colours[index], label=names[index]) for index in present[:MAX_NAMED]]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8)
+    return figure
+
+
+@styled()
 def per_class_figure(
     iou: Float[np.ndarray, " k"],
     intervals: Sequence[tuple[float, float]],
