@@ -94,7 +94,7 @@ def indices_of(path: Path, pixels: UInt8[np.ndarray, "y x 3"], colours: Mapping[
     return classes
 
 
-def save_mask(mask: UInt8[np.ndarray, "y x"], palette: UInt8[np.ndarray, "k 3"]) -> Image.Image:
+def as_image(mask: UInt8[np.ndarray, "y x"], palette: UInt8[np.ndarray, "k 3"]) -> Image.Image:
     """A picture of class indices in which a viewer shows each class in its colour."""
     image = Image.fromarray(mask)
     image.putpalette(with_ignored(palette).tobytes())

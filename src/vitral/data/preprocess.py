@@ -10,6 +10,7 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
+from vitral.base.boundaries import IGNORED
 from vitral.base.errors import ShapeError
 from vitral.base.preprocessing import Preprocessing
 
@@ -41,6 +42,26 @@ def crop_and_resize_mask(mask: UInt8[np.ndarray, "y x"], preprocessing: Preproce
     height, width = preprocessing.size
     window = window_of(mask, preprocessing)
     return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=window))
+
+
+def restore_mask(
+    mask: UInt8[np.ndarray, "h w"], shape: tuple[int, int], preprocessing: Preprocessing
+) -> UInt8[np.ndarray, "y x"]:
+    """A predicted mask in the (height, width) of the image: each pixel has the class of the model's pixel over it.
+
+    Pixels outside of the window that the model saw are 255.
+    """
+    found = np.full(shape, IGNORED, np.uint8)
+    left, top, right, bottom = window_of(found, preprocessing)
+    # The centres of the image's pixels that lie inside the window, and the model's pixel over each.
+    places = []
+    for start, end, size, count in ((top, bottom, shape[0], mask.shape[0]), (left, right, shape[1], mask.shape[1])):
+        centres = np.arange(size) + 0.5
+        inside = np.flatnonzero((centres > start) & (centres < end))
+        places.append((inside, ((centres[inside] - start) * count / (end - start)).astype(int).clip(0, count - 1)))
+    (rows, from_rows), (columns, from_columns) = places
+    found[np.ix_(rows, columns)] = mask[np.ix_(from_rows, from_columns)]
+    return found
 
 
 def is_cropped(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> bool:

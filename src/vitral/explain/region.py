@@ -42,6 +42,7 @@ class RegionModel(nn.Module):
         if not region.any():
             raise UsageError("The region has no pixel.")
         self.model = model
+        self.features_within = "model.encoder." if isinstance(getattr(model, "encoder", None), nn.Module) else "model."
         self.register_buffer("region", torch.from_numpy(np.ascontiguousarray(region)), persistent=False)
         self.training = model.training
         attach_record(self, replace(record, task="one class"))

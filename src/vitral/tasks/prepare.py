@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +17,10 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
 from vitral.data.folder import ImageFolder
+from vitral.data.mask_folder import is_mask_folder
 from vitral.data.spec import find_data
 from vitral.nn.family.segmenter import Segmenter, best_decoder
+from vitral.nn.parts import Part, find_part
 from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier, answers
 from vitral.store.model import load_model
@@ -29,7 +31,7 @@ from vitral.tasks.progress import Progress
 from vitral.training.few_images import few_images_advice
 from vitral.training.recipe import Recipe
 from vitral.weights.create import create
-from vitral.weights.transfer import transfer_weights
+from vitral.weights.transfer import transfer_encoder, transfer_weights
 
 PHOTO = 64  # pixels: the side of a folder's images for a model that does not specify one
 
@@ -39,6 +41,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     found = find_data(recipe.data)
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
+        check_task_settings(recipe, data)
         new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
             progress.note(advice)
@@ -47,16 +50,35 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
+    check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
         data = reorder_classes(data, tuple(model.classes))
     if not resumed:
         keeps_head = same_task and tuple(data.classes) == tuple(model.classes)
+        if data.task == "segmentation":
+            decoder = find_decoder(recipe.decoder, model)
+            model, changes = transfer_encoder(model, data.classes, data.preprocessing.size, decoder)
+            for change in changes:
+                progress.note(f"  {change}")
+            return model, data
         model, changes = transfer_weights(model, data.classes, data.preprocessing.size, keeps_head)
         for change in changes:
             progress.note(f"  {change}")
         model = answer_data(model, data, keeps_head)
     return model, data
+
+
+def check_task_settings(recipe: Recipe, data: Dataset) -> None:
+    """Raise `ConfigError` for a setting of segmentation with data of another task."""
+    if data.task == "segmentation":
+        return
+    start = Recipe()
+    given = [name for name in ("class_weights", "dice", "decoder") if getattr(recipe, name) != getattr(start, name)]
+    if given:
+        raise ConfigError(
+            f"--{given[0].replace('_', '-')} is for segmentation; the labels of {recipe.data} are {data.task}."
+        )
 
 
 def new_model(recipe: Recipe, data: Dataset) -> nn.Module:
@@ -67,13 +89,16 @@ def new_model(recipe: Recipe, data: Dataset) -> nn.Module:
     size, count = data.preprocessing.size, len(data.classes)
     if data.task != "segmentation" or recipe.model not in MODELS:
         return create(recipe.model, num_classes=count, img_size=size)
-    return segmenter(create(recipe.model, num_classes=0, img_size=size), count, recipe.decoder)
+    encoder = create(recipe.model, num_classes=0, img_size=size)
+    return Segmenter(encoder, count, find_decoder(recipe.decoder, encoder))
 
 
-def segmenter(encoder: nn.Module, num_classes: int, decoder: str) -> Segmenter:
-    """An encoder with the decoder of this name, or with the one that suits it for "auto"."""
-    name = best_decoder(encoder) if decoder == "auto" else decoder
-    return Segmenter(encoder, num_classes, find("nn.family.decoders", name, "decoder"))
+def find_decoder(name: str, model: nn.Module) -> Part:
+    """The decoder of this name; for "auto" the one that a segmenter has already, or that suits the encoder."""
+    config: Any = getattr(model, "config", {})
+    if name == "auto" and isinstance(model, Segmenter):
+        return find_part(config["decoder"])
+    return find("nn.family.decoders", best_decoder(model) if name == "auto" else name, "decoder")
 
 
 def answer_data(model: Classifier, data: Dataset, keeps_head: bool) -> Classifier:
@@ -120,6 +145,9 @@ def read_recipe_data(
     if preprocessing is None:
         side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO
         preprocessing = Preprocessing(size=(side, side))
+        if isinstance(found, ImageFolder) and is_mask_folder(found.path):
+            # Every pixel has an answer, so the whole image is shown to the model, not its middle.
+            preprocessing = replace(preprocessing, crop_mode="squash")
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
     return read_data(found, preprocessing, progress, recipe.seed, recipe.on_bad_image)
