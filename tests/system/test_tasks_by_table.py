@@ -85,7 +85,7 @@ def test_numbers_go_through_every_verb(vitral, greys):
     answer = vitral("eval", "run", "--json").done()
     assert answer.json["R2"] == result["figures"]["R2"]
     assert answer.json["per_number"]["dose (mg)"]["MAE"] < answer.json["per_number"]["dose (mg)"]["MAE_of_mean"]
-    assert "always the mean of these images" in answer.err
+    assert "always the mean of these images' numbers" in answer.err
 
     answer = vitral("predict", "run", greys / "000.png", "--json").done()
     (one,) = answer.json["predictions"]
