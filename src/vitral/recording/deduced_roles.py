@@ -43,7 +43,9 @@ def find_roles(
         raise UsageError(no_grid_message(num_tokens, grid, source, image_size))
     if num_prefix > num_tokens:
         raise UsageError(f"num_prefix_tokens={num_prefix} is more than the {num_tokens} tokens of the layer.")
-    # The model's own grid is of its trained size; another image has another one.
+    # The model's own grid is of its trained size; another image has another one, perhaps of as many patches.
+    if given is None and patch_grid is not None and patch_grid[0] * patch_grid[1] == num_tokens - num_prefix:
+        grid, source = patch_grid, source if grid == patch_grid else "the grid of the patch projection"
     if grid is None or grid[0] * grid[1] != num_tokens - num_prefix:
         grid = grid_like(num_tokens - num_prefix, image_size)
         source = f"{num_prefix} tokens before the patches, and the patches in a grid of the image's shape"
