@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from vitral.base.errors import WatchError
 from vitral.recording.calls import Call, Queries, Rows
 
 
@@ -106,8 +107,16 @@ def over_whole_image(call: Call, stated: StatesWindows, images: int) -> Call:
 
 
 def stated_windows(variables: dict[str, Any]) -> tuple[StatesWindows, int] | None:
-    """The windows that a running function states, by its variables, and the number of images; None if it does not."""
+    """The windows that a running function states, by its variables, and the number of images; None if it does not.
+
+    Raises `WatchError` if the function states that it attends in several images of different sizes.
+    """
     owner, q = variables.get("self"), variables.get("q")
+    if isinstance(q, Tensor) and getattr(owner, "joins_images", False) is True:
+        raise WatchError(
+            "The model runs images of different sizes at once, so that its calls of attention are not of one grid of "
+            "patches. Watch the model inside of MixedSizes (its `model`) on one image, or images of one size."
+        )
     if not isinstance(q, Tensor) or not isinstance(owner, StatesWindows) or owner.is_whole:
         return None
     return owner, len(q)

@@ -10,6 +10,7 @@ Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class OneSequence:
     `lengths` are the numbers of their tokens, `alone` is how each image's tokens attend when it is alone.
     """
 
+    joins_images: ClassVar[bool] = True  # so that no attention map is shown that mixes them
     lengths: Sequence[int]
     alone: Sequence[Attend]
 
