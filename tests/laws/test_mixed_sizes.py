@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiny import redraw
 from vitral import watch
 from vitral.base.errors import ConfigError, ShapeError, WatchError
+from vitral.nn.attention import Attention
 from vitral.nn.families import construct
 from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
@@ -16,7 +17,6 @@ from vitral.nn.family.mixed_sizes import MixedSizes, OneSequence, Padded
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.pool import AttentionPool, MeanPool
 from vitral.nn.family.windowed import windowed
-from vitral.nn.attention import Attention
 from vitral.nn.head import CLSPool
 
 SIZES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=5)

@@ -103,7 +103,6 @@ class Windows:
         return torch.cat([*first, self.join(attend(self.cut(q[:, :, p:]), keys, values, local))], dim=1)
 
 
-
 def on_grid(block: Any, grid: Side) -> dict[str, Attend]:
     """What a block is called with for images of another grid: its windows, cut from that; nothing for other blocks."""
     attend = getattr(block.attn, "attend", None)
