@@ -12,10 +12,11 @@ from vitral.nn.parts import find_part
 
 if TYPE_CHECKING:
     from vitral.nn.family.cnn import ResNet
+    from vitral.nn.family.segmenter import Segmenter
     from vitral.nn.family.swin import SwinTransformer
     from vitral.nn.vit import VisionTransformer
 
-    Model = VisionTransformer | SwinTransformer | ResNet
+    Model = VisionTransformer | SwinTransformer | ResNet | Segmenter
 else:
     Model = Any
 
