@@ -140,7 +140,9 @@ def predict_tiles(
         remove_folder(folder_of(out))
     else:
         description = run_tiles(opened, source, plan, out, settings, progress)
-    seams, inside = (Disagreement(**found) if found else None for found in (description["seams"], description["inside"]))
+    seams, inside = (
+        Disagreement(**found) if found else None for found in (description["seams"], description["inside"])
+    )
     progress.close()
     return TiledPrediction(
         image,
@@ -253,7 +255,7 @@ def logits_of_row(
 def logits_of(model: Classifier, pixels: list[UInt8[np.ndarray, "y x 3"]]) -> Float[Tensor, "b k y x"]:
     """The logits of windows of one size, in float32 on the processor."""
     images = torch.from_numpy(np.stack(pixels)).to(next(model.parameters()).device)
-    found = logits_per_pixel(model, normalise(images, model.preprocessing)).float().cpu()
+    found = logits_per_pixel(model, normalise(images, model.preprocessing)).float().cpu().contiguous()
     if found.shape[1] != len(model.classes):
         raise UsageError(
             f"{type(model).__name__} returns {found.shape[1]} logits per pixel, but {len(model.classes)} classes are "
@@ -263,7 +265,7 @@ def logits_of(model: Classifier, pixels: list[UInt8[np.ndarray, "y x 3"]]) -> Fl
 
 
 def compare_inside(model: Classifier, image: LargeImage, plan: TilePlan) -> Disagreement:
-    """How much tiles disagree in the middle of what they share, if one is moved by half a step: a sample over the image.
+    """How much tiles disagree in the middle of what they share, if one is moved by half a step: a sample.
 
     Seams can do no better than this with a model whose answer depends on the tile.
     """

@@ -1,6 +1,7 @@
 """The reader's own module, `file.py:Name`, loaded as its constructor makes it."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.output import AmbiguousOutput, find_scores
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import ModelRecord, attach_record, number_classes
+from vitral.base.record import ModelRecord, attach_record, number_classes, record_of
 from vitral.nn.patch import Size, pair
 from vitral.recording.forward import run_model
 from vitral.store.classifier import Classifier
@@ -21,11 +22,14 @@ UNTRAINED = "{name} is used as constructed; it is untrained unless its construct
 def load_own_module(name: str, num_classes: int = 1000, img_size: Size = 224) -> Classifier:
     """The model with its own `preprocessing` and `class_names`, where it has them.
 
+    A record that its constructor has attached is kept, so that a module may state its task, too.
     `num_classes` and `img_size` are passed to its constructor if that takes them. An attribute `origin` of the model, a
     sentence on where its weights come from, becomes the record's note. Raises what `from_code` raises.
     """
     model: Any = from_code(name, num_classes, pair(img_size))
     note = getattr(model, "origin", UNTRAINED.format(name=name))
+    if (own := record_of(model)) is not None:
+        return attach_record(model.eval(), replace(own, notes=(*own.notes, note)))
     size = pair(getattr(model, "img_size", img_size))
     preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
     classes = class_names(model, count_classes(model.eval(), preprocessing, num_classes))

@@ -6,6 +6,7 @@ memory-mapped.
 Axes:  y x pixels   s samples (channels) of a pixel
 """
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,24 +53,23 @@ class TiffImage:
         tifffile = import_tifffile()
         self.path = path
         try:
-            with tifffile.TiffFile(path) as file:
-                level = file.series[0].levels[0]
-                page = level.keyframe
-                for sentence in parts_left_out(file, page):
-                    note(f"{path} {sentence}")
-                self.height, self.width = page.imagelength, page.imagewidth
-                self.samples_first = page.samplesperpixel > 1 and page.planarconfig == 2
-                check_in_parts(page)
-                self.to_rgb = conversion(page, path, note)
-                if page.is_memmappable:
-                    self.pixels = tifffile.memmap(path, page=page.index, mode="r")
-                else:
-                    self.pixels = open_zarr(tifffile.imread(path, key=page.index, aszarr=True))
-            self.read(0, 0, 1, 1)  # a decoder that is missing is found now
+            file = tifffile.TiffFile(path)
+            weakref.finalize(self, file.close)
+            page = file.series[0].levels[0].keyframe
+            check_in_parts(page)
+            check_decoders(page, tifffile.TIFF)
+            self.height, self.width = page.imagelength, page.imagewidth
+            self.samples_first = page.samplesperpixel > 1 and page.planarconfig == 2
+            self.to_rgb = conversion(page, path, note)
+            is_mapped = page.is_memmappable  # uncompressed and in one piece
+            self.pixels = tifffile.memmap(path, page=page.index, mode="r") if is_mapped else open_zarr(page.aszarr())
+            for sentence in parts_left_out(file, page):
+                note(f"{path} {sentence}")
+            self.read(0, 0, 1, 1)  # so that damage is found before any work
         except (NotInParts, ImageError, ConfigError):
             raise
         except Exception as error:  # tifffile raises errors of many types
-            raise reading_error(path, error) from error
+            raise damaged(path, error) from error
 
     def read(self, top: int, left: int, height: int, width: int) -> UInt8[np.ndarray, "y x 3"]:
         """The pixels of a window that lies inside the image. Raises `ImageError` if they are damaged."""
@@ -77,7 +77,7 @@ class TiffImage:
         try:
             found = np.asarray(self.pixels[(slice(None), *place) if self.samples_first else place])
         except Exception as error:  # decoders raise errors of many types for damaged files
-            raise reading_error(self.path, error) from error
+            raise damaged(self.path, error) from error
         return self.to_rgb(np.moveaxis(found, 0, 2) if self.samples_first else found)
 
 
@@ -88,15 +88,22 @@ def open_zarr(store: Any) -> Any:
     return zarr.open(store, mode="r")
 
 
-def reading_error(path: Path, error: Exception) -> Exception:
-    """What to raise for an error of tifffile: it cannot decode this compression, or the file is damaged."""
+def damaged(path: Path, error: Exception) -> ImageError:
+    """What to raise for an error of tifffile."""
     reason = str(error).rstrip(".") or type(error).__name__
-    if "imagecodecs" in reason:
-        compression = reason.partition(":")[0].rpartition(".")[2]
-        return NotInParts(
-            f"its {compression} compression can be read in parts only with imagecodecs (pip install imagecodecs)"
-        )
     return ImageError(f"{path} is damaged or incomplete ({reason}). Replace or remove it.")
+
+
+def check_decoders(page: Any, tables: Any) -> None:
+    """Raise `NotInParts` if tifffile has no decoder for the compression, or for the predictor that preceded it."""
+    for table, used in ((tables.DECOMPRESSORS, page.compression), (tables.UNPREDICTORS, page.predictor)):
+        try:
+            table[used]
+        except KeyError as error:
+            raise NotInParts(
+                f"it can be read in parts only with imagecodecs, for {getattr(used, 'name', used)} compression (pip "
+                "install imagecodecs)"
+            ) from error
 
 
 def parts_left_out(file: Any, page: Any) -> list[str]:
@@ -130,9 +137,9 @@ def check_in_parts(page: Any) -> None:
         return
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     if rows >= page.imagelength and columns >= page.imagewidth and page.imagelength > 1:
-        raise NotInParts("its pixels are compressed in one piece")
+        raise NotInParts("its pixels are packed in one piece")
     if rows * columns > MOST_PIXELS_OF_BLOCK:
-        raise NotInParts(f"its pixels are compressed in pieces of {rows:,} x {columns:,}")
+        raise NotInParts(f"its pixels are packed in pieces of {rows:,} x {columns:,}")
 
 
 def conversion(page: Any, path: Path, note: Callable[[str], None]) -> Callable[[np.ndarray], np.ndarray]:
@@ -174,8 +181,8 @@ def conversion(page: Any, path: Path, note: Callable[[str], None]) -> Callable[[
 
 def eight_bit_table(page: Any) -> np.ndarray:
     """For each value that a sample may have: its level from 0 to 255, or its colour (3) in a palette."""
-    if page.photometric == PALETTE:  # its colours have 16 bits
-        return np.round(np.asarray(page.colormap, np.float64).T * (255 / 65_535)).astype(np.uint8)
+    if page.photometric == PALETTE:  # its colours have 16 bits, of which Pillow takes the upper 8, too
+        return (np.asarray(page.colormap, np.uint16).T >> 8).astype(np.uint8)
     levels = grey_levels(page.bitspersample)
     return levels[::-1].copy() if page.photometric == 0 else levels
 

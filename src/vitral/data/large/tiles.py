@@ -12,6 +12,7 @@ Axes:  y x pixels
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -93,7 +94,7 @@ def cover(length: int, tile: int, context: int, alignment: int, ramp: int, shrin
     gaps = -(-(padded - tile) // step)
     units = (padded - tile) // alignment
     origins = tuple(alignment * (index * units // gaps) for index in range(gaps + 1))
-    seams = tuple(later + (earlier + tile - later - ramp) // 2 for earlier, later in zip(origins, origins[1:]))
+    seams = tuple(later + (earlier + tile - later - ramp) // 2 for earlier, later in pairwise(origins))
     return TileAxis(length, padded, tile, ramp, origins, seams)
 
 

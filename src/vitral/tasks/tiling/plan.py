@@ -80,7 +80,7 @@ def choose_sides(reach: Reach, preprocessing: Preprocessing, tile: int | None) -
         return tile, tile
     if reach.context is None and max(reach.alignment, 1) * 4 <= min(preprocessing.size):
         return preprocessing.size  # it may attend globally: a tile is what it was trained on
-    wanted = min(max(TILES_OF_CONTEXT * (reach.context or 0), SMALLEST), LARGEST)
+    wanted = min(max(2 * TILES_OF_CONTEXT * (reach.context or 0), SMALLEST), LARGEST)
     side = -(-wanted // reach.alignment) * reach.alignment
     return side, side
 
