@@ -78,8 +78,8 @@ def choose_sides(reach: Reach, preprocessing: Preprocessing, tile: int | None) -
         return reach.only_size
     if tile is not None:
         return tile, tile
-    if reach.context is None and max(reach.alignment, 1) * 4 <= min(preprocessing.size):
-        return preprocessing.size  # it may attend globally: a tile is what it was trained on
+    if reach.is_global:
+        return preprocessing.size  # what it was trained on; more costs more per pixel
     wanted = min(max(2 * TILES_OF_CONTEXT * (reach.context or 0), SMALLEST), LARGEST)
     side = -(-wanted // reach.alignment) * reach.alignment
     return side, side
@@ -97,7 +97,8 @@ def reason(reach: Reach, context: int, is_exact: bool) -> str:
             f"The model sees {reach.context} pixels around each pixel (measured), more than the context of {context}: "
             "tiles differ from the whole image near seams. --context sets another one."
         )
+    how_far = "attends to its whole input" if reach.is_global else "sees farther than could be measured"
     return (
-        "The model sees farther than could be measured, perhaps the whole image: its answer depends on the tile. The "
-        "difference between overlapping tiles is measured."
+        f"The model {how_far}: its answer depends on the tile. How much overlapping tiles disagree is measured, at "
+        "seams and inside."
     )

@@ -22,6 +22,7 @@ from vitral.base.errors import ModelError, VitralError
 from vitral.base.modes import evaluating, frozen
 from vitral.base.preprocessing import Preprocessing
 from vitral.recording.forward import forward
+from vitral.recording.intercept import watch
 
 LARGEST_PROBE = 512  # pixels of the longer side of the random images
 SHIFTS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 112, 128)  # pixels; what strides and windows multiply to
@@ -33,14 +34,16 @@ ALIKE = 1e-3  # of the largest logit; a grid that does not repeat changes logits
 class Reach:
     """What tiles must know of a model, in pixels.
 
-    `context` is the distance beyond which nothing changes a pixel's logits; None if it is more than could be measured,
-    as for global attention. `alignment` is how often the model's grid repeats. `only_size` is the one size (height,
-    width) that the model takes; None if it takes others.
+    `context` is the distance beyond which nothing changes a pixel's logits; None if it is more than could be measured.
+    `alignment` is how often the model's grid repeats. `only_size` is the one size (height, width) that the model takes;
+    None if it takes others. `is_global` is whether it attends to more tokens in a larger image, so that each pixel
+    depends on all others.
     """
 
     context: int | None
     alignment: int
-    only_size: tuple[int, int] | None
+    only_size: tuple[int, int] | None = None
+    is_global: bool = False
 
 
 def logits_per_pixel(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k y x"]:
@@ -62,7 +65,7 @@ def measure_reach(model: nn.Module, preprocessing: Preprocessing) -> Reach:
     height, width = preprocessing.size
     channels, device = len(preprocessing.mean), next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    only_size = None
+    only_size, is_global = None, False
     with evaluating(model), frozen(model):
         for times in (1, 2, 4, 8, 16):
             shape = (height * times, width * times)
@@ -79,8 +82,28 @@ def measure_reach(model: nn.Module, preprocessing: Preprocessing) -> Reach:
             if reached is not None and (period := measure_period(model, images)):
                 reached = gradient_extent(model, images, period, generator)
                 if reached is not None:
-                    return Reach(-(-reached // period) * period, period, None)
-        return Reach(None, stated_period(model, preprocessing, only_size is not None), only_size)
+                    return Reach(-(-reached // period) * period, period)
+            # Larger images would only show the same, at a cost that grows with the square of their pixels.
+            elif times == 1 and (is_global := attends_globally(model, images[:1])):
+                break
+        return Reach(None, stated_period(model, preprocessing, only_size is not None), only_size, is_global)
+
+
+@torch.no_grad()
+def attends_globally(model: nn.Module, images: Float[Tensor, "b c y x"]) -> bool:
+    """Whether attention has about four times as many tokens in an image of twice the height and width.
+
+    False for a model without attention, and for one that does not take the larger image.
+    """
+    tokens = []
+    for times in (1, 2):
+        try:
+            with watch(model, rows=[0], num_prefix_tokens=0) as seen:
+                logits_per_pixel(model, images.repeat(1, 1, times, times))
+        except VitralError:
+            return False
+        tokens.append(max(layer.num_tokens for layer in seen.layers))
+    return tokens[1] > 3 * tokens[0]
 
 
 def gradient_extent(

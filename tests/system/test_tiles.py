@@ -1,0 +1,105 @@
+"""`vitral predict MODEL scan.tif --tile`: killed and resumed to the same bytes; messages for what is in the way."""
+
+import json
+import signal
+
+import pytest
+import tifffile
+from PIL import Image
+
+from segmenters import photograph
+
+SEGMENTER = '''
+import os, time
+
+import torch
+from torch import nn
+
+
+class Segmenter(nn.Module):
+    """Three classes by a 3 x 3 convolution; each tile takes a moment, so that a test can stop it."""
+
+    task = "segmentation"
+    class_names = ("low", "middle", "high")
+    img_size = 32
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, images):
+        time.sleep(float(os.environ.get("PAUSE", 0)))
+        return self.head(images)
+'''
+PREDICT = ("predict", "own.py:Segmenter", "scan.tif", "--tile")
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A folder with a scan of 300 x 260 pixels and the reader's own segmentation model."""
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    pixels = photograph(300, 260)
+    tifffile.imwrite(tmp_path / "scan.tif", pixels, tile=(64, 64), compression="zlib", photometric="rgb")
+    return pixels
+
+
+def rows_done(path):
+    """What the journal of an unfinished result says; -1 while there is none."""
+    try:
+        return json.loads((path.with_name(f"{path.name}.partial") / "journal.json").read_text())["rows_done"]
+    except FileNotFoundError:
+        return -1
+
+
+def test_a_run_that_is_killed_twice_is_continued_to_the_same_bytes(terminal, scan, tmp_path):
+    words = (*PREDICT, "--tile-size", 32)
+    whole = terminal(*words, "--out", "whole.tif", "--json").done()
+    parts = tmp_path / "parts.tif"
+    terminal.environment = terminal.environment | {"PAUSE": "0.005"}
+    for row in (2, 6):
+        killed = terminal.stopped(*words, "--out", parts, when=lambda: rows_done(parts) >= row, by=signal.SIGKILL)
+        assert killed.code == -signal.SIGKILL and not parts.exists()
+        assert row <= rows_done(parts) < 11
+    answer = terminal(*words, "--out", parts, "--json").done()
+    assert "Continuing" in answer.messages and "rows of tiles are done" in answer.messages
+    assert parts.read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert answer.json | {"out": ""} == whole.json | {"out": ""}
+    assert sorted(path.name for path in tmp_path.glob("parts*")) == ["parts.tif"]
+
+
+def test_an_interrupted_run_says_how_to_continue(terminal, scan, tmp_path):
+    out = tmp_path / "scan.classes.tif"
+    terminal.environment = terminal.environment | {"PAUSE": "0.01"}
+    words = (*PREDICT, "--tile-size", 32)
+    stopped = terminal.stopped(*words, when=lambda: rows_done(out) >= 2, by=signal.SIGINT)
+    stopped.failed(130, "rows of tiles done. To continue, repeat the command.")
+    assert "Continuing scan.classes.tif.partial" in terminal(*words).done().messages
+
+
+def test_what_was_chosen_and_measured_is_said(vitral, scan):
+    answer = vitral(*PREDICT).done()
+    assert "300 x 260 pixels in 1 tile of 300 x 260" in answer.messages
+    answer = vitral(*PREDICT, "--tile-size", 64, "--out", "small.tif").done()
+    assert "The model sees 1 pixels around each pixel (measured)" in answer.messages
+    assert "tiles give the logits of the whole image" in answer.messages
+    assert "where tiles meet: the class differs at 0.00% of" in answer.printed and "small.tif" in answer.printed
+    with Image.open("small.tif") as small, Image.open("scan.classes.tif") as whole:
+        assert small.tobytes() == whole.tobytes()
+
+
+def test_what_does_not_fit_is_refused_with_the_way_out(vitral, scan, trained, photos):
+    image = photos / "dark" / "0.png"
+    vitral("predict", trained.folder, image, "--tile").refused(2, "predicts one class for a whole image")
+    vitral(*PREDICT, "--top", 2).refused(2, "--top and --on-bad-image do not apply to --tile")
+    vitral(*PREDICT[:2], "scan.tif", image, "--tile").refused(2, "--tile takes one image, not 2")
+    vitral(*PREDICT[:3], "--out", "x.tif").refused(2, "--tile-size, --context and --out are for --tile: add it")
+    vitral(*PREDICT[:2], "gone.tif", "--tile").failed(1, "There is no image gone.tif")
+    vitral(*PREDICT, "--tile-size", 16, "--context", 8).failed(2, "leaves nothing of a tile of 16 pixels")
+    vitral(*PREDICT, "--out", "scan.tif").failed(2, "is not a result of --tile: it is not overwritten")
+    vitral(*PREDICT, "--out", "own.py/x.tif").failed(1, "could not be written")
+
+
+def test_an_image_that_is_too_large_says_the_option(vitral, trained, scan, monkeypatch):
+    monkeypatch.setattr("vitral.data.image.MAX_PIXELS", 10_000)
+    vitral("predict", trained.folder, "scan.tif").failed(1, "vitral predict MODEL scan.tif --tile")
