@@ -25,6 +25,7 @@ NAMES = (
     "small",
     "strangers",
     "family",
+    "tiles",
     "code_paths",
     "code_size",
 )

@@ -1,4 +1,4 @@
-"""Small segmentation models for the tests: a convolutional one, one of windows, one that attends globally, one of a size.
+"""Small segmentation models for the tests: convolutional, of windows, attending globally, of one size only.
 
 Every parameter is drawn anew (see `tiny.redraw`), so that each matters.
 """
@@ -16,6 +16,31 @@ from vitral.data.large.tiles import mirrored
 from vitral.data.preprocess import normalise
 from vitral.nn.attention import Attention
 from vitral.nn.family.stage import Stage
+
+# A file of the reader's own.
+SEGMENTER = '''
+import os, time
+
+import torch
+from torch import nn
+
+
+class Segmenter(nn.Module):
+    """Three classes by a 3 x 3 convolution; each tile takes a moment, so that a test can stop it."""
+
+    task = "segmentation"
+    class_names = ("low", "middle", "high")
+    img_size = 32
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, images):
+        time.sleep(float(os.environ.get("PAUSE", 0)))
+        return self.head(images)
+'''
 
 CLASSES = ("ground", "water", "road", "tree")
 

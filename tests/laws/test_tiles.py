@@ -1,4 +1,4 @@
-"""Tiles that overlap give the whole image's answer: their weights sum to 1, and they agree where a model promises it."""
+"""Tiles that overlap give the whole image's answer: weights sum to 1, and tiles agree where a model promises it."""
 
 import tempfile
 from pathlib import Path

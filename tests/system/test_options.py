@@ -21,9 +21,8 @@ from effects import EFFECTS, effect
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from segmenters import photograph
+from segmenters import SEGMENTER, photograph
 from shell import TINY, Trained, paint, tree
-from test_tiles import SEGMENTER
 from tiny import tiny_vit
 from vitral.base.lookup import names
 from vitral.training.recipe import PRESETS

@@ -1,5 +1,6 @@
 """`vitral predict MODEL scan.tif --tile`: killed and resumed to the same bytes; messages for what is in the way."""
 
+import functools
 import json
 import signal
 
@@ -7,31 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from segmenters import photograph
+from segmenters import SEGMENTER, photograph
 
-SEGMENTER = '''
-import os, time
-
-import torch
-from torch import nn
-
-
-class Segmenter(nn.Module):
-    """Three classes by a 3 x 3 convolution; each tile takes a moment, so that a test can stop it."""
-
-    task = "segmentation"
-    class_names = ("low", "middle", "high")
-    img_size = 32
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, images):
-        time.sleep(float(os.environ.get("PAUSE", 0)))
-        return self.head(images)
-'''
 PREDICT = ("predict", "own.py:Segmenter", "scan.tif", "--tile")
 
 
@@ -52,13 +30,18 @@ def rows_done(path):
         return -1
 
 
+def has_done(path, rows):
+    return rows_done(path) >= rows
+
+
 def test_a_run_that_is_killed_twice_is_continued_to_the_same_bytes(terminal, scan, tmp_path):
     words = (*PREDICT, "--tile-size", 32)
     whole = terminal(*words, "--out", "whole.tif", "--json").done()
     parts = tmp_path / "parts.tif"
     terminal.environment = terminal.environment | {"PAUSE": "0.005"}
     for row in (2, 6):
-        killed = terminal.stopped(*words, "--out", parts, when=lambda: rows_done(parts) >= row, by=signal.SIGKILL)
+        reached = functools.partial(has_done, parts, row)
+        killed = terminal.stopped(*words, "--out", parts, when=reached, by=signal.SIGKILL)
         assert killed.code == -signal.SIGKILL and not parts.exists()
         assert row <= rows_done(parts) < 11
     answer = terminal(*words, "--out", parts, "--json").done()

@@ -106,7 +106,7 @@ def test_more_channels_than_colours_are_left_out_or_refused(tmp_path):
     assert (image.read(0, 0, 120, 90) == RGB).all()
     assert "5 channels: red, green and blue are read, and nothing of the others" in notes
     unmarked = written(tmp_path / "bands.tif", five, photometric="minisblack", planarconfig="contig", **BLOCKS)
-    with pytest.raises(ImageError, match="5 channels that are not marked as red, green and blue.*RGB TIFF"):
+    with pytest.raises(ImageError, match=r"5 channels that are not marked as red, green and blue.*RGB TIFF"):
         open_large_image(unmarked)
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_file_is_an_image_error(tmp_path, damage):
         path.write_bytes({"cut": content[: len(content) // 2], "no pixels": content[:16]}.get(damage, b""))
     if damage == "text":
         path.write_bytes(b"II*\0 is how a TIFF starts, but this is none")
-    with pytest.raises(ImageError, match="scan.tif"):
+    with pytest.raises(ImageError, match=r"scan.tif"):
         open_large_image(path).read(0, 0, 120, 90)
 
 
@@ -184,7 +184,10 @@ def test_a_missing_extra_names_its_install(tmp_path, monkeypatch):
     [
         (dict(tile=30, context=0, alignment=8), "every 8 pixels: use 24 or 32"),
         (dict(tile=5, context=0, alignment=8), "use 8"),
-        (dict(tile=32, context=16, alignment=8), "leaves nothing of a tile of 32 pixels: use a larger tile, at least 40"),
+        (
+            dict(tile=32, context=16, alignment=8),
+            "leaves nothing of a tile of 32 pixels: use a larger tile, at least 40",
+        ),
     ],
 )
 def test_tiles_that_do_not_fit_say_which_do(options, words):
@@ -276,7 +279,7 @@ def test_a_damaged_journal_says_what_to_delete(scan, monkeypatch):
     with pytest.raises(Stop):
         predict_tiles(segmenter(), scan, tile=64)
     (folder_of(scan.with_name("scan.classes.tif")) / JOURNAL).write_text("{")
-    with pytest.raises(StoreError, match="Delete .*partial to start over"):
+    with pytest.raises(StoreError, match=r"Delete .*partial to start over"):
         predict_tiles(segmenter(), scan, tile=64)
 
 
@@ -291,7 +294,9 @@ def test_files_of_others_in_the_way_are_left(scan):
 def test_models_without_one_class_per_pixel_are_refused(scan):
     model = segmenter()
     whole = attach_record(torch.nn.Sequential(model), ModelRecord(CLASSES, model.preprocessing))
-    with pytest.raises(UsageError, match="predicts one class for a whole image.*segmentation models.*leave --tile out"):
+    with pytest.raises(
+        UsageError, match=r"predicts one class for a whole image.*segmentation models.*leave --tile out"
+    ):
         predict_tiles(whole, scan)
     coarse = attach_record(torch.nn.AvgPool2d(2), ModelRecord(("r", "g", "b"), model.preprocessing, "segmentation"))
     coarse.register_parameter("scale", torch.nn.Parameter(torch.ones(1)))
