@@ -6,6 +6,7 @@ memory. Its classes mean nothing: time and memory do not depend on what the weig
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,13 +14,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-SIDES = (4_096, 16_384)
+THREADS = {4_096: 1, 16_384: 2}  # side -> threads: CPU seconds are those of one, minutes those of two cores
 BLOCK = 256
 MODEL = Path(__file__).with_name("pyramid.py")
-PROBES = 6  # tiles that the model alone is timed on
 
 
 def blocks(side: int) -> Iterator[np.ndarray]:
@@ -46,22 +47,23 @@ def measure(image: str, out: str) -> None:
 
     import vitral
     from benchmarks.memory import anonymous, most_anonymous
-    from vitral.data.large.image import open_large_image
-    from vitral.tasks.tile import logits_of, predict_tiles
+    from vitral.tasks import tile
 
-    model = vitral.load(f"{MODEL}:Pyramid")
+    model, predict_logits, alone = vitral.load(f"{MODEL}:Pyramid"), tile.logits_of, 0.0
+
+    def timed(*arguments: Any) -> Any:
+        nonlocal alone
+        began = time.process_time()
+        logits = predict_logits(*arguments)
+        alone += time.process_time() - began
+        return logits
+
+    tile.logits_of = timed  # the model's own share of the time
     loaded = anonymous()
     start, clock = time.process_time(), time.perf_counter()
     with most_anonymous() as most:
-        found = predict_tiles(model, image, out, progress=True)
+        found = tile.predict_tiles(model, image, out, progress=True)
     cpu, seconds = time.process_time() - start, time.perf_counter() - clock
-    window = [open_large_image(image).read(0, 0, *found.tile)]
-    with torch.inference_mode():
-        logits_of(model, window)
-        start = time.process_time()
-        for _ in range(PROBES):
-            logits_of(model, window)
-        alone = (time.process_time() - start) / PROBES * found.tiles
     record = {
         "side": found.height,
         "tile": found.tile,
@@ -70,6 +72,7 @@ def measure(image: str, out: str) -> None:
         "cpu_seconds": round(cpu, 2),
         "seconds": round(seconds, 2),
         "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
         "model_cpu_seconds": round(alone, 2),
         "model_share": round(alone / cpu, 3),
         "pixels_per_cpu_second": round(found.height * found.width / cpu),
@@ -82,26 +85,29 @@ def measure(image: str, out: str) -> None:
     print(json.dumps(record))
 
 
-def in_a_process(image: Path, out: Path) -> dict:
+def in_a_process(image: Path, out: Path, environment: dict[str, str]) -> dict:
     script = f"from benchmarks.tiles import measure; measure({str(image)!r}, {str(out)!r})"
-    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def killed_and_resumed(image: Path, out: Path, rows: int) -> int:
+def killed_and_resumed(image: Path, out: Path, rows: int, environment: dict[str, str]) -> int:
     """Kill the command after a third and after two thirds of its rows of tiles, then let it end; the kills."""
     words = ["predict", f"{MODEL}:Pyramid", str(image), "--tile", "--out", str(out)]
     command = [sys.executable, "-m", "vitral", *words]
+    quiet = dict(env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal, kills = out.with_name(f"{out.name}.partial") / "journal.json", 0
     for at in (rows // 3, 2 * rows // 3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, **quiet)
         while process.poll() is None:
             if journal.is_file() and json.loads(journal.read_text(encoding="utf-8"))["rows_done"] >= at:
                 process.kill()
                 break
             time.sleep(0.01)
         kills += process.wait() == -signal.SIGKILL
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(command, check=True, **quiet)
     return kills
 
 
@@ -112,14 +118,16 @@ def sha256(path: Path) -> str:
 def run() -> dict[str, object]:
     results = []
     with tempfile.TemporaryDirectory() as home:
-        for side in SIDES:
+        for side, threads in THREADS.items():
+            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}  # rounding depends on it, so bytes may
             image = Path(home) / f"{side}.tif"
             draw(image, side)
             out = Path(home) / "whole.tif"
-            results.append(in_a_process(image, out) | {"scan_mb": round(image.stat().st_size / 1e6)})
+            results.append(in_a_process(image, out, environment) | {"scan_mb": round(image.stat().st_size / 1e6)})
             print(f"   {json.dumps(results[-1])}", flush=True)
-            if side == SIDES[0]:
-                kills = killed_and_resumed(image, Path(home) / "parts.tif", round(results[-1]["tiles"] ** 0.5))
+            if side == min(THREADS):
+                rows = round(results[-1]["tiles"] ** 0.5)
+                kills = killed_and_resumed(image, Path(home) / "parts.tif", rows, environment)
                 same = sha256(out) == sha256(Path(home) / "parts.tif")
                 print(f"   killed {kills} times and resumed: {'identical' if same else 'OTHER'} bytes", flush=True)
             image.unlink()

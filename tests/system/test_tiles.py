@@ -2,13 +2,16 @@
 
 import functools
 import json
+import re
 import signal
+from pathlib import Path
 
 import pytest
 import tifffile
 from PIL import Image
 
 from segmenters import SEGMENTER, photograph
+from shell import small_disk
 
 PREDICT = ("predict", "own.py:Segmenter", "scan.tif", "--tile")
 
@@ -71,11 +74,10 @@ def test_what_was_chosen_and_measured_is_said(vitral, scan):
         assert small.tobytes() == whole.tobytes()
 
 
-def test_what_does_not_fit_is_refused_with_the_way_out(vitral, scan, trained, photos):
-    image = photos / "dark" / "0.png"
-    vitral("predict", trained.folder, image, "--tile").refused(2, "predicts one class for a whole image")
+def test_what_does_not_fit_is_refused_with_the_way_out(vitral, scan, quick):
+    vitral("predict", "quick.py:Quick", "scan.tif", "--tile").failed(2, "predicts one class for a whole image")
     vitral(*PREDICT, "--top", 2).refused(2, "--top and --on-bad-image do not apply to --tile")
-    vitral(*PREDICT[:2], "scan.tif", image, "--tile").refused(2, "--tile takes one image, not 2")
+    vitral(*PREDICT[:2], "scan.tif", "own.py", "--tile").refused(2, "--tile takes one image, not 2")
     vitral(*PREDICT[:3], "--out", "x.tif").refused(2, "--tile-size, --context and --out are for --tile: add it")
     vitral(*PREDICT[:2], "gone.tif", "--tile").failed(1, "There is no image gone.tif")
     vitral(*PREDICT, "--tile-size", 16, "--context", 8).failed(2, "leaves nothing of a tile of 16 pixels")
@@ -83,6 +85,27 @@ def test_what_does_not_fit_is_refused_with_the_way_out(vitral, scan, trained, ph
     vitral(*PREDICT, "--out", "own.py/x.tif").failed(1, "could not be written")
 
 
-def test_an_image_that_is_too_large_says_the_option(vitral, trained, scan, monkeypatch):
+def test_a_module_that_only_states_the_task_is_refused(vitral, scan, tmp_path):
+    (tmp_path / "own.py").write_text(SEGMENTER.replace("self.head(images)", "self.head(images).mean((2, 3))"))
+    vitral(*PREDICT).failed(2, "states task = 'segmentation', so it must return logits (B, classes, height, width)")
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_work(vitral, scan, tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        vitral(*PREDICT, "--out", disk / "out.tif").failed(1, "The disk is full")
+
+
+def test_the_guide_works_as_it_stands(vitral, scan, tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "large-images.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (commands,) = re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "segmenter.py").write_text(code)
+    for command in commands.splitlines():
+        assert "background" in vitral(*command.split()[1:]).done().printed
+    with Image.open("scan.classes.tif") as whole, Image.open("small-tiles.tif") as small:
+        assert whole.tobytes() == small.tobytes()
+
+
+def test_an_image_that_is_too_large_says_the_option(vitral, quick, scan, monkeypatch):
     monkeypatch.setattr("vitral.data.image.MAX_PIXELS", 10_000)
-    vitral("predict", trained.folder, "scan.tif").failed(1, "vitral predict MODEL scan.tif --tile")
+    vitral("predict", "quick.py:Quick", "scan.tif").failed(1, "vitral predict MODEL scan.tif --tile")

@@ -223,7 +223,10 @@ def test_a_finished_result_is_returned_and_never_overwritten(scan):
     model = segmenter()
     first = predict_tiles(model, scan, tile=64)
     content = first.out.read_bytes()
+    folder_of(first.out).mkdir()  # as if the process had been killed before it was removed
+    (folder_of(first.out) / JOURNAL).write_text("{}")
     again = predict_tiles(model, scan, tile=64)
+    assert not folder_of(first.out).exists()
     assert any("is finished, with the same settings" in note for note in again.notes)
     assert (again.shares, again.seams) == (first.shares, first.seams)
     with pytest.raises(UsageError, match=r"finished result with other settings: tile \(there \[64, 64\], here"):

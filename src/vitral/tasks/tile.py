@@ -218,6 +218,7 @@ def run_tiles(
                 blender = RowBlender(plan, row, above, below, journal.classes, seams)
                 for done, logits in enumerate(logits_of_row(model, image, plan, row), 1):
                     blender.add(logits)
+                    del logits  # or it would be held while the next is computed
                     progress.count("tiles", row * across + done, plan.count)
                 journal.write(row + 1, journal.found | {"seams": seams.to_json()})
         except KeyboardInterrupt:

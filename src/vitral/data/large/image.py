@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,6 +19,7 @@ from vitral.data.image import FORMATS, MAX_PIXELS, PillowWarningsOff, load_image
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian; the last two are BigTIFF
 
 
+@runtime_checkable
 class LargeImage(Protocol):
     """An upright RGB image of `height` x `width` pixels, of which windows can be read."""
 

@@ -131,7 +131,7 @@ def check_in_parts(page: Any) -> None:
         raise NotInParts(f"its colours are stored as {getattr(page.photometric, 'name', page.photometric)}")
     if page.imagedepth > 1 or not isinstance(page.bitspersample, int):
         raise NotInParts("it is a volume, or its channels differ in depth")
-    if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
+    if page.dtype is None or page.dtype.kind not in ("b", "u") or page.dtype.itemsize > 2:
         raise NotInParts(f"its values are {page.dtype}, whose range is known only from all of them")
     if page.is_memmappable:
         return

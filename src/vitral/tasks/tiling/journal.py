@@ -10,7 +10,7 @@ A process that is killed leaves the journal of the last complete row: what was w
 """
 
 import json
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Journal:
         if is_new:
             with path.open("wb") as file:
                 file.truncate(size)
+                if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and not a fault in the middle
+                    os.posix_fallocate(file.fileno(), 0, size)
         elif not path.is_file() or path.stat().st_size != size:
             raise StoreError(f"{path} is damaged. Delete {self.folder} to start over.")
         return np.memmap(path, dtype, "r+", shape=shape)
@@ -97,7 +99,7 @@ def remove_folder(folder: Path) -> None:
     for left in folder.glob(f".{JOURNAL}.*"):  # of a process that was killed while it wrote
         left.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
+        folder.rmdir()
 
 
 def differences(before: Any, now: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from vitral.data.large.tiles import TileAxis, cover
 from vitral.tasks.tiling.reach import Reach
 
 SMALLEST, LARGEST = 512, 1024  # sides of tiles for a model that takes any size
-TILES_OF_CONTEXT = 5  # a tile is at least so many contexts wide, or most of the work would be context
+IDEAL, LEAST = 6, 5  # contexts in a tile's side; with fewer, most of the work would be context
 ROUGH = 8  # without an exact context, a tile's context and ramp are each this part of it
 SMOOTH = 32  # with it, the ramp only hides rounding
 
@@ -41,7 +41,7 @@ def plan_tiles(
     Raises `ConfigError` for a tile that the model does not take, or that the context leaves nothing of.
     """
     sides, enough = choose_sides(reach, preprocessing, tile), reach.context
-    fits = enough is not None and enough * TILES_OF_CONTEXT <= min(sides)
+    fits = enough is not None and enough * LEAST <= min(sides)
     chosen = context if context is not None else enough if enough is not None and fits else min(sides) // ROUGH
     is_exact = enough is not None and chosen >= enough
     ramp = min(sides) // (SMOOTH if is_exact else ROUGH)
@@ -80,7 +80,7 @@ def choose_sides(reach: Reach, preprocessing: Preprocessing, tile: int | None) -
         return tile, tile
     if reach.is_global:
         return preprocessing.size  # what it was trained on; more costs more per pixel
-    wanted = min(max(2 * TILES_OF_CONTEXT * (reach.context or 0), SMALLEST), LARGEST)
+    wanted = min(max(IDEAL * (reach.context or 0), SMALLEST), LARGEST)
     side = -(-wanted // reach.alignment) * reach.alignment
     return side, side
 
