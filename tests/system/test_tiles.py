@@ -37,9 +37,9 @@ def has_done(path, rows):
     return rows_done(path) >= rows
 
 
-def test_a_run_that_is_killed_twice_is_continued_to_the_same_bytes(terminal, scan, tmp_path):
+def test_a_run_that_is_killed_twice_is_continued_to_the_same_bytes(terminal, vitral, scan, tmp_path):
     words = (*PREDICT, "--tile-size", 32)
-    whole = terminal(*words, "--out", "whole.tif", "--json").done()
+    whole = vitral(*words, "--out", "whole.tif", "--json").done()
     parts = tmp_path / "parts.tif"
     terminal.environment = terminal.environment | {"PAUSE": "0.005"}
     for row in (2, 6):
@@ -47,20 +47,20 @@ def test_a_run_that_is_killed_twice_is_continued_to_the_same_bytes(terminal, sca
         killed = terminal.stopped(*words, "--out", parts, when=reached, by=signal.SIGKILL)
         assert killed.code == -signal.SIGKILL and not parts.exists()
         assert row <= rows_done(parts) < 11
-    answer = terminal(*words, "--out", parts, "--json").done()
+    answer = vitral(*words, "--out", parts, "--json").done()
     assert "Continuing" in answer.messages and "rows of tiles are done" in answer.messages
     assert parts.read_bytes() == (tmp_path / "whole.tif").read_bytes()
     assert answer.json | {"out": ""} == whole.json | {"out": ""}
     assert sorted(path.name for path in tmp_path.glob("parts*")) == ["parts.tif"]
 
 
-def test_an_interrupted_run_says_how_to_continue(terminal, scan, tmp_path):
+def test_an_interrupted_run_says_how_to_continue(terminal, vitral, scan, tmp_path):
     out = tmp_path / "scan.classes.tif"
     terminal.environment = terminal.environment | {"PAUSE": "0.01"}
     words = (*PREDICT, "--tile-size", 32)
     stopped = terminal.stopped(*words, when=lambda: rows_done(out) >= 2, by=signal.SIGINT)
     stopped.failed(130, "rows of tiles done. To continue, repeat the command.")
-    assert "Continuing scan.classes.tif.partial" in terminal(*words).done().messages
+    assert "Continuing scan.classes.tif.partial" in vitral(*words).done().messages
 
 
 def test_what_was_chosen_and_measured_is_said(vitral, scan):

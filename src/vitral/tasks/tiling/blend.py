@@ -19,7 +19,7 @@ from vitral.data.large.tiles import ramp_weights
 from vitral.tasks.tiling.plan import TilePlan
 from vitral.tasks.tiling.seams import Disagreement
 
-Seam = Float[np.ndarray, "k ramp x"]
+Seam = Float[np.ndarray, "k ramp padded"]
 
 
 class RowBlender:
