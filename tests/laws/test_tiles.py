@@ -9,6 +9,7 @@ import tifffile
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from segmenters import Convolutional, Global, OfOneSize, Windowed, disagreements, photograph, segmenter, whole_logits
 from vitral.base.errors import ConfigError
@@ -122,9 +123,71 @@ def test_a_model_of_one_size_gets_tiles_of_that_size():
         tiled(model, photograph(64, 64), tile=64)
 
 
+class SqueezeExcite(nn.Module):
+    """Channels are scaled by their mean over the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps, self.gate, self.head = nn.Conv2d(3, 8, 3, 1, 1), nn.Linear(8, 8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, images):
+        maps = self.maps(images)
+        return self.head(maps * self.gate(maps.mean((2, 3))).sigmoid()[:, :, None, None])
+
+
+class Coordinates(nn.Module):
+    """The row, from -1 to 1, is a channel of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(4, 4, 3, 1, 1)
+
+    def forward(self, images):
+        rows = torch.linspace(-1, 1, images.shape[2])[None, None, :, None].expand_as(images[:, :1])
+        return self.head(torch.cat([images, rows], 1))
+
+
+def padded_by(mode, side=3):
+    return nn.Sequential(nn.Conv2d(3, 4, side, 1, side // 2, padding_mode=mode), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+
+# name -> (module, context, alignment); a context of None promises nothing
+REACHES = {
+    "one pixel": (lambda: nn.Conv2d(3, 4, 1), 0, 1),
+    "3 x 3": (lambda: padded_by("zeros"), 1, 1),
+    "mirrored padding": (lambda: padded_by("reflect", 5), 2, 1),
+    "padding that wraps around": (lambda: padded_by("circular"), None, 1),
+    "dilated": (lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 1, 4, 4), nn.ReLU(), nn.Conv2d(8, 4, 3, 1, 8, 8)), 12, 1),
+    "pooled and transposed": (lambda: nn.Sequential(nn.MaxPool2d(2), nn.ConvTranspose2d(3, 4, 2, 2)), 0, 2),
+    "patches of 7": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 7, 7), nn.Conv2d(8, 4, 3, 1, 1), nn.Upsample(None, 7)),
+        7,
+        7,
+    ),
+    "norm over the image": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.GroupNorm(2, 4)), None, 1),
+    "squeeze and excite": (SqueezeExcite, None, 1),
+    "coordinates": (Coordinates, None, 1),
+}
+
+
+@pytest.mark.parametrize("name", REACHES)
+def test_the_reach_of_many_forms(name):
+    """Where nothing is promised, an image in one tile is still the whole image."""
+    module, context, alignment = REACHES[name]
+    model = segmenter(module, size=(56, 56) if "7" in name else (32, 32))
+    assert measure_reach(model, model.preprocessing) == Reach(context, alignment)
+    pixels = photograph(90, 110)
+    padded = [-(-side // alignment) * alignment for side in (90, 110)]
+    whole = whole_logits(model, pixels, *padded)
+    found, classes = tiled(model, pixels)
+    assert found.tiles == 1 and disagreements(whole, classes) == 0
+    found, classes = tiled(model, pixels, tile=56)
+    assert found.tiles > 1 and found.is_exact == (context is not None)
+    assert (disagreements(whole, classes) == 0) == found.is_exact
+
+
 def test_the_reach_of_a_head_that_is_zero_is_none():
     """A new head gives the same logits everywhere, so nothing is seen."""
     model = segmenter()
     torch.nn.init.zeros_(model.head.weight)
-    reach = measure_reach(model, model.preprocessing)
-    assert reach.context == 0
+    assert measure_reach(model, model.preprocessing) == Reach(0, 4)

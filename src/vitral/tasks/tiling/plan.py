@@ -9,7 +9,7 @@ from vitral.data.large.tiles import TileAxis, cover
 from vitral.tasks.tiling.reach import Reach
 
 SMALLEST, LARGEST = 512, 1024  # sides of tiles for a model that takes any size
-IDEAL, LEAST = 6, 5  # contexts in a tile's side; with fewer, most of the work would be context
+IDEAL, LEAST = 6, 4  # contexts in a tile's side; with fewer, most of the work would be context
 ROUGH = 8  # without an exact context, a tile's context and ramp are each this part of it
 SMOOTH = 32  # with it, the ramp only hides rounding
 
@@ -47,7 +47,7 @@ def plan_tiles(
     ramp = min(sides) // (SMOOTH if is_exact else ROUGH)
     lengths = (image.height, image.width)
     rows, columns = (
-        cover(length, side, chosen, reach.alignment, ramp, shrinks=enough is not None)
+        cover(length, side, chosen, reach.alignment, ramp, shrinks=reach.only_size is None)
         for length, side in zip(lengths, sides)
     )
     count = len(rows) * len(columns)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -80,9 +81,14 @@ def measure_reach(model: nn.Module, preprocessing: Preprocessing) -> Reach:
                 only_size = preprocessing.size
                 break
             if reached is not None and (period := measure_period(model, images)):
+                # A branch that is zero, as in a new head, hides its stride, but still needs sides that it divides.
+                period = math.lcm(period, stated_period(model, preprocessing, is_fixed=True))
                 reached = gradient_extent(model, images, period, generator)
                 if reached is not None:
-                    return Reach(-(-reached // period) * period, period)
+                    context = -(-reached // period) * period
+                    if context + period < min(shape):
+                        is_whole = tile_is_whole(model, images[:1], context, period)
+                        return Reach(context if is_whole else None, period)
             # Larger images would only show the same, at a cost that grows with the square of their pixels.
             elif times == 1 and (is_global := attends_globally(model, images[:1])):
                 break
@@ -156,6 +162,22 @@ def measure_period(model: nn.Module, images: Float[Tensor, "b c y x"]) -> int | 
         if difference <= ALIKE * whole.abs().max():
             return shift
     return None
+
+
+@torch.no_grad()
+def tile_is_whole(model: nn.Module, images: Float[Tensor, "b c y x"], context: int, period: int) -> bool:
+    """Whether an image that lacks its last or its first rows and columns gives the logits of the whole one.
+
+    Up to the context before the cut. Borders count, too: padding that wraps around reaches the other side.
+    """
+    whole = logits_per_pixel(model, images)
+    height, width = images.shape[2:]
+    first = logits_per_pixel(model, images[:, :, : height - period, : width - period])
+    last = logits_per_pixel(model, images[:, :, period:, period:])
+    y, x = slice(0, height - period - context), slice(0, width - period - context)
+    differences = [(whole - F.pad(first, (0, period, 0, period)))[:, :, y, x]]
+    differences.append((whole[:, :, period:, period:] - last)[:, :, context:, context:])
+    return all(bool((one.abs() <= 10 * ALIKE * whole.abs().max()).all()) for one in differences)
 
 
 def stated_period(model: nn.Module, preprocessing: Preprocessing, is_fixed: bool) -> int:
