@@ -87,11 +87,14 @@ class Global(nn.Module):
         x = self.patches(images)
         tokens = rearrange(x, "b d y x -> b (y x) d")
         tokens = self.embed(tokens)
-        tokens = tokens + self.attention(tokens)
+        tokens = tokens + self.attend(tokens)
         return F.interpolate(self.head(rearrange(tokens, "b (y x) d -> b d y x", y=x.shape[2])), scale_factor=4)
 
     def embed(self, tokens):
         return tokens
+
+    def attend(self, tokens):
+        return self.attention(tokens)
 
 
 class OfOneSize(Global):

@@ -113,6 +113,31 @@ def test_a_model_that_attends_globally_is_measured_and_reports_its_seams(models)
     assert any("its answer depends on the tile" in note for note in found.notes)
 
 
+class WrittenOut(Global):
+    """Softmax attention, written out by hand."""
+
+    def attend(self, tokens):
+        return (tokens @ tokens.mT).softmax(-1) @ tokens
+
+
+class MultiHead(Global):
+    """PyTorch's own module, whose fast path hides its attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def attend(self, tokens):
+        return self.layer(tokens)
+
+
+@pytest.mark.parametrize("kind", [Global, WrittenOut, MultiHead])
+def test_global_attention_of_any_form_is_seen(kind):
+    model = segmenter(kind)
+    reach = measure_reach(model, model.preprocessing)
+    assert reach.is_global and reach.context is None
+
+
 def test_a_model_of_one_size_gets_tiles_of_that_size():
     model = segmenter(OfOneSize, size=(32, 48))
     assert measure_reach(model, model.preprocessing).only_size == (32, 48)

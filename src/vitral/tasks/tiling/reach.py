@@ -9,7 +9,7 @@ Axes:  b images   c channels   k classes   y x pixels
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import BaseTorchFunctionMode
 
 from vitral.base.errors import ModelError, VitralError
 from vitral.base.modes import evaluating, frozen
 from vitral.base.preprocessing import Preprocessing
 from vitral.recording.forward import forward
-from vitral.recording.intercept import watch
+from vitral.recording.recognizer import Operators, Recognizer
 
 LARGEST_PROBE = 512  # pixels of the longer side of the random images
 SHIFTS = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 112, 128)  # pixels; what strides and windows multiply to
@@ -97,19 +98,29 @@ def measure_reach(model: nn.Module, preprocessing: Preprocessing) -> Reach:
 
 @torch.no_grad()
 def attends_globally(model: nn.Module, images: Float[Tensor, "b c y x"]) -> bool:
-    """Whether attention has about four times as many tokens in an image of twice the height and width.
+    """Whether attention has about four times as many keys in an image of twice the height and width.
 
     False for a model without attention, and for one that does not take the larger image.
     """
-    tokens = []
-    for times in (1, 2):
-        try:
-            with watch(model, rows=[0], num_prefix_tokens=0) as seen:
-                logits_per_pixel(model, images.repeat(1, 1, times, times))
-        except VitralError:
-            return False
-        tokens.append(max(layer.num_tokens for layer in seen.layers))
-    return tokens[1] > 3 * tokens[0]
+    try:
+        small, large = (most_keys(model, images.repeat(1, 1, times, times)) for times in (1, 2))
+    except VitralError:
+        return False
+    return large > 3 * small
+
+
+def most_keys(model: nn.Module, images: Float[Tensor, "b c y x"]) -> int:
+    """The largest number of tokens that a call of attention attends to; 0 for a model without attention."""
+    recognizer, keys = Recognizer(model), [0]
+
+    def see(operator: Any, inputs: Sequence[Any], named: dict[str, Any], result: Any) -> Any:
+        if (seen := recognizer.recognize(operator, inputs, named, result)) is not None:
+            keys.append(seen.call.num_keys)
+        return result
+
+    with BaseTorchFunctionMode(), Operators(see):  # the first turns PyTorch's fast path aside, which hides attention
+        logits_per_pixel(model, images)
+    return max(keys)
 
 
 def gradient_extent(
