@@ -37,7 +37,7 @@ from vitral.tasks.tiling.seams import Disagreement
 
 PIXELS_AT_ONCE = 512 * 512  # of small tiles that one forward pass takes
 PROMISED = 1e-3  # total variation between tiles that promise the logits of the whole image; rounding gives 1e-5
-SAMPLES, TILES_PER_SAMPLE = 8, 50  # pairs of tiles that are compared well inside, and the tiles that pay for one
+SAMPLES, TILES_PER_SAMPLE = (4, 16), 8  # pairs of tiles compared well inside: bounds, and how many tiles per pair
 
 
 @dataclass(frozen=True)
@@ -268,17 +268,17 @@ def logits_of(model: Classifier, pixels: list[UInt8[np.ndarray, "y x 3"]]) -> Fl
 def compare_inside(model: Classifier, image: LargeImage, plan: TilePlan) -> Disagreement:
     """How much tiles disagree in the middle of what they share, if one is moved by half a step: a sample.
 
-    Seams can do no better than this with a model whose answer depends on the tile.
+    Seams can hardly do better than this with a model whose answer depends on the tile.
     """
     found, rows, columns = Disagreement(), plan.rows, plan.columns
     shift = tuple(
         (axis.origins[1] - axis.origins[0]) // 2 // plan.alignment * plan.alignment if axis.seams else 0
         for axis in (rows, columns)
     )
-    wanted = min(SAMPLES, max(1, plan.count // TILES_PER_SAMPLE))
-    for number in range(wanted):
-        index = (2 * number + 1) * plan.count // (2 * wanted)
-        row, column = (min(at, max(0, len(axis) - 2)) for at, axis in zip(divmod(index, len(columns)), (rows, columns)))
+    wanted = min(max(SAMPLES[0], plan.count // TILES_PER_SAMPLE), SAMPLES[1])
+    places = [divmod((2 * number + 1) * plan.count // (2 * wanted), len(columns)) for number in range(wanted)]
+    last = max(0, len(rows) - 2), max(0, len(columns) - 2)  # of which there is a next one
+    for row, column in dict.fromkeys((min(row, last[0]), min(column, last[1])) for row, column in places):
         top, left = rows.origins[row], columns.origins[column]
         band = read_rows(image, top, rows.tile + shift[0], columns.padded)[:, left : left + columns.tile + shift[1]]
         one = logits_of(model, [band[: rows.tile, : columns.tile]])[0]
