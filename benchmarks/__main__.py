@@ -26,6 +26,9 @@ NAMES = (
     "strangers",
     "family",
     "high_resolution",
+    "tiles",
+    "scenes",
+    "cutouts",
     "code_paths",
     "code_size",
 )

@@ -21,6 +21,7 @@ from effects import EFFECTS, effect
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from segmenters import SEGMENTER, photograph
 from shell import TINY, Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
@@ -399,6 +400,38 @@ def top_is_how_many_classes_are_named(vitral, trained, photos):
         found = vitral("predict", trained.folder, image, "--top", top, "--json").done().json["predictions"][0]
         chances = list(found["classes"].values())
         assert len(chances) == top and chances == sorted(chances, reverse=True)
+
+
+@pytest.fixture
+def segment(vitral, tmp_path):
+    """Segment a scan of 80 x 100 pixels in tiles, with some options; the JSON."""
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    Image.fromarray(photograph(80, 100)).save(tmp_path / "scan.tif")
+
+    def run(*words):
+        return vitral("predict", "own.py:Segmenter", "scan.tif", "--tile", *words, "--json").done().json
+
+    return run
+
+
+@effect("predict", "tile")
+@effect("predict", "out")
+def tile_writes_the_class_of_each_pixel_to_out(segment, tmp_path):
+    found, named = segment(), segment("--out", "deep/classes.tif")
+    assert (found["out"], named["out"]) == ("scan.classes.tif", "deep/classes.tif")
+    assert found["size"] == [80, 100] and found["tiles"] == 1 and set(found["shares"]) == {"low", "middle", "high"}
+    assert sheet("scan.classes.tif").tobytes() == sheet("deep/classes.tif").tobytes()
+
+
+@effect("predict", "tile_size")
+@effect("predict", "context")
+def tile_size_and_context_are_those_of_the_tiles(segment):
+    small = segment("--tile-size", 32, "--out", "small.tif")
+    assert (small["tile"], small["context"], small["exact"]) == ([32, 32], 1, True)
+    wide = segment("--tile-size", 32, "--context", 10, "--out", "wide.tif")
+    assert (wide["context"], wide["exact"]) == (10, True) and wide["tiles"] > small["tiles"] > 1
+    assert sheet("small.tif").tobytes() == sheet("wide.tif").tobytes()
+    assert not segment("--tile-size", 32, "--context", 0, "--out", "none.tif")["exact"]
 
 
 @effect("predict", "on_bad_image")
