@@ -25,6 +25,7 @@ NAMES = (
     "small",
     "strangers",
     "family",
+    "high_resolution",
     "code_paths",
     "code_size",
 )

@@ -182,7 +182,7 @@ def test_layers_with_different_tokens_are_refused_together_and_shown_apart():
     with pytest.raises((WatchError, UsageError), match="layers="):
         attention(model, images, layers=[0, 1])
     assert attention(model, images).layers == ("narrow.self_attn",)
-    assert "Not shown: layer 0, which has another grid or number of heads." in attention(model, images).caption
+    assert "Not shown: layer 0, which has a different grid or number of heads." in attention(model, images).caption
     assert attention(model, images, layers=[0]).grid == (4, 4)
     assert attention(model, images, layers=[1]).grid == (2, 2)
 
@@ -209,10 +209,18 @@ class Mixing(nn.Module):
     ("kinds", "shown", "note"),
     [
         (("plain", "plain", "plain"), (0, 1, 2), ""),
-        (("plain", "flip", "plain"), (0, 2), "layer 1, which has other tokens, or tokens in another order"),
-        (("flip", "heads", "flip", "plain"), (3,), "layers 0, 2, which have other tokens, or tokens in another order"),
-        (("flip", "heads", "flip", "plain"), (3,), "layer 1, which has another grid or number of heads"),
-        (("plain", "heads", "heads", "heads", "plain"), (0, 4), "layers 1 to 3, which have another grid or number of"),
+        (("plain", "flip", "plain"), (0, 2), "layer 1, which has different tokens, or tokens in a different order"),
+        (
+            ("flip", "heads", "flip", "plain"),
+            (3,),
+            "layers 0, 2, which have different tokens, or tokens in a different order",
+        ),
+        (("flip", "heads", "flip", "plain"), (3,), "layer 1, which has a different grid or number of heads"),
+        (
+            ("plain", "heads", "heads", "heads", "plain"),
+            (0, 4),
+            "layers 1 to 3, which have a different grid or number of",
+        ),
     ],
 )
 def test_what_is_not_shown_beside_the_last_layer_is_said_with_its_own_reason(kinds, shown, note):

@@ -294,7 +294,9 @@ class ByHalves(InParts):
 @pytest.mark.parametrize("method", [explain.attention, explain.attention_gradient])
 def test_readers_in_several_calls_are_refused(kind, method, pictures):
     model = made(lambda model, x: model.head(x.mean(1)), 0, kind, kind)
-    with pytest.raises(UsageError, match=r"each from a part of its queries to other keys.*layers=\[\d+\], query=0"):
+    with pytest.raises(
+        UsageError, match=r"each with a part of the queries and different keys.*layers=\[\d+\], query=0"
+    ):
         method(model, pictures)
 
 
@@ -357,4 +359,7 @@ def test_behind_a_norm_of_all_tokens_chefer_says_that_it_starts_from_those_of_an
     model = made(lambda model, x: class_tokens(model, model.over_all(x)), CLASSES)
     assert readers(model, pictures).tokens == tuple(range(CLASSES))
     caption = explain.chefer(model, pictures, 1).caption_of(0)
-    assert "Relevance starts from the tokens of any class, since the tokens are normalised together." in caption
+    assert (
+        "Relevance starts from the readout tokens of all classes, since these tokens are normalised together."
+        in caption
+    )

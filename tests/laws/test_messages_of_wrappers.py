@@ -71,4 +71,4 @@ def test_a_traced_model_is_called_traced(name, wrapped, pictures):
     model = nn.Sequential(traced) if wrapped else traced
     with pytest.raises(WatchError, match=r"was traced \(torch\.jit\.trace\).*Explain the module that was traced"):
         getattr(explain, name)(model, pictures)
-    assert "was not measured" in explain.attention(model, pictures).caption
+    assert "could not measure which tokens" in explain.attention(model, pictures).caption

@@ -275,7 +275,7 @@ class OneHot(Plain):
 def test_a_readout_that_no_gradient_tells_is_said_to_be_assumed(make, pictures):
     model = make()
     for name in ("attention", "rollout"):
-        assert "was not measured" in (caption := getattr(explain, name)(model, pictures).caption), name
+        assert "could not measure which tokens" in (caption := getattr(explain, name)(model, pictures).caption), name
         assert "CLS is assumed." in caption
     assert "assumed" not in explain.attention(model, pictures, query=(1, 1)).caption
 

@@ -145,7 +145,7 @@ def test_a_lora_adapter_of_timms_vit(tmp_path):
         (dict(base_model_name_or_path="a/base"), r"its base, a/base, is not a file.*adapter,base=hf:a/base on the"),
         ({}, r"its base is not named in it.*adapter,base=FOLDER or .*base=hf:OWNER/NAME"),
         (dict(peft_type="IA3"), r"an adapter of type IA3; supported: LORA\. Merge it"),
-        (dict(use_dora=True), r"has use_dora=True, not supported\. Merge it.*merge_and_unload"),
+        (dict(use_dora=True), r"has use_dora=True, which is not supported\. Merge it.*merge_and_unload"),
         (dict(base_model_name_or_path="base.pth"), r"changes other\.weight, which .*base\.pth does not have"),
     ],
     ids=range(5),

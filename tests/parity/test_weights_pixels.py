@@ -215,7 +215,7 @@ def test_what_no_argument_states_is_assumed_aloud(tmp_path):
     model = vitral.load(path, source="deit")
     assert model.preprocessing.mean == (0.1, 0.2, 0.3) and model.preprocessing.crop == 0.875
     values = "crop 0.875, crop_mode center, interpolation bicubic"
-    line = f"preprocessing that nothing states: {values}, as in DeiT's evaluation"
+    line = f"preprocessing that no file or option states: {values}, as in DeiT's evaluation"
     assert line in model.provenance["assumed"]
 
 
@@ -270,7 +270,7 @@ def test_timms_config(nested, tmp_path):
     assert (model.preprocessing.crop, model.preprocessing.interpolation) == (0.9, "bilinear")
     assert (model.preprocessing.mean, model.preprocessing.size) == ((0.1,) * 3, (32, 32))
     (line,) = (line for line in model.provenance["assumed"] if "preprocessing" in line)
-    assert line == "preprocessing that nothing states: crop_mode center, as timm's configs by default"
+    assert line == "preprocessing that no file or option states: crop_mode center, as timm's configs by default"
 
 
 @pytest.mark.parametrize(

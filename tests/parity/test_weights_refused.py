@@ -344,5 +344,5 @@ def test_sizes_of_another_kind(kind, change, tmp_path):
 )
 def test_configs_that_contradict_the_tensors(kind, change, message, tmp_path):
     with_config(tmp_path, of_kind(kind, tmp_path), change)
-    with pytest.raises(StoreError, match=re.escape(f"config.json says {message}.")):
+    with pytest.raises(StoreError, match=re.escape(f"config.json has {message}.")):
         load_published(tmp_path)

@@ -35,7 +35,7 @@ def test_a_prefix_that_all_names_share(prefix, tmp_path):
     assert model.provenance["dropped"] == dict.fromkeys(others, "it belongs to the training script")
     shown = prefix.replace("_orig_mod.", "").replace("_fsdp_wrapped_module.", "").removeprefix("module.")
     said = [line for line in model.provenance["assumed"] if "begin with" in line]
-    assert said == ([f"the model is what the names that begin with {shown!r} hold"] if shown else [])
+    assert said == ([f"the model consists of the tensors whose names begin with {shown!r}"] if shown else [])
 
 
 def test_parts_that_are_compiled_or_computed_twice(tmp_path):
@@ -301,7 +301,7 @@ def test_a_size_that_explains_the_positions_comes_before_a_square(tmp_path):
     peer = timm_vit((24, 40)).double()
     model = reread(peer, tmp_path / "n.pth", **SAID, img_size=(24, 40))
     agree(peer, model, images_of((24, 40)))
-    assert any("positions of images of 24 x 40" in line for line in model.provenance["assumed"])
+    assert any("the positions are for images of 24 x 40" in line for line in model.provenance["assumed"])
     agree(peer.double(), vitral.load(f"{tmp_path / 'n.pth'},source=timm,num_heads=4,grid=3x5"), images_of((24, 40)))
     guessed = vitral.load(tmp_path / "n.pth", **SAID)
     assert guessed.grid == (4, 4) and any("square grid" in line for line in guessed.provenance["assumed"])

@@ -71,7 +71,8 @@ def test_what_a_bare_file_does_not_say_is_said_behind_it(vitral, photos):
     save_file(tiny_vit(img_size=16, patch_size=4, num_classes=2).state_dict(), "bare.safetensors")
     answer = vitral("eval", "bare.safetensors,source=deit,num_heads=4", "--data", "photos").done()
     assert (
-        "assumed: preprocessing that nothing states: mean 0.485/0.456/0.406, std 0.229/0.224/0.225" in answer.messages
+        "assumed: preprocessing that no file or option states: mean 0.485/0.456/0.406, std 0.229/0.224/0.225"
+        in answer.messages
     )
     assert "assumed: the model's classes are those of photos, in their order" in answer.messages
     vitral("eval", "bare.safetensors,num_heads=4", "--data", "photos").refused(FAILURE, "specify source=...")

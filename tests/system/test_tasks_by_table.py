@@ -85,7 +85,7 @@ def test_numbers_go_through_every_verb(vitral, greys):
     answer = vitral("eval", "run", "--json").done()
     assert answer.json["R2"] == result["figures"]["R2"]
     assert answer.json["per_number"]["dose (mg)"]["MAE"] < answer.json["per_number"]["dose (mg)"]["MAE_of_mean"]
-    assert "always the mean of these images" in answer.err
+    assert "always the mean of these images' numbers" in answer.err
 
     answer = vitral("predict", "run", greys / "000.png", "--json").done()
     (one,) = answer.json["predictions"]
@@ -123,7 +123,7 @@ def test_data_of_another_task_is_refused_with_both(vitral, greys, colours):
     answer = vitral("eval", "run", "--data", "shapes:n=8,size=32")
     answer.refused(1, "shapes has labels for the task 'one class'; the model's is 'numbers'")
     vitral("explain", "run", "--data", "shapes:n=8,size=32", "--score").refused(
-        2, "Methods are scored on images of one class"
+        2, "Methods can be scored only with a model that predicts one class per image"
     )
 
 

@@ -161,7 +161,9 @@ def test_a_control_without_any_value_is_named_and_beaten_by_nobody(model):
             lambda folder, names: known(folder, names) | ({"centre": centre} if folder == "explain.controls" else {}),
         )
         table = explain.score([oracle], [of_maps_that_vary, "agreement"], model, data_for(model), n=30)
-    sentence = "The control centre has no value by of_maps_that_vary: no method is said to beat every control by it."
+    sentence = (
+        "The control centre has no value by of_maps_that_vary: no method is reported to beat every control by it."
+    )
     assert table.caption.endswith(sentence) and table.caption.count("no value by") == 1
     (mine,) = (one for one in table.scores if one.method == "oracle" and one.metric == "of_maps_that_vary")
     assert mine.beats_controls is False

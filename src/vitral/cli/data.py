@@ -67,7 +67,8 @@ def run(options: Options) -> dict[str, Any]:
     result: dict[str, Any] = {"data": found.data, **found.labels, "sheet": str(found.sheet)}
     if options.check and found.dataset.task != "one class":
         raise ConfigError(
-            f"--check trains models of one class of many; the labels of {found.data} are {found.dataset.task}."
+            "--check trains models that predict one class per image; the labels of "
+            f"{found.data} are {found.dataset.task}."
         )
     if options.check:
         result["check"] = findings(found)

@@ -32,7 +32,10 @@ class Options:
     ] = ()
     layer: Annotated[
         tuple[int, ...],
-        Option("Blocks whose attention to show, counted from 0, or from the end as -1, -2, ...; by default all."),
+        Option(
+            "Attention layers to show, counted from 0, or from the end as -1, -2, ...; by default all that have the "
+            "same tokens and heads as the last one."
+        ),
     ] = ()
     head: Annotated[
         tuple[int, ...],
@@ -42,7 +45,7 @@ class Options:
         str | None,
         Option(
             "Token whose attention to show: its number (0 is CLS), a patch as ROW,COLUMN, or grid for patches all over "
-            "the image; by default the token that the prediction is read from."
+            "the image; by default the tokens that the prediction is read from, averaged."
         ),
     ] = None
     target: Annotated[

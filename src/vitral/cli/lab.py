@@ -1,7 +1,7 @@
 """Build a ViT yourself: `vitral lab list`, `status`, or `start`, `check`, `hint`, `solution` with a station's NAME.
 
-The action `start` writes a small file with an explanation, a figure and places for your code; `check` tests your code,
-and names the mistake if it is a known one.
+A station is one exercise. `start` writes a small file with an explanation, a figure and places for your code; `check`
+tests your code, and names the mistake if it is a known one.
 """
 
 import os

@@ -112,12 +112,15 @@ def read_columns(
         has = [tuple(TRUTH[text(value).lower()] for value in own) for own in values]
         single = all(sum(own) == 1 for own in has)
         if options.task == "one class" and not single:
-            raise DataError(f"{table} gives images several classes, or none, so the task is not one class of many.")
+            raise DataError(
+                f"{table} gives images several classes, or none, so they cannot be read as one class per image."
+            )
         if single and options.task != "several classes":
             if options.task is None:
                 report(
-                    f"{table}: read as one class of {len(names)}, because each image has exactly one 1 in the columns "
-                    f"{shorten(names)}. Several classes at once: {options.ask('task=several_classes')}."
+                    f"{table}: read as one class per image, of {len(names)} classes, because each image has exactly "
+                    f"one 1 in the columns {shorten(names)}. Several classes at once: "
+                    f"{options.ask('task=several_classes')}."
                 )
             return Labels("one class", names, tuple(own.index(True) for own in has))
         if options.task is None:
@@ -164,7 +167,7 @@ def read_column(
     if mark and options.task in (None, "several classes"):
         if options.task is None or options.separator is None:
             report(
-                f"{table}: read as several classes, separated by {mark!r}, because {reason}. One class of many: "
+                f"{table}: read as several classes, separated by {mark!r}, because {reason}. One class per image: "
                 f"{options.ask('task=one_class')}."
             )
         split = [[part.strip() for part in one.split(mark) if part.strip()] for one in texts]
@@ -209,8 +212,8 @@ def task_of_column(
         return "one class"
     if any(re.fullmatch(r"0\d+", one) for one in texts):
         report(
-            f"{table}: read as one class of {len(set(texts))}, because {name} has leading zeros, as codes do. Numbers: "
-            f"{options.ask('task=numbers')}."
+            f"{table}: read as one class per image, of {len(set(texts))} classes, because {name} has leading zeros, as "
+            f"codes do. Numbers: {options.ask('task=numbers')}."
         )
         return "one class"
     whole = all(re.fullmatch(r"\d+", one) for one in texts)
@@ -223,13 +226,13 @@ def task_of_column(
         and min(counts.values()) > 1
     ):
         report(
-            f"{table}: read as one class of {len(found)}, because {name} holds the whole numbers {found[0]} to "
-            f"{found[-1]}, each in several images: class numbers. If they are quantities: "
+            f"{table}: read as one class per image, of {len(found)} classes, because {name} holds the whole numbers "
+            f"{found[0]} to {found[-1]}, each in several images: class numbers. If they are quantities: "
             f"{options.ask('task=numbers')}."
         )
         return "one class"
     why = (
-        "its whole numbers do not count classes (0, 1, 2, ... with several images each)"
+        "its whole numbers are not class numbers (0, 1, 2, ... with several images each)"
         if whole
         else f"it holds numbers such as {next((one for one in texts if not one.isdigit()), texts[0])}"
     )
@@ -261,7 +264,9 @@ def read_lists(
     fractions = any(isinstance(item, float) for item in items)
     if options.task == "one class":
         if any(len(one or ()) != 1 for one in lists):
-            raise DataError(f"{table} gives images several classes, or none, so the task is not one class of many.")
+            raise DataError(
+                f"{table} gives images several classes, or none, so they cannot be read as one class per image."
+            )
         return one_class(table, [text(item) for item in items], report)
     if options.task == "numbers" or (options.task is None and fractions):
         width = len(lists[0] or ())
@@ -276,7 +281,7 @@ def read_lists(
         return Labels("numbers", names, numbers_of(table, rows, names, [one or [] for one in lists]))
     if options.task is None:
         report(
-            f"{table}: read as several classes, because {name} holds lists. One class of many: "
+            f"{table}: read as several classes, because {name} holds lists. One class per image: "
             f"{options.ask('task=one_class')}; numbers: {options.ask('task=numbers')}."
         )
     return several(table, rows, [[text(item) for item in one or ()] for one in lists], report)
@@ -299,7 +304,7 @@ def find_separator(texts: Sequence[str], options: LabelOptions) -> tuple[str, st
         if all(any(part in alone or uses[part] > 1 for part in own) for own in parts) and len(
             set().union(*parts, alone)
         ) < len(set(texts)) + len(alone):
-            return ",", f"of values such as {example!r}, whose parts stand in other rows too"
+            return ",", f"of values such as {example!r}, whose parts also occur in other rows"
     return "", ""
 
 

@@ -39,7 +39,7 @@ def find_data(spec: str) -> Dataset | ImageFolder:
         return known[name](**parse_options(name, known[name], settings))
     if (found := find_folder(spec)) is not None:
         return found
-    choices = f"Specify a folder of class folders or with a table of labels, or one of: {', '.join(known)}."
+    choices = f"Specify a folder with class folders or a table of labels, or one of: {', '.join(known)}."
     if spec and Path(spec).exists():
         raise UnknownName(f"{spec} is a file, not a data set. {choices}")
     raise UnknownName(f"There is no data set or folder {spec!r}.{nearest(name, known)} {choices}")

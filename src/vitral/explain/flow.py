@@ -118,7 +118,7 @@ def why_other_values(recording: Recording, before: Layer, after: Layer, layers: 
     first, second = recording.name_of(before), recording.name_of(after)
     if not after.values_depend & before.bit:
         return (
-            f"the keys and values of {second} are not made of what {first} returned, but of earlier tokens or of "
+            f"the keys and values of {second} are not computed from what {first} returned, but from earlier tokens or "
             "another part of the model"
         )
     # Of a pool, `why_other_queries` says more than that not all tokens come from it.
@@ -127,7 +127,7 @@ def why_other_values(recording: Recording, before: Layer, after: Layer, layers: 
         if meeting.is_image and between:
             return f"the tokens of {second} are embedded from the image again, after {between[-1]}"
         if meeting.side_by_side and between:
-            return f"only some of the tokens of {second} are made of what {', '.join(between)} returned"
+            return f"only some of the tokens of {second} are computed from what {', '.join(between)} returned"
     return ""
 
 

@@ -140,12 +140,12 @@ class Readout:
 
 
 NOT_REACHED = (
-    " From which tokens the prediction is read was not measured, since no gradient of the output reaches them: {} is "
-    "assumed."
+    " Vitral could not measure which tokens the prediction is read from, since no gradient of the output reaches them: "
+    "{} is assumed."
 )
 NOT_MEASURED = (
-    " From which tokens the prediction is read was not measured, since the last layer attends within windows and the "
-    "places of the tokens after it are not known: {} is assumed."
+    " Vitral could not measure which tokens the prediction is read from, since the last layer attends within windows "
+    "and the places of the tokens after it are not known: {} is assumed."
 )
 UNSETTLED = (
     " The output depends on some tokens much less than on others, perhaps only because it is normalised over all of "
@@ -228,7 +228,7 @@ def check_beside(recording: Recording, read: Sequence[Layer], shown: Sequence[La
     if are_parts and any(layer is not shown[-1] for layer in own):
         name, number = parts[0].name, next(at for at, layer in enumerate(recording.layers) if layer is own[-1])
         raise UsageError(
-            f"{name} attends in {len(parts)} calls, each from a part of its queries to other keys, and the "
+            f"{name} attends in {len(parts)} calls, each with a part of the queries and different keys, and the "
             f"prediction is read from the queries of {len(own)} of them, so no single layer shows where they attend. "
             f"Choose one call and one of its queries: attention with layers=[{number}], query=0; or try grad_cam or "
             "occlusion."

@@ -108,7 +108,7 @@ def sentences_on_controls(scores: Sequence[Score]) -> list[str]:
     """Which controls have no value by a metric, so that by this metric no method can be said to beat them."""
     ranked = [one for one in scores if one.control and one.better != "neither" and not one.n]
     return [
-        f"The control {one.method} has no value by {one.metric}: no method is said to beat every control by it."
+        f"The control {one.method} has no value by {one.metric}: no method is reported to beat every control by it."
         for one in ranked
     ]
 

@@ -77,8 +77,8 @@ def score(
         preprocessing = preprocessing_of(model) or data.preprocessing
         if (task := answer_of(model).task) != "one class":
             raise UsageError(
-                f"Methods are scored on images of one class of many, which a model classifies correctly or not; the "
-                f"task of this one is {task!r}. Explain images instead: each map is tested on the model's own score."
+                "Methods can be scored only with a model that predicts one class per image; the task of this model is "
+                f"{task!r}. Explain images instead: each map is tested on the model's own score."
             )
         data = match_classes(data, classes_of(model), preprocessing.size)
         images, split, tried = correctly_answered(model, data, preprocessing, n)

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import check_name, nearest
+from vitral.base.lookup import check_name, find, nearest
 from vitral.nn.block import LayerNorm
-from vitral.nn.families import SIZES, VITS, Model, construct, family_class
+from vitral.nn.families import ADDED, SIZES, VITS, Model, construct, family_class
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing, QKNormAttention, WindowMixing
@@ -155,7 +155,9 @@ def list_models(pattern: str = "*") -> list[str]:
 def create(name: str, **overrides: Any) -> Model:
     """An untrained model by name; `overrides` replace arguments of its class.
 
-    `drop_path_rate`, in [0, 1), is the stochastic depth of the last block in training.
+    `drop_path_rate`, in [0, 1), is the stochastic depth of the last block in training. With `window_size`, in patches,
+    a ViT attends in windows, but for its `global_blocks` (see `nn.family.windowed`). With a `decoder`, "linear",
+    "detail", "pyramid" or a class, it becomes the encoder of a segmenter: logits for each pixel.
 
     >>> from vitral import create
     >>> model = create("vit_tiny_patch16_224", num_classes=10, img_size=(32, 64))
@@ -166,8 +168,14 @@ def create(name: str, **overrides: Any) -> Model:
     """
     check_name(name, MODELS, "model")
     entry = MODELS[name]
+    if (decoder := overrides.pop("decoder", None)) is not None:
+        from vitral.nn.family.segmenter import Segmenter
+
+        classes = overrides.pop("num_classes", 1000)
+        part = find("nn.family.decoders", decoder, "decoder") if isinstance(decoder, str) else decoder
+        return Segmenter(create(name, num_classes=0, **overrides), classes, part)
     known = [*inspect.signature(family_class(entry.family)).parameters]
-    known += ["drop_path_rate"] if entry.family in VITS else []
+    known += ["decoder", *(ADDED if entry.family in VITS else [])]
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
     return construct(entry.family, **(entry.settings | overrides))

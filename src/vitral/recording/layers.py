@@ -270,9 +270,9 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
     odd = [layer for layer in everything if difference(layer, last)]
     if odd:  # an attention pool stands beside the tokens it pools only if all layers are shown
         odd = [layer for layer in everything if difference(layer, last) or layer.num_queries != last.num_queries]
-    reasons = dict.fromkeys(difference(layer, last) or "another number of queries" for layer in odd)
+    reasons = dict.fromkeys(difference(layer, last) or "a different number of queries" for layer in odd)
     for reason in reversed(reasons):
-        which = [layer for layer in odd if (difference(layer, last) or "another number of queries") == reason]
+        which = [layer for layer in odd if (difference(layer, last) or "a different number of queries") == reason]
         numbers = listed([recording.layers.index(layer) for layer in which])
         note = f" Not shown: layer{numbers}, which ha{'s' if len(which) == 1 else 've'} {reason}." + note
     if others:
@@ -288,7 +288,7 @@ def difference(layer: Layer, other: Layer) -> str:
         same_size = layer.num_heads == other.num_heads and layer.tokens.grid == other.tokens.grid
     except (UsageError, WatchError):
         return "tokens whose places are not known"
-    return "other tokens, or tokens in another order" if same_size else "another grid or number of heads"
+    return "different tokens, or tokens in a different order" if same_size else "a different grid or number of heads"
 
 
 def listed(numbers: Sequence[int]) -> str:

@@ -17,8 +17,9 @@ from vitral.report.style import ACCENT, FAINT, INK, SECOND, sheet, show_image, s
 
 IGNORED = 255
 OPACITY = 0.7
-# Okabe & Ito 2008, "Color Universal Design": eight colours that differ without red or green cones too.
-DISTINCT = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#5B5B5B")
+# Seven of Okabe & Ito 2008, "Color Universal Design", which differ without red or green cones too. Their black is left
+# out, since the image below is grey; wine is Tol's (2021, "Colour Schemes").
+DISTINCT = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#882255")
 MAX_NAMED = 24  # classes with a colour in the legend
 
 

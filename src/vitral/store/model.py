@@ -94,7 +94,7 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
     for name in ("grid", "num_prefix_tokens"):
         stated, own = getattr(card, name), getattr(classifier.record, name)
         if stated is not None and stated != own:
-            raise StoreError(f"{folder / CARD} says {name}={stated}, but the model that it describes has {name}={own}.")
+            raise StoreError(f"{folder / CARD} has {name}={stated}, but the model that it describes has {name}={own}.")
     return attach_statistics(classifier, folder, card.weights.sha256).eval()
 
 

@@ -71,10 +71,11 @@ def describe_data(
 
 
 def shown_pixels(images: Split, dataset: Dataset) -> UInt8[np.ndarray, "n y x 3"]:
-    """The images as a contact sheet shows them: for segmentation with the colours of their masks."""
+    """The images as a contact sheet shows them: for segmentation each beside the colours of its mask."""
     if dataset.task != "segmentation":
         return images.pixels
     names = dataset.classes
     background = next((index for index, name in enumerate(names) if name.lower() == BACKGROUND), None)
     colours = class_colours(names, background)
-    return np.stack([overlaid(*pair, colours, background) for pair in zip(images.pixels, images.labels)])
+    masks = np.stack([overlaid(*pair, colours, background) for pair in zip(images.pixels, images.labels)])
+    return np.concatenate([images.pixels, masks], axis=2)

@@ -86,7 +86,9 @@ def model_cost(name: str, img_size: tuple[int, int] | None = None, num_classes: 
     size: dict[str, Any] = {"img_size": img_size} if img_size else {}
     model = on_meta(name, num_classes=num_classes, **size)
     if isinstance(model, ResNet):
-        raise ConfigError(f"{name} has no attention, so there is no cost to show. `vitral models` lists its size.")
+        raise ConfigError(
+            f"{name} has no attention: costs are shown for models with attention only. `vitral models` lists its size."
+        )
     found = cost(model)
     first = found.blocks[0]
     attended = isqrt(first.mixing.entries) or None

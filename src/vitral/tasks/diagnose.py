@@ -197,8 +197,10 @@ def lens_section(model: Classifier, found: dict[str, Any]) -> list[Section]:
     each = predictions(places, outputs, first.tolist(), record.task, record.thresholds)
     answers = [f"{one.image}: {answer_of(model).short(one)}" for one in each]
     text = (
-        "What the head gives for token 0 of the first image at each place. It was trained for the last "
-        "place only, so earlier predictions are a projection. Predictions: " + "; ".join(answers) + "."
+        "What the head predicts from token 0 of the first image at each place in the residual stream. The head was "
+        "trained for the last place only, so earlier predictions are a projection. Predictions: "
+        + "; ".join(answers)
+        + "."
     )
     return [Section("The prediction, block by block", text)]
 
@@ -207,7 +209,9 @@ def similarity_section(found: dict[str, Any]) -> list[Section]:
     pictures = []
     if "cka" in found:
         places = [*map(str, range(len(found["cka"]) - 1)), "end"]
-        pictures.append(Picture(png(matrix_figure(found["cka"], places)), "CKA between all places in the stream"))
+        pictures.append(
+            Picture(png(matrix_figure(found["cka"], places)), "CKA between all places in the residual stream")
+        )
     if "positions" in found:
         figure = similarity_figure({"position embeddings": found["positions"]})
         pictures.append(Picture(png(figure), "cosine similarity of position embeddings"))

@@ -13,8 +13,8 @@ from vitral.tasks.explanations import ImageResult
 
 Scales = Mapping[str, Normalize]  # one colour scale per unit
 TESTED = (
-    "Each caption says how the map was verified, and whether it is better than chance on this image. The methods of an "
-    "image are corrected together; the images are not."
+    "Each caption says how the map was verified, and whether it is better than chance on this image. P-values are "
+    "corrected for the number of methods on an image, not for the number of images."
 )
 
 

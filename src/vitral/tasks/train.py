@@ -237,7 +237,10 @@ def measure_training_images(run: Run, model: Classifier, data: Dataset, progress
     fitted = fit_feature_statistics(model, data, lambda done, count: progress.count("training images", done, count))
     progress.close()
     if isinstance(fitted, str):
-        progress.note(f"no statistics of the training images, which show what is unlike them: {fitted}.")
+        progress.note(
+            "no statistics of the training images were stored, so predict and explain cannot report images that are "
+            f"unlike them: {fitted}."
+        )
     else:
         save_statistics(fitted, model.preprocessing, run.path / WEIGHTS)
 

@@ -187,7 +187,7 @@ def resume(
     last = read_checkpoint(home)
     if last.inputs.settings != inputs.settings:
         raise StoreError(
-            f"{home.parent / 'config.yaml'} was changed since the run stopped. "
+            f"{home.parent / 'config.yaml'} has changed since the run stopped. "
             "Restore it, or start a new run with it: --config."
         )
     if last.inputs.data != inputs.data:
@@ -196,7 +196,7 @@ def resume(
             "Restore them, or start a new run."
         )
     if last.inputs.code != inputs.code:
-        raise StoreError(f"{code} was changed since the run stopped. Restore it, or start a new run.")
+        raise StoreError(f"{code} has changed since the run stopped. Restore it, or start a new run.")
     try:
         last.restore(model, optimizers)
     except (RuntimeError, ValueError) as error:

@@ -40,7 +40,7 @@ def read_adapter(path: Path, base: str | None, fetch: Callable[[str], Path], rul
     if (kind := config.get("peft_type")) != "LORA":
         raise StoreError(f"{folder} holds an adapter of type {kind}; supported: LORA. {MERGE}")
     if changed := [key for key, plain in PLAIN.items() if config.get(key, plain) != plain]:
-        raise StoreError(f"{folder / ADAPTER} has {changed[0]}={config[changed[0]]!r}, not supported. {MERGE}")
+        raise StoreError(f"{folder / ADAPTER} has {changed[0]}={config[changed[0]]!r}, which is not supported. {MERGE}")
     file = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise StoreError(f"{folder} has an {ADAPTER}, but no weights: looked for {', '.join(ADAPTER_WEIGHTS)}.")
@@ -92,7 +92,7 @@ def merge(
             tensors[own] = tensor
             changed.append(own)
         elif not part.startswith("B."):
-            raise StoreError(f"The adapter has {name}, which is not a matrix of LoRA for a linear layer. {MERGE}")
+            raise StoreError(f"The adapter has {name}, which is not a LoRA matrix of a linear layer. {MERGE}")
     return tensors, changed
 
 

@@ -74,4 +74,4 @@ def check_against_tensors(stated: Mapping[str, Any], found: Mapping[str, Any]) -
         else:
             agrees = value == found.get(name)
         if found.get(name) is not None and not agrees:
-            raise StoreError(f"config.json says {name}={value}, but the tensors have {name}={found[name]}.")
+            raise StoreError(f"config.json has {name}={value}, but the tensors have {name}={found[name]}.")

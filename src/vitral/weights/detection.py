@@ -122,7 +122,7 @@ def read_as_source(
     if "img_size" not in stated and (size := explaining_size(ours, sizes)) is not None:
         stated["img_size"] = size
         assumed.append(
-            f"positions of images of {size[0]} x {size[1]}, since that size has as many patches; otherwise "
+            f"the positions are for images of {size[0]} x {size[1]}, whose number of patches fits; if that is wrong, "
             "specify trained_at=..."
         )
     complete = source.complete(ours, stated)

@@ -30,7 +30,7 @@ def describe_head(layer: str) -> str:
     """In words, which layer is read as the head."""
     last = layer.rpartition(".")[2]
     if last.isdigit() and int(last):
-        return f"{layer} is the head; before it in its sequence only dropout, which has no tensors and no effect in use"
+        return f"{layer} is the head (before it is only dropout, which has no tensors and no effect at inference)"
     return f"{layer} is the head"
 
 

@@ -35,7 +35,7 @@ def task_of_config(config: Mapping[str, Any], outputs: int, requested: str | Non
     if requested is not None:
         task = parse_task(requested)
         if stated is not None and TASKS[stated] != task:
-            return task, (f"the task is {task!r}, as specified; config.json says {KEY}={stated!r}",)
+            return task, (f"the task is {task!r}, as specified; config.json has {KEY}={stated!r}",)
         return task, ()
     if stated is not None:
         return TASKS[stated], ()

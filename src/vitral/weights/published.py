@@ -177,7 +177,7 @@ def state_pixels(checkpoint: Checkpoint, reading: Reading, options: Mapping[str,
     if not unstated:
         return StatedPixels(values, found.notes)
     listed = ", ".join(f"{name} {say(defaults[name])}" for name in unstated)
-    words = f"preprocessing that nothing states: {listed}, {metadata.preprocessing_words}"
+    words = f"preprocessing that no file or option states: {listed}, {metadata.preprocessing_words}"
     return StatedPixels(values, (*found.notes, words))
 
 

@@ -84,7 +84,7 @@ def unplaced_names(source: Source, theirs: Mapping[str, object]) -> list[str]:
 def take_out(checkpoint: Checkpoint, inner: Checkpoint, prefix: str) -> Checkpoint:
     """The inner model, with the head that stands beside it, and every other name outside dropped."""
     outside = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(prefix)}
-    assumed = [f"the model is what the names that begin with {prefix!r} hold"]
+    assumed = [f"the model consists of the tensors whose names begin with {prefix!r}"]
     heads = {own: tensor for name, tensor in outside.items() if is_head(own := relative(name, prefix))}
     layer = find_linear(heads)
     rivals = [name for name in inner.tensors if name.partition(".")[0] in HEAD_WORDS]

@@ -96,7 +96,7 @@ class NumberFigures:
             f"{name} {plain(mean)} (MAE {plain(mae)})"
             for name, mean, mae in zip(names, self.labels.mean(axis=0), self.mean_mae)
         ]
-        return f"always the mean of these images, R² 0: {', '.join(guesses)}"
+        return f"always the mean of these images' numbers, R² 0: {', '.join(guesses)}"
 
     @property
     def mean_mae(self) -> Float[np.ndarray, " k"]:

@@ -139,14 +139,11 @@ def paint_objects(
     corner = np.clip(np.round(objects.centre).astype(int) - window // 2, 0, size - window)
     u, v = drawing.shape_coordinates(window, (objects.centre - corner).T, objects.angle, objects.side)
     opacity = drawing.edge_opacity(list(SHAPES.values())[shape](u, v), objects.side)
-    steps = np.arange(window)
-    place = (
-        objects.scene[:, None, None],
-        corner[:, 1, None, None] + steps[:, None],
-        corner[:, 0, None, None] + steps,
-    )
-    below = image[place]
-    image[place] = below + opacity[..., None] * (objects.colour[:, None, None] - below)
     covered = opacity > 0.5
-    labels[place] = np.where(covered, shape + 1, labels[place])
-    instances[place] = np.where(covered, number, instances[place])
+    # Object by object: slices are views, where indices of all windows at once would copy them there and back.
+    for place, (column, row) in enumerate(corner):
+        within = objects.scene[place], slice(row, row + window), slice(column, column + window)
+        below, own = image[within], opacity[place]
+        below += own[..., None] * (objects.colour[place] - below)
+        np.putmask(labels[within], covered[place], np.uint8(shape + 1))
+        np.putmask(instances[within], covered[place], np.uint8(number))

@@ -23,7 +23,7 @@ from vitral.explain.flow import (
 from vitral.explain.method import PatchMap, method, share_of_prefix
 from vitral.explain.observation import Observation, Target
 
-ANY_CLASS = " Relevance starts from the tokens of any class, since the tokens are normalised together."
+ANY_CLASS = " Relevance starts from the readout tokens of all classes, since these tokens are normalised together."
 
 
 @method(needs=["attention", "gradients"])

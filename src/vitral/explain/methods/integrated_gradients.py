@@ -48,7 +48,7 @@ def integrated_gradients(
         sum_per_patch(values, grid),
         grid,
         f"This map shows what each patch adds to {observation.score} on the way from a baseline of {baseline:g}; "
-        f"in {steps} steps the sum misses its change by at most {missed:.2g}.",
+        f"with {steps} steps, the sum over patches differs from the total change by at most {missed:.2g}.",
         unit=observation.answer_kind.unit,
         sign="signed",
         layers=("pixels",),

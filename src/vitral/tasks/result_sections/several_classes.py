@@ -29,9 +29,9 @@ class SeveralClassesSections:
     def sections(self, figures: LabelFigures, classes: Sequence[str]) -> list[Section]:
         figure = average_precisions_figure(figures.average_precisions, figures.labels.mean(axis=0), classes)
         text = (
-            "Average precision: how pure the images are, ranked by the probability of the class, down to each image "
-            "that has it. The mark is chance, the share of images with the class; a class without "
-            "test images has no bar."
+            "Average precision: images are ranked by the probability of the class; the share of images with the class "
+            "is taken from the top down to each image that has it, and averaged. The mark is chance, the share of "
+            "images with the class; a class without test images has no bar."
         )
         return [Section("How well each class is found", text, [Picture(png(figure), "average precision per class")])]
 

@@ -346,7 +346,7 @@ hugging_face = Source(
     metadata,
     dropped={
         "{m}embeddings.mask_token": "it replaces masked patches in pre-training only",
-        "{m}pooler.dense.{p}": "a layer for pre-training, which their classifiers do not use either",
+        "{m}pooler.dense.{p}": "a layer for pre-training, which transformers' classifiers do not use",
         "{m}embeddings.position_ids": "a buffer",
         **dict.fromkeys(("decoder.{m}{p}", "decoder.mask_token", "decoder.decoder_pos_embed"), DECODER),
         **dict.fromkeys(("text_model.{m}{p}", "logit_scale", "logit_bias"), TEXT),
