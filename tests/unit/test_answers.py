@@ -40,7 +40,9 @@ def test_a_task_is_spelled_with_or_without_underscores(text):
 
 
 def test_an_unknown_task_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match=r"task=regression is not a task: .* one_class, several_classes, numbers, segmentation"):
+    with pytest.raises(
+        ConfigError, match=r"task=regression is not a task: .* one_class, several_classes, numbers, segmentation"
+    ):
         parse_task("regression")
 
 

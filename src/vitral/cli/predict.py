@@ -52,7 +52,9 @@ def masks_of(found: "PredictionResult", out: Path | None) -> list[tuple[Path, Pa
     """
     if found.task != "segmentation":
         if out is not None:
-            raise ConfigError(f"--out is for masks; the task of this model is {found.task!r}, and its answer is printed.")
+            raise ConfigError(
+                f"--out is for masks; the task of this model is {found.task!r}, and its answer is printed."
+            )
         return [None] * len(found)
     if out is None:
         say("masks: add --out FOLDER to write them")

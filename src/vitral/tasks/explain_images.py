@@ -37,7 +37,7 @@ from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.tasks.explanation_page import Scales, explanation_page
 from vitral.tasks.explanations import ExplanationResult, ImageResult, MapResult, QueryResult
-from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
+from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_sized, training_images_json
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.regions import Region, choose_region
 
@@ -76,20 +76,20 @@ def explain_images(
     check_orders(orders)
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
-    read = read_images(images, opened.preprocessing, on_bad_image, progress)
+    read = read_sized(images, opened.preprocessing, on_bad_image, progress)
     note_unknown(opened.record, progress)
     index = class_index(target, opened)
     if region is not None and opened.record.task != "segmentation":
         raise UsageError(f"--region is for segmentation models; the task of this one is {opened.record.task!r}.")
     choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
     found = []
-    for number, (path, pixels) in enumerate(read):
+    for number, (path, pixels, size) in enumerate(read):
         progress.count("explaining", number, len(read))
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         shown: Region | None = None
         explained = opened
         if opened.record.task == "segmentation":
-            shown = choose_region(opened, path, prepared, region, index)
+            shown = choose_region(opened, path, size, prepared, region, index)
             explained = cast(Classifier, RegionModel(opened, shown.pixels))
             progress.note(f"{path.name}: explaining {shown.what}")
         one = explain_image(explained, path, prepared, methods, index, choices, query, orders, progress)

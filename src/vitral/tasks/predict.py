@@ -12,6 +12,7 @@ from torch import nn
 
 from vitral.base.answer import answer_of
 from vitral.base.answers.segmentation import class_map
+from vitral.base.boundaries import IGNORED
 from vitral.base.errors import UsageError
 from vitral.base.feature_statistics import ImageFeatures
 from vitral.base.prediction import Prediction, predictions
@@ -121,4 +122,10 @@ def predict_masks(
     for output in outputs(model, pixels, progress.note, 1):  # one image at a time: a mask may be large
         rows.append(answer.values(output.float()).cpu().numpy())
         masks.append(restore_mask(class_map(output)[0], sizes[len(masks)], model.preprocessing))
+    if cut := [mask for mask in masks if (mask == IGNORED).any()]:
+        share = np.mean([(mask == IGNORED).mean() for mask in cut])
+        progress.note(
+            f"The model sees a window of {len(cut)} of {len(masks)} images, which have another aspect ratio than it takes: "
+            f"{share:.1%} of their pixels lie outside and have no class (value {IGNORED} in the mask)."
+        )
     return np.concatenate(rows), tuple(masks)

@@ -5,7 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitral.base.errors import ConfigError, UsageError, VitralError
@@ -47,10 +47,21 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
     if model.record.task == "segmentation":
         wanted = (*wanted, height, width)
     if tuple(output.tensor.shape) != wanted:
-        raise ConfigError(f"{per} {wanted}; it returned {tuple(output.tensor.shape)}.")
+        raise ConfigError(
+            f"{per} {wanted}; it returned {tuple(output.tensor.shape)}.{way_to_masks(output.tensor, wanted)}"
+        )
     if output.note:
         note(output.note)
     return 3.0 * counter.get_total_flops()
+
+
+def way_to_masks(output: Tensor, wanted: tuple[int, ...]) -> str:
+    """What makes masks of the outputs that segmentation models often return."""
+    if len(wanted) != 4 or output.ndim != 4:
+        return ""
+    if output.shape[1] == wanted[1]:
+        return " Enlarge them in forward: F.interpolate(logits, size=images.shape[2:], mode='bilinear')."
+    return " Move the classes to axis 1: logits.movedim(-1, 1)." if output.shape[3] == wanted[1] else ""
 
 
 def width(model: nn.Module) -> int:

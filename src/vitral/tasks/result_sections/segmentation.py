@@ -23,7 +23,7 @@ class SegmentationSections:
         low, high = figures.interval
         return (
             f"on {figures.n:,} test images that it never saw (95% interval {low:.1%} to {high:.1%}): intersection over "
-            f"union, the mean of {len(figures.objects)} classes{figures.without()}. Boundary F-score "
+            f"union, the mean of {len(figures.objects)} classes{figures.without(classes)}. Boundary F-score "
             f"{figures.boundary_f:.1%}. For comparison, {figures.baseline(classes)}."
         )
 
