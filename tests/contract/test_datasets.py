@@ -455,8 +455,8 @@ def test_a_knob_makes_the_images_harder_the_way_it_says(name, knob):
     ("name", "settings", "rule"),
     [(name, *refused) for name, knobs in SETS.items() for knob in knobs.values() for refused in knob.refused]
     + [(name, settings, rule) for name in ALL for settings, rule in (
-        (dict(size=4), f"<= size <= {LARGEST.get(name, 512)}"), (dict(n=0), "8 <= n <= 10000000"), (dict(seed=-1), "seed >= 0"),
-        (dict(noise=float("nan")), "noise"),
+        (dict(size=4), f"<= size <= {LARGEST.get(name, 512)}"), (dict(n=0), "8 <= n <= 10000000"),
+        (dict(seed=-1), "seed >= 0"), (dict(noise=float("nan")), "noise"),
     )],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_with_its_rule_and_what_was_found(name, settings, rule):

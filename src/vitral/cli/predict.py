@@ -1,4 +1,4 @@
-"""Predict images: the likeliest classes of each with their probabilities, the numbers that the model predicts, or masks.
+"""Predict images: the likeliest classes with their probabilities, the numbers that the model predicts, or masks.
 
 A segmentation model gives each pixel a class: the shares of pixels are printed, and --out has the masks.
 """

@@ -50,8 +50,8 @@ def read_mask(path: Path, colours: Mapping[Colour, int] | None = None) -> MaskFi
         with PillowWarningsOff(), Image.open(path) as image:
             if image.format not in FORMATS:
                 raise DataError(
-                    f"{path} is a {image.format} file, a format that may change pixel values, so class indices are lost. "
-                    f"Save masks as {FORMATS[0]}."
+                    f"{path} is a {image.format} file, a format that may change pixel values, so class indices are "
+                    f"lost. Save masks as {FORMATS[0]}."
                 )
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{path} has {pages} pages; a mask is one. Save each page as a mask of its own.")
@@ -96,8 +96,8 @@ def mask_of(path: Path, image: Image.Image, colours: Mapping[Colour, int] | None
             return MaskFile(path, pixels[..., 0].astype(np.int64))
         some = np.unique(pixels.reshape(-1, 3), axis=0)[:SHOWN].tolist()
         raise DataError(
-            f"{path} is stored in colours, such as {', '.join(map(str, map(tuple, some)))}. Say which class each stands "
-            "for in classes.csv, with the columns name, red, green, blue; or save masks as class indices."
+            f"{path} is stored in colours, such as {', '.join(map(str, map(tuple, some)))}. Say which class each "
+            "stands for in classes.csv, with the columns name, red, green, blue; or save masks as class indices."
         )
     return MaskFile(path, indices_of(path, pixels, colours))
 

@@ -117,8 +117,8 @@ def pairs_in(image_home: Path, mask_home: Path, report: Report) -> list[Pair]:
         some = ", ".join(sorted(images)[:SHOWN]) or "none"
         others = ", ".join(sorted(masks)[:SHOWN]) or "none"
         raise DataError(
-            f"No image in {image_home} has a mask of its name in {mask_home}. Images: {some}; masks: {others}. An image "
-            f"{IMAGES}/a.jpg has the mask {MASKS}/a.png."
+            f"No image in {image_home} has a mask of its name in {mask_home}. Images: {some}; masks: {others}. An "
+            f"image {IMAGES}/a.jpg has the mask {MASKS}/a.png."
         )
     for these, those, what in ((images, masks, "{} without a mask"), (masks, images, "{} without an image")):
         if alone := sorted(these.keys() - those.keys()):
@@ -186,8 +186,8 @@ def refuse_bad_masks(checked: Sequence[Checked]) -> None:
             value = differ[0]
             raise DataError(
                 f"{first.pair.mask} and {one.pair.mask} have different palettes: value {value} is "
-                f"{first.palette.get(value)} in one and {one.palette.get(value)} in the other, so it may be two classes. "
-                "Save all masks with one palette, or as grey class indices."
+                f"{first.palette.get(value)} in one and {one.palette.get(value)} in the other, so it may be two "
+                "classes. Save all masks with one palette, or as grey class indices."
             )
 
 
@@ -225,8 +225,9 @@ def class_names(
         # 0, 85, 170: grey levels of a drawing program rather than indices. Hundreds of empty classes help nobody.
         if len(gaps) > len(used):
             raise DataError(
-                f"{root}: masks hold the values {', '.join(map(str, used[:12]))}, which leaves {len(gaps)} classes without "
-                "a pixel. Save class indices 0, 1, 2, ...; or list the classes in classes.txt if the values are meant so."
+                f"{root}: masks hold the values {', '.join(map(str, used[:12]))}, which leaves {len(gaps)} classes "
+                "without a pixel. Save class indices 0, 1, 2, ...; or list the classes in classes.txt if the values are"
+                " meant so."
             )
         report(f"{root}: no mask has a pixel of class {', '.join(map(str, gaps))}.")
     report(f"{root} has no classes.txt, so classes are named by number, and class 0 is taken for the background.")
@@ -241,8 +242,8 @@ def check_known(checked: Sequence[Checked], used: Sequence[int], stated: MaskCla
         pixels = sum(one.pixels.get(value, 0) for one in where for value in unknown)
         raise DataError(
             f"{len(where)} of {len(checked)} masks hold values that {stated.source} does not name: "
-            f"{', '.join(map(str, unknown[:12]))} ({pixels:,} pixels; first in {where[0].pair.mask}). Name them, or save "
-            f"what is to be ignored as {IGNORED}."
+            f"{', '.join(map(str, unknown[:12]))} ({pixels:,} pixels; first in {where[0].pair.mask}). Name them, or "
+            f"save what is to be ignored as {IGNORED}."
         )
 
 
@@ -258,13 +259,13 @@ def report_doubts(checked: Sequence[Checked], binary: bool, report: Report) -> N
     one_bit = [one for one in checked if one.has_one_bit]
     if 0 < len(one_bit) < len(checked):
         report(
-            f"{len(one_bit)} of {len(checked)} masks have one bit per pixel, such as {one_bit[0].pair.mask}: it is read as "
-            "class 0 or 1. If a program made files smaller, it may have stood for 0 and 255."
+            f"{len(one_bit)} of {len(checked)} masks have one bit per pixel, such as {one_bit[0].pair.mask}: it is "
+            "read as class 0 or 1. If a program made files smaller, it may have stood for 0 and 255."
         )
     if rotated := [one for one in checked if one.is_rotated]:
         report(
-            f"EXIF tags turn {one_or_many(len(rotated), 'image')} upright, such as {rotated[0].pair.image}: masks must be "
-            "drawn on the upright image."
+            f"EXIF tags turn {one_or_many(len(rotated), 'image')} upright, such as {rotated[0].pair.image}: masks must "
+            "be drawn on the upright image."
         )
 
 

@@ -25,8 +25,8 @@ from vitral.data.preprocess import normalise
 from vitral.explain.entry import explain_observed
 from vitral.explain.maps import Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
-from vitral.explain.region import RegionModel
 from vitral.explain.query_maps import QueryGrid, query_maps
+from vitral.explain.region import RegionModel
 from vitral.explain.trials import Trials
 from vitral.explain.trust import NO_TEST, check_orders, with_trust
 from vitral.recording.queries import Query
@@ -63,10 +63,11 @@ def explain_images(
 
     `target` is the class to explain by name or number, by default the prediction. `layers`, `heads` and `query` choose
     among attention maps; `query` is a token's number ("0" for CLS), a patch ("3,4"), or "grid" for patches all over the
-    image. Of a segmentation model a region is explained: `region` ("X,Y" or "X,Y,WIDTH,HEIGHT" in pixels of the file), or
-    the pixels predicted as `target`, by default the largest object's. `orders` is the number of random orders with which each map is compared; by default it is chosen so that the
-    methods of an image can be decided together, and 0 skips the test. Pictures, numbers and the page go to the folder
-    `out`; the page shows `repeat` as the command that makes it.
+    image. Of a segmentation model a region is explained: `region` ("X,Y" or "X,Y,WIDTH,HEIGHT" in pixels of the file),
+    or the pixels predicted as `target`, by default the largest object's. `orders` is the number of random orders with
+    which each map is compared; by default it is chosen so that the methods of an image can be decided together, and 0
+    skips the test. Pictures, numbers and the page go to the folder `out`; the page shows `repeat` as the command that
+    makes it.
 
     Raises `UsageError` for a name, number or image that does not exist, or an invalid number of orders; `WatchError` if
     no method asked for can explain the model, or if attention cannot be verified.

@@ -31,7 +31,8 @@ class PredictionResult(Sequence[Prediction]):
     """The predictions for some images, in their order: a sequence of `Prediction`.
 
     `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities,
-    numbers, or the shares of pixels that classes get. `numpy.asarray(result)` gives it as well. `training_images` says what is known of these.
+    numbers, or the shares of pixels that classes get. `numpy.asarray(result)` gives it as well. `training_images` says
+    what is known of these.
     """
 
     classes: tuple[str, ...]
@@ -117,7 +118,7 @@ def predict_masks(
     model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], sizes: Sequence[tuple[int, int]], progress: Progress
 ) -> tuple[Float[np.ndarray, "n k"], tuple[UInt8[np.ndarray, "_ _"], ...]]:
     """The share of pixels that each class gets, and the mask of each image in the image's own (height, width)."""
-    rows, masks = [], []
+    rows, masks = list[np.ndarray](), list[np.ndarray]()
     answer = answer_of(model)
     for output in outputs(model, pixels, progress.note, 1):  # one image at a time: a mask may be large
         rows.append(answer.values(output.float()).cpu().numpy())
@@ -125,7 +126,7 @@ def predict_masks(
     if cut := [mask for mask in masks if (mask == IGNORED).any()]:
         share = np.mean([(mask == IGNORED).mean() for mask in cut])
         progress.note(
-            f"The model sees a window of {len(cut)} of {len(masks)} images, which have another aspect ratio than it takes: "
-            f"{share:.1%} of their pixels lie outside and have no class (value {IGNORED} in the mask)."
+            f"The model sees a window of {len(cut)} of {len(masks)} images, which have another aspect ratio than it "
+            f"takes: {share:.1%} of their pixels lie outside and have no class (value {IGNORED} in the mask)."
         )
     return np.concatenate(rows), tuple(masks)

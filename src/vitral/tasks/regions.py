@@ -37,7 +37,9 @@ def choose_region(
     rectangle: str | None,
     target: int | None,
 ) -> Region:
-    """The `rectangle` of an image of this (height, width), the pixels predicted as `target`, or those of the class with most, background aside.
+    """The `rectangle` of an image of this (height, width), the pixels predicted as `target`, or the largest object's.
+
+    The largest object is the class with most pixels, background aside.
 
     Raises `UsageError` for a rectangle outside the image, and for a class that no pixel is predicted as.
     """
@@ -57,8 +59,8 @@ def choose_region(
     if not counts[target]:
         found = ", ".join(model.classes[index] for index in counts.argsort()[::-1] if counts[index])
         raise UsageError(
-            f"No pixel of {path.name} is predicted as {name}, so there is no region of it to explain. Predicted: {found}. "
-            "A rectangle instead: --region X,Y,WIDTH,HEIGHT."
+            f"No pixel of {path.name} is predicted as {name}, so there is no region of it to explain. Predicted: "
+            f"{found}. A rectangle instead: --region X,Y,WIDTH,HEIGHT."
         )
     share = counts[target] / predicted.size
     return Region(predicted == target, f"the {share:.1%} of pixels that are predicted as {name}", predicted)
@@ -91,7 +93,8 @@ def pixels_of(
     left, top, columns, rows = box
     if left + columns > width or top + rows > height:
         raise UsageError(
-            f"--region {left},{top},{columns},{rows} leaves {path.name}, which is {width} pixels wide and {height} high."
+            f"--region {left},{top},{columns},{rows} leaves {path.name}, which is {width} pixels wide and {height} "
+            "high."
         )
     first_column, first_row, last_column, last_row = window_of(size, preprocessing)
     rows_seen, columns_seen = preprocessing.size

@@ -22,8 +22,8 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
     The products inside the attention kernel are counted only where PyTorch's counter knows the kernel; on a CPU it does
     not. `note` takes the sentence on which part of the model's output holds its scores, where there is a choice.
 
-    Raises `ConfigError` unless the model returns one logit per class (for each pixel, if it segments), `ShapeError` if it takes a number of channels
-    that no image has, `UsageError` with the line if the user's own model fails.
+    Raises `ConfigError` unless the model returns one logit per class (for each pixel, if it segments), `ShapeError` if
+    it takes a number of channels that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("Every parameter of the model is frozen (requires_grad=False), so there is nothing to train.")
