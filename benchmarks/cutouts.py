@@ -125,7 +125,8 @@ def forest(folder: Path) -> float:
     def features(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         files = sorted((folder / split / "images").iterdir())[:count]
         own = [
-            multiscale_basic_features(load_image(file), sigma_max=16, channel_axis=-1).astype(np.float32) for file in files
+            multiscale_basic_features(load_image(file), sigma_max=16, channel_axis=-1).astype(np.float32)
+            for file in files
         ]
         masks = [np.array(Image.open(folder / split / "masks" / file.name)) for file in files]
         return np.stack(own), np.stack(masks)

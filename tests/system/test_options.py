@@ -199,6 +199,47 @@ def label_smoothing_keeps_the_answers_unsure(train, vitral, photos):
     assert likeliest[1] < 0.6 < 0.9 < likeliest[0]
 
 
+SCENES = dict(data="scenes:size=16,n=16,held_out=8", model="resnet_nano_48", img_size=None)
+
+
+@effect("train", "class_weights")
+def class_weights_make_rare_classes_count(train):
+    """Most pixels are background: balanced, fewer are predicted as such."""
+    plain, balanced = (train(class_weights=weights, epochs=8, **SCENES) for weights in ("none", "balanced"))
+    assert not same(plain, balanced)
+    shares = [np.array(run.answer.json["figures"]["confusion"]).sum(axis=0)[0] for run in (plain, balanced)]
+    assert shares[1] < shares[0]
+
+
+@effect("train", "dice")
+def dice_adds_the_loss_of_overlap(train, vitral, photos):
+    runs = {dice: train(dice=dice, epochs=1, lr=0, **SCENES) for dice in (0, 1, 2)}
+    first = [runs[dice].metrics[0]["loss"] for dice in (0, 1, 2)]
+    # A new model gives all classes alike, so that Dice is below 1, and twice the weight adds twice as much.
+    assert 0.5 < first[1] - first[0] < 1 and first[2] - first[1] == pytest.approx(first[1] - first[0], rel=1e-3)
+    for option in ("dice", "class-weights", "decoder"):
+        value = {"dice": 1, "class-weights": "balanced", "decoder": "linear"}[option]
+        answer = vitral("train", "--data", photos, "--model", "vit_nano_patch8_48", f"--{option}", value)
+        answer.refused(2, f"--{option} is for segmentation; the labels of {photos} are one class.")
+
+
+@effect("train", "decoder")
+def decoder_is_what_makes_masks_of_feature_maps(train, vitral):
+    sizes = SCENES | dict(model="vit_nano_patch4_32", epochs=1)
+    kinds = {}
+    for name in (*names("nn.family.decoders"), "auto"):
+        run = train(decoder=name, **sizes)
+        kinds[name] = run.card["architecture"]["vit"]["decoder"].rpartition(":")[2]
+    assert kinds == {
+        "detail": "DetailDecoder", "linear": "LinearDecoder", "pyramid": "PyramidDecoder", "auto": "DetailDecoder",
+    }  # fmt: skip
+    auto = train(**SCENES | dict(epochs=1))
+    assert auto.card["architecture"]["vit"]["decoder"].endswith(":PyramidDecoder")
+    vitral("train", "--data", "scenes", "--decoder", "mask2former").refused(
+        2, "'mask2former'", "detail, linear, pyramid"
+    )
+
+
 @effect("train", "augment")
 def augment_changes_the_training_images(train):
     runs = [train(augment=name) for name in names("data.augmentation")]
@@ -415,7 +456,6 @@ def segment(vitral, tmp_path):
 
 
 @effect("predict", "tile")
-@effect("predict", "out")
 def tile_writes_the_class_of_each_pixel_to_out(segment, tmp_path):
     found, named = segment(), segment("--out", "deep/classes.tif")
     assert (found["out"], named["out"]) == ("scan.classes.tif", "deep/classes.tif")
@@ -432,6 +472,24 @@ def tile_size_and_context_are_those_of_the_tiles(segment):
     assert (wide["context"], wide["exact"]) == (10, True) and wide["tiles"] > small["tiles"] > 1
     assert sheet("small.tif").tobytes() == sheet("wide.tif").tobytes()
     assert not segment("--tile-size", 32, "--context", 0, "--out", "none.tif")["exact"]
+
+
+@effect("predict", "out")
+def out_has_the_masks_of_images(vitral, train, trained, photos, tmp_path):
+    run, image = train(epochs=1, **SCENES), photos / "dark" / "0.png"
+    assert "add --out FOLDER" in vitral("predict", run.folder, image).done().messages
+    answer = vitral("predict", run.folder, image, image, "--out", "masks", "--json").done()
+    assert tree(tmp_path / "masks") == ["0.mask-2.png", "0.mask.png", "0.overlay-2.png", "0.overlay.png"]
+    for one in answer.json["predictions"]:
+        with Image.open(one["mask"]) as mask, Image.open(one["overlay"]) as overlay:
+            assert mask.size == overlay.size == (16, 12) and mask.mode == "P" and overlay.mode == "RGB"
+            found = np.bincount(np.array(mask).ravel(), minlength=256)
+        shares = one["shares_of_pixels"]
+        assert found[:9].sum() + found[255] == 16 * 12 and set(np.flatnonzero(found)) <= {*range(9), 255}
+        assert len(shares) == 3 and found[:9].argmax() == run.card["classes"].index(max(shares, key=shares.get))
+    answer = vitral("predict", trained.folder, image, "--out", "none")
+    answer.failed(2, "--out is for masks; the task of this model is 'one class'")
+    assert not (tmp_path / "none").exists()
 
 
 @effect("predict", "on_bad_image")
@@ -524,6 +582,31 @@ def target_is_the_class_that_is_explained(vitral, trained, photos):
         name = "plus" if target == "plus" else "ring"
         assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.messages
     assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
+
+
+@effect("explain", "region")
+def region_is_what_is_explained_of_a_mask(vitral, train, trained, photos, tmp_path):
+    run, image = train(epochs=1, **SCENES), photos / "dark" / "0.png"
+    words = ("explain", run.folder, image, "--method", "occlusion", "--json")
+    values = []
+    for region in ("3,1", "3,1,1,1", "9,5,4,4"):
+        answer = vitral(*words, "--region", region).done()
+        with np.load(answer.json["explained"][0]["numbers"]) as numbers:
+            values.append(numbers["values"])
+        assert "explaining the" in answer.messages and "from column" in answer.messages
+    assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
+    page = Path(answer.json["page"]).read_text(encoding="utf-8")
+    assert "the 4x4 pixels of the image from column 9, row 5" in page
+    for region, words_of in (
+        ("14,5,4,4", "leaves 0.png, which is 16 pixels wide and 12 high"),
+        ("0,0,1,1", "lies outside what the model sees of 0.png: columns 2 to 14, rows 0 to 12"),
+        ("a,b", "is not X,Y or X,Y,WIDTH,HEIGHT"),
+        ("1,2,3", "is not X,Y or X,Y,WIDTH,HEIGHT"),
+        ("1,2,0,3", "is not X,Y or X,Y,WIDTH,HEIGHT"),
+    ):
+        vitral(*words, "--region", region).failed(2, words_of)
+    refused = vitral("explain", trained.folder, image, "--region", "1,1")
+    refused.failed(2, "--region is for segmentation models; the task of this one is 'one class'")
 
 
 SCORED = ("--data", "shapes:n=8,size=16", "--score", "--n", 8, "--json")

@@ -129,8 +129,8 @@ def find_answer(model: "nn.Module", result: Any, images: "Tensor") -> Output:
     wanted = (len(images), len(record.classes), *images.shape[2:])
     if tuple(output.tensor.shape) != wanted:
         raise UsageError(
-            f"{model_class(model)} returns {tuple(output.tensor.shape)} for images {tuple(images.shape)}; a segmentation "
-            f"model returns one logit per class and pixel, {wanted}."
+            f"{model_class(model)} returns {tuple(output.tensor.shape)} for images {tuple(images.shape)}; a "
+            f"segmentation model returns one logit per class and pixel, {wanted}."
         )
     return output
 

@@ -101,8 +101,8 @@ class Options:
             self.score or self.method or self.layer or self.head or self.query or self.target or self.region
         ):
             raise ConfigError(
-                "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, --query, "
-                "--target and --region."
+                "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, "
+                "--query, --target and --region."
             )
         if self.score and (self.layer or self.head or self.query or self.target):
             raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")

@@ -1,4 +1,4 @@
-"""Predict images: the likeliest classes of each with their probabilities, the numbers that the model predicts, or masks.
+"""Predict images: the likeliest classes with their probabilities, the numbers that the model predicts, or masks.
 
 A segmentation model gives each pixel a class: the shares of pixels are printed, and --out has the masks. With --tile it
 segments one image that may be larger than memory.
@@ -102,7 +102,9 @@ def masks_of(found: "PredictionResult", out: Path | None) -> list[tuple[Path, Pa
     """
     if found.task != "segmentation":
         if out is not None:
-            raise ConfigError(f"--out is for masks; the task of this model is {found.task!r}, and its answer is printed.")
+            raise ConfigError(
+                f"--out is for masks; the task of this model is {found.task!r}, and its answer is printed."
+            )
         return [None] * len(found)
     if out is None:
         say("masks: add --out FOLDER to write them")

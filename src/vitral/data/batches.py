@@ -47,7 +47,7 @@ def batches(
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         generator, own = torch.Generator().manual_seed(own_seed), labels[chosen].to(device)
         if is_mask:
-            yield augment(images, own, generator)  # type: ignore[misc]  # masks come back where masks are given
+            yield augment(images, own, generator)
         else:
             yield augment(images, None, generator)[0], own
 

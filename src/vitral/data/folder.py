@@ -28,8 +28,8 @@ from vitral.data.examples import (
 )
 from vitral.data.image import SUFFIXES
 from vitral.data.labelled import find_tables, labelled_folder
-from vitral.data.mask_folder import is_mask_folder, mask_folder
 from vitral.data.labels import LABEL_COLUMNS, LabelOptions
+from vitral.data.mask_folder import is_mask_folder, mask_folder
 from vitral.data.table_file import Report, read_table
 
 

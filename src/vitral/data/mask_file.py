@@ -24,13 +24,21 @@ SHOWN = 5  # colours or values in a message
 Colour = tuple[int, int, int]
 
 
+# Pillow spreads grey values of 2 and 4 bits over 0 to 255, as a picture needs it: an index of 1 would be 85, or 17.
+FEW_BITS = {"L;2": 85, "L;4": 17}
+
+
 @dataclass(frozen=True)
 class MaskFile:
-    """The values of a mask as they are stored, and the palette if the file has one: value -> colour."""
+    """The values of a mask as they are stored, and the palette if the file has one: value -> colour.
+
+    `has_one_bit` is whether a pixel has one bit, which a program that makes files smaller uses for 0 and 255 as well.
+    """
 
     path: Path
     values: Integer[np.ndarray, "y x"]
     palette: Mapping[int, Colour] | None = None
+    has_one_bit: bool = False
 
 
 def read_mask(path: Path, colours: Mapping[Colour, int] | None = None) -> MaskFile:
@@ -40,13 +48,16 @@ def read_mask(path: Path, colours: Mapping[Colour, int] | None = None) -> MaskFi
     """
     try:
         with PillowWarningsOff(), Image.open(path) as image:
-            if image.format == "JPEG" or image.format not in FORMATS:
+            if image.format not in FORMATS:
                 raise DataError(
-                    f"{path} is a {image.format} file, which changes pixel values when it is saved, so class indices are "
-                    "lost. Save masks as PNG."
+                    f"{path} is a {image.format} file, a format that may change pixel values, so class indices are "
+                    f"lost. Save masks as {FORMATS[0]}."
                 )
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise DataError(f"{path} has {pages} pages; a mask is one. Save each page as a mask of its own.")
+            stored = str(image.tile[0].args[0] if isinstance(image.tile[0].args, tuple) else image.tile[0].args)
             image.load()
-            return mask_of(path, image, colours)
+            return mask_of(path, image, colours, FEW_BITS.get(stored, 1))
     except (DataError, ImageError):
         raise
     except FileNotFoundError as error:
@@ -55,29 +66,45 @@ def read_mask(path: Path, colours: Mapping[Colour, int] | None = None) -> MaskFi
         raise ImageError(f"{path} is damaged or not an image. Replace it.") from error
 
 
-def mask_of(path: Path, image: Image.Image, colours: Mapping[Colour, int] | None) -> MaskFile:
-    """By the mode of the image: indices of a palette, grey values, or colours."""
-    if image.mode == "P" and colours is None:
+def mask_of(path: Path, image: Image.Image, colours: Mapping[Colour, int] | None, spread: int = 1) -> MaskFile:
+    """By the mode of the image: indices of a palette, grey values (divided by `spread`), or colours.
+
+    With `colours`, a mask of one channel whose colours are none of them has indices: the colours then are for showing.
+    """
+    if colours is not None and image.mode in ("P", "L"):
+        shown = np.array(image.convert("RGB"))
+        if set(map(tuple, np.unique(shown.reshape(-1, 3), axis=0).tolist())) <= colours.keys():
+            return MaskFile(path, indices_of(path, shown, colours))
+    if image.mode == "P":
         flat = image.getpalette("RGB") or []
-        palette = {index: (flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]) for index in range(len(flat) // 3)}
+        palette = {
+            index: (flat[3 * index], flat[3 * index + 1], flat[3 * index + 2]) for index in range(len(flat) // 3)
+        }
         return MaskFile(path, np.array(image), palette)
     if image.mode == "1":
-        return MaskFile(path, np.array(image).astype(np.uint8))
-    if image.mode in ("L", "I", "I;16", "I;16B") and colours is None:
-        return MaskFile(path, np.array(image).astype(np.int64))
+        return MaskFile(path, np.array(image).astype(np.uint8), has_one_bit=True)
+    if image.mode == "F":
+        values = np.array(image)
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise DataError(f"{path} holds fractions, from {values.min():g} to {values.max():g}. Save class indices.")
+        return MaskFile(path, values.astype(np.int64))
+    if image.mode in ("L", "I") or image.mode.startswith("I;16"):
+        return MaskFile(path, np.array(image).astype(np.int64) // spread)
     pixels = np.array(image.convert("RGB"))
     if colours is None:
         if (pixels == pixels[..., :1]).all():  # a grey picture that was saved in colour
             return MaskFile(path, pixels[..., 0].astype(np.int64))
         some = np.unique(pixels.reshape(-1, 3), axis=0)[:SHOWN].tolist()
         raise DataError(
-            f"{path} is stored in colours, such as {', '.join(map(str, map(tuple, some)))}. Say which class each stands "
-            "for in classes.csv, with the columns name, red, green, blue; or save masks as class indices."
+            f"{path} is stored in colours, such as {', '.join(map(str, map(tuple, some)))}. Say which class each "
+            "stands for in classes.csv, with the columns name, red, green, blue; or save masks as class indices."
         )
     return MaskFile(path, indices_of(path, pixels, colours))
 
 
-def indices_of(path: Path, pixels: UInt8[np.ndarray, "y x 3"], colours: Mapping[Colour, int]) -> UInt8[np.ndarray, "y x"]:
+def indices_of(
+    path: Path, pixels: UInt8[np.ndarray, "y x 3"], colours: Mapping[Colour, int]
+) -> UInt8[np.ndarray, "y x"]:
     """The class of each pixel's colour. Raises `DataError` for a colour that stands for none."""
     code = pixels.astype(np.int64) @ np.array([65_536, 256, 1])
     known = np.array([red * 65_536 + green * 256 + blue for red, green, blue in colours])

@@ -1,5 +1,6 @@
 """A folder of images with a mask each: `images/` and `masks/`, in the folder or in its `train/`, `val/` and `test/`.
 
+Or the splits are within them: `images/train/` and `masks/train/`.
 An image and its mask have the same name, whatever their suffixes. A mask has the class index of each pixel; 255 is
 ignored, in training and in figures. Every mask is read once before training: what is wrong with any is said at once.
 """
@@ -47,6 +48,7 @@ class Checked:
     palette: Mapping[int, Colour] | None = None
     other_size: str = ""
     is_rotated: bool = False
+    has_one_bit: bool = False
     error: str = ""
 
 
@@ -61,8 +63,8 @@ def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_imag
     `report` gets a sentence for everything that was assumed or left out. Raises `DataError` for masks that do not fit
     their images or each other, with the number of files and the first of them.
     """
-    homes = split_homes(root)
-    pairs = {split: pairs_in(home, report) for split, home in homes.items()}
+    homes = split_homes(root, report)
+    pairs = {split: pairs_in(*home, report) for split, home in homes.items()}
     stated = read_mask_classes(root, report)
     every = [pair for own in pairs.values() for pair in own]
     with ThreadPoolExecutor() as pool:
@@ -81,39 +83,53 @@ def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_imag
     )
 
 
-def split_homes(root: Path) -> dict[SplitName, Path]:
-    """The folders with `images/` and `masks/`: that of each split, or the root for all."""
-    if (root / IMAGES).is_dir():
-        return {"train": root}
-    homes: dict[SplitName, Path] = {}
+def split_homes(root: Path, report: Report) -> dict[SplitName, tuple[Path, Path]]:
+    """The folders of images and of masks: those of each split, or one of each for all.
+
+    Raises `DataError` for a split that has only one of them.
+    """
+    whole = root / IMAGES, root / MASKS
+    inside = (whole[0] / "train").is_dir() and (whole[1] / "train").is_dir()
+    homes: dict[SplitName, tuple[Path, Path]] = {}
     for split, names in FOLDER_NAMES.items():
         for name in names:
-            home = root / name
-            if split in homes or not home.is_dir():
+            home = (whole[0] / name, whole[1] / name) if inside else (root / name / IMAGES, root / name / MASKS)
+            if split in homes or not any(part.is_dir() for part in (*home, *([] if inside else [root / name]))):
                 continue
-            if lacking := [part for part in (IMAGES, MASKS) if not (home / part).is_dir()]:
-                raise DataError(f"{home} has no {lacking[0]}/. Each split has {IMAGES}/ and {MASKS}/.")
+            if lacking := [part for part in home if not part.is_dir()]:
+                if not inside and whole[0].is_dir():
+                    continue  # a folder of another kind beside images/ and masks/
+                raise DataError(f"There is no {lacking[0]}. Each split has {IMAGES}/ and {MASKS}/.")
             homes[split] = home
+    if whole[0].is_dir() and not inside:
+        if homes:
+            report(f"{root} has {IMAGES}/ and split folders with {IMAGES}/: only {whole[0]} is read.")
+        return {"train": whole}
     return homes
 
 
-def pairs_in(home: Path, report: Report) -> list[Pair]:
+def pairs_in(image_home: Path, mask_home: Path, report: Report) -> list[Pair]:
     """Images and masks of the same name, sorted; what has no counterpart is counted. Raises `DataError` for none."""
-    images = by_name(home / IMAGES, images_in(home / IMAGES))
-    masks = by_name(home / MASKS, images_in(home / MASKS))
+    images = by_name(image_home, images_in(image_home))
+    masks = by_name(mask_home, images_in(mask_home))
     both = sorted(images.keys() & masks.keys())
     if not both:
         some = ", ".join(sorted(images)[:SHOWN]) or "none"
         others = ", ".join(sorted(masks)[:SHOWN]) or "none"
         raise DataError(
-            f"{home}: no image has a mask of its name. Images: {some}; masks: {others}. An image {IMAGES}/a.jpg has "
-            f"the mask {MASKS}/a.png."
+            f"No image in {image_home} has a mask of its name in {mask_home}. Images: {some}; masks: {others}. An "
+            f"image {IMAGES}/a.jpg has the mask {MASKS}/a.png."
         )
-    for these, those, what, lacks in ((images, masks, "images", "mask"), (masks, images, "masks", "image")):
+    for these, those, what in ((images, masks, "{} without a mask"), (masks, images, "{} without an image")):
         if alone := sorted(these.keys() - those.keys()):
-            some = ", ".join(str(these[name]) for name in alone[:SHOWN])
-            report(f"{home}: {len(alone)} {what} without a {lacks} were left out: {some}{', ...' if len(alone) > SHOWN else ''}.")
+            kind = what.format(one_or_many(len(alone), "image" if these is images else "mask"))
+            some = ", ".join(str(these[name]) for name in alone[:SHOWN]) + ", ..." * (len(alone) > SHOWN)
+            report(f"{kind} {'was' if len(alone) == 1 else 'were'} left out: {some}.")
     return [Pair(images[name], masks[name], name) for name in both]
+
+
+def one_or_many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def by_name(home: Path, paths: Sequence[Path]) -> dict[str, Path]:
@@ -134,24 +150,25 @@ def check_pair(pair: Pair, stated: MaskClasses | None) -> Checked:
     except (DataError, ImageError) as error:
         return Checked(pair, {}, error=str(error))
     values, counts = np.unique(mask.values, return_counts=True)
+    one_bit = mask.has_one_bit
     pixels = dict(zip(values.tolist(), counts.tolist()))
     try:
         with PillowWarningsOff(), Image.open(pair.image) as image:
             orientation = image.getexif().get(ORIENTATION, 1)
             width, height = image.size if orientation in range(5) else image.size[::-1]
     except Exception:  # the image itself is read, and judged, later
-        return Checked(pair, pixels, mask.palette)
+        return Checked(pair, pixels, mask.palette, has_one_bit=one_bit)
     size = ""
     if mask.values.shape != (height, width):
         rows, columns = mask.values.shape
         size = f"{pair.mask} is {rows}x{columns}, its image {height}x{width}"
-    return Checked(pair, pixels, mask.palette, size, orientation != 1)
+    return Checked(pair, pixels, mask.palette, size, orientation != 1, one_bit)
 
 
 def refuse_bad_masks(checked: Sequence[Checked]) -> None:
     """Raise `DataError` for masks that cannot be read, of another size than their image, or with different palettes."""
     if bad := [one.error for one in checked if one.error]:
-        more = f" So are {len(bad) - 1} more of {len(checked)} masks." if len(bad) > 1 else ""
+        more = f" In all, {len(bad)} of {len(checked)} masks cannot be used." if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{more}")
     if sizes := [one.other_size for one in checked if one.other_size]:
         more = f" ({len(sizes)} of {len(checked)} masks do not fit)" if len(sizes) > 1 else ""
@@ -160,13 +177,17 @@ def refuse_bad_masks(checked: Sequence[Checked]) -> None:
     for one in palettes[1:]:
         first = palettes[0]
         assert first.palette is not None and one.palette is not None
-        differ = [value for value in one.pixels if value in first.pixels and one.palette.get(value) != first.palette.get(value)]
+        differ = [
+            value
+            for value in one.pixels
+            if value in first.pixels and one.palette.get(value) != first.palette.get(value)
+        ]
         if differ:
             value = differ[0]
             raise DataError(
                 f"{first.pair.mask} and {one.pair.mask} have different palettes: value {value} is "
-                f"{first.palette.get(value)} in one and {one.palette.get(value)} in the other, so it may be two classes. "
-                "Save all masks with one palette, or as grey class indices."
+                f"{first.palette.get(value)} in one and {one.palette.get(value)} in the other, so it may be two "
+                "classes. Save all masks with one palette, or as grey class indices."
             )
 
 
@@ -180,7 +201,9 @@ def class_names(
     if binary:
         names = stated.names if stated else ("background", "foreground")
         if len(names) != 2:
-            raise DataError(f"{stated.source if stated else root} names {len(names)} classes, but masks hold 0 and 255 alone.")
+            raise DataError(
+                f"{stated.source if stated else root} names {len(names)} classes, but masks hold 0 and 255 alone."
+            )
         report(f"{root}: masks hold 0 and 255 alone, so 255 is read as class 1, {names[1]}, not as ignored pixels.")
         return names, True
     top = max(used, default=0)
@@ -190,7 +213,9 @@ def class_names(
             report(f"{root}: no mask has a pixel of {', '.join(absent)}.")
         return stated.names, False
     if not used or top < 1:
-        raise DataError(f"{root}: every mask holds the value {used[0] if used else IGNORED} alone. Masks need two classes or more.")
+        raise DataError(
+            f"{root}: every mask holds the value {used[0] if used else IGNORED} alone. Masks need two classes or more."
+        )
     if top >= IGNORED or min(used) < 0:
         raise DataError(
             f"{root}: masks hold values from {min(used)} to {top}; class indices are 0 to {IGNORED - 1}. If they are "
@@ -200,8 +225,9 @@ def class_names(
         # 0, 85, 170: grey levels of a drawing program rather than indices. Hundreds of empty classes help nobody.
         if len(gaps) > len(used):
             raise DataError(
-                f"{root}: masks hold the values {', '.join(map(str, used[:12]))}, which leaves {len(gaps)} classes without "
-                "a pixel. Save class indices 0, 1, 2, ...; or list the classes in classes.txt if the values are meant so."
+                f"{root}: masks hold the values {', '.join(map(str, used[:12]))}, which leaves {len(gaps)} classes "
+                "without a pixel. Save class indices 0, 1, 2, ...; or list the classes in classes.txt if the values are"
+                " meant so."
             )
         report(f"{root}: no mask has a pixel of class {', '.join(map(str, gaps))}.")
     report(f"{root} has no classes.txt, so classes are named by number, and class 0 is taken for the background.")
@@ -216,8 +242,8 @@ def check_known(checked: Sequence[Checked], used: Sequence[int], stated: MaskCla
         pixels = sum(one.pixels.get(value, 0) for one in where for value in unknown)
         raise DataError(
             f"{len(where)} of {len(checked)} masks hold values that {stated.source} does not name: "
-            f"{', '.join(map(str, unknown[:12]))} ({pixels:,} pixels; first in {where[0].pair.mask}). Name them, or save "
-            f"what is to be ignored as {IGNORED}."
+            f"{', '.join(map(str, unknown[:12]))} ({pixels:,} pixels; first in {where[0].pair.mask}). Name them, or "
+            f"save what is to be ignored as {IGNORED}."
         )
 
 
@@ -226,11 +252,19 @@ def report_doubts(checked: Sequence[Checked], binary: bool, report: Report) -> N
     total = sum(count for one in checked for count in one.pixels.values())
     ignored = 0 if binary else sum(one.pixels.get(IGNORED, 0) for one in checked)
     if ignored:
-        much = " That is most of them: check that 255 is not meant as a class." if ignored > MUCH_IGNORED * total else ""
+        much = (
+            " That is most of them: check that 255 is not meant as a class." if ignored > MUCH_IGNORED * total else ""
+        )
         report(f"{ignored / total:.1%} of pixels are {IGNORED}: ignored in training and in figures.{much}")
+    one_bit = [one for one in checked if one.has_one_bit]
+    if 0 < len(one_bit) < len(checked):
+        report(
+            f"{len(one_bit)} of {len(checked)} masks have one bit per pixel, such as {one_bit[0].pair.mask}: it is "
+            "read as class 0 or 1. If a program made files smaller, it may have stood for 0 and 255."
+        )
     if rotated := [one for one in checked if one.is_rotated]:
         report(
-            f"{len(rotated)} images are turned upright by their EXIF tag, such as {rotated[0].pair.image}: their masks must "
+            f"EXIF tags turn {one_or_many(len(rotated), 'image')} upright, such as {rotated[0].pair.image}: masks must "
             "be drawn on the upright image."
         )
 

@@ -54,7 +54,10 @@ def from_lines(file: Path) -> MaskClasses:
 
 def from_csv(file: Path) -> MaskClasses:
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = [{(key or "").strip().lower(): (value or "").strip() for key, value in row.items()} for row in csv.DictReader(stream)]
+        rows = [
+            {(key or "").strip().lower(): (value or "").strip() for key, value in row.items()}
+            for row in csv.DictReader(stream)
+        ]
     if not rows or "name" not in rows[0]:
         raise DataError(f"{file} needs a first line with the column name (and perhaps id, red, green, blue).")
     try:

@@ -31,7 +31,7 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     height, width = preprocessing.size
     # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
-    resized = Image.fromarray(image).resize((width, height), resampling, box=window_of(image, preprocessing))
+    resized = Image.fromarray(image).resize((width, height), resampling, box=window_of(image.shape[:2], preprocessing))
     return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
 
 
@@ -40,7 +40,7 @@ def crop_and_resize_mask(mask: UInt8[np.ndarray, "y x"], preprocessing: Preproce
     if is_cropped(mask, preprocessing):
         return mask
     height, width = preprocessing.size
-    window = window_of(mask, preprocessing)
+    window = window_of(mask.shape, preprocessing)
     return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=window))
 
 
@@ -52,7 +52,7 @@ def restore_mask(
     Pixels outside of the window that the model saw are 255.
     """
     found = np.full(shape, IGNORED, np.uint8)
-    left, top, right, bottom = window_of(found, preprocessing)
+    left, top, right, bottom = window_of(shape, preprocessing)
     # The centres of the image's pixels that lie inside the window, and the model's pixel over each.
     places = []
     for start, end, size, count in ((top, bottom, shape[0], mask.shape[0]), (left, right, shape[1], mask.shape[1])):
@@ -68,9 +68,9 @@ def is_cropped(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing
     return image.shape[:2] == tuple(preprocessing.size) and preprocessing.crop == 1
 
 
-def window_of(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """The window that is cut out: left, top, right and bottom in pixels and fractions of them."""
-    height, width = image.shape[:2]
+def window_of(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """The window that is cut out of an image of this (height, width): left, top, right, bottom, in pixels."""
+    height, width = shape
     target_height, target_width = preprocessing.size
     scales = height / target_height, width / target_width  # pixels of the image per pixel of the result
     down, across = scales if preprocessing.crop_mode == "squash" else (min(scales),) * 2

@@ -86,7 +86,7 @@ def build(config: dict[str, Any]) -> "Model":
 
     Raises `UnknownName` for a part that is not Vitral's own, `ConfigError` for any other mistake in the config.
     """
-    settings = {
+    settings: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in config.items()
         if key not in ("parts", "family")

@@ -12,10 +12,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from vitral.base.answers.segmentation import background_of
+from vitral.base.boundaries import IGNORED
 from vitral.report.colours import LUMINANCE
 from vitral.report.style import ACCENT, FAINT, INK, SECOND, sheet, show_image, styled
 
-IGNORED = 255
 OPACITY = 0.7
 # Seven of Okabe & Ito 2008, "Color Universal Design", which differ without red or green cones too. Their black is left
 # out, since the image below is grey; wine is Tol's (2021, "Colour Schemes").
@@ -51,9 +52,7 @@ def overlaid(
     return (found * 255 + 0.5).astype(np.uint8)
 
 
-def wrong_pixels(
-    pixels: UInt8[np.ndarray, "y x 3"], wrong: Bool[np.ndarray, "y x"]
-) -> UInt8[np.ndarray, "y x 3"]:
+def wrong_pixels(pixels: UInt8[np.ndarray, "y x 3"], wrong: Bool[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x 3"]:
     """The image in grey with its wrong pixels in one colour."""
     grey = np.repeat((pixels @ LUMINANCE)[..., None] / 255, 3, axis=2)
     grey = 0.35 + 0.55 * grey
@@ -73,7 +72,9 @@ def masks_figure(
     """One row per image: the image, its right mask, the predicted one, and the wrong pixels. One legend for all."""
     count = len(pixels)
     colours = class_colours(names, background)
-    present = [index for index in range(len(names)) if index != background and ((right == index) | (predicted == index)).any()]
+    present = [
+        index for index in range(len(names)) if index != background and ((right == index) | (predicted == index)).any()
+    ]
     named = present[:MAX_NAMED]
     lines = -(-len(named) // 6)
     figure = sheet(7.6, 1.95 * count + 0.25 * lines + 0.3)
@@ -106,7 +107,7 @@ def region_figure(
     names: Sequence[str],
 ) -> Figure:
     """The image with the outline of a region, and the predicted mask with the same outline."""
-    background = next((index for index, name in enumerate(names) if name.lower() == "background"), None)
+    background = background_of(names)
     colours = class_colours(names, background)
     figure = sheet(6.0, 3.3)
     panels = figure.subplots(1, 2)

@@ -39,9 +39,9 @@ def answers(
 ) -> Float[np.ndarray, "n k"]:
     """What the model answers: one row per image, of images that have the model's size already.
 
-    By its task these are probabilities, one column per class, or numbers, one column per number, or the shares of pixels
-    that the classes get; in eval mode and float32, whatever mode the model is in. `note` takes the sentence on which part of the model's output holds its
-    scores, where there is a choice. Raises `UsageError` if none does.
+    By its task these are probabilities, one column per class, or numbers, one column per number, or the shares of
+    pixels that the classes get; in eval mode and float32, whatever mode the model is in. `note` takes the sentence on
+    which part of the model's output holds its scores, where there is a choice. Raises `UsageError` if none does.
     """
     answer = answer_of(model)
     rows = [answer.values(output.float()).cpu() for output in outputs(model, pixels, note, at_once)]

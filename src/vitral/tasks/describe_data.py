@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitral.base.answer import answer_for
-from vitral.base.answers.segmentation import BACKGROUND
+from vitral.base.answers.segmentation import background_of
 from vitral.base.files import unused_path, write_file
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset, Split
@@ -75,7 +75,7 @@ def shown_pixels(images: Split, dataset: Dataset) -> UInt8[np.ndarray, "n y x 3"
     if dataset.task != "segmentation":
         return images.pixels
     names = dataset.classes
-    background = next((index for index, name in enumerate(names) if name.lower() == BACKGROUND), None)
+    background = background_of(names)
     colours = class_colours(names, background)
     masks = np.stack([overlaid(*pair, colours, background) for pair in zip(images.pixels, images.labels)])
     return np.concatenate([images.pixels, masks], axis=2)

@@ -25,8 +25,8 @@ from vitral.data.preprocess import normalise
 from vitral.explain.entry import explain_observed
 from vitral.explain.maps import Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
-from vitral.explain.region import RegionModel
 from vitral.explain.query_maps import QueryGrid, query_maps
+from vitral.explain.region import RegionModel
 from vitral.explain.trials import Trials
 from vitral.explain.trust import NO_TEST, check_orders, with_trust
 from vitral.recording.queries import Query
@@ -37,7 +37,7 @@ from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.tasks.explanation_page import Scales, explanation_page
 from vitral.tasks.explanations import ExplanationResult, ImageResult, MapResult, QueryResult
-from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
+from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_sized, training_images_json
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.regions import Region, choose_region
 
@@ -63,10 +63,11 @@ def explain_images(
 
     `target` is the class to explain by name or number, by default the prediction. `layers`, `heads` and `query` choose
     among attention maps; `query` is a token's number ("0" for CLS), a patch ("3,4"), or "grid" for patches all over the
-    image. Of a segmentation model a region is explained: `region` ("X,Y" or "X,Y,WIDTH,HEIGHT" in pixels of the file), or
-    the pixels predicted as `target`, by default the largest object's. `orders` is the number of random orders with which each map is compared; by default it is chosen so that the
-    methods of an image can be decided together, and 0 skips the test. Pictures, numbers and the page go to the folder
-    `out`; the page shows `repeat` as the command that makes it.
+    image. Of a segmentation model a region is explained: `region` ("X,Y" or "X,Y,WIDTH,HEIGHT" in pixels of the file),
+    or the pixels predicted as `target`, by default the largest object's. `orders` is the number of random orders with
+    which each map is compared; by default it is chosen so that the methods of an image can be decided together, and 0
+    skips the test. Pictures, numbers and the page go to the folder `out`; the page shows `repeat` as the command that
+    makes it.
 
     Raises `UsageError` for a name, number or image that does not exist, or an invalid number of orders; `WatchError` if
     no method asked for can explain the model, or if attention cannot be verified.
@@ -76,20 +77,20 @@ def explain_images(
     check_orders(orders)
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
-    read = read_images(images, opened.preprocessing, on_bad_image, progress)
+    read = read_sized(images, opened.preprocessing, on_bad_image, progress)
     note_unknown(opened.record, progress)
     index = class_index(target, opened)
     if region is not None and opened.record.task != "segmentation":
         raise UsageError(f"--region is for segmentation models; the task of this one is {opened.record.task!r}.")
     choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
     found = []
-    for number, (path, pixels) in enumerate(read):
+    for number, (path, pixels, size) in enumerate(read):
         progress.count("explaining", number, len(read))
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         shown: Region | None = None
         explained = opened
         if opened.record.task == "segmentation":
-            shown = choose_region(opened, path, prepared, region, index)
+            shown = choose_region(opened, path, size, prepared, region, index)
             explained = cast(Classifier, RegionModel(opened, shown.pixels))
             progress.note(f"{path.name}: explaining {shown.what}")
         one = explain_image(explained, path, prepared, methods, index, choices, query, orders, progress)

@@ -67,8 +67,8 @@ def introduction(result: ImageResult, target: str | None) -> str:
     text = [] if result.predicted else ["The model scores no classes, so it has no prediction and no map was tested."]
     if result.region:
         text.append(
-            f"Explained is a region: {result.region}. Its answer is the mean of its pixels' logits, and the class that they "
-            "give."
+            f"Explained is a region: {result.region}. Its answer is the mean of its pixels' logits, and the class that "
+            "they give."
         )
     if target is not None:
         text.append(f"Class-specific methods explain {target}, as requested.")

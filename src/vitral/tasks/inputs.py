@@ -86,8 +86,9 @@ def read_sized(
 ) -> list[tuple[Path, UInt8[np.ndarray, "y x 3"], tuple[int, int]]]:
     """Each image with its path, its pixels in the model's size, and its own (height, width).
 
-    A folder stands for the images in it. An array is named after its place: `image-0`. Raises `UsageError` if there are none or for what is neither,
-    `ImageError` for one that cannot be read unless `on_bad_image` is "skip".
+    A folder stands for the images in it. An array is named after its place: `image-0`. Raises
+    `UsageError` if there are none or for what is neither, `ImageError` for one that cannot be read unless
+    `on_bad_image` is "skip".
     """
     check_on_bad_image(on_bad_image)
     one = isinstance(images, str | bytes | Path | np.ndarray | Tensor) or not isinstance(images, Iterable)

@@ -12,6 +12,7 @@ from torch import nn
 
 from vitral.base.answer import answer_of
 from vitral.base.answers.segmentation import class_map
+from vitral.base.boundaries import IGNORED
 from vitral.base.errors import UsageError
 from vitral.base.feature_statistics import ImageFeatures
 from vitral.base.prediction import Prediction, predictions
@@ -30,7 +31,8 @@ class PredictionResult(Sequence[Prediction]):
     """The predictions for some images, in their order: a sequence of `Prediction`.
 
     `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities,
-    numbers, or the shares of pixels that classes get. `numpy.asarray(result)` gives it as well. `training_images` says what is known of these.
+    numbers, or the shares of pixels that classes get. `numpy.asarray(result)` gives it as well. `training_images` says
+    what is known of these.
     """
 
     classes: tuple[str, ...]
@@ -116,9 +118,15 @@ def predict_masks(
     model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], sizes: Sequence[tuple[int, int]], progress: Progress
 ) -> tuple[Float[np.ndarray, "n k"], tuple[UInt8[np.ndarray, "_ _"], ...]]:
     """The share of pixels that each class gets, and the mask of each image in the image's own (height, width)."""
-    rows, masks = [], []
+    rows, masks = list[np.ndarray](), list[np.ndarray]()
     answer = answer_of(model)
     for output in outputs(model, pixels, progress.note, 1):  # one image at a time: a mask may be large
         rows.append(answer.values(output.float()).cpu().numpy())
         masks.append(restore_mask(class_map(output)[0], sizes[len(masks)], model.preprocessing))
+    if cut := [mask for mask in masks if (mask == IGNORED).any()]:
+        share = np.mean([(mask == IGNORED).mean() for mask in cut])
+        progress.note(
+            f"The model sees a window of {len(cut)} of {len(masks)} images, which have another aspect ratio than it "
+            f"takes: {share:.1%} of their pixels lie outside and have no class (value {IGNORED} in the mask)."
+        )
     return np.concatenate(rows), tuple(masks)

@@ -1,4 +1,4 @@
-"""Which region of an image is explained of a segmentation model: the one that was asked for, or the largest object.
+"""Which region of an image is explained of a segmentation model: a rectangle, a class's pixels, or the largest object.
 
 Axes:  y x pixels of the model's image   h w pixels of the file
 """
@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vitral.base.answers.segmentation import BACKGROUND, class_map
+from vitral.base.answers.segmentation import background_of, class_map
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
 from vitral.base.output import find_answer
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.image import load_image
 from vitral.data.preprocess import window_of
 from vitral.store.classifier import Classifier
 
@@ -31,28 +30,37 @@ class Region:
 
 
 def choose_region(
-    model: Classifier, path: Path, images: Float[Tensor, "1 c y x"], asked: str | None, target: int | None
+    model: Classifier,
+    path: Path,
+    size: tuple[int, int],
+    images: Float[Tensor, "1 c y x"],
+    rectangle: str | None,
+    target: int | None,
 ) -> Region:
-    """The rectangle `asked` for, the pixels predicted as `target`, or those of the class with most, background aside.
+    """The `rectangle` of an image of this (height, width), the pixels predicted as `target`, or the largest object's.
+
+    The largest object is the class with most pixels, background aside.
 
     Raises `UsageError` for a rectangle outside the image, and for a class that no pixel is predicted as.
     """
     with evaluating(model), torch.inference_mode():
         predicted = class_map(find_answer(model, model(images), images).tensor)[0]
-    if asked is not None:
-        box = parse_region(asked)
-        pixels = rectangle(box, path, model.preprocessing)
-        return Region(pixels, f"the {box[2]}x{box[3]} pixels of the image from column {box[0]}, row {box[1]}", predicted)
+    if rectangle is not None:
+        box = parse_region(rectangle)
+        pixels = pixels_of(box, path, size, model.preprocessing)
+        return Region(
+            pixels, f"the {box[2]}x{box[3]} pixels of the image from column {box[0]}, row {box[1]}", predicted
+        )
     counts = np.bincount(predicted.ravel(), minlength=len(model.classes))
     if target is None:
-        others = [index for index in counts.argsort()[::-1] if model.classes[index].lower() != BACKGROUND]
+        others = [index for index in counts.argsort()[::-1] if index != background_of(model.classes)]
         target = int(others[0]) if counts[others[0]] else int(counts.argmax())
     name = model.classes[target]
     if not counts[target]:
         found = ", ".join(model.classes[index] for index in counts.argsort()[::-1] if counts[index])
         raise UsageError(
-            f"No pixel of {path.name} is predicted as {name}, so there is no region of it to explain. Predicted: {found}. "
-            "A rectangle instead: --region X,Y,WIDTH,HEIGHT."
+            f"No pixel of {path.name} is predicted as {name}, so there is no region of it to explain. Predicted: "
+            f"{found}. A rectangle instead: --region X,Y,WIDTH,HEIGHT."
         )
     share = counts[target] / predicted.size
     return Region(predicted == target, f"the {share:.1%} of pixels that are predicted as {name}", predicted)
@@ -77,27 +85,32 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
     return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
-def rectangle(box: tuple[int, int, int, int], path: Path, preprocessing: Preprocessing) -> Bool[np.ndarray, "y x"]:
+def pixels_of(
+    box: tuple[int, int, int, int], path: Path, size: tuple[int, int], preprocessing: Preprocessing
+) -> Bool[np.ndarray, "y x"]:
     """The pixels of the model's image that show a rectangle of the file; at least the one in its middle."""
-    image = load_image(path)
-    height, width = image.shape[:2]
+    height, width = size
     left, top, columns, rows = box
     if left + columns > width or top + rows > height:
         raise UsageError(
-            f"--region {left},{top},{columns},{rows} leaves {path.name}, which is {width} pixels wide and {height} high."
+            f"--region {left},{top},{columns},{rows} leaves {path.name}, which is {width} pixels wide and {height} "
+            "high."
         )
-    first_column, first_row, last_column, last_row = window_of(image, preprocessing)
-    size = preprocessing.size
-    per_row, per_column = (last_row - first_row) / size[0], (last_column - first_column) / size[1]
+    first_column, first_row, last_column, last_row = window_of(size, preprocessing)
+    rows_seen, columns_seen = preprocessing.size
+    per_row, per_column = (last_row - first_row) / rows_seen, (last_column - first_column) / columns_seen
     # The centre of each pixel of the model's image, in pixels of the file.
-    y = first_row + (np.arange(size[0]) + 0.5) * per_row
-    x = first_column + (np.arange(size[1]) + 0.5) * per_column
+    y = first_row + (np.arange(rows_seen) + 0.5) * per_row
+    x = first_column + (np.arange(columns_seen) + 0.5) * per_column
     inside_y, inside_x = (y >= top) & (y < top + rows), (x >= left) & (x < left + columns)
     if not inside_y.any() or not inside_x.any():
         middle_y, middle_x = top + rows / 2, left + columns / 2
         outside = not (first_row <= middle_y < last_row and first_column <= middle_x < last_column)
         if outside:
-            raise UsageError(f"--region {left},{top},{columns},{rows} lies outside of what the model sees of {path.name}.")
+            raise UsageError(
+                f"--region {left},{top},{columns},{rows} lies outside what the model sees of {path.name}: columns "
+                f"{first_column:.0f} to {last_column:.0f}, rows {first_row:.0f} to {last_row:.0f}."
+            )
         inside_y = nearest(y, middle_y) if not inside_y.any() else inside_y
         inside_x = nearest(x, middle_x) if not inside_x.any() else inside_x
     return inside_y[:, None] & inside_x

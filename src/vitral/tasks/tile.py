@@ -236,7 +236,7 @@ def run_tiles(
         )
     description = {"classes": list(model.classes), **journal.found, "shares": shares(journal.classes, model.classes)}
     description["settings"] = settings
-    write_class_map(out, journal.classes, description)
+    write_class_map(out, journal.classes, model.classes, description)
     journal.remove()
     return description
 

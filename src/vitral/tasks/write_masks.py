@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitral.base.answers.segmentation import BACKGROUND
+from vitral.base.answers.segmentation import background_of
 from vitral.base.files import unused_path, write_file
 from vitral.base.prediction import Prediction
 from vitral.data.image import load_image
@@ -23,7 +23,7 @@ def write_masks(predictions: Sequence[Prediction], out: Path) -> list[tuple[Path
     found = []
     for one in predictions:
         assert one.mask is not None
-        background = next((index for index, name in enumerate(one.names) if name.lower() == BACKGROUND), None)
+        background = background_of(one.names)
         colours = class_colours(one.names, background)
         shown = colours.copy()
         if background is not None:

@@ -6,7 +6,9 @@ from vitral.data.dataset import Split
 from vitral.store.classifier import Classifier, answers, outputs
 
 AT_ONCE = 250
-PIXELS_AT_ONCE = 1 << 18  # where every pixel has an answer: 16 images of 128 pixels take less memory than a training step
+PIXELS_AT_ONCE = (
+    1 << 18
+)  # where every pixel has an answer: 16 images of 128 pixels take less memory than a training step
 
 
 def evaluate_split(model: Classifier, split: Split) -> Figures:

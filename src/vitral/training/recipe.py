@@ -57,7 +57,9 @@ class Recipe:
     ] = 0.0
     class_weights: Annotated[
         Literal["none", "balanced"],
-        Option("Segmentation: balanced weighs the loss of each class by how rare its pixels are in the training masks."),
+        Option(
+            "Segmentation: balanced weighs the loss of each class by how rare its pixels are in the training masks."
+        ),
     ] = "none"
     dice: Annotated[
         float, Option("Segmentation: weight of the Dice loss, which is added to the cross-entropy.", low=0, high=100)

@@ -72,12 +72,16 @@ def transfer_encoder(
         config = config["encoder"]
     encoder = build(config | {"img_size": size, "num_classes": 0})
     resampling = trained.provenance.get("resampling", "timm")
-    inner = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if not name.startswith("decoder.")}
+    inner = {
+        name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if not name.startswith("decoder.")
+    }
     adapted, changes = adapt_tensors(inner, config, {"img_size": size}, resampling)
     model = Segmenter(encoder, len(classes), decoder)
     wanted = model.encoder.state_dict()
     if lacking := [name for name in wanted if name not in adapted]:
-        raise ConfigError(f"The checkpoint lacks {lacking[0]}, which the encoder for images of {size[0]}x{size[1]} needs.")
+        raise ConfigError(
+            f"The checkpoint lacks {lacking[0]}, which the encoder for images of {size[0]}x{size[1]} needs."
+        )
     model.encoder.load_state_dict({name: adapted[name] for name in wanted})
     if kept:
         own = {name.removeprefix(kept): tensor for name, tensor in tensors.items() if name.startswith(kept)}

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from vitral.base.record import ModelRecord
 
-BACKGROUND = "background"  # the name of the class that no mean counts
+# The names of the class that no mean counts, in lower case and without the underscores around them.
+BACKGROUND = ("background", "bg", "void", "unlabeled", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class MaskFigures:
         exists = union > 0
         return np.where(exists.any(axis=1), (iou * exists).sum(axis=1) / np.maximum(exists.sum(axis=1), 1), np.nan)
 
-    def without(self) -> str:
-        return "" if self.background is None else " without the background"
+    def without(self, names: Sequence[str]) -> str:
+        return "" if self.background is None else f" without {names[self.background]}"
 
     def headline(self, names: Sequence[str]) -> str:
         return f"mean IoU {self.value:.1%}"
@@ -137,7 +138,7 @@ class MaskFigures:
     def summary(self, names: Sequence[str]) -> str:
         low, high = self.interval
         return (
-            f"mean IoU {self.value:.1%}{self.without()} (95% interval {low:.1%} to {high:.1%}), boundary F "
+            f"mean IoU {self.value:.1%}{self.without(names)} (95% interval {low:.1%} to {high:.1%}), boundary F "
             f"{self.boundary_f:.1%}, {self.pixel_accuracy:.1%} of pixels right, loss {self.loss:.3f}"
         )
 
@@ -196,7 +197,7 @@ class MaskTally:
 
     def __init__(self, names: Sequence[str]):
         self.classes = len(names)
-        self.background = next((index for index, name in enumerate(names) if name.lower() == BACKGROUND), None)
+        self.background = background_of(names)
         self.parts: list[Counts] = []
         self.confusion = np.zeros((self.classes, self.classes), np.int64)
         self.loss = self.pixels = 0.0
@@ -300,6 +301,15 @@ class Segmentation:
 
     def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
         return dict(zip(prediction.names, prediction.values))
+
+
+def background_of(names: Sequence[str]) -> int | None:
+    """The index of the class that stands for everything else, by its name; None if there is none.
+
+    >>> background_of(["cat", "_Background_"]), background_of(["cat", "dog"])
+    (1, None)
+    """
+    return next((index for index, name in enumerate(names) if name.lower().strip("_ ") in BACKGROUND), None)
 
 
 def class_map(output: "Tensor") -> UInt8[np.ndarray, "b y x"]:

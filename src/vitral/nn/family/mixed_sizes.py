@@ -4,7 +4,7 @@ As one sequence (Dehghani et al. 2023, "Patch n' Pack: NaViT", §2.1), linear la
 of all images, and nothing is computed for padding. Attention runs image by image, where the paper masks one matrix of
 all tokens by all tokens. Either way an image gives what it gives alone, and so do the gradients.
 
-Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or of all)   d width
+Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or all)   d width
        h heads   e width of one head   k classes
 """
 

@@ -31,7 +31,9 @@ class Segmenter(nn.Module):
     def __init__(self, encoder: Any, num_classes: int, decoder: Part):
         super().__init__()
         if num_classes < 2:
-            raise ConfigError(f"num_classes={num_classes}: a segmenter needs at least 2 classes; the background is one.")
+            raise ConfigError(
+                f"num_classes={num_classes}: a segmenter needs at least 2 classes; the background is one."
+            )
         stages = getattr(encoder, "stages", getattr(encoder, "layers", None))
         self.layers_read = spread(len(encoder.blocks)) if stages is None else tuple(range(len(stages)))
         encoder.norm, encoder.head, encoder.pool = nn.Identity(), nn.Identity(), nn.Identity()

@@ -23,7 +23,7 @@ class SegmentationSections:
         low, high = figures.interval
         return (
             f"on {figures.n:,} test images that it never saw (95% interval {low:.1%} to {high:.1%}): intersection over "
-            f"union, the mean of {len(figures.objects)} classes{figures.without()}. Boundary F-score "
+            f"union, the mean of {len(figures.objects)} classes{figures.without(classes)}. Boundary F-score "
             f"{figures.boundary_f:.1%}. For comparison, {figures.baseline(classes)}."
         )
 
@@ -34,8 +34,9 @@ class SegmentationSections:
         figure = per_class_figure(figures.counts.iou, figures.iou_intervals, figures.counts.boundary_f, classes)
         lines = [" ".join(line.split()) for line in figures.lines(classes)]
         text = (
-            "Intersection over union: the pixels that both masks give to a class, over those that either does. Boundary "
-            "F: how many boundary pixels of one mask lie within 2 pixels of one of the same class in the other."
+            "Intersection over union: the pixels that both masks give to a class, over those that either does. "
+            "Boundary F: how many boundary pixels of one mask lie within 2 pixels of one of the same class in the "
+            "other."
         )
         return [Section("How good each class is", text, [Picture(png(figure), "; ".join(lines))])]
 

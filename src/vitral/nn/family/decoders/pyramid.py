@@ -33,7 +33,9 @@ class PyramidDecoder(nn.Module):
     ):
         super().__init__()
         self.read = [stage for stage, stride in enumerate(strides) if stride >= min(FINEST, strides[-1])]
-        self.laterals = nn.ModuleList(nn.Sequential(MapNorm(widths[own]), nn.Conv2d(widths[own], width, 1)) for own in self.read)
+        self.laterals = nn.ModuleList(
+            nn.Sequential(MapNorm(widths[own]), nn.Conv2d(widths[own], width, 1)) for own in self.read
+        )
         self.smooth = nn.ModuleList(Smooth(width) for _ in self.read)
         self.head = nn.Conv2d(width, num_classes, 1)
 
