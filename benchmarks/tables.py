@@ -104,6 +104,17 @@ def seconds_of_explain(record: dict) -> list[str]:
     return rows
 
 
+def unlike_training_images(record: dict) -> list[str]:
+    """One row per kind of images, one column per trained model."""
+    runs = record["runs"]
+    rows = ["| reported as unlike | n | " + " | ".join(f"seed {run['seed']}" for run in runs) + " |"]
+    rows.append("|---" * (2 + len(runs)) + "|")
+    for kind, first in runs[0]["unlike"].items():
+        shares = " | ".join(share(run["unlike"][kind]["share"]) for run in runs)
+        rows.append(f"| {kind} | {first['n']:,} | {shares} |")
+    return rows
+
+
 def random_orders(record: dict) -> list[str]:
     def cells(rows: list[dict]) -> str:
         return " | ".join(share(row["better"]["share"]) for row in rows)
@@ -155,6 +166,13 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
         "The linear probe and the fine-tuned model start from a model that was trained on `shapes`.",
         ("small",),
         few_images,
+    ),
+    (
+        "Images unlike the training images",
+        "Demo models of three seeds; the threshold is set for 5% of images like the training images. Targets: at least 95% "
+        "of digits, of crops of photographs and of clip art.",
+        ("strangers",),
+        unlike_training_images,
     ),
     (
         "Speed against timm",
