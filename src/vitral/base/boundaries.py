@@ -9,7 +9,8 @@ Axes:  b masks   y x pixels   k classes
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-IGNORED = 255  # in a mask: a pixel that is neither trained on nor judged
+from vitral.base.mask_values import IGNORED
+
 TOLERANCE = 2  # pixels, in rows and columns, by which two boundaries may differ
 
 

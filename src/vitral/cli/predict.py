@@ -43,8 +43,8 @@ class Options:
     out: Annotated[
         Path | None,
         Option(
-            "Segmentation: folder for NAME.mask.png (class indices) and NAME.overlay.png of each image. With --tile the "
-            "TIFF to write; by default the image's name with .classes.tif, in this folder."
+            "Segmentation: folder for NAME.mask.png (class indices) and NAME.overlay.png of each image. With "
+            "--tile the TIFF to write; by default the image's name with .classes.tif, in this folder."
         ),
     ] = None
     code: Code = None

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from vitral.base.boundaries import IGNORED
 from vitral.base.errors import DataError, ImageError
+from vitral.base.mask_values import IGNORED
 from vitral.data.image import PillowWarningsOff
 
 FORMATS = ("PNG", "TIFF", "BMP", "GIF")  # those that keep every number

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitral.base.boundaries import IGNORED
 from vitral.base.errors import DataError, ImageError
+from vitral.base.mask_values import IGNORED
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.examples import FOLDER_NAMES, SHARES, images_in

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitral.base.boundaries import IGNORED
 from vitral.base.errors import DataError
+from vitral.base.mask_values import IGNORED
 from vitral.data.mask_file import Colour
 from vitral.data.table_file import Report
 

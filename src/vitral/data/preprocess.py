@@ -10,8 +10,8 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vitral.base.boundaries import IGNORED
 from vitral.base.errors import ShapeError
+from vitral.base.mask_values import IGNORED
 from vitral.base.preprocessing import Preprocessing
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601), as in Pillow

@@ -93,8 +93,6 @@ def build(config: dict[str, Any]) -> "Model":
     }
     family = str(config.get("family", "vit"))
     if family == "segmenter":
-        from vitral.nn.family.segmenter import build_segmenter
-
         return build_segmenter(**settings)
     make = family_class(family)
     try:
@@ -104,3 +102,10 @@ def build(config: dict[str, Any]) -> "Model":
         raise
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"This is not the config of a {make.__name__}: {error}.") from error
+
+
+def build_segmenter(encoder: dict[str, Any], num_classes: int, decoder: Any, img_size: Any) -> "Model":
+    """The segmenter of a config; `img_size` is that of its encoder."""
+    from vitral.nn.family.segmenter import Segmenter
+
+    return Segmenter(build(encoder | {"img_size": img_size, "num_classes": 0}), num_classes, find_part(decoder))

@@ -12,8 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vitral.base.answers.segmentation import background_of
-from vitral.base.boundaries import IGNORED
+from vitral.base.mask_values import IGNORED, background_of
 from vitral.report.colours import LUMINANCE
 from vitral.report.style import ACCENT, FAINT, INK, SECOND, sheet, show_image, styled
 

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitral.base.answer import answer_for
-from vitral.base.answers.segmentation import background_of
 from vitral.base.files import unused_path, write_file
+from vitral.base.mask_values import background_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset, Split
 from vitral.data.spec import find_data

@@ -12,9 +12,9 @@ from torch import nn
 
 from vitral.base.answer import answer_of
 from vitral.base.answers.segmentation import class_map
-from vitral.base.boundaries import IGNORED
 from vitral.base.errors import UsageError
 from vitral.base.feature_statistics import ImageFeatures
+from vitral.base.mask_values import IGNORED
 from vitral.base.prediction import Prediction, predictions
 from vitral.base.record import Task
 from vitral.data import OnBadImage

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from vitral.base.answers.segmentation import background_of, class_map
+from vitral.base.answers.segmentation import class_map
 from vitral.base.errors import UsageError
+from vitral.base.mask_values import background_of
 from vitral.base.modes import evaluating
 from vitral.base.output import find_answer
 from vitral.base.preprocessing import Preprocessing

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitral.base.answers.segmentation import background_of
 from vitral.base.files import unused_path, write_file
+from vitral.base.mask_values import background_of
 from vitral.base.prediction import Prediction
 from vitral.data.image import load_image
 from vitral.data.mask_file import as_image

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vitral.base.answer import Answered, Loss
-from vitral.base.boundaries import IGNORED, boundary_counts, class_counts
+from vitral.base.boundaries import boundary_counts, class_counts
 from vitral.base.intervals import bootstrap
+from vitral.base.mask_values import IGNORED, background_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from vitral.base.record import ModelRecord
 
 # The names of the class that no mean counts, in lower case and without the underscores around them.
-BACKGROUND = ("background", "bg", "void", "unlabeled", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -301,15 +301,6 @@ class Segmentation:
 
     def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
         return dict(zip(prediction.names, prediction.values))
-
-
-def background_of(names: Sequence[str]) -> int | None:
-    """The index of the class that stands for everything else, by its name; None if there is none.
-
-    >>> background_of(["cat", "_Background_"]), background_of(["cat", "dog"])
-    (1, None)
-    """
-    return next((index for index, name in enumerate(names) if name.lower().strip("_ ") in BACKGROUND), None)
 
 
 def class_map(output: "Tensor") -> UInt8[np.ndarray, "b y x"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.nn.parts import Part, find_part, record_part
+from vitral.nn.parts import Part, record_part
 
 READ = 4  # blocks of a plain ViT that a decoder reads, evenly spread
 
@@ -80,13 +80,6 @@ def spread(depth: int) -> tuple[int, ...]:
     """
     count = min(READ, depth)
     return tuple(round(depth * (number + 1) / count) - 1 for number in range(count))
-
-
-def build_segmenter(encoder: dict[str, Any], num_classes: int, decoder: Any, **sizes: Any) -> Segmenter:
-    """A segmenter by its config; `img_size` is that of its encoder."""
-    from vitral.nn.families import build
-
-    return Segmenter(build({**encoder, **sizes, "num_classes": 0}), num_classes, find_part(decoder))
 
 
 def best_decoder(encoder: nn.Module) -> str:

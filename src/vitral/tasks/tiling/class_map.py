@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from vitral.base.answers.segmentation import background_of
 from vitral.base.errors import StoreError
 from vitral.base.files import writing_to
+from vitral.base.mask_values import background_of
 from vitral.data.large.tiff import import_tifffile
 from vitral.data.mask_file import with_ignored
 from vitral.report.masks import class_colours
