@@ -21,9 +21,9 @@ STEM = 24  # channels of the stem at a half of the image's resolution; twice as 
 
 
 class DetailDecoder(nn.Module):
-    """Maps of one resolution, concatenated, then enlarged to a quarter and a half; the stem is added at both.
+    """Maps of one resolution, concatenated and enlarged to a quarter of the image's, beside those of the stem.
 
-    Logits at a half of the image's resolution.
+    Logits at a quarter of the image's resolution: at a half, a training step took half as long again (docs/log.md).
     """
 
     def __init__(
@@ -37,24 +37,23 @@ class DetailDecoder(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(MapNorm(own) for own in widths)
         self.project = nn.Conv2d(sum(widths), width, 1)
-        self.stem_half = nn.Sequential(
-            nn.Conv2d(in_channels, STEM, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(STEM), nn.ReLU()
-        )
-        self.stem_quarter = nn.Sequential(
-            nn.Conv2d(STEM, 2 * STEM, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(2 * STEM), nn.ReLU()
-        )
-        self.join_quarter = nn.Sequential(nn.Conv2d(width + 2 * STEM, width, 1, bias=False), Smooth(width))
-        self.join_half = nn.Sequential(nn.Conv2d(width + STEM, width // 2, 1, bias=False), Smooth(width // 2))
-        self.head = nn.Conv2d(width // 2, num_classes, 1)
+        self.stem = nn.Sequential(Halve(in_channels, STEM), Halve(STEM, 2 * STEM))
+        self.join = nn.Sequential(nn.Conv2d(width + 2 * STEM, width, 1, bias=False), Smooth(width))
+        self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(
         self, maps: Sequence[Float[Tensor, "b _ _ _"]], images: Float[Tensor, "b c y x"]
     ) -> Float[Tensor, "b k gy gx"]:
-        half = self.stem_half(images)
-        quarter = self.stem_quarter(half)
-        x = self.project(torch.cat([norm(own) for norm, own in zip(self.norms, maps)], dim=1))
-        x = self.join_quarter(torch.cat([enlarged(x, quarter), quarter], dim=1))
-        return self.head(self.join_half(torch.cat([enlarged(x, half), half], dim=1)))
+        fine = self.stem(images)
+        coarse = self.project(torch.cat([norm(own) for norm, own in zip(self.norms, maps)], dim=1))
+        return self.head(self.join(torch.cat([enlarged(coarse, fine), fine], dim=1)))
+
+
+class Halve(nn.Sequential):
+    """A 3 x 3 convolution of every second place, a norm and a rectifier."""
+
+    def __init__(self, narrow: int, wide: int):
+        super().__init__(nn.Conv2d(narrow, wide, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU())
 
 
 detail = DetailDecoder
