@@ -4,13 +4,14 @@ As one sequence (Dehghani et al. 2023, "Patch n' Pack: NaViT", §2.1), linear la
 of all images, and nothing is computed for padding. Attention runs image by image, where the paper masks one matrix of
 all tokens by all tokens. Either way an image gives what it gives alone, and so do the gradients.
 
-Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or of all)   d width
-       h heads   e width of one head   k classes
+Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or of all)
+       d width   h heads   e width of one head   k classes
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from inspect import signature
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.windowed import on_grid
 from vitral.nn.parts import check_layers
 
-Image = Float[Tensor, "c y x"]
+Image = Float[Tensor, "_ _ _"]  # (c y x), others for each image
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ class MixedSizes(nn.Module):
                 f"MixedSizes takes an AnySizeViT, not a {type(model).__name__}: create or load the model with "
                 "any_size=True."
             )
+        mixers: list[Any] = [block.attn for block in model.blocks]
+        if wrong := [mixer for mixer in mixers if "attend" not in signature(mixer.forward).parameters]:
+            raise ConfigError(
+                f"{type(wrong[0]).__name__} cannot keep the tokens of several images apart: it takes no `attend`."
+            )
         self.model, self.layout = model, layout
 
     def encode(self, images: Sequence[Image]) -> Iterator[tuple[OneSequence, Float[Tensor, "b n d"]]]:
@@ -133,7 +139,7 @@ class MixedSizes(nn.Module):
         each = last[0].split(model.norm(last[1]))
         return model.head(torch.cat([model.pool(tokens, model.num_prefix_tokens) for tokens in each]))
 
-    def features(self, images: Sequence[Image], layers: Sequence[int]) -> list[list[Float[Tensor, "d gy gx"]]]:
+    def features(self, images: Sequence[Image], layers: Sequence[int]) -> list[list[Float[Tensor, "d _ _"]]]:
         """Feature maps of each image after each of the given blocks: one list per block, in the order of the images."""
         check_layers(layers, len(self.model.blocks), "blocks")
         self.check(images)

@@ -19,10 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.nn.attention import Attention, Heads, attend
+from vitral.nn.attention import Heads, attend
 from vitral.nn.block import Block
 from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
+from vitral.nn.family.windowed import takes_attend
 from vitral.nn.parts import KnowsGrid, check_layers
 from vitral.nn.vit import VisionTransformer
 
@@ -132,10 +133,13 @@ class MergingViT(nn.Module):
         self.r = (r,) * depth if isinstance(r, int) else tuple(r)
         if len(self.r) != depth or min(self.r) < 0:
             raise ConfigError(f"r={r} must be a number of tokens from 0, or {depth} of them, one for each block.")
-        for number, block in enumerate(model.blocks):
+        blocks: list[Any] = list(model.blocks)
+        for number, block in enumerate(blocks):
             if type(block) not in (Block, ScaledBlock):
                 raise ConfigError(f"Token merging is not defined for a {type(block).__name__}.")
-            if not isinstance(block.attn, Attention) or isinstance(block.attn, KnowsGrid):
+            if not takes_attend(block.attn):
+                raise ConfigError(f"{type(block.attn).__name__} is not attention over all tokens, so none are merged.")
+            if isinstance(block.attn, KnowsGrid):
                 raise ConfigError(
                     f"{type(block.attn).__name__} needs to know where each token stands, and a merged token stands at "
                     "several places. Token merging works with positions that are added to the patches."

@@ -11,13 +11,14 @@ Axes:  b batch   h heads   n m tokens (queries, keys)   p prefix tokens   y x ro
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attend, Attention, Heads, attend
@@ -103,6 +104,11 @@ class Windows:
         return torch.cat([*first, self.join(attend(self.cut(q[:, :, p:]), keys, values, local))], dim=1)
 
 
+def takes_attend(mixer: nn.Module) -> bool:
+    """Whether a mixer is attention that does what its `attend` says; others may do without."""
+    return isinstance(mixer, Attention) and "attend" in signature(type(mixer).forward).parameters
+
+
 def on_grid(block: Any, grid: Side) -> dict[str, Attend]:
     """What a block is called with for images of another grid: its windows, cut from that; nothing for other blocks."""
     attend = getattr(block.attn, "attend", None)
@@ -133,13 +139,12 @@ def attend_in_windows(
     if wrong := [block for block in blocks if not -depth <= block < depth]:
         raise ConfigError(f"global_blocks={wrong} do not exist: there are {depth} blocks, 0 to {depth - 1}.")
     everywhere = {block % depth for block in blocks}
-    for number, block in enumerate(model.blocks):
-        if not isinstance(block.attn, Attention):
-            raise ConfigError(
-                f"{type(block.attn).__name__} is not attention over all tokens, so it has no form in windows."
-            )
+    mixers: list[Any] = [block.attn for block in model.blocks]
+    for number, mixer in enumerate(mixers):
+        if not takes_attend(mixer):
+            raise ConfigError(f"{type(mixer).__name__} is not attention over all tokens, so it has no form in windows.")
         is_global = number in everywhere
-        block.attn.attend = attend if is_global else Windows(window_size, model.grid, model.num_prefix_tokens)
+        mixer.attend = attend if is_global else Windows(window_size, model.grid, model.num_prefix_tokens)
     model.config |= dict(window_size=window_size, global_blocks=tuple(sorted(everywhere)))
     return model
 
