@@ -25,7 +25,7 @@ from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.windowed import on_grid
 from vitral.nn.parts import check_layers
 
-Image = Float[Tensor, "_ _ _"]  # (c y x), others for each image
+Images = Sequence[Float[Tensor, "_ _ _"]] | Float[Tensor, "b c y x"]  # each (c y x), of its own size
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Padded(OneSequence):
         if any(alone is not attend for alone in self.alone):  # windows, which each image has of its own
             heads = zip(self.alone, *(self.split_heads(x) for x in (q, k, v)))
             return self.arrange([alone(*one) for alone, *one in heads])
-        counted = torch.arange(q.shape[2], device=q.device)
-        real = counted < torch.tensor(self.lengths, device=q.device)[:, None]
-        return attend(q, k, v, real[:, None, None])
+        padding = torch.arange(q.shape[2]) >= torch.tensor(self.lengths)[:, None]
+        hidden = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)[:, None, None]
+        return attend(q, k, v, hidden.to(q))
 
     def split_heads(self, x: Heads) -> list[Float[Tensor, "1 h _ e"]]:
         return [one[None, :, :length] for one, length in zip(x, self.lengths)]
@@ -101,7 +101,7 @@ class MixedSizes(nn.Module):
             )
         self.model, self.layout = model, layout
 
-    def encode(self, images: Sequence[Image]) -> Iterator[tuple[OneSequence, Float[Tensor, "b n d"]]]:
+    def encode(self, images: Images) -> Iterator[tuple[OneSequence, Float[Tensor, "b n d"]]]:
         """The tokens of all images after each block, and their layout."""
         self.check(images)
         model, grids = self.model, [self.model.grid_of(image[None]) for image in images]
@@ -114,7 +114,7 @@ class MixedSizes(nn.Module):
             x = block(x, attend=layout)
             yield layout, x
 
-    def check(self, images: Sequence[Image]) -> None:
+    def check(self, images: Images) -> None:
         channels = self.model.config["in_channels"]
         if not len(images):
             raise ShapeError("There are no images.")
@@ -132,14 +132,14 @@ class MixedSizes(nn.Module):
                 "model with drop_path_rate=0, or train on images of one size."
             )
 
-    def forward(self, images: Sequence[Image]) -> Float[Tensor, "b k"]:
+    def forward(self, images: Images) -> Float[Tensor, "b k"]:
         model = self.model
         for layout, x in self.encode(images):
             last = layout, x
         each = last[0].split(model.norm(last[1]))
         return model.head(torch.cat([model.pool(tokens, model.num_prefix_tokens) for tokens in each]))
 
-    def features(self, images: Sequence[Image], layers: Sequence[int]) -> list[list[Float[Tensor, "d _ _"]]]:
+    def features(self, images: Images, layers: Sequence[int]) -> list[list[Float[Tensor, "d _ _"]]]:
         """Feature maps of each image after each of the given blocks: one list per block, in the order of the images."""
         check_layers(layers, len(self.model.blocks), "blocks")
         self.check(images)
