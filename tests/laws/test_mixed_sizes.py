@@ -10,14 +10,15 @@ from vitral import watch
 from vitral.base.errors import ConfigError, ShapeError, WatchError
 from vitral.nn.attention import Attention
 from vitral.nn.families import construct
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
-from vitral.nn.family.mixed_sizes import MixedSizes, OneSequence, Padded
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.pool import AttentionPool, MeanPool
-from vitral.nn.family.windowed import windowed
 from vitral.nn.head import CLSPool
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.layouts import OneSequence, Padded
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.windowed import windowed
 
 SIZES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=5)
 LAYOUTS = st.sampled_from([OneSequence, Padded])

@@ -15,16 +15,17 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.attention import Attention, attend
 from vitral.nn.cost import cost
 from vitral.nn.families import build
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
-from vitral.nn.family.mixed_sizes import MixedSizes
 from vitral.nn.family.mixer import DepthwiseMixing, QKNormAttention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.relative import RelativeBiasAttention
 from vitral.nn.family.rope import QKNormRotary, RotaryAttention
-from vitral.nn.family.token_merging import MergingViT
-from vitral.nn.family.windowed import Windows, spaced_blocks, windowed
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.token_merging import MergingViT
+from vitral.nn.high_resolution.windowed import spaced_blocks, windowed
+from vitral.nn.high_resolution.windows import Windows
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import load_model, save_model
 

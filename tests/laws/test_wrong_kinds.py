@@ -11,10 +11,10 @@ from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.explain.metric import metric
-from vitral.nn.family.any_size import AnySizeViT
-from vitral.nn.family.mixed_sizes import MixedSizes
-from vitral.nn.family.token_merging import MergingViT
-from vitral.nn.family.windowed import windowed
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.token_merging import MergingViT
+from vitral.nn.high_resolution.windowed import windowed
 from vitral.nn.packed import packed
 from vitral.nn.zoo import create
 from vitral.recording.forward import logits_of, model_output

@@ -1,8 +1,8 @@
 """Attention in windows that states them, as attention over the whole image whose weights outside of a window are zero.
 
 A model of Vitral's whose blocks attend in windows cuts q, k and v itself and knows where each piece stands
-(`nn.family.windowed`), so nothing has to be found out. The prefix tokens, if there are any, attend to all tokens in a
-call of their own, just before that of the patches; both are chunks of the queries of one layer.
+(`nn.high_resolution.windows`), so nothing has to be found out. The prefix tokens, if there are any, attend to all
+tokens in a call of their own, just before that of the patches; both are chunks of the queries of one layer.
 
 Axes:  b images   w windows   h heads   p prefix tokens   n m tokens of a window (queries, and keys behind p)
        g patches   r wanted rows   e width of one head

@@ -1,76 +1,26 @@
-"""Images of different sizes at once: as one sequence, or padded to the longest of them, with a mask.
-
-As one sequence (Dehghani et al. 2023, "Patch n' Pack: NaViT", §2.1), linear layers, norms and MLPs run over the tokens
-of all images, and nothing is computed for padding. Attention runs image by image, where the paper masks one matrix of
-all tokens by all tokens. Either way an image gives what it gives alone, and so do the gradients.
+"""A ViT on images of different sizes at once: each gives what it gives alone, and so do the gradients.
 
 Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or of all)
-       d width   h heads   e width of one head   k classes
+       d width   k classes
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, ShapeError
-from vitral.nn.attention import Attend, Heads, attend
-from vitral.nn.family.any_size import AnySizeViT
-from vitral.nn.family.windowed import on_grid
+from vitral.nn.attention import attend
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.layouts import OneSequence
+from vitral.nn.high_resolution.windows import on_grid
 from vitral.nn.parts import check_layers
 
 Images = Sequence[Float[Tensor, "_ _ _"]] | Float[Tensor, "b c y x"]  # each (c y x), of its own size
-
-
-@dataclass(frozen=True)
-class OneSequence:
-    """The tokens of all images one after another, (1, Σn, D); attention runs in a loop over the images.
-
-    `lengths` are the numbers of their tokens, `alone` is how each image's tokens attend when it is alone.
-    """
-
-    joins_images: ClassVar[bool] = True  # so that no attention map is shown that mixes them
-    lengths: Sequence[int]
-    alone: Sequence[Attend]
-
-    def arrange(self, tokens: Sequence[Float[Tensor, "1 _ d"]]) -> Float[Tensor, "1 n d"]:
-        return torch.cat(list(tokens), dim=1)
-
-    def split(self, x: Float[Tensor, "1 n d"]) -> list[Float[Tensor, "1 _ d"]]:
-        return list(x.split(list(self.lengths), dim=1))
-
-    def __call__(self, q: Heads, k: Heads, v: Heads) -> Float[Tensor, "1 n d"]:
-        each = zip(self.alone, *(x.split(list(self.lengths), dim=2) for x in (q, k, v)))
-        return torch.cat([alone(*heads) for alone, *heads in each], dim=1)
-
-
-@dataclass(frozen=True)
-class Padded(OneSequence):
-    """The tokens of each image padded to the longest, (B, n, D), where no token attends to padding."""
-
-    def arrange(self, tokens: Sequence[Float[Tensor, "1 _ d"]]) -> Float[Tensor, "b n d"]:
-        longest = max(self.lengths)
-        return torch.cat([F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in tokens])
-
-    def split(self, x: Float[Tensor, "b n d"]) -> list[Float[Tensor, "1 _ d"]]:
-        return [one[None, :length] for one, length in zip(x, self.lengths)]
-
-    def __call__(self, q: Heads, k: Heads, v: Heads) -> Float[Tensor, "b n d"]:
-        if any(alone is not attend for alone in self.alone):  # windows, which each image has of its own
-            heads = zip(self.alone, *(self.split_heads(x) for x in (q, k, v)))
-            return self.arrange([alone(*one) for alone, *one in heads])
-        padding = torch.arange(q.shape[2]) >= torch.tensor(self.lengths)[:, None]
-        hidden = torch.zeros(padding.shape).masked_fill(padding, -torch.inf)[:, None, None]
-        return attend(q, k, v, hidden.to(q))
-
-    def split_heads(self, x: Heads) -> list[Float[Tensor, "1 h _ e"]]:
-        return [one[None, :, :length] for one, length in zip(x, self.lengths)]
 
 
 class MixedSizes(nn.Module):
@@ -80,8 +30,8 @@ class MixedSizes(nn.Module):
     drop a branch for all images at once; `ShapeError` for what is not a list of images.
 
     >>> import torch
-    >>> from vitral.nn.family.any_size import AnySizeViT
-    >>> from vitral.nn.family.mixed_sizes import MixedSizes
+    >>> from vitral.nn.high_resolution.any_size import AnySizeViT
+    >>> from vitral.nn.high_resolution.mixed_sizes import MixedSizes
     >>> model = MixedSizes(AnySizeViT(48, 8, num_classes=3, embed_dim=64, depth=2, num_heads=4))
     >>> model([torch.zeros(3, 48, 64), torch.zeros(3, 96, 32)]).shape
     torch.Size([2, 3])
