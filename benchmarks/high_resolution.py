@@ -22,9 +22,10 @@ from benchmarks.peers import timm, torchvision
 from vitral import create
 from vitral.nn.attention import Attention
 from vitral.nn.families import construct
-from vitral.nn.family.mixed_sizes import MixedSizes, OneSequence, Padded
-from vitral.nn.family.token_merging import MergingViT
-from vitral.nn.family.windowed import windowed
+from vitral.nn.high_resolution.layouts import OneSequence, Padded
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.token_merging import MergingViT
+from vitral.nn.high_resolution.windowed import windowed
 from vitral.nn.packed import packed
 from vitral.nn.zoo import MODELS
 

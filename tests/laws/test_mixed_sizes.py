@@ -10,14 +10,15 @@ from vitral import watch
 from vitral.base.errors import ConfigError, ShapeError, WatchError
 from vitral.nn.attention import Attention
 from vitral.nn.families import construct
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
-from vitral.nn.family.mixed_sizes import MixedSizes, OneSequence, Padded
 from vitral.nn.family.mixer import NoMixing, QKNormAttention
 from vitral.nn.family.pool import AttentionPool, MeanPool
-from vitral.nn.family.windowed import windowed
 from vitral.nn.head import CLSPool
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.layouts import OneSequence, Padded
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.windowed import windowed
 
 SIZES = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=5)
 LAYOUTS = st.sampled_from([OneSequence, Padded])
@@ -101,14 +102,12 @@ def test_it_is_not_watched():
             model(drawn([(20, 20), (20, 20)]))
 
 
-def test_what_are_no_images_is_refused(vit):
+def test_what_are_no_images_is_refused():
     model = MixedSizes(made())
     with pytest.raises(ShapeError, match="no images"):
         model([])
     with pytest.raises(ShapeError, match=r"Image 1 has shape \(1, 8, 8\); .* \(3, height, width\)"):
         model([torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)])
-    with pytest.raises(ConfigError, match="takes an AnySizeViT, not a VisionTransformer"):
-        MixedSizes(vit)
 
 
 def test_stochastic_depth_of_all_images_at_once_is_refused():

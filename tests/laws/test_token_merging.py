@@ -9,14 +9,15 @@ from tiny import redraw, see_attention
 from vitral import explain
 from vitral.base.errors import ConfigError, WatchError
 from vitral.nn.attention import Attention
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.pool import AttentionPool, MeanPool
 from vitral.nn.family.rope import RotaryAttention
-from vitral.nn.family.token_merging import MergedTokens, MergingViT, match
-from vitral.nn.family.windowed import windowed
 from vitral.nn.head import CLSPool
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.merged_tokens import MergedTokens, match
+from vitral.nn.high_resolution.token_merging import MergingViT
+from vitral.nn.high_resolution.windowed import windowed
 from vitral.nn.vit import VisionTransformer
 
 GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6))

@@ -15,14 +15,17 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.attention import Attention, attend
 from vitral.nn.cost import cost
 from vitral.nn.families import build
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.checkpointing import checkpointed
 from vitral.nn.family.mixer import DepthwiseMixing, QKNormAttention
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.relative import RelativeBiasAttention
 from vitral.nn.family.rope import QKNormRotary, RotaryAttention
-from vitral.nn.family.windowed import Windows, spaced_blocks, windowed
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.token_merging import MergingViT
+from vitral.nn.high_resolution.windowed import spaced_blocks, windowed
+from vitral.nn.high_resolution.windows import Windows
 from vitral.nn.vit import VisionTransformer
 from vitral.store.model import load_model, save_model
 
@@ -201,6 +204,13 @@ def test_the_paper_s_global_blocks():
     assert spaced_blocks(1) == (0,)
 
 
+class OwnWay(Attention):
+    """A mixer that calls the kernel by itself."""
+
+    def forward(self, x):
+        return self.proj(attend(*self.project(x)))
+
+
 def test_what_cannot_be_windowed_is_refused():
     with pytest.raises(ConfigError, match="window_size=0"):
         windowed(made(), 0)
@@ -208,7 +218,11 @@ def test_what_cannot_be_windowed_is_refused():
         windowed(made(), 2, [3])
     with pytest.raises(ConfigError, match="DepthwiseMixing is not attention over all tokens"):
         windowed(made(tokens={}, mixer=DepthwiseMixing), 2)
+    with pytest.raises(ConfigError, match="OwnWay is not attention over all tokens"):
+        windowed(made(mixer=OwnWay), 2)
+    with pytest.raises(ConfigError, match="OwnWay cannot keep the tokens of several images apart"):
+        MixedSizes(made(mixer=OwnWay, kind=AnySizeViT))
+    with pytest.raises(ConfigError, match="OwnWay is not attention over all tokens"):
+        MergingViT(made(mixer=OwnWay))
     with pytest.raises(ConfigError, match="specify window_size"):
         create("vit_nano_patch8_48", global_blocks=(1,))
-    with pytest.raises(ConfigError, match="not a SwinTransformer"):
-        windowed(create("swin_nano_patch2_window6_48"), 2)

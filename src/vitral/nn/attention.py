@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         self.proj = nn.Linear(embed_dim, embed_dim)
-        self.attend: Attend = attend  # `family.windowed` has another
+        self.attend: Attend = attend  # `high_resolution.windows` has another
 
     def project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values of each head."""

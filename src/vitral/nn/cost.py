@@ -19,7 +19,7 @@ from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.family.window import ShiftedWindows
-from vitral.nn.family.windowed import Windows
+from vitral.nn.high_resolution.windows import Windows
 from vitral.nn.mlp import MLP
 from vitral.nn.vit import VisionTransformer
 

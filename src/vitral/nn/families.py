@@ -23,7 +23,7 @@ else:
 # Where each family's class is defined. It is imported when a model of it is built: most programs build one.
 FAMILIES = {
     "vit": "nn.vit:VisionTransformer",
-    "any_size": "nn.family.any_size:AnySizeViT",
+    "any_size": "nn.high_resolution.any_size:AnySizeViT",
     "swin": "nn.family.swin:SwinTransformer",
     "resnet": "nn.family.cnn:ResNet",
 }
@@ -73,7 +73,7 @@ def construct(family: str, **settings: Any) -> "Model":
         stochastic_depth([*model.blocks], rate)
         model.config["drop_path_rate"] = rate
     if (window_size := settings.get("window_size")) is not None:
-        from vitral.nn.family.windowed import attend_in_windows
+        from vitral.nn.high_resolution.windowed import attend_in_windows
 
         attend_in_windows(model, window_size, settings.get("global_blocks"))
     elif settings.get("global_blocks") is not None:

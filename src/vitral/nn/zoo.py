@@ -156,8 +156,8 @@ def create(name: str, **overrides: Any) -> Model:
     """An untrained model by name; `overrides` replace arguments of its class.
 
     `drop_path_rate`, in [0, 1), is the stochastic depth of the last block in training. With `window_size`, in patches,
-    a ViT attends in windows, but for its `global_blocks` (see `nn.family.windowed`). With a `decoder`, "linear",
-    "detail", "pyramid" or a class, it becomes the encoder of a segmenter: logits for each pixel.
+    a ViT attends in windows, but for its `global_blocks` (see `nn.high_resolution.windowed`). With a `decoder`,
+    "linear", "detail", "pyramid" or a class, it becomes the encoder of a segmenter: logits for each pixel.
 
     >>> from vitral import create
     >>> model = create("vit_tiny_patch16_224", num_classes=10, img_size=(32, 64))

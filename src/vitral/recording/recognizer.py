@@ -118,7 +118,7 @@ class Recognizer:
         given = self.multihead_frame()
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch
             call = call.split_heads(given["bsz"])
-        windows, continues = find_frame(lambda frame: stated_windows(frame.f_locals)), False
+        windows, continues = find_frame(stated_windows), False
         if windows is not None:
             in_windows, call = call, over_whole_image(call, *windows)
             continues = call is not in_windows and windows[0].num_prefix_tokens > 0

@@ -1,15 +1,16 @@
 """Attention in windows that states them, as attention over the whole image whose weights outside of a window are zero.
 
 A model of Vitral's whose blocks attend in windows cuts q, k and v itself and knows where each piece stands
-(`nn.family.windowed`), so nothing has to be found out. The prefix tokens, if there are any, attend to all tokens in a
-call of their own, just before that of the patches; both are chunks of the queries of one layer.
+(`nn.high_resolution.windows`), so nothing has to be found out. The prefix tokens, if there are any, attend to all
+tokens in a call of their own, just before that of the patches; both are chunks of the queries of one layer.
 
 Axes:  b images   w windows   h heads   p prefix tokens   n m tokens of a window (queries, and keys behind p)
        g patches   r wanted rows   e width of one head
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from types import FrameType
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -106,12 +107,14 @@ def over_whole_image(call: Call, stated: StatesWindows, images: int) -> Call:
     )
 
 
-def stated_windows(variables: dict[str, Any]) -> tuple[StatesWindows, int] | None:
-    """The windows that a running function states, by its variables, and the number of images; None if it does not.
+def stated_windows(frame: FrameType) -> tuple[StatesWindows, int] | None:
+    """The windows that a running function states, by its frame, and the number of images; None if it does not.
 
     Raises `WatchError` if the function states that it attends in several images of different sizes.
     """
-    owner, q = variables.get("self"), variables.get("q")
+    if frame.f_code.co_name != "__call__":  # the locals of a frame that are looked at live until it ends
+        return None
+    owner, q = frame.f_locals.get("self"), frame.f_locals.get("q")
     if isinstance(q, Tensor) and getattr(owner, "joins_images", False) is True:
         raise WatchError(
             "The model runs images of different sizes at once, so that its calls of attention are not of one grid of "

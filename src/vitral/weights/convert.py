@@ -89,7 +89,7 @@ def tensors_in_format(model: Classifier, format: str) -> tuple[Source, dict[str,
     if kind not in FORMATS[format]:
         words = "ViT with rotary positions" if kind == "rotary" else type(model).__name__
         raise ConfigError(f"{format} cannot hold a {words}.")
-    config: dict[str, Any] = model.config  # type: ignore[assignment]  # PyTorch types every attribute as a tensor or module
+    config: Any = model.config
     if kind != "swin" and "window_size" in config:
         raise ConfigError(
             f"{format} has no place for the windows that this {type(model).__name__} attends in (window_size="

@@ -1,28 +1,24 @@
-"""Windows in most blocks of a plain ViT, and attention over the whole image in a few that are evenly spaced.
+"""Attention in windows of the grid of patches that do not overlap, and to and from the tokens before the patches.
 
-Li et al. 2022, "Exploring Plain Vision Transformer Backbones for Object Detection" (ViTDet), §3. The weights are those
-of the global model. Prefix tokens attend to all tokens and all tokens attend to them, as the global tokens of Beltagy
-et al. 2020, "Longformer", §3.1; ViTDet leaves them out. So a window that covers the grid is attention over the image.
+Li et al. 2022, "Exploring Plain Vision Transformer Backbones for Object Detection" (ViTDet), §3. Prefix tokens attend
+to all tokens and all tokens attend to them, as the global tokens of Beltagy et al. 2020, "Longformer", §3.1; ViTDet
+leaves them out. So a window that covers the grid is attention over the image.
 
 Axes:  b batch   h heads   n m tokens (queries, keys)   p prefix tokens   y x rows, columns   w windows   e width of one
        head   d width
 """
 
-from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attend, Attention, Heads, attend
-from vitral.nn.patch import check_sizes
-from vitral.nn.vit import VisionTransformer
 
 Side = tuple[int, int]
 
@@ -103,60 +99,12 @@ class Windows:
         return torch.cat([*first, self.join(attend(self.cut(q[:, :, p:]), keys, values, local))], dim=1)
 
 
+def takes_attend(mixer: nn.Module) -> bool:
+    """Whether a mixer is attention that does what its `attend` says; others may do without."""
+    return isinstance(mixer, Attention) and "attend" in signature(type(mixer).forward).parameters
+
+
 def on_grid(block: Any, grid: Side) -> dict[str, Attend]:
     """What a block is called with for images of another grid: its windows, cut from that; nothing for other blocks."""
     attend = getattr(block.attn, "attend", None)
     return dict(attend=replace(attend, grid=grid)) if isinstance(attend, Windows) else {}
-
-
-def spaced_blocks(depth: int) -> tuple[int, ...]:
-    """The last block of each of four equal parts of the model (§3); in one of fewer than twelve, a third of its blocks.
-
-    >>> spaced_blocks(12), spaced_blocks(24), spaced_blocks(4)
-    ((2, 5, 8, 11), (5, 11, 17, 23), (3,))
-    """
-    parts = min(4, max(1, depth // 3))
-    return tuple(round(part * depth / parts) - 1 for part in range(1, parts + 1))
-
-
-def attend_in_windows(
-    model: VisionTransformer, window_size: int, global_blocks: Sequence[int] | None = None
-) -> VisionTransformer:
-    """Let the blocks of a model attend in windows, but for `global_blocks`; the model, whose config says so.
-
-    Blocks are counted from 0, or back from -1; by default they are those of `spaced_blocks`. Raises `ConfigError` for a
-    window of no patches, blocks that do not exist, or a mixer that is not attention over all tokens.
-    """
-    depth = len(model.blocks)
-    blocks = spaced_blocks(depth) if global_blocks is None else tuple(global_blocks)
-    check_sizes(window_size=window_size)
-    if wrong := [block for block in blocks if not -depth <= block < depth]:
-        raise ConfigError(f"global_blocks={wrong} do not exist: there are {depth} blocks, 0 to {depth - 1}.")
-    everywhere = {block % depth for block in blocks}
-    for number, block in enumerate(model.blocks):
-        if not isinstance(block.attn, Attention):
-            raise ConfigError(
-                f"{type(block.attn).__name__} is not attention over all tokens, so it has no form in windows."
-            )
-        is_global = number in everywhere
-        block.attn.attend = attend if is_global else Windows(window_size, model.grid, model.num_prefix_tokens)
-    model.config |= dict(window_size=window_size, global_blocks=tuple(sorted(everywhere)))
-    return model
-
-
-def windowed(
-    model: VisionTransformer, window_size: int = 14, global_blocks: Sequence[int] | None = None
-) -> VisionTransformer:
-    """A copy of a model, with its weights, whose blocks attend in windows, but for `global_blocks`.
-
-    It can be built again from its config, saved and loaded. Raises `ConfigError` as `attend_in_windows` does.
-
-    >>> from vitral import create
-    >>> from vitral.nn.family.windowed import windowed
-    >>> model = windowed(create("vit_tiny_patch16_224", img_size=512))
-    >>> model.config["window_size"], model.config["global_blocks"]
-    (14, (2, 5, 8, 11))
-    """
-    if not isinstance(model, VisionTransformer):
-        raise ConfigError(f"windowed takes a VisionTransformer of Vitral's, not a {type(model).__name__}.")
-    return attend_in_windows(deepcopy(model), window_size, global_blocks)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitral.base.errors import ConfigError
 from vitral.nn.family.resample import resample_positions
-from vitral.nn.family.windowed import on_grid
+from vitral.nn.high_resolution.windows import on_grid
 from vitral.nn.parts import KnowsGrid, check_layers
 from vitral.nn.position import LearnedPosition
 from vitral.nn.vit import VisionTransformer
@@ -24,7 +24,7 @@ class AnySizeViT(VisionTransformer):
 
     An image is padded at the right and at the bottom to whole patches. Positions are resampled for each image, even one
     of the trained size, where the result is the same: so a traced model has no branch that depends on the size. Images
-    of several sizes at once: `family.mixed_sizes`.
+    of several sizes at once: `high_resolution.mixed_sizes`.
 
     Raises `ConfigError` for parts that depend on their grid (rotary positions, windows with biases, convolutions).
     """

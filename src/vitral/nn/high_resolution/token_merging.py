@@ -1,94 +1,29 @@
 """Fewer tokens from block to block: the most similar ones are merged, without training.
 
 Bolya et al. 2023, "Token Merging: Your ViT But Faster" (ToMe), §3: bipartite matching on keys, a mean weighted by the
-numbers of patches, and attention proportional to these. Unlike in the paper's code the tokens that are left keep their
-order, so that prefix tokens stay in front; none of them is merged.
+numbers of patches, and attention proportional to these.
 
 Axes:  b batch   c channels   y x pixels   gy gx rows, columns of patches   h heads   n tokens (m: after merging)
-       t tokens that entered the first block   r tokens that are merged away   e width of one head   d width   k classes
+       r tokens that are merged away   e width of one head   d width   k classes
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.nn.attention import Attention, Heads, attend
+from vitral.nn.attention import Heads, attend
 from vitral.nn.block import Block
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.merged_tokens import MergedTokens, match
+from vitral.nn.high_resolution.windows import takes_attend
 from vitral.nn.parts import KnowsGrid, check_layers
 from vitral.nn.vit import VisionTransformer
-
-
-@dataclass(frozen=True)
-class MergedTokens:
-    """Which tokens there are at some block: `holder[b, t]` is the one that holds token t of the first block.
-
-    `sizes` are the numbers of tokens that each one holds, `grid` and `num_prefix_tokens` those of the first block.
-    """
-
-    holder: Int[Tensor, "b t"]
-    sizes: Float[Tensor, "b n"]
-    grid: tuple[int, int]
-    num_prefix_tokens: int
-
-    @property
-    def are_all(self) -> bool:
-        """Whether nothing was merged so far."""
-        return self.sizes.shape == self.holder.shape
-
-    def unmerge(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
-        """The token that holds it, at each token of the first block."""
-        return x if self.are_all else x.gather(1, self.holder[..., None].expand(-1, -1, x.shape[-1]))
-
-    def spread(self, values: Float[Tensor, "b *a n"]) -> Float[Tensor, "b *a gy gx"]:
-        """One value per token, such as rows of attention, spread evenly over the patches that each token holds."""
-        shape, between = values.shape, [1] * (values.ndim - 2)
-        sizes = self.sizes.to(values.dtype).reshape(len(values), *between, -1)
-        holder = self.holder.reshape(len(values), *between, -1).expand(*shape[:-1], -1)
-        patches = (values / sizes).gather(-1, holder)[..., self.num_prefix_tokens :]
-        return patches.unflatten(-1, self.grid)
-
-    def merge(
-        self, x: Float[Tensor, "b n d"], source: Int[Tensor, "b r"], target: Int[Tensor, "b r"]
-    ) -> "tuple[Float[Tensor, 'b m d'], MergedTokens]":
-        """The tokens with each source merged into its target, and which tokens are left."""
-        left = torch.ones_like(self.sizes, dtype=torch.bool).scatter(1, source, False)
-        order = left.nonzero()[:, 1].reshape(len(x), -1)
-        sizes = self.sizes.scatter_add(1, target, self.sizes.gather(1, source)).gather(1, order)
-        weighted, width = x * self.sizes[..., None].to(x.dtype), x.shape[-1]
-        at, to = (index[..., None].expand(-1, -1, width) for index in (source, target))
-        weighted = weighted.scatter_add(1, to, weighted.gather(1, at))
-        weighted = weighted.gather(1, order[..., None].expand(-1, -1, width))
-        place = left.cumsum(1) - 1
-        place = place.scatter(1, source, place.gather(1, target))
-        merged = MergedTokens(place.gather(1, self.holder), sizes, self.grid, self.num_prefix_tokens)
-        return weighted / sizes[..., None].to(x.dtype), merged
-
-
-def match(
-    keys: Float[Tensor, "b n e"], num_prefix_tokens: int, r: int
-) -> tuple[Int[Tensor, "b r"], Int[Tensor, "b r"]]:
-    """The r pairs of most similar tokens, one of even and one of odd position, each even one in one pair at most.
-
-    Fewer than r where there are not as many patches of even position, or none of odd.
-    """
-    first, second = F.normalize(keys, dim=-1)[:, ::2], F.normalize(keys, dim=-1)[:, 1::2]
-    firsts, seconds = (num_prefix_tokens + 1) // 2, num_prefix_tokens // 2  # prefix tokens among each
-    scores = first[:, firsts:] @ second[:, seconds:].mT
-    r = min(r, scores.shape[1]) if scores.shape[2] else 0
-    if not r:
-        return (torch.empty(len(keys), 0, dtype=torch.long, device=keys.device),) * 2
-    similarity, partner = scores.max(dim=-1)
-    chosen = similarity.topk(r, dim=-1).indices
-    return 2 * (chosen + firsts), 2 * (partner.gather(1, chosen) + seconds) + 1
 
 
 class Proportional:
@@ -114,7 +49,7 @@ class MergingViT(nn.Module):
 
     >>> import torch
     >>> from vitral import create
-    >>> from vitral.nn.family.token_merging import MergingViT
+    >>> from vitral.nn.high_resolution.token_merging import MergingViT
     >>> model = MergingViT(create("vit_tiny_patch16_224", num_classes=3), r=16).eval()
     >>> with torch.no_grad():
     ...     logits = model(torch.zeros(1, 3, 224, 224))
@@ -132,10 +67,13 @@ class MergingViT(nn.Module):
         self.r = (r,) * depth if isinstance(r, int) else tuple(r)
         if len(self.r) != depth or min(self.r) < 0:
             raise ConfigError(f"r={r} must be a number of tokens from 0, or {depth} of them, one for each block.")
-        for number, block in enumerate(model.blocks):
+        blocks: list[Any] = list(model.blocks)
+        for number, block in enumerate(blocks):
             if type(block) not in (Block, ScaledBlock):
                 raise ConfigError(f"Token merging is not defined for a {type(block).__name__}.")
-            if not isinstance(block.attn, Attention) or isinstance(block.attn, KnowsGrid):
+            if not takes_attend(block.attn):
+                raise ConfigError(f"{type(block.attn).__name__} is not attention over all tokens, so none are merged.")
+            if isinstance(block.attn, KnowsGrid):
                 raise ConfigError(
                     f"{type(block.attn).__name__} needs to know where each token stands, and a merged token stands at "
                     "several places. Token merging works with positions that are added to the patches."

@@ -1,75 +1,26 @@
-"""Images of different sizes at once: as one sequence, or padded to the longest of them, with a mask.
+"""A ViT on images of different sizes at once: each gives what it gives alone, and so do the gradients.
 
-As one sequence (Dehghani et al. 2023, "Patch n' Pack: NaViT", §2.1), linear layers, norms and MLPs run over the tokens
-of all images, and nothing is computed for padding. Attention runs image by image, where the paper masks one matrix of
-all tokens by all tokens. Either way an image gives what it gives alone, and so do the gradients.
-
-Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or all)   d width
-       h heads   e width of one head   k classes
+Axes:  c channels   y x pixels   gy gx rows, columns of patches   b images   n tokens (of one image, or of all)
+       d width   k classes
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from inspect import signature
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, ShapeError
-from vitral.nn.attention import Attend, Heads, attend
-from vitral.nn.family.any_size import AnySizeViT
-from vitral.nn.family.windowed import on_grid
+from vitral.nn.attention import attend
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.layouts import OneSequence
+from vitral.nn.high_resolution.windows import on_grid
 from vitral.nn.parts import check_layers
 
-Image = Float[Tensor, "c y x"]
-
-
-@dataclass(frozen=True)
-class OneSequence:
-    """The tokens of all images one after another, (1, Σn, D); attention runs in a loop over the images.
-
-    `lengths` are the numbers of their tokens, `alone` is how each image's tokens attend when it is alone.
-    """
-
-    joins_images: ClassVar[bool] = True  # so that no attention map is shown that mixes them
-    lengths: Sequence[int]
-    alone: Sequence[Attend]
-
-    def arrange(self, tokens: Sequence[Float[Tensor, "1 _ d"]]) -> Float[Tensor, "1 n d"]:
-        return torch.cat(list(tokens), dim=1)
-
-    def split(self, x: Float[Tensor, "1 n d"]) -> list[Float[Tensor, "1 _ d"]]:
-        return list(x.split(list(self.lengths), dim=1))
-
-    def __call__(self, q: Heads, k: Heads, v: Heads) -> Float[Tensor, "1 n d"]:
-        each = zip(self.alone, *(x.split(list(self.lengths), dim=2) for x in (q, k, v)))
-        return torch.cat([alone(*heads) for alone, *heads in each], dim=1)
-
-
-@dataclass(frozen=True)
-class Padded(OneSequence):
-    """The tokens of each image padded to the longest, (B, n, D), where no token attends to padding."""
-
-    def arrange(self, tokens: Sequence[Float[Tensor, "1 _ d"]]) -> Float[Tensor, "b n d"]:
-        longest = max(self.lengths)
-        return torch.cat([F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in tokens])
-
-    def split(self, x: Float[Tensor, "b n d"]) -> list[Float[Tensor, "1 _ d"]]:
-        return [one[None, :length] for one, length in zip(x, self.lengths)]
-
-    def __call__(self, q: Heads, k: Heads, v: Heads) -> Float[Tensor, "b n d"]:
-        if any(alone is not attend for alone in self.alone):  # windows, which each image has of its own
-            heads = zip(self.alone, *(self.split_heads(x) for x in (q, k, v)))
-            return self.arrange([alone(*one) for alone, *one in heads])
-        counted = torch.arange(q.shape[2], device=q.device)
-        real = counted < torch.tensor(self.lengths, device=q.device)[:, None]
-        return attend(q, k, v, real[:, None, None])
-
-    def split_heads(self, x: Heads) -> list[Float[Tensor, "1 h _ e"]]:
-        return [one[None, :, :length] for one, length in zip(x, self.lengths)]
+Images = Sequence[Float[Tensor, "_ _ _"]] | Float[Tensor, "b c y x"]  # each (c y x), of its own size
 
 
 class MixedSizes(nn.Module):
@@ -79,8 +30,8 @@ class MixedSizes(nn.Module):
     drop a branch for all images at once; `ShapeError` for what is not a list of images.
 
     >>> import torch
-    >>> from vitral.nn.family.any_size import AnySizeViT
-    >>> from vitral.nn.family.mixed_sizes import MixedSizes
+    >>> from vitral.nn.high_resolution.any_size import AnySizeViT
+    >>> from vitral.nn.high_resolution.mixed_sizes import MixedSizes
     >>> model = MixedSizes(AnySizeViT(48, 8, num_classes=3, embed_dim=64, depth=2, num_heads=4))
     >>> model([torch.zeros(3, 48, 64), torch.zeros(3, 96, 32)]).shape
     torch.Size([2, 3])
@@ -93,9 +44,14 @@ class MixedSizes(nn.Module):
                 f"MixedSizes takes an AnySizeViT, not a {type(model).__name__}: create or load the model with "
                 "any_size=True."
             )
+        mixers: list[Any] = [block.attn for block in model.blocks]
+        if wrong := [mixer for mixer in mixers if "attend" not in signature(mixer.forward).parameters]:
+            raise ConfigError(
+                f"{type(wrong[0]).__name__} cannot keep the tokens of several images apart: it takes no `attend`."
+            )
         self.model, self.layout = model, layout
 
-    def encode(self, images: Sequence[Image]) -> Iterator[tuple[OneSequence, Float[Tensor, "b n d"]]]:
+    def encode(self, images: Images) -> Iterator[tuple[OneSequence, Float[Tensor, "b n d"]]]:
         """The tokens of all images after each block, and their layout."""
         self.check(images)
         model, grids = self.model, [self.model.grid_of(image[None]) for image in images]
@@ -108,7 +64,7 @@ class MixedSizes(nn.Module):
             x = block(x, attend=layout)
             yield layout, x
 
-    def check(self, images: Sequence[Image]) -> None:
+    def check(self, images: Images) -> None:
         channels = self.model.config["in_channels"]
         if not len(images):
             raise ShapeError("There are no images.")
@@ -126,14 +82,14 @@ class MixedSizes(nn.Module):
                 "model with drop_path_rate=0, or train on images of one size."
             )
 
-    def forward(self, images: Sequence[Image]) -> Float[Tensor, "b k"]:
+    def forward(self, images: Images) -> Float[Tensor, "b k"]:
         model = self.model
         for layout, x in self.encode(images):
             last = layout, x
         each = last[0].split(model.norm(last[1]))
         return model.head(torch.cat([model.pool(tokens, model.num_prefix_tokens) for tokens in each]))
 
-    def features(self, images: Sequence[Image], layers: Sequence[int]) -> list[list[Float[Tensor, "d gy gx"]]]:
+    def features(self, images: Images, layers: Sequence[int]) -> list[list[Float[Tensor, "d _ _"]]]:
         """Feature maps of each image after each of the given blocks: one list per block, in the order of the images."""
         check_layers(layers, len(self.model.blocks), "blocks")
         self.check(images)
