@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -204,19 +205,18 @@ SCENES = dict(data="scenes:size=16,n=16,held_out=8", model="resnet_nano_48", img
 
 @effect("train", "class_weights")
 def class_weights_make_rare_classes_count(train):
-    """Most pixels are background: balanced, fewer are predicted as such."""
-    plain, balanced = (train(class_weights=weights, epochs=8, **SCENES) for weights in ("none", "balanced"))
-    assert not same(plain, balanced)
-    shares = [np.array(run.answer.json["figures"]["confusion"]).sum(axis=0)[0] for run in (plain, balanced)]
-    assert shares[1] < shares[0]
+    """Most pixels are background: with balanced weights its logit rises less."""
+    plain, balanced = (train(class_weights=weights, **SCENES) for weights in ("none", "balanced"))
+    bias = [run.weights["decoder.head.bias"] for run in (plain, balanced)]
+    assert bias[0].argmax() == 0 and bias[1][0] - bias[1].mean() < 0.5 * (bias[0][0] - bias[0].mean())
 
 
 @effect("train", "dice")
 def dice_adds_the_loss_of_overlap(train, vitral, photos):
     runs = {dice: train(dice=dice, epochs=1, lr=0, **SCENES) for dice in (0, 1, 2)}
-    first = [runs[dice].metrics[0]["loss"] for dice in (0, 1, 2)]
+    first = [float(re.search(r"step +1/\S+ +loss (\S+)", runs[dice].answer.messages)[1]) for dice in (0, 1, 2)]
     # A new model gives all classes alike, so that Dice is below 1, and twice the weight adds twice as much.
-    assert 0.5 < first[1] - first[0] < 1 and first[2] - first[1] == pytest.approx(first[1] - first[0], rel=1e-3)
+    assert 0.5 < first[1] - first[0] < 1 and first[2] - first[1] == pytest.approx(first[1] - first[0], abs=2e-3)
     for option in ("dice", "class-weights", "decoder"):
         value = {"dice": 1, "class-weights": "balanced", "decoder": "linear"}[option]
         answer = vitral("train", "--data", photos, "--model", "vit_nano_patch8_48", f"--{option}", value)

@@ -241,6 +241,6 @@ def scored_answer_of(model: "nn.Module") -> ScoredAnswer:
     if not isinstance(answer, ScoredAnswer):
         raise UsageError(
             "A segmentation model scores every pixel, so what is explained is a region of the image: vitral explain "
-            "--region X,Y,WIDTH,HEIGHT or --class NAME; in Python, vitral.explain.RegionModel."
+            "--region X,Y,WIDTH,HEIGHT or --target NAME; in Python, vitral.explain.RegionModel."
         )
     return answer

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 IGNORED = 255  # a pixel that is neither trained on nor judged
+# The names of the class that no mean counts, in lower case and without the underscores around them.
 BACKGROUND = ("background", "bg", "void", "unlabeled", "unlabelled")
 
 

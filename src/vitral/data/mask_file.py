@@ -18,7 +18,7 @@ from vitral.base.errors import DataError, ImageError
 from vitral.base.mask_values import IGNORED
 from vitral.data.image import PillowWarningsOff
 
-FORMATS = ("PNG", "TIFF", "BMP", "GIF")  # those that keep every number
+FORMATS = ("PNG", "TIFF", "BMP")  # those that keep every number; GIF leaves out unused ones and counts anew
 SHOWN = 5  # colours or values in a message
 
 Colour = tuple[int, int, int]

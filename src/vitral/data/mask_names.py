@@ -67,6 +67,8 @@ def from_csv(file: Path) -> MaskClasses:
     except ValueError as error:
         raise DataError(f"{file}: id, red, green and blue must be whole numbers ({error}).") from error
     kept = [place for place, own in enumerate(ids) if own != IGNORED]  # a row for what is ignored names no class
+    if nameless := [place for place in kept if not rows[place]["name"]]:
+        raise DataError(f"{file}, line {nameless[0] + 2} has no name. Name every class.")
     if sorted(ids[place] for place in kept) != list(range(len(kept))):
         raise DataError(f"{file}: the ids must be 0 to {len(kept) - 1}, each once ({IGNORED} for ignored pixels).")
     if len(set(colours)) != len(colours):

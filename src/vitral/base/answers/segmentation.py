@@ -5,6 +5,7 @@ Figures need counts only, so that the masks of a split are never in memory toget
 Axes:  b n images   y x pixels   k classes
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitral.base.record import ModelRecord
-
-# The names of the class that no mean counts, in lower case and without the underscores around them.
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ class MaskFigures:
 
     @property
     def score(self) -> tuple[float, float]:
-        """The highest mean IoU, and among equals the lowest loss."""
-        return self.value, -self.loss
+        """The highest mean IoU, and among equals the lowest loss, which decides alone where all is background."""
+        return self.value if math.isfinite(self.value) else 0.0, -self.loss
 
     @cached_property
     def interval(self) -> tuple[float, float]:
@@ -133,19 +132,20 @@ class MaskFigures:
         return "" if self.background is None else f" without {names[self.background]}"
 
     def headline(self, names: Sequence[str]) -> str:
-        return f"mean IoU {self.value:.1%}"
+        return f"mean IoU {percent(self.value)}"
 
     def summary(self, names: Sequence[str]) -> str:
         low, high = self.interval
         return (
-            f"mean IoU {self.value:.1%}{self.without(names)} (95% interval {low:.1%} to {high:.1%}), boundary F "
-            f"{self.boundary_f:.1%}, {self.pixel_accuracy:.1%} of pixels right, loss {self.loss:.3f}"
+            f"mean IoU {percent(self.value)}{self.without(names)} (95% interval {percent(low)} to {percent(high)}), "
+            f"boundary F {percent(self.boundary_f)}, {self.pixel_accuracy:.1%} of pixels right, loss {self.loss:.3f}"
         )
 
     def baseline(self, names: Sequence[str]) -> str:
         shares = self.confusion.sum(axis=1) / max(1, self.confusion.sum())
         most = int(shares.argmax())
-        same = "" if most == self.background else f", mean IoU {shares[most] / len(self.objects):.1%}"
+        present = int((shares[self.objects] > 0).sum())  # the classes that a mean counts
+        same = "" if most == self.background or not present else f", mean IoU {shares[most] / present:.1%}"
         return f"always {names[most]}, the most frequent class: {shares[most]:.1%} of pixels right{same}"
 
     def lines(self, names: Sequence[str]) -> list[str]:
@@ -161,7 +161,8 @@ class MaskFigures:
             found.append(
                 f"{name:<16} no pixel, right or predicted"
                 if np.isnan(iou)
-                else f"{name:<16} IoU {iou:6.1%} (95% interval {low:.1%} to {high:.1%})   boundary F {edges:6.1%}   "
+                else f"{name:<16} IoU {iou:6.1%} (95% interval {percent(low)} to {percent(high)})   boundary F "
+                f"{percent(edges):>6}   "
                 f"{share:.1%} of pixels{worst}"
             )
         return found
@@ -174,17 +175,23 @@ class MaskFigures:
             | {"pixels": int(self.confusion[index].sum())}
             for index, name in enumerate(names)
         }
-        with_background = self.counts.iou[self.counts.right.sum(axis=0) > 0].mean()
+        present = self.counts.iou[self.counts.right.sum(axis=0) > 0]
+        with_background = float(present.mean()) if len(present) else float("nan")
         return {
             "mIoU": finite_or_none(self.value),
             "interval": [finite_or_none(end) for end in self.interval],
-            "mIoU_with_background": finite_or_none(float(with_background)),
+            "mIoU_with_background": finite_or_none(with_background),
             "boundary_F": finite_or_none(self.boundary_f),
             "pixel_accuracy": self.pixel_accuracy,
             "loss": self.loss,
             "per_class": per_class,
             "confusion": self.confusion.tolist(),
         }
+
+
+def percent(value: float) -> str:
+    """In words for a person: a mean of no class, or the interval of one image, does not exist."""
+    return f"{value:.1%}" if math.isfinite(value) else "undefined"
 
 
 def finite_or_none(value: float) -> float | None:
@@ -260,7 +267,7 @@ class Segmentation:
         def segmentation_loss(output: "Tensor", labels: "Tensor") -> "Tensor":
             weight = None
             if len(weights):  # a class without training pixels counts as one
-                weight = torch.ones(output.shape[1], device=output.device)
+                weight = torch.ones(output.shape[1], dtype=output.dtype, device=output.device)
                 weight[: len(weights)] = torch.from_numpy(weights).to(weight)
             right = labels.long()
             loss = cross_entropy(output, right, weight=weight, label_smoothing=label_smoothing)

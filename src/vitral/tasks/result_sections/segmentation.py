@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vitral.base.answers.segmentation import MaskFigures, class_map
+from vitral.base.answers.segmentation import MaskFigures, class_map, percent
 from vitral.data.dataset import Split
 from vitral.report.masks import masks_figure, per_class_figure
 from vitral.report.page import Picture, Section
@@ -22,9 +22,9 @@ class SegmentationSections:
     def detail(self, figures: MaskFigures, classes: Sequence[str]) -> str:
         low, high = figures.interval
         return (
-            f"on {figures.n:,} test images that it never saw (95% interval {low:.1%} to {high:.1%}): intersection over "
-            f"union, the mean of {len(figures.objects)} classes{figures.without(classes)}. Boundary F-score "
-            f"{figures.boundary_f:.1%}. For comparison, {figures.baseline(classes)}."
+            f"on {figures.n:,} test images that it never saw (95% interval {percent(low)} to {percent(high)}): "
+            f"intersection over union, the mean of {len(figures.objects)} classes{figures.without(classes)}. Boundary "
+            f"F-score {percent(figures.boundary_f)}. For comparison, {figures.baseline(classes)}."
         )
 
     def guess(self, classes: Sequence[str]) -> float | None:
