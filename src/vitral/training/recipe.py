@@ -106,7 +106,7 @@ class Recipe:
 PRESETS: dict[str, dict[str, Any]] = {
     "shapes": {},
     "cued": dict(epochs=10, augment="none"),
-    "scenes": dict(model="resnet_nano_128", epochs=4, batch_size=16, weight_decay=0.05),
+    "scenes": dict(model="resnet_nano_128", optimizer="adamw", epochs=8, batch_size=16, weight_decay=0.05),
     "digits": dict(model="vit_nano_patch2_8", epochs=120, augment="affine", label_smoothing=0.1),
     "folder": dict(model="vit_micro_patch8_64", epochs=60, augment="photo", label_smoothing=0.1),
 }
