@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitral.base.errors import ConfigError
 from vitral.nn.family.decoders.pyramid import Smooth, enlarged
 from vitral.nn.family.map_norm import MapNorm
 
@@ -35,6 +36,11 @@ class DetailDecoder(nn.Module):
         width: int = WIDTH,
     ):
         super().__init__()
+        if len(set(strides)) > 1:
+            raise ConfigError(
+                f"The decoder detail reads maps of one resolution; a place of this encoder's stands for "
+                f"{', '.join(map(str, strides))} pixels. Use pyramid, or linear."
+            )
         self.norms = nn.ModuleList(MapNorm(own) for own in widths)
         self.project = nn.Conv2d(sum(widths), width, 1)
         self.stem = nn.Sequential(Halve(in_channels, STEM), Halve(STEM, 2 * STEM))
