@@ -116,9 +116,9 @@ def test_a_card_that_is_not_text_is_refused(saved):
 
 CARDS = {
     "a later version": (dict(version=3), r"version 3; this Vitral reads up to version 2\. Update"),
-    "a task that is not built yet": (
+    "a task that does not exist": (
         dict(task="detection"),
-        "task: 'detection' is not supported by this version of vitral",
+        "task: input should be 'one class', 'several classes', 'numbers' or 'segmentation'",
     ),
     "thresholds of another task": (
         dict(thresholds=[0.5, 0.5, 0.5]),
