@@ -57,6 +57,10 @@ class Options:
             raise ConfigError(f"--tile takes one image, not {len(self.images)}: run it once for each.")
         if not self.tile and (self.tile_size is not None or self.context is not None):
             raise ConfigError("--tile-size and --context are for --tile: add it, or leave them out.")
+        if not self.tile and self.out is not None and self.out.suffix.lower() in (".tif", ".tiff"):
+            raise ConfigError(
+                f"--out {self.out} is a file that --tile writes: add --tile, or specify a folder for masks."
+            )
 
 
 def run(options: Options) -> dict[str, Any]:
