@@ -25,6 +25,10 @@ NAMES = (
     "small",
     "strangers",
     "family",
+    "high_resolution",
+    "tiles",
+    "scenes",
+    "cutouts",
     "code_paths",
     "code_size",
 )

@@ -169,8 +169,8 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
     ),
     (
         "Images unlike the training images",
-        "Demo models of three seeds; the threshold is set for 5% of images like the training images. Targets: at least 95% "
-        "of digits, of crops of photographs and of clip art.",
+        "Demo models of three seeds; the threshold is set for 5% of images like the training images. Targets: at least "
+        "95% of digits, of crops of photographs and of clip art.",
         ("strangers",),
         unlike_training_images,
     ),

@@ -29,9 +29,14 @@ class Knob:
     refused: tuple[tuple[dict[str, Any], str], ...]
 
 
+def objects_of(split):
+    """The pixels of the object; of every object in a scene."""
+    return split.labels > 0 if split.masks is None else split.masks
+
+
 def contrast_of(split):
     """Distance between the mean colours inside and outside the mask."""
-    pixels, masks = split.pixels / 255, split.masks[..., None]
+    pixels, masks = split.pixels / 255, objects_of(split)[..., None]
     inside = (pixels * masks).sum((1, 2)) / masks.sum((1, 2))
     outside = (pixels * ~masks).sum((1, 2)) / (~masks).sum((1, 2))
     return np.linalg.norm(inside - outside, axis=1)
@@ -40,12 +45,13 @@ def contrast_of(split):
 def roughness(split):
     """Mean difference of neighbouring pixels outside the mask, of a median image."""
     steps = np.abs(np.diff(split.pixels.astype(float), axis=2)).mean(-1)
-    apart = ~(split.masks[:, :, 1:] | split.masks[:, :, :-1])
+    masks = objects_of(split)
+    apart = ~(masks[:, :, 1:] | masks[:, :, :-1])
     return float(np.median((steps * apart).sum((1, 2)) / apart.sum((1, 2))))
 
 
 def area(split):
-    return split.masks.sum((1, 2))
+    return objects_of(split).sum((1, 2))
 
 
 def blobs(split):
@@ -57,7 +63,8 @@ def blobs(split):
 
 def tilt(split):
     """How far from upright the squares are: the corner beyond the half side, by the mask's bounding box."""
-    squares = split.masks[split.labels == 2]
+    squares = split.masks[split.labels == 2] if split.labels.ndim == 1 else split.labels == 3
+    squares = squares[squares.any(axis=(1, 2))]
     widths = squares.any(1).sum(1) / np.sqrt(squares.sum((1, 2)))
     return float(widths.mean())
 
@@ -73,12 +80,22 @@ def mismatched(split):
     return float((split.factors["texture"] != split.labels).mean())
 
 
-def smallest(easy, hard, *refused):
-    return Knob(dict(smallest=easy), dict(smallest=hard), lambda split: -float(area(split).min()), refused)
+def hidden(split):
+    """The mean share of an object that lies under later ones, where all have the same area."""
+    visible = np.stack([(split.factors["instances"] == number).sum((1, 2)) for number in range(1, 9)], axis=1)
+    return float(1 - (visible / visible.max()).mean())
 
 
-def largest(easy, hard, *refused):
-    return Knob(dict(largest=easy), dict(largest=hard), lambda split: -float(area(split).max()), refused)
+def smallest(easy, hard, *refused, **shared):
+    return Knob(
+        dict(smallest=easy) | shared, dict(smallest=hard) | shared, lambda split: -float(area(split).min()), refused
+    )
+
+
+def largest(easy, hard, *refused, **shared):
+    return Knob(
+        dict(largest=easy) | shared, dict(largest=hard) | shared, lambda split: -float(area(split).max()), refused
+    )
 
 
 def noisy(hard):
@@ -102,7 +119,42 @@ TURNED = {
         ((dict(contrast=-0.1), "contrast"), (dict(contrast=0.9), "0 <= contrast <= 0.8")),
     ),
 }
+ALONE: dict[str, Any] = dict(fewest=1, most=1)  # a scene of one object, which can be measured as in the other sets
 SETS: dict[str, dict[str, Knob]] = {
+    "scenes": {
+        knob: Knob(turned.easy | ALONE, turned.hard | ALONE, turned.larger, turned.refused)
+        for knob, turned in (TURNED | {"noise": noisy(0.1)}).items()
+    }
+    | {
+        "fewest": Knob(
+            dict(fewest=1),
+            dict(fewest=8),
+            lambda split: float(split.factors["objects"].min()),
+            ((dict(fewest=0), "1 <= fewest"), (dict(fewest=9), "fewest <= most")),
+        ),
+        "most": Knob(
+            dict(most=3),
+            dict(most=12),
+            lambda split: float(split.factors["instances"].max()),
+            ((dict(most=41), "most <= 40"), (dict(most=2), "fewest <= most")),
+        ),
+        "smallest": smallest(
+            0.3, 0.1, (dict(smallest=0), "0 < smallest"), (dict(smallest=0.4), "smallest <= largest"), **ALONE
+        ),
+        "largest": largest(
+            0.5,
+            0.2,
+            (dict(largest=0.6), "largest <= 0.5"),
+            (dict(size=16, largest=0.5), "largest <= 0.49 at this size"),
+            **ALONE,
+        ),
+        "occlusion": Knob(
+            dict(occlusion=0, fewest=8, smallest=0.2, largest=0.2),
+            dict(occlusion=1, fewest=8, smallest=0.2, largest=0.2),
+            hidden,
+            ((dict(occlusion=-0.1), "occlusion"), (dict(occlusion=1.1), "0 <= occlusion <= 1")),
+        ),
+    },
     "shapes": TURNED
     | {
         "smallest": smallest(
@@ -192,7 +244,10 @@ EXTREMES = {
 EDGELESS = {"pairs"}  # what is drawn fills patches, and those at the border too
 ONE_COLOUR = {"textures": dict(cue="shape")}  # settings with which an object has the colour that its factor says
 COMMON = ("size", "n", "seed")
+HELD_OUT = {"scenes": 600}  # images for validation and for the test, where they are fewer, and can be chosen
+LARGEST = {"scenes": 2048}  # pixels
 ALL = names("data.synthetic")
+ONE_LABEL = [name for name in ALL if find("data.synthetic", name, "data set")().task == "one class"]
 KNOBS = [(name, knob) for name, knobs in SETS.items() for knob in knobs]
 
 
@@ -210,11 +265,22 @@ def data(request):
     return maker(request.param)(n=N)
 
 
+@pytest.fixture(params=ONE_LABEL)
+def make_labelled(request):
+    return maker(request.param)
+
+
+@pytest.fixture(scope="module", params=ONE_LABEL)
+def labelled_data(request):
+    """Data in which an image has one class, and a mask of what shows it."""
+    return maker(request.param)(n=N)
+
+
 def same(one, other):
     return (
         (one.pixels == other.pixels).all()
         and (one.labels == other.labels).all()
-        and (one.masks == other.masks).all()
+        and np.array_equal(one.masks, other.masks)
         and all((one.factors[name] == other.factors[name]).all() for name in one.factors)
     )
 
@@ -223,7 +289,7 @@ def same(one, other):
 def test_every_knob_says_here_what_it_does(name):
     parameters = inspect.signature(maker(name)).parameters
     assert set(COMMON) <= set(parameters)
-    assert {*SETS.get(name, {}), *COMMON} == set(parameters)
+    assert {*SETS.get(name, {}), *COMMON, *(["held_out"] if name in HELD_OUT else [])} == set(parameters)
 
 
 def test_the_same_seed_gives_the_same_images_to_the_byte(make):
@@ -256,14 +322,27 @@ def test_images_are_of_the_size_that_is_asked_for(make):
     data = make(n=8, size=56)
     assert data.preprocessing.size == (56, 56)
     assert data.train.pixels.shape == (8, 56, 56, 3) and data.train.pixels.dtype == np.uint8
-    assert data.train.masks.shape == (8, 56, 56) and data.train.masks.dtype == bool
+    masks = data.train.masks if data.task == "one class" else data.train.labels
+    assert masks.shape == (8, 56, 56) and masks.dtype == (bool if data.task == "one class" else np.uint8)
 
 
 def test_two_thousand_images_are_held_out_for_validation_and_for_the_test(data):
-    assert (len(data.val), len(data.test)) == (2_000, 2_000)
+    held_out = HELD_OUT.get(data.name, 2_000)
+    assert (len(data.val), len(data.test)) == (held_out, held_out)
 
 
-def test_classes_are_equally_frequent(data):
+@pytest.mark.parametrize("name", HELD_OUT)
+def test_how_many_images_are_held_out_can_be_chosen(name):
+    data = maker(name)(n=8, size=32, held_out=10)
+    assert (len(data.train), len(data.val), len(data.test)) == (8, 10, 10)
+    more = maker(name)(n=8, size=32, held_out=20)
+    assert (more.test.pixels[:10] == data.test.pixels).all() and same(more.train, data.train)
+    with pytest.raises(ConfigError, match="8 <= held_out <= 100000"):
+        maker(name)(held_out=7)
+
+
+def test_classes_are_equally_frequent(labelled_data):
+    data = labelled_data
     for split in (data.train, data.val, data.test):
         count = np.bincount(split.labels, minlength=len(data.classes))
         assert len(count) == len(data.classes)
@@ -278,28 +357,33 @@ def assert_masks_are_inside(masks, name):
     assert not masks[:, border].any() or name in EDGELESS
 
 
-def test_masks_mark_something_away_from_the_border(data):
+def test_masks_mark_something_away_from_the_border(labelled_data):
+    data = labelled_data
     assert_masks_are_inside(data.train.masks, data.name)
 
 
-def test_masks_stay_inside_the_smallest_and_the_fullest_image(make):
+def test_masks_stay_inside_the_smallest_and_the_fullest_image(make_labelled):
+    make = make_labelled
     for settings in EXTREMES[make.__name__]:
         assert_masks_are_inside(make(n=500, **settings).train.masks, make.__name__)
 
 
-def test_the_area_of_a_mask_is_its_side_squared(make):
+def test_the_area_of_a_mask_is_its_side_squared(make_labelled):
     """With pixels fine enough that half of one along the outline counts for little."""
+    make = make_labelled
     split = make(n=100, size=144).train
     assert np.abs(area(split) / split.factors["side"] ** 2 - 1).max() <= 0.06
 
 
-def test_classes_have_the_same_mean_area(data):
+def test_classes_have_the_same_mean_area(labelled_data):
+    data = labelled_data
     share = area(data.train) / data.train.factors["side"] ** 2
     means = [share[data.train.labels == label].mean() for label in range(len(data.classes))]
     assert max(means) - min(means) <= 0.01
 
 
-def test_masks_are_where_the_factors_say(make):
+def test_masks_are_where_the_factors_say(make_labelled):
+    make = make_labelled
     split = make(n=500, noise=0, size=96, **ONE_COLOUR.get(make.__name__, {})).train
     rows, columns = np.indices(split.masks.shape[1:]) + 0.5
     middle = [(split.masks * where).sum((1, 2)) / area(split) for where in (rows, columns)]
@@ -324,7 +408,8 @@ def test_the_centre_is_anywhere_alike():
 
 
 @pytest.mark.parametrize("factor", ["y", "x", "side", "rotation", "colour", "background"])
-def test_no_factor_differs_between_classes(data, factor):
+def test_no_factor_differs_between_classes(labelled_data, factor):
+    data = labelled_data
     if factor not in data.train.factors:
         assert factor == "rotation" and data.name == "pairs"  # which are not turned
         return
@@ -352,7 +437,8 @@ def histogram(split):
 
 
 @pytest.mark.parametrize("features", [mean_colour, histogram])
-def test_colours_alone_do_not_tell_the_class(data, features):
+def test_colours_alone_do_not_tell_the_class(labelled_data, features):
+    data = labelled_data
     right = round(probe(features, data) * len(data.test))
     chance = np.bincount(data.test.labels).max() / len(data.test)
     assert stats.binomtest(right, len(data.test), chance, alternative="greater").pvalue > RARE
@@ -369,8 +455,8 @@ def test_a_knob_makes_the_images_harder_the_way_it_says(name, knob):
     ("name", "settings", "rule"),
     [(name, *refused) for name, knobs in SETS.items() for knob in knobs.values() for refused in knob.refused]
     + [(name, settings, rule) for name in ALL for settings, rule in (
-        (dict(size=4), "<= size <= 512"), (dict(n=0), "8 <= n <= 10000000"), (dict(seed=-1), "seed >= 0"),
-        (dict(noise=float("nan")), "noise"),
+        (dict(size=4), f"<= size <= {LARGEST.get(name, 512)}"), (dict(n=0), "8 <= n <= 10000000"),
+        (dict(seed=-1), "seed >= 0"), (dict(noise=float("nan")), "noise"),
     )],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_with_its_rule_and_what_was_found(name, settings, rule):

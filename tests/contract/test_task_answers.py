@@ -1,12 +1,15 @@
 """Every task is whole: its answer, and the parts of a report that show its results."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
-from vitral.base.answer import answer_for
+from vitral.base.answer import Answer, answer_for
 from vitral.base.lookup import names
-from vitral.base.record import TASKS
+from vitral.base.preprocessing import Preprocessing
+from vitral.base.record import TASKS, ModelRecord
 from vitral.report.page import Section
 from vitral.tasks.result_section import result_sections_for
 
@@ -14,15 +17,38 @@ TASK_NAMES = [name.replace("_", " ") for name in names("base.answers")]
 CLASSES = ("cat", "dog", "frog")
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A task, right answers for some images, and the figures of outputs that are wrong for some of them."""
+
+    answer: Answer
+    labels: np.ndarray
+    perfect: torch.Tensor
+    outputs: torch.Tensor
+
+    def figures_of(self, outputs, batches=1):
+        record = ModelRecord(CLASSES, Preprocessing((6, 8)), self.answer.task)
+        tally = self.answer.tally(record)
+        for output, labels in zip(outputs.tensor_split(batches), np.array_split(self.labels, batches)):
+            tally.add(output, labels)
+        return tally.figures("")
+
+    @property
+    def figures(self):
+        return self.figures_of(self.outputs)
+
+
 @pytest.fixture(params=TASK_NAMES)
 def judged(request):
-    """A task with figures of some wrong answers."""
     rng = np.random.default_rng(0)
-    logits = torch.from_numpy(rng.normal(size=(30, 3)))
-    labels = {"one class": rng.integers(0, 3, 30), "several classes": rng.random((30, 3)) < 0.5}
+    classes, masks = rng.integers(0, 3, 30), rng.integers(0, 3, (30, 6, 8)).astype(np.uint8)
+    labels = {"one class": classes, "several classes": rng.random((30, 3)) < 0.5, "segmentation": masks}
     right = labels.get(request.param, rng.normal(size=(30, 3)))
-    answer = answer_for(request.param)
-    return answer, answer.judge(answer.values(logits).numpy(), right, None, "")
+    # The outputs that are perfect: logits far apart, or the numbers themselves.
+    perfect = {"one class": np.eye(3)[classes] * 40, "segmentation": np.moveaxis(np.eye(3)[masks], -1, 1) * 40}
+    best = torch.from_numpy(perfect.get(request.param, right * 80.0 - 40 if right.dtype == bool else right))
+    outputs = torch.from_numpy(rng.normal(size=best.shape))
+    return Judged(answer_for(request.param), right, best, outputs)
 
 
 def test_tasks_are_known_and_shown():
@@ -31,30 +57,41 @@ def test_tasks_are_known_and_shown():
 
 
 def test_figures_are_stated_in_words_and_in_json(judged):
-    _, figures = judged
+    figures = judged.figures
     for text in (figures.headline(CLASSES), figures.summary(CLASSES), figures.baseline(CLASSES)):
         assert text and "nan" not in text
     assert len(figures.lines(CLASSES)) == 3 and figures.to_json(CLASSES)["loss"] == figures.loss
     assert figures.score > (float("-inf"), 0.0) and np.isfinite(figures.value)
 
 
+def test_figures_do_not_depend_on_the_batches(judged):
+    whole = judged.figures.to_json(CLASSES)
+    for batches in (2, 7, 30):
+        assert same(judged.figures_of(judged.outputs, batches).to_json(CLASSES), whole)
+
+
+def same(one, other):
+    """Whether figures are equal, but for rounding."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == (pytest.approx(other, rel=1e-5) if isinstance(other, float) else other)
+
+
 def test_a_perfect_answer_scores_better(judged):
-    answer, figures = judged
-    labels = figures.labels
-    perfect = np.eye(3)[labels] if labels.ndim == 1 else labels.astype(float)
-    assert answer.judge(perfect, labels, None, "").score > figures.score
+    assert judged.figures_of(judged.perfect).score > judged.figures.score
 
 
 def test_labels_are_described_and_grouped(judged):
-    answer, figures = judged
-    groups = answer.groups(figures.labels, CLASSES)
+    groups = judged.answer.groups(judged.labels, CLASSES)
     assert groups and all(len(own) for own in groups.values())
-    assert set(answer.describe(figures.labels, CLASSES)) & {"classes", "numbers"}
+    assert set(judged.answer.describe(judged.labels, CLASSES)) & {"classes", "numbers", "masks"}
 
 
 def test_a_report_shows_them(judged):
-    answer, figures = judged
-    results = result_sections_for(answer.task)
+    figures = judged.figures
+    results = result_sections_for(judged.answer.task)
     assert results.detail(figures, CLASSES).endswith(".")
     assert all(isinstance(section, Section) for section in results.sections(figures, CLASSES))
     right, wrong = results.examples(figures)

@@ -6,7 +6,7 @@ from torch.export import Dim, export
 
 from tiny import redraw
 from vitral import create
-from vitral.nn.family.any_size import AnySizeViT
+from vitral.nn.high_resolution.any_size import AnySizeViT
 
 NAMES = ("vit_nano_patch8_48", "swin_nano_patch2_window6_48", "resnet_nano_48")
 NAMES += ("iso_dwconv3_nano_patch8_48", "iso_window3_nano_patch8_48")

@@ -12,7 +12,6 @@ from tiny import TINY, redraw, tiny_vit
 from vitral import create
 from vitral.base.errors import ConfigError
 from vitral.nn.attention import Attention
-from vitral.nn.family.any_size import AnySizeViT
 from vitral.nn.family.block import ScaledBlock, stochastic_depth
 from vitral.nn.family.relative import RelativeBiasAttention, displacement_index
 from vitral.nn.family.resample import WAYS, resample_positions
@@ -20,6 +19,7 @@ from vitral.nn.family.rope import RotaryAttention
 from vitral.nn.family.stem import ConvStem
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.family.window import ShiftedWindows, same_region
+from vitral.nn.high_resolution.any_size import AnySizeViT
 
 GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6))
 

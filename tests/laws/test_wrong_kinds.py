@@ -11,7 +11,12 @@ from vitral.base.lookup import names
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.explain.metric import metric
+from vitral.nn.high_resolution.any_size import AnySizeViT
+from vitral.nn.high_resolution.mixed_sizes import MixedSizes
+from vitral.nn.high_resolution.token_merging import MergingViT
+from vitral.nn.high_resolution.windowed import windowed
 from vitral.nn.packed import packed
+from vitral.nn.zoo import create
 from vitral.recording.forward import logits_of, model_output
 
 METHODS = sorted(names("explain.methods"))
@@ -189,3 +194,15 @@ def test_what_is_no_model_cannot_be_packed():
 def test_orders_that_are_not_a_number(orders, vit, images):
     with pytest.raises(UsageError, match="is not a number of random orders: give a whole number, 19 or more"):
         explain.tested(vit, images, explain.rollout(vit, images), orders)
+
+
+def test_models_that_have_no_windows_no_mixed_sizes_and_no_tokens_to_merge():
+    swin, vit = create("swin_nano_patch2_window6_48"), create("vit_nano_patch8_48")
+    with pytest.raises(ConfigError, match="not a SwinTransformer"):
+        windowed(swin, 2)
+    with pytest.raises(ConfigError, match="not a SwinTransformer"):
+        MergingViT(swin)
+    with pytest.raises(ConfigError, match="takes an AnySizeViT, not a VisionTransformer"):
+        MixedSizes(vit)
+    with pytest.raises(ShapeError, match="Image 0 is a str"):
+        MixedSizes(AnySizeViT(16, 4, embed_dim=16, depth=1, num_heads=2))(["image.png"])

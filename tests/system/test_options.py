@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import re
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,7 @@ from effects import EFFECTS, effect
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from segmenters import SEGMENTER, photograph
 from shell import TINY, Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
@@ -196,6 +198,46 @@ def label_smoothing_keeps_the_answers_unsure(train, vitral, photos):
         (found,) = vitral("predict", run.folder, photos / "dark" / "0.png", "--json").json["predictions"]
         likeliest.append(max(found["classes"].values()))
     assert likeliest[1] < 0.6 < 0.9 < likeliest[0]
+
+
+SCENES = dict(data="scenes:size=16,n=16,held_out=8", model="resnet_nano_48", img_size=None)
+
+
+@effect("train", "class_weights")
+def class_weights_make_rare_classes_count(train):
+    """Most pixels are background: with balanced weights its logit rises less."""
+    plain, balanced = (train(class_weights=weights, **SCENES) for weights in ("none", "balanced"))
+    bias = [run.weights["decoder.head.bias"] for run in (plain, balanced)]
+    assert bias[0].argmax() == 0 and bias[1][0] - bias[1].mean() < 0.5 * (bias[0][0] - bias[0].mean())
+
+
+@effect("train", "dice")
+def dice_adds_the_loss_of_overlap(train, vitral, photos):
+    runs = {dice: train(dice=dice, epochs=1, lr=0, **SCENES) for dice in (0, 1, 2)}
+    first = [float(re.search(r"step +1/\S+ +loss (\S+)", runs[dice].answer.messages)[1]) for dice in (0, 1, 2)]
+    # A new model gives all classes alike, so that Dice is below 1, and twice the weight adds twice as much.
+    assert 0.5 < first[1] - first[0] < 1 and first[2] - first[1] == pytest.approx(first[1] - first[0], abs=2e-3)
+    for option in ("dice", "class-weights", "decoder"):
+        value = {"dice": 1, "class-weights": "balanced", "decoder": "linear"}[option]
+        answer = vitral("train", "--data", photos, "--model", "vit_nano_patch8_48", f"--{option}", value)
+        answer.refused(2, f"--{option} is for segmentation; the labels of {photos} are one class.")
+
+
+@effect("train", "decoder")
+def decoder_is_what_makes_masks_of_feature_maps(train, vitral):
+    sizes = SCENES | dict(model="vit_nano_patch4_32", epochs=1)
+    kinds = {}
+    for name in (*names("nn.family.decoders"), "auto"):
+        run = train(decoder=name, **sizes)
+        kinds[name] = run.card["architecture"]["vit"]["decoder"].rpartition(":")[2]
+    assert kinds == {
+        "detail": "DetailDecoder", "linear": "LinearDecoder", "pyramid": "PyramidDecoder", "auto": "DetailDecoder",
+    }  # fmt: skip
+    auto = train(**SCENES | dict(epochs=1))
+    assert auto.card["architecture"]["vit"]["decoder"].endswith(":PyramidDecoder")
+    vitral("train", "--data", "scenes", "--decoder", "mask2former").refused(
+        2, "'mask2former'", "detail, linear, pyramid"
+    )
 
 
 @effect("train", "augment")
@@ -401,6 +443,55 @@ def top_is_how_many_classes_are_named(vitral, trained, photos):
         assert len(chances) == top and chances == sorted(chances, reverse=True)
 
 
+@pytest.fixture
+def segment(vitral, tmp_path):
+    """Segment a scan of 80 x 100 pixels in tiles, with some options; the JSON."""
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    Image.fromarray(photograph(80, 100)).save(tmp_path / "scan.tif")
+
+    def run(*words):
+        return vitral("predict", "own.py:Segmenter", "scan.tif", "--tile", *words, "--json").done().json
+
+    return run
+
+
+@effect("predict", "tile")
+def tile_writes_the_class_of_each_pixel_to_out(segment, tmp_path):
+    found, named = segment(), segment("--out", "deep/classes.tif")
+    assert (found["out"], named["out"]) == ("scan.classes.tif", "deep/classes.tif")
+    assert found["size"] == [80, 100] and found["tiles"] == 1 and set(found["shares"]) == {"low", "middle", "high"}
+    assert sheet("scan.classes.tif").tobytes() == sheet("deep/classes.tif").tobytes()
+
+
+@effect("predict", "tile_size")
+@effect("predict", "context")
+def tile_size_and_context_are_those_of_the_tiles(segment):
+    small = segment("--tile-size", 32, "--out", "small.tif")
+    assert (small["tile"], small["context"], small["exact"]) == ([32, 32], 1, True)
+    wide = segment("--tile-size", 32, "--context", 10, "--out", "wide.tif")
+    assert (wide["context"], wide["exact"]) == (10, True) and wide["tiles"] > small["tiles"] > 1
+    assert sheet("small.tif").tobytes() == sheet("wide.tif").tobytes()
+    assert not segment("--tile-size", 32, "--context", 0, "--out", "none.tif")["exact"]
+
+
+@effect("predict", "out")
+def out_has_the_masks_of_images(vitral, train, trained, photos, tmp_path):
+    run, image = train(epochs=1, **SCENES), photos / "dark" / "0.png"
+    assert "add --out FOLDER" in vitral("predict", run.folder, image).done().messages
+    answer = vitral("predict", run.folder, image, image, "--out", "masks", "--json").done()
+    assert tree(tmp_path / "masks") == ["0.mask-2.png", "0.mask.png", "0.overlay-2.png", "0.overlay.png"]
+    for one in answer.json["predictions"]:
+        with Image.open(one["mask"]) as mask, Image.open(one["overlay"]) as overlay:
+            assert mask.size == overlay.size == (16, 12) and mask.mode == "P" and overlay.mode == "RGB"
+            found = np.bincount(np.array(mask).ravel(), minlength=256)
+        shares = one["shares_of_pixels"]
+        assert found[:9].sum() + found[255] == 16 * 12 and set(np.flatnonzero(found)) <= {*range(9), 255}
+        assert len(shares) == 3 and found[:9].argmax() == run.card["classes"].index(max(shares, key=shares.get))
+    answer = vitral("predict", trained.folder, image, "--out", "none")
+    answer.failed(2, "--out is for masks; the task of this model is 'one class'")
+    assert not (tmp_path / "none").exists()
+
+
 @effect("predict", "on_bad_image")
 @effect("explain", "on_bad_image")
 def on_bad_image_stops_or_skips_a_picture(verb, vitral, trained, photos):
@@ -491,6 +582,31 @@ def target_is_the_class_that_is_explained(vitral, trained, photos):
         name = "plus" if target == "plus" else "ring"
         assert answer.json["explained"][0]["target"] == name and f"The class is {name}." in answer.messages
     assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
+
+
+@effect("explain", "region")
+def region_is_what_is_explained_of_a_mask(vitral, train, trained, photos, tmp_path):
+    run, image = train(epochs=1, **SCENES), photos / "dark" / "0.png"
+    words = ("explain", run.folder, image, "--method", "occlusion", "--json")
+    values = []
+    for region in ("3,1", "3,1,1,1", "9,5,4,4"):
+        answer = vitral(*words, "--region", region).done()
+        with np.load(answer.json["explained"][0]["numbers"]) as numbers:
+            values.append(numbers["values"])
+        assert "explaining the" in answer.messages and "from column" in answer.messages
+    assert (values[0] == values[1]).all() and (values[0] != values[2]).any()
+    page = Path(answer.json["page"]).read_text(encoding="utf-8")
+    assert "the 4x4 pixels of the image from column 9, row 5" in page
+    for region, words_of in (
+        ("14,5,4,4", "leaves 0.png, which is 16 pixels wide and 12 high"),
+        ("0,0,1,1", "lies outside what the model sees of 0.png: columns 2 to 14, rows 0 to 12"),
+        ("a,b", "is not X,Y or X,Y,WIDTH,HEIGHT"),
+        ("1,2,3", "is not X,Y or X,Y,WIDTH,HEIGHT"),
+        ("1,2,0,3", "is not X,Y or X,Y,WIDTH,HEIGHT"),
+    ):
+        vitral(*words, "--region", region).failed(2, words_of)
+    refused = vitral("explain", trained.folder, image, "--region", "1,1")
+    refused.failed(2, "--region is for segmentation models; the task of this one is 'one class'")
 
 
 SCORED = ("--data", "shapes:n=8,size=16", "--score", "--n", 8, "--json")

@@ -411,4 +411,4 @@ def test_a_name_too_long_for_any_file_is_an_image_error():
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_that_claims(side, side))
-    refused(path, f"{MAX_PIXELS:,}", "Scale it down first.")
+    refused(path, f"{MAX_PIXELS:,}", "Scale it down first")

@@ -9,7 +9,14 @@ from PIL import Image
 
 from vitral.base.errors import ShapeError
 from vitral.base.preprocessing import Preprocessing, plain
-from vitral.data.preprocess import batch_of, crop_and_resize, normalise
+from vitral.data.preprocess import (
+    batch_of,
+    crop_and_resize,
+    crop_and_resize_mask,
+    normalise,
+    restore_mask,
+    window_of,
+)
 
 sides = st.integers(1, 70)
 
@@ -124,3 +131,75 @@ def test_one_channel_is_the_luminance_as_pillow_weighs_it(height, width):
 def test_no_image_has_other_channels(channels):
     with pytest.raises(ShapeError, match=f"takes {channels} channels, but an image file has three"):
         batch_of([noise(4, 4)], plain((4, 4), channels))
+
+
+KINDS = st.sampled_from(["center", "squash"])
+CODES = np.array([[0, 0, 0], [250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [250, 0, 250]], np.uint8)
+
+
+def classes_of(pixels):
+    """The class of each pixel by its colour, and whether the colour is one of the code's."""
+    distance = np.abs(pixels[..., None, :].astype(int) - CODES).sum(-1)
+    return distance.argmin(-1), distance.min(-1) == 0
+
+
+@given(
+    height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.3, 1), mode=KINDS, seed=st.integers(0, 99)
+)
+def test_a_mask_moves_with_its_image(height, width, size, crop, mode, seed):
+    """An image whose colours encode the classes, cut and resized without mixing colours, shows the mask."""
+    mask = np.random.default_rng(seed).integers(0, len(CODES), (height, width)).astype(np.uint8)
+    preprocessing = Preprocessing(size, crop, "nearest", crop_mode=mode)
+    cut, moved = crop_and_resize(CODES[mask], preprocessing), crop_and_resize_mask(mask, preprocessing)
+    assert moved.shape == tuple(size) and moved.dtype == np.uint8
+    assert (CODES[moved] == cut).all()
+
+
+@given(size=st.tuples(st.integers(4, 30), st.integers(4, 30)), crop=st.floats(0.5, 1), mode=KINDS)
+def test_a_mask_moves_with_an_image_that_is_interpolated(size, crop, mode):
+    """Halves of two classes: wherever the image's colour is pure, it is the mask's."""
+    mask = np.zeros((40, 64), np.uint8)
+    mask[:, 25:] = 1
+    mask[30:] = 2
+    for interpolation in ("bilinear", "bicubic"):
+        preprocessing = Preprocessing(size, crop, interpolation, crop_mode=mode)
+        found, pure = classes_of(crop_and_resize(CODES[mask], preprocessing))
+        assert (found == crop_and_resize_mask(mask, preprocessing))[pure].all() and pure.any()
+
+
+def test_a_mask_has_no_class_that_it_did_not_have_and_keeps_255():
+    mask = np.random.default_rng(0).choice(np.array([0, 7, 255], np.uint8), (50, 70))
+    moved = crop_and_resize_mask(mask, Preprocessing((16, 16)))
+    assert set(np.unique(moved)) <= {0, 7, 255}
+
+
+@given(
+    height=sides, width=sides, size=st.tuples(sides, sides), crop=st.floats(0.3, 1), mode=KINDS, seed=st.integers(0, 99)
+)
+def test_a_restored_mask_has_the_models_class_over_each_pixel(height, width, size, crop, mode, seed):
+    mask = np.random.default_rng(seed).integers(0, 5, size).astype(np.uint8)
+    preprocessing = Preprocessing(size, crop, crop_mode=mode)
+    restored = restore_mask(mask, (height, width), preprocessing)
+    assert restored.shape == (height, width)
+    left, top, right, bottom = window_of((height, width), preprocessing)
+    for y in range(height):
+        for x in range(width):
+            row, column = (y + 0.5 - top) * size[0] / (bottom - top), (x + 0.5 - left) * size[1] / (right - left)
+            if min(abs(row - round(row)), abs(column - round(column))) < 1e-9:
+                continue  # on the line between two pixels
+            inside = 0 <= row < size[0] and 0 <= column < size[1]
+            assert restored[y, x] == (mask[int(row), int(column)] if inside else 255)
+
+
+@given(size=st.tuples(st.integers(3, 20), st.integers(3, 20)), factor=st.integers(1, 5), seed=st.integers(0, 99))
+def test_restoring_is_undone_by_cutting(size, factor, seed):
+    """For an image of a multiple of the model's size, and for the part of a wide one that the model sees."""
+    mask = np.random.default_rng(seed).integers(0, 5, size).astype(np.uint8)
+    height, width = size[0] * factor, size[1] * factor
+    for shape in ((height, width), (height, width + 2 * factor), (height + 4 * factor, width)):
+        restored = restore_mask(mask, shape, Preprocessing(size))
+        assert (crop_and_resize_mask(restored, Preprocessing(size)) == mask).all()
+        assert (restored == 255).sum() == shape[0] * shape[1] - height * width
+    squashed = Preprocessing(size, crop_mode="squash")
+    restored = restore_mask(mask, (2 * height, 3 * width), squashed)
+    assert (crop_and_resize_mask(restored, squashed) == mask).all() and (restored != 255).all()

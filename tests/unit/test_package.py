@@ -62,3 +62,6 @@ def test_the_family_stays_small():
     folder = Path(vitral.__file__).parent / "nn" / "family"
     sizes = {path.name: len(path.read_text().splitlines()) for path in folder.glob("*.py")}
     assert max(sizes.values()) <= 130 and sum(sizes.values()) <= 1_200, sizes
+    of_many_tokens = (folder.parent / "high_resolution").glob("*.py")
+    sizes = {path.name: len(path.read_text().splitlines()) for path in of_many_tokens}
+    assert max(sizes.values()) <= 130 and sum(sizes.values()) <= 700, sizes

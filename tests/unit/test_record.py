@@ -57,8 +57,9 @@ def test_classes_that_are_equally_likely_keep_their_order():
         (
             ("a",),
             (1.0,),
-            "segmentation",
-            "There is no task 'segmentation'. Available: numbers, one_class, several_classes",
+            "detection",
+            "There is no task 'detection'. Did you mean 'segmentation'\\? Available: numbers, one_class, segmentation, "
+            "several_classes",
         ),
         (("a", "b"), (1.0,), "one class", "a.png: 1 values for 2 class names"),
         ((), (), "one class", "0 values for 0 class names"),

@@ -116,9 +116,9 @@ def test_a_card_that_is_not_text_is_refused(saved):
 
 CARDS = {
     "a later version": (dict(version=3), r"version 3; this Vitral reads up to version 2\. Update"),
-    "a task that is not built yet": (
-        dict(task="segmentation"),
-        "task: 'segmentation' is not supported by this version of vitral",
+    "a task that does not exist": (
+        dict(task="detection"),
+        "task: input should be 'one class', 'several classes', 'numbers' or 'segmentation'",
     ),
     "thresholds of another task": (
         dict(thresholds=[0.5, 0.5, 0.5]),
@@ -126,7 +126,7 @@ CARDS = {
     ),
     "another model's grid": (
         dict(grid=[3, 2]),
-        r"says grid=\(3, 2\), but the model that it describes has grid=\(2, 3\)",
+        r"has grid=\(3, 2\), but the model that it describes has grid=\(2, 3\)",
     ),
     "fewer names than answers": (dict(classes=["one"]), "5"),
     "more names than answers": (dict(classes=[f"class {i}" for i in range(6)]), "5"),

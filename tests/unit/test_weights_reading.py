@@ -349,7 +349,11 @@ def test_what_was_assumed_and_done_travels_with_the_model(file):
     model = load_published(file, **SAID, img_size=(12, 12), num_classes=3, in_channels=1, std=(0.2, 0.2, 0.2))
     assert model.provenance["source"] == "timm" and len(model.provenance["sha256"]) == 64
     said = " ".join(model.provenance["assumed"])
-    for part in ("nothing states: mean 0.5/0.5/0.5, crop 1,", "resampled to 3 x 2 by timm", "a new head for 3 classes"):
+    for part in (
+        "no file or option states: mean 0.5/0.5/0.5, crop 1,",
+        "resampled to 3 x 2 by timm",
+        "a new head for 3 classes",
+    ):
         assert part in said
     assert "3 input channels converted to 1" in said
     assert model.preprocessing.std == pytest.approx((0.2,)) and "luminance" in said and "averaged" in said

@@ -13,29 +13,23 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from vitral.base.errors import UsageError
 from vitral.base.lookup import find
-from vitral.base.record import Task, record_of
+from vitral.base.record import ModelRecord, Task, record_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Loss = Callable[["Tensor", "Tensor"], "Tensor"]  # (outputs (b, k), targets) -> the mean loss of the batch
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]  # (outputs, targets) -> the mean loss of the batch
 
 
 @runtime_checkable
 class Figures(Protocol):
     """How good the answers for some images are.
 
-    `values` (n, k) are what `Answer.values` gives and `labels` the right answers. `note` says in which part of the
-    model's output the scores were. `loss` is the mean loss, and `value` the figure by which models are compared, which
-    `Answer.measure` names.
+    `note` says in which part of the model's output the scores were. `loss` is the mean loss, and `value` the figure by
+    which models are compared, which `Answer.measure` names.
     """
-
-    @property
-    def values(self) -> Float[np.ndarray, "n k"]: ...
-
-    @property
-    def labels(self) -> np.ndarray: ...
 
     @property
     def note(self) -> str: ...
@@ -70,6 +64,17 @@ class Figures(Protocol):
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
         """The figures, by name."""
         ...
+
+
+@runtime_checkable
+class Tally(Protocol):
+    """Takes a model's outputs batch by batch, in the order of the images, and then has the figures of all."""
+
+    def add(self, output: "Tensor", labels: np.ndarray) -> None:
+        """One batch: what the model returned, and the right answers."""
+        ...
+
+    def figures(self, note: str) -> Figures: ...
 
 
 @runtime_checkable
@@ -112,18 +117,26 @@ class Answer(Protocol):
         """What a person reads, (b, k): probabilities or numbers, in the precision of the output."""
         ...
 
-    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
-        """The training loss; numbers are measured in the deviation of the training images' `targets`."""
+    def loss(
+        self,
+        label_smoothing: float = 0.0,
+        targets: np.ndarray | None = None,
+        balanced: bool = False,
+        dice: float = 0.0,
+    ) -> Loss:
+        """The training loss.
+
+        `targets` are those of the training images: numbers are measured in their deviation, and a `balanced` loss
+        weighs classes by how rare they are. `dice` is the weight of the Dice loss, for segmentation.
+        """
         ...
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         """How many images of a batch are answered correctly; None where an answer is not simply right or wrong."""
         ...
 
-    def judge(
-        self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str
-    ) -> Figures:
-        """The figures of some images' values."""
+    def tally(self, record: ModelRecord) -> Tally:
+        """What counts up the figures of a model with this record."""
         ...
 
     def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -132,6 +145,33 @@ class Answer(Protocol):
 
     def describe(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
         """What some images' labels are, in a few numbers per class or number."""
+        ...
+
+    def text(self, prediction: Answered, top: int | None) -> str:
+        """A prediction in one line, without the image's name."""
+        ...
+
+    def short(self, prediction: Answered) -> str:
+        """A prediction in a few words, for titles."""
+        ...
+
+    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
+        """A prediction as JSON, without the image's name."""
+        ...
+
+    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
+        """A prediction as columns of a table, without the image's name."""
+        ...
+
+
+@runtime_checkable
+class ScoredAnswer(Answer, Protocol):
+    """A task in which an image has one row of outputs, (b, k): what is explained is one of them."""
+
+    def judge(
+        self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str
+    ) -> Figures:
+        """The figures of some images' values."""
         ...
 
     def target(self, output: "Tensor") -> "Tensor":
@@ -162,21 +202,21 @@ class Answer(Protocol):
         """Scores that differ by less are ties."""
         ...
 
-    def text(self, prediction: Answered, top: int | None) -> str:
-        """A prediction in one line, without the image's name."""
-        ...
 
-    def short(self, prediction: Answered) -> str:
-        """A prediction in a few words, for titles."""
-        ...
+class RowTally:
+    """The `Tally` of a `ScoredAnswer`, which keeps the values of every image."""
 
-    def to_json(self, prediction: Answered, top: int | None) -> dict[str, Any]:
-        """A prediction as JSON, without the image's name."""
-        ...
+    def __init__(self, answer: ScoredAnswer, thresholds: Sequence[float] | None):
+        self.answer, self.thresholds = answer, thresholds
+        self.values: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
 
-    def to_csv_row(self, prediction: Answered) -> dict[str, str | float]:
-        """A prediction as columns of a table, without the image's name."""
-        ...
+    def add(self, output: "Tensor", labels: np.ndarray) -> None:
+        self.values.append(self.answer.values(output.float()).cpu().numpy())
+        self.labels.append(labels)
+
+    def figures(self, note: str) -> Figures:
+        return self.answer.judge(np.concatenate(self.values), np.concatenate(self.labels), self.thresholds, note)
 
 
 def answer_for(task: Task) -> Answer:
@@ -193,3 +233,14 @@ def answer_of(model: "nn.Module") -> Answer:
     """The answer of a model by its record; one class of many for a model without a record."""
     record = record_of(model)
     return answer_for("one class" if record is None else record.task)
+
+
+def scored_answer_of(model: "nn.Module") -> ScoredAnswer:
+    """The same for a model with one row of outputs per image. Raises `UsageError` for segmentation."""
+    answer = answer_of(model)
+    if not isinstance(answer, ScoredAnswer):
+        raise UsageError(
+            "A segmentation model scores every pixel, so what is explained is a region of the image: vitral explain "
+            "--region X,Y,WIDTH,HEIGHT or --target NAME; in Python, vitral.explain.RegionModel."
+        )
+    return answer

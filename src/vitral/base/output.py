@@ -117,6 +117,24 @@ def find_scores(model: "nn.Module", result: Any, num_images: int, num_classes: i
     return output
 
 
+def find_answer(model: "nn.Module", result: Any, images: "Tensor") -> Output:
+    """The answer of a model's task for some images: (b, k), or for segmentation (b, k, y, x) in the images' size.
+
+    Raises `UsageError` if there is none of that shape.
+    """
+    record = record_of(model)
+    if record is None or record.task != "segmentation":
+        return find_scores(model, result, len(images))
+    output = find_output(model, result, len(images))
+    wanted = (len(images), len(record.classes), *images.shape[2:])
+    if tuple(output.tensor.shape) != wanted:
+        raise UsageError(
+            f"{model_class(model)} returns {tuple(output.tensor.shape)} for images {tuple(images.shape)}; a "
+            f"segmentation model returns one logit per class and pixel, {wanted}."
+        )
+    return output
+
+
 def as_output(model: "nn.Module", part: Part, num_images: int, note: str, scores: bool) -> Output:
     """An output of this part, with the axis of images that a model squeezed away for one image."""
     tensor = part.tensor

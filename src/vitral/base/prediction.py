@@ -1,8 +1,11 @@
 """What a model answers for one image, in the one form that the command line, CSV, JSON and HTTP share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
 
 from vitral.base.answer import answer_for
 from vitral.base.errors import ConfigError
@@ -17,7 +20,8 @@ class Prediction:
     "one class"        `values` are probabilities that sum to 1, one per name in `names`
     "several classes"  `values` are independent probabilities, one per name, and `thresholds` decide which are given
     "numbers"          `values` are the predicted numbers; `names` says what each measures
-    "segmentation"     a mask of class indices beside the names, which is not supported yet
+    "segmentation"     `values` are the shares of pixels that the classes get; `mask` has the class of each pixel, 255
+                       where the model saw nothing of the image
 
     `ConfigError` is raised where names and values differ in number, `UnknownName` for a task that is not supported.
     `image` is the file's path or another name that tells images apart. `distance` is how far it is from the training
@@ -42,6 +46,7 @@ class Prediction:
     task: Task = "one class"
     thresholds: tuple[float, ...] = ()
     distance: Distance | None = None
+    mask: UInt8[np.ndarray, "y x"] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         answer_for(self.task)

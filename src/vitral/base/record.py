@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Task = Literal["one class", "several classes", "numbers", "segmentation"]
-TASKS: tuple[Task, ...] = ("one class", "several classes", "numbers")  # those that are supported so far
+TASKS: tuple[Task, ...] = ("one class", "several classes", "numbers", "segmentation")
 VERSION = 2  # of the record, and of the `model.json` that holds it
 
 

@@ -59,6 +59,10 @@ def run(options: Options) -> dict[str, Any]:
         print_result(f"  {name:<16} {count:,}")
     for name, figures in found.labels.get("numbers", {}).items():
         print_result(f"  {name:<16} {', '.join(f'{key} {value:g}' for key, value in figures.items())}")
+    for name, shares in found.labels.get("masks", {}).items():
+        print_result(f"  {name:<16} {shares['pixels']:6.1%} of pixels, in {shares['images']:,} images")
+    if found.labels.get("ignored"):
+        print_result(f"  {'ignored (255)':<16} {found.labels['ignored']:6.1%} of pixels")
     print_result(f"contact sheet: {found.sheet}")
     result: dict[str, Any] = {"data": found.data, **found.labels, "sheet": str(found.sheet)}
     if options.check and found.dataset.task != "one class":

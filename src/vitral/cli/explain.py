@@ -51,6 +51,13 @@ class Options:
     target: Annotated[
         str | None, Option("Class or predicted number to explain, by name or index; by default the prediction.")
     ] = None
+    region: Annotated[
+        str | None,
+        Option(
+            "Region to explain of a segmentation model, X,Y or X,Y,WIDTH,HEIGHT in pixels of the image; by default the "
+            "pixels predicted as --target, or as the largest object."
+        ),
+    ] = None
     orders: Annotated[
         int | None,
         Option(
@@ -90,10 +97,12 @@ class Options:
             raise ConfigError(
                 "--orders applies to the test of each image's map: leave it out with --score and --diagnose."
             )
-        if self.diagnose and (self.score or self.method or self.layer or self.head or self.query or self.target):
+        if self.diagnose and (
+            self.score or self.method or self.layer or self.head or self.query or self.target or self.region
+        ):
             raise ConfigError(
-                "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, --query "
-                "and --target."
+                "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, "
+                "--query, --target and --region."
             )
         if self.score and (self.layer or self.head or self.query or self.target):
             raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
@@ -136,6 +145,7 @@ def explanations(options: Options, shared: dict[str, Any]) -> dict[str, Any]:
     from vitral.tasks.explain_images import explain_images
 
     shared |= dict(target=options.target, layers=options.layer, heads=options.head, query=options.query)
+    shared["region"] = options.region
     shared["orders"] = options.orders
     found = explain_images(options.model, options.images, options.method, **shared)
     records: list[dict[str, Any]] = []

@@ -29,6 +29,7 @@ def batches(
     `batch_size` gives batches of its own size. The split's pixels stay in memory as bytes.
     """
     pixels, labels = torch.from_numpy(split.pixels), torch.from_numpy(split.labels)
+    is_mask = labels.ndim == 3  # the class of each pixel, which moves with the pixels
     # Epochs number the images as they were read: a batch does not depend on the order in which a split is kept.
     source_order = split.source_order
     size = min(batch_size, len(split))
@@ -44,8 +45,11 @@ def batches(
         images = normalise(pixels[chosen].to(device, non_blocking=True), preprocessing)
         # The augmentation is seeded by the number of the batch, so that it does not depend on where a run started.
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        augmented, _ = augment(images, None, torch.Generator().manual_seed(own_seed))
-        yield augmented, labels[chosen].to(device)
+        generator, own = torch.Generator().manual_seed(own_seed), labels[chosen].to(device)
+        if is_mask:
+            yield augment(images, own, generator)
+        else:
+            yield augment(images, None, generator)[0], own
 
 
 def steps_in(split: Split, batch_size: int, epochs: int | float) -> int:

@@ -45,11 +45,15 @@ def match_classes(
 def reorder_classes(data: Dataset, classes: tuple[str, ...]) -> Dataset:
     """The same data with its classes, or numbers, in another order, and its labels with them."""
     new_label = np.array([classes.index(name) for name in data.classes])
+    every = np.arange(256, dtype=np.uint8)  # the value of an ignored pixel stays
+    every[: len(new_label)] = new_label
 
     def read(name: SplitName) -> Split:
         split = data.load(name)
         if split.labels.ndim == 1:
             return replace(split, labels=new_label[split.labels])
+        if split.labels.ndim == 3:
+            return replace(split, labels=every[split.labels])
         labels = np.zeros((len(split), len(classes)), split.labels.dtype)
         labels[:, new_label] = split.labels
         return replace(split, labels=labels)

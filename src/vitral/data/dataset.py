@@ -20,7 +20,7 @@ from vitral.base.record import Task
 
 SplitName = Literal["train", "val", "test"]
 ORDER_SEED = 2021  # of the order of every split; unlike the small seeds from which splits are drawn or divided
-Labels = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"] | Float[np.ndarray, "n k"]
+Labels = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"] | Float[np.ndarray, "n k"] | UInt8[np.ndarray, "n y x"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Example:
 class Split:
     """Images in memory, already cropped and resized as the model's preprocessing specifies.
 
-    `labels` are by the task of the data the index of each image's class, whether it has each class, or its numbers.
+    `labels` are by the task of the data the index of each image's class, whether it has each class, its numbers, or the
+    class of each pixel, 255 for one that is ignored.
     Synthetic images have `masks`, which mark the object's pixels, and `factors`, the values each image was drawn from.
     Images from a folder have `files`, the path of each. `source_index` is the place at which each image was read or
     drawn; None while the images may be in an order that depends on their class, as they were read.

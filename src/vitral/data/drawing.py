@@ -189,20 +189,28 @@ def one_shape_rules(size: int, smallest: float, largest: float) -> dict[str, boo
     }
 
 
-def draw_split(draw: Callable[[np.random.Generator], Split], n: int, seed: int, split: SplitName) -> Split:
-    """A split in chunks: `draw` makes `CHUNK` images from a generator of their own; splits share no seed.
+def draw_split(
+    draw: Callable[[np.random.Generator], Split],
+    n: int,
+    seed: int,
+    split: SplitName,
+    chunk: int = CHUNK,
+    held_out: int = HELD_OUT,
+) -> Split:
+    """A split in chunks: `draw` makes `chunk` images from a generator of their own; splits share no seed.
 
     `draw` must give each image its class at random: the images stay in the order in which they are drawn.
     """
-    count = n if split == "train" else HELD_OUT
-    seeds = [np.random.SeedSequence([seed, SPLITS[split], start]) for start in range(0, count, CHUNK)]
+    count = n if split == "train" else held_out
+    seeds = [np.random.SeedSequence([seed, SPLITS[split], start]) for start in range(0, count, chunk)]
     # One generator per chunk, so that the result does not depend on which thread draws first.
     with ThreadPoolExecutor() as pool:
         parts = list(pool.map(lambda chunk_seed: draw(np.random.default_rng(chunk_seed)), seeds))
+    masks = [part.masks for part in parts if part.masks is not None]
     return Split(
         np.concatenate([part.pixels for part in parts])[:count],
         np.concatenate([part.labels for part in parts])[:count],
-        np.concatenate([part.masks for part in parts])[:count],
+        np.concatenate(masks)[:count] if masks else None,
         {name: np.concatenate([part.factors[name] for part in parts])[:count] for name in parts[0].factors},
         source_index=np.arange(count),
     )

@@ -29,6 +29,7 @@ from vitral.data.examples import (
 from vitral.data.image import SUFFIXES
 from vitral.data.labelled import find_tables, labelled_folder
 from vitral.data.labels import LABEL_COLUMNS, LabelOptions
+from vitral.data.mask_folder import is_mask_folder, mask_folder
 from vitral.data.table_file import Report, read_table
 
 
@@ -64,6 +65,10 @@ def folder(
     root = source.path
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
+    if is_mask_folder(root) and source.task in (None, "segmentation") and not source.table:
+        return mask_folder(root, preprocessing, seed, on_bad_image, report)
+    if "segmentation" in (source.task, task):
+        raise DataError(f"{root} has no images/ and masks/ folders, which segmentation needs.")
     tables: dict[SplitName | None, Path] = {None: source.table} if source.table else find_tables(root)
     if tables and (source.table or source.label or source.task or states_labels(root, tables, report)):
         options = LabelOptions(str(source.table or root), source.task or task, source.label, source.separator)

@@ -77,7 +77,8 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
         raise ImageError(f"{name} is not an image in a supported format. Supported: {', '.join(FORMATS)}.") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{name} has, or claims to have, more than {MAX_PIXELS:,} pixels, the limit. Scale it down first."
+            f"{name} has, or claims to have, more than {MAX_PIXELS:,} pixels, the limit for an image that is decoded "
+            "whole. Scale it down first, or segment it in parts as a tiled TIFF: vitral predict MODEL scan.tif --tile."
         ) from error
     except Exception as error:  # decoders raise errors of many types for damaged files
         reason = str(error).rstrip(".") or type(error).__name__

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitral.base.errors import ShapeError
+from vitral.base.mask_values import IGNORED
 from vitral.base.preprocessing import Preprocessing
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601), as in Pillow
@@ -25,20 +26,58 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
     >>> crop_and_resize(np.zeros((480, 640, 3), np.uint8), Preprocessing(size=(224, 224))).shape
     (224, 224, 3)
     """
-    height, width = image.shape[:2]
-    target_height, target_width = preprocessing.size
-    if (height, width) == preprocessing.size and preprocessing.crop == 1:
+    if is_cropped(image, preprocessing):
         return image
+    resampling = Image.Resampling[preprocessing.interpolation.upper()]
+    height, width = preprocessing.size
+    # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
+    resized = Image.fromarray(image).resize((width, height), resampling, box=window_of(image.shape[:2], preprocessing))
+    return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
+
+
+def crop_and_resize_mask(mask: UInt8[np.ndarray, "y x"], preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w"]:
+    """The same window of a mask; each pixel takes the nearest one's class, since a mean of two is a third class."""
+    if is_cropped(mask, preprocessing):
+        return mask
+    height, width = preprocessing.size
+    window = window_of(mask.shape, preprocessing)
+    return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=window))
+
+
+def restore_mask(
+    mask: UInt8[np.ndarray, "h w"], shape: tuple[int, int], preprocessing: Preprocessing
+) -> UInt8[np.ndarray, "y x"]:
+    """A predicted mask in the (height, width) of the image: each pixel has the class of the model's pixel over it.
+
+    Pixels outside of the window that the model saw are 255.
+    """
+    found = np.full(shape, IGNORED, np.uint8)
+    left, top, right, bottom = window_of(shape, preprocessing)
+    # The centres of the image's pixels that lie inside the window, and the model's pixel over each.
+    places = []
+    for start, end, size, count in ((top, bottom, shape[0], mask.shape[0]), (left, right, shape[1], mask.shape[1])):
+        centres = np.arange(size) + 0.5
+        inside = np.flatnonzero((centres > start) & (centres < end))
+        places.append((inside, ((centres[inside] - start) * count / (end - start)).astype(int).clip(0, count - 1)))
+    (rows, from_rows), (columns, from_columns) = places
+    found[np.ix_(rows, columns)] = mask[np.ix_(from_rows, from_columns)]
+    return found
+
+
+def is_cropped(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> bool:
+    return image.shape[:2] == tuple(preprocessing.size) and preprocessing.crop == 1
+
+
+def window_of(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """The window that is cut out of an image of this (height, width): left, top, right, bottom, in pixels."""
+    height, width = shape
+    target_height, target_width = preprocessing.size
     scales = height / target_height, width / target_width  # pixels of the image per pixel of the result
     down, across = scales if preprocessing.crop_mode == "squash" else (min(scales),) * 2
     half_height = preprocessing.crop * target_height * down / 2
     half_width = preprocessing.crop * target_width * across / 2
     left, top = max(0.0, width / 2 - half_width), max(0.0, height / 2 - half_height)  # rounding may give -1e-15
-    window = (left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height))
-    resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
-    resized = Image.fromarray(image).resize((target_width, target_height), resampling, box=window)
-    return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
+    return left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height)
 
 
 def normalise(pixels: UInt8[Tensor, "b y x 3"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:

@@ -9,6 +9,7 @@ from typing import Any
 from vitral.base.lookup import find, names
 
 HOMES = {
+    "RegionModel": "region",
     "observe": "observation",
     "score": "scoring",
     "query_grid": "query_maps",

@@ -89,6 +89,7 @@ def module_maps(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Iterator[
 
     What is a map, and where its width stands, is measured (`width_axes`): a matrix of attention has four axes, too.
     The results of linear layers and of norms over the last axis are left out: they are steps within a map's making.
+    Of a segmentation model those of its encoder are taken: what a decoder makes of them are masks already.
     """
     found: list[FeatureMap] = []
     known = width_axes(model, images)
@@ -117,10 +118,11 @@ def each_map(model: nn.Module, record: Callable[[str, int, Tensor], None]) -> It
             counts[name] += 1
             record(name, counts[name], tensor)
 
+    within: str = getattr(model, "features_within", "")
     hooks = [
         module.register_forward_hook(partial(hook, name=name))
         for name, module in model.named_modules()
-        if name and can_have_hooks(module)
+        if name and name.startswith(within) and can_have_hooks(module)
     ]
     try:
         yield

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitral.base.answer import Answer, answer_of
+from vitral.base.answer import ScoredAnswer, scored_answer_of
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
 from vitral.base.feature_statistics import Distance
 from vitral.base.modes import evaluating
@@ -120,9 +120,9 @@ class Observation:
         return self.answer_kind.target(self.logits) if target is None else target_classes(self.logits, target)
 
     @property
-    def answer_kind(self) -> Answer:
+    def answer_kind(self) -> ScoredAnswer:
         """What the outputs mean, by the model's record."""
-        return answer_of(self.model)
+        return scored_answer_of(self.model)
 
     @property
     def supports(self) -> str:

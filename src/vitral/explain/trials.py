@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vitral.base.answer import answer_of
+from vitral.base.answer import scored_answer_of
 from vitral.base.errors import ShapeError
 from vitral.base.numerics import cpu_computes_in_bfloat16
 from vitral.explain.covering import (
@@ -71,7 +71,7 @@ class Trials:
         self.ends: dict[int, Float[np.ndarray, "2 k"]] = {}  # of each image: with no patch covered, and with all
         self.precisions: dict[int, torch.dtype] = {}
         self.differences: dict[int, float] = {}  # of each image that is run in bfloat16, from float32
-        self.answer = answer_of(observation.model)
+        self.answer = scored_answer_of(observation.model)
         # What is explained, and what a person reads, (B, K); None if the model scores no classes.
         self.scores = self.answer.score(observation.logits) if observation.output.scores_classes else None
         self.values = None if self.scores is None else self.answer.values(observation.logits.double()).cpu().numpy()

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from vitral.base.answer import Answer, answer_for
+from vitral.base.answer import ScoredAnswer, answer_for
 from vitral.base.errors import UsageError
 from vitral.base.p_values import holm
 from vitral.base.record import Task
@@ -62,8 +62,10 @@ class Trust:
     difference: float | None = None
 
     @property
-    def answer(self) -> Answer:
-        return answer_for(self.task)
+    def answer(self) -> ScoredAnswer:
+        answer = answer_for(self.task)
+        assert isinstance(answer, ScoredAnswer), "a region of a segmentation model is tested as a classifier"
+        return answer
 
     @property
     def score(self) -> str:

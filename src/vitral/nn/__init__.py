@@ -1,7 +1,7 @@
 """The lecture, in reading order: patch, position, attention, mlp, block, head, vit.
 
-`python -m vitral.nn` prints the seven files. `family/` holds what the literature added since; nothing here imports it
-but the table of names in `zoo.py`.
+`python -m vitral.nn` prints the seven files. `family/` holds what the literature added since, `high_resolution/` what
+it added for many tokens; nothing here imports them but `zoo.py`, `families.py` and `cost.py`.
 """
 
 from vitral.nn.attention import Attention

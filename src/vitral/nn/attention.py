@@ -5,6 +5,8 @@
 Axes:  b batch   h heads   n tokens (m queries)   d width   e width of one head (d = h e)
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError
 
 Heads = Float[Tensor, "b h n e"]
+Attend = Callable[..., Float[Tensor, "b m d"]]
 
 
 def attend(
@@ -50,12 +53,13 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=qkv_bias)
         self.proj = nn.Linear(embed_dim, embed_dim)
+        self.attend: Attend = attend  # `high_resolution.windows` has another
 
     def project(self, x: Float[Tensor, "b n d"]) -> tuple[Heads, Heads, Heads]:
         """Queries, keys and values of each head."""
         q, k, v = rearrange(self.qkv(x), "b n (three h e) -> three b h n e", three=3, h=self.num_heads)
         return q, k, v
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], attend: Attend | None = None) -> Float[Tensor, "b n d"]:
         q, k, v = self.project(x)
-        return self.proj(attend(q, k, v))
+        return self.proj((attend or self.attend)(q, k, v))

@@ -4,6 +4,7 @@ Axes:  b batch   n tokens   d width
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class LayerNorm(nn.LayerNorm):
 class Block(nn.Module):
     """x + attn(norm1(x)), then x + mlp(norm2(x)): attention mixes the tokens, the MLP transforms each by itself.
 
-    `attn` and `mlp` are any modules from tokens (B, N, D) to tokens (B, N, D).
+    `attn` and `mlp` are any modules from tokens (B, N, D) to tokens (B, N, D); keywords are passed to `attn`.
 
     >>> import torch
     >>> from vitral import MLP, Attention, Block
@@ -35,6 +36,6 @@ class Block(nn.Module):
         self.norm2 = norm(embed_dim)
         self.mlp = mlp
 
-    def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Float[Tensor, "b *n d"], **attending: Any) -> Float[Tensor, "b *n d"]:
+        x = x + self.attn(self.norm1(x), **attending)
         return x + self.mlp(self.norm2(x))

@@ -6,7 +6,7 @@ Axes:  N tokens   D width   M hidden width of the MLP   n tokens of a window   h
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from math import ceil, prod
 from typing import Any
@@ -19,6 +19,7 @@ from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import AttentionPool
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.family.window import ShiftedWindows
+from vitral.nn.high_resolution.windows import Windows
 from vitral.nn.mlp import MLP
 from vitral.nn.vit import VisionTransformer
 
@@ -31,7 +32,7 @@ class Mixing:
 
     linear: int
     attention: int = 0
-    matrices: int = 0  # one per head and window
+    matrices: int = 0  # one per head and window, or one per head for all windows of a plain ViT
     entries: int = 0  # per matrix
 
 
@@ -77,8 +78,13 @@ def mixing_of(mixer: nn.Module, grid: Grid, prefix: int, width: int) -> Mixing:
 
 @mixing_of.register
 def _(mixer: Attention, grid: Grid, prefix: int, width: int) -> Mixing:
-    n = prefix + prod(grid)
-    return Mixing(4 * n * width**2, 2 * n * n * width, mixer.num_heads, n * n)
+    n, windows = prefix + prod(grid), mixer.attend
+    entries = n * n
+    if isinstance(windows, Windows) and not (windows := replace(windows, grid=grid)).is_whole:
+        size = prod(windows.window)
+        count = prod(ceil(side / own) for side, own in zip(grid, windows.window))
+        entries = count * size * (prefix + size) + prefix * n
+    return Mixing(4 * n * width**2, 2 * entries * width, mixer.num_heads, entries)
 
 
 @mixing_of.register

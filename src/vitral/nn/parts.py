@@ -4,7 +4,7 @@ A part is recorded by where it is defined, `"nn.family.pool:MeanPool"`; one with
 a `functools.partial`, as `{"name": "nn.block:LayerNorm", "arguments": {"eps": 1e-05}}`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from types import UnionType
@@ -71,6 +71,14 @@ class NormalizesItself(Protocol):
 def build_with(part: Part, **sizes: Any) -> Any:
     """Build a part from those sizes that its signature names."""
     return part(**{name: sizes[name] for name in signature(part).parameters if name in sizes})
+
+
+def check_layers(layers: Sequence[int], depth: int, noun: str) -> None:
+    """Raise `ConfigError` that names those of `layers` that a model of so many blocks (or stages) does not have."""
+    if wrong := [layer for layer in layers if not -depth <= layer < depth]:
+        raise ConfigError(
+            f"layers={wrong} do not exist: there are {depth} {noun}, 0 to {depth - 1} (or -{depth} to -1)."
+        )
 
 
 def record_part(part: Part) -> str | dict[str, Any]:

@@ -18,7 +18,7 @@ from vitral.nn.attention import Attention
 from vitral.nn.block import Block, LayerNorm
 from vitral.nn.head import CLSPool
 from vitral.nn.mlp import MLP
-from vitral.nn.parts import InitializesWeights, KnowsGrid, NormalizesItself, build_with, record_part
+from vitral.nn.parts import InitializesWeights, KnowsGrid, NormalizesItself, build_with, check_layers, record_part
 from vitral.nn.patch import PatchEmbedding, Size, check_sizes
 from vitral.nn.position import LearnedPosition
 
@@ -179,11 +179,7 @@ class VisionTransformer(nn.Module):
 
     def features(self, images: Float[Tensor, "b c y x"], layers: Sequence[int]) -> list[Float[Tensor, "b d gy gx"]]:
         """Feature maps: the patch tokens after each of the given blocks, in this order; -1 is the last block."""
-        depth = len(self.blocks)
-        if wrong := [layer for layer in layers if not -depth <= layer < depth]:
-            raise ConfigError(
-                f"layers={wrong} do not exist: there are {depth} blocks, 0 to {depth - 1} (or -{depth} to -1)."
-            )
+        check_layers(layers, len(self.blocks), "blocks")
         after, x = [], self.embed(images)
         for block in self.blocks:
             x = block(x)

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import check_name, nearest
+from vitral.base.lookup import check_name, find, nearest
 from vitral.nn.block import LayerNorm
-from vitral.nn.families import SIZES, VITS, Model, construct, family_class
+from vitral.nn.families import ADDED, SIZES, VITS, Model, construct, family_class
 from vitral.nn.family.block import ScaledBlock
 from vitral.nn.family.head import DistilledHead
 from vitral.nn.family.mixer import DepthwiseMixing, NoMixing, QKNormAttention, WindowMixing
@@ -34,8 +34,8 @@ class Entry:
 
 
 PLAIN = {
-    "nano": ((2, 8), (4, 32), (8, 48), (8, 64)),
-    "micro": ((4, 32), (8, 64), (16, 128)),
+    "nano": ((2, 8), (4, 32), (8, 48), (8, 64), (8, 128)),
+    "micro": ((4, 32), (8, 64), (8, 128), (16, 128)),
     "mu": ((16, 224),),
     "tiny": ((16, 224), (16, 384)),
     "small": ((8, 224), (16, 224), (16, 384), (32, 224), (32, 384)),
@@ -127,6 +127,9 @@ def entries() -> Iterator[tuple[str, Entry]]:
         yield f"swin_{size}_patch4_window{window}_{image}", Entry("swin", settings)
     nano = dict(patch_size=2, embed_dim=48, depths=(2, 2), num_heads=(2, 4), window_size=6)
     yield "swin_nano_patch2_window6_48", Entry("swin", dict(img_size=48) | nano)
+    stages = dict(depths=(2, 2, 2), num_heads=(2, 4, 8))
+    yield "swin_nano_patch4_window8_128", Entry("swin", dict(img_size=128, embed_dim=48, window_size=8) | stages)
+    yield "resnet_nano_128", Entry("resnet", dict(img_size=128, embed_dim=16, depths=(1, 1, 1, 1)))
     yield "resnet_nano_48", Entry("resnet", dict(img_size=48, embed_dim=32, depths=(1, 1, 1)))
     yield "resnet_micro_64", Entry("resnet", dict(img_size=64, embed_dim=64, depths=(2, 2, 2)))
 
@@ -152,7 +155,9 @@ def list_models(pattern: str = "*") -> list[str]:
 def create(name: str, **overrides: Any) -> Model:
     """An untrained model by name; `overrides` replace arguments of its class.
 
-    `drop_path_rate`, in [0, 1), is the stochastic depth of the last block in training.
+    `drop_path_rate`, in [0, 1), is the stochastic depth of the last block in training. With `window_size`, in patches,
+    a ViT attends in windows, but for its `global_blocks` (see `nn.high_resolution.windowed`). With a `decoder`,
+    "linear", "detail", "pyramid" or a class, it becomes the encoder of a segmenter: logits for each pixel.
 
     >>> from vitral import create
     >>> model = create("vit_tiny_patch16_224", num_classes=10, img_size=(32, 64))
@@ -163,8 +168,14 @@ def create(name: str, **overrides: Any) -> Model:
     """
     check_name(name, MODELS, "model")
     entry = MODELS[name]
+    if (decoder := overrides.pop("decoder", None)) is not None:
+        from vitral.nn.family.segmenter import Segmenter
+
+        classes = overrides.pop("num_classes", 1000)
+        part = find("nn.family.decoders", decoder, "decoder") if isinstance(decoder, str) else decoder
+        return Segmenter(create(name, num_classes=0, **overrides), classes, part)
     known = [*inspect.signature(family_class(entry.family)).parameters]
-    known += ["drop_path_rate"] if entry.family in VITS else []
+    known += ["decoder", *(ADDED if entry.family in VITS else [])]
     if unknown := next((key for key in overrides if key not in known), None):
         raise ConfigError(f"{name} has no setting {unknown!r}.{nearest(unknown, known)} Settings: {', '.join(known)}.")
     return construct(entry.family, **(entry.settings | overrides))

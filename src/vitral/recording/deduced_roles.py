@@ -43,13 +43,27 @@ def find_roles(
         raise UsageError(no_grid_message(num_tokens, grid, source, image_size))
     if num_prefix > num_tokens:
         raise UsageError(f"num_prefix_tokens={num_prefix} is more than the {num_tokens} tokens of the layer.")
-    # The model's own grid is of its trained size; another image has another one.
+    whole = patch_grid or grid
+    if getattr(model, "merges_tokens", False) and whole and num_tokens < num_prefix + whole[0] * whole[1]:
+        return merged_roles(prefix_names(model, num_prefix), num_tokens - num_prefix)
+    # The model's own grid is of its trained size; another image has another one, perhaps of as many patches.
+    if given is None and patch_grid is not None and patch_grid[0] * patch_grid[1] == num_tokens - num_prefix:
+        grid, source = patch_grid, source if grid == patch_grid else "the grid of the patch projection"
     if grid is None or grid[0] * grid[1] != num_tokens - num_prefix:
         grid = grid_like(num_tokens - num_prefix, image_size)
         source = f"{num_prefix} tokens before the patches, and the patches in a grid of the image's shape"
     if given is not None:
         source = f"num_prefix_tokens={given} as given; {source}"
     return TokenRoles(prefix_names(model, num_prefix), num_tokens - num_prefix, grid, source)
+
+
+def merged_roles(prefix: tuple[str, ...], num_merged: int) -> TokenRoles:
+    """The roles of tokens that each hold one or more patches, others for each image."""
+    why = (
+        f"The patches were merged into {num_merged} tokens, others for each image, so these have no grid. The model's "
+        "`steps` say which patches each token holds; steps[block].spread(rows) puts rows of attention on the grid."
+    )
+    return TokenRoles(prefix, num_merged, None, "patches that the model merged", why_no_grid=why)
 
 
 def no_grid_message(num_tokens: int, grid: Grid | None, source: str, image_size: Grid | None) -> str:

@@ -40,6 +40,8 @@ class Layers:
         """
         sizes = seen.call.values.shape[:3]
         before, self.alike = self.alike, (seen.call.num_queries, places, seen.depends, seen.values_depend, sizes)
+        if seen.continues:
+            return True
         if any(one in self.made for one in seen.made):  # as where a layer uses the weights of the one before it
             for one in seen.made:
                 one.shown, one.fate = False, "it multiplies values twice, and its gradient is that of the first product"
@@ -62,7 +64,10 @@ class Layers:
         self.numel[layer.bit] = seen.call.out.numel()
         if joins:
             self.parts[-1].append(layer)
-            self.recording.layers[-1] = joined(self.parts[-1])
+            if seen.continues:
+                self.are_chunks()
+            else:
+                self.recording.layers[-1] = joined(self.parts[-1])
         else:
             self.parts.append([layer])
             self.recording.layers.append(layer)

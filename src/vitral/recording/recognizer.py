@@ -38,6 +38,7 @@ from vitral.recording.operators import (
     storage_of,
     tensors_in,
 )
+from vitral.recording.windowed_calls import over_whole_image, stated_windows
 
 LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtyping.__file__, __file__))
 
@@ -51,7 +52,8 @@ class Seen:
 
     `made` are the weights, where the model formed them. `is_projected` is whether torch's own multi-head attention made
     it, whose projections no function shows; `is_cross`, whether its queries were made of other tokens than its keys;
-    `value_marks` are the marks of its values (see `recording.dataflow`).
+    `value_marks` are the marks of its values (see `recording.dataflow`); `continues`, whether its queries follow those
+    of the call before it, as the model states.
     """
 
     call: Call
@@ -63,6 +65,7 @@ class Seen:
     made: tuple[Made, ...] = ()
     is_cross: bool = False
     value_marks: int = 0
+    continues: bool = False
 
 
 class Recognizer:
@@ -115,6 +118,10 @@ class Recognizer:
         given = self.multihead_frame()
         if given is not None and call.heads_in_batch:  # it puts the heads into the batch
             call = call.split_heads(given["bsz"])
+        windows, continues = find_frame(stated_windows), False
+        if windows is not None:
+            in_windows, call = call, over_whole_image(call, *windows)
+            continues = call is not in_windows and windows[0].num_prefix_tokens > 0
         is_cross = depends != values_depend or bool(weight_marks & self.dataflow.crossing)
         if name.startswith(FUSED):
             is_cross = is_cross or is_crossing
@@ -123,7 +130,7 @@ class Recognizer:
         bit = self.dataflow.add_call([call.out])
         self.results[storage_of(call.out)] = bit, made or (self.made_inside(call),)
         name = self.running_module() or type(self.model).__name__
-        return Seen(call, name, depends, bit, values_depend, given is not None, made, is_cross, value_marks)
+        return Seen(call, name, depends, bit, values_depend, given is not None, made, is_cross, value_marks, continues)
 
     def is_crossing(self, name: str, inputs: Sequence[Tensor]) -> bool:
         """Whether an operator multiplies queries with keys that depend on other calls of attention."""

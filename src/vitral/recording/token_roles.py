@@ -16,7 +16,7 @@ class TokenRoles:
     """The names of the tokens that are no patches, the number of patches, and their rows and columns where known.
 
     `source` states in words how this is known. `order` is the token of each patch, along rows; where it is empty the
-    patches follow the others in that order.
+    patches follow the others in that order. `why_no_grid` says why there is none, where that is known.
     """
 
     prefix: tuple[str, ...]
@@ -24,13 +24,15 @@ class TokenRoles:
     known_grid: Grid | None
     source: str = field(compare=False)  # two ways of knowing the same
     order: tuple[int, ...] = ()
+    why_no_grid: str = field(default="", compare=False)
 
     @property
     def grid(self) -> Grid:
         """Rows and columns of patches. Raises `WatchError` if they are not known."""
         if self.known_grid is None:
             raise WatchError(
-                f"{self.num_patches} patches form neither a square grid nor one with the image's aspect ratio. "
+                self.why_no_grid
+                or f"{self.num_patches} patches form neither a square grid nor one with the image's aspect ratio. "
                 "Set `grid` = (rows, columns) and `num_prefix_tokens` on the model."
             )
         return self.known_grid

@@ -27,7 +27,9 @@ def contact_figure(
     If there are masks, the last image of each row shows its outline.
     """
     rows = min(len(groups), MAX_CLASSES)
-    figure = sheet(0.82 * columns + 1.2, 0.86 * rows + 0.5)
+    aspect = pixels.shape[2] / pixels.shape[1]
+    columns = max(1, round(columns / max(1.0, aspect)))  # wide images: fewer of them, as large as the others
+    figure = sheet(0.82 * columns * max(1.0, aspect) + 1.2, 0.86 * rows + 0.5)
     panels = figure.subplots(rows, columns, squeeze=False)
     for (name, indices), row in zip(groups.items(), panels):
         members = indices[:columns]

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from vitral.base.answer import answer_for
-from vitral.base.errors import StoreError, UnknownName
+from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import VERSION, ModelRecord, Task
 
@@ -47,14 +46,6 @@ def check_distinct(classes: list[str]) -> list[str]:
     return classes
 
 
-def check_supported(task: Task) -> Task:
-    try:
-        answer_for(task)
-    except UnknownName as error:
-        raise ValueError(f"{task!r} is not supported by this version of Vitral") from error
-    return task
-
-
 def check_preprocessing(value: Preprocessing) -> Preprocessing:
     if not (min(value.size) >= 1 and 0 < value.crop <= 1):
         raise ValueError("size must be at least 1 and crop in (0, 1]")
@@ -77,7 +68,7 @@ class Card(BaseModel, extra="forbid"):
     version: Literal[1, 2] = 1
     architecture: Architecture
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(check_distinct)]
-    task: Annotated[Task, AfterValidator(check_supported)] = "one class"
+    task: Task = "one class"
     thresholds: tuple[float, ...] | None = None
     preprocessing: Annotated[Preprocessing, AfterValidator(check_preprocessing)]
     grid: tuple[int, int] | None = None

@@ -1,16 +1,16 @@
 """`Classifier`: the type of a module that a record is attached to, and what it answers for images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import nn
+from torch import Tensor, nn
 
 from vitral.base.answer import answer_of
 from vitral.base.modes import evaluating
-from vitral.base.output import find_scores
+from vitral.base.output import find_answer
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord
 from vitral.data.preprocess import normalise
@@ -39,18 +39,25 @@ def answers(
 ) -> Float[np.ndarray, "n k"]:
     """What the model answers: one row per image, of images that have the model's size already.
 
-    By its task these are probabilities, one column per class, or numbers, one column per number; in eval mode and
-    float32, whatever mode the model is in. `note` takes the sentence on which part of the model's output holds its
-    scores, where there is a choice. Raises `UsageError` if none does.
+    By its task these are probabilities, one column per class, or numbers, one column per number, or the shares of
+    pixels that the classes get; in eval mode and float32, whatever mode the model is in. `note` takes the sentence on
+    which part of the model's output holds its scores, where there is a choice. Raises `UsageError` if none does.
     """
-    device, answer = next(model.parameters()).device, answer_of(model)
-    rows, notes = [], dict[str, None]()
+    answer = answer_of(model)
+    rows = [answer.values(output.float()).cpu() for output in outputs(model, pixels, note, at_once)]
+    return torch.cat(rows).numpy()
+
+
+def outputs(
+    model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], note: Callable[[str], None], at_once: int = AT_ONCE
+) -> Iterator[Tensor]:
+    """What the model returns for each batch of images: logits or numbers (b, k); for segmentation (b, k, y, x)."""
+    device, notes = next(model.parameters()).device, dict[str, None]()
     with evaluating(model), torch.inference_mode():
         for start in range(0, len(pixels), at_once):
             images = normalise(torch.from_numpy(pixels[start : start + at_once]).to(device), model.preprocessing)
-            output = find_scores(model, model(images), len(images))
-            rows.append(answer.values(output.tensor.float()).cpu())
+            output = find_answer(model, model(images), images)
             notes.setdefault(output.note, None)
+            yield output.tensor
     for sentence in filter(None, notes):
         note(sentence)
-    return torch.cat(rows).numpy()

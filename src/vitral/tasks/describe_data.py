@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import UInt8
+
 from vitral.base.answer import answer_for
 from vitral.base.files import unused_path, write_file
+from vitral.base.mask_values import background_of
 from vitral.data import OnBadImage
-from vitral.data.dataset import Dataset
+from vitral.data.dataset import Dataset, Split
 from vitral.data.spec import find_data
 from vitral.report.contact import contact_figure
+from vitral.report.masks import class_colours, overlaid
 from vitral.report.style import png
 from vitral.tasks.prepare import read_recipe_data
 from vitral.tasks.progress import Progress, progress_for
@@ -56,10 +61,21 @@ def describe_data(
     name = Path(data.partition(":")[0]).resolve().name
     sheet = unused_path(Path(out) if out else Path(f"{name}.png"))
     groups = answer.groups(images.labels, dataset.classes)
-    figure = contact_figure(images.pixels, groups, images.masks, f"{data}, {split}")
+    figure = contact_figure(shown_pixels(images, dataset), groups, images.masks, f"{data}, {split}")
     write_file(sheet, png(figure))
     height, width = images.pixels.shape[1:3]
     labels = answer.describe(images.labels, dataset.classes)
     return DataDescription(
         data, split, len(images), labels, (height, width), sheet, dataset, recipe, tuple(progress.notes)
     )
+
+
+def shown_pixels(images: Split, dataset: Dataset) -> UInt8[np.ndarray, "n y x 3"]:
+    """The images as a contact sheet shows them: for segmentation each beside the colours of its mask."""
+    if dataset.task != "segmentation":
+        return images.pixels
+    names = dataset.classes
+    background = background_of(names)
+    colours = class_colours(names, background)
+    masks = np.stack([overlaid(*pair, colours, background) for pair in zip(images.pixels, images.labels)])
+    return np.concatenate([images.pixels, masks], axis=2)

@@ -11,6 +11,7 @@ from vitral.base.lookup import nearest
 from vitral.nn.cost import BlockCost, cost
 from vitral.nn.families import Model
 from vitral.nn.family.cnn import ResNet
+from vitral.nn.family.segmenter import Segmenter
 from vitral.nn.zoo import create, list_models
 
 SINGLE = 4  # bytes of a number in float32
@@ -85,6 +86,7 @@ def model_cost(name: str, img_size: tuple[int, int] | None = None, num_classes: 
     """What one model costs for one image, block by block. Raises `ConfigError` for a model without tokens."""
     size: dict[str, Any] = {"img_size": img_size} if img_size else {}
     model = on_meta(name, num_classes=num_classes, **size)
+    assert not isinstance(model, Segmenter), "the zoo's names are encoders"
     if isinstance(model, ResNet):
         raise ConfigError(
             f"{name} has no attention: costs are shown for models with attention only. `vitral models` lists its size."

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,17 +26,20 @@ from vitral.explain.entry import explain_observed
 from vitral.explain.maps import Maps, class_name, side_by_side
 from vitral.explain.observation import Need, Observation, observe
 from vitral.explain.query_maps import QueryGrid, query_maps
+from vitral.explain.region import RegionModel
 from vitral.explain.trials import Trials
 from vitral.explain.trust import NO_TEST, check_orders, with_trust
 from vitral.recording.queries import Query
 from vitral.report.colours import colour_scales
+from vitral.report.masks import region_figure
 from vitral.report.page import Picture
 from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.tasks.explanation_page import Scales, explanation_page
 from vitral.tasks.explanations import ExplanationResult, ImageResult, MapResult, QueryResult
-from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
+from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_sized, training_images_json
 from vitral.tasks.progress import Progress, progress_for
+from vitral.tasks.regions import Region, choose_region
 
 
 def explain_images(
@@ -48,6 +51,7 @@ def explain_images(
     layers: Sequence[int] = (),
     heads: Sequence[int] = (),
     query: str | None = None,
+    region: str | None = None,
     orders: int | None = None,
     out: str | Path = "explained",
     code: str | None = None,
@@ -59,9 +63,11 @@ def explain_images(
 
     `target` is the class to explain by name or number, by default the prediction. `layers`, `heads` and `query` choose
     among attention maps; `query` is a token's number ("0" for CLS), a patch ("3,4"), or "grid" for patches all over the
-    image. `orders` is the number of random orders with which each map is compared; by default it is chosen so that the
-    methods of an image can be decided together, and 0 skips the test. Pictures, numbers and the page go to the folder
-    `out`; the page shows `repeat` as the command that makes it.
+    image. Of a segmentation model a region is explained: `region` ("X,Y" or "X,Y,WIDTH,HEIGHT" in pixels of the file),
+    or the pixels predicted as `target`, by default the largest object's. `orders` is the number of random orders with
+    which each map is compared; by default it is chosen so that the methods of an image can be decided together, and 0
+    skips the test. Pictures, numbers and the page go to the folder `out`; the page shows `repeat` as the command that
+    makes it.
 
     Raises `UsageError` for a name, number or image that does not exist, or an invalid number of orders; `WatchError` if
     no method asked for can explain the model, or if attention cannot be verified.
@@ -71,15 +77,24 @@ def explain_images(
     check_orders(orders)
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
-    read = read_images(images, opened.preprocessing, on_bad_image, progress)
+    read = read_sized(images, opened.preprocessing, on_bad_image, progress)
     note_unknown(opened.record, progress)
     index = class_index(target, opened)
+    if region is not None and opened.record.task != "segmentation":
+        raise UsageError(f"--region is for segmentation models; the task of this one is {opened.record.task!r}.")
     choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
     found = []
-    for number, (path, pixels) in enumerate(read):
+    for number, (path, pixels, size) in enumerate(read):
         progress.count("explaining", number, len(read))
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
-        found.append(explain_image(opened, path, prepared, methods, index, choices, query, orders, progress))
+        shown: Region | None = None
+        explained = opened
+        if opened.record.task == "segmentation":
+            shown = choose_region(opened, path, size, prepared, region, index)
+            explained = cast(Classifier, RegionModel(opened, shown.pixels))
+            progress.note(f"{path.name}: explaining {shown.what}")
+        one = explain_image(explained, path, prepared, methods, index, choices, query, orders, progress)
+        found.append(replace(one, region=shown))
     # All maps of a page share their colour scales, so they are drawn once all are known; the tests, which take longest,
     # come after the pictures are written.
     scales = colour_scales((maps.unit, maps.values) for one in found for maps in one.every)
@@ -106,6 +121,7 @@ class ImageMaps:
     grids: tuple[QueryGrid, ...]
     refused: dict[str, str]
     predicted: Prediction | None
+    region: Region | None = None  # of a segmentation model
 
     @property
     def every(self) -> list[Maps | QueryGrid]:
@@ -155,6 +171,8 @@ def drawings(found: ImageMaps, scales: Scales) -> list[Drawing]:
     """What is drawn of an image: several methods side by side, each method, and each grid of queries."""
     name = found.path.name
     drawn = []
+    if found.region is not None:
+        drawn.append(region_drawing(found, found.region))
     if len(found.maps) > 1:
         texts = [maps.alt_text(0, name) for maps in found.maps]
         drawn.append(Drawing("methods", side_by_side(found.maps, scales=scales), "Side by side. " + " ".join(texts)))
@@ -163,6 +181,14 @@ def drawings(found: ImageMaps, scales: Scales) -> list[Drawing]:
         which = grid.layer if grid.head is None else f"{grid.layer}.head-{grid.head}"
         drawn.append(Drawing(f"queries.{which}", grid.figure(0, scales), grid.alt_text(0, name), grid))
     return drawn
+
+
+def region_drawing(found: ImageMaps, region: Region) -> Drawing:
+    """The image, its predicted mask, and the region that is explained."""
+    observation = found.trials.observation
+    names = [class_name(observation.model, index) for index in range(observation.logits.shape[1])]
+    figure = region_figure(found.maps[0].pixels[0], region.predicted, region.pixels, names)
+    return Drawing("region", figure, f"{found.path.name}, its predicted mask, and the region explained: {region.what}.")
 
 
 def write_maps(found: ImageMaps, out: Path, scales: Scales) -> list[tuple[Path, Path | None]]:
@@ -201,7 +227,8 @@ def add_tests(
     tests = [test for (test,) in trials.trust_together(found.maps)]
     found = replace(found, maps=tuple(with_trust(maps, [test]) for maps, test in zip(found.maps, tests)))
     pictures = [write_drawing(one, *paths) for one, paths in zip(drawings(found, scales), files)]
-    shared = files[0][0] if count > 1 else None
+    first = 0 if found.region is None else 1  # the picture of the region comes first
+    shared = files[first][0] if count > 1 else None
     single = [(picture, numbers) for picture, numbers in files if numbers is not None]
     return ImageResult(
         found.path,
@@ -211,6 +238,7 @@ def add_tests(
         found.refused,
         shared,
         tuple(pictures),
+        found.region.what if found.region else "",
     )
 
 

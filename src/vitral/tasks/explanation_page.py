@@ -65,6 +65,11 @@ def orders_text(results: Sequence[ImageResult], requested: int | None) -> str:
 def introduction(result: ImageResult, target: str | None) -> str:
     """The paragraph above the pictures of an image."""
     text = [] if result.predicted else ["The model scores no classes, so it has no prediction and no map was tested."]
+    if result.region:
+        text.append(
+            f"Explained is a region: {result.region}. Its answer is the mean of its pixels' logits, and the class that "
+            "they give."
+        )
     if target is not None:
         text.append(f"Class-specific methods explain {target}, as requested.")
     return " ".join(text + [f"{method} was left out: {reason}" for method, reason in result.refused.items()])

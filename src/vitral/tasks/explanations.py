@@ -45,6 +45,7 @@ class ImageResult:
     refused: dict[str, str]
     side_by_side: Path | None = None
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
+    region: str = ""  # of a segmentation model: which pixels were explained
 
     @property
     def answer(self) -> str:

@@ -77,10 +77,18 @@ def model_name(model: str | Path | nn.Module) -> str:
 def read_images(
     images: Image | Iterable[Image], preprocessing: Preprocessing, on_bad_image: str, progress: Progress
 ) -> list[tuple[Path, UInt8[np.ndarray, "y x 3"]]]:
-    """Each image with its path, cropped and resized to the model's size; a folder stands for the images in it.
+    """Each image with its path, cropped and resized to the model's size, as `read_sized` has it."""
+    return [(path, pixels) for path, pixels, _ in read_sized(images, preprocessing, on_bad_image, progress)]
 
-    An array is named after its place: `image-0`. Raises `UsageError` if there are none or for what is neither,
-    `ImageError` for one that cannot be read unless `on_bad_image` is "skip".
+
+def read_sized(
+    images: Image | Iterable[Image], preprocessing: Preprocessing, on_bad_image: str, progress: Progress
+) -> list[tuple[Path, UInt8[np.ndarray, "y x 3"], tuple[int, int]]]:
+    """Each image with its path, its pixels in the model's size, and its own (height, width).
+
+    A folder stands for the images in it. An array is named after its place: `image-0`. Raises
+    `UsageError` if there are none or for what is neither, `ImageError` for one that cannot be read unless
+    `on_bad_image` is "skip".
     """
     check_on_bad_image(on_bad_image)
     one = isinstance(images, str | bytes | Path | np.ndarray | Tensor) or not isinstance(images, Iterable)
@@ -103,7 +111,8 @@ def read_images(
     read, bad = [], []
     for file, pixels in files:
         try:
-            read.append((file, crop_and_resize(load_image(file) if pixels is None else pixels, preprocessing)))
+            whole = load_image(file) if pixels is None else pixels
+            read.append((file, crop_and_resize(whole, preprocessing), (whole.shape[0], whole.shape[1])))
         except ImageError as error:
             if on_bad_image == "fail":
                 raise

@@ -1,25 +1,28 @@
 """What a model answers for images: the probability of each class, or its numbers."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import nn
 
+from vitral.base.answer import answer_of
+from vitral.base.answers.segmentation import class_map
 from vitral.base.errors import UsageError
 from vitral.base.feature_statistics import ImageFeatures
+from vitral.base.mask_values import IGNORED
 from vitral.base.prediction import Prediction, predictions
 from vitral.base.record import Task
 from vitral.data import OnBadImage
-from vitral.data.preprocess import normalise
+from vitral.data.preprocess import normalise, restore_mask
 from vitral.recording.stability import instability
-from vitral.store.classifier import answers
+from vitral.store.classifier import Classifier, answers, outputs
 from vitral.store.image_features import patches_of, recording_head_inputs
-from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_images, training_images_json
+from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_sized, training_images_json
 from vitral.tasks.progress import Progress, progress_for
 
 
@@ -27,8 +30,9 @@ from vitral.tasks.progress import Progress, progress_for
 class PredictionResult(Sequence[Prediction]):
     """The predictions for some images, in their order: a sequence of `Prediction`.
 
-    `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities
-    or numbers. `numpy.asarray(result)` gives it as well. `training_images` says what is known of these.
+    `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities,
+    numbers, or the shares of pixels that classes get. `numpy.asarray(result)` gives it as well. `training_images` says
+    what is known of these.
     """
 
     classes: tuple[str, ...]
@@ -43,7 +47,16 @@ class PredictionResult(Sequence[Prediction]):
         """The values of a model that has classes. Raises `UsageError` for numbers."""
         if self.task == "numbers":
             raise UsageError("Numbers have no probabilities. The predicted numbers are in `values`.")
+        if self.task == "segmentation":
+            raise UsageError("Masks have no probability per image. The class of each pixel is in `masks`.")
         return self.values
+
+    @property
+    def masks(self) -> tuple[UInt8[np.ndarray, "y x"], ...]:
+        """The class of each pixel of each image, in the image's own size. Raises `UsageError` for another task."""
+        if self.task != "segmentation":
+            raise UsageError(f"A model for the task {self.task!r} predicts no masks.")
+        return tuple(one.mask for one in self.predictions if one.mask is not None)
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -76,20 +89,44 @@ def predict(
         raise UsageError(
             f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
         )
-    read = read_images(images, opened.preprocessing, on_bad_image, progress)
-    pixels = np.stack([pixels for _, pixels in read])
+    read = read_sized(images, opened.preprocessing, on_bad_image, progress)
+    pixels = np.stack([pixels for _, pixels, _ in read])
+    record, masks = opened.record, tuple[UInt8[np.ndarray, "y x"], ...]()
     with recording_head_inputs(opened) as inputs:
-        rows = answers(opened, pixels, progress.note)
-    record = opened.record
+        if record.task == "segmentation":
+            sizes = [size for *_, size in read]
+            rows, masks = predict_masks(opened, pixels, sizes, progress)
+        else:
+            rows = answers(opened, pixels, progress.note)
     note_unknown(record, progress)
     distances = None
     if (statistics := record.feature_statistics) is not None:
         patches = patches_of(normalise(torch.from_numpy(pixels), opened.preprocessing))
         distances = statistics.distances(ImageFeatures(patches, inputs.array(len(read))))
-    first = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read[:2]])), opened.preprocessing)
+    first = normalise(torch.from_numpy(np.stack([pixels for _, pixels, _ in read[:2]])), opened.preprocessing)
     if unstable := str(instability(opened, first.to(next(opened.parameters()).device))):
         progress.note(f"warning: {unstable}")
-    names = [str(path) for path, _ in read]
+    names = [str(path) for path, *_ in read]
     found = predictions(names, opened.classes, rows.tolist(), record.task, record.thresholds, distances)
+    if masks:
+        found = [replace(one, mask=mask) for one, mask in zip(found, masks)]
     known = training_images_json(record)
     return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task, known)
+
+
+def predict_masks(
+    model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], sizes: Sequence[tuple[int, int]], progress: Progress
+) -> tuple[Float[np.ndarray, "n k"], tuple[UInt8[np.ndarray, "_ _"], ...]]:
+    """The share of pixels that each class gets, and the mask of each image in the image's own (height, width)."""
+    rows, masks = list[np.ndarray](), list[np.ndarray]()
+    answer = answer_of(model)
+    for output in outputs(model, pixels, progress.note, 1):  # one image at a time: a mask may be large
+        rows.append(answer.values(output.float()).cpu().numpy())
+        masks.append(restore_mask(class_map(output)[0], sizes[len(masks)], model.preprocessing))
+    if cut := [mask for mask in masks if (mask == IGNORED).any()]:
+        share = np.mean([(mask == IGNORED).mean() for mask in cut])
+        progress.note(
+            f"The model sees a window of {len(cut)} of {len(masks)} images, which have another aspect ratio than it "
+            f"takes: {share:.1%} of their pixels lie outside and have no class (value {IGNORED} in the mask)."
+        )
+    return np.concatenate(rows), tuple(masks)

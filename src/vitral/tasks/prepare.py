@@ -2,20 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
+from torch import nn
 
 from vitral.base.answers.numbers import deviation
 from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
+from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
 from vitral.data.folder import ImageFolder
+from vitral.data.mask_folder import is_mask_folder
 from vitral.data.spec import find_data
+from vitral.nn.family.segmenter import Segmenter, best_decoder
+from vitral.nn.parts import Part, find_part
 from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier, answers
 from vitral.store.model import load_model
@@ -26,7 +31,7 @@ from vitral.tasks.progress import Progress
 from vitral.training.few_images import few_images_advice
 from vitral.training.recipe import Recipe
 from vitral.weights.create import create
-from vitral.weights.transfer import transfer_weights
+from vitral.weights.transfer import transfer_encoder, transfer_weights
 
 PHOTO = 64  # pixels: the side of a folder's images for a model that does not specify one
 
@@ -36,7 +41,8 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     found = find_data(recipe.data)
     if not recipe.init:
         data = read_recipe_data(recipe, found, progress)
-        new = create(recipe.model, num_classes=len(data.classes), img_size=data.preprocessing.size)
+        check_task_settings(recipe, data)
+        new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
             progress.note(advice)
         return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
@@ -44,16 +50,55 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
     data = read_recipe_data(recipe, found, progress, model.preprocessing)
+    check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
         data = reorder_classes(data, tuple(model.classes))
     if not resumed:
         keeps_head = same_task and tuple(data.classes) == tuple(model.classes)
+        if data.task == "segmentation":
+            decoder = find_decoder(recipe.decoder, model)
+            model, changes = transfer_encoder(model, data.classes, data.preprocessing.size, decoder)
+            for change in changes:
+                progress.note(f"  {change}")
+            return model, data
         model, changes = transfer_weights(model, data.classes, data.preprocessing.size, keeps_head)
         for change in changes:
             progress.note(f"  {change}")
         model = answer_data(model, data, keeps_head)
     return model, data
+
+
+def check_task_settings(recipe: Recipe, data: Dataset) -> None:
+    """Raise `ConfigError` for a setting of segmentation with data of another task."""
+    if data.task == "segmentation":
+        return
+    start = Recipe()
+    given = [name for name in ("class_weights", "dice", "decoder") if getattr(recipe, name) != getattr(start, name)]
+    if given:
+        raise ConfigError(
+            f"--{given[0].replace('_', '-')} is for segmentation; the labels of {recipe.data} are {data.task}."
+        )
+
+
+def new_model(recipe: Recipe, data: Dataset) -> nn.Module:
+    """The untrained model of a recipe; for segmentation one of Vitral's becomes the encoder of a segmenter.
+
+    The reader's own module returns masks itself.
+    """
+    size, count = data.preprocessing.size, len(data.classes)
+    if data.task != "segmentation" or recipe.model not in MODELS:
+        return create(recipe.model, num_classes=count, img_size=size)
+    encoder = create(recipe.model, num_classes=0, img_size=size)
+    return Segmenter(encoder, count, find_decoder(recipe.decoder, encoder))
+
+
+def find_decoder(name: str, model: nn.Module) -> Part:
+    """The decoder of this name; for "auto" the one that a segmenter has already, or that suits the encoder."""
+    config: Any = getattr(model, "config", {})
+    if name == "auto" and isinstance(model, Segmenter):
+        return find_part(config["decoder"])
+    return find("nn.family.decoders", best_decoder(model) if name == "auto" else name, "decoder")
 
 
 def answer_data(model: Classifier, data: Dataset, keeps_head: bool) -> Classifier:
@@ -100,6 +145,9 @@ def read_recipe_data(
     if preprocessing is None:
         side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO
         preprocessing = Preprocessing(size=(side, side))
+        if isinstance(found, ImageFolder) and is_mask_folder(found.path):
+            # Every pixel has an answer, so the whole image is shown to the model, not its middle.
+            preprocessing = replace(preprocessing, crop_mode="squash")
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
     return read_data(found, preprocessing, progress, recipe.seed, recipe.on_bad_image)

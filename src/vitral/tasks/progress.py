@@ -52,7 +52,7 @@ class ConsoleProgress(Progress):
         super().__init__()
         self.live: Live | None = None
         self.on_terminal = bool(sys.stderr and sys.stderr.isatty())
-        self.counted, self.started, self.printed = 0, 0.0, time.monotonic()
+        self.counted, self.first, self.started, self.printed = 0, 0, 0.0, time.monotonic()
 
     def note(self, text: str) -> None:
         super().note(text)
@@ -60,12 +60,12 @@ class ConsoleProgress(Progress):
 
     def count(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done <= self.counted or not self.started:  # another job
-            self.started = now
+        if done <= self.counted or not self.started:  # another job; one that is continued does not begin at 0
+            self.started, self.first = now, done
         self.counted = done
         line = f"{what}: {done:,}/{total:,}"
-        if done:  # before, nothing is known of the time it takes
-            left = int((total - done) * (now - self.started) / done)
+        if done > self.first:  # before, nothing is known of the time it takes
+            left = int((total - done) * (now - self.started) / (done - self.first))
             line += f"   left {left // 60}:{left % 60:02d}"
         if self.on_terminal:
             self.show(line)

@@ -11,7 +11,9 @@ from jaxtyping import Int
 
 from vitral.base.lookup import find
 from vitral.base.record import Task
+from vitral.data.dataset import Split
 from vitral.report.page import Section
+from vitral.store.classifier import Classifier
 
 WORST = 7  # mistakes that are shown
 
@@ -47,6 +49,15 @@ class ResultSections(Protocol):
 
     def mistake(self, figures: Any, classes: Sequence[str], index: int) -> str:
         """The title of a mistake's picture, in two lines."""
+        ...
+
+
+@runtime_checkable
+class ShowsMasks(ResultSections, Protocol):
+    """The results of a task in which every pixel has an answer."""
+
+    def masks(self, model: Classifier, images: Split, figures: Any, classes: Sequence[str]) -> list[Section]:
+        """Masks of some images, by the model and as they should be."""
         ...
 
 

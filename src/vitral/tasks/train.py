@@ -123,7 +123,10 @@ def run_recipe(
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None)
     if not recipe.epochs and linear_head(model) is None:
-        raise UsageError(f"--epochs 0 fits a linear head; the head of this model is a {type(model.head).__name__}.")
+        raise UsageError(
+            f"--epochs 0 fits a linear head; the head of this model is a "
+            f"{type(getattr(model, 'head', model)).__name__}."
+        )
     batch = min(recipe.batch_size, len(data.train))
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     numerics = choose(recipe.precision, recipe.compile, width(model), operations(model, progress.note) * batch * total)

@@ -35,7 +35,7 @@ from vitral.report.similarity import cosine_similarity, similarity_figure, simil
 from vitral.report.style import png
 from vitral.report.training import curves_figure, tokens_figure
 from vitral.store.classifier import Classifier
-from vitral.tasks.result_section import ResultSections, result_sections_for
+from vitral.tasks.result_section import ResultSections, ShowsMasks, result_sections_for
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 
@@ -64,11 +64,7 @@ def write_report(
     origin = provenance()
     run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
     results = result_sections_for(data.task)
-    right, wrong = results.examples(test)
-    shown = np.array([*right[:SHOWN], *wrong], dtype=int)
-    maps = find_attention(model, data, shown)
-    found = [maps.values] if isinstance(maps, Maps) else []
-    norm = colour_scale(UNIFORM, [*found, *(film.frames if film else [])])  # one scale for the film and all maps
+    norm, examples = example_sections(model, data, test, results, film)
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=test.headline(data.classes),
@@ -85,7 +81,7 @@ def write_report(
             *tokens_section(model, data),
             learning_section(records, data, results),
             *results.sections(test, data.classes),
-            *attention_sections(maps, shown, len(right[:SHOWN]), data, test, norm),
+            *examples,
             *positions_section(model, recipe.seed),
         ],
         settings=asdict(recipe) | {"run": str(run.path)} | flat(origin),
@@ -102,6 +98,20 @@ def write_report(
     path = run.path / "report.html"
     write_file(path, page.html())
     return path
+
+
+def example_sections(
+    model: Classifier, data: Dataset, test: Figures, results: ResultSections, film: Film | None
+) -> tuple[Normalize, list[Section]]:
+    """What the model does with some test images; and the one colour scale of the film and all maps."""
+    films = film.frames if film else []
+    if isinstance(results, ShowsMasks):
+        return colour_scale(UNIFORM, films), results.masks(model, data.test, test, data.classes)
+    right, wrong = results.examples(test)
+    shown = np.array([*right[:SHOWN], *wrong], dtype=int)
+    maps = find_attention(model, data, shown)
+    norm = colour_scale(UNIFORM, [*([maps.values] if isinstance(maps, Maps) else []), *films])
+    return norm, attention_sections(maps, shown, len(right[:SHOWN]), data, test, norm)
 
 
 def repeat_command(recipe: Recipe, defaults: Mapping[str, Any]) -> str:
@@ -281,7 +291,7 @@ def mistakes_section(
     results = result_sections_for(data.task)
     count, text = results.mistakes(test, data.classes)
     if not count:
-        return Section("The worst mistakes", f"None: all {len(test.labels):,} test images were predicted correctly.")
+        return Section("The worst mistakes", f"None: all {len(data.test):,} test images were predicted correctly.")
     titles = [results.mistake(test, data.classes, int(index)) for index in wrong]
     figure = mistakes_figure(data.test.pixels[wrong], titles, maps, norm)
     listed = "; ".join(title.replace("\n", ", ") for title in titles)

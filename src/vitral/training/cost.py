@@ -5,7 +5,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitral.base.errors import ConfigError, UsageError, VitralError
@@ -22,8 +22,8 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
     The products inside the attention kernel are counted only where PyTorch's counter knows the kernel; on a CPU it does
     not. `note` takes the sentence on which part of the model's output holds its scores, where there is a choice.
 
-    Raises `ConfigError` unless the model returns one logit per class, `ShapeError` if it takes a number of channels
-    that no image has, `UsageError` with the line if the user's own model fails.
+    Raises `ConfigError` unless the model returns one logit per class (for each pixel, if it segments), `ShapeError` if
+    it takes a number of channels that no image has, `UsageError` with the line if the user's own model fails.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("Every parameter of the model is frozen (requires_grad=False), so there is nothing to train.")
@@ -41,15 +41,27 @@ def operations(model: Classifier, note: Callable[[str], None] = lambda sentence:
         raise UsageError(
             f"{file.name}:{model.code['name']} failed on one image of {height}x{width}: {reason}"
         ) from error
-    wanted, output = (1, len(model.classes)), find_output(model, out, 1)
+    output = find_output(model, out, 1)
+    wanted: tuple[int, ...] = (1, len(model.classes))
+    per = f"For one image of {height}x{width} and {wanted[1]} classes, the model must return logits of shape"
+    if model.record.task == "segmentation":
+        wanted = (*wanted, height, width)
     if tuple(output.tensor.shape) != wanted:
         raise ConfigError(
-            f"For one image of {height}x{width} and {wanted[1]} classes, the model must return logits of shape "
-            f"{wanted}; it returned {tuple(output.tensor.shape)}."
+            f"{per} {wanted}; it returned {tuple(output.tensor.shape)}.{way_to_masks(output.tensor, wanted)}"
         )
     if output.note:
         note(output.note)
     return 3.0 * counter.get_total_flops()
+
+
+def way_to_masks(output: Tensor, wanted: tuple[int, ...]) -> str:
+    """What makes masks of the outputs that segmentation models often return."""
+    if len(wanted) != 4 or output.ndim != 4:
+        return ""
+    if output.shape[1] == wanted[1]:
+        return " Enlarge them in forward: F.interpolate(logits, size=images.shape[2:], mode='bilinear')."
+    return " Move the classes to axis 1: logits.movedim(-1, 1)." if output.shape[3] == wanted[1] else ""
 
 
 def width(model: nn.Module) -> int:

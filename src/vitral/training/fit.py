@@ -102,7 +102,7 @@ def fit(
     )
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
     answer = answer_of(model)
-    loss_of = answer.loss(recipe.label_smoothing, data.train.labels)
+    loss_of = answer.loss(recipe.label_smoothing, data.train.labels, recipe.class_weights == "balanced", recipe.dice)
     loop = steps(trained, feed, optimizers, lr_at, numerics.autocast, recipe.clip, answer, loss_of, done)
     while done < total:
         # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.

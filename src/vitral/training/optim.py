@@ -36,9 +36,10 @@ def layer_fractions(model: nn.Module, decay: float) -> dict[str, float]:
     """Each parameter's fraction of the learning rate: 1 for the head, times `decay` for each block below it.
 
     Clark et al. 2020, "ELECTRA", §3.1 and appendix A; for ViTs, Bao et al. 2022, "BEiT", appendix H. What comes before
-    the first block counts as one more layer; what stands between two blocks counts as part of the second.
+    the first block counts as one more layer; what stands between two blocks counts as part of the second. The decoder
+    of a segmenter is its head.
     """
-    blocks = [f"{name}." for name in block_names(model)]
+    blocks = [f"{name}." for name in block_names(model) if not name.startswith("decoder.")]
     reached, layers = 0, {}
     for name, _ in model.named_parameters():
         within = next((place for place, prefix in enumerate(blocks, 1) if name.startswith(prefix)), None)

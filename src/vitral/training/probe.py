@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.answer import Figures, answer_of
+from vitral.base.answer import Figures, scored_answer_of
 from vitral.base.errors import ConfigError
 from vitral.base.logistic import fit_linear
 from vitral.base.modes import evaluating
@@ -43,7 +43,7 @@ def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, tot
     The model runs once on each image, without augmentation; `report(done, total)` counts the images. Raises
     `ConfigError` if the head is not one linear layer.
     """
-    head, answer = linear_head(model), answer_of(model)
+    head, answer = linear_head(model), scored_answer_of(model)
     if head is None:
         raise ConfigError(
             "A linear probe needs a model whose `head` is an nn.Linear; this model's is a "

@@ -55,6 +55,22 @@ class Recipe:
     label_smoothing: Annotated[
         float, Option("Label smoothing: share of the target that is spread evenly over all classes.", low=0, high=0.9)
     ] = 0.0
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        Option(
+            "Segmentation: balanced weighs the loss of each class by how rare its pixels are in the training masks."
+        ),
+    ] = "none"
+    dice: Annotated[
+        float, Option("Segmentation: weight of the Dice loss, which is added to the cross-entropy.", low=0, high=100)
+    ] = 0.0
+    decoder: Annotated[
+        str,
+        Option(
+            "Segmentation: what turns the encoder's feature maps into masks: "
+            f"{', '.join(names('nn.family.decoders'))}; auto: pyramid for Swin and ResNet, detail for a ViT."
+        ),
+    ] = "auto"
     augment: Annotated[
         str, Option(f"Augmentation of the training images: {', '.join(names('data.augmentation'))}.")
     ] = "colour"
@@ -82,6 +98,7 @@ class Recipe:
     def __post_init__(self) -> None:
         check(self)
         check_name(self.augment, names("data.augmentation"), "augmentation")
+        check_name(self.decoder, ["auto", *names("nn.family.decoders")], "decoder")
         if not self.epochs and not self.init:
             raise ConfigError("--epochs 0 trains nothing: use it with --init only, to fit a linear probe.")
 
@@ -89,6 +106,7 @@ class Recipe:
 PRESETS: dict[str, dict[str, Any]] = {
     "shapes": {},
     "cued": dict(epochs=10, augment="none"),
+    "scenes": dict(model="resnet_nano_128", optimizer="adamw", epochs=8, batch_size=16, weight_decay=0.05),
     "digits": dict(model="vit_nano_patch2_8", epochs=120, augment="affine", label_smoothing=0.1),
     "folder": dict(model="vit_micro_patch8_64", epochs=60, augment="photo", label_smoothing=0.1),
 }

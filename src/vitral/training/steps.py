@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitral.base.answer import Answer, Loss
 from vitral.base.errors import TrainingError
-from vitral.base.output import find_scores
+from vitral.base.output import find_answer
 from vitral.training.optim import set_lr
 
 RECENT = 50  # steps over which rates and running means are taken
@@ -49,7 +49,7 @@ def steps(
     `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data.
 
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
-    if what the model returns does not hold one score per class.
+    if what the model returns is not an answer of its task.
     """
     model.train()
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def steps(
         fraction = lr_at(number - 1)
         set_lr(optimizers, fraction)
         with autocast():
-            logits = find_scores(model, model(images), len(images)).tensor
+            logits = find_answer(model, model(images), images).tensor
             loss = loss_of(logits.float(), labels)
         value = loss.item()
         if not math.isfinite(value):

@@ -89,6 +89,12 @@ def tensors_in_format(model: Classifier, format: str) -> tuple[Source, dict[str,
     if kind not in FORMATS[format]:
         words = "ViT with rotary positions" if kind == "rotary" else type(model).__name__
         raise ConfigError(f"{format} cannot hold a {words}.")
+    config: Any = model.config
+    if kind != "swin" and "window_size" in config:
+        raise ConfigError(
+            f"{format} has no place for the windows that this {type(model).__name__} attends in (window_size="
+            f"{config['window_size']}), and its weights alone are those of another model."
+        )
     source: Source = find("weights.sources", FORMATS[format][kind], "source")
     ours = tensors_to_save(model)
     theirs, used = rename_to_theirs(source.rules(ours), ours, num_heads_of(model))

@@ -9,9 +9,9 @@ from torch import nn
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.output import AmbiguousOutput, find_scores
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import ModelRecord, attach_record, number_classes
+from vitral.base.record import ModelRecord, Task, attach_record, number_classes
 from vitral.nn.patch import Size, pair
-from vitral.recording.forward import run_model
+from vitral.recording.forward import forward, run_model
 from vitral.store.classifier import Classifier
 from vitral.store.code import from_code
 
@@ -22,15 +22,38 @@ def load_own_module(name: str, num_classes: int = 1000, img_size: Size = 224) ->
     """The model with its own `preprocessing` and `class_names`, where it has them.
 
     `num_classes` and `img_size` are passed to its constructor if that takes them. An attribute `origin` of the model, a
-    sentence on where its weights come from, becomes the record's note. Raises what `from_code` raises.
+    sentence on where its weights come from, becomes the record's note; `task = "segmentation"` says that it returns
+    logits (B, K, H, W). Raises what `from_code` raises.
     """
     model: Any = from_code(name, num_classes, pair(img_size))
     note = getattr(model, "origin", UNTRAINED.format(name=name))
     size = pair(getattr(model, "img_size", img_size))
     preprocessing = getattr(model, "preprocessing", Preprocessing(size=size))
-    classes = class_names(model, count_classes(model.eval(), preprocessing, num_classes))
+    task: Task = "segmentation" if getattr(model, "task", None) == "segmentation" else "one class"
+    if task == "segmentation":
+        classes = class_names(model, count_channels(model.eval(), preprocessing))
+    else:
+        classes = class_names(model, count_classes(model.eval(), preprocessing, num_classes))
     provenance = {"source": name, "assumed": [note]}
-    return attach_record(model, ModelRecord(classes, preprocessing, provenance=provenance, notes=(note,)))
+    return attach_record(model, ModelRecord(classes, preprocessing, task, provenance=provenance, notes=(note,)))
+
+
+@torch.no_grad()
+def count_channels(model: nn.Module, preprocessing: Preprocessing) -> int:
+    """How many logits a segmentation model returns for each pixel of a black image.
+
+    Raises `ConfigError` if it returns no logits (B, K, H, W) of the image's size, and what `forward` raises.
+    """
+    device = next(model.parameters()).device
+    image = torch.zeros(1, len(preprocessing.mean), *preprocessing.size, device=device)
+    logits = forward(model, image).tensor
+    if logits.ndim != 4 or logits.shape[2:] != image.shape[2:]:
+        raise ConfigError(
+            f"{type(model).__name__} states task = 'segmentation', so it must return logits (B, classes, height, "
+            f"width); for an image of {preprocessing.size[0]} x {preprocessing.size[1]} it returned "
+            f"{tuple(logits.shape)}."
+        )
+    return logits.shape[1]
 
 
 @torch.no_grad()

@@ -35,9 +35,11 @@ def adapt_tensors(
         # All or nothing: which of the old rows would belong to a new class is not known here.
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
         changes.append(f"a new head for {classes} classes, untrained" if classes else "the head is left out")
-    channels, kernel = requested.get("in_channels", settings["in_channels"]), tensors["patch_embed.proj.weight"]
+    channels = requested.get("in_channels", settings["in_channels"])
+    first = next(name for name in ("patch_embed.proj.weight", "stem.0.weight") if name in tensors)  # of a ResNet
+    kernel = tensors[first]
     if channels != kernel.shape[1]:
-        tensors["patch_embed.proj.weight"] = spread_channels(kernel, channels)
+        tensors[first] = spread_channels(kernel, channels)
         changes.append(
             f"the patch kernel's {kernel.shape[1]} input channels converted to {channels}: "
             + ("summed" if channels == 1 else "repeated, and scaled so that equal channels give the same output")

@@ -96,6 +96,11 @@ def parse_numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split("/")))
 
 
+def parse_blocks(text: str) -> tuple[int, ...]:
+    """`2/5/8/11`: one number per block."""
+    return tuple(map(int, text.split("/")))
+
+
 # How each option's value is parsed, and an example of one.
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     source=(str, "deit"),
@@ -114,6 +119,8 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = dict(
     interpolation=(str, "bicubic"),
     sha256=(str, "HASH"),
     task=(parse_task, "several_classes"),
+    window_size=(int, "14"),
+    global_blocks=(parse_blocks, "2/5/8/11"),
     pretrained=({"true": True, "false": False}.__getitem__, "false"),
 )
 

@@ -12,6 +12,8 @@ import torch
 from vitral.base.errors import ConfigError
 from vitral.base.record import ModelRecord, attach_record
 from vitral.nn.families import build
+from vitral.nn.family.segmenter import Segmenter
+from vitral.nn.parts import Part, record_part
 from vitral.store.classifier import Classifier
 from vitral.store.numbers_head import without_numbers_head
 from vitral.weights.resize import adapt_tensors
@@ -29,16 +31,13 @@ def transfer_weights(
     `keeps_head` says; else it is new, and its last linear layer zero. Raises `ConfigError` for a model that is not
     Vitral's, and for sizes that do not fit.
     """
-    config: dict[str, Any] = getattr(trained, "config", {})
-    if not isinstance(config, dict) or not config:
-        raise ConfigError(
-            f"{type(trained).__name__} is not one of Vitral's models: --init takes a run of such a model, or a "
-            "published checkpoint. Your own module can load weights in its constructor."
-        )
+    config = own_config(trained)
     size = img_size or trained.preprocessing.size
     keeps_head = tuple(classes) == tuple(trained.classes) if keeps_head is None else keeps_head
     keeps_head = keeps_head and config["num_classes"] == len(classes)
     trained = without_numbers_head(trained)  # the scale is that of other data
+    if config.get("family") == "segmenter":
+        raise ConfigError("A segmentation model is not fine-tuned for another task. Start from a classifier instead.")
     requested = {"img_size": size, "num_classes": len(classes)}
     model = build(config | requested)
     resampling = trained.provenance.get("resampling", "timm")
@@ -52,3 +51,56 @@ def transfer_weights(
     provenance = {key: trained.provenance[key] for key in PROVENANCE_KEPT if key in trained.provenance}
     provenance |= {"resampling": resampling}
     return attach_record(model, ModelRecord(tuple(classes), preprocessing, provenance=provenance)), changes
+
+
+@torch.no_grad()
+def transfer_encoder(
+    trained: Classifier, classes: Sequence[str], img_size: tuple[int, int] | None, decoder: Part
+) -> tuple[Classifier, list[str]]:
+    """A segmenter whose encoder has the weights of `trained`, for these classes and images of (height, width).
+
+    A segmenter's own decoder is kept if it is of the same kind, for the same classes; else the decoder is new. Raises
+    what `transfer_weights` raises.
+    """
+    config: dict[str, Any] = own_config(trained)
+    size = img_size or trained.preprocessing.size
+    tensors = trained.state_dict()
+    kept = ""
+    if config.get("family") == "segmenter":
+        same = tuple(classes) == tuple(trained.classes) and config["decoder"] == record_part(decoder)
+        kept = "decoder." if same else ""
+        config = config["encoder"]
+    encoder = build(config | {"img_size": size, "num_classes": 0})
+    resampling = trained.provenance.get("resampling", "timm")
+    inner = {
+        name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if not name.startswith("decoder.")
+    }
+    adapted, changes = adapt_tensors(inner, config, {"img_size": size}, resampling)
+    model = Segmenter(encoder, len(classes), decoder)
+    wanted = model.encoder.state_dict()
+    if lacking := [name for name in wanted if name not in adapted]:
+        raise ConfigError(
+            f"The checkpoint lacks {lacking[0]}, which the encoder for images of {size[0]}x{size[1]} needs."
+        )
+    model.encoder.load_state_dict({name: adapted[name] for name in wanted})
+    if kept:
+        own = {name.removeprefix(kept): tensor for name, tensor in tensors.items() if name.startswith(kept)}
+        model.decoder.load_state_dict(own)
+    else:
+        changes.append(f"a new {type(model.decoder).__name__} for {len(classes)} classes, untrained")
+    preprocessing = replace(trained.preprocessing, size=size)
+    provenance = {key: trained.provenance[key] for key in PROVENANCE_KEPT if key in trained.provenance}
+    provenance |= {"resampling": resampling}
+    record = ModelRecord(tuple(classes), preprocessing, "segmentation", provenance=provenance)
+    return attach_record(model, record), changes
+
+
+def own_config(trained: Classifier) -> dict[str, Any]:
+    """The config of one of Vitral's models. Raises `ConfigError` for any other."""
+    config: Any = getattr(trained, "config", {})
+    if not isinstance(config, dict) or not config:
+        raise ConfigError(
+            f"{type(trained).__name__} is not one of Vitral's models: --init takes a run of such a model, or a "
+            "published checkpoint. Your own module can load weights in its constructor."
+        )
+    return config

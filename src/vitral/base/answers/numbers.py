@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from vitral.base.answer import Answered, Loss
+from vitral.base.answer import Answered, Loss, RowTally
 from vitral.base.intervals import bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vitral.base.record import ModelRecord
 
 
 RANGES = 5  # of a number, to show examples of each
@@ -163,7 +165,13 @@ class Numbers:
     def values(self, output: "Tensor") -> "Tensor":
         return output
 
-    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
+    def loss(
+        self,
+        label_smoothing: float = 0.0,
+        targets: np.ndarray | None = None,
+        balanced: bool = False,
+        dice: float = 0.0,
+    ) -> Loss:
         """Mean squared error of numbers divided by their deviation in the training data, so that every one counts."""
         import torch
 
@@ -178,6 +186,9 @@ class Numbers:
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return None
+
+    def tally(self, record: "ModelRecord") -> RowTally:
+        return RowTally(self, record.thresholds)
 
     def judge(
         self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from vitral.base.answer import Answered, Loss
+from vitral.base.answer import Answered, Loss, RowTally
 from vitral.base.intervals import interval
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vitral.base.record import ModelRecord
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,22 @@ class OneClass:
     def values(self, output: "Tensor") -> "Tensor":
         return output.softmax(dim=1)
 
-    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
+    def loss(
+        self,
+        label_smoothing: float = 0.0,
+        targets: np.ndarray | None = None,
+        balanced: bool = False,
+        dice: float = 0.0,
+    ) -> Loss:
         import torch.nn.functional as F
 
         return partial(F.cross_entropy, label_smoothing=label_smoothing)
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return int((output.argmax(dim=1) == targets).sum())
+
+    def tally(self, record: "ModelRecord") -> RowTally:
+        return RowTally(self, record.thresholds)
 
     def judge(
         self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vitral.base.answer import Answered, Loss
+from vitral.base.answer import Answered, Loss, RowTally
 from vitral.base.average_precision import average_precision
 from vitral.base.intervals import bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vitral.base.record import ModelRecord
 
 THRESHOLD = 0.5  # of a class whose threshold is not stated
 
@@ -167,7 +169,13 @@ class SeveralClasses:
     def values(self, output: "Tensor") -> "Tensor":
         return output.sigmoid()
 
-    def loss(self, label_smoothing: float = 0.0, targets: np.ndarray | None = None) -> Loss:
+    def loss(
+        self,
+        label_smoothing: float = 0.0,
+        targets: np.ndarray | None = None,
+        balanced: bool = False,
+        dice: float = 0.0,
+    ) -> Loss:
         import torch.nn.functional as F
 
         def binary_cross_entropy(output: "Tensor", labels: "Tensor") -> "Tensor":
@@ -178,6 +186,9 @@ class SeveralClasses:
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return None
+
+    def tally(self, record: "ModelRecord") -> RowTally:
+        return RowTally(self, record.thresholds)
 
     def judge(
         self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str

@@ -5,6 +5,7 @@ Axes:  b batch   n tokens   d width
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -32,8 +33,8 @@ class ScaledBlock(Block):
         self.ls1 = LayerScale(embed_dim)
         self.ls2 = LayerScale(embed_dim)
 
-    def forward(self, x: Float[Tensor, "b *n d"]) -> Float[Tensor, "b *n d"]:
-        x = x + self.ls1(self.attn(self.norm1(x)))
+    def forward(self, x: Float[Tensor, "b *n d"], **attending: Any) -> Float[Tensor, "b *n d"]:
+        x = x + self.ls1(self.attn(self.norm1(x), **attending))
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 

@@ -28,4 +28,5 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
 
 def recompute(block: Block) -> Any:
     forward = type(block).forward
-    return lambda tokens: checkpoint(forward, block, tokens, use_reentrant=False)
+    # What the tokens attend to is an argument, so that it is the same when the block is run again.
+    return lambda tokens, **attending: checkpoint(forward, block, tokens, use_reentrant=False, **attending)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
-from vitral.nn.attention import Attention, Heads
+from vitral.nn.attention import Attend, Attention, Heads
 from vitral.nn.family.window import ShiftedWindows
 
 Padding = Literal["zeros", "circular"]
@@ -39,7 +39,7 @@ class NoMixing(nn.Module):
     def __init__(self, embed_dim: int, num_heads: int):
         super().__init__()
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], attend: Attend | None = None) -> Float[Tensor, "b n d"]:
         return torch.zeros_like(x)
 
 

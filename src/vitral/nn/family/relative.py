@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitral.nn.attention import Attention, attend
+from vitral.nn.attention import Attend, Attention
 
 
 def displacement_index(grid: tuple[int, int], reach: tuple[int, int] | None = None) -> Int[Tensor, "n n"]:
@@ -39,6 +39,6 @@ class RelativeBiasAttention(Attention):
         patches = self.bias_table[self.index].permute(2, 0, 1)
         return F.pad(patches, (self.num_prefix_tokens, 0, self.num_prefix_tokens, 0))
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], attend: Attend | None = None) -> Float[Tensor, "b n d"]:
         q, k, v = self.project(x)
-        return self.proj(attend(q, k, v, self.bias().to(q.dtype)[None]))
+        return self.proj((attend or self.attend)(q, k, v, self.bias().to(q.dtype)[None]))

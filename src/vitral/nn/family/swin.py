@@ -18,6 +18,7 @@ from vitral.nn.block import Block
 from vitral.nn.family.block import stochastic_depth
 from vitral.nn.family.stage import MapEmbedding, Stage
 from vitral.nn.family.window import ShiftedWindows
+from vitral.nn.parts import check_layers
 from vitral.nn.patch import Size, check_sizes, pair
 
 
@@ -94,9 +95,7 @@ class SwinTransformer(nn.Module):
 
     def features(self, images: Float[Tensor, "b c y x"], layers: Sequence[int]) -> list[Float[Tensor, "b d gy gx"]]:
         """The feature map after each of the given stages, in this order; -1 is the last."""
-        depth = len(self.layers)
-        if wrong := [layer for layer in layers if not -depth <= layer < depth]:
-            raise ConfigError(f"layers={wrong} do not exist: there are {depth} stages, 0 to {depth - 1}.")
+        check_layers(layers, len(self.layers), "stages")
         after, x = [], self.patch_embed(images)
         for stage in self.layers:
             x = stage(x)

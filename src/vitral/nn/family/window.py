@@ -65,7 +65,7 @@ class ShiftedWindows(Attention):
         index = self.index if window == whole else displacement_index(window, whole)
         return self.relative_position_bias_table[index].permute(2, 0, 1)
 
-    def forward(self, x: Float[Tensor, "b y x d"]) -> Float[Tensor, "b y x d"]:
+    def forward(self, x: Float[Tensor, "b y x d"]) -> Float[Tensor, "b y x d"]:  # type: ignore[override]  # of a map
         rows, columns = x.shape[1:3]
         window = min(self.window_size, rows), min(self.window_size, columns)
         shift = self.shift if rows > window[0] else 0, self.shift if columns > window[1] else 0

@@ -1,0 +1,324 @@
+"""A folder of images with a mask each: `images/` and `masks/`, in the folder or in its `train/`, `val/` and `test/`.
+
+Or the splits are within them: `images/train/` and `masks/train/`.
+An image and its mask have the same name, whatever their suffixes. A mask has the class index of each pixel; 255 is
+ignored, in training and in figures. Every mask is read once before training: what is wrong with any is said at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vitral.base.errors import DataError, ImageError
+from vitral.base.mask_values import IGNORED
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.examples import FOLDER_NAMES, SHARES, images_in
+from vitral.data.image import PillowWarningsOff, load_image
+from vitral.data.mask_file import Colour, read_mask
+from vitral.data.mask_names import MaskClasses, read_mask_classes
+from vitral.data.preprocess import crop_and_resize, crop_and_resize_mask
+from vitral.data.table_file import Report
+
+IMAGES, MASKS = "images", "masks"
+SHOWN = 3  # file names in a message
+ORIENTATION = 274  # the EXIF tag
+MUCH_IGNORED = 0.5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image, its mask, and the part of their paths that both share."""
+
+    image: Path
+    mask: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one mask was found to hold: the pixels of each value, its palette, and what is wrong with it."""
+
+    pair: Pair
+    pixels: dict[int, int]
+    palette: Mapping[int, Colour] | None = None
+    other_size: str = ""
+    is_rotated: bool = False
+    has_one_bit: bool = False
+    error: str = ""
+
+
+def is_mask_folder(root: Path) -> bool:
+    """Whether there are `images/` and `masks/`, in the folder or in its `train/`."""
+    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in (root, root / "train"))
+
+
+def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_image: str, report: Report) -> Dataset:
+    """The images and masks as a data set for segmentation.
+
+    `report` gets a sentence for everything that was assumed or left out. Raises `DataError` for masks that do not fit
+    their images or each other, with the number of files and the first of them.
+    """
+    homes = split_homes(root, report)
+    pairs = {split: pairs_in(*home, report) for split, home in homes.items()}
+    stated = read_mask_classes(root, report)
+    every = [pair for own in pairs.values() for pair in own]
+    with ThreadPoolExecutor() as pool:
+        checked = list(pool.map(lambda pair: check_pair(pair, stated), every))
+    refuse_bad_masks(checked)
+    names, binary = class_names(root, checked, stated, report)
+    report_doubts(checked, binary, report)
+    if missing := [split for split in SHARES if split not in pairs]:
+        pairs |= hold_out(root, pairs["train"], missing, seed, report)
+    return Dataset(
+        str(root),
+        names,
+        preprocessing,
+        lambda split: load_pairs(pairs[split], stated, binary, preprocessing, on_bad_image, split, report),
+        "segmentation",
+    )
+
+
+def split_homes(root: Path, report: Report) -> dict[SplitName, tuple[Path, Path]]:
+    """The folders of images and of masks: those of each split, or one of each for all.
+
+    Raises `DataError` for a split that has only one of them.
+    """
+    whole = root / IMAGES, root / MASKS
+    inside = (whole[0] / "train").is_dir() and (whole[1] / "train").is_dir()
+    homes: dict[SplitName, tuple[Path, Path]] = {}
+    for split, names in FOLDER_NAMES.items():
+        for name in names:
+            home = (whole[0] / name, whole[1] / name) if inside else (root / name / IMAGES, root / name / MASKS)
+            if split in homes or not any(part.is_dir() for part in (*home, *([] if inside else [root / name]))):
+                continue
+            if lacking := [part for part in home if not part.is_dir()]:
+                if not inside and whole[0].is_dir():
+                    continue  # a folder of another kind beside images/ and masks/
+                raise DataError(f"There is no {lacking[0]}. Each split has {IMAGES}/ and {MASKS}/.")
+            homes[split] = home
+    if whole[0].is_dir() and not inside:
+        if homes:
+            report(f"{root} has {IMAGES}/ and split folders with {IMAGES}/: only {whole[0]} is read.")
+        return {"train": whole}
+    return homes
+
+
+def pairs_in(image_home: Path, mask_home: Path, report: Report) -> list[Pair]:
+    """Images and masks of the same name, sorted; what has no counterpart is counted. Raises `DataError` for none."""
+    images = by_name(image_home, images_in(image_home))
+    masks = by_name(mask_home, images_in(mask_home))
+    both = sorted(images.keys() & masks.keys())
+    if not both:
+        some = ", ".join(sorted(images)[:SHOWN]) or "none"
+        others = ", ".join(sorted(masks)[:SHOWN]) or "none"
+        raise DataError(
+            f"No image in {image_home} has a mask of its name in {mask_home}. Images: {some}; masks: {others}. An "
+            f"image {IMAGES}/a.jpg has the mask {MASKS}/a.png."
+        )
+    for these, those, what in ((images, masks, "{} without a mask"), (masks, images, "{} without an image")):
+        if alone := sorted(these.keys() - those.keys()):
+            kind = what.format(one_or_many(len(alone), "image" if these is images else "mask"))
+            some = ", ".join(str(these[name]) for name in alone[:SHOWN]) + ", ..." * (len(alone) > SHOWN)
+            report(f"{kind} {'was' if len(alone) == 1 else 'were'} left out: {some}.")
+    return [Pair(images[name], masks[name], name) for name in both]
+
+
+def one_or_many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def by_name(home: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """Files by their path without its suffix. Raises `DataError` for two of one name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = path.relative_to(home).with_suffix("").as_posix()
+        if name in found:
+            raise DataError(f"{home} has {found[name].name} and {path.name}: one name, two files. Keep one.")
+        found[name] = path
+    return found
+
+
+def check_pair(pair: Pair, stated: MaskClasses | None) -> Checked:
+    """What the mask holds, and whether it fits its image, whose header alone is read."""
+    try:
+        mask = read_mask(pair.mask, stated.colours if stated else None)
+    except (DataError, ImageError) as error:
+        return Checked(pair, {}, error=str(error))
+    values, counts = np.unique(mask.values, return_counts=True)
+    one_bit = mask.has_one_bit
+    pixels = dict(zip(values.tolist(), counts.tolist()))
+    try:
+        with PillowWarningsOff(), Image.open(pair.image) as image:
+            orientation = image.getexif().get(ORIENTATION, 1)
+            width, height = image.size if orientation in range(5) else image.size[::-1]
+    except Exception:  # the image itself is read, and judged, later
+        return Checked(pair, pixels, mask.palette, has_one_bit=one_bit)
+    size = ""
+    if mask.values.shape != (height, width):
+        rows, columns = mask.values.shape
+        size = f"{pair.mask} is {rows}x{columns}, its image {height}x{width}"
+    return Checked(pair, pixels, mask.palette, size, orientation != 1, one_bit)
+
+
+def refuse_bad_masks(checked: Sequence[Checked]) -> None:
+    """Raise `DataError` for masks that cannot be read, of another size than their image, or with different palettes."""
+    if bad := [one.error for one in checked if one.error]:
+        more = f" In all, {len(bad)} of {len(checked)} masks cannot be used." if len(bad) > 1 else ""
+        raise DataError(f"{bad[0]}{more}")
+    if sizes := [one.other_size for one in checked if one.other_size]:
+        more = f" ({len(sizes)} of {len(checked)} masks do not fit)" if len(sizes) > 1 else ""
+        raise DataError(f"{sizes[0]}{more}. A mask has one pixel for each pixel of its image: save them in one size.")
+    palettes = [one for one in checked if one.palette is not None]
+    for one in palettes[1:]:
+        first = palettes[0]
+        assert first.palette is not None and one.palette is not None
+        differ = [
+            value
+            for value in one.pixels
+            if value in first.pixels and one.palette.get(value) != first.palette.get(value)
+        ]
+        if differ:
+            value = differ[0]
+            raise DataError(
+                f"{first.pair.mask} and {one.pair.mask} have different palettes: value {value} is "
+                f"{first.palette.get(value)} in one and {one.palette.get(value)} in the other, so it may be two "
+                "classes. Save all masks with one palette, or as grey class indices."
+            )
+
+
+def class_names(
+    root: Path, checked: Sequence[Checked], stated: MaskClasses | None, report: Report
+) -> tuple[tuple[str, ...], bool]:
+    """The names, and whether 255 is a class rather than what is ignored: where masks hold 0 and 255 alone."""
+    values = sorted({value for one in checked for value in one.pixels})
+    binary = values in ([0, IGNORED], [IGNORED])
+    used = [value for value in values if value != IGNORED or binary]
+    if binary:
+        names = stated.names if stated else ("background", "foreground")
+        if len(names) != 2:
+            raise DataError(
+                f"{stated.source if stated else root} names {len(names)} classes, but masks hold 0 and 255 alone."
+            )
+        report(f"{root}: masks hold 0 and 255 alone, so 255 is read as class 1, {names[1]}, not as ignored pixels.")
+        return names, True
+    top = max(used, default=0)
+    if stated is not None:
+        check_known(checked, used, stated)
+        if absent := [stated.names[value] for value in range(len(stated.names)) if value not in used]:
+            report(f"{root}: no mask has a pixel of {', '.join(absent)}.")
+        return stated.names, False
+    if not used or top < 1:
+        raise DataError(
+            f"{root}: every mask holds the value {used[0] if used else IGNORED} alone. Masks need two classes or more."
+        )
+    if top >= IGNORED or min(used) < 0:
+        raise DataError(
+            f"{root}: masks hold values from {min(used)} to {top}; class indices are 0 to {IGNORED - 1}. If they are "
+            "colours or instances, save class indices instead."
+        )
+    if gaps := sorted(set(range(top + 1)) - set(used)):
+        # 0, 85, 170: grey levels of a drawing program rather than indices. Hundreds of empty classes help nobody.
+        if len(gaps) > len(used):
+            raise DataError(
+                f"{root}: masks hold the values {', '.join(map(str, used[:12]))}, which leaves {len(gaps)} classes "
+                "without a pixel. Save class indices 0, 1, 2, ...; or list the classes in classes.txt if the values are"
+                " meant so."
+            )
+        report(f"{root}: no mask has a pixel of class {', '.join(map(str, gaps))}.")
+    report(f"{root} has no classes.txt, so classes are named by number, and class 0 is taken for the background.")
+    return ("background", *(f"class {index}" for index in range(1, top + 1))), False
+
+
+def check_known(checked: Sequence[Checked], used: Sequence[int], stated: MaskClasses) -> None:
+    """Raise `DataError` for values that no class has."""
+    unknown = [value for value in used if not 0 <= value < len(stated.names)]
+    if unknown:
+        where = [one for one in checked if set(unknown) & one.pixels.keys()]
+        pixels = sum(one.pixels.get(value, 0) for one in where for value in unknown)
+        raise DataError(
+            f"{len(where)} of {len(checked)} masks hold values that {stated.source} does not name: "
+            f"{', '.join(map(str, unknown[:12]))} ({pixels:,} pixels; first in {where[0].pair.mask}). Name them, or "
+            f"save what is to be ignored as {IGNORED}."
+        )
+
+
+def report_doubts(checked: Sequence[Checked], binary: bool, report: Report) -> None:
+    """Say how much is ignored, and that a rotated photograph may not fit its mask."""
+    total = sum(count for one in checked for count in one.pixels.values())
+    ignored = 0 if binary else sum(one.pixels.get(IGNORED, 0) for one in checked)
+    if ignored:
+        much = (
+            " That is most of them: check that 255 is not meant as a class." if ignored > MUCH_IGNORED * total else ""
+        )
+        report(f"{ignored / total:.1%} of pixels are {IGNORED}: ignored in training and in figures.{much}")
+    one_bit = [one for one in checked if one.has_one_bit]
+    if 0 < len(one_bit) < len(checked):
+        report(
+            f"{len(one_bit)} of {len(checked)} masks have one bit per pixel, such as {one_bit[0].pair.mask}: it is "
+            "read as class 0 or 1. If a program made files smaller, it may have stood for 0 and 255."
+        )
+    if rotated := [one for one in checked if one.is_rotated]:
+        report(
+            f"EXIF tags turn {one_or_many(len(rotated), 'image')} upright, such as {rotated[0].pair.image}: masks must "
+            "be drawn on the upright image."
+        )
+
+
+def hold_out(
+    root: Path, pairs: Sequence[Pair], splits: Sequence[SplitName], seed: int, report: Report
+) -> dict[SplitName, list[Pair]]:
+    """Divide training pairs at random into what still trains and these splits. Raises `DataError` for too few."""
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    counts = {split: max(1, round(SHARES[split] * len(pairs))) for split in splits}
+    if len(pairs) - sum(counts.values()) < 1:
+        raise DataError(f"{root} has {len(pairs)} images with masks: too few to hold some out. Add more.")
+    found: dict[SplitName, list[Pair]] = {}
+    start = 0
+    for split, count in counts.items():
+        found[split] = [pairs[index] for index in np.sort(order[start : start + count])]
+        start += count
+    found["train"] = [pairs[index] for index in np.sort(order[start:])]
+    parts = ", ".join(f"{len(found[split])} {split}" for split in ("train", *counts))
+    report(f"No {' or '.join(splits)} folder: the images were divided at random (seed {seed}) into {parts}.")
+    return found
+
+
+def load_pairs(
+    pairs: Sequence[Pair],
+    stated: MaskClasses | None,
+    binary: bool,
+    preprocessing: Preprocessing,
+    on_bad_image: str,
+    split: SplitName,
+    report: Report,
+) -> Split:
+    """Read every image and mask into memory, cropped and resized alike; a mask takes the nearest pixel's class."""
+
+    def load(pair: Pair) -> tuple[np.ndarray, np.ndarray] | ImageError:
+        try:
+            image = crop_and_resize(load_image(pair.image), preprocessing)
+        except ImageError as error:
+            if on_bad_image == "fail":
+                raise ImageError(f"{error} Use --on-bad-image skip to leave such files out.") from error
+            return error
+        values = read_mask(pair.mask, stated.colours if stated else None).values
+        mask = (values == IGNORED) if binary else values
+        return image, crop_and_resize_mask(mask.astype(np.uint8), preprocessing)
+
+    with ThreadPoolExecutor() as pool:
+        loaded = list(zip(pairs, pool.map(load, pairs)))
+    good = [(pair, both) for pair, both in loaded if not isinstance(both, ImageError)]
+    if bad := [str(pair.image) for pair, both in loaded if isinstance(both, ImageError)]:
+        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {', '.join(bad)}.")
+    if not good:
+        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
+    return Split(
+        np.stack([image for _, (image, _) in good]),
+        np.stack([mask for _, (_, mask) in good]),
+        files=tuple(str(pair.image) for pair, _ in good),
+    )

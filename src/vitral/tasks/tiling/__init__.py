@@ -1,0 +1,1 @@
+"""What predicting in tiles is made of: the model's reach, the tiles, their blending, the journal of a run."""
