@@ -54,13 +54,6 @@ def test_classes_that_are_equally_likely_keep_their_order():
 @pytest.mark.parametrize(
     ("names", "values", "task", "message"),
     [
-        (
-            ("a",),
-            (1.0,),
-            "detection",
-            "There is no task 'detection'. Did you mean 'segmentation'\\? Available: numbers, one_class, segmentation, "
-            "several_classes",
-        ),
         (("a", "b"), (1.0,), "one class", "a.png: 1 values for 2 class names"),
         ((), (), "one class", "0 values for 0 class names"),
     ],

@@ -7,7 +7,7 @@ from vitral.base.errors import ConfigError
 from vitral.data.drawing import SHAPES
 from vitral.data.synthetic.scenes import scenes
 
-ALONE = dict(fewest=1, most=1, noise=0)
+ALONE = dict(fewest=1, most=1, noise=0.0)
 
 
 def beside(mask):
@@ -48,7 +48,7 @@ def test_masks_are_where_objects_are_painted():
 
 def test_the_outline_is_that_of_the_class():
     """The share of its bounding box that an upright object fills."""
-    split = scenes(n=200, size=96, held_out=8, rotation=0, smallest=0.35, **ALONE).train
+    split = scenes(n=200, size=96, held_out=8, rotation=0.0, smallest=0.35, **ALONE).train
     fill = {name: [] for name in SHAPES}
     for labels in split.labels:
         rows, columns = (np.flatnonzero((labels > 0).any(axis=axis)) for axis in (1, 0))
@@ -62,7 +62,7 @@ def test_the_outline_is_that_of_the_class():
 
 def test_later_objects_hide_earlier_ones_and_touch_nothing_else():
     """The same scene up to an object: what has a later number lies above it."""
-    split = scenes(n=30, size=64, held_out=8, fewest=8, occlusion=1, noise=0).train
+    split = scenes(n=30, size=64, held_out=8, fewest=8, occlusion=1.0, noise=0.0).train
     areas = np.stack([(split.factors["instances"] == number).sum((1, 2)) for number in range(1, 9)], axis=1)
     assert areas[:, 7].min() > 0.5 * 0.19**2 * 64**2  # nothing hides the last
     assert areas[:, 0].mean() < 0.95 * areas[:, 7].mean()
@@ -83,7 +83,7 @@ def test_any_size_from_16_to_2048(size):
 
 
 def test_small_objects_and_many():
-    split = scenes(n=8, size=256, held_out=8, fewest=40, most=40, smallest=0.03, largest=0.05, occlusion=0).train
+    split = scenes(n=8, size=256, held_out=8, fewest=40, most=40, smallest=0.03, largest=0.05, occlusion=0.0).train
     assert (split.factors["objects"] == 40).all()
     visible = [len(np.unique(own)) - 1 for own in split.factors["instances"]]
     assert min(visible) == 40
@@ -118,8 +118,8 @@ def test_splits_differ_and_the_seed_draws_others():
         (dict(occlusion=1.5), "0 <= occlusion <= 1"),
         (dict(held_out=4), "8 <= held_out"),
         (dict(seed=-1), "seed >= 0"),
-        (dict(noise=2), "0 <= noise <= 1"),
-        (dict(rotation=200), "0 <= rotation <= 180"),
+        (dict(noise=2.0), "0 <= noise <= 1"),
+        (dict(rotation=200.0), "0 <= rotation <= 180"),
         (dict(contrast=0.9), "0 <= contrast <= 0.8"),
     ],
 )

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 import vitral
+from vitral.base.answer import answer_for
 from vitral.base.errors import UnknownName, UsageError
+from vitral.base.prediction import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +90,10 @@ def test_a_name_that_is_too_long_for_a_file_is_the_name_of_no_model():
 def test_the_current_folder_names_the_run_in_it(run, monkeypatch):
     monkeypatch.chdir(run)
     assert vitral.load(".").classes == vitral.load(run).classes
+
+
+def test_a_task_that_there_is_not_is_refused_with_those_there_are():
+    with pytest.raises(UnknownName, match="There is no task 'detection'"):
+        answer_for("detection")
+    with pytest.raises(UnknownName, match="Available: numbers, one_class, segmentation, several_classes"):
+        Prediction("a.png", ("a",), (1.0,), "detection")

@@ -77,7 +77,7 @@ def window_of(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[flo
     half_height = preprocessing.crop * target_height * down / 2
     half_width = preprocessing.crop * target_width * across / 2
     left, top = max(0.0, width / 2 - half_width), max(0.0, height / 2 - half_height)  # rounding may give -1e-15
-    return left, top, min(width, width / 2 + half_width), min(height, height / 2 + half_height)
+    return left, top, min(float(width), width / 2 + half_width), min(float(height), height / 2 + half_height)
 
 
 def normalise(pixels: UInt8[Tensor, "b y x 3"], preprocessing: Preprocessing) -> Float[Tensor, "b c y x"]:

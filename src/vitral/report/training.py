@@ -84,7 +84,7 @@ def curves_figure(records: Records, measure: str, guess: float | None) -> Figure
             ("training", training, f"train_{name}", dict(color=FAINT, lw=1.4)),
             ("validation", validation, name, dict(color=ACCENT, lw=1, marker="o", ms=3.5)),
         ):
-            own = [record for record in subset if key in record]  # an answer need not be right or wrong in training
+            own = [record for record in subset if record.get(key) is not None]  # training may have no such figure
             axes.plot([record["step"] for record in own], [record[key] for record in own], label=label, **style)
     is_share = measure != "R2"
     loss.set(title="loss (nats)" if is_share else "loss (squared error over variance)", xlabel="step", ylim=(0, None))

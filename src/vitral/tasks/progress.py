@@ -3,6 +3,7 @@
 On a terminal that is a live table or line; elsewhere, in a pipe or a notebook, a plain line every few seconds.
 """
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -124,7 +125,9 @@ def table(pace: "Pace") -> "RenderableType":
 
 
 def shown(evaluation: "Evaluation") -> str:
-    """Its figure: a share in percent, R² as a number, which may be negative."""
+    """Its figure: a share in percent, R² as a number, which may be negative; none may exist."""
+    if not math.isfinite(evaluation.value):
+        return "undefined"
     return f"{evaluation.value:.3f}" if evaluation.measure == "R2" else f"{evaluation.value:.1%}"
 
 

@@ -253,8 +253,11 @@ def start_film(
 ) -> Film | None:
     """A film with its first frame, or the film of a resumed run with its frames up to that step.
 
-    None for a model in which no attention of a class token can be seen.
+    None for a model in which no attention of a class token can be seen, and for segmentation, which has no answer for a
+    whole image.
     """
+    if model.record.task == "segmentation":
+        return None
     path = run.path / "film.npz"
     if reached:
         return Film.load(path, until=reached) if path.is_file() else None

@@ -230,10 +230,10 @@ def describe_curves(records: list[dict[str, Any]], measure: str) -> str:
     if not measured:
         return f"Loss and {measure} over the steps."
     first, last = measured[0], measured[-1]
+    values = ["undefined" if (value := record[measure]) is None else f"{value:.3f}" for record in (first, last)]
     return (
         f"Loss and {measure} over the steps. On validation images the loss goes from {first['loss']:.2f} at step "
-        f"{first['step']:,} to {last['loss']:.2f} at step {last['step']:,}, {measure} from "
-        f"{measured_at(measured, first['step'])} to {measured_at(measured, last['step'])}."
+        f"{first['step']:,} to {last['loss']:.2f} at step {last['step']:,}, {measure} from {values[0]} to {values[1]}."
     )
 
 

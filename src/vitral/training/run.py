@@ -12,6 +12,7 @@ import json
 import shlex
 from contextlib import suppress
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,12 @@ class Run:
         return cls(path), Recipe(**read_settings(path / CONFIG, Recipe))
 
     def log(self, **record: Any) -> None:
-        """Append a line to `metrics.jsonl`."""
+        """Append a line to `metrics.jsonl`; null for a figure that does not exist, as the mean of no class."""
+        known = {
+            key: None if isinstance(value, float) and not isfinite(value) else value for key, value in record.items()
+        }
         with writing_to(self.path / METRICS), (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(known, allow_nan=False) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`; a last line cut short by a crash is left out. Raises `StoreError`."""

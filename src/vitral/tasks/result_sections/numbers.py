@@ -49,7 +49,7 @@ class NumbersSections:
 
     def verdict(self, figures: NumberFigures, classes: Sequence[str], index: int) -> tuple[str, str]:
         return " and ".join(
-            f"{name} {plain(value)} predicted, {plain(truth)} true"
+            f"{name} {plain(float(value))} predicted, {plain(float(truth))} true"
             for name, value, truth in list(zip(classes, figures.values[index], figures.labels[index]))[:3]
         ), ""
 
@@ -61,7 +61,7 @@ class NumbersSections:
     def mistake(self, figures: NumberFigures, classes: Sequence[str], index: int) -> str:
         worst = int(np.abs(self.errors(figures)[index]).argmax())
         truth, value = figures.labels[index, worst], figures.values[index, worst]
-        return f"{classes[worst]}\n{plain(truth)} → {plain(value)}"
+        return f"{classes[worst]}\n{plain(float(truth))} → {plain(float(value))}"
 
 
 numbers = NumbersSections()
