@@ -30,7 +30,7 @@ TYPED = {
     "unknown data set": (
         ("train", "--data", "shaeps"),
         "There is no data set or folder 'shaeps'. Did you mean 'shapes'?",
-        "or one of: cued, pairs, shapes, textures, digits",
+        "or one of: cued, pairs, scenes, shapes, textures, digits",
     ),
     "unknown data option": (
         ("data", "shapes:nosie=0.1"),

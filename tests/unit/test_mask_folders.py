@@ -122,7 +122,7 @@ def test_a_split_without_masks_is_named(tmp_path):
     for file in (home / "test" / "masks").iterdir():
         file.unlink()
     (home / "test" / "masks").rmdir()
-    refused(home, f"There is no {home / 'test' / 'masks'}. Each split has images/ and masks/.")
+    refused(home, f"There is no {home / 'test' / 'masks'}. Each split has images/ and masks/: move images without")
 
 
 def test_images_beside_split_folders_are_said_to_be_read_alone(pets):
@@ -366,6 +366,19 @@ def test_the_same_classes_in_another_order_are_put_in_the_models_order(tmp_path)
     for one, two in zip(splits(data), splits(other)):
         assert (two.labels[:, 0, 0] == 255).all()
         assert (one.labels.reshape(len(one), -1)[:, 1:] == two.labels.reshape(len(two), -1)[:, 1:]).all()
+
+
+@pytest.mark.parametrize("name", ["labels", "annotations", "SegmentationClass"])
+def test_images_and_masks_by_other_names_are_not_taken_for_two_classes(pets, name):
+    (pets / "masks").rename(pets / name)
+    refused(pets, f"{pets} has images/ and {name}/. For segmentation rename them to images/ and masks/")
+    data, _ = opened(f"{pets}:task=one_class")
+    assert sorted(data.classes) == sorted(["images", name])
+
+
+def test_masks_for_the_test_alone_need_training_masks(tmp_path):
+    home = paint(tmp_path / "pets" / "test", names="").parent
+    refused(home, "has test, but no train/ with images/ and masks/", "pets/images/ and pets/masks/")
 
 
 def test_a_folder_without_masks_is_refused_for_segmentation(tmp_path):

@@ -29,7 +29,7 @@ from vitral.data.examples import (
 from vitral.data.image import SUFFIXES
 from vitral.data.labelled import find_tables, labelled_folder
 from vitral.data.labels import LABEL_COLUMNS, LabelOptions
-from vitral.data.mask_folder import is_mask_folder, mask_folder
+from vitral.data.mask_folder import check_not_images_and_masks, is_mask_folder, mask_folder
 from vitral.data.table_file import Report, read_table
 
 
@@ -82,6 +82,8 @@ def folder(
     homes = find_split_folders(root, report)
     home = homes.get("train", root)
     classes = find_classes(home, report)
+    if source.task is None:
+        check_not_images_and_masks(home, classes)
     # Images that are directly in train/ and val/ would become two classes of these names.
     if not homes and set(classes) <= {name for names in FOLDER_NAMES.values() for name in names}:
         raise DataError(

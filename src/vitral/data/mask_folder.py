@@ -25,6 +25,9 @@ from vitral.data.preprocess import crop_and_resize, crop_and_resize_mask
 from vitral.data.table_file import Report
 
 IMAGES, MASKS = "images", "masks"
+# What others call them, in lower case.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
+MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentation", "segmentations", "segmentationclass", "gt")
 SHOWN = 3  # file names in a message
 ORIENTATION = 274  # the EXIF tag
 MUCH_IGNORED = 0.5
@@ -53,8 +56,20 @@ class Checked:
 
 
 def is_mask_folder(root: Path) -> bool:
-    """Whether there are `images/` and `masks/`, in the folder or in its `train/`."""
-    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in (root, root / "train"))
+    """Whether there are `images/` and `masks/`, in the folder or in that of a split."""
+    splits = [root / name for names in FOLDER_NAMES.values() for name in names]
+    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in (root, *splits))
+
+
+def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
+    """Raise `DataError` for folders that would be two classes, but are images and their masks by their names."""
+    halves = [sorted(name for name in names if name.lower() in known) for known in (IMAGE_FOLDERS, MASK_FOLDERS)]
+    if len(names) == 2 and all(halves):
+        (images,), (masks,) = halves
+        raise DataError(
+            f"{root} has {images}/ and {masks}/. For segmentation rename them to {IMAGES}/ and {MASKS}/; if they are "
+            "two classes, specify so: --data FOLDER:task=one_class."
+        )
 
 
 def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_image: str, report: Report) -> Dataset:
@@ -64,6 +79,11 @@ def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_imag
     their images or each other, with the number of files and the first of them.
     """
     homes = split_homes(root, report)
+    if "train" not in homes:
+        raise DataError(
+            f"{root} has {' and '.join(homes)}, but no train/ with {IMAGES}/ and {MASKS}/, by which classes are known. "
+            f"To use what is there: {root.name}/{IMAGES}/ and {root.name}/{MASKS}/."
+        )
     pairs = {split: pairs_in(*home, report) for split, home in homes.items()}
     stated = read_mask_classes(root, report)
     every = [pair for own in pairs.values() for pair in own]
@@ -99,7 +119,10 @@ def split_homes(root: Path, report: Report) -> dict[SplitName, tuple[Path, Path]
             if lacking := [part for part in home if not part.is_dir()]:
                 if not inside and whole[0].is_dir():
                     continue  # a folder of another kind beside images/ and masks/
-                raise DataError(f"There is no {lacking[0]}. Each split has {IMAGES}/ and {MASKS}/.")
+                raise DataError(
+                    f"There is no {lacking[0]}. Each split has {IMAGES}/ and {MASKS}/: move images without masks "
+                    "elsewhere."
+                )
             homes[split] = home
     if whole[0].is_dir() and not inside:
         if homes:
