@@ -148,6 +148,9 @@ def imported(path):
             yield node.module.partition(".")[0]
 
 
+EXTRAS = {"scikit-learn", "huggingface-hub", "tifffile", "zarr"}
+
+
 def test_everything_that_is_imported_is_required(wheel):
     """By the wheel's own metadata; what only an extra brings is imported where it is used."""
     with zipfile.ZipFile(wheel) as archive:
@@ -163,4 +166,4 @@ def test_everything_that_is_imported_is_required(wheel):
     used -= {*sys.stdlib_module_names, "vitral"}
     needed = {belongs[name][0].lower().replace("_", "-") for name in used}
     assert needed <= required.keys()
-    assert {name for name, extra in required.items() if not extra} == needed - {"scikit-learn", "huggingface-hub"}
+    assert {name for name, extra in required.items() if not extra} == needed - EXTRAS
