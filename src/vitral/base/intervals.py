@@ -1,4 +1,4 @@
-"""95 % confidence intervals of figures measured on a sample of images."""
+"""95 % confidence intervals of figures measured on a sample of images, and figures as JSON holds them."""
 
 import math
 from collections.abc import Callable
@@ -29,3 +29,8 @@ def bootstrap(figure: Callable[[Int[np.ndarray, " n"]], float], n: int) -> tuple
         return float("nan"), float("nan")
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return float(value) if np.isfinite(value) else None

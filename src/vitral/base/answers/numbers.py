@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vitral.base.answer import Answered, Loss, RowTally
-from vitral.base.intervals import bootstrap
+from vitral.base.intervals import bootstrap, finite_or_none
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,11 +147,6 @@ def plain(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
-    return float(value) if np.isfinite(value) else None
 
 
 class Numbers:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from vitral.base.answer import Answered, Loss
 from vitral.base.boundaries import boundary_counts, class_counts
-from vitral.base.intervals import bootstrap
+from vitral.base.intervals import bootstrap, finite_or_none
 from vitral.base.mask_values import IGNORED, background_of
 
 if TYPE_CHECKING:
@@ -192,11 +192,6 @@ class MaskFigures:
 def percent(value: float) -> str:
     """In words for a person: a mean of no class, or the interval of one image, does not exist."""
     return f"{value:.1%}" if math.isfinite(value) else "undefined"
-
-
-def finite_or_none(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
-    return float(value) if np.isfinite(value) else None
 
 
 class MaskTally:
