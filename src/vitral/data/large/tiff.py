@@ -8,6 +8,7 @@ Axes:  y x pixels   s samples (channels) of a pixel
 
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class TiffImage:
         try:
             file = tifffile.TiffFile(path)
             weakref.finalize(self, file.close)
+            self.reader = ThreadPoolExecutor(max_workers=1)
             page = file.series[0].levels[0].keyframe
             check_in_parts(page)
             check_decoders(page, tifffile.TIFF)
@@ -73,9 +75,13 @@ class TiffImage:
 
     def read(self, top: int, left: int, height: int, width: int) -> UInt8[np.ndarray, "y x 3"]:
         """The pixels of a window that lies inside the image. Raises `ImageError` if they are damaged."""
-        place = slice(top, top + height), slice(left, left + width)
+        place: tuple[slice, ...] = slice(top, top + height), slice(left, left + width)
+        if self.samples_first:
+            place = slice(None), *place
         try:
-            found = np.asarray(self.pixels[(slice(None), *place) if self.samples_first else place])
+            # In a thread of its own, which ends what it began: Ctrl-C would leave zarr's tasks unfinished, and Python
+            # complains of each when it exits.
+            found = np.asarray(self.reader.submit(self.pixels.__getitem__, place).result())
         except Exception as error:  # decoders raise errors of many types for damaged files
             raise damaged(self.path, error) from error
         return self.to_rgb(np.moveaxis(found, 0, 2) if self.samples_first else found)
