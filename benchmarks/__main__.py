@@ -26,6 +26,7 @@ NAMES = (
     "strangers",
     "family",
     "high_resolution",
+    "merged_accuracy",
     "tiles",
     "scenes",
     "cutouts",

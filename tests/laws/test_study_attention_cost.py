@@ -14,8 +14,8 @@ from vitral.studies.claims.attention_cost import (
     crossing,
     exponent,
     random_tokens,
-    saved_bytes,
 )
+from vitral.studies.costs import saved_bytes
 
 HEADS = {64: 4, 192: 3}
 

@@ -211,6 +211,22 @@ def class_weights_make_rare_classes_count(train):
     assert bias[0].argmax() == 0 and bias[1][0] - bias[1].mean() < 0.5 * (bias[0][0] - bias[0].mean())
 
 
+@effect("train", "adapt")
+def adapt_is_whether_the_encoder_is_trained(train, vitral):
+    first = train(**SCENES)
+    probe, full = (train(**SCENES | dict(model=None, init=first.folder, adapt=how)) for how in ("probe", "full"))
+    moved = {
+        run: {name for name in first.weights if not np.array_equal(first.weights[name], run.weights[name])}
+        for run in (probe, full)
+    }
+    assert moved[probe] and all(name.startswith("decoder.") for name in moved[probe])  # nor do its batch norms move
+    assert any(name.startswith("encoder.") for name in moved[full])
+    classes = train(model="vit_nano_patch8_48", epochs=1)
+    again = [dict(adapt="probe"), dict(epochs=0)]
+    assert same(*(train(model=None, init=classes.folder, **one) for one in again))
+    vitral("train", "--adapt", "probe").refused(2, "name the run or checkpoint with --init")
+
+
 @effect("train", "dice")
 def dice_adds_the_loss_of_overlap(train, vitral, photos):
     runs = {dice: train(dice=dice, epochs=1, lr=0, **SCENES) for dice in (0, 1, 2)}

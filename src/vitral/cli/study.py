@@ -106,9 +106,10 @@ def run_studies(options: Options, chosen: list[Any], home: Path) -> None:
 
 
 def progress_line(finished: Any, seconds: float) -> str:
+    from vitral.studies.effects import recorded_score
+
     record, (done, total), (work, whole) = finished.record, finished.runs, finished.work
-    accuracy = record.get("record", {}).get("test_accuracy")
-    status = record["status"] if accuracy is None or record["status"] != "done" else f"{accuracy:6.1%}"
+    status = f"{recorded_score(record['record'], 'test'):6.1%}" if record["status"] == "done" else record["status"]
     why = f" {record['why']}" if record.get("why") else ""
     sweep = f", lr x {record['rate']:g}" if record["sweep"] else ""
     left = int((whole - work) * seconds / finished.work_now) if finished.work_now else 0

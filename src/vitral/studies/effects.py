@@ -17,7 +17,8 @@ Record = Mapping[str, Any]
 
 # How tightly the parts of a formula bind, so that its text has only the parentheses that it needs.
 SUM, PRODUCT, ATOM = 1, 2, 3
-RECORDED = {"accuracy": "test_accuracy", "train_accuracy": "train_accuracy", "val_accuracy": "val_accuracy"}
+RECORDED = {"accuracy": "test_accuracy", "mIoU": "test_mIoU"}
+RECORDED |= {f"{split}_{measure}": f"{split}_{measure}" for split in ("train", "val") for measure in RECORDED}
 
 
 class MissingMeasure(Exception):
@@ -49,6 +50,11 @@ def measured_value(run: Record | None, measure: str) -> Any:
     if measure not in run.get("measures", {}):
         raise MissingMeasure
     return run["measures"][measure]
+
+
+def recorded_score(record: Record, split: str) -> float:
+    """The figure of a split by which models are compared: the accuracy, or the mean IoU of masks."""
+    return next(float(record[key]) for key in (f"{split}_accuracy", f"{split}_mIoU") if key in record)
 
 
 @dataclass(frozen=True)
@@ -160,5 +166,6 @@ log2 = partial(function, "log2", math.log2)
 accuracy = Measure("accuracy", is_share=True)  # on test images
 train_accuracy = Measure("train_accuracy")  # that training images are all fitted is a result, not a ceiling
 val_accuracy = Measure("val_accuracy", is_share=True)
+mean_iou = Measure("mIoU", is_share=True)  # of masks, in place of accuracy
 parameters = Measure("parameters")
 macs = Measure("macs")  # multiply-adds of one image

@@ -18,7 +18,7 @@ from vitral.report.studies import Row, findings_figure
 from vitral.report.style import png
 from vitral.studies.arms import BAG, SHUFFLED
 from vitral.studies.results import Finding, Results
-from vitral.studies.study import Arm, Preset, studies
+from vitral.studies.study import MATCHED, Arm, Preset, studies
 
 ORIGIN = ("machine", "versions", "time", "code")  # of a record; written once for all records of a study
 ROUNDING = 1e-12  # smaller numbers are zero but for rounding
@@ -215,6 +215,7 @@ def arm_row(results: Results, arm: Arm) -> dict[str, str]:
     runs = [run for run in results.runs if run["arm"] == arm.name]
     size = next((run["size"] for run in runs if "size" in run), None)
     trainings = [run["training"] for run in runs if "training" in run]
+    matched = [MATCHED[quantity][0] for quantity in results.study.matched]
     rates = sorted({training["recipe"]["lr"] for training in trainings if training["samples"]})
     return {
         "name": arm.name,
@@ -222,7 +223,7 @@ def arm_row(results: Results, arm: Arm) -> dict[str, str]:
         "macs": f"{size['macs'] / 1e6:.1f} M" if size else "",
         "rate": ", ".join(f"{rate:g}" for rate in rates) or "untrained",
         "runs": str(len(runs)),
-        "matched": f"no: {arm.unmatched}" if arm.unmatched else "parameters and multiply-adds",
+        "matched": f"no: {arm.unmatched}" if arm.unmatched else " and ".join(matched),
     }
 
 
@@ -275,7 +276,8 @@ def method_text(results: Results, samples: int, rates: tuple[float, ...]) -> str
     sentences = [f"{first}."]
     if len(rates) > 1:
         sentences += sweep_sentences(results, rates)
-    sentences += sample_sentences(results.runs)
+    trained_on = [condition.name for condition in results.study.conditions if condition.samples]
+    sentences += sample_sentences([run for run in results.runs if run["condition"] in trained_on])
     if results.reference_accuracy:
         reached, minimum = results.reference_accuracy
         sentences.append(
@@ -285,7 +287,7 @@ def method_text(results: Results, samples: int, rates: tuple[float, ...]) -> str
 
 
 def sample_sentences(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """On how many images of how many classes accuracies are measured, for each split of which only a part is used.
+    """On how many images of how many classes accuracy or mean IoU is measured, for each split that is not used whole.
 
     A split that lacks classes is named too. Records from before these numbers were kept give no sentence.
     """
@@ -301,7 +303,8 @@ def sample_sentences(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         absent = f"; some runs have none of {list_names(missing)}" if missing else ""
         whole = all(one["n"] == one["of"] for one in samples)
         which = f"all {n}" if whole else f"{n} of {total}, chosen at random"
-        sentences.append(f"Accuracy on {images} is measured on {which}, of {present} of {count:,} classes{absent}.")
+        measure = "Mean IoU" if any(f"{split}_mIoU" in record for record in records) else "Accuracy"
+        sentences.append(f"{measure} on {images} is measured on {which}, of {present} of {count:,} classes{absent}.")
     return sentences
 
 

@@ -24,7 +24,7 @@ from vitral.studies.decision_rules import (
     exceeds_chance,
     limit_reached,
 )
-from vitral.studies.effects import Effect, MissingMeasure, Place, Record, SeedRuns
+from vitral.studies.effects import Effect, MissingMeasure, Place, Record, SeedRuns, recorded_score
 from vitral.studies.statistics import LEVEL
 from vitral.studies.study import Hypothesis, Preset, Study
 
@@ -162,14 +162,15 @@ class Results:
 
     @property
     def reference_accuracy(self) -> tuple[float, float] | None:
-        """The reference arm's mean validation accuracy over seeds (NaN without a run), and what is required of it.
+        """The reference arm's mean accuracy or mean IoU on validation images (NaN without a run), and what is required.
 
         None if the study requires nothing.
         """
         required = self.study.reference
         if required is None:
             return None
-        found = self.values("val_accuracy", required.arm, required.condition)
+        place = required.arm, required.condition
+        found = next((own for one in ("val_accuracy", "val_mIoU") if len(own := self.values(one, *place))), np.empty(0))
         return (float(found.mean()) if len(found) else math.nan), required.min_accuracy
 
     @property
@@ -270,7 +271,7 @@ def exceeds(runs: Sequence[Record], split: str) -> bool:
     accuracy, chance = (
         float(np.mean(found))
         for found in zip(
-            *((run["record"][f"{split}_accuracy"], run["record"]["sample"][split]["chance"]) for run in runs)
+            *((recorded_score(run["record"], split), run["record"]["sample"][split]["chance"]) for run in runs)
         )
     )
     return exceeds_chance(accuracy, chance, sum(run["record"]["n"][split] for run in runs))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vitral.studies.training import Trained
 
 Preset = Literal["smoke", "quick", "full"]
+Quantity = Literal["parameters", "macs"]
+# What arms may be matched in: its name, and the largest relative difference from the first arm that still counts.
+MATCHED: dict[Quantity, tuple[str, float]] = {"parameters": ("parameters", 0.01), "macs": ("multiply-adds", 0.15)}
 YOURS = "yours"  # the arm that is the reader's own model
 Measures = Mapping[str, float | list[float] | list[list[float]]]
 
@@ -33,8 +36,8 @@ Measures = Mapping[str, float | list[float] | list[list[float]]]
 class Arm:
     """One of the models that are compared, and how its training differs from the others'.
 
-    Its parameters and multiply-adds must match those of the study's first arm (see `running.plan`), unless
-    `unmatched` gives the reason why they cannot. `samples` is its share of the study's training samples; 0 leaves it
+    Its size must match that of the study's first arm (see `Study.matched`), unless `unmatched` gives the reason why it
+    cannot. `samples` is its share of the study's training samples; 0 leaves it
     untrained. `loop` is the path of another training loop, as `object_path` gives it.
     """
 
@@ -50,13 +53,19 @@ class Arm:
 
 @dataclass(frozen=True)
 class Condition:
-    """The data that arms are trained on. `change` names a change to its splits (see `dataset_changes`)."""
+    """The data that arms are trained on. `change` names a change to its splits (see `dataset_changes`).
+
+    `samples` is its share of each arm's training samples; 0 leaves models untrained. Where time is measured, a run
+    needs the machine `alone`.
+    """
 
     name: str
     data: str
     change: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     arms: tuple[str, ...] = ()  # the arms that are trained on it; empty: all
+    samples: float = 1.0
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,8 +166,9 @@ class Study:
 
     `measure` takes each trained model and returns numbers by name; accuracy on validation, test and training images is
     always measured. `sweep` names the condition on which each arm's learning rate is chosen, by validation accuracy
-    (the first condition if empty). A study that measures time runs `alone`; one with `own_data` accepts any images, and
-    `on_own_images` holds those of its fields that differ on them.
+    (the first condition if empty). `matched` are the quantities in which arms must be equal to within a little; a study
+    of costs leaves those out that it compares. One with `own_data` accepts any images, and `on_own_images` holds those
+    of its fields that differ on them.
     Raises `ConfigError` or `UnknownName` for duplicate or unknown names and for a study without a hypothesis.
     """
 
@@ -182,7 +192,7 @@ class Study:
     sweep: str = ""
     own_data: bool = False
     on_own_images: Mapping[str, Any] = field(default_factory=dict)
-    alone: bool = False
+    matched: tuple[Quantity, ...] = tuple(MATCHED)
 
     def __post_init__(self) -> None:
         arms, conditions = [arm.name for arm in self.arms], [one.name for one in self.conditions]

@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from vitral.base.answers.one_class import one_class
+from vitral.base.answer import answer_of
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
 from vitral.base.lookup import find, import_object, names
+from vitral.base.mask_values import IGNORED, background_of
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
@@ -39,7 +40,7 @@ from vitral.store.code import from_code, is_code
 from vitral.studies.code_fingerprint import fingerprint
 from vitral.studies.dataset_changes import apply_change
 from vitral.training import optim
-from vitral.training.metrics import classify_split
+from vitral.training.metrics import evaluate_split
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps
 
@@ -88,7 +89,7 @@ class Training:
         data = self.dataset()
         torch.manual_seed(self.seed)
         model = build_model(self.model, self.settings, len(data.classes), data.preprocessing.size)
-        return attach_record(model, ModelRecord(data.classes, data.preprocessing))
+        return attach_record(model, ModelRecord(data.classes, data.preprocessing, data.task))
 
 
 def build_model(name: str, settings: Mapping[str, Any], classes: int, size: tuple[int, int]) -> nn.Module:
@@ -167,10 +168,12 @@ Loop = Callable[[LoopInputs], Iterator[Step]]
 
 
 def supervised(inputs: LoopInputs) -> Iterator[Step]:
-    """Cross-entropy of the labels, as `vitral train`."""
+    """The loss of the model's task, as `vitral train`."""
     model, batches, optimizers, lr_at, recipe, _ = inputs
-    loss_of = one_class.loss(recipe.label_smoothing)
-    return steps(model, batches, optimizers, lr_at, nullcontext, recipe.clip, one_class, loss_of)
+    answer = answer_of(model)
+    return steps(
+        model, batches, optimizers, lr_at, nullcontext, recipe.clip, answer, answer.loss(recipe.label_smoothing)
+    )
 
 
 def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -> tuple[Classifier, dict[str, Any]]:
@@ -192,24 +195,38 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
     except TrainingError as error:
         record |= {"diverged": True, "why": str(error)}
     record["seconds"] = round(time.perf_counter() - start, 2)
-    # A diverged model answers with no numbers; it counts as one that guesses, so that it is neither dropped nor lucky.
-    chance = 1 / len(data.classes)
+    answer = answer_of(model)
     for name, whole in (("train", data.train), ("val", data.val), ("test", data.test)):
         split = first_images(whole, training.eval_images)
-        record[f"{name}_accuracy"] = chance if record["diverged"] else classify_split(model, split).accuracy
+        chance = guessing_score(split.labels, data)
+        # A diverged model answers with no numbers; it counts as one that guesses, so that it is neither dropped nor
+        # lucky.
+        guess = 1 / len(data.classes) if data.task == "one class" else chance
+        record[f"{name}_{answer.measure}"] = guess if record["diverged"] else evaluate_split(model, split).value
         record["n"][name] = len(split)
-        missing = missing_classes(split.labels, data.classes)
-        most = float(np.bincount(split.labels).max() / len(split))  # right by always giving the most frequent class
+        missing = missing_classes(split.labels.ravel(), data.classes)
         record["sample"][name] = dict(
-            of=len(whole), classes=len(data.classes) - len(missing), missing=missing, chance=most
+            of=len(whole), classes=len(data.classes) - len(missing), missing=missing, chance=chance
         )
     return model.eval(), record
+
+
+def guessing_score(labels: Int[np.ndarray, "..."], data: Dataset) -> float:
+    """The accuracy, or mean IoU, of always giving the most frequent class."""
+    counts = np.bincount(labels[labels != IGNORED] if data.task == "segmentation" else labels)
+    share = float(counts.max() / counts.sum())
+    if data.task == "one class":
+        return share
+    background = background_of(data.classes)
+    # A class that is given everywhere has the union of all pixels, and the others have no intersection.
+    objects = np.count_nonzero(counts) - (background is not None and bool(counts[background]))
+    return 0.0 if counts.argmax() == background else share / objects
 
 
 def learning_curve(
     model: Classifier, data: Dataset, recipe: Recipe, training: Training, total: int, on_step: Callable[[int], None]
 ) -> Iterator[list[float]]:
-    """Train, and yield [samples, validation accuracy] a few times on the way."""
+    """Train, and yield [samples, accuracy or mean IoU on validation images] a few times on the way."""
     augment = find("data.augmentation", recipe.augment, "augmentation")
     feed = islice(batches(data.train, data.preprocessing, recipe.batch_size, recipe.seed, augment), total)
     optimizers, lr_at = optim.optimizers(model, recipe), partial(optim.schedule, total=total, warmup=recipe.warmup)
@@ -219,7 +236,7 @@ def learning_curve(
     for step in loop(LoopInputs(model, feed, optimizers, lr_at, recipe, total)):
         on_step(step.number * recipe.batch_size)
         if step.number % every == 0:
-            yield [step.number * recipe.batch_size, classify_split(model, validation).accuracy]
+            yield [step.number * recipe.batch_size, evaluate_split(model, validation).value]
 
 
 def first_images(split: Split, n: int) -> Split:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.explain.film import Film, frame_steps
+from vitral.nn.family.segmenter import Segmenter
 from vitral.recording.probes import attends_over_batch
 from vitral.store.classifier import Classifier
 from vitral.store.model import WEIGHTS, load_model, save_model
@@ -122,6 +123,10 @@ def run_recipe(
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None)
+    if recipe.adapt == "probe" and isinstance(model, Segmenter):
+        model.encoder.requires_grad_(False)
+    elif recipe.adapt == "probe":
+        recipe = replace(recipe, epochs=0)  # of images with one answer, a linear probe is fitted without steps
     if not recipe.epochs and linear_head(model) is None:
         raise UsageError(
             f"--epochs 0 fits a linear head; the head of this model is a "

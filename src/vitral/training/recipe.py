@@ -19,6 +19,13 @@ class Recipe:
         str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")
     ] = "vit_nano_patch8_48"
     init: Annotated[str | None, Option("Run or checkpoint to fine-tune: a linear probe first, then all layers.")] = None
+    adapt: Annotated[
+        Literal["full", "probe"],
+        Option(
+            "With --init: full trains all layers; probe trains a linear head, or the decoder of masks, and leaves the "
+            "encoder as it is."
+        ),
+    ] = "full"
     epochs: Annotated[
         float, Option("Passes over the training images; 0 with --init fits the linear probe only.", low=0, high=100_000)
     ] = 2.2
@@ -99,6 +106,8 @@ class Recipe:
         check(self)
         check_name(self.augment, names("data.augmentation"), "augmentation")
         check_name(self.decoder, ["auto", *names("nn.family.decoders")], "decoder")
+        if self.adapt == "probe" and not self.init:
+            raise ConfigError("--adapt probe keeps a trained encoder as it is: name the run or checkpoint with --init.")
         if not self.epochs and not self.init:
             raise ConfigError("--epochs 0 trains nothing: use it with --init only, to fit a linear probe.")
 

@@ -51,7 +51,7 @@ def steps(
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
     if what the model returns is not an answer of its task.
     """
-    model.train()
+    train_mode(model)
     start = time.perf_counter()
     for number, (images, labels) in enumerate(batches, done + 1):
         ready = time.perf_counter()
@@ -77,3 +77,12 @@ def steps(
         lr = optimizers[-1].param_groups[0]["lr"]
         yield Step(number, len(labels), value, correct, lr, now - start, ready - start)
         start = time.perf_counter()
+
+
+def train_mode(model: nn.Module) -> None:
+    """Train mode, but for parts whose parameters are all frozen: a batch norm among them keeps its statistics."""
+    model.train()
+    for part in model.modules():
+        own = list(part.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            part.eval()

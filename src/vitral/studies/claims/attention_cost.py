@@ -6,9 +6,7 @@ whose cost grows with N²; the rest grows with N. Nothing is trained; a seed is 
 Axes:  b images   h heads   n tokens   d width   e width of one head   y x rows, columns of patches
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -22,6 +20,7 @@ from vitral.nn.attention import Attention
 from vitral.nn.block import Block
 from vitral.nn.family.window import ShiftedWindows
 from vitral.nn.mlp import MLP
+from vitral.studies.costs import forward_time, one_thread, saved_bytes
 from vitral.studies.decision_rules import Beyond, Exactly, Within
 from vitral.studies.effects import Effect, Measure, log2
 from vitral.studies.figures import scaling
@@ -77,46 +76,6 @@ def count_macs(kind: str, width: int, heads: int, n: int) -> int:
     return counter.get_total_flops() // 2
 
 
-@torch.inference_mode()
-def shortest_time(function: Callable[[], object]) -> float:
-    """The shortest of several runs after a warm-up, in seconds of this thread: waiting for others does not count."""
-    function()
-    times = []
-    for _ in range(REPEATS):
-        start = time.thread_time()
-        function()
-        times.append(time.thread_time() - start)
-    return min(times)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def saved_bytes(block: nn.Module, x: Tensor) -> int:
-    """The bytes that a forward pass keeps for the backward pass, without parameters."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}
-    # Views share a storage, so storages are counted, each once. Keeping the tensors keeps their addresses from reuse.
-    kept: dict[int, Tensor] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        result = block(x.requires_grad_())
-        total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    del result
-    return total
-
-
 def exponent(values: Sequence[float], which: slice) -> float:
     """p such that the values grow as N^p, fitted through some of the sizes."""
     return float(np.polyfit(np.log(SIZES[which]), np.log(values[which]), 1)[0])
@@ -145,8 +104,8 @@ def costs(trained: Trained) -> Measures:
             count = TOKENS // n
             x = random_tokens(kind, n, width, count)
             found["multiply_adds"].append(count_macs(kind, width, heads, n))
-            found["seconds"].append(shortest_time(partial(block, x)) / count)
-            found["rest_seconds"].append(shortest_time(partial(rest, x)) / count)
+            found["seconds"].append(forward_time(block, x) / count)
+            found["rest_seconds"].append(forward_time(rest, x) / count)
             found["saved"].append(saved_bytes(block, x[:1].clone()))
     # Timings vary, so for few tokens the difference may come out below zero, which has no logarithm.
     attention = [max(whole - part, 1e-9) for whole, part in zip(found["seconds"], found["rest_seconds"])]
@@ -163,7 +122,8 @@ def costs(trained: Trained) -> Measures:
 
 def condition(kind: str, width: int, heads: int) -> Condition:
     name = f"{kind}, D = {width}"
-    return Condition(name, "shapes:size=32,n=8", settings=dict(kind=kind, width=width, heads=heads))
+    settings = dict(kind=kind, width=width, heads=heads)
+    return Condition(name, "shapes:size=32,n=8", settings=settings, alone=True)
 
 
 BLOCK = Arm("one block", "iso_attention_nano_patch8_48", samples=0)
@@ -270,5 +230,4 @@ attention_cost = Study(
     ),
     correction="It is also said that at 1,024 pixels with patches of 16 a head's matrix has 64 million entries. It has "
     "4,096² = 16.8 million; 64 is their size in MiB, in float32.",
-    alone=True,
 )

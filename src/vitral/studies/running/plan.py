@@ -21,7 +21,8 @@ from vitral.base.lookup import import_object
 from vitral.base.modes import evaluating
 from vitral.store.code import is_code
 from vitral.studies.code_fingerprint import fingerprint
-from vitral.studies.study import Arm, Budget, Condition, Measures, Preset, Study, measure_nothing
+from vitral.studies.effects import recorded_score
+from vitral.studies.study import MATCHED, Arm, Budget, Condition, Measures, Preset, Quantity, Study, measure_nothing
 from vitral.studies.training import RECIPE, Trained, Training, build_model, plain_values
 from vitral.training.recipe import Recipe
 
@@ -31,7 +32,6 @@ FIRST_SEED = 20
 STEP_OVERHEAD = 1.5e6
 # ... and a run costs this much besides its steps: generating the data, evaluation and measures.
 RUN_OVERHEAD = 3e9
-PARAMETERS, MACS = 0.01, 0.15  # the largest relative difference from the reference that still counts as matched
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def training_for(arm: Arm, condition: Condition, budget: Budget, seed: int, rate
         data=condition.data,
         change=arm.change or condition.change,
         recipe=recipe,
-        samples=round(arm.samples * budget.samples),
+        samples=round(arm.samples * condition.samples * budget.samples),
         seed=seed,
         loop=arm.loop,
         eval_images=budget.eval_images,
@@ -148,7 +148,7 @@ def measured_tasks(study: Study, budget: Budget, rates: Mapping[str, float]) -> 
                 rate = rates.get(arm.name, 1.0)
                 training = training_for(arm, condition, budget, seed, rate)
                 run = study.name, arm.name, condition.name, seed, rate
-                yield Task(*run, False, training, settings, study.measure, study.alone)
+                yield Task(*run, False, training, settings, study.measure, condition.alone)
 
 
 @dataclass
@@ -162,11 +162,11 @@ class Plan:
 
     @property
     def rates(self) -> dict[str, float]:
-        """For each arm the rate with the best validation accuracy; among equals, the one nearest to 1."""
+        """For each arm the rate with the best score on validation images; among equals, the one nearest to 1."""
         best: dict[str, tuple[float, float, float]] = {}
         for task in self.sweep:
             record = self.records[task.name]
-            score = record["record"]["val_accuracy"] if record["status"] == "done" else -1.0
+            score = recorded_score(record["record"], "val") if record["status"] == "done" else -1.0
             candidate = score, -abs(math.log(task.rate)), task.rate
             best[task.arm] = max(best.get(task.arm, (-2.0, 0.0, 1.0)), candidate)
         return {arm: rate for arm, (_, _, rate) in best.items()}
@@ -204,21 +204,22 @@ def check_arms_match(plan: Plan) -> None:
     for condition in plan.study.conditions:
         sizes = [(task.arm, task.size) for task in tasks if task.condition == condition.name and task.arm in matched]
         if sizes:
-            check_sizes_match(sizes[0], sizes[1:])
+            check_sizes_match(sizes[0], sizes[1:], plan.study.matched)
 
 
-def check_sizes_match(reference: tuple[str, Size], others: Sequence[tuple[str, Size]]) -> None:
+def check_sizes_match(
+    reference: tuple[str, Size], others: Sequence[tuple[str, Size]], quantities: Sequence[Quantity] = tuple(MATCHED)
+) -> None:
     """Raise `ConfigError` for an arm whose size differs from the reference's by more than is allowed."""
     name, size = reference
     for other, found in others:
-        for quantity, most, expected, counted in (
-            ("parameters", PARAMETERS, size.parameters, found.parameters),
-            ("multiply-adds", MACS, size.macs, found.macs),
-        ):
+        for quantity in quantities:
+            words, most = MATCHED[quantity]
+            expected, counted = getattr(size, quantity), getattr(found, quantity)
             difference = abs(counted / expected - 1)
             if difference > most:
                 raise ConfigError(
-                    f"The arm {other!r} has {counted:,} {quantity} and {name!r} has {expected:,}, a difference of "
+                    f"The arm {other!r} has {counted:,} {words} and {name!r} has {expected:,}, a difference of "
                     f"{difference:.1%}; a fair comparison allows at most {most:.0%}. Change its width or its MLP, or "
                     "give the reason in `unmatched`."
                 )
