@@ -81,7 +81,7 @@ class EveryMeasure(dict):
     """A record with every measure, each a number that is also a list of numbers."""
 
     def __init__(self, task):
-        accuracies = {f"{split}_accuracy": 0.5 for split in ("test", "val", "train")}
+        accuracies = {f"{split}_{one}": 0.5 for split in ("test", "val", "train") for one in ("accuracy", "mIoU")}
         super().__init__(
             arm=task.arm,
             condition=task.condition,
@@ -115,7 +115,7 @@ class Number(float):
 
 
 def test_all_of_quick_is_within_its_hours():
-    """Two hours and a half, at 2,100 images of a 48-pixel ViT a second on two cores."""
+    """Three hours, at 2,100 images of a 48-pixel ViT a second on two cores."""
     total, seen = 0.0, set()
     for study in studies().values():
         for task in plan_study(study, "quick").tasks():
@@ -123,4 +123,4 @@ def test_all_of_quick_is_within_its_hours():
                 seen.add(task.training.key)
                 total += task.work
     vit = next(task for task in plan_study(studies()["global_attention"], "quick").tasks() if task.arm == "vit")
-    assert total / vit.work * SAMPLES / 2_100 / 3_600 <= 2.5
+    assert total / vit.work * SAMPLES / 2_100 / 3_600 <= 3

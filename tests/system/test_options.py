@@ -204,11 +204,23 @@ SCENES = dict(data="scenes:size=16,n=16,held_out=8", model="resnet_nano_48", img
 
 
 @effect("train", "class_weights")
-def class_weights_make_rare_classes_count(train):
+def class_weights_make_rare_classes_count(train, vitral, photos):
     """Most pixels are background: with balanced weights its logit rises less."""
     plain, balanced = (train(class_weights=weights, **SCENES) for weights in ("none", "balanced"))
     bias = [run.weights["decoder.head.bias"] for run in (plain, balanced)]
     assert bias[0].argmax() == 0 and bias[1][0] - bias[1].mean() < 0.5 * (bias[0][0] - bias[0].mean())
+    paint(photos.parent / "rare", {"red": 0}, 80)
+    rare = paint(photos.parent / "rare", {"blue": 160}, 8)
+    plain, balanced = (
+        train(data=rare, model="vit_nano_patch8_48", class_weights=weights) for weights in ("none", "balanced")
+    )
+    assert "always answering so is right for 90" in plain.answer.messages and "Rare: blue" in plain.answer.messages
+    bias = [run.weights["head.bias"] for run in (plain, balanced)]
+    assert bias[1][0] > bias[0][0]  # blue
+    rows = "".join(f"{path.relative_to(photos)},{0.5 + number}\n" for number, path in enumerate(photos.rglob("*.png")))
+    (photos / "labels.csv").write_text(f"file_name,label\n{rows}")
+    words = "train", "--data", f"{photos}:task=numbers", "--class-weights", "balanced"
+    vitral(*words).refused(2, "weighs exclusive classes, of images or of pixels")
 
 
 @effect("train", "adapt")
@@ -233,8 +245,7 @@ def dice_adds_the_loss_of_overlap(train, vitral, photos):
     first = [float(re.search(r"step +1/\S+ +loss (\S+)", runs[dice].answer.messages)[1]) for dice in (0, 1, 2)]
     # A new model gives all classes alike, so that Dice is below 1, and twice the weight adds twice as much.
     assert 0.5 < first[1] - first[0] < 1 and first[2] - first[1] == pytest.approx(first[1] - first[0], abs=2e-3)
-    for option in ("dice", "class-weights", "decoder"):
-        value = {"dice": 1, "class-weights": "balanced", "decoder": "linear"}[option]
+    for option, value in (("dice", 1), ("decoder", "linear")):
         answer = vitral("train", "--data", photos, "--model", "vit_nano_patch8_48", f"--{option}", value)
         answer.refused(2, f"--{option} is for segmentation; the labels of {photos} are one class.")
 
@@ -399,7 +410,12 @@ def data_is_what_the_model_is_judged_by(vitral, run, tmp_path):
     paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40)
     assert vitral("eval", run.folder, "--json").done().json["n"] == 4
     answer = vitral("eval", run.folder, "--data", "more", "--json").done()
-    assert (answer.json["data"], answer.json["n"]) == ("more", 12)
+    assert (answer.json["data"], answer.json["n"]) == ("more", 80)  # all of it: none of it trained the model
+    shutil.copytree(run.card["provenance"]["data"], "moved")
+    own = vitral("eval", run.folder, "--data", "moved", "--json").done()
+    assert own.json["n"] == 4 and "divided at random" in own.messages  # under another name, too
+    one = vitral("eval", run.folder, "--data", paint(tmp_path / "one", {"dark": 60}, 5))
+    assert "light            not tested" in one.done().out
 
 
 @effect("eval", "split")
@@ -417,7 +433,7 @@ def on_bad_image_stops_or_skips_in_judging(vitral, run, tmp_path):
         path.write_bytes(b"damaged")
     vitral("eval", run.folder, "--data", "more").refused(1, "is not an image", "--on-bad-image skip")
     answer = vitral("eval", run.folder, "--data", "more", "--on-bad-image", "skip", "--json").done()
-    assert answer.json["n"] < 12 and "could not be read and were left out" in answer.messages
+    assert answer.json["n"] == 58 and "could not be read and were left out" in answer.messages
 
 
 @effect("eval", "code")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from vitral.base.answer import answer_for, scored_answer_of
-from vitral.base.answers.segmentation import Counts, MaskTally, balanced_weights, dice_loss
+from vitral.base.answers.segmentation import Counts, MaskTally, dice_loss
 from vitral.base.boundaries import boundary, boundary_counts
+from vitral.base.class_weights import balanced_weights
 from vitral.base.errors import UsageError
 from vitral.base.intervals import bootstrap
 from vitral.base.mask_values import background_of
@@ -262,8 +263,10 @@ def test_dice_of_a_perfect_mask_is_zero_and_of_a_wrong_one_is_one():
 
 def test_balanced_weights_are_the_median_frequency_over_each_at_most_ten():
     targets = np.repeat(np.array([0, 1, 2, 3, IGNORED], np.uint8), [800, 100, 50, 2, 300])[None, None]
-    np.testing.assert_allclose(balanced_weights(targets, 4), [75 / 800, 75 / 100, 75 / 50, 10.0])
-    absent = balanced_weights(targets[targets != 2][None, None], 4)
+    np.testing.assert_allclose(
+        balanced_weights(np.bincount(targets[targets != IGNORED])), [75 / 800, 75 / 100, 75 / 50, 10.0]
+    )
+    absent = balanced_weights(np.bincount(targets[(targets != 2) & (targets != IGNORED)]))
     np.testing.assert_allclose(absent, [100 / 800, 1.0, 1.0, 10.0])  # a class without pixels counts as one
 
 
@@ -276,7 +279,7 @@ def test_the_loss_is_pytorchs_with_these_weights():
     torch.testing.assert_close(plain, F.cross_entropy(output, targets, ignore_index=IGNORED))
     smooth = answer_for("segmentation").loss(0.1)(output, labels)
     torch.testing.assert_close(smooth, F.cross_entropy(output, targets, ignore_index=IGNORED, label_smoothing=0.1))
-    weights = torch.from_numpy(balanced_weights(right, 4)).float()
+    weights = torch.from_numpy(balanced_weights(np.bincount(right[right != 255], minlength=4))).float()
     balanced = answer_for("segmentation").loss(balanced=True, targets=right)(output.float(), labels)
     torch.testing.assert_close(balanced, F.cross_entropy(output.float(), targets, weights, ignore_index=IGNORED))
     both = answer_for("segmentation").loss(dice=0.5)(output, labels)
@@ -288,7 +291,7 @@ def test_balanced_weights_cover_classes_that_training_masks_lack():
     right = masks(np.random.default_rng(0), classes=2)
     output = torch.randn(5, 6, 9, 12)
     weights = torch.ones(6)
-    weights[:2] = torch.from_numpy(balanced_weights(right, 2))
+    weights[:2] = torch.from_numpy(balanced_weights(np.bincount(right[right != 255], minlength=2)))
     loss = answer_for("segmentation").loss(balanced=True, targets=right)(output, torch.from_numpy(right))
     torch.testing.assert_close(loss, F.cross_entropy(output, torch.from_numpy(right).long(), weights))
 

@@ -18,8 +18,8 @@ def match_classes(
 ) -> Dataset:
     """The data with its labels in the model's order of classes; None for a model without class names.
 
-    Raises `DataError` unless the data has the model's task and classes, and images of its (height, width). Where images
-    have several classes, no image may have some of the model's.
+    Raises `DataError` unless the data has the model's task, images of its (height, width), and no class that the model
+    lacks; some of the model's classes may have no image.
     """
     if data.task != task:
         option = f"{data.name}:task={task.replace(' ', '_')}"
@@ -27,7 +27,7 @@ def match_classes(
             f"{data.name} has labels for the task {data.task!r}; the model's is {task!r}. Specify data for that task"
             f"{'.' if data.name in built_in_sets() else f', or how to read these labels: --data {option}.'}"
         )
-    lacks_some = task == "several classes" and classes is not None and set(data.classes) < set(classes)
+    lacks_some = task != "numbers" and classes is not None and set(data.classes) < set(classes)
     if classes is not None and sorted(data.classes) != sorted(classes) and not lacks_some:
         raise DataError(
             f"{data.name} has the classes {list_names(data.classes)}; the model has {list_names(classes)}. Specify "

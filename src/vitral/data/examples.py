@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,18 +11,15 @@ from vitral.base.errors import DataError, ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.class_names import list_names, missing_classes
-from vitral.data.dataset import Example, Split, SplitName
+from vitral.data.dataset import Dataset, Example, Split, SplitName
 from vitral.data.image import SUFFIXES, load_image
 from vitral.data.preprocess import crop_and_resize
 from vitral.data.table_file import Report
 
-FOLDER_NAMES: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
-}
 # Of the images of each class, where the folder has no such split.
 SHARES: dict[SplitName, float] = {"val": 0.15, "test": 0.15}
+T = TypeVar("T")
+V = TypeVar("V")
 LABEL_TYPES: dict[Task, type] = {"one class": np.int64, "several classes": np.bool_, "numbers": np.float64}
 
 
@@ -44,6 +42,29 @@ def is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
+class BadImages(ImageError):
+    """Files that cannot be read, with a sentence for each."""
+
+    def __init__(self, errors: Sequence[str]):
+        self.errors = tuple(errors)
+        several = f"{len(errors)} images cannot be read:\n  " + "\n  ".join(errors) + "\n"
+        found = several if len(errors) > 1 else f"{errors[0]} "
+        super().__init__(f"{found}Use --on-bad-image skip to leave such files out.")
+
+
+def open_splits(data: Dataset) -> Dataset:
+    """Read every split, so that all that cannot be read is known before anything is trained. Raises `BadImages`."""
+    errors: list[str] = []
+    for split in ("train", "val", "test"):
+        try:
+            getattr(data, split)  # is kept, so nothing is read twice
+        except BadImages as bad:
+            errors += bad.errors
+    if errors:
+        raise BadImages(errors)
+    return data
+
+
 def check_on_bad_image(on_bad_image: str) -> None:
     """Raise `UsageError` unless it is "fail" or "skip": anything else would silently mean one of them."""
     if on_bad_image not in ("fail", "skip"):
@@ -60,6 +81,36 @@ def report_missing_classes(
             report(f"No {split} images of {list_names(absent)}: {split} figures do not cover these classes.")
 
 
+def readable(
+    loaded: Sequence[tuple[T, V | ImageError]],
+    paths: Sequence[object],
+    split: SplitName,
+    on_bad_image: str,
+    report: Report,
+) -> list[tuple[T, V]]:
+    """What could be read of a split; the rest is reported by its paths.
+
+    Raises `BadImages` for it unless it is to be skipped, `DataError` if nothing could be read.
+    """
+    bad = [(path, found) for path, (_, found) in zip(paths, loaded) if isinstance(found, ImageError)]
+    if bad and on_bad_image == "fail":
+        raise BadImages([str(error) for _, error in bad])
+    if bad:
+        some = ", ".join(str(path) for path, _ in bad)
+        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {some}.")
+    if len(bad) == len(loaded):
+        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
+    return [(own, found) for own, found in loaded if not isinstance(found, ImageError)]
+
+
+def of_split(parts: Mapping[SplitName, Sequence[T]], split: SplitName, root: Path) -> Sequence[T]:
+    """What a split has. Raises `DataError` for one that is not there."""
+    if not parts.get(split):
+        there = " and ".join(name for name, own in parts.items() if own)
+        raise DataError(f"{root} has no {split} images, but {there}. Specify which to use: --split.")
+    return parts[split]
+
+
 def load_examples(
     examples: Sequence[Example],
     classes: tuple[str, ...],
@@ -69,25 +120,19 @@ def load_examples(
     split: SplitName,
     report: Report,
 ) -> Split:
-    """Read every image into memory."""
+    """Read every image into memory. Raises `BadImages` for files that cannot be read, unless they are to be skipped."""
 
     def load(example: Example) -> np.ndarray | ImageError:
         assert isinstance(example.image, Path)
         try:
             return crop_and_resize(load_image(example.image), preprocessing)
         except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
-            if on_bad_image == "fail":
-                raise ImageError(f"{error} Use --on-bad-image skip to leave such files out.") from error
             return error
 
     # Pillow releases Python's lock while it decodes, so threads use all cores; `map` keeps the order.
     with ThreadPoolExecutor() as pool:
         loaded = list(zip(examples, pool.map(load, examples)))
-    good = [(example, image) for example, image in loaded if not isinstance(image, ImageError)]
-    if bad := [str(example.image) for example, image in loaded if isinstance(image, ImageError)]:
-        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {', '.join(bad)}.")
-    if not good:
-        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
+    good = readable(loaded, [example.image for example in examples], split, on_bad_image, report)
     # A class without training images would silently become one that is never answered.
     labels: np.ndarray = np.array([example.target for example, _ in good], dtype=LABEL_TYPES[task])
     if (

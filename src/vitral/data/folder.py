@@ -4,7 +4,8 @@ Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/image.j
 `train/`; a split that is missing there is taken from the training images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,8 @@ import numpy as np
 from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
-from vitral.data.dataset import Dataset, Example, SplitName, stratified
+from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
 from vitral.data.examples import (
-    FOLDER_NAMES,
     SHARES,
     check_on_bad_image,
     images_in,
@@ -24,12 +24,14 @@ from vitral.data.examples import (
     is_hidden,
     is_image,
     load_examples,
+    of_split,
     report_missing_classes,
 )
-from vitral.data.image import SUFFIXES
+from vitral.data.image import HEIF, OTHER_SUFFIXES
 from vitral.data.labelled import find_tables, labelled_folder
 from vitral.data.labels import LABEL_COLUMNS, LabelOptions
 from vitral.data.mask_folder import check_not_images_and_masks, is_mask_folder, mask_folder
+from vitral.data.split_folders import SPLIT_NAMES, check_no_splits_inside, split_folders, split_of
 from vitral.data.table_file import Report, read_table
 
 
@@ -51,10 +53,12 @@ def folder(
     on_bad_image: Literal["fail", "skip"] = "fail",
     report: Report = lambda sentence: None,
     task: Task | None = None,
+    whole: bool = False,
 ) -> Dataset:
     """Class folders, or images with a table, as a data set of images cropped and resized to `preprocessing.size`.
 
-    `task` is the model's, if there is one: labels that could be read in two ways are read as that.
+    `task` is the model's, if there is one: labels that could be read in two ways are read as that. With `whole`, for
+    evaluation, a folder without training images is used whole: each split is all of it, and one class is enough.
 
     `report` gets a sentence for everything that the user should know: which split was made here, and which files were
     left out. Raises `DataError` if there are no images, only one class, or too few images to hold some out. Loading a
@@ -66,26 +70,28 @@ def folder(
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
     if is_mask_folder(root) and source.task in (None, "segmentation") and not source.table:
-        return mask_folder(root, preprocessing, seed, on_bad_image, report)
+        return mask_folder(root, preprocessing, seed, on_bad_image, report, whole)
     if "segmentation" in (source.task, task):
         raise DataError(f"{root} has no images/ and masks/ folders, which segmentation needs.")
     tables: dict[SplitName | None, Path] = {None: source.table} if source.table else find_tables(root)
     if tables and (source.table or source.label or source.task or states_labels(root, tables, report)):
         options = LabelOptions(str(source.table or root), source.task or task, source.label, source.separator)
-        return labelled_folder(root, tables, options, preprocessing, seed, on_bad_image, report)
+        return labelled_folder(root, tables, options, preprocessing, seed, on_bad_image, report, whole)
     if source.label or source.separator or source.task not in (None, "one class"):
         raise DataError(
             f"{root} has no table of labels (labels.csv, metadata.csv or metadata.jsonl), so its labels are the names "
             "of class folders: one class per image. Leave the label options out, or add a table."
         )
     # Everything about names and folders is checked here, before an image is read: reading may take minutes.
+    if whole and "train" not in split_folders(root, holds_classes):
+        return whole_folder(root, preprocessing, on_bad_image, report)
     homes = find_split_folders(root, report)
     home = homes.get("train", root)
     classes = find_classes(home, report)
     if source.task is None:
         check_not_images_and_masks(home, classes)
     # Images that are directly in train/ and val/ would become two classes of these names.
-    if not homes and set(classes) <= {name for names in FOLDER_NAMES.values() for name in names}:
+    if not homes and all(map(split_of, classes)):
         raise DataError(
             f"{root} has {' and '.join(f'{name}/' for name in classes)}, but no class folders in them. "
             f"Put each class in a folder of its own: {root.name}/train/cat/1.jpg."
@@ -115,13 +121,41 @@ def folder(
             f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
         )
     report_missing_classes(examples, classes, report)
+    return from_examples(root, classes, examples, preprocessing, on_bad_image, report)
 
-    return Dataset(
-        str(root),
-        classes,
-        preprocessing,
-        lambda split: load_examples(examples[split], classes, "one class", preprocessing, on_bad_image, split, report),
-    )
+
+def whole_folder(root: Path, preprocessing: Preprocessing, on_bad_image: str, report: Report) -> Dataset:
+    """Images to judge a model on, in class folders: of a folder of splits those that are there, else all for each."""
+    homes = split_folders(root, holds_classes)
+    each = list(homes.values()) or [root]
+    classes = in_class_order({name for home in each for name in find_classes(home, report, at_least=1)})
+    found = {home: list_examples(home, classes, report) for home in each}
+    if not homes:
+        report(f"{root} has no split folders: all of its {len(found[root]):,} images are used.")
+    examples = {split: found[home] for split, home in homes.items()} or dict.fromkeys(SPLIT_NAMES, found[root])
+    return from_examples(root, classes, examples, preprocessing, on_bad_image, report)
+
+
+def holds_classes(home: Path) -> bool:
+    """Whether a folder has folders of images."""
+    return any(images_in(child) for child in folders_in(home))
+
+
+def from_examples(
+    root: Path,
+    classes: tuple[str, ...],
+    examples: Mapping[SplitName, Sequence[Example]],
+    preprocessing: Preprocessing,
+    on_bad_image: str,
+    report: Report,
+) -> Dataset:
+    """Class folders whose files are known as a data set, which reads them when a split is loaded."""
+
+    def load(split: SplitName) -> Split:
+        own = of_split(examples, split, root)
+        return load_examples(own, classes, "one class", preprocessing, on_bad_image, split, report)
+
+    return Dataset(str(root), classes, preprocessing, load)
 
 
 def states_labels(root: Path, tables: Mapping[SplitName | None, Path], report: Report) -> bool:
@@ -129,7 +163,7 @@ def states_labels(root: Path, tables: Mapping[SplitName | None, Path], report: R
 
     `metadata.csv` beside class folders often holds captions or sources: it needs a column of labels by name then.
     """
-    homes = [root / name for names in FOLDER_NAMES.values() for name in names if (root / name).is_dir()] or [root]
+    homes = list(split_folders(root).values()) or [root]
     if all(len([child for child in folders_in(home) if images_in(child)]) < 2 for home in homes):
         return True
     table = next(iter(tables.values()))
@@ -160,12 +194,7 @@ def find_split_folders(root: Path, report: Report) -> dict[SplitName, Path]:
 
     A folder `test/` that holds images but no folders of images is a class called "test".
     """
-    # A split folder is one that has folders with images; the first of several spellings wins.
-    homes: dict[SplitName, Path] = {}
-    for split, names in FOLDER_NAMES.items():
-        for name in names:
-            if split not in homes and any(images_in(child) for child in folders_in(root / name)):
-                homes[split] = root / name
+    homes = split_folders(root, holds_classes)
     if homes and "train" not in homes:
         held_out = next(iter(homes.values()))
         raise DataError(f"{root} has {held_out.name}/ with class folders, but no train/. Add training images.")
@@ -176,9 +205,10 @@ def find_split_folders(root: Path, report: Report) -> dict[SplitName, Path]:
 
 
 def find_classes(home: Path, report: Report, at_least: int = 2) -> tuple[str, ...]:
-    """The names of the sub-folders that hold images, sorted."""
+    """The names of the sub-folders that hold images, sorted; numbers by their value."""
     children = folders_in(home)
-    classes = tuple(child.name for child in children if images_in(child))
+    classes = in_class_order(child.name for child in children if images_in(child))
+    check_no_splits_inside(home, classes, lambda child: bool(images_in(child)))
     empty = [child.name for child in children if child.name not in classes]
     if not classes:
         raise DataError(
@@ -190,11 +220,28 @@ def find_classes(home: Path, report: Report, at_least: int = 2) -> tuple[str, ..
     # Bytes that are not UTF-8 reach Python as lone surrogates, which are not printable either.
     if unreadable := [name for name in classes if not name.isprintable()]:
         raise DataError(f"{home} has a class folder whose name is not readable text: {unreadable[0]!r}. Rename it.")
-    if empty:
-        report(f"{home}: {', '.join(empty)} contain no images and were left out as classes.")
+    for name in empty:
+        files = [path for path in (home / name).rglob("*") if path.is_file() and not is_hidden(path, home)]
+        if any(path.suffix.lower() in OTHER_SUFFIXES for path in files):
+            raise DataError(
+                f"{home / name} has images in formats that are not read: {count_suffixes(files)}. "
+                f"{'' if HEIF else 'For .heic: pip install pillow-heif. '}Convert them, or remove the folder."
+            )
+        content = f" ({count_suffixes(files)})" if files else ""
+        report(f"{home}: {name}{content} has no images and was left out as a class.")
     if stray := sum(is_image(path) for path in home.iterdir()):
         report(f"{home}: {stray} images are not in a class folder and were left out.")
     return classes
+
+
+def in_class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorted by name; if all are numbers, by their value.
+
+    >>> in_class_order(["b", "a"]), in_class_order(["10", "9"])
+    (('a', 'b'), ('9', '10'))
+    """
+    every = sorted(names)
+    return tuple(sorted(every, key=int) if all(name.isdecimal() and name.isascii() for name in every) else every)
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -202,6 +249,16 @@ def folders_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return in_order_of_names(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def count_suffixes(files: Iterable[Path]) -> str:
+    """How many files there are of each suffix, the most frequent first.
+
+    >>> count_suffixes([Path("a.txt"), Path("b.heic"), Path("c.HEIC"), Path("notes")])
+    '2 .heic, 1 .txt, 1 without a suffix'
+    """
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
 def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[Example]:
@@ -216,6 +273,6 @@ def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[
     # `rglob` does not enter linked folders, which may lead in circles.
     if linked := [path for path in within if path.is_symlink() and path.is_dir()]:
         report(f"{home}: {len(linked)} links to folders inside classes were not followed, such as {linked[0]}.")
-    if others := sum(path.is_file() for path in within) - len(examples):
-        report(f"{home}: {others} files without an image suffix ({', '.join(SUFFIXES)}) were left out.")
+    if others := [path for path in within if path.is_file() and not is_image(path)]:
+        report(f"{home}: {count_suffixes(others)} in the class folders were left out.")
     return examples

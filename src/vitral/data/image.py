@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
@@ -12,8 +14,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vitral.base.errors import ImageError
 
 # Pillow opens some forty formats by default, and its past vulnerabilities were in the rare ones.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+SUFFIXES: tuple[str, ...] = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+HEIF = find_spec("pillow_heif") is not None  # a plug-in of its own, whose decoder has another licence
+if HEIF:
+    FORMATS, SUFFIXES = (*FORMATS, "HEIF"), (*SUFFIXES, ".heic", ".heif")
+# Images by their names, which are not read: a folder that has them is not one without images.
+OTHER_SUFFIXES = tuple(
+    suffix
+    for suffix in (
+        *(".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".tga", ".exr", ".hdr", ".dcm"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw"),
+    )
+    if suffix not in SUFFIXES
+)
 MAX_PIXELS = 178_000_000  # about Pillow's own limit; as RGB this is 534 MB
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 
@@ -59,6 +76,7 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     """
     name = "the image given as bytes" if isinstance(source, bytes) else str(source)
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    register_plugins()
     try:
         with PillowWarningsOff(), Image.open(stream, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:  # the header is enough: nothing has been decoded yet
@@ -74,7 +92,10 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     except PermissionError as error:
         raise ImageError(f"{name} cannot be read: permission denied. Make it readable for your user.") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image in a supported format. Supported: {', '.join(FORMATS)}.") from error
+        more = "" if HEIF or not name.lower().endswith((".heic", ".heif")) else " For HEIC: pip install pillow-heif."
+        raise ImageError(
+            f"{name} is not an image in a supported format. Supported: {', '.join(FORMATS)}.{more}"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} has, or claims to have, more than {MAX_PIXELS:,} pixels, the limit for an image that is decoded "
@@ -83,6 +104,15 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     except Exception as error:  # decoders raise errors of many types for damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise ImageError(f"{name} is damaged or incomplete ({reason}). Replace or remove it.") from error
+
+
+@cache
+def register_plugins() -> None:
+    """Let Pillow read HEIC photographs, where their plug-in is installed."""
+    if HEIF:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
 
 
 def to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "y x 3"]:

@@ -16,8 +16,9 @@ from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example, SplitName, stratified
-from vitral.data.examples import FOLDER_NAMES, SHARES, images_in, load_examples, report_missing_classes
+from vitral.data.examples import SHARES, images_in, load_examples, of_split, report_missing_classes
 from vitral.data.labels import LabelOptions, read_labels
+from vitral.data.split_folders import SPLIT_NAMES, SPLIT_OF, split_folders
 from vitral.data.table_file import Report, Row, find_table, read_table
 from vitral.data.targets import Labels, Target
 
@@ -39,11 +40,7 @@ def find_tables(root: Path) -> dict[SplitName | None, Path]:
 
     Raises `DataError` for tables on both levels, or if some split's folder with images has none.
     """
-    homes: dict[SplitName, Path] = {}
-    for split, names in FOLDER_NAMES.items():
-        for name in names:
-            if split not in homes and (root / name).is_dir():
-                homes[split] = root / name
+    homes = split_folders(root)
     inner = {split: table for split, home in homes.items() if (table := find_table(home))}
     if table := find_table(root):
         if inner:
@@ -65,8 +62,9 @@ def labelled_folder(
     seed: int,
     on_bad_image: str,
     report: Report,
+    whole: bool = False,
 ) -> Dataset:
-    """The images that the tables name, as a data set of the task that their labels show.
+    """The images that the tables name, as a data set of the task that their labels show; `whole` as in `folder`.
 
     `report` gets a sentence for everything that was assumed or left out. Raises `DataError` for a table that cannot be
     read, names images that do not exist, or contradicts itself.
@@ -86,19 +84,24 @@ def labelled_folder(
     labels = read_labels(table, [one.row for one in rows], others, options, report)
     examples = merge_duplicates(table, rows, files, labels, splits, options, report)
     report_unlisted(root, table, files, report)
-    parts = {split: [one for one in examples if one.split == split] for split in FOLDER_NAMES}
-    if any(one.split is None for one in examples):
+    parts = {split: [one for one in examples if one.split == split] for split in SPLIT_NAMES}
+    if whole and not parts["train"]:
+        unsplit = [one for one in examples if one.split is None]
+        parts = dict.fromkeys(SPLIT_NAMES, unsplit) if unsplit else parts
+        report(f"{table} names no training images: all of its {len(examples):,} images are used.")
+    elif any(one.split is None for one in examples):
         parts = divide(table, [replace(one, split=None) for one in examples], labels, seed, report)
     elif missing := [split for split in SHARES if not parts[split]]:
         parts |= divide(table, parts["train"], labels, seed, report, missing)
-    check_classes(table, parts, labels, report)
+    if parts["train"]:
+        check_classes(table, parts, labels, report)
     report(summary(table, parts, labels))
     return Dataset(
         str(root),
         labels.names,
         preprocessing,
         lambda split: load_examples(
-            parts[split], labels.names, labels.task, preprocessing, on_bad_image, split, report
+            of_split(parts, split, root), labels.names, labels.task, preprocessing, on_bad_image, split, report
         ),
         labels.task,
     )
@@ -108,25 +111,24 @@ def assign_splits(
     table: Path, rows: Sequence[TableRow], columns: Sequence[str], report: Report
 ) -> tuple[list[SplitName | None], str | None]:
     """The split of each row, None where it is to be drawn; and the column that says so, None if none does."""
-    known = {name: split for split, names in FOLDER_NAMES.items() for name in names}
     own = [one.split for one in rows]
     column = next((name for name in columns if name.lower() == "split"), None)
     if column and all(split is None for split in own):
         named = [str(one.row.values.get(column) or "").strip().lower() for one in rows]
-        if wrong := [(one.row.line, name) for one, name in zip(rows, named) if name not in known]:
+        if wrong := [(one.row.line, name) for one, name in zip(rows, named) if name not in SPLIT_OF]:
             raise DataError(
-                f"{table}, line {wrong[0][0]}: {column} is {wrong[0][1]!r}. Splits: {', '.join(known)}. Rename the "
-                "column if it means something else."
+                f"{table}, line {wrong[0][0]}: {column} is {wrong[0][1]!r}. Splits: {', '.join(SPLIT_NAMES)}. Rename "
+                "the column if it means something else."
             )
-        if "train" not in {known[name] for name in named}:
+        if "train" not in {SPLIT_OF[name] for name in named}:
             raise DataError(f"{table} has no row whose {column} is train. Add training images.")
-        return [known[name] for name in named], column
+        return [SPLIT_OF[name] for name in named], column
     first = [Path(one.row.file.replace("\\", "/")).parts[0].lower() for one in rows]
-    if all(split is None for split in own) and all(name in known for name in first):
-        found = {known[name] for name in first}
+    if all(split is None for split in own) and all(name in SPLIT_OF for name in first):
+        found = {SPLIT_OF[name] for name in first}
         if "train" in found and len(found) > 1:
             report(f"{table}: images belong to the split whose folder their file_name begins with.")
-            return [known[name] for name in first], column
+            return [SPLIT_OF[name] for name in first], column
     return own, column
 
 

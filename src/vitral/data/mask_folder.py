@@ -17,11 +17,12 @@ from vitral.base.errors import DataError, ImageError
 from vitral.base.mask_values import IGNORED
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split, SplitName
-from vitral.data.examples import FOLDER_NAMES, SHARES, images_in
+from vitral.data.examples import SHARES, images_in, of_split, readable
 from vitral.data.image import PillowWarningsOff, load_image
 from vitral.data.mask_file import Colour, read_mask
 from vitral.data.mask_names import MaskClasses, read_mask_classes
 from vitral.data.preprocess import crop_and_resize, crop_and_resize_mask
+from vitral.data.split_folders import SPLIT_NAMES, split_folders
 from vitral.data.table_file import Report
 
 IMAGES, MASKS = "images", "masks"
@@ -57,8 +58,8 @@ class Checked:
 
 def is_mask_folder(root: Path) -> bool:
     """Whether there are `images/` and `masks/`, in the folder or in that of a split."""
-    splits = [root / name for names in FOLDER_NAMES.values() for name in names]
-    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in (root, *splits))
+    homes = (root, *split_folders(root).values())
+    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in homes)
 
 
 def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
@@ -72,14 +73,16 @@ def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
         )
 
 
-def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_image: str, report: Report) -> Dataset:
-    """The images and masks as a data set for segmentation.
+def mask_folder(
+    root: Path, preprocessing: Preprocessing, seed: int, on_bad_image: str, report: Report, whole: bool = False
+) -> Dataset:
+    """The images and masks as a data set for segmentation; `whole` as in `folder`.
 
     `report` gets a sentence for everything that was assumed or left out. Raises `DataError` for masks that do not fit
     their images or each other, with the number of files and the first of them.
     """
     homes = split_homes(root, report)
-    if "train" not in homes:
+    if "train" not in homes and not whole:
         raise DataError(
             f"{root} has {' and '.join(homes)}, but no train/ with {IMAGES}/ and {MASKS}/, by which classes are known. "
             f"To use what is there: {root.name}/{IMAGES}/ and {root.name}/{MASKS}/."
@@ -92,13 +95,19 @@ def mask_folder(root: Path, preprocessing: Preprocessing, seed: int, on_bad_imag
     refuse_bad_masks(checked)
     names, binary = class_names(root, checked, stated, report)
     report_doubts(checked, binary, report)
-    if missing := [split for split in SHARES if split not in pairs]:
+    has_splits = homes.get("train", ())[:1] != (root / IMAGES,)
+    if whole and not has_splits:
+        pairs = dict.fromkeys(SPLIT_NAMES, pairs["train"])
+        report(f"{root} has no split folders: all of its {len(every):,} images are used.")
+    elif missing := [split for split in SHARES if split not in pairs and "train" in pairs]:
         pairs |= hold_out(root, pairs["train"], missing, seed, report)
     return Dataset(
         str(root),
         names,
         preprocessing,
-        lambda split: load_pairs(pairs[split], stated, binary, preprocessing, on_bad_image, split, report),
+        lambda split: load_pairs(
+            of_split(pairs, split, root), stated, binary, preprocessing, on_bad_image, split, report
+        ),
         "segmentation",
     )
 
@@ -109,21 +118,25 @@ def split_homes(root: Path, report: Report) -> dict[SplitName, tuple[Path, Path]
     Raises `DataError` for a split that has only one of them.
     """
     whole = root / IMAGES, root / MASKS
-    inside = (whole[0] / "train").is_dir() and (whole[1] / "train").is_dir()
+    images, masks = (split_folders(home) for home in whole)
+    inside = "train" in images and "train" in masks
+    if inside:
+        found = {
+            split: (images.get(split, whole[0] / split), masks.get(split, whole[1] / split))
+            for split in SPLIT_NAMES
+            if split in images or split in masks
+        }
+    else:
+        found = {split: (home / IMAGES, home / MASKS) for split, home in split_folders(root).items()}
     homes: dict[SplitName, tuple[Path, Path]] = {}
-    for split, names in FOLDER_NAMES.items():
-        for name in names:
-            home = (whole[0] / name, whole[1] / name) if inside else (root / name / IMAGES, root / name / MASKS)
-            if split in homes or not any(part.is_dir() for part in (*home, *([] if inside else [root / name]))):
-                continue
-            if lacking := [part for part in home if not part.is_dir()]:
-                if not inside and whole[0].is_dir():
-                    continue  # a folder of another kind beside images/ and masks/
-                raise DataError(
-                    f"There is no {lacking[0]}. Each split has {IMAGES}/ and {MASKS}/: move images without masks "
-                    "elsewhere."
-                )
-            homes[split] = home
+    for split, home in found.items():
+        if lacking := [part for part in home if not part.is_dir()]:
+            if not inside and whole[0].is_dir():
+                continue  # a folder of another kind beside images/ and masks/
+            raise DataError(
+                f"There is no {lacking[0]}. Each split has {IMAGES}/ and {MASKS}/: move images without masks elsewhere."
+            )
+        homes[split] = home
     if whole[0].is_dir() and not inside:
         if homes:
             report(f"{root} has {IMAGES}/ and split folders with {IMAGES}/: only {whole[0]} is read.")
@@ -326,20 +339,14 @@ def load_pairs(
         try:
             image = crop_and_resize(load_image(pair.image), preprocessing)
         except ImageError as error:
-            if on_bad_image == "fail":
-                raise ImageError(f"{error} Use --on-bad-image skip to leave such files out.") from error
-            return error
+            return error  # so that all bad files are counted and listed
         values = read_mask(pair.mask, stated.colours if stated else None).values
         mask = (values == IGNORED) if binary else values
         return image, crop_and_resize_mask(mask.astype(np.uint8), preprocessing)
 
     with ThreadPoolExecutor() as pool:
         loaded = list(zip(pairs, pool.map(load, pairs)))
-    good = [(pair, both) for pair, both in loaded if not isinstance(both, ImageError)]
-    if bad := [str(pair.image) for pair, both in loaded if isinstance(both, ImageError)]:
-        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {', '.join(bad)}.")
-    if not good:
-        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
+    good = readable(loaded, [pair.image for pair in pairs], split, on_bad_image, report)
     return Split(
         np.stack([image for _, (image, _) in good]),
         np.stack([mask for _, (_, mask) in good]),

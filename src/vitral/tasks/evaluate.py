@@ -1,5 +1,6 @@
 """Judge a trained model on a split of labelled data, class by class."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,14 @@ from torch import nn
 
 from vitral.base.answer import Figures
 from vitral.base.answers.one_class import ClassFigures
-from vitral.base.errors import ConfigError, DataError, UsageError
+from vitral.base.errors import ConfigError, DataError, ImageError, UsageError
 from vitral.base.record import Task, classes_of
 from vitral.data import OnBadImage
 from vitral.data.classes import match_classes
-from vitral.data.folder import ImageFolder
+from vitral.data.dataset import Dataset
+from vitral.data.folder import ImageFolder, folder
 from vitral.data.spec import find_data
+from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import model_name, open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
 from vitral.training.checkpoint import fingerprint
@@ -100,9 +103,13 @@ def evaluate(
     if spec is None:
         raise ConfigError(f"{name} does not record what it was trained on. Specify the data: --data.")
     task, source = opened.record.task, find_data(spec)
-    found = read_data(source, opened.preprocessing, progress, provenance.get("seed", 0), on_bad_image, task)
+    seed, trained_on = provenance.get("seed", 0), provenance.get("data_sha256")
     classes = classes_of(opened)
-    found = match_classes(found, classes, opened.preprocessing.size, task)
+    if data is None:
+        found = read_data(source, opened.preprocessing, progress, seed, on_bad_image, task)
+        found = match_classes(found, classes, opened.preprocessing.size, task)
+    else:
+        found = read_given(source, opened, progress, seed, on_bad_image, trained_on)
     things = "numbers" if task == "numbers" else "classes"
     if classes is None and len(found.classes) != len(opened.classes):
         raise DataError(f"{spec} has {len(found.classes)} {things}; the model predicts {len(opened.classes)}.")
@@ -111,7 +118,6 @@ def evaluate(
             f"  assumed: the model's {things} are those of {spec}, in their order, since the model does not name its "
             "own"
         )
-    trained_on = provenance.get("data_sha256")
     if (
         data is None
         and isinstance(source, ImageFolder)
@@ -127,3 +133,31 @@ def evaluate(
     if figures.note:
         progress.note(figures.note)
     return EvaluationResult(spec, split, task, tuple(found.classes), figures, len(images), tuple(progress.notes))
+
+
+def read_given(
+    source: Dataset | ImageFolder,
+    model: Classifier,
+    progress: Progress,
+    seed: int,
+    on_bad_image: OnBadImage,
+    trained_on: str | None,
+) -> Dataset:
+    """Data that the user named, to judge a model on: of a folder without splits all images.
+
+    Unless they are those that the model was trained on, under whatever name: then as they were divided for training.
+    """
+    classes, preprocessing, task = classes_of(model), model.preprocessing, model.record.task
+    if isinstance(source, Dataset):
+        return match_classes(source, classes, preprocessing.size, task)
+    if trained_on:
+        notes: list[str] = []
+        with suppress(DataError, ImageError):  # too few images to be divided, or classes of other data
+            divided = folder(source, preprocessing, seed, on_bad_image, notes.append, task)
+            divided = match_classes(divided, classes, preprocessing.size, task)
+            if fingerprint(divided.train, divided.val) == trained_on:
+                for note in notes:
+                    progress.note(note)
+                return divided
+    whole = read_data(source, preprocessing, progress, seed, on_bad_image, task, whole=True)
+    return match_classes(whole, classes, preprocessing.size, task)

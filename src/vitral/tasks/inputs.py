@@ -145,11 +145,13 @@ def read_data(
     seed: int = 0,
     on_bad_image: OnBadImage = "fail",
     task: Task | None = None,
+    whole: bool = False,
 ) -> Dataset:
     """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`.
 
-    `task` is the model's, if there is one: labels that could be read in two ways are read as that.
+    `task` is the model's, if there is one: labels that could be read in two ways are read as that. `whole`: see
+    `folder`.
     """
     if isinstance(found, Dataset):
         return found
-    return folder(found, preprocessing, seed, on_bad_image, progress.note, task)
+    return folder(found, preprocessing, seed, on_bad_image, progress.note, task, whole)

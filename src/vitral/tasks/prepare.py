@@ -16,6 +16,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
 from vitral.data.dataset import Dataset
+from vitral.data.examples import open_splits
 from vitral.data.folder import ImageFolder
 from vitral.data.mask_folder import is_mask_folder
 from vitral.data.spec import find_data
@@ -29,6 +30,7 @@ from vitral.store.training_images import without_statistics
 from vitral.tasks.inputs import open_model, read_data
 from vitral.tasks.progress import Progress
 from vitral.training.few_images import few_images_advice
+from vitral.training.imbalance import imbalance_advice
 from vitral.training.recipe import Recipe
 from vitral.weights.create import create
 from vitral.weights.transfer import transfer_encoder, transfer_weights
@@ -40,16 +42,18 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data."""
     found = find_data(recipe.data)
     if not recipe.init:
-        data = read_recipe_data(recipe, found, progress)
+        data = open_splits(read_recipe_data(recipe, found, progress))
         check_task_settings(recipe, data)
         new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
+            progress.note(advice)
+        if data.task == "one class" and recipe.class_weights == "none" and (advice := imbalance_advice(data)):
             progress.note(advice)
         return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
-    data = read_recipe_data(recipe, found, progress, model.preprocessing)
+    data = open_splits(read_recipe_data(recipe, found, progress, model.preprocessing))
     check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
@@ -70,12 +74,15 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
 
 
 def check_task_settings(recipe: Recipe, data: Dataset) -> None:
-    """Raise `ConfigError` for a setting of segmentation with data of another task."""
-    if data.task == "segmentation":
-        return
+    """Raise `ConfigError` for a setting with data of a task for which it has no meaning."""
+    if recipe.class_weights != "none" and data.task not in ("one class", "segmentation"):
+        raise ConfigError(
+            f"--class-weights weighs exclusive classes, of images or of pixels; the labels of {recipe.data} are "
+            f"{data.task}."
+        )
     start = Recipe()
-    given = [name for name in ("class_weights", "dice", "decoder") if getattr(recipe, name) != getattr(start, name)]
-    if given:
+    given = [name for name in ("dice", "decoder") if getattr(recipe, name) != getattr(start, name)]
+    if given and data.task != "segmentation":
         raise ConfigError(
             f"--{given[0].replace('_', '-')} is for segmentation; the labels of {recipe.data} are {data.task}."
         )

@@ -64,9 +64,7 @@ class Recipe:
     ] = 0.0
     class_weights: Annotated[
         Literal["none", "balanced"],
-        Option(
-            "Segmentation: balanced weighs the loss of each class by how rare its pixels are in the training masks."
-        ),
+        Option("balanced: weigh the loss of each class by how rare its training images are, or its pixels in masks."),
     ] = "none"
     dice: Annotated[
         float, Option("Segmentation: weight of the Dice loss, which is added to the cross-entropy.", low=0, high=100)

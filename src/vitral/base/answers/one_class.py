@@ -5,14 +5,15 @@ Axes:  b n images   k classes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from vitral.base.answer import Answered, Loss, RowTally
-from vitral.base.intervals import interval
+from vitral.base.class_weights import balanced_weights
+from vitral.base.intervals import bootstrap, finite_or_none, interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,25 +57,64 @@ class ClassFigures:
         """The 95 % confidence interval of the accuracy."""
         return interval(self.accuracy, len(self.labels))
 
-    @property
+    @cached_property
     def confusion(self) -> Int[np.ndarray, "k k"]:
         """Number of images per true class (row) and predicted class (column)."""
-        count = self.values.shape[1]
-        return np.bincount(self.labels * count + self.answers, minlength=count * count).reshape(count, count)
+        return confusion_of(self.labels, self.answers, self.values.shape[1])
+
+    @property
+    def recall(self) -> Float[np.ndarray, " k"]:
+        """The share of each class's images that are predicted as it; NaN for a class without images."""
+        return share_of(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    @property
+    def precision(self) -> Float[np.ndarray, " k"]:
+        """The share of the images predicted as each class that are of it; NaN for a class that is never predicted."""
+        return share_of(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def f1(self) -> Float[np.ndarray, " k"]:
+        """The harmonic mean of precision and recall; NaN for a class without images."""
+        found = 2 * np.diag(self.confusion) / np.maximum(self.confusion.sum(axis=0) + self.confusion.sum(axis=1), 1)
+        return np.where(self.confusion.sum(axis=1) > 0, found, np.nan)
+
+    @property
+    def balanced(self) -> float:
+        """The mean recall of the classes that have images: each counts alike, however rare."""
+        return float(np.nanmean(self.recall))
+
+    @cached_property
+    def balanced_interval(self) -> tuple[float, float]:
+        """The 95 % bootstrap interval of the balanced accuracy over images."""
+
+        def balanced(chosen: Int[np.ndarray, " n"]) -> float:
+            counts = confusion_of(self.labels[chosen], self.answers[chosen], len(self.confusion))
+            return float(np.nanmean(share_of(np.diag(counts), counts.sum(axis=1))))
+
+        return bootstrap(balanced, len(self.labels))
+
+    @property
+    def majority(self) -> tuple[int, float]:
+        """The most frequent class of these images, and its share: the accuracy of always giving it."""
+        counts = self.confusion.sum(axis=1)
+        return int(counts.argmax()), float(counts.max() / counts.sum())
 
     def headline(self, names: Sequence[str]) -> str:
         return f"{self.accuracy:.1%} right"
 
     def summary(self, names: Sequence[str]) -> str:
-        low, high = self.interval
-        return f"accuracy {self.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), loss {self.loss:.3f}"
+        (low, high), (least, most) = self.interval, self.balanced_interval
+        return (
+            f"accuracy {self.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), balanced accuracy "
+            f"{self.balanced:.1%} ({least:.1%} to {most:.1%}), loss {self.loss:.3f}"
+        )
 
     def baseline(self, names: Sequence[str]) -> str:
-        counts = np.bincount(self.labels, minlength=len(names))
-        most = names[int(counts.argmax())]
+        most, share = self.majority
+        tested = int((self.confusion.sum(axis=1) > 0).sum())
         return (
-            f"always {most}, the most frequent class of these images: {counts.max() / counts.sum():.1%}; chance: "
-            f"{1 / len(names):.1%}"
+            f"always {names[most]}, the most frequent class of these images: accuracy {share:.1%}, balanced accuracy "
+            f"{1 / tested:.1%}"
         )
 
     def lines(self, names: Sequence[str]) -> list[str]:
@@ -84,18 +124,39 @@ class ClassFigures:
             wrong = self.confusion[label].copy()
             wrong[label] = 0
             worst = f"   most often confused with {names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-            found.append(f"{name:<16} {right:>5} of {total:<5} {right / total if total else 0:6.1%}{worst}")
+            precision = self.precision[label]
+            answered = "never predicted" if np.isnan(precision) else f"precision {precision:6.1%}"
+            tested = f"{right:>5} of {total:<5} recall {right / total:6.1%}   {answered}" if total else "not tested"
+            found.append(f"{name:<16} {tested}{worst}")
         return found
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        counts = np.bincount(self.labels, minlength=len(names))
+        most, share = self.majority
+        columns = {"recall": self.recall, "precision": self.precision, "F1": self.f1}
+        per_class = {
+            name: {key: finite_or_none(column[label]) for key, column in columns.items()}
+            | {"n": int(self.confusion[label].sum())}
+            for label, name in enumerate(names)
+        }
         return {
             "accuracy": self.accuracy,
             "interval": self.interval,
+            "balanced_accuracy": self.balanced,
+            "balanced_interval": [finite_or_none(end) for end in self.balanced_interval],
             "loss": self.loss,
             "confusion": self.confusion.tolist(),
-            "majority": {"class": names[int(counts.argmax())], "accuracy": float(counts.max() / counts.sum())},
+            "per_class": per_class,
+            "majority": {"class": names[most], "accuracy": share},
         }
+
+
+def confusion_of(labels: Int[np.ndarray, " n"], answers: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, "k k"]:
+    return np.bincount(labels * count + answers, minlength=count * count).reshape(count, count)
+
+
+def share_of(part: Int[np.ndarray, " k"], whole: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """NaN where there is nothing to have a share of."""
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 class OneClass:
@@ -116,9 +177,19 @@ class OneClass:
         balanced: bool = False,
         dice: float = 0.0,
     ) -> Loss:
+        import torch
         import torch.nn.functional as F
 
-        return partial(F.cross_entropy, label_smoothing=label_smoothing)
+        if not balanced:
+            return partial(F.cross_entropy, label_smoothing=label_smoothing)
+        assert targets is not None, "a balanced loss needs the labels of the training images"
+        weights = torch.from_numpy(balanced_weights(np.bincount(targets)))
+
+        def balanced_loss(output: "Tensor", labels: "Tensor") -> "Tensor":
+            # Every class has training images, so that each has a weight.
+            return F.cross_entropy(output, labels, weights.to(output), label_smoothing=label_smoothing)
+
+        return balanced_loss
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return int((output.argmax(dim=1) == targets).sum())

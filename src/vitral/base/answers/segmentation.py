@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from vitral.base.answer import Answered, Loss
 from vitral.base.boundaries import boundary_counts, class_counts
+from vitral.base.class_weights import balanced_weights
 from vitral.base.intervals import bootstrap, finite_or_none
 from vitral.base.mask_values import IGNORED, background_of
 
@@ -257,7 +258,7 @@ class Segmentation:
         weights = np.empty(0)
         if balanced:
             assert targets is not None, "a balanced loss needs the masks of the training images"
-            weights = balanced_weights(targets, int(targets[targets != IGNORED].max(initial=0)) + 1)
+            weights = balanced_weights(np.bincount(targets[targets != IGNORED]))
 
         def segmentation_loss(output: "Tensor", labels: "Tensor") -> "Tensor":
             weight = None
@@ -333,15 +334,6 @@ def dice_loss(output: "Tensor", right: "Tensor") -> "Tensor":
     both, total = (likely * truth).sum(dim=(0, 2, 3)), (likely + truth).sum(dim=(0, 2, 3))
     present = truth.sum(dim=(0, 2, 3)) > 0
     return (1 - 2 * both / total.clamp(min=1e-6))[present].mean() if bool(present.any()) else output.sum() * 0
-
-
-def balanced_weights(targets: UInt8[np.ndarray, "n y x"], classes: int) -> Float[np.ndarray, " k"]:
-    """The median frequency of the classes over that of each, at most 10 (Eigen & Fergus 2015, §6.3.2)."""
-    pixels = np.bincount(targets.ravel(), minlength=classes)[:classes].astype(np.float64)
-    present = pixels > 0
-    weights = np.ones(classes)
-    weights[present] = np.minimum(np.median(pixels[present]) / pixels[present], 10.0)
-    return weights
 
 
 segmentation = Segmentation()

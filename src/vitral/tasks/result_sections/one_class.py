@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from vitral.base.answers.one_class import ClassFigures
+from vitral.data.class_names import list_names
 from vitral.report.page import Picture, Section
 from vitral.report.style import png
 from vitral.report.training import confusion_figure
@@ -16,10 +17,13 @@ class OneClassSections:
     """See `vitral.tasks.result_section.ResultSections`."""
 
     def detail(self, figures: ClassFigures, classes: Sequence[str]) -> str:
-        low, high = figures.interval
+        (low, high), (least, most) = figures.interval, figures.balanced_interval
+        untested = [name for name, total in zip(classes, figures.confusion.sum(axis=1)) if not total]
+        lacking = f" Not tested, for lack of images: {list_names(untested)}." if untested else ""
         return (
-            f"on {len(figures.labels):,} test images that it never saw "
-            f"(95% interval {low:.1%} to {high:.1%}; chance {1 / len(classes):.1%})."
+            f"on {len(figures.labels):,} test images that it never saw (95% interval {low:.1%} to {high:.1%}). "
+            f"Balanced accuracy, in which each class counts alike: {figures.balanced:.1%} ({least:.1%} to {most:.1%}). "
+            f"For comparison, {figures.baseline(classes)}.{lacking}"
         )
 
     def guess(self, classes: Sequence[str]) -> float | None:
