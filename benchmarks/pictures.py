@@ -87,7 +87,7 @@ def methods_picture() -> Image.Image:
 def samples_picture() -> Image.Image:
     data, rows = shapes(n=8), []
     for name, told in OTHERS.items():
-        own = "resnet_nano_48" if name == "resnet" else f"benchmarks/others.py:{name}"
+        own = "resnet_nano_48" if name == "resnet" else f"{ROOT}/benchmarks/others.py:{name}"
         model = trained(f"shapes-{name}", "--data", "shapes", "--model", own)
         accuracy = vitral("eval", str(RUNS / f"shapes-{name}"), "--data", "shapes:n=8")["accuracy"]
         methods = METHODS[2:] if name == "resnet" else METHODS

@@ -223,6 +223,20 @@ def class_weights_make_rare_classes_count(train, vitral, photos):
     vitral(*words).refused(2, "weighs exclusive classes, of images or of pixels")
 
 
+@effect("train", "duplicates")
+def duplicates_are_reported_dropped_or_refused(train, vitral, photos):
+    first = sorted((photos / "dark").iterdir())[0]
+    for number in range(30):  # some of them are held out
+        shutil.copy(first, photos / "dark" / f"copy{number}.png")
+    kept, dropped = (train(data=photos, duplicates=how) for how in ("keep", "drop"))
+    assert "figures are too good" in kept.answer.messages and "--duplicates drop" in kept.answer.messages
+    (tested, fewer) = ([one for one in run.metrics if "test_accuracy" in one][0] for run in (kept, dropped))
+    assert "were left out" in dropped.answer.messages and fewer["n"] < tested["n"]
+    again = vitral("eval", dropped.folder, "--json").done().json  # the same images as in training
+    assert (again["n"], again["accuracy"]) == (fewer["n"], fewer["test_accuracy"])
+    vitral("train", "--data", photos, "--duplicates", "fail").refused(1, "Remove the copies")
+
+
 @effect("train", "adapt")
 def adapt_is_whether_the_encoder_is_trained(train, vitral):
     first = train(**SCENES)

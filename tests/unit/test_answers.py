@@ -127,7 +127,9 @@ def test_figures_of_one_class_say_what_guessing_reaches():
     values = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
     figures = answer_for("one class").judge(values, np.array([0, 0, 1, 1]), None, "")
     assert figures.accuracy == 0.75
-    assert figures.baseline(("cat", "dog")).startswith("always cat, the most frequent class of these images: accuracy 50.0%")
+    assert figures.baseline(("cat", "dog")).startswith(
+        "always cat, the most frequent class of these images: accuracy 50.0%"
+    )
 
 
 def test_a_prediction_says_what_its_task_says():

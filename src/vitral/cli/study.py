@@ -26,7 +26,7 @@ class Options:
     preset: Annotated[
         Literal["smoke", "quick", "full"],
         Option(
-            "smoke: only test that everything runs; quick: a little over two hours for all studies on two cores; "
+            "smoke: only test that everything runs; quick: about three hours for all studies on two cores; "
             "full: more seeds and training samples."
         ),
     ] = "quick"

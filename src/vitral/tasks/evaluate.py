@@ -15,9 +15,11 @@ from vitral.base.errors import ConfigError, DataError, ImageError, UsageError
 from vitral.base.record import Task, classes_of
 from vitral.data import OnBadImage
 from vitral.data.classes import match_classes
+from vitral.data.copies import check_copies
 from vitral.data.dataset import Dataset
 from vitral.data.folder import ImageFolder, folder
 from vitral.data.spec import find_data
+from vitral.data.table_file import Report
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import model_name, open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
@@ -103,13 +105,12 @@ def evaluate(
     if spec is None:
         raise ConfigError(f"{name} does not record what it was trained on. Specify the data: --data.")
     task, source = opened.record.task, find_data(spec)
-    seed, trained_on = provenance.get("seed", 0), provenance.get("data_sha256")
+    trained_on = provenance.get("data_sha256")
     classes = classes_of(opened)
     if data is None:
-        found = read_data(source, opened.preprocessing, progress, seed, on_bad_image, task)
-        found = match_classes(found, classes, opened.preprocessing.size, task)
+        found = divided(source, opened, progress.note, on_bad_image)
     else:
-        found = read_given(source, opened, progress, seed, on_bad_image, trained_on)
+        found = read_given(source, opened, progress, on_bad_image)
     things = "numbers" if task == "numbers" else "classes"
     if classes is None and len(found.classes) != len(opened.classes):
         raise DataError(f"{spec} has {len(found.classes)} {things}; the model predicts {len(opened.classes)}.")
@@ -135,29 +136,38 @@ def evaluate(
     return EvaluationResult(spec, split, task, tuple(found.classes), figures, len(images), tuple(progress.notes))
 
 
+def divided(source: Dataset | ImageFolder, model: Classifier, report: Report, on_bad_image: OnBadImage) -> Dataset:
+    """The data with the splits that the model's training had, if it was trained on them."""
+    classes, preprocessing, task = classes_of(model), model.preprocessing, model.record.task
+    if isinstance(source, ImageFolder):
+        source = folder(source, preprocessing, model.provenance.get("seed", 0), on_bad_image, report, task)
+        if model.provenance.get("duplicates") == "drop":
+            source, _ = check_copies(source, "drop")
+    return match_classes(source, classes, preprocessing.size, task)
+
+
 def read_given(
-    source: Dataset | ImageFolder,
-    model: Classifier,
-    progress: Progress,
-    seed: int,
-    on_bad_image: OnBadImage,
-    trained_on: str | None,
+    source: Dataset | ImageFolder, model: Classifier, progress: Progress, on_bad_image: OnBadImage
 ) -> Dataset:
     """Data that the user named, to judge a model on: of a folder without splits all images.
 
     Unless they are those that the model was trained on, under whatever name: then as they were divided for training.
     """
-    classes, preprocessing, task = classes_of(model), model.preprocessing, model.record.task
-    if isinstance(source, Dataset):
-        return match_classes(source, classes, preprocessing.size, task)
-    if trained_on:
-        notes: list[str] = []
-        with suppress(DataError, ImageError):  # too few images to be divided, or classes of other data
-            divided = folder(source, preprocessing, seed, on_bad_image, notes.append, task)
-            divided = match_classes(divided, classes, preprocessing.size, task)
-            if fingerprint(divided.train, divided.val) == trained_on:
-                for note in notes:
-                    progress.note(note)
-                return divided
-    whole = read_data(source, preprocessing, progress, seed, on_bad_image, task, whole=True)
-    return match_classes(whole, classes, preprocessing.size, task)
+    trained_on = model.provenance.get("data_sha256")
+    if isinstance(source, Dataset) or not trained_on:
+        return whole(source, model, progress, on_bad_image)
+    notes: list[str] = []
+    with suppress(DataError, ImageError):  # too few images to be divided, or classes of other data
+        found = divided(source, model, notes.append, on_bad_image)
+        if fingerprint(found.train, found.val) == trained_on:
+            for note in notes:
+                progress.note(note)
+            return found
+    return whole(source, model, progress, on_bad_image)
+
+
+def whole(source: Dataset | ImageFolder, model: Classifier, progress: Progress, on_bad_image: OnBadImage) -> Dataset:
+    """A built-in data set as it is, and a folder without splits whole."""
+    task, preprocessing = model.record.task, model.preprocessing
+    found = read_data(source, preprocessing, progress, 0, on_bad_image, task, whole=True)
+    return match_classes(found, classes_of(model), preprocessing.size, task)

@@ -15,6 +15,7 @@ from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.classes import reorder_classes
+from vitral.data.copies import check_copies
 from vitral.data.dataset import Dataset
 from vitral.data.examples import open_splits
 from vitral.data.folder import ImageFolder
@@ -42,7 +43,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data."""
     found = find_data(recipe.data)
     if not recipe.init:
-        data = open_splits(read_recipe_data(recipe, found, progress))
+        data = read_training_data(recipe, found, progress)
         check_task_settings(recipe, data)
         new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
@@ -53,7 +54,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
-    data = open_splits(read_recipe_data(recipe, found, progress, model.preprocessing))
+    data = read_training_data(recipe, found, progress, model.preprocessing)
     check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
@@ -135,6 +136,18 @@ def check_numbers(
             f"{type(model).__name__} changes what its last linear layer returns, so its numbers cannot be scaled to "
             "the unit of the data. Return that layer's output as it is."
         )
+
+
+def read_training_data(
+    recipe: Recipe, found: Dataset | ImageFolder, progress: Progress, preprocessing: Preprocessing | None = None
+) -> Dataset:
+    """The data of a recipe, every file of which was read; copies among a folder's images are reported."""
+    data = open_splits(read_recipe_data(recipe, found, progress, preprocessing))
+    if isinstance(found, ImageFolder):
+        data, sentences = check_copies(data, recipe.duplicates)
+        for sentence in sentences:
+            progress.note(sentence)
+    return data
 
 
 def read_recipe_data(

@@ -151,4 +151,6 @@ def origin(model: Classifier, recipe: Recipe, data_sha256: str, step: int) -> di
     """The provenance saved with a model; for one that started from another, that one's provenance as well."""
     known = {key: value for key, value in model.provenance.items() if key not in MACHINE}
     start = known | {"init": recipe.init} if recipe.init else {}
-    return provenance() | start | {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step}
+    known = {"data": recipe.data, "seed": recipe.seed, "data_sha256": data_sha256, "step": step}
+    # What evaluation needs to read the same splits again.
+    return provenance() | start | known | ({"duplicates": "drop"} if recipe.duplicates == "drop" else {})

@@ -99,6 +99,13 @@ class Recipe:
         int, Option("Seed for the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
     ] = 0
     on_bad_image: OnBadImage = "fail"
+    duplicates: Annotated[
+        Literal["keep", "drop", "fail"],
+        Option(
+            "Copies among the images of a folder: keep reports them, drop uses each image once (in the test split "
+            "rather than in training), fail refuses."
+        ),
+    ] = "keep"
 
     def __post_init__(self) -> None:
         check(self)
@@ -113,7 +120,7 @@ class Recipe:
 PRESETS: dict[str, dict[str, Any]] = {
     "shapes": {},
     "cued": dict(epochs=10, augment="none"),
-    "scenes": dict(model="resnet_nano_128", optimizer="adamw", epochs=8, batch_size=16, weight_decay=0.05),
+    "scenes": dict(model="vit_nano_patch8_128", epochs=5, batch_size=16, weight_decay=0.05),
     "digits": dict(model="vit_nano_patch2_8", epochs=120, augment="affine", label_smoothing=0.1),
     "folder": dict(model="vit_micro_patch8_64", epochs=60, augment="photo", label_smoothing=0.1),
 }
