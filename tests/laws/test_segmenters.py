@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -21,7 +22,7 @@ from vitral.data.dataset import Split
 from vitral.explain import RegionModel
 from vitral.explain.observation import observe
 from vitral.explain.trials import Trials
-from vitral.nn.families import build
+from vitral.nn.families import build, construct
 from vitral.nn.family.segmenter import Segmenter, best_decoder, spread
 from vitral.store.model import load_model, save_model
 from vitral.weights.transfer import transfer_encoder, transfer_weights
@@ -315,3 +316,16 @@ def test_a_map_of_a_region_covers_what_the_region_shows(images):
     np.testing.assert_allclose(scores[1], trials.scores[0], atol=1e-6)
     np.testing.assert_allclose(scores[0], scores[2], atol=1e-6)
     assert np.abs(scores[0] - scores[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("head", ["linear", "detail"])
+@pytest.mark.parametrize("size", [(32, 32), (36, 41), (25, 47)])
+def test_an_encoder_of_any_size_is_decoded_where_its_patches_lie(head, size):
+    """Padding on the right and at the bottom is decoded with the rest, and cut off."""
+    settings = dict(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=0)
+    model = redraw(Segmenter(construct("any_size", **settings), 3, decoder(head))).eval()
+    image = torch.randn(1, 3, *size)
+    below, right = (-side % 8 for side in size)
+    with torch.no_grad():
+        whole = model(F.pad(image, (0, right, 0, below)))
+        torch.testing.assert_close(model(image), whole[..., : size[0], : size[1]])

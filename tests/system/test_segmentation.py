@@ -14,6 +14,7 @@ from test_resume import assert_same, reached
 
 from peers import timm  # it makes torchvision, and so timm, importable
 from shell import Terminal, Trained, tree
+from vitral import load
 from vitral.base.errors import UsageError
 from vitral.data.spec import find_data
 
@@ -163,7 +164,7 @@ def test_masks_are_predicted_in_the_images_size(vitral, run, photo, tmp_path):
     assert tree(tmp_path / "masks") == ["photo.mask.png", "photo.overlay.png"]
     mask = pixels_of(tmp_path / "masks" / "photo.mask.png")
     assert mask.shape == (40, 60) and (mask[:, :10] == 255).all() and (mask[:, 10:50] < 9).all()
-    assert "The model sees a window of 1 of 1 images" in answer.messages and "33.3% of their pixels" in answer.messages
+    assert "sees only the centre of 1 of 1 images: 33.3% of their pixels have no class" in answer.messages
     assert pixels_of(tmp_path / "masks" / "photo.overlay.png").shape == (40, 60, 3)
 
 
@@ -173,7 +174,55 @@ def test_the_whole_image_has_classes_where_the_model_was_trained_on_a_folder(vit
     assert "of pixels are 255: ignored in training and in figures" in answer.messages
     answer = vitral("predict", "run", photo, "--out", "masks").done()
     mask = pixels_of(tmp_path / "masks" / "photo.mask.png")
-    assert mask.shape == (40, 60) and (mask < 9).all() and "window" not in answer.messages
+    assert mask.shape == (40, 60) and (mask < 9).all() and "centre" not in answer.messages
+
+
+def test_the_whole_image_has_classes_where_a_model_that_cut_images_was_the_start(vitral, scenes, run, photo, tmp_path):
+    paint(tmp_path / "field", scenes)
+    for path in (tmp_path / "field").rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((48, 16), Image.Resampling.NEAREST).save(path)
+    words = ("train", "--init", run.folder, "--data", "field", "--epochs", 1, "--batch-size", 16)
+    answer = vitral(*words, "--out", "again").done()
+    assert "images and masks are resized whole" in answer.messages
+    assert load("again").preprocessing.crop_mode == "squash"
+    vitral("predict", "again", photo, "--out", "masks").done()
+    assert (pixels_of(tmp_path / "masks" / "photo.mask.png") < 9).all()
+    resumed = vitral("train", "--resume", "again").done()
+    assert "resized whole" not in resumed.messages
+
+
+def test_a_scan_of_several_pages_is_read_by_its_first_and_the_output_says_so(vitral, run, photo, tmp_path):
+    with Image.open(photo) as image:
+        image.save(tmp_path / "scan.tif", save_all=True, append_images=[image] * 3)
+    answer = vitral("predict", run.folder, "scan.tif").done()
+    assert "1 TIFF files have several pages, such as scan.tif (4): the first page of each is used" in answer.messages
+
+
+def test_a_model_without_attention_is_explained_by_the_command_that_its_run_prints(vitral, photo, tmp_path):
+    words = ("train", "--data", SCENES, "--model", "resnet_nano_48", "--epochs", 1, "--batch-size", 16)
+    answer = vitral(*words, "--out", "run").done()
+    assert "IMAGE --method grad_cam which places of your own image support" in answer.messages
+    assert "--method grad_cam" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    vitral("explain", "run", photo, "--method", "grad_cam", "--orders", 0).done()
+
+
+def test_a_part_of_a_region_that_the_model_does_not_see_is_named(vitral, run, photo):
+    answer = vitral("explain", run.folder, photo, "--region", "0,0,30,40", "--method", "occlusion", "--orders", 0)
+    assert "of which the model sees columns 10 to 30 and rows 0 to 40" in answer.done().messages
+
+
+def test_images_without_the_class_are_left_out_of_several(vitral, run, photo, tmp_path):
+    shares = vitral("predict", run.folder, photo, "--top", 9, "--json").done().json["predictions"][0]
+    present = max(shares["shares_of_pixels"], key=shares["shares_of_pixels"].get)
+    found = vitral("explain", run.folder, photo, photo, "--target", present, "--orders", 0, "--json").done().json
+    assert len(found["explained"]) == 2
+    absent = [name for name, share in shares["shares_of_pixels"].items() if share == 0]
+    if absent:
+        words = ("explain", run.folder, photo, photo, "--target", absent[0], "--orders", 0)
+        refused = vitral(*words)
+        refused.failed(2, "No pixel of photo.jpg is predicted as")
+        assert "It is left out" in refused.messages
 
 
 def test_the_data_is_described_with_its_masks(vitral, scenes, tmp_path):

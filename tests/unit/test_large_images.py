@@ -312,5 +312,5 @@ def test_models_without_one_class_per_pixel_are_refused(scan):
     many = segmenter()
     names = tuple(map(str, range(256)))
     attach_record(many, ModelRecord(names, many.preprocessing, "segmentation"))
-    with pytest.raises(UsageError, match="256 classes, but a class map holds 1 to 255"):
+    with pytest.raises(UsageError, match="256 classes, but a class map holds 1 to 254"):
         predict_tiles(many, scan)

@@ -207,3 +207,24 @@ def test_names_that_contradict_themselves_are_refused(tmp_path, files, message):
     with pytest.raises(DataError) as caught:
         names_in(tmp_path, **files)
     assert message in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_a_palette_with_some_of_the_classes_colours_is_refused(tmp_path):
+    """An edge between two classes has a colour of its own: its pixels would get whatever class their index is."""
+    palette = np.concatenate([SHOWN, [[64, 64, 0]]]).astype(np.uint8)
+    mask = as_image(np.array([[0, 1, 2], [3, 4, 0]], np.uint8), palette)
+    with pytest.raises(DataError, match=r"the colour \(0, 0, 0\) stands for a class and \(64, 64, 0\) for none"):
+        read_mask(saved(tmp_path / "a.png", mask), COLOURS)
+
+
+@pytest.mark.parametrize("values", [[[0, 0], [0, 0]], [[0, 1], [1, 0]]])
+def test_grey_masks_have_indices_where_classes_have_colours(tmp_path, values):
+    colours = {(255, 0, 0): 0, (0, 0, 0): 1, (0, 255, 0): 2}  # black is class 1, and a grey 0 is class 0
+    mask = np.array(values, np.uint8)
+    assert (read_mask(saved(tmp_path / "a.png", Image.fromarray(mask)), colours).values == mask).all()
+
+
+def test_grey_masks_have_the_grey_levels_of_their_classes(tmp_path):
+    mask = np.array([[0, 128], [128, 0]], np.uint8)
+    found = read_mask(saved(tmp_path / "a.png", Image.fromarray(mask)), {(128, 128, 128): 0, (0, 0, 0): 1})
+    assert found.values.tolist() == [[1, 0], [0, 1]]

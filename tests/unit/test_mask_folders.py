@@ -168,7 +168,11 @@ def test_too_few_images_to_hold_some_out_are_an_error(tmp_path):
 def test_masks_of_another_size_are_named_and_counted(pets):
     for number in (2, 4):
         Image.fromarray(mask_of(number, size=(6, 8))).save(pets / "masks" / f"a{number}.png")
-    refused(pets, f"{pets / 'masks' / 'a2.png'} is 6x8, its image 12x16 (2 of 10 masks do not fit)", "in one size")
+    refused(
+        pets,
+        f"{pets / 'masks' / 'a2.png'} is 6x8, its image 12x16 (2 of 10 masks do not fit)",
+        "save each mask in its image",
+    )
 
 
 def test_masks_with_unknown_values_are_named_and_counted(pets):
@@ -296,7 +300,7 @@ def test_ids_of_instances_in_16_bits_are_refused(tmp_path, named):
         (home / "classes.txt").write_text("background\ncat\ndog\n")
         refused(home, "6 of 6 masks hold values that", "does not name: 1000, 2000")
     else:
-        refused(home, "masks hold values from 0 to 2000; class indices are 0 to 254", "colours or instances")
+        refused(home, "masks hold values from 0 to 2000; class indices are 0 to 253", "colours or instances")
 
 
 def test_16_bits_of_class_indices_are_read(tmp_path):
@@ -371,7 +375,7 @@ def test_the_same_classes_in_another_order_are_put_in_the_models_order(tmp_path)
 @pytest.mark.parametrize("name", ["labels", "annotations", "SegmentationClass"])
 def test_images_and_masks_by_other_names_are_not_taken_for_two_classes(pets, name):
     (pets / "masks").rename(pets / name)
-    refused(pets, f"{pets} has images/ and {name}/. For segmentation rename them to images/ and masks/")
+    refused(pets, f"{pets} has images/ and {name}/. For segmentation rename the folder of images to images/")
     data, _ = opened(f"{pets}:task=one_class")
     assert sorted(data.classes) == sorted(["images", name])
 
@@ -384,3 +388,40 @@ def test_masks_for_the_test_alone_need_training_masks(tmp_path):
 def test_a_folder_without_masks_is_refused_for_segmentation(tmp_path):
     (tmp_path / "images").mkdir()
     refused(f"{tmp_path}:task=segmentation", "has no images/ and masks/ folders, which segmentation needs")
+
+
+def test_a_palette_that_differs_from_any_other_mask_is_refused(tmp_path):
+    """The first mask need not have the value whose colour differs."""
+    home = tmp_path / "field"
+    palettes = [np.array([[0, 0, 0], [255, 0, 0], last], np.uint8) for last in ((0, 0, 255), (0, 0, 255), (0, 255, 0))]
+    for number, palette in enumerate(palettes):
+        mask = mask_of(number, 2 if number == 0 else 3)
+        save_pair(home, number, mask, as_image(mask, palette))
+    refused(home, "a1.png and", "a2.png have different palettes: value 2 is (0, 0, 255) in one and (0, 255, 0)")
+
+
+def test_smoothed_edges_are_refused_rather_than_taken_for_classes(tmp_path):
+    home = tmp_path / "field"
+    rows, columns = np.mgrid[:120, :120]
+    for number in range(6):
+        distance = np.hypot(rows - 60, columns - 40 - number) - 25
+        smooth = (255 / (1 + np.exp(distance / 3))).round().astype(np.uint8)
+        save_pair(home, number, mask_of(number, 2, smooth.shape), Image.fromarray(smooth))
+    refused(home, "values, from 0 to 25", "smoothed (antialiased)", "classes.txt")
+
+
+def test_masks_of_two_conventions_are_refused(tmp_path):
+    home = paint(tmp_path / "field", 6, 2, names="")
+    for number in range(6, 9):
+        save_pair(home, number, np.where(mask_of(number, 2) > 0, 255, 0).astype(np.uint8))
+    refused(home, "3 masks hold 0 and 255, such as", "6 hold 1, such as")
+
+
+@pytest.mark.parametrize("more", ["SegmentationObject", "ImageSets"])
+def test_a_folder_of_images_and_several_of_masks_is_no_set_of_classes(tmp_path, more):
+    home = paint(tmp_path / "voc")
+    (home / "images").rename(home / "JPEGImages")
+    (home / "masks").rename(home / "SegmentationClass")
+    (home / more).mkdir()
+    Image.fromarray(mask_of(0, 2)).save(home / more / "a.png")
+    refused(home, "JPEGImages/ and SegmentationClass/", "rename the folder of images to images/")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from vitral.base.answer import answer_for, scored_answer_of
-from vitral.base.answers.segmentation import Counts, MaskTally, dice_loss
+from vitral.base.answers.segmentation import Counts, MaskFigures, MaskTally, dice_loss
 from vitral.base.boundaries import boundary, boundary_counts
 from vitral.base.class_weights import balanced_weights
 from vitral.base.errors import UsageError
@@ -101,7 +101,7 @@ def test_a_boundary_that_is_two_pixels_away_is_right_and_one_of_three_is_wrong()
     """A square moved down: its boundary pixels have one of its own class within two rows and columns, or not."""
     right = np.zeros((1, 30, 30), np.uint8)
     right[:, 8:20, 8:20] = 1
-    scores = [tallied(np.roll(right, shift, axis=1), right).counts.boundary_f[1] for shift in (0, 2, 5)]
+    scores = [tallied(np.roll(right, shift, axis=1), right).class_boundary_f[1] for shift in (0, 2, 5)]
     assert scores[0] == scores[1] == 1 and scores[2] < 0.9
 
 
@@ -115,7 +115,7 @@ def test_figures_are_scikit_learns(seed, ignored):
     every = list(range(4))
     assert (figures.confusion == confusion_matrix(*flat, labels=every)).all()
     known = jaccard_score(*flat, labels=every, average=None)
-    np.testing.assert_allclose(figures.counts.iou, known)
+    np.testing.assert_allclose(figures.iou, known)
     present = [index for index in (1, 2, 3) if (right == index).any()]
     assert figures.value == pytest.approx(known[present].mean())
     assert figures.pixel_accuracy == pytest.approx((flat[0] == flat[1]).mean())
@@ -131,8 +131,8 @@ def test_the_boundary_score_is_the_harmonic_mean_of_precision_and_recall():
     found = np.sum([slow_counts(first, second, 4, 2) for first, second in pairs], axis=0)
     seen = np.sum([slow_counts(second, first, 4, 2) for first, second in pairs], axis=0)
     precision, recall = found[1] / found[0], seen[1] / seen[0]
-    np.testing.assert_allclose(figures.counts.boundary_f, 2 * precision * recall / (precision + recall))
-    assert figures.boundary_f == pytest.approx(figures.counts.boundary_f[1:].mean())
+    np.testing.assert_allclose(figures.class_boundary_f, 2 * precision * recall / (precision + recall))
+    assert figures.boundary_f == pytest.approx(figures.class_boundary_f[1:].mean())
 
 
 @given(seed=SEEDS)
@@ -182,7 +182,7 @@ def test_masks_that_are_ignored_whole_have_neither_loss_nor_figures():
 def test_the_background_is_not_counted_in_means_whatever_its_place_or_spelling():
     rng = np.random.default_rng(2)
     right, predicted = masks(rng), masks(rng)
-    iou = tallied(predicted, right).counts.iou
+    iou = tallied(predicted, right).iou
     for place, name in enumerate(("Background", "_background_", "BG", "void")):
         names = [f"thing {index}" for index in range(4)]
         names[place] = name
@@ -200,7 +200,7 @@ def test_a_class_that_is_only_predicted_is_not_counted_but_takes_from_the_others
     predicted = right.copy()
     predicted[:, :3] = 2
     figures = tallied(predicted, right)
-    assert figures.value == 0.5 and figures.counts.iou[2] == 0
+    assert figures.value == 0.5 and figures.iou[2] == 0
     assert figures.per_image.tolist() == [0.25, 0.25]  # of one image, both count
 
 
@@ -212,7 +212,7 @@ def test_masks_of_background_alone_have_no_mean():
     worse = tallied(nothing + np.uint8(1), nothing)
     assert figures.score > worse.score and json.dumps(figures.to_json(NAMES), allow_nan=False)
     assert "nan" not in figures.summary(NAMES) + figures.headline(NAMES)
-    assert figures.counts.iou[0] == 1
+    assert figures.iou[0] == 1
 
 
 def test_intervals_are_over_images():
@@ -327,3 +327,34 @@ def test_a_segmentation_model_is_explained_by_regions_only():
     model = attach_record(torch.nn.Conv2d(3, 4, 1), ModelRecord(NAMES, Preprocessing((8, 8)), "segmentation"))
     with pytest.raises(UsageError, match=r"vitral explain --region X,Y,WIDTH,HEIGHT or --target NAME.*RegionModel"):
         scored_answer_of(model)
+
+
+def test_a_class_that_no_right_mask_has_counts_in_no_mean():
+    """One stray pixel of it takes from the class that it lies in, and nothing else."""
+    right = np.ones((2, 12, 12), np.uint8)
+    right[:, :6] = 0
+    predicted = right.copy()
+    predicted[0, 11, 11] = 2
+    figures = tallied(predicted, right)
+    assert figures.tested.tolist() == [1] and figures.value == figures.iou[1] > 0.98
+    assert figures.boundary_f == figures.class_boundary_f[1] > 0.8
+
+
+def test_every_interval_is_that_of_its_own_bootstrap():
+    rng = np.random.default_rng(0)
+    right = masks(rng)
+    figures = tallied(np.where(rng.random(right.shape) < 0.2, 0, right).astype(np.uint8), right)
+
+    def part(chosen, name, index):
+        return float(getattr(figures.counts.only(chosen).sums(), name)[0, index])
+
+    for name, found in (("iou", figures.iou_intervals), ("boundary_f", figures.boundary_intervals)):
+        for index, ends in enumerate(found):
+            known = bootstrap(lambda chosen, name=name, index=index: part(chosen, name, index), figures.n)
+            np.testing.assert_allclose(ends, known)
+
+
+def test_many_classes_have_their_intervals_at_once():
+    counts = Counts(*(np.random.default_rng(0).integers(0, 9, (400, 150)) for _ in Counts.__dataclass_fields__))
+    figures = MaskFigures(counts, np.eye(150, dtype=np.int64), 0.0)
+    assert len(figures.iou_intervals) == 150 and all(low <= high for low, high in figures.boundary_intervals)

@@ -9,7 +9,7 @@ Axes:  b masks   y x pixels   k classes
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from vitral.base.mask_values import IGNORED
+from vitral.base.mask_values import IGNORED, NO_CLASS
 
 TOLERANCE = 2  # pixels, in rows and columns, by which two boundaries may differ
 
@@ -32,8 +32,8 @@ def boundary_counts(
     """The boundary pixels of `first` by class, and how many of them have one of their class in `second` near by."""
     edges = boundary(first)
     # Only the boundaries of the second mask are compared: all else has a value that no class has.
-    other = np.where(boundary(second), second, IGNORED - 1).astype(np.uint8)
-    padded = np.pad(other, ((0, 0), (tolerance, tolerance), (tolerance, tolerance)), constant_values=IGNORED - 1)
+    other = np.where(boundary(second), second, NO_CLASS).astype(np.uint8)
+    padded = np.pad(other, ((0, 0), (tolerance, tolerance), (tolerance, tolerance)), constant_values=NO_CLASS)
     near = np.zeros(first.shape, bool)
     _, rows, columns = first.shape
     for down in range(2 * tolerance + 1):

@@ -1,10 +1,10 @@
 """95 % confidence intervals of figures measured on a sample of images, and figures as JSON holds them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 RESAMPLES = 300  # bootstrap samples: the ends of an interval then vary by a few percent of its length
 
@@ -22,8 +22,22 @@ def bootstrap(figure: Callable[[Int[np.ndarray, " n"]], float], n: int) -> tuple
 
     `figure` takes the indices of the images; samples on which it is not a number are left out.
     """
+    return percentiles(np.array([figure(chosen) for chosen in resamples(n)]), n)
+
+
+def resamples(n: int) -> Iterator[Int[np.ndarray, " n"]]:
+    """The images of each bootstrap sample, the same in every call."""
     rng = np.random.default_rng(0)
-    found = np.array([figure(rng.integers(n, size=n)) for _ in range(RESAMPLES)])
+    return (rng.integers(n, size=n) for _ in range(RESAMPLES))
+
+
+def bootstrap_weights(n: int) -> Int[np.ndarray, "r n"]:
+    """How often each bootstrap sample has each image: a figure of sums over images is a product with these."""
+    return np.stack([np.bincount(chosen, minlength=n) for chosen in resamples(n)])
+
+
+def percentiles(found: Float[np.ndarray, " r"], n: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a figure of `n` images in bootstrap samples; NaN for a single image."""
     found = found[np.isfinite(found)]
     if n < 2 or not len(found):
         return float("nan"), float("nan")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 IGNORED = 255  # a pixel that is neither trained on nor judged
+NO_CLASS = 254  # in computations, what no pixel has
+MOST_CLASSES = 254  # a pixel is one byte, and two of its values mean no class
 # The names of the class that no mean counts, in lower case and without the underscores around them.
 BACKGROUND = ("background", "bg", "void", "unlabeled", "unlabelled")
 

@@ -55,7 +55,7 @@ class Options:
         str | None,
         Option(
             "Region to explain of a segmentation model, X,Y or X,Y,WIDTH,HEIGHT in pixels of the image; by default the "
-            "pixels predicted as --target, or as the largest object."
+            "pixels predicted as --target, or as the most frequent class besides the background."
         ),
     ] = None
     orders: Annotated[
@@ -104,8 +104,10 @@ class Options:
                 "--diagnose runs every diagnostic on the images: leave out --score, --method, --layer, --head, "
                 "--query, --target and --region."
             )
-        if self.score and (self.layer or self.head or self.query or self.target):
-            raise ConfigError("--layer, --head, --query and --target apply to images: leave them out with --score.")
+        if self.score and (self.layer or self.head or self.query or self.target or self.region):
+            raise ConfigError(
+                "--layer, --head, --query, --target and --region apply to images: leave them out with --score."
+            )
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def run(options: Options) -> dict[str, Any]:
         return {"run": str(result.run), "stopped": True, "exit_code": 130}
     print_result(f"test {result.summary}, n = {result.n:,}, trained in {result.seconds:.0f} s")
     print_result(f"report: {result.report}")
-    say(f"next:   vitral explain {name} IMAGE     which patches the model attends to in your own image")
+    say(f"next:   vitral explain {name} IMAGE{result.explained.option}     {result.explained.words}")
     return asdict(result)
 
 

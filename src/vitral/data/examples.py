@@ -12,7 +12,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.class_names import list_names, missing_classes
 from vitral.data.dataset import Dataset, Example, Split, SplitName
-from vitral.data.image import SUFFIXES, load_image
+from vitral.data.image import SUFFIXES, first_page_only, load_image
 from vitral.data.preprocess import crop_and_resize
 from vitral.data.table_file import Report
 
@@ -98,6 +98,8 @@ def readable(
     if bad:
         some = ", ".join(str(path) for path, _ in bad)
         report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {some}.")
+    if note := first_page_only(path for path in paths if isinstance(path, Path)):
+        report(f"{split}: {note}")
     if len(bad) == len(loaded):
         raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
     return [(own, found) for own, found in loaded if not isinstance(found, ImageError)]

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,6 +105,26 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     except Exception as error:  # decoders raise errors of many types for damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise ImageError(f"{name} is damaged or incomplete ({reason}). Replace or remove it.") from error
+
+
+def pages_in(path: Path) -> int:
+    """How many pages a TIFF file has; 1 for other files and for what cannot be read."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    try:
+        with PillowWarningsOff(), Image.open(path, formats=("TIFF",)) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # whoever reads the image says what is wrong with it
+        return 1
+
+
+def first_page_only(paths: Iterable[Path]) -> str:
+    """A sentence on TIFF files of several pages, of which the first is read; empty if there are none."""
+    several = [(path, pages) for path in paths if (pages := pages_in(path)) > 1]
+    if not several:
+        return ""
+    path, pages = several[0]
+    return f"{len(several)} TIFF files have several pages, such as {path} ({pages}): the first page of each is used."
 
 
 @cache

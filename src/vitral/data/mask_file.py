@@ -50,8 +50,8 @@ def read_mask(path: Path, colours: Mapping[Colour, int] | None = None) -> MaskFi
         with PillowWarningsOff(), Image.open(path) as image:
             if image.format not in FORMATS:
                 raise DataError(
-                    f"{path} is a {image.format} file, a format that may change pixel values, so class indices are "
-                    f"lost. Save masks as {FORMATS[0]}."
+                    f"{path} is a {image.format} file, a format that may change pixel values or number them anew, "
+                    f"so class indices are lost. Save masks as {FORMATS[0]}."
                 )
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{path} has {pages} pages; a mask is one. Save each page as a mask of its own.")
@@ -69,12 +69,21 @@ def read_mask(path: Path, colours: Mapping[Colour, int] | None = None) -> MaskFi
 def mask_of(path: Path, image: Image.Image, colours: Mapping[Colour, int] | None, spread: int = 1) -> MaskFile:
     """By the mode of the image: indices of a palette, grey values (divided by `spread`), or colours.
 
-    With `colours`, a mask of one channel whose colours are none of them has indices: the colours then are for showing.
+    With `colours`, a palette none of whose colours is among them has indices: the colours then are for showing. So has
+    a grey mask, unless all colours are grey levels. Raises `DataError` for a palette that has some of them only.
     """
-    if colours is not None and image.mode in ("P", "L"):
+    all_grey = colours is not None and all(len(set(colour)) == 1 for colour in colours)
+    if colours is not None and (image.mode == "P" or (image.mode == "L" and all_grey)):
         shown = np.array(image.convert("RGB"))
-        if set(map(tuple, np.unique(shown.reshape(-1, 3), axis=0).tolist())) <= colours.keys():
+        used = set(map(tuple, np.unique(shown.reshape(-1, 3), axis=0).tolist()))
+        if used <= colours.keys():
             return MaskFile(path, indices_of(path, shown, colours))
+        if image.mode == "P" and used & colours.keys():
+            some, other = sorted(used & colours.keys())[0], sorted(used - colours.keys())[0]
+            raise DataError(
+                f"{path} has a palette in which the colour {some} stands for a class and {other} for none, so it may "
+                "hold colours or class indices. Smoothed edges make colours between classes: save masks without."
+            )
     if image.mode == "P":
         flat = image.getpalette("RGB") or []
         palette = {

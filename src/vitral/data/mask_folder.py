@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from vitral.base.errors import DataError, ImageError
-from vitral.base.mask_values import IGNORED
+from vitral.base.mask_values import IGNORED, MOST_CLASSES
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split, SplitName
 from vitral.data.examples import SHARES, images_in, of_split, readable
@@ -28,10 +28,14 @@ from vitral.data.table_file import Report
 IMAGES, MASKS = "images", "masks"
 # What others call them, in lower case.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
-MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "segmentation", "segmentations", "segmentationclass", "gt")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "annotations", "segmentation", "segmentations", "gt"),
+    *("segmentationclass", "segmentationobject", "segmentationclassaug"),
+)
 SHOWN = 3  # file names in a message
 ORIENTATION = 274  # the EXIF tag
 MUCH_IGNORED = 0.5
+MANY = 64  # values without names, from which they are no classes but smoothed edges, or colours
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,12 @@ def is_mask_folder(root: Path) -> bool:
 
 def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
     """Raise `DataError` for folders that would be two classes, but are images and their masks by their names."""
-    halves = [sorted(name for name in names if name.lower() in known) for known in (IMAGE_FOLDERS, MASK_FOLDERS)]
-    if len(names) == 2 and all(halves):
-        (images,), (masks,) = halves
+    images, masks = ([name for name in names if name.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS))
+    if images and masks:
         raise DataError(
-            f"{root} has {images}/ and {masks}/. For segmentation rename them to {IMAGES}/ and {MASKS}/; if they are "
-            "two classes, specify so: --data FOLDER:task=one_class."
+            f"{root} has {' and '.join(f'{name}/' for name in (*images, *masks))}. For segmentation rename the folder "
+            f"of images to {IMAGES}/ and the folder of masks to {MASKS}/; if they are classes, specify so: --data "
+            "FOLDER:task=one_class."
         )
 
 
@@ -208,23 +212,20 @@ def refuse_bad_masks(checked: Sequence[Checked]) -> None:
         raise DataError(f"{bad[0]}{more}")
     if sizes := [one.other_size for one in checked if one.other_size]:
         more = f" ({len(sizes)} of {len(checked)} masks do not fit)" if len(sizes) > 1 else ""
-        raise DataError(f"{sizes[0]}{more}. A mask has one pixel for each pixel of its image: save them in one size.")
-    palettes = [one for one in checked if one.palette is not None]
-    for one in palettes[1:]:
-        first = palettes[0]
-        assert first.palette is not None and one.palette is not None
-        differ = [
-            value
-            for value in one.pixels
-            if value in first.pixels and one.palette.get(value) != first.palette.get(value)
-        ]
-        if differ:
-            value = differ[0]
-            raise DataError(
-                f"{first.pair.mask} and {one.pair.mask} have different palettes: value {value} is "
-                f"{first.palette.get(value)} in one and {one.palette.get(value)} in the other, so it may be two "
-                "classes. Save all masks with one palette, or as grey class indices."
-            )
+        raise DataError(
+            f"{sizes[0]}{more}. A mask has one pixel for each pixel of its image: save each mask in its image's size."
+        )
+    first: dict[int, tuple[Colour | None, Path]] = {}
+    for one in checked:
+        for value in one.pixels if one.palette is not None else ():
+            assert one.palette is not None
+            colour, path = first.setdefault(value, (one.palette.get(value), one.pair.mask))
+            if colour != one.palette.get(value):
+                raise DataError(
+                    f"{path} and {one.pair.mask} have different palettes: value {value} is {colour} in one and "
+                    f"{one.palette.get(value)} in the other, so it may be two classes. Save all masks with one "
+                    "palette, or as grey class indices."
+                )
 
 
 def class_names(
@@ -252,10 +253,22 @@ def class_names(
         raise DataError(
             f"{root}: every mask holds the value {used[0] if used else IGNORED} alone. Masks need two classes or more."
         )
-    if top >= IGNORED or min(used) < 0:
+    if len(used) > MANY and min(used) >= 0 and top <= IGNORED:
         raise DataError(
-            f"{root}: masks hold values from {min(used)} to {top}; class indices are 0 to {IGNORED - 1}. If they are "
-            "colours or instances, save class indices instead."
+            f"{root}: masks hold {len(used)} values, from {min(used)} to {top}, and no file names them. If edges are "
+            "smoothed (antialiased), save masks without; if there are so many classes, list them in classes.txt."
+        )
+    if top >= MOST_CLASSES or min(used) < 0:
+        raise DataError(
+            f"{root}: masks hold values from {min(used)} to {top}; class indices are 0 to {MOST_CLASSES - 1}. If they "
+            "are colours or instances, save class indices instead."
+        )
+    if top == 1 and (mixed := [one for one in checked if IGNORED in one.pixels and 1 not in one.pixels]):
+        others = [one for one in checked if 1 in one.pixels]
+        raise DataError(
+            f"{root}: {one_or_many(len(mixed), 'mask')} hold 0 and 255, such as {mixed[0].pair.mask}, and "
+            f"{len(others)} hold 1, such as {others[0].pair.mask}: 255 would be ignored in training. Save the object "
+            "as one value; or list the classes in classes.txt if 255 is to be ignored."
         )
     if gaps := sorted(set(range(top + 1)) - set(used)):
         # 0, 85, 170: grey levels of a drawing program rather than indices. Hundreds of empty classes help nobody.
@@ -296,7 +309,7 @@ def report_doubts(checked: Sequence[Checked], binary: bool, report: Report) -> N
     if 0 < len(one_bit) < len(checked):
         report(
             f"{len(one_bit)} of {len(checked)} masks have one bit per pixel, such as {one_bit[0].pair.mask}: it is "
-            "read as class 0 or 1. If a program made files smaller, it may have stood for 0 and 255."
+            "read as class 0 or 1. In files that a program made smaller, 1 may stand for 255: check them."
         )
     if rotated := [one for one in checked if one.is_rotated]:
         report(

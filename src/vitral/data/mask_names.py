@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitral.base.errors import DataError
-from vitral.base.mask_values import IGNORED
+from vitral.base.mask_values import IGNORED, MOST_CLASSES
 from vitral.data.mask_file import Colour
 from vitral.data.table_file import Report
 
@@ -31,15 +31,18 @@ def read_mask_classes(root: Path, report: Report) -> MaskClasses | None:
     """
     found = [root / name for name in FILES if (root / name).is_file()]
     if len(found) > 1:
-        report(f"{root} has {found[0].name} and {found[1].name}: the names are read from {found[1].name}.")
+        report(
+            f"{root} has {found[0].name} and {found[1].name}: the names are read from {found[1].name}, and not from "
+            f"{found[0].name}."
+        )
     if not found:
         return None
     file = found[-1]
     classes = from_csv(file) if file.suffix == ".csv" else from_lines(file)
     if repeated := {name for name in classes.names if classes.names.count(name) > 1}:
         raise DataError(f"{file} names {sorted(repeated)[0]!r} twice. Give each class a name of its own.")
-    if not 2 <= len(classes.names) < IGNORED:
-        raise DataError(f"{file} names {len(classes.names)} classes; masks can have 2 to {IGNORED - 1}.")
+    if not 2 <= len(classes.names) <= MOST_CLASSES:
+        raise DataError(f"{file} names {len(classes.names)} classes; masks can have 2 to {MOST_CLASSES}.")
     return classes
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vitral.report.style import SECOND, hide_axes, sheet, styled
 
-MAX_CLASSES = 20
+MAX_CLASSES, MAX_COLUMNS = 20, 10
 
 
 @styled()
@@ -20,7 +20,7 @@ def contact_figure(
     groups: Mapping[str, Int[np.ndarray, " m"]],
     masks: Bool[np.ndarray, "n y x"] | None,
     title: str,
-    columns: int = 10,
+    columns: int = MAX_COLUMNS,
 ) -> Figure:
     """One row per group with its first images, which are random ones if the split is in random order.
 

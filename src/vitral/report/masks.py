@@ -41,8 +41,7 @@ def overlaid(
     background: int | None,
 ) -> UInt8[np.ndarray, "y x 3"]:
     """The mask's colours over the image in grey; the background stays grey, ignored pixels are white."""
-    grey = np.repeat((pixels @ LUMINANCE)[..., None] / 255, 3, axis=2)
-    grey = 0.35 + 0.55 * grey  # lighter and flatter, so that colours look the same everywhere
+    grey = flat_grey(pixels)
     found = grey.copy()
     known = mask < len(colours)
     painted = known & (mask != background) if background is not None else known
@@ -51,10 +50,14 @@ def overlaid(
     return (found * 255 + 0.5).astype(np.uint8)
 
 
+def flat_grey(pixels: UInt8[np.ndarray, "y x 3"]) -> Float[np.ndarray, "y x 3"]:
+    """The image in grey, lighter and flatter, so that colours over it look the same everywhere; in 0..1."""
+    return 0.35 + 0.55 * np.repeat((pixels @ LUMINANCE)[..., None] / 255, 3, axis=2)
+
+
 def wrong_pixels(pixels: UInt8[np.ndarray, "y x 3"], wrong: Bool[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x 3"]:
     """The image in grey with its wrong pixels in one colour."""
-    grey = np.repeat((pixels @ LUMINANCE)[..., None] / 255, 3, axis=2)
-    grey = 0.35 + 0.55 * grey
+    grey = flat_grey(pixels)
     grey[wrong] = to_rgb(SECOND)
     return (grey * 255 + 0.5).astype(np.uint8)
 
@@ -74,13 +77,13 @@ def masks_figure(
     present = [
         index for index in range(len(names)) if index != background and ((right == index) | (predicted == index)).any()
     ]
-    named = present[:MAX_NAMED]
-    lines = -(-len(named) // 6)
+    lines = -(-min(len(present), MAX_NAMED) // 6)
     figure = sheet(7.6, 1.95 * count + 0.25 * lines + 0.3)
     panels = figure.subplots(count, 4, squeeze=False)
     heads = ("image", "right mask", "predicted mask", "wrong pixels")
     for row, (axes, image, truth, answer, title) in enumerate(zip(panels, pixels, right, predicted, titles)):
-        wrong = (truth != answer) & (truth != IGNORED)
+        judged = truth != IGNORED
+        wrong = judged & (truth != answer)
         pictures = (
             image,
             overlaid(image, truth, colours, background),
@@ -89,13 +92,19 @@ def masks_figure(
         )
         for place, (own, picture, head) in enumerate(zip(axes, pictures, heads)):
             show_image(own, picture, head if row == 0 else "")
-            own.set_xlabel(title if place == 0 else f"{wrong.mean():.1%} of pixels" if place == 3 else "", fontsize=8)
-    handles = [Patch(color=colours[index], label=names[index]) for index in named]
-    if len(present) > len(named):
-        handles.append(Patch(color="white", label=f"and {len(present) - len(named)} more"))
+            below = {0: title, 3: f"{wrong.sum() / max(1, judged.sum()):.1%} of pixels"}
+            own.set_xlabel(below.get(place, ""), fontsize=8)
+    handles = legend_handles(present, colours, names)
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), fontsize=8)
     return figure
+
+
+def legend_handles(present: Sequence[int], colours: Float[np.ndarray, "k 3"], names: Sequence[str]) -> list[Patch]:
+    """A patch of each class's colour, at most `MAX_NAMED` of them, and how many more there are."""
+    handles = [Patch(color=colours[index], label=names[index]) for index in present[:MAX_NAMED]]
+    more = len(present) - len(handles)
+    return [*handles, Patch(color="white", label=f"and {more} more")] if more > 0 else handles
 
 
 @styled()
@@ -118,7 +127,7 @@ def region_figure(
             places = [np.arange(side) - 1 for side in padded.shape]
             axes.contour(places[1], places[0], padded, levels=[0.5], colors=[colour], linewidths=width)
     present = [index for index in range(len(names)) if index != background and (predicted == index).any()]
-    handles = [Patch(color=colours[index], label=names[index]) for index in present[:MAX_NAMED]]
+    handles = legend_handles(present, colours, names)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8)
     return figure

@@ -1,5 +1,6 @@
 """Describe a data set: its classes and counts, and a contact sheet of its images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from vitral.base.mask_values import background_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset, Split
 from vitral.data.spec import find_data
-from vitral.report.contact import contact_figure
+from vitral.report.contact import MAX_COLUMNS, contact_figure
 from vitral.report.masks import class_colours, overlaid
 from vitral.report.style import png
 from vitral.tasks.prepare import read_recipe_data
@@ -60,14 +61,22 @@ def describe_data(
     answer = answer_for(dataset.task)
     name = Path(data.partition(":")[0]).resolve().name
     sheet = unused_path(Path(out) if out else Path(f"{name}.png"))
-    groups = answer.groups(images.labels, dataset.classes)
-    figure = contact_figure(shown_pixels(images, dataset), groups, images.masks, f"{data}, {split}")
+    groups, some = first_of_groups(answer.groups(images.labels, dataset.classes))
+    shown = images.only(some)
+    figure = contact_figure(shown_pixels(shown, dataset), groups, shown.masks, f"{data}, {split}")
     write_file(sheet, png(figure))
     height, width = images.pixels.shape[1:3]
     labels = answer.describe(images.labels, dataset.classes)
     return DataDescription(
         data, split, len(images), labels, (height, width), sheet, dataset, recipe, tuple(progress.notes)
     )
+
+
+def first_of_groups(groups: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The images that a contact sheet may show, and its groups by their places among these."""
+    firsts = {name: own[:MAX_COLUMNS] for name, own in groups.items()}
+    some = np.unique(np.concatenate([*firsts.values(), np.empty(0, int)])).astype(int)
+    return {name: np.searchsorted(some, own) for name, own in firsts.items()}, some
 
 
 def shown_pixels(images: Split, dataset: Dataset) -> UInt8[np.ndarray, "n y x 3"]:

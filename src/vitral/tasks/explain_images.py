@@ -39,7 +39,7 @@ from vitral.tasks.explanation_page import Scales, explanation_page
 from vitral.tasks.explanations import ExplanationResult, ImageResult, MapResult, QueryResult
 from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_sized, training_images_json
 from vitral.tasks.progress import Progress, progress_for
-from vitral.tasks.regions import Region, choose_region
+from vitral.tasks.regions import NoSuchPixels, Region, choose_region
 
 
 def explain_images(
@@ -64,10 +64,10 @@ def explain_images(
     `target` is the class to explain by name or number, by default the prediction. `layers`, `heads` and `query` choose
     among attention maps; `query` is a token's number ("0" for CLS), a patch ("3,4"), or "grid" for patches all over the
     image. Of a segmentation model a region is explained: `region` ("X,Y" or "X,Y,WIDTH,HEIGHT" in pixels of the file),
-    or the pixels predicted as `target`, by default the largest object's. `orders` is the number of random orders with
-    which each map is compared; by default it is chosen so that the methods of an image can be decided together, and 0
-    skips the test. Pictures, numbers and the page go to the folder `out`; the page shows `repeat` as the command that
-    makes it.
+    or the pixels predicted as `target`, by default as the most frequent class besides the background; an image without
+    such pixels among several is left out. `orders` is the number of random orders with which each map is compared; by
+    default it is chosen so that the methods of an image can be decided together, and 0 skips the test. Pictures,
+    numbers and the page go to the folder `out`; the page shows `repeat` as the command that makes it.
 
     Raises `UsageError` for a name, number or image that does not exist, or an invalid number of orders; `WatchError` if
     no method asked for can explain the model, or if attention cannot be verified.
@@ -83,14 +83,20 @@ def explain_images(
     if region is not None and opened.record.task != "segmentation":
         raise UsageError(f"--region is for segmentation models; the task of this one is {opened.record.task!r}.")
     choices = {"layers": tuple(layers) or None, "heads": tuple(heads) or None}
-    found = []
+    found: list[ImageMaps] = []
     for number, (path, pixels, size) in enumerate(read):
         progress.count("explaining", number, len(read))
         prepared = normalise(torch.from_numpy(np.stack([pixels])), opened.preprocessing)
         shown: Region | None = None
         explained = opened
         if opened.record.task == "segmentation":
-            shown = choose_region(opened, path, size, prepared, region, index)
+            try:
+                shown = choose_region(opened, path, size, prepared, region, index)
+            except NoSuchPixels as error:
+                if number == len(read) - 1 and not found:
+                    raise
+                progress.note(f"{error} It is left out.")
+                continue
             explained = cast(Classifier, RegionModel(opened, shown.pixels))
             progress.note(f"{path.name}: explaining {shown.what}")
         one = explain_image(explained, path, prepared, methods, index, choices, query, orders, progress)

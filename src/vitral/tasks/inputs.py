@@ -19,7 +19,7 @@ from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
 from vitral.data.examples import check_on_bad_image, images_in
 from vitral.data.folder import ImageFolder, folder
-from vitral.data.image import load_image
+from vitral.data.image import first_page_only, load_image
 from vitral.data.preprocess import crop_and_resize
 from vitral.recording.forward import forward
 from vitral.store.classifier import Classifier
@@ -117,6 +117,8 @@ def read_sized(
             if on_bad_image == "fail":
                 raise
             bad.append(str(error))
+    if note := first_page_only(file for file, pixels in files if pixels is None):
+        progress.note(note)
     if bad:
         progress.note(f"{len(bad)} of {len(files)} images could not be read and were left out:\n  " + "\n  ".join(bad))
     if not read:

@@ -126,7 +126,7 @@ def predict_masks(
     if cut := [mask for mask in masks if (mask == IGNORED).any()]:
         share = np.mean([(mask == IGNORED).mean() for mask in cut])
         progress.note(
-            f"The model sees a window of {len(cut)} of {len(masks)} images, which have another aspect ratio than it "
-            f"takes: {share:.1%} of their pixels lie outside and have no class (value {IGNORED} in the mask)."
+            f"The model sees only the centre of {len(cut)} of {len(masks)} images: {share:.1%} of their pixels have no "
+            f"class ({IGNORED} in the mask). Shares are of the pixels that it sees."
         )
     return np.concatenate(rows), tuple(masks)

@@ -54,7 +54,11 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
     model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
-    data = read_training_data(recipe, found, progress, model.preprocessing)
+    preprocessing = model.preprocessing
+    if not resumed and (whole := seen_whole(preprocessing, found)) != preprocessing:
+        progress.note("  images and masks are resized whole, where the model that was trained before cut them")
+        preprocessing = whole
+    data = read_training_data(recipe, found, progress, preprocessing)
     check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
@@ -66,7 +70,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
             model, changes = transfer_encoder(model, data.classes, data.preprocessing.size, decoder)
             for change in changes:
                 progress.note(f"  {change}")
-            return model, data
+            return attach_record(model, replace(model.record, preprocessing=data.preprocessing)), data
         model, changes = transfer_weights(model, data.classes, data.preprocessing.size, keeps_head)
         for change in changes:
             progress.note(f"  {change}")
@@ -164,10 +168,14 @@ def read_recipe_data(
         )
     if preprocessing is None:
         side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO
-        preprocessing = Preprocessing(size=(side, side))
-        if isinstance(found, ImageFolder) and is_mask_folder(found.path):
-            # Every pixel has an answer, so the whole image is shown to the model, not its middle.
-            preprocessing = replace(preprocessing, crop_mode="squash")
+        preprocessing = seen_whole(Preprocessing(size=(side, side)), found)
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
     return read_data(found, preprocessing, progress, recipe.seed, recipe.on_bad_image)
+
+
+def seen_whole(preprocessing: Preprocessing, found: Dataset | ImageFolder) -> Preprocessing:
+    """For images with masks the preprocessing that cuts nothing off, since every pixel has an answer."""
+    if isinstance(found, ImageFolder) and is_mask_folder(found.path):
+        return replace(preprocessing, crop=1.0, crop_mode="squash")
+    return preprocessing

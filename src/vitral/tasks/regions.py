@@ -1,4 +1,4 @@
-"""Which region of an image is explained of a segmentation model: a rectangle, a class's pixels, or the largest object.
+"""Which region of an image is explained of a segmentation model: a rectangle, or the pixels of a class.
 
 Axes:  y x pixels of the model's image   h w pixels of the file
 """
@@ -21,6 +21,10 @@ from vitral.data.preprocess import window_of
 from vitral.store.classifier import Classifier
 
 
+class NoSuchPixels(UsageError):
+    """No pixel of an image is predicted as the class whose region is to be explained."""
+
+
 @dataclass(frozen=True)
 class Region:
     """The pixels of a region, in the model's size, a sentence on what they are, and the whole predicted mask."""
@@ -38,9 +42,9 @@ def choose_region(
     rectangle: str | None,
     target: int | None,
 ) -> Region:
-    """The `rectangle` of an image of this (height, width), the pixels predicted as `target`, or the largest object's.
+    """The `rectangle` of an image of this (height, width), or the pixels predicted as `target`.
 
-    The largest object is the class with most pixels, background aside.
+    By default the class with most pixels, background aside; these may be several objects.
 
     Raises `UsageError` for a rectangle outside the image, and for a class that no pixel is predicted as.
     """
@@ -49,9 +53,8 @@ def choose_region(
     if rectangle is not None:
         box = parse_region(rectangle)
         pixels = pixels_of(box, path, size, model.preprocessing)
-        return Region(
-            pixels, f"the {box[2]}x{box[3]} pixels of the image from column {box[0]}, row {box[1]}", predicted
-        )
+        what = f"the {box[2]}x{box[3]} pixels of the image from column {box[0]}, row {box[1]}"
+        return Region(pixels, what + seen_part(box, size, model.preprocessing), predicted)
     counts = np.bincount(predicted.ravel(), minlength=len(model.classes))
     if target is None:
         others = [index for index in counts.argsort()[::-1] if index != background_of(model.classes)]
@@ -59,7 +62,7 @@ def choose_region(
     name = model.classes[target]
     if not counts[target]:
         found = ", ".join(model.classes[index] for index in counts.argsort()[::-1] if counts[index])
-        raise UsageError(
+        raise NoSuchPixels(
             f"No pixel of {path.name} is predicted as {name}, so there is no region of it to explain. Predicted: "
             f"{found}. A rectangle instead: --region X,Y,WIDTH,HEIGHT."
         )
@@ -115,6 +118,16 @@ def pixels_of(
         inside_y = nearest(y, middle_y) if not inside_y.any() else inside_y
         inside_x = nearest(x, middle_x) if not inside_x.any() else inside_x
     return inside_y[:, None] & inside_x
+
+
+def seen_part(box: tuple[int, int, int, int], size: tuple[int, int], preprocessing: Preprocessing) -> str:
+    """Which part of a rectangle the model sees; empty if it sees all of it."""
+    left, top, columns, rows = box
+    first_column, first_row, last_column, last_row = window_of(size, preprocessing)
+    seen = max(left, first_column), max(top, first_row), min(left + columns, last_column), min(top + rows, last_row)
+    if seen == (left, top, left + columns, top + rows):
+        return ""
+    return f", of which the model sees columns {seen[0]:.0f} to {seen[2]:.0f} and rows {seen[1]:.0f} to {seen[3]:.0f}"
 
 
 def nearest(centres: Float[np.ndarray, " y"], place: float) -> Bool[np.ndarray, " y"]:

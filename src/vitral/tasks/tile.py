@@ -8,6 +8,7 @@ Axes:  b tiles   c channels   k classes   y x pixels
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError
 from vitral.base.files import sha256
+from vitral.base.mask_values import MOST_CLASSES
 from vitral.base.modes import evaluating
 from vitral.data.large.image import LargeImage, open_large_image
 from vitral.data.large.tiff import import_tifffile
@@ -29,7 +31,7 @@ from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import model_name, open_model
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.tiling.blend import RowBlender
-from vitral.tasks.tiling.class_map import MOST_CLASSES, read_description, write_class_map
+from vitral.tasks.tiling.class_map import read_description, write_class_map
 from vitral.tasks.tiling.journal import Journal, differences, folder_of, remove_folder
 from vitral.tasks.tiling.plan import TilePlan, plan_tiles
 from vitral.tasks.tiling.reach import logits_per_pixel, measure_reach
@@ -175,8 +177,10 @@ def check_segments(model: Classifier, name: str) -> None:
 
 
 def model_hash(model: Classifier) -> str:
-    """A hash of what a model computes: its modules, weights and preprocessing."""
-    digest = hashlib.sha256(f"{model}{model.preprocessing}".encode())
+    """A hash of what a model computes: its modules, config, the file of its code, weights and preprocessing."""
+    code = getattr(model, "code", {}).get("sha256", "")  # two modules of one look may compute something else
+    config = json.dumps(getattr(model, "config", {}), sort_keys=True, default=str)
+    digest = hashlib.sha256(f"{model}{model.preprocessing}{config}{code}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -27,6 +27,7 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.numbers_head import linear_head
 from vitral.store.training_images import save_statistics
+from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import prepare
 from vitral.tasks.progress import Progress, progress_for
@@ -51,7 +52,8 @@ class TrainingResult:
     """A run and how good its best model is on the test images; a run that was stopped has only its folder.
 
     `figures` are those of its task on `n` test images, and `summary` states them in words. `test_accuracy` and its 95 %
-    confidence `interval` are those of one class of many, None for other tasks. `seconds` is the time spent training.
+    confidence `interval` are those of one class of many, None for other tasks. `seconds` is the time spent training;
+    `explained` says by which method `vitral explain` explains the model.
     """
 
     run: Path
@@ -66,6 +68,7 @@ class TrainingResult:
     task: Task = "one class"
     summary: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
+    explained: HowToExplain = HowToExplain()
 
 
 def make_recipe(**settings: Any) -> Recipe:
@@ -195,9 +198,9 @@ def fit_linear_probe(
     A head that was kept from the trained model, or that is more than one linear layer, stays as it is.
     """
     head = linear_head(model)
-    if head is None:
+    if head is None and not isinstance(model, Segmenter):  # whose decoder is trained by steps
         progress.note("no linear probe: the head is more than one linear layer")
-    elif not recipe.epochs or not head.weight.any():
+    elif head is not None and (not recipe.epochs or not head.weight.any()):
         probe = fit_head(model, data, lambda done, count: progress.count("linear probe", done, count))
         figures = probe.figures.summary(data.classes)
         progress.note(f"linear probe: validation {figures} (penalty {probe.penalty:g})")
@@ -232,6 +235,7 @@ def test_and_report(
         data.task,
         found.summary(data.classes),
         found.to_json(data.classes),
+        how_to_explain(model, data),
     )
 
 

@@ -35,6 +35,7 @@ from vitral.report.similarity import cosine_similarity, similarity_figure, simil
 from vitral.report.style import png
 from vitral.report.training import curves_figure, tokens_figure
 from vitral.store.classifier import Classifier
+from vitral.tasks.how_to_explain import how_to_explain
 from vitral.tasks.result_section import ResultSections, ShowsMasks, result_sections_for
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
@@ -63,7 +64,7 @@ def write_report(
     seconds = next((record["seconds"] for record in reversed(records) if "seconds" in record), 0.0)
     origin = provenance()
     run_name, data_name = shlex.quote(str(run.path)), shlex.quote(recipe.data)
-    results = result_sections_for(data.task)
+    results, explained = result_sections_for(data.task), how_to_explain(model, data)
     norm, examples = example_sections(model, data, test, results, film)
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
@@ -86,7 +87,7 @@ def write_report(
         ],
         settings=asdict(recipe) | {"run": str(run.path)} | flat(origin),
         commands=[
-            (f"vitral explain {run_name} IMAGE", "which patches the model attends to in your own image"),
+            (f"vitral explain {run_name} IMAGE{explained.option}", explained.words),
             (f"vitral predict {run_name} IMAGE", "what the model answers"),
             (f"vitral eval {run_name}", "the test split again, class by class"),
             (f"vitral data {data_name}", "a contact sheet of the images"),

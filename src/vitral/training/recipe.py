@@ -18,7 +18,12 @@ class Recipe:
     model: Annotated[
         str, Option("Model to train: a name from `vitral models`, or file.py:Name for your own nn.Module.")
     ] = "vit_nano_patch8_48"
-    init: Annotated[str | None, Option("Run or checkpoint to fine-tune: a linear probe first, then all layers.")] = None
+    init: Annotated[
+        str | None,
+        Option(
+            "Run or checkpoint to fine-tune: a linear probe first, then all layers; for masks, it gets a new decoder."
+        ),
+    ] = None
     adapt: Annotated[
         Literal["full", "probe"],
         Option(
@@ -82,7 +87,8 @@ class Recipe:
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels to which the images of a folder are cropped and resized; by default the model's.",
+            "Side in pixels to which a folder's images are resized (cropped to a square, but with masks); by default "
+            "the model's.",
             low=1,
             high=4096,
         ),
@@ -122,6 +128,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cued": dict(epochs=10, augment="none"),
     "scenes": dict(model="vit_nano_patch8_128", epochs=5, batch_size=16, weight_decay=0.05),
     "digits": dict(model="vit_nano_patch2_8", epochs=120, augment="affine", label_smoothing=0.1),
+    "masks": dict(model="vit_micro_patch8_128", epochs=60, batch_size=16, augment="photo", weight_decay=0.05),
     "folder": dict(model="vit_micro_patch8_64", epochs=60, augment="photo", label_smoothing=0.1),
 }
 
@@ -133,9 +140,16 @@ FROM_RUN: dict[str, Any] = dict(layer_decay=0.75, warmup=0.1)
 FROM_PUBLISHED: dict[str, Any] = FROM_RUN | dict(optimizer="adamw", lr=5e-4, weight_decay=0.05, epochs=20)
 
 
+def kind_of_folder(data: str) -> str:
+    """The preset of a folder: "masks" for images with masks."""
+    from vitral.data.mask_folder import is_mask_folder
+
+    return "masks" if is_mask_folder(Path(data)) else "folder"
+
+
 def preset(data: str, init: str | None = None, published: bool = False) -> dict[str, Any]:
     """The default settings for this data; with `init` those for fine-tuning a published checkpoint or a run."""
-    settings = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS["folder"])
+    settings = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS[kind_of_folder(data)])
     if init is None:
         return settings
     return settings | {"init": init, "model": Path(init).name} | (FROM_PUBLISHED if published else FROM_RUN)

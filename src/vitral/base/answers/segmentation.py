@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from vitral.base.answer import Answered, Loss
 from vitral.base.boundaries import boundary_counts, class_counts
 from vitral.base.class_weights import balanced_weights
-from vitral.base.intervals import bootstrap, finite_or_none
+from vitral.base.intervals import bootstrap_weights, finite_or_none, percentiles
 from vitral.base.mask_values import IGNORED, background_of
 
 if TYPE_CHECKING:
@@ -45,20 +45,48 @@ class Counts:
     def only(self, chosen: Int[np.ndarray, " m"]) -> "Counts":
         return Counts(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
-    @property
-    def iou(self) -> Float[np.ndarray, " k"]:
-        """Intersection over union of each class, over all images; NaN for a class that neither mask has."""
-        both, union = self.both.sum(axis=0), (self.predicted + self.right - self.both).sum(axis=0)
-        return np.where(union > 0, both / np.maximum(union, 1), np.nan)
+    def sums(self, weights: Int[np.ndarray, "r n"] | None = None) -> "Sums":
+        """The tables summed over images; with `weights`, how often each of r samples has each image, over these."""
+        own = np.ones((1, len(self.right)), np.int64) if weights is None else weights
+        return Sums(*(own @ getattr(self, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The tables of `Counts`, each summed over the images of r samples."""
+
+    both: Int[np.ndarray, "r k"]
+    predicted: Int[np.ndarray, "r k"]
+    right: Int[np.ndarray, "r k"]
+    edges_predicted: Int[np.ndarray, "r k"]
+    edges_found: Int[np.ndarray, "r k"]
+    edges: Int[np.ndarray, "r k"]
+    edges_seen: Int[np.ndarray, "r k"]
 
     @property
-    def boundary_f(self) -> Float[np.ndarray, " k"]:
+    def iou(self) -> Float[np.ndarray, "r k"]:
+        """Intersection over union of each class; NaN for a class that neither mask has."""
+        union = self.predicted + self.right - self.both
+        return np.where(union > 0, self.both / np.maximum(union, 1), np.nan)
+
+    @property
+    def boundary_f(self) -> Float[np.ndarray, "r k"]:
         """The harmonic mean of the shares of predicted boundaries that are right and of right ones that are seen."""
-        precision = self.edges_found.sum(axis=0) / np.maximum(self.edges_predicted.sum(axis=0), 1)
-        recall = self.edges_seen.sum(axis=0) / np.maximum(self.edges.sum(axis=0), 1)
+        precision = self.edges_found / np.maximum(self.edges_predicted, 1)
+        recall = self.edges_seen / np.maximum(self.edges, 1)
         both = precision + recall
-        exists = (self.edges + self.edges_predicted).sum(axis=0) > 0
-        return np.where(exists, 2 * precision * recall / np.where(both > 0, both, 1), np.nan)
+        return np.where(
+            self.edges + self.edges_predicted > 0, 2 * precision * recall / np.where(both > 0, both, 1), np.nan
+        )
+
+    def mean(self, values: Float[np.ndarray, "r k"], classes: Int[np.ndarray, " m"]) -> Float[np.ndarray, " r"]:
+        """Over those of some classes that the right masks have; NaN where they have none.
+
+        A class that is only predicted takes from the others already.
+        """
+        present = self.right[:, classes] > 0
+        total = np.where(present, np.nan_to_num(values[:, classes]), 0).sum(axis=1)
+        return np.where(present.any(axis=1), total / np.maximum(present.sum(axis=1), 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -84,32 +112,58 @@ class MaskFigures:
         """The indices of the classes that are counted in means."""
         return np.array([index for index in range(len(self.confusion)) if index != self.background])
 
-    def mean_iou(self, counts: Counts) -> float:
-        """Over the classes of the right masks; a class that is only predicted takes from the others already."""
-        present = self.objects[counts.right.sum(axis=0)[self.objects] > 0]
-        return float(counts.iou[present].mean()) if len(present) else float("nan")
+    @cached_property
+    def sums(self) -> Sums:
+        return self.counts.sums()
+
+    @cached_property
+    def samples(self) -> Sums:
+        """Of bootstrap samples of the images, the same for all figures."""
+        return self.counts.sums(bootstrap_weights(self.n))
+
+    @property
+    def tested(self) -> Int[np.ndarray, " m"]:
+        """The indices of the classes that are counted in means and that the right masks have."""
+        return self.objects[self.sums.right[0, self.objects] > 0]
+
+    @property
+    def iou(self) -> Float[np.ndarray, " k"]:
+        """Intersection over union of each class, over all images; NaN for a class that neither mask has."""
+        return self.sums.iou[0]
+
+    @property
+    def class_boundary_f(self) -> Float[np.ndarray, " k"]:
+        """The boundary F-score of each class, over all images; NaN for a class that neither mask has."""
+        return self.sums.boundary_f[0]
 
     @property
     def value(self) -> float:
-        return self.mean_iou(self.counts)
+        return float(self.sums.mean(self.sums.iou, self.objects)[0])
 
     @property
     def score(self) -> tuple[float, float]:
         """The highest mean IoU, and among equals the lowest loss, which decides alone where all is background."""
         return self.value if math.isfinite(self.value) else 0.0, -self.loss
 
-    @cached_property
+    @property
     def interval(self) -> tuple[float, float]:
         """The 95 % bootstrap interval of the mean IoU over images."""
-        return bootstrap(lambda chosen: self.mean_iou(self.counts.only(chosen)), self.n)
+        return percentiles(self.samples.mean(self.samples.iou, self.objects), self.n)
 
-    @cached_property
+    @property
+    def boundary_interval(self) -> tuple[float, float]:
+        """The same of the mean boundary F-score."""
+        return percentiles(self.samples.mean(self.samples.boundary_f, self.objects), self.n)
+
+    @property
     def iou_intervals(self) -> list[tuple[float, float]]:
         """The 95 % bootstrap interval of each class's IoU."""
-        return [
-            bootstrap(lambda chosen, own=own: float(self.counts.only(chosen).iou[own]), self.n)
-            for own in range(len(self.confusion))
-        ]
+        return [percentiles(column, self.n) for column in self.samples.iou.T]
+
+    @property
+    def boundary_intervals(self) -> list[tuple[float, float]]:
+        """The same of each class's boundary F-score."""
+        return [percentiles(column, self.n) for column in self.samples.boundary_f.T]
 
     @property
     def pixel_accuracy(self) -> float:
@@ -117,9 +171,8 @@ class MaskFigures:
 
     @property
     def boundary_f(self) -> float:
-        """The mean boundary F-score of the classes that are counted."""
-        own = self.counts.boundary_f[self.objects]
-        return float(own[~np.isnan(own)].mean()) if (~np.isnan(own)).any() else float("nan")
+        """The mean boundary F-score of the classes of which the mean IoU is one."""
+        return float(self.sums.mean(self.sums.boundary_f, self.objects)[0])
 
     @cached_property
     def per_image(self) -> Float[np.ndarray, " n"]:
@@ -136,10 +189,11 @@ class MaskFigures:
         return f"mean IoU {percent(self.value)}"
 
     def summary(self, names: Sequence[str]) -> str:
-        low, high = self.interval
+        (low, high), (least, most) = self.interval, self.boundary_interval
         return (
             f"mean IoU {percent(self.value)}{self.without(names)} (95% interval {percent(low)} to {percent(high)}), "
-            f"boundary F {percent(self.boundary_f)}, {self.pixel_accuracy:.1%} of pixels right, loss {self.loss:.3f}"
+            f"boundary F {percent(self.boundary_f)} ({percent(least)} to {percent(most)}), "
+            f"{self.pixel_accuracy:.1%} of pixels right, loss {self.loss:.3f}"
         )
 
     def baseline(self, names: Sequence[str]) -> str:
@@ -152,37 +206,39 @@ class MaskFigures:
     def lines(self, names: Sequence[str]) -> list[str]:
         found = []
         pixels = self.confusion.sum(axis=1)
+        intervals = list(zip(self.iou_intervals, self.boundary_intervals))
         for index, name in enumerate(names):
             wrong = self.confusion[index].copy()
             wrong[index] = 0
             most = int(wrong.argmax())
             worst = f"   most often taken for {names[most]} ({wrong[most] / pixels[index]:.1%})" if wrong.any() else ""
-            (low, high), iou, edges = self.iou_intervals[index], self.counts.iou[index], self.counts.boundary_f[index]
+            ((low, high), (least, highest)), iou = intervals[index], self.iou[index]
             share = pixels[index] / max(1, pixels.sum())
             found.append(
                 f"{name:<16} no pixel, right or predicted"
                 if np.isnan(iou)
                 else f"{name:<16} IoU {iou:6.1%} (95% interval {percent(low)} to {percent(high)})   boundary F "
-                f"{percent(edges):>6}   "
+                f"{percent(self.class_boundary_f[index]):>6} ({percent(least)} to {percent(highest)})   "
                 f"{share:.1%} of pixels{worst}"
             )
         return found
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        columns = {"IoU": self.counts.iou, "boundary_F": self.counts.boundary_f}
+        columns = {"IoU": self.iou, "boundary_F": self.class_boundary_f}
+        intervals = {"IoU_interval": self.iou_intervals, "boundary_F_interval": self.boundary_intervals}
         per_class = {
             name: {key: finite_or_none(column[index]) for key, column in columns.items()}
-            | {"IoU_interval": [finite_or_none(end) for end in self.iou_intervals[index]]}
+            | {key: [finite_or_none(end) for end in column[index]] for key, column in intervals.items()}
             | {"pixels": int(self.confusion[index].sum())}
             for index, name in enumerate(names)
         }
-        present = self.counts.iou[self.counts.right.sum(axis=0) > 0]
-        with_background = float(present.mean()) if len(present) else float("nan")
+        with_background = float(self.sums.mean(self.sums.iou, np.arange(len(names)))[0])
         return {
             "mIoU": finite_or_none(self.value),
             "interval": [finite_or_none(end) for end in self.interval],
             "mIoU_with_background": finite_or_none(with_background),
             "boundary_F": finite_or_none(self.boundary_f),
+            "boundary_F_interval": [finite_or_none(end) for end in self.boundary_interval],
             "pixel_accuracy": self.pixel_accuracy,
             "loss": self.loss,
             "per_class": per_class,

@@ -68,8 +68,17 @@ class Segmenter(nn.Module):
         return self.encoder.features(images, layers)
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b k y x"]:
+        height, width = images.shape[2:]
+        images = self.padded(images)
         logits = self.decoder(self.features(images, self.layers_read), images)
-        return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
+        return F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)[..., :height, :width]
+
+    def padded(self, images: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c rows columns"]:
+        """Images as an encoder of any size pads them itself: its maps cover the padding, so the decoder must see it."""
+        if not hasattr(self.encoder, "grid_of"):
+            return images
+        below, right = (-side % patch for side, patch in zip(images.shape[2:], self.encoder.patch_embed.patch_size))
+        return F.pad(images, (0, right, 0, below))
 
 
 def spread(depth: int) -> tuple[int, ...]:

@@ -41,8 +41,8 @@ class MixedSizes(nn.Module):
         super().__init__()
         if not isinstance(model, AnySizeViT):
             raise ConfigError(
-                f"MixedSizes takes an AnySizeViT, not a {type(model).__name__}: create or load the model with "
-                "any_size=True."
+                f"MixedSizes takes an AnySizeViT, not a {type(model).__name__}: load a published ViT with "
+                "any_size=True, or build one: vitral.nn.families.construct('any_size', **settings)."
             )
         mixers: list[Any] = [block.attn for block in model.blocks]
         if wrong := [mixer for mixer in mixers if "attend" not in signature(mixer.forward).parameters]:

@@ -16,7 +16,7 @@ from vitral.nn.vit import VisionTransformer
 
 
 def spaced_blocks(depth: int) -> tuple[int, ...]:
-    """The last block of each of four equal parts of the model (§3); in one of fewer than twelve, a third of its blocks.
+    """The last block of each of four equal parts of the model (§3); of fewer than twelve blocks, one in three or four.
 
     >>> spaced_blocks(12), spaced_blocks(24), spaced_blocks(4)
     ((2, 5, 8, 11), (5, 11, 17, 23), (3,))

@@ -18,8 +18,8 @@ class NumbersSections:
     def detail(self, figures: NumberFigures, classes: Sequence[str]) -> str:
         low, high = figures.interval
         return (
-            f"on {len(figures.labels):,} test images that it never saw: R² {figures.value:.2f} (95% interval {low:.2f} "
-            f"to {high:.2f}). For comparison, {figures.baseline(classes)}."
+            f"on {len(figures.labels):,} test images, which were not trained on: R² {figures.value:.2f} (95% "
+            f"interval {low:.2f} to {high:.2f}). For comparison, {figures.baseline(classes)}."
         )
 
     def guess(self, classes: Sequence[str]) -> float | None:

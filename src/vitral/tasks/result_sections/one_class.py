@@ -21,9 +21,9 @@ class OneClassSections:
         untested = [name for name, total in zip(classes, figures.confusion.sum(axis=1)) if not total]
         lacking = f" Not tested, for lack of images: {list_names(untested)}." if untested else ""
         return (
-            f"on {len(figures.labels):,} test images that it never saw (95% interval {low:.1%} to {high:.1%}). "
-            f"Balanced accuracy, in which each class counts alike: {figures.balanced:.1%} ({least:.1%} to {most:.1%}). "
-            f"For comparison, {figures.baseline(classes)}.{lacking}"
+            f"on {len(figures.labels):,} test images, which were not trained on (95% interval {low:.1%} to "
+            f"{high:.1%}). Balanced accuracy, in which each class counts alike: {figures.balanced:.1%} ({least:.1%} to "
+            f"{most:.1%}). For comparison, {figures.baseline(classes)}.{lacking}"
         )
 
     def guess(self, classes: Sequence[str]) -> float | None:

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vitral.base.answers.segmentation import MaskFigures, class_map, percent
+from vitral.data.class_names import list_names
 from vitral.data.dataset import Split
 from vitral.report.masks import masks_figure, per_class_figure
 from vitral.report.page import Picture, Section
@@ -20,18 +21,21 @@ class SegmentationSections:
     """See `vitral.tasks.result_section.ResultSections` and `ShowsMasks`."""
 
     def detail(self, figures: MaskFigures, classes: Sequence[str]) -> str:
-        low, high = figures.interval
+        (low, high), (least, most) = figures.interval, figures.boundary_interval
+        untested = [classes[index] for index in figures.objects if index not in figures.tested]
+        lacking = f" Not tested, since no test mask has them: {list_names(untested)}." if untested else ""
         return (
-            f"on {figures.n:,} test images that it never saw (95% interval {percent(low)} to {percent(high)}): "
-            f"intersection over union, the mean of {len(figures.objects)} classes{figures.without(classes)}. Boundary "
-            f"F-score {percent(figures.boundary_f)}. For comparison, {figures.baseline(classes)}."
+            f"on {figures.n:,} test images, which were not trained on (95% interval {percent(low)} to "
+            f"{percent(high)}): intersection over union, the mean of {len(figures.tested)} "
+            f"classes{figures.without(classes)}. Boundary F-score {percent(figures.boundary_f)} ({percent(least)} to "
+            f"{percent(most)}). For comparison, {figures.baseline(classes)}.{lacking}"
         )
 
     def guess(self, classes: Sequence[str]) -> float | None:
         return None
 
     def sections(self, figures: MaskFigures, classes: Sequence[str]) -> list[Section]:
-        figure = per_class_figure(figures.counts.iou, figures.iou_intervals, figures.counts.boundary_f, classes)
+        figure = per_class_figure(figures.iou, figures.iou_intervals, figures.class_boundary_f, classes)
         lines = [" ".join(line.split()) for line in figures.lines(classes)]
         text = (
             "Intersection over union: the pixels that both masks give to a class, over those that either does. "
@@ -85,7 +89,10 @@ class SegmentationSections:
         return Picture(png(figure, 110), f"Images with right and predicted masks: {'; '.join(titles)}.")
 
 
-LEGEND = "A colour per class over the image in grey; the last column marks every wrong pixel."
+LEGEND = (
+    "A colour per class over the image in grey; the last column marks every wrong pixel. Ignored pixels are white in "
+    "the right mask, and not counted."
+)
 
 
 def predicted_masks(model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"]) -> UInt8[np.ndarray, "n y x"]:

@@ -18,8 +18,8 @@ class SeveralClassesSections:
     def detail(self, figures: LabelFigures, classes: Sequence[str]) -> str:
         low, high = figures.interval
         return (
-            f"on {len(figures.labels):,} test images that it never saw (95% interval {low:.1%} to {high:.1%}); "
-            f"{figures.exact:.1%} of the images are given all their classes and no other. For comparison: "
+            f"on {len(figures.labels):,} test images, which were not trained on (95% interval {low:.1%} to "
+            f"{high:.1%}); {figures.exact:.1%} of the images are given all their classes and no other. For comparison: "
             f"{figures.baseline(classes)}."
         )
 

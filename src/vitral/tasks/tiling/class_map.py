@@ -20,7 +20,6 @@ from vitral.data.mask_file import with_ignored
 from vitral.report.masks import class_colours
 
 BLOCK = 256  # pixels of a side of the TIFF's own tiles
-MOST_CLASSES = 255  # an index is a byte, and 255 means "ignored" in masks
 
 
 def write_class_map(

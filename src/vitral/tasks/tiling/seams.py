@@ -45,7 +45,10 @@ class Disagreement:
         return self.probability / self.pixels if self.pixels else 0.0
 
     def text(self) -> str:
-        return f"the class differs at {self.share:.2%} of {self.pixels:,} pixels, probabilities by {self.mean:.2g}"
+        return (
+            f"the class differs at {self.share:.2%} of {self.pixels:,} pixels, and "
+            f"probabilities differ by {self.mean:.2g} on average (total variation)"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
