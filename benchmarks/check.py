@@ -1,4 +1,4 @@
-"""`vitral data shapes --check`: does the set ask for more than its parts?"""
+"""`vitral data shortcuts shapes`: does the set ask for more than its parts?"""
 
 import tempfile
 from pathlib import Path
@@ -9,6 +9,6 @@ from benchmarks.command import vitral
 def run() -> dict[str, object]:
     with tempfile.TemporaryDirectory() as home:
         return {
-            "command": "vitral data shapes --check",
-            "findings": vitral("data", "shapes", "--check", "--out", str(Path(home) / "sheet.png"))["check"],
+            "command": "vitral data shortcuts shapes",
+            "findings": vitral("data", "shortcuts", "shapes", "--out", str(Path(home) / "sheet.png"))["shortcuts"],
         }

@@ -33,7 +33,7 @@ TYPED = {
         "or one of: cued, pairs, scenes, shapes, textures, digits",
     ),
     "unknown data option": (
-        ("data", "shapes:nosie=0.1"),
+        ("data", "show", "shapes:nosie=0.1"),
         "shapes has no option 'nosie'. Did you mean 'noise'?",
         "contrast",
     ),
@@ -71,7 +71,7 @@ MORE = {
     "an unknown augmentation": (
         (*SMALL, "--augment", "shiff"), "There is no augmentation 'shiff'. Did you mean 'shift'?"),
     "an unknown precision": ((*SMALL, "--precision", "bfloat61"), "Did you mean 'bfloat16'?", "auto, float32"),
-    "an unknown split": (("data", "shapes", "--split", "tset"), "split='tset'", "Did you mean 'test'?"),
+    "an unknown split": (("data", "show", "shapes", "--split", "tset"), "split='tset'", "Did you mean 'test'?"),
     "a whole number with a fraction": ((*SMALL, "--batch-size", "8.5"), "--batch-size", "'8.5'"),
     "a number that is none": ((*SMALL, "--lr", "nan"), "lr=nan is out of range: it must be 0 to 10."),
     "a batch of nothing": ((*SMALL, "--batch-size", 0), "batch_size=0 is out of range: it must be 1 to 65,536."),
@@ -80,19 +80,19 @@ MORE = {
     "a checkpoint that is not there": (("convert", "none.pth,source=deit", "out"), "There is no file none.pth"),
     "a start that is not there": (("train", "--init", "runs/none"), "There is no run 'runs/none'"),
     "a start and a model": (("train", "--init", "x", "--model", "vit_nano_patch8_48"), "leave out --model"),
-    "a data option of the wrong type": (("data", "shapes:n=many"), "must be of type int, as in shapes:n="),
-    "a data option out of range": (("data", "shapes:noise=3"), "noise=3.0", "0 <= noise <= 1"),
-    "two wrong data options": (("data", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
-    "a digit split that cannot be": (("data", "digits:seed=-4"), "digits:seed=-4 is out of range"),
+    "a data option of the wrong type": (("data", "show", "shapes:n=many"), "must be of type int, as in shapes:n="),
+    "a data option out of range": (("data", "show", "shapes:noise=3"), "noise=3.0", "0 <= noise <= 1"),
+    "two wrong data options": (("data", "show", "shapes:noise=3,size=2"), "0 <= noise <= 1", "8 <= size <= 512"),
+    "a digit split that cannot be": (("data", "show", "digits:seed=-4"), "digits:seed=-4 is out of range"),
     "the size of a built-in set given twice": (
         (*SMALL, "--img-size", 32),
         "--img-size applies to folders of images;",
         "data set in its name: shapes:size=32.",
     ),
-    "the size of a contact sheet's built-in set": (("data", "shapes", "--img-size", 32), "shapes:size=32"),
+    "the size of a contact sheet's built-in set": (("data", "show", "shapes", "--img-size", 32), "shapes:size=32"),
     "no image to classify": (("predict", "RUN"), "No images were specified."),
     "no run to classify with": (("predict",), "MODEL"),
-    "no data to look at": (("data",), "DATA"),
+    "no data to look at": (("data", "show"), "DATA"),
     "a model pattern that fits none": (
         ("models", "vit_tinny*"), "No model matches 'vit_tinny*'", "`vitral models` lists"),
     "no class to name": (("predict", "RUN", "IMAGE", "--top", 0), "top=0 is out of range: it must be 1 to 1,000."),
@@ -106,6 +106,8 @@ MORE = {
     "orders that are not a number": (("explain", "RUN", "IMAGE", "--orders", "many"), "--orders", "many"),
     "orders for scores": (
         ("explain", "RUN", "--data", "cued", "--score", "--orders", 19), "--orders applies to the test of each"),
+    "a region for scores": (
+        ("explain", "RUN", "--data", "cued", "--score", "--region", "1,2"), "--target and --region apply to images"),
     "a run to train": ((*SMALL, "--model", "RUN"), "has weights, but create builds untrained models"),
     "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
     "options beside --resume that look like the defaults": (
@@ -180,7 +182,7 @@ def test_an_image_that_is_none_is_named_before_anything_is_written(vitral, train
 
 def test_a_contact_sheet_is_of_images_that_can_be_read(vitral, corrupt, tmp_path):
     before = tree(tmp_path)
-    vitral("data", "photos").refused(FAILURE, "photos/light/3.png is damaged", "--on-bad-image skip")
+    vitral("data", "show", "photos").refused(FAILURE, "photos/light/3.png is damaged", "--on-bad-image skip")
     assert tree(tmp_path) == before
 
 

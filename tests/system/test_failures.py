@@ -88,7 +88,7 @@ def test_wherever_the_disk_fills_the_message_is_the_same(vitral, photos, quick, 
 def test_a_full_disk_is_a_sentence_for_every_verb_that_writes(vitral, trained, photos, tmp_path):
     with small_disk(tmp_path / "disk", "64k") as disk:
         fill(disk, 0)
-        vitral("data", "shapes:n=16,size=16", "--out", "disk/sheet.png").refused(1, "The disk is full")
+        vitral("data", "show", "shapes:n=16,size=16", "--out", "disk/sheet.png").refused(1, "The disk is full")
         words = ("explain", trained.folder, photos / "dark" / "0.png", "--layer", 0, "--out", "disk/maps")
         vitral(*words).refused(1, "The disk is full")
         assert tree(disk) == ["filler"]
@@ -104,7 +104,7 @@ def test_a_folder_below_a_file_cannot_be_made(vitral, photos, quick, tmp_path):
     (tmp_path / "file").write_text("mine")
     for words in (
         ("train", *TINY, "--epochs", 1, "--out", "file/run"),
-        ("data", "shapes:n=16,size=16", "--out", "file/sheet.png"),
+        ("data", "show", "shapes:n=16,size=16", "--out", "file/sheet.png"),
     ):
         vitral(*words).failed(1, "file/", "choose another folder")
     assert (tmp_path / "file").read_text() == "mine"

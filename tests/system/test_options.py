@@ -230,7 +230,7 @@ def duplicates_are_reported_dropped_or_refused(train, vitral, photos):
         shutil.copy(first, photos / "dark" / f"copy{number}.png")
     kept, dropped = (train(data=photos, duplicates=how) for how in ("keep", "drop"))
     assert "figures are too good" in kept.answer.messages and "--duplicates drop" in kept.answer.messages
-    (tested, fewer) = ([one for one in run.metrics if "test_accuracy" in one][0] for run in (kept, dropped))
+    (tested, fewer) = (next(one for one in run.metrics if "test_accuracy" in one) for run in (kept, dropped))
     assert "were left out" in dropped.answer.messages and fewer["n"] < tested["n"]
     again = vitral("eval", dropped.folder, "--json").done().json  # the same images as in training
     assert (again["n"], again["accuracy"]) == (fewer["n"], fewer["test_accuracy"])
@@ -382,7 +382,7 @@ def json_is_the_last_line_and_only_if_asked_for(verb, vitral, photos, quick, tra
         "explain": (trained.folder, image, "--layer", 0, "--head", 0),
         "models": ("vit_nano*",),
         "convert": (trained.folder, "out"),
-        "data": ("shapes:n=8,size=16",),
+        "data": ("show", "shapes:n=8,size=16"),
     }[verb]
     with_json = vitral(verb, *words, "--json").done()
     if verb == "convert":
@@ -826,14 +826,14 @@ def sheet(path):
 
 @effect("data", "data")
 def data_is_what_the_sheet_shows(vitral, photos, tmp_path):
-    assert set(vitral("data", "photos", "--json").done().json["classes"]) == {"dark", "light"}
-    assert set(vitral("data", "digits", "--json").done().json["classes"]) == set("0123456789")
+    assert set(vitral("data", "show", "photos", "--json").done().json["classes"]) == {"dark", "light"}
+    assert set(vitral("data", "show", "digits", "--json").done().json["classes"]) == set("0123456789")
     assert {"photos.png", "digits.png"} <= set(tree(tmp_path))
 
 
 @effect("data", "out")
 def out_is_where_the_sheet_goes(vitral, tmp_path):
-    vitral("data", "shapes:n=8,size=16", "--out", "deep/sheet.png").done()
+    vitral("data", "show", "shapes:n=8,size=16", "--out", "deep/sheet.png").done()
     assert tree(tmp_path) == ["deep/sheet.png"]
 
 
@@ -841,7 +841,7 @@ def out_is_where_the_sheet_goes(vitral, tmp_path):
 def split_is_which_images_are_shown(vitral):
     shown = {}
     for split in ("train", "val", "test"):
-        words = ("data", "shapes:n=64,size=16", "--split", split, "--out", f"{split}.png", "--json")
+        words = ("data", "show", "shapes:n=64,size=16", "--split", split, "--out", f"{split}.png", "--json")
         assert sum(vitral(*words).done().json["classes"].values()) == {"train": 64}.get(split, 2_000)
         shown[split] = sheet(f"{split}.png")
     assert len({image.tobytes() for image in shown.values()}) == 3
@@ -849,30 +849,31 @@ def split_is_which_images_are_shown(vitral):
 
 @effect("data", "img_size")
 def img_size_is_what_a_folders_images_are_cut_to(vitral, photos):
-    answer = vitral("data", "photos", "--img-size", 32, "--out", "small.png").done()
+    answer = vitral("data", "show", "photos", "--img-size", 32, "--out", "small.png").done()
     assert "images of 32x32" in answer.printed
-    assert "images of 64x64" in vitral("data", "photos", "--out", "large.png").done().printed
+    assert "images of 64x64" in vitral("data", "show", "photos", "--out", "large.png").done().printed
     assert sheet("small.png").tobytes() != sheet("large.png").tobytes()
 
 
-@effect("data", "check")
-def check_measures_what_the_set_asks_for(vitral, tmp_path, monkeypatch):
+@effect("data", "action")
+def action_shows_checks_or_measures_what_the_set_asks_for(vitral, tmp_path, monkeypatch):
     """A set whose classes are told by their mean colour does not hold, and the exit code says so."""
     monkeypatch.setitem(PRESETS, "folder", PRESETS["folder"] | dict(epochs=2, augment="none"))
     for split, count in (("train", 30), ("val", 4), ("test", 30)):
         paint(tmp_path / "grey" / split, {"dark": 40, "light": 210}, count=count)
-    answer = vitral("data", "grey", "--check", "--json")
-    findings = {found["name"]: found for found in answer.json["check"]}
+    answer = vitral("data", "shortcuts", "grey", "--json")
+    findings = {found["name"]: found for found in answer.json["shortcuts"]}
     assert len(findings) == 5 and answer.code == 1
     assert findings["mean colour, linear"]["accuracy"] == 1 and not findings["mean colour, linear"]["holds"]
     assert all(0 <= found["low"] <= found["accuracy"] <= found["high"] <= 1 for found in findings.values())
     assert "DOES NOT HOLD" in answer.messages and "must be at chance (50.0%)" in answer.messages
-    assert "check" not in vitral("data", "grey", "--json").done().json
+    shown, checked = (vitral("data", action, "grey", "--json").done().json for action in ("show", "check"))
+    assert "shortcuts" not in shown and "sheet" in shown and "findings" in checked
 
 
 @effect("data", "on_bad_image")
 def on_bad_image_stops_or_skips_in_a_sheet(vitral, photos):
     (photos / "dark" / "0.png").write_bytes(b"damaged")
-    vitral("data", "photos").refused(1, "dark/0.png")
-    answer = vitral("data", "photos", "--on-bad-image", "skip", "--json").done()
+    vitral("data", "show", "photos").refused(1, "dark/0.png")
+    answer = vitral("data", "show", "photos", "--on-bad-image", "skip", "--json").done()
     assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.messages

@@ -227,11 +227,11 @@ def test_images_without_the_class_are_left_out_of_several(vitral, run, photo, tm
 
 def test_the_data_is_described_with_its_masks(vitral, scenes, tmp_path):
     paint(tmp_path / "field", scenes, border=True)
-    answer, words = vitral("data", "field", "--json").done(), vitral("data", "field").done().printed
+    answer, words = vitral("data", "show", "field", "--json").done(), vitral("data", "show", "field").done().printed
     assert answer.json["ignored"] == pytest.approx(1 / 16) and "ignored (255) 6.2% of pixels" in words
     assert set(answer.json["masks"]) == set(scenes.classes) and words.count("of pixels, in") == 9
     assert Path(tmp_path / answer.json["sheet"]).is_file()
-    vitral("data", "field", "--check").failed(2, "--check trains models that predict one class per image")
+    vitral("data", "shortcuts", "field").failed(2, "shortcuts trains models that predict one class per image")
 
 
 @pytest.mark.parametrize("method", ["attention", "rollout", "chefer", "occlusion", "grad_cam", "integrated_gradients"])

@@ -105,7 +105,7 @@ def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos
     for number in range(5):
         shutil.copy(photos / "dark" / "0.png", photos / "dark" / ".thumbnails" / f"{number}.png")
     (photos / "light" / "more").symlink_to(photos / "dark")
-    answer = vitral("data", "photos", "--json").done()
+    answer = vitral("data", "show", "photos", "--json").done()
     assert sum(answer.json["classes"].values()) < 24
     assert "1 links to folders inside classes were not followed" in answer.messages
     assert "12 train" not in answer.messages and "24" not in str(answer.json["classes"])
@@ -114,7 +114,7 @@ def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos
 @pytest.mark.skipif(sys.platform != "linux", reason="names of bytes")
 def test_a_class_whose_name_is_no_text(vitral, photos):
     os.rename(os.fsencode(photos / "dark"), os.fsencode(photos) + b"/caf\xe9")  # noqa: PTH104 - bytes
-    vitral("data", "photos").refused(FAILURE, "whose name is not readable text")
+    vitral("data", "show", "photos").refused(FAILURE, "whose name is not readable text")
 
 
 def test_a_class_may_be_called_a_formula(vitral, tmp_path, quick):
@@ -193,18 +193,18 @@ def test_an_empty_folder_among_images(vitral, trained, photos, tmp_path):
 
 @pytest.mark.parametrize("data", ["shapes:size=4000,n=8", "shapes:n=100000000000"])
 def test_more_than_any_memory_holds(vitral, data):
-    vitral("data", data).refused(USAGE, "shapes cannot be drawn with")
+    vitral("data", "show", data).refused(USAGE, "shapes cannot be drawn with")
 
 
 def test_data_without_a_name(vitral):
-    vitral("data", "").refused(USAGE, "There is no data set or folder ''")
+    vitral("data", "show", "").refused(USAGE, "There is no data set or folder ''")
 
 
 def test_a_contact_sheet_is_a_png_and_writes_over_nothing(vitral, tmp_path):
-    answer = vitral("data", "shapes:n=16,size=16", "--out", "a.jpg")
+    answer = vitral("data", "show", "shapes:n=16,size=16", "--out", "a.jpg")
     answer.refused(USAGE, "a.jpg is not a .png file: the contact sheet is a PNG")
     (tmp_path / "a.png").write_text("mine")
-    vitral("data", "shapes:n=16,size=16", "--out", "a.png").done()
+    vitral("data", "show", "shapes:n=16,size=16", "--out", "a.png").done()
     assert (tmp_path / "a.png").read_text() == "mine" and (tmp_path / "a-2.png").is_file()
 
 

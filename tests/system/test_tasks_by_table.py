@@ -128,5 +128,5 @@ def test_data_of_another_task_is_refused_with_both(vitral, greys, colours):
 
 
 def test_data_shows_a_table(vitral, greys, colours):
-    assert vitral("data", "greys", "--json").done().json["numbers"]["dose (mg)"]["mean"] > 1000
-    assert vitral("data", "colours", "--json").done().json["classes"]["red"] > 10
+    assert vitral("data", "show", "greys", "--json").done().json["numbers"]["dose (mg)"]["mean"] > 1000
+    assert vitral("data", "show", "colours", "--json").done().json["classes"]["red"] > 10

@@ -164,7 +164,7 @@ def test_the_cost_of_a_model_is_told_without_a_word_cut_short(name, equal, vitra
 
 
 def test_data_draws_a_contact_sheet(terminal):
-    answer = terminal("data", "shapes:n=64,size=16", "--json").done()
+    answer = terminal("data", "show", "shapes:n=64,size=16", "--json").done()
     assert sum(answer.json["classes"].values()) == 64 and next(iter(answer.json["classes"])) == "disk"
     assert tree(terminal.folder) == ["shapes.png"] and answer.json["sheet"] == "shapes.png"
     with Image.open(terminal.folder / "shapes.png") as sheet:
@@ -175,16 +175,16 @@ def test_data_draws_a_contact_sheet(terminal):
 
 def test_a_set_is_shown_whatever_its_size(vitral, photos):
     """Also where no model's patches would divide it."""
-    assert "images of 21x21" in vitral("data", "shapes:n=8,size=21").done().printed
-    assert "images of 33x33" in vitral("data", "photos", "--img-size", 33).done().printed
+    assert "images of 21x21" in vitral("data", "show", "shapes:n=8,size=21").done().printed
+    assert "images of 33x33" in vitral("data", "show", "photos", "--img-size", 33).done().printed
 
 
 def test_data_never_writes_over_another_picture(vitral, photos, tmp_path, monkeypatch):
     (tmp_path / "photos.png").write_text("mine")
-    assert vitral("data", "photos", "--json").done().json["sheet"] == "photos-2.png"
+    assert vitral("data", "show", "photos", "--json").done().json["sheet"] == "photos-2.png"
     assert (tmp_path / "photos.png").read_text() == "mine"
     monkeypatch.chdir(photos)
-    assert vitral("data", ".", "--json").done().json["sheet"] == "photos.png"
+    assert vitral("data", "show", ".", "--json").done().json["sheet"] == "photos.png"
 
 
 def test_a_folder_of_photos_is_trained_on_and_judged(vitral, photos, tmp_path):
@@ -221,7 +221,7 @@ STREAMS = {
     "explain": (("RUN", "pictures/0.png", "--layer", 0), "page: explained/0.html", "0.png: testing 1 map"),
     "models": (("vit_nano*",), "vit_nano_patch8_48", ""),
     "convert": (("RUN", "out"), "wrote out/model.safetensors", ""),
-    "data": (("shapes:n=8,size=16",), "contact sheet: ", ""),
+    "data": (("show", "shapes:n=8,size=16"), "contact sheet: ", ""),
     "study": (("list", "--preset", "smoke"), "locality", ""),
     "lab": (("list",), "patchify", ""),
 }

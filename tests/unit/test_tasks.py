@@ -10,10 +10,11 @@ from PIL import Image
 import vitral
 from vitral.base.errors import UnknownName, UsageError
 from vitral.store.model import load_model
-from vitral.tasks.describe_data import describe_data
+from vitral.tasks.describe_data import describe_data, first_of_groups
 from vitral.tasks.progress import Progress
 from vitral.tasks.score_methods import score_methods
 from vitral.training.checkpoint import read_checkpoint
+from vitral.training.recipe import preset
 
 SETTINGS = dict(data="shapes:n=16,size=16", epochs=2.0, batch_size=8)
 
@@ -128,6 +129,26 @@ def test_data_is_counted_and_drawn(tmp_path, monkeypatch):
     found = describe_data("shapes:n=16,size=24", "val")
     assert sum(found.labels["classes"].values()) == found.n == 2_000 and found.size == (24, 24)
     assert found.sheet == Path("shapes.png") and found.sheet.is_file()
+
+
+def test_a_contact_sheet_shows_the_first_images_of_each_group_alone():
+    groups = {"a": np.arange(0, 90, 3), "b": np.arange(1, 90, 30), "none": np.empty(0, int)}
+    places, some = first_of_groups(groups)
+    assert {name: some[own].tolist() for name, own in places.items()} == {
+        "a": list(range(0, 30, 3)),
+        "b": [1, 31, 61],
+        "none": [],
+    }
+    assert len(some) == 13
+
+
+@pytest.mark.parametrize("home", ["", "train"])
+def test_a_folder_of_masks_has_settings_of_its_own(tmp_path, home):
+    """A batch of 128 images in which each pixel has an answer does not fit into memory."""
+    for part in ("images", "masks"):
+        (tmp_path / home / part).mkdir(parents=True)
+    assert preset(str(tmp_path))["batch_size"] == 16 and preset(str(tmp_path / "other")).get("batch_size") is None
+    assert preset(str(tmp_path), "run")["batch_size"] == 16
 
 
 def test_a_stopped_run_is_continued_to_the_same_weights(run, tmp_path):

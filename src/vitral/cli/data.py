@@ -1,4 +1,6 @@
-"""Show the classes and a contact sheet of a data set; test whether it can be solved without combining patches."""
+"""Look at data: `vitral data show DATA` its classes and a contact sheet, `check DIR` what is wrong with its files,
+`shortcuts DATA` whether it can be solved without combining patches.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,9 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    data: Annotated[str, Option(f"Data to show: {CHOICES}.", positional=True)]
+    action: Annotated[
+        Literal["show", "check", "shortcuts"],
+        Option(
+            "show: classes and a contact sheet; check: files, classes and copies of a folder, before training; "
+            "shortcuts: train a few models to test whether the set can be solved without combining patches (minutes).",
+            positional=True,
+        ),
+    ]
+    data: Annotated[str, Option(f"Data: {CHOICES}.", positional=True)]
     out: Annotated[
-        Path | None, Option("PNG file for the contact sheet; by default DATA.png in the current folder.")
+        Path | None,
+        Option("PNG file for the contact sheet, or HTML file for the page of check; by default named after the data."),
     ] = None
     split: Annotated[Literal["train", "val", "test"], Option("Split to show.")] = "train"
     img_size: Annotated[
@@ -33,22 +44,37 @@ class Options:
             high=4096,
         ),
     ] = None
-    check: Annotated[
-        bool,
-        Option("Train a few models to test whether the set can be solved without combining patches; takes minutes."),
-    ] = False
     on_bad_image: OnBadImage = "fail"
     json: Json = False
 
     def __post_init__(self) -> None:
-        if self.out is not None and self.out.suffix.lower() != ".png":
-            raise ConfigError(f"--out {self.out} is not a .png file: the contact sheet is a PNG.")
+        suffix = ".html" if self.action == "check" else ".png"
+        if self.out is not None and self.out.suffix.lower() != suffix:
+            what = "page is HTML" if self.action == "check" else "contact sheet is a PNG"
+            raise ConfigError(f"--out {self.out} is not a {suffix} file: the {what}.")
+        if self.action == "check" and (self.split != "train" or self.on_bad_image != "fail"):
+            raise ConfigError(
+                "`vitral data check` reads every split and goes on at bad images: leave out --split and --on-bad-image."
+            )
 
 
 def run(options: Options) -> dict[str, Any]:
+    return check(options) if options.action == "check" else show(options)
+
+
+def check(options: Options) -> dict[str, Any]:
+    from vitral.tasks.check_data import check_data
+
+    found = check_data(options.data, img_size=options.img_size, out=options.out, progress=True)
+    print_result(found.text())
+    print_result(f"page: {found.page}")
+    return found.to_json() | {"exit_code": 1 if found.level == "must" else 0}
+
+
+def show(options: Options) -> dict[str, Any]:
     from vitral.tasks.describe_data import describe_data
 
-    found = describe_data(**arguments(options, "check"), progress=True)
+    found = describe_data(**arguments(options, "action"), progress=True)
     height, width = found.size
     print_result(
         f"{found.data}, {found.split}: {found.n:,} images of {height}x{width} "
@@ -65,14 +91,15 @@ def run(options: Options) -> dict[str, Any]:
         print_result(f"  {'ignored (255)':<16} {found.labels['ignored']:6.1%} of pixels")
     print_result(f"contact sheet: {found.sheet}")
     result: dict[str, Any] = {"data": found.data, **found.labels, "sheet": str(found.sheet)}
-    if options.check and found.dataset.task != "one class":
+    if options.action == "show":
+        return result
+    if found.dataset.task != "one class":
         raise ConfigError(
-            "--check trains models that predict one class per image; the labels of "
+            "shortcuts trains models that predict one class per image; the labels of "
             f"{found.data} are {found.dataset.task}."
         )
-    if options.check:
-        result["check"] = findings(found)
-        result["exit_code"] = 0 if all(finding["holds"] for finding in result["check"]) else 1
+    result["shortcuts"] = findings(found)
+    result["exit_code"] = 0 if all(finding["holds"] for finding in result["shortcuts"]) else 1
     return result
 
 

@@ -158,8 +158,12 @@ def check_copies(data: Dataset, duplicates: Duplicates) -> tuple[Dataset, list[s
     return left, [*sentences, f"--duplicates drop: {dropped_words(splits, left)} were left out."]
 
 
-def describe(found: Sequence[Copies]) -> list[str]:
-    """Sentences on copies across splits, with different labels, and of one split, with the first pairs of each."""
+def describe(found: Sequence[Copies], pairs: bool = True) -> list[str]:
+    """Sentences on copies across splits, with different labels, and of one split, with the first `pairs` of each."""
+
+    def named(some: Sequence[Copies]) -> str:
+        return f": {pairs_in_words(some)}." if pairs else "."
+
     across = [one for one in found if len(one.splits) > 1]
     inside = [one for one in found if len(one.splits) == 1]
     contradict = [one for one in found if not one.labels_agree]
@@ -167,14 +171,14 @@ def describe(found: Sequence[Copies]) -> list[str]:
     sentences = []
     if across:
         sentences.append(
-            f"{held_out} validation or test images are copies of images of another split, so that figures are too "
-            f"good: {pairs_in_words(across)}."
+            f"{held_out} validation or test images are copies of images of another split, so that figures are too good"
+            + named(across)
         )
     if contradict:
-        sentences.append(f"{len(contradict)} images have copies with other labels: {pairs_in_words(contradict)}.")
+        sentences.append(f"{len(contradict)} images have copies with other labels{named(contradict)}")
     if inside:
         extra = sum(len(one.members) - 1 for one in inside)
-        sentences.append(f"{extra} images are copies of others in their split: {pairs_in_words(inside)}.")
+        sentences.append(f"{extra} images are copies of others in their split{named(inside)}")
     return sentences
 
 

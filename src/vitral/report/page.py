@@ -28,11 +28,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph and pictures."""
+    """A heading, a paragraph, a list of what it is about, and pictures."""
 
     title: str
     text: str
     pictures: list[Picture] = field(default_factory=list)
+    items: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

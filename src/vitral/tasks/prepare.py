@@ -14,6 +14,7 @@ from vitral.base.errors import ConfigError
 from vitral.base.lookup import find
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
+from vitral.data.balance import imbalance_advice
 from vitral.data.classes import reorder_classes
 from vitral.data.copies import check_copies
 from vitral.data.dataset import Dataset
@@ -31,7 +32,6 @@ from vitral.store.training_images import without_statistics
 from vitral.tasks.inputs import open_model, read_data
 from vitral.tasks.progress import Progress
 from vitral.training.few_images import few_images_advice
-from vitral.training.imbalance import imbalance_advice
 from vitral.training.recipe import Recipe
 from vitral.weights.create import create
 from vitral.weights.transfer import transfer_encoder, transfer_weights

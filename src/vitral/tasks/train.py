@@ -68,7 +68,7 @@ class TrainingResult:
     task: Task = "one class"
     summary: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
-    explained: HowToExplain = HowToExplain()
+    explained: HowToExplain = field(default_factory=HowToExplain)
 
 
 def make_recipe(**settings: Any) -> Recipe:

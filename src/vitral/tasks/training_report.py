@@ -90,7 +90,7 @@ def write_report(
             (f"vitral explain {run_name} IMAGE{explained.option}", explained.words),
             (f"vitral predict {run_name} IMAGE", "what the model answers"),
             (f"vitral eval {run_name}", "the test split again, class by class"),
-            (f"vitral data {data_name}", "a contact sheet of the images"),
+            (f"vitral data show {data_name}", "a contact sheet of the images"),
         ],
         repeat=repeat_command(recipe, defaults),
         film=write_film(film, run, records, norm) if film else [],

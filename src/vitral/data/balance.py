@@ -1,4 +1,4 @@
-"""What to know before training on classes of very different sizes."""
+"""Whether classes differ much in size, and what that means for figures."""
 
 import numpy as np
 
