@@ -121,8 +121,8 @@ EVERY: tuple[Chapter, ...] = (
     ),
     (
         "Segmentation of `scenes`",
-        "128 px, from scratch, with two threads; the ViT with the decoder detail trained beside other work. The colour of "
-        "a pixel and patches alone are floors.",
+        "128 px, from scratch, with two threads; the ViT with the decoder detail trained beside other work. The colour "
+        "of a pixel and patches alone are floors.",
         ("scenes",),
         masks,
     ),
