@@ -8,6 +8,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from PIL import Image, ImageCms
 
 from vitral import load_image
 from vitral.base.errors import ImageError
+from vitral.data.examples import is_image
 from vitral.data.image import MAX_PIXELS
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
@@ -412,3 +414,11 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_that_claims(side, side))
     refused(path, f"{MAX_PIXELS:,}", "Scale it down first")
+
+
+def test_heic_photographs_are_read_by_their_plug_in(tmp_path):
+    pixels = np.full((24, 32, 3), (200, 40, 90), np.uint8)
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "a.heic", quality=95)
+    found = load_image(tmp_path / "a.heic")
+    assert found.shape == (24, 32, 3) and np.abs(found.astype(int) - pixels).max() < 8
+    assert is_image(tmp_path / "a.heic")

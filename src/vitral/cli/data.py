@@ -1,5 +1,7 @@
-"""Look at data: `vitral data show DATA` its classes and a contact sheet, `check DIR` what is wrong with its files,
-`shortcuts DATA` whether it can be solved without combining patches.
+"""Show a data set, check the files of a folder before training, or test whether it can be solved by shortcuts.
+
+`vitral data show DATA`: its classes and a contact sheet. `check DIR`: unreadable files, copies, rare classes, ...
+`shortcuts DATA`: whether a model can solve it without combining patches.
 """
 
 from collections.abc import Callable, Iterator

@@ -222,10 +222,11 @@ def find_classes(home: Path, report: Report, at_least: int = 2) -> tuple[str, ..
         raise DataError(f"{home} has a class folder whose name is not readable text: {unreadable[0]!r}. Rename it.")
     for name in empty:
         files = [path for path in (home / name).rglob("*") if path.is_file() and not is_hidden(path, home)]
+        plug_in = "" if HEIF else "For .heic: pip install 'vitral[heic]'. "
         if any(path.suffix.lower() in OTHER_SUFFIXES for path in files):
             raise DataError(
                 f"{home / name} has images in formats that are not read: {count_suffixes(files)}. "
-                f"{'' if HEIF else 'For .heic: pip install pillow-heif. '}Convert them, or remove the folder."
+                f"{plug_in}Convert them, or remove the folder."
             )
         content = f" ({count_suffixes(files)})" if files else ""
         report(f"{home}: {name}{content} has no images and was left out as a class.")

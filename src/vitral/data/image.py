@@ -93,7 +93,7 @@ def load_image(source: str | Path | bytes) -> UInt8[np.ndarray, "y x 3"]:
     except PermissionError as error:
         raise ImageError(f"{name} cannot be read: permission denied. Make it readable for your user.") from error
     except UnidentifiedImageError as error:
-        more = "" if HEIF or not name.lower().endswith((".heic", ".heif")) else " For HEIC: pip install pillow-heif."
+        more = "" if HEIF or not name.lower().endswith((".heic", ".heif")) else " For HEIC: pip install 'vitral[heic]'."
         raise ImageError(
             f"{name} is not an image in a supported format. Supported: {', '.join(FORMATS)}.{more}"
         ) from error
