@@ -9,6 +9,7 @@ from vitral.base.answers.segmentation import MaskTally
 from vitral.data.dataset import Dataset
 from vitral.data.spec import find_data
 from vitral.studies.claims import dense_prediction as claim
+from vitral.studies.effects import MissingMeasure, measured_value, recorded_score
 from vitral.studies.running.plan import count_size
 from vitral.studies.study import MATCHED
 from vitral.studies.training import Trained, Training, build_model, guessing_score, plain_values, train
@@ -59,6 +60,13 @@ def test_a_training_records_the_mean_iou_of_each_split():
     assert {"train_mIoU", "val_mIoU", "test_mIoU"} <= record.keys() and "test_accuracy" not in record
     assert 0 <= record["test_mIoU"] <= 1 and len(record["curve"]) == 4
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, CLASSES, 64, 64)
+
+
+def test_a_record_of_masks_has_mean_iou_and_no_accuracy():
+    run = {"status": "done", "record": {"test_mIoU": 0.5, "val_mIoU": 0.6, "train_mIoU": 0.7}}
+    assert measured_value(run, "mIoU") == 0.5 and recorded_score(run["record"], "val") == 0.6
+    with pytest.raises(MissingMeasure):
+        measured_value(run, "val_accuracy")
 
 
 @pytest.mark.parametrize("names", [("background", "a", "b"), ("c", "a", "b")])

@@ -44,6 +44,8 @@ def measured_value(run: Record | None, measure: str) -> Any:
     if run is None or run["status"] == "failed":
         raise MissingMeasure
     if measure in RECORDED:
+        if RECORDED[measure] not in run["record"]:  # accuracy of masks, or mean IoU of classes
+            raise MissingMeasure
         return run["record"][RECORDED[measure]]
     if measure in ("parameters", "macs"):
         return run["size"][measure]
