@@ -49,10 +49,10 @@ def costs(trained: Trained) -> Measures:
     for size in SIZES:
         model = model_at(trained, size).train()
         image = torch.randn(1, 3, size, size)
-        found["multiply_adds"].append(count_macs(trained, size))
+        found["multiply_adds"].append(float(count_macs(trained, size)))
         with one_thread():
             found["seconds"].append(training_time(model, image, REPEATS.get(size, 1)))
-        found["saved"].append(saved_bytes(model, image.clone()))
+        found["saved"].append(float(saved_bytes(model, image.clone())))
     times, pixels = found["seconds"], [size**2 for size in SIZES]
     growth = torch.tensor([times[-1] / times[-2], pixels[-1] / pixels[-2]]).log()
     return found | {"exponent": float(growth[0] / growth[1])}
@@ -97,7 +97,7 @@ dense_prediction = Study(
     arms=(CONVOLUTIONS, SWIN, WINDOWS, GLOBAL),
     conditions=(
         Condition(SCENES, "scenes:n=10000,held_out=300"),
-        Condition(COSTS, "scenes:n=8,held_out=8", samples=0, alone=True),
+        Condition(COSTS, "scenes:n=8,held_out=8", samples=0.0, alone=True),
     ),
     hypotheses=(
         Hypothesis(
