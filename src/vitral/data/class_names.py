@@ -6,12 +6,12 @@ Axes:  n images   k classes
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Integer
 
 MAX_LISTED = 20  # class names in a message
 
 
-def missing_classes(labels: Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"], classes: Sequence[str]) -> list[str]:
+def missing_classes(labels: Integer[np.ndarray, " n"] | Bool[np.ndarray, "n k"], classes: Sequence[str]) -> list[str]:
     """The classes of which there is no image.
 
     >>> missing_classes(np.array([0, 2]), "abc"), missing_classes(np.array([[True, False, False]]), "abc")

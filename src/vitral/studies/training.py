@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Integer, UInt8
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -211,7 +211,7 @@ def train(training: Training, on_step: Callable[[int], None] = lambda _: None) -
     return model.eval(), record
 
 
-def guessing_score(labels: Int[np.ndarray, "..."], data: Dataset) -> float:
+def guessing_score(labels: Integer[np.ndarray, "..."], data: Dataset) -> float:
     """The accuracy, or mean IoU, of always giving the most frequent class."""
     counts = np.bincount(labels[labels != IGNORED] if data.task == "segmentation" else labels)
     share = float(counts.max() / counts.sum())
