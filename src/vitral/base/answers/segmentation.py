@@ -45,32 +45,19 @@ class Counts:
     def only(self, chosen: Int[np.ndarray, " m"]) -> "Counts":
         return Counts(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
-    def sums(self, weights: Int[np.ndarray, "r n"] | None = None) -> "Sums":
-        """The tables summed over images; with `weights`, how often each of r samples has each image, over these."""
+    def sums(self, weights: Int[np.ndarray, "r n"] | None = None) -> "Counts":
+        """Summed over images: one row; with `weights`, how often each sample has each image, one row per sample."""
         own = np.ones((1, len(self.right)), np.int64) if weights is None else weights
-        return Sums(*(own @ getattr(self, name) for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
-class Sums:
-    """The tables of `Counts`, each summed over the images of r samples."""
-
-    both: Int[np.ndarray, "r k"]
-    predicted: Int[np.ndarray, "r k"]
-    right: Int[np.ndarray, "r k"]
-    edges_predicted: Int[np.ndarray, "r k"]
-    edges_found: Int[np.ndarray, "r k"]
-    edges: Int[np.ndarray, "r k"]
-    edges_seen: Int[np.ndarray, "r k"]
+        return Counts(*(own @ getattr(self, name) for name in self.__dataclass_fields__))
 
     @property
-    def iou(self) -> Float[np.ndarray, "r k"]:
-        """Intersection over union of each class; NaN for a class that neither mask has."""
+    def iou(self) -> Float[np.ndarray, "n k"]:
+        """Intersection over union of each class, by row; NaN for a class that neither mask has."""
         union = self.predicted + self.right - self.both
         return np.where(union > 0, self.both / np.maximum(union, 1), np.nan)
 
     @property
-    def boundary_f(self) -> Float[np.ndarray, "r k"]:
+    def boundary_f(self) -> Float[np.ndarray, "n k"]:
         """The harmonic mean of the shares of predicted boundaries that are right and of right ones that are seen."""
         precision = self.edges_found / np.maximum(self.edges_predicted, 1)
         recall = self.edges_seen / np.maximum(self.edges, 1)
@@ -79,7 +66,7 @@ class Sums:
             self.edges + self.edges_predicted > 0, 2 * precision * recall / np.where(both > 0, both, 1), np.nan
         )
 
-    def mean(self, values: Float[np.ndarray, "r k"], classes: Int[np.ndarray, " m"]) -> Float[np.ndarray, " r"]:
+    def mean(self, values: Float[np.ndarray, "n k"], classes: Int[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
         """Over those of some classes that the right masks have; NaN where they have none.
 
         A class that is only predicted takes from the others already.
@@ -113,11 +100,11 @@ class MaskFigures:
         return np.array([index for index in range(len(self.confusion)) if index != self.background])
 
     @cached_property
-    def sums(self) -> Sums:
+    def sums(self) -> Counts:
         return self.counts.sums()
 
     @cached_property
-    def samples(self) -> Sums:
+    def samples(self) -> Counts:
         """Of bootstrap samples of the images, the same for all figures."""
         return self.counts.sums(bootstrap_weights(self.n))
 
@@ -177,10 +164,9 @@ class MaskFigures:
     @cached_property
     def per_image(self) -> Float[np.ndarray, " n"]:
         """The mean IoU of each image, over the classes that either of its masks has; NaN for background alone."""
-        union = (self.counts.predicted + self.counts.right - self.counts.both)[:, self.objects]
-        iou = self.counts.both[:, self.objects] / np.maximum(union, 1)
-        exists = union > 0
-        return np.where(exists.any(axis=1), (iou * exists).sum(axis=1) / np.maximum(exists.sum(axis=1), 1), np.nan)
+        iou = self.counts.iou[:, self.objects]
+        exists = ~np.isnan(iou)
+        return np.where(exists.any(axis=1), np.nansum(iou, axis=1) / np.maximum(exists.sum(axis=1), 1), np.nan)
 
     def without(self, names: Sequence[str]) -> str:
         return "" if self.background is None else f" without {names[self.background]}"
