@@ -428,6 +428,9 @@ def data_is_what_the_model_is_judged_by(vitral, run, tmp_path):
     shutil.copytree(run.card["provenance"]["data"], "moved")
     own = vitral("eval", run.folder, "--data", "moved", "--json").done()
     assert own.json["n"] == 4 and "divided at random" in own.messages  # under another name, too
+    photos = Path(run.card["provenance"]["data"])
+    shutil.copy(photos / "dark" / "0.png", photos / "dark" / "new.png")
+    vitral("eval", run.folder, "--data", photos).refused(1, "have changed since", "a folder of their own")
     one = vitral("eval", run.folder, "--data", paint(tmp_path / "one", {"dark": 60}, 5))
     assert "light            not tested" in one.done().out
 

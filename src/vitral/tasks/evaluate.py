@@ -163,6 +163,11 @@ def read_given(
             for note in notes:
                 progress.note(note)
             return found
+    if Path(model.provenance.get("data", "")).resolve() == source.path.resolve():
+        raise DataError(
+            f"The images in {source.path}, on which the model was trained, have changed since: some of them trained it. "
+            "Put images that it has not seen into a folder of their own."
+        )
     return whole(source, model, progress, on_bad_image)
 
 
