@@ -165,7 +165,7 @@ def read_given(
             return found
     if Path(model.provenance.get("data", "")).resolve() == source.path.resolve():
         raise DataError(
-            f"The images in {source.path}, on which the model was trained, have changed since: some of them trained it. "
+            f"The images in {source.path}, on which the model was trained, have changed since, and some trained it. "
             "Put images that it has not seen into a folder of their own."
         )
     return whole(source, model, progress, on_bad_image)
