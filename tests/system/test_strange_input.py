@@ -97,7 +97,9 @@ def test_a_test_split_that_may_have_been_learned_is_not_judged(vitral, photos, q
     for name in ("dark", "light"):
         shutil.copy(photos / name / "0.png", photos / name / "new.png")
     vitral("eval", "run").refused(FAILURE, "have changed since the model was trained", "--data")
-    vitral("eval", "run", "--data", "photos").done()
+    vitral("eval", "run", "--data", "photos").refused(FAILURE, "some trained it", "a folder of their own")
+    shutil.copytree(photos, photos.parent / "unseen")
+    vitral("eval", "run", "--data", "unseen").done()
 
 
 def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos):
