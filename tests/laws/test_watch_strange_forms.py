@@ -88,7 +88,7 @@ def test_a_layer_that_feeds_no_answer_is_not_multiplied_and_does_not_hide_the_re
     found = explain.rollout(model, images)
     read = explain.rollout(model, images, layers=["blocks.0", "blocks.2"])
     torch.testing.assert_close(torch.tensor(found.values), torch.tensor(read.values))
-    assert "The output does not depend on blocks.1, so they are left out" in found.caption
+    assert "The output does not depend on blocks.1, so it is left out" in found.caption
     with pytest.raises(UsageError, match=r"the output does not depend on blocks\.1"):
         explain.rollout(model, images, layers=["blocks.0", "blocks.1"])
     assert explain.attention(model, images).reader == "CLS"

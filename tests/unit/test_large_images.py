@@ -286,6 +286,16 @@ def test_a_damaged_journal_says_what_to_delete(scan, monkeypatch):
         predict_tiles(segmenter(), scan, tile=64)
 
 
+def test_a_journal_of_another_version_is_not_continued(scan, monkeypatch):
+    stop_after(monkeypatch, 5)
+    with pytest.raises(Stop):
+        predict_tiles(segmenter(), scan, tile=64)
+    path = folder_of(scan.with_name("scan.classes.tif")) / JOURNAL
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
+    with pytest.raises(StoreError, match=r"another version of Vitral \(format 99, here 1\)"):
+        predict_tiles(segmenter(), scan, tile=64)
+
+
 def test_files_of_others_in_the_way_are_left(scan):
     folder = folder_of(scan.with_name("scan.classes.tif"))
     folder.mkdir()

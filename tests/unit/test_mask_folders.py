@@ -105,6 +105,20 @@ def test_split_folders_are_taken_as_they_are(tmp_path, inside):
     assert all("valid" in file for file in data.val.files)
 
 
+def test_images_beside_the_split_folders_are_counted(tmp_path):
+    home = tmp_path / "pets"
+    for split in ("train", "val", "test"):
+        paint(home, 4, names="", name=split)
+        for part in ("images", "masks"):
+            (home / part / split).mkdir()
+            for path in [path for path in (home / part).iterdir() if path.is_file()]:
+                path.rename(home / part / split / path.name)
+    paint(home, 2, names="", name="loose")
+    data, said = opened(home)
+    assert [len(split) for split in splits(data)] == [4, 4, 4]
+    assert any("4 images directly in images/ or masks/" in one and "are in no split" in one for one in said)
+
+
 @pytest.mark.parametrize("missing", ["val", "test"])
 def test_a_missing_split_is_taken_from_the_training_images(tmp_path, missing):
     home = tmp_path / "pets"

@@ -1,6 +1,6 @@
 """What a model answers for one image, in the one form that the command line, CSV, JSON and HTTP share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class Prediction:
     task: Task = "one class"
     thresholds: tuple[float, ...] = ()
     distance: Distance | None = None
-    mask: UInt8[np.ndarray, "y x"] | None = field(default=None, compare=False, repr=False)
+    draw_mask: Callable[[], UInt8[np.ndarray, "y x"]] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         answer_for(self.task)
@@ -54,6 +54,11 @@ class Prediction:
             raise ConfigError(f"{self.image}: {len(self.values)} values for {len(self.names)} class names.")
         if self.thresholds and len(self.thresholds) != len(self.names):
             raise ConfigError(f"{self.image}: {len(self.thresholds)} thresholds for {len(self.names)} class names.")
+
+    @property
+    def mask(self) -> UInt8[np.ndarray, "y x"] | None:
+        """The class of each pixel, drawn in the image's own size each time: together, masks may exceed the memory."""
+        return self.draw_mask() if self.draw_mask else None
 
     @property
     def above_threshold(self) -> tuple[str, ...]:

@@ -79,6 +79,14 @@ class Split:
         order = random_order(len(self))
         return replace(self.only(order), source_index=order)
 
+    def image_name(self, index: int) -> str:
+        """What a reader finds the image by: its file and the folder that it lies in; without files, its number.
+
+        >>> Split(np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), files=("photos/test/cat/7.png",)).image_name(0)
+        'cat/7.png'
+        """
+        return Path(*Path(self.files[index]).parts[-2:]).as_posix() if self.files else f"{index:,}"
+
     @property
     def source_order(self) -> Int[np.ndarray, " n"]:
         """The indices that put the images back in the order in which they were read or drawn."""

@@ -17,7 +17,7 @@ from vitral.base.errors import DataError, ImageError
 from vitral.base.mask_values import IGNORED, MOST_CLASSES
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split, SplitName
-from vitral.data.examples import SHARES, images_in, of_split, readable
+from vitral.data.examples import SHARES, images_in, is_image, of_split, readable
 from vitral.data.image import PillowWarningsOff, load_image
 from vitral.data.mask_file import Colour, read_mask
 from vitral.data.mask_names import MaskClasses, read_mask_classes
@@ -130,6 +130,11 @@ def split_homes(root: Path, report: Report) -> dict[SplitName, tuple[Path, Path]
             for split in SPLIT_NAMES
             if split in images or split in masks
         }
+        if loose := [path for home in whole for path in sorted(home.iterdir()) if is_image(path)]:
+            report(
+                f"{one_or_many(len(loose), 'image')} directly in {IMAGES}/ or {MASKS}/, such as {loose[0]}, "
+                f"{'is' if len(loose) == 1 else 'are'} in no split and left out."
+            )
     else:
         found = {split: (home / IMAGES, home / MASKS) for split, home in split_folders(root).items()}
     homes: dict[SplitName, tuple[Path, Path]] = {}

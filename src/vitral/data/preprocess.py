@@ -26,7 +26,7 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
     >>> crop_and_resize(np.zeros((480, 640, 3), np.uint8), Preprocessing(size=(224, 224))).shape
     (224, 224, 3)
     """
-    if is_cropped(image, preprocessing):
+    if is_final_size(image, preprocessing):
         return image
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
     height, width = preprocessing.size
@@ -37,7 +37,7 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
 
 def crop_and_resize_mask(mask: UInt8[np.ndarray, "y x"], preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w"]:
     """The same window of a mask; each pixel takes the nearest one's class, since a mean of two is a third class."""
-    if is_cropped(mask, preprocessing):
+    if is_final_size(mask, preprocessing):
         return mask
     height, width = preprocessing.size
     window = window_of(mask.shape, preprocessing)
@@ -64,7 +64,8 @@ def restore_mask(
     return found
 
 
-def is_cropped(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> bool:
+def is_final_size(image: UInt8[np.ndarray, "y x ..."], preprocessing: Preprocessing) -> bool:
+    """Whether nothing is to be cut off or resized."""
     return image.shape[:2] == tuple(preprocessing.size) and preprocessing.crop == 1
 
 

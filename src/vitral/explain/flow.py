@@ -211,7 +211,8 @@ def left_out(observation: Observation, layers: Sequence[Layer], names: Sequence[
     through the attention of these layers; empty if there is nothing."""
     recording = observation.attention
     others = [] if names else [recording.name_of(layer) for layer in recording.not_of_answer]
-    found = f" The output does not depend on {', '.join(others)}, so they are left out." if others else ""
+    left = "they are" if len(others) > 1 else "it is"
+    found = f" The output does not depend on {', '.join(others)}, so {left} left out." if others else ""
     return found + paths_not_counted(recording, layers)
 
 

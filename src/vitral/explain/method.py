@@ -91,7 +91,12 @@ def times_uniform(shares: Float[Tensor, "*b g"]) -> Float[Tensor, "*b g"]:
 
 
 def check_shares(rows: Float[Tensor, "*b n"], layer: str) -> None:
-    """Raise `UsageError` for weights that are negative, as where attention is subtracted: they are no shares."""
+    """Raise `UsageError` for weights that are negative, as where attention is subtracted, or complex: no shares."""
+    if rows.is_complex():
+        raise UsageError(
+            f"{layer} multiplies its values by complex numbers, which are not shares of the patches. vitral.watch "
+            "gives the weights themselves: seen.layers[...].rows([...]). occlusion needs no weights."
+        )
     if float(rows.min()) < -1e-6 * float(rows.abs().max()):
         raise UsageError(
             f"Some of the weights that multiply the values in {layer} are negative (down to {float(rows.min()):.2g}), "

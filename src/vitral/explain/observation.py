@@ -56,7 +56,7 @@ class Observation:
     images         the images as the model takes them, (B, C, H, W)
     output         its answer, detached
     needs          what was recorded: "attention", "feature maps", "gradients"
-    read_from      the tokens from which the prediction is read, as measured or assumed
+    found_readout  the tokens from which the prediction is read, as measured or assumed
 
     `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
     has feature maps but no attention, and a model may score no classes.
@@ -66,7 +66,7 @@ class Observation:
     images: Float[Tensor, "b c y x"]
     output: Output
     needs: frozenset[Need]
-    read_from: Readout = field(default_factory=Readout)
+    found_readout: Readout = field(default_factory=Readout)
     recording: Recording | None = None
     maps: tuple[FeatureMap, ...] = ()
     refusal: WatchError | None = None  # why there is no attention
@@ -101,7 +101,14 @@ class Observation:
     @property
     def readout(self) -> tuple[int, ...]:
         """The tokens of the last attention from which the prediction is read; () if none are known."""
-        return self.read_from.tokens
+        return self.found_readout.tokens
+
+    @property
+    def read_from(self) -> Readout:
+        """The readout of all images. Raises `UsageError` where they are read at different depths (early exits)."""
+        if self.found_readout.refusal:
+            raise UsageError(self.found_readout.refusal)
+        return self.found_readout
 
     @property
     def residual(self) -> float | None:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import find_output
+from vitral.explain.exits import drop_layers_behind, last_layers_reached, why_several_exits
 from vitral.explain.token_gradients import (
     AfterBlock,
     Norm,
@@ -128,6 +129,7 @@ class Readout:
     beside   the numbers of the layers that it is read from side by side, as of two branches; () for a chain of layers
     norm     whether the answer depends on other tokens, too, by a normalisation over all of them
     note     what was assumed instead of measured, in a sentence; empty if nothing was
+    refusal  why the images of this batch have no readout in common; empty if they have
     """
 
     tokens: tuple[int, ...] = ()
@@ -137,8 +139,22 @@ class Readout:
     beside: tuple[int, ...] = ()
     norm: Norm = "none"
     note: str = ""
+    refusal: str = ""
+
+    def without_empty_rows(self) -> "Readout":
+        """With all tokens that any image is read from for an image that no gradient tells of, and a note."""
+        changed: dict[str, Any] = {}
+        for name in ("of_each", "of_patches"):
+            marked = getattr(self, name)
+            if marked is not None and (empty := ~marked.any(dim=1)).any():
+                changed |= {name: marked | (empty[:, None] & marked.any(dim=0)), "note": self.note or NO_GRADIENT}
+        return replace(self, **changed)
 
 
+NO_GRADIENT = (
+    " No gradient of some of these images' outputs reaches any token: their predictions are assumed to be read from "
+    "the tokens that those of the other images are read from."
+)
 NOT_REACHED = (
     " Vitral could not measure which tokens the prediction is read from, since no gradient of the output reaches them: "
     "{} is assumed."
@@ -165,7 +181,32 @@ def find_readout(
     `left` is what `tail_recorded` recorded; `places` says what the tokens between the blocks are, if that was measured.
     Where the last block returns no single tensor of all tokens, the gradient at its attention tells: `record_attention`
     runs the model with the graph. Where no gradient tells, it is CLS if there is one, else all tokens, with a note.
+    Layers behind an early exit are taken out of those that the answer depends on.
     """
+    found = measure_readout(recording, left, answer, places, record_attention)
+    marked = [each for each in (found.of_each, found.of_patches) if each is not None]
+    if not found.note and all(bool(each.any(dim=1).all()) for each in marked):
+        return found
+    seen, recorded = record_attention()
+    last = last_layers_reached(seen, recorded) if len(seen.layers) == len(recording.layers) else torch.empty(0)
+    if refusal := why_several_exits(recording, last):
+        return replace(found, refusal=refusal)
+    exit_at = int(last.amax()) if len(last) else -1
+    if 0 <= exit_at < recording.layers.index(recording.of_answer[-1]):
+        for each in {id(one): one for one in (recording, seen)}.values():
+            drop_layers_behind(each, exit_at)
+        found = measure_readout(recording, AfterBlock(), answer, (), lambda: (seen, recorded))
+    return found.without_empty_rows()
+
+
+def measure_readout(
+    recording: Recording,
+    left: AfterBlock,
+    answer: Tensor,
+    places: Sequence[StreamPlace | None],
+    record_attention: Callable[[], tuple[Recording, Tensor]],
+) -> Readout:
+    """See `find_readout`; a model with early exits may give images that no token is read from."""
     layers = recording.of_answer
     beside = layers_beside(recording, record_attention)
     if layers[-1].windows is not None:

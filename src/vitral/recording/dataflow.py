@@ -72,10 +72,7 @@ class Dataflow:
         return self.of(*tensors) & ~self.marks
 
     def note(self, inputs: Sequence[Tensor], results: Any, in_model: bool = True) -> None:
-        """The results depend on what the inputs do; what is made from nothing outside of the model may be its input.
-
-        Memory that is used again is forgotten, other than by views.
-        """
+        """The results depend on what the inputs do; what is made from nothing outside of the model may be its input."""
         bits = self.of(*inputs) if inputs or in_model else INPUT
         own = {storage_of(tensor) for tensor in inputs}
         for result in tensors_in(results):
@@ -105,14 +102,11 @@ class Dataflow:
         if name in OF_SHAPE:
             self.blank.update((storage_of(result), 0) for result in results)
             return []
-        own = {storage_of(one) for one in inputs}
-        for result in results:
-            if storage_of(result) not in own:
-                self.blank.pop(storage_of(result), None)  # memory that is used again
         if len(results) != 1 or not results[0].is_floating_point():
             return []
         output, storage = results[0], storage_of(results[0])
-        values, is_written = [one for one in inputs if one.is_floating_point()], storage in own
+        values = [one for one in inputs if one.is_floating_point()]
+        is_written = any(storage_of(one) == storage for one in inputs)
         if len(values) < 2:
             return []
         is_partial = name in PARTIAL or (is_written and output.numel() < size_of_memory(output))

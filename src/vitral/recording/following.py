@@ -169,7 +169,6 @@ class Follower:
 
         `where` gives the line of the model that is running.
         """
-        self.forget(inputs, result)
         storages, outputs = {storage_of(tensor) for tensor in inputs}, list(tensors_in(result))
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
         self.note_origin(inputs, outputs, constant)
@@ -197,14 +196,6 @@ class Follower:
             if name in NORMALISING:
                 self.note_normalised_again(output, where)
         return None
-
-    def forget(self, inputs: Sequence[Tensor], result: Any) -> None:
-        """Results are no weights because memory is used again that held some."""
-        storages = {storage_of(tensor) for tensor in inputs}
-        for output in tensors_in(result):
-            if storage_of(output) not in storages:
-                self.weights.pop(storage_of(output), None)
-                self.of_weights.discard(storage_of(output))
 
     def weights_in(self, tensors: Sequence[Tensor]) -> dict[int, tuple[Made, ...]]:
         """What those of these tensors were made of that are weights, by memory."""

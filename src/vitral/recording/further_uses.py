@@ -122,7 +122,7 @@ class FurtherUses:
         if not (tensor.is_floating_point() or tensor.is_complex()):
             found = Carried(0, found.values | found.choices)
         if found == Carried():
-            self.carried.pop(storage_of(tensor), None)  # memory that is used again
+            self.carried.pop(storage_of(tensor), None)
         else:
             self.carried[storage_of(tensor)] = found
 

@@ -52,6 +52,7 @@ Rows = Literal["prefix", "all"] | Sequence[int]
 # The largest accepted |rows · v - kernel output|, as a fraction of the output's largest value. Kernels sum in another
 # order; bfloat16 and float16 also round the weights.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+TOLERANCE |= {torch.complex128: TOLERANCE[torch.float64], torch.complex64: TOLERANCE[torch.float32]}
 
 
 class NothingSeen(WatchError):
@@ -161,6 +162,7 @@ class watch(TorchFunctionMode):
             self.subject = Subject(model, given, args, kwargs)
             with self.operators.paused():
                 self.roles.start(places_of(self.subject), given)
+            self.called.clear()  # what measured the model is none of its own
 
     def end(self, model: nn.Module, args: tuple, kwargs: dict[str, Any], returned: Any) -> None:
         """After the model ran: note on which calls of attention its answer depends, of all that it returned."""
@@ -208,7 +210,7 @@ class watch(TorchFunctionMode):
                 + "".join(f" Nearest to it: {missed}." for missed in self.recording.missed[:3])
                 + " Looked for scaled_dot_product_attention, nn.MultiheadAttention and a softmax whose result "
                 f"multiplies values; {type(self.model).__name__} called: "
-                f"{', '.join(sorted(self.called)) or 'nothing'}."
+                f"{', '.join(sorted(self.called)) or 'nothing'}. grad_cam and occlusion need no attention."
             )
 
     def stream_places(self) -> tuple[StreamPlace | None, ...]:
@@ -246,7 +248,8 @@ class watch(TorchFunctionMode):
             )
         if not calls_before < self.recognizer.dataflow.num_calls:
             self.roles.note(func, args, kwargs, result, before_attention=not self.recording.layers)
-        if (name := getattr(func, "__name__", "_")).isidentifier() and not name.startswith("_"):
+        name = getattr(func, "__name__", "_")
+        if name.isidentifier() and not name.startswith("_") and name != "untyped_storage":  # that is asked here
             self.called.add(name)
         return result
 

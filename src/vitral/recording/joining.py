@@ -14,7 +14,7 @@ from torch import Tensor
 from vitral.recording.dataflow import Dataflow
 from vitral.recording.following import Made
 from vitral.recording.further_uses import FurtherUse
-from vitral.recording.layers import Layer, Recording, chunked, joined
+from vitral.recording.layers import TWICE, Layer, Recording, chunked, joined
 from vitral.recording.recognizer import Seen
 from vitral.recording.stream import Stream
 
@@ -44,7 +44,7 @@ class Layers:
             return True
         if any(one in self.made for one in seen.made):  # as where a layer uses the weights of the one before it
             for one in seen.made:
-                one.shown, one.fate = False, "it multiplies values twice, and its gradient is that of the first product"
+                one.shown, one.fate = False, TWICE
             return False
         num_queries, *others = self.alike
         if list(before[1:]) != others:

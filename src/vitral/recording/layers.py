@@ -20,6 +20,7 @@ from vitral.recording.indices import select
 from vitral.recording.token_roles import TokenRoles
 from vitral.recording.windows import Windows
 
+TWICE = "it multiplies values twice, and its gradient is that of the first product"
 CHUNK = 2**20  # weights formed at a time: 4 MB in single precision, and as much again for each step to them
 
 
@@ -252,7 +253,10 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
     Raises `UsageError` if selected layers have different grids or heads, or the roles of their tokens are not known.
     """
     everything, others = recording.layers, recording.not_of_answer
-    note = f" Not shown: {'; '.join(recording.missed)}." if recording.missed else ""
+    twice = [one for one in recording.missed if one.endswith(TWICE)]
+    note = f" Shown as two layers: {'; '.join(twice)}." if twice else ""
+    if missed := [one for one in recording.missed if one not in twice]:
+        note = f" Not shown: {'; '.join(missed)}." + note
     if layers is not None:
         selected = [everything[index] for index in select(layers, len(everything), "layer")]
         if len({kind(layer) for layer in selected}) > 1:

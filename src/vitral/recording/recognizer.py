@@ -18,6 +18,7 @@ import jaxtyping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitral.base.errors import WatchError
@@ -80,17 +81,18 @@ class Recognizer:
         self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
         self.added: list[int] = []  # the bits of calls whose results were added up, as they are
         self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
+        self.known: dict[int, StorageWeakRef] = {}  # every piece of memory that was seen
 
     def recognize(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Seen | None:
         """The call of attention that an operator was, if it was one."""
         name, inputs = name_of(operator), list(tensors_in((args, kwargs)))
+        self.remember(inputs, result)
         before, depends = self.follower.weights_in(inputs), self.dataflow.of_calls(*inputs)
         if name == FLEX:  # it forms its weights inside, by code of the model's own
             shape = (*args[0].shape[:3], args[1].shape[-2])
             fate = "flex_attention hides its weights; use scaled_dot_product_attention with a mask or a bias"
             self.follower.made.append(Made(shape, 3, self.line(), fate))
         if name.startswith(FUSED):
-            self.follower.forget(inputs, result)
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
         else:
             call = self.follower.follow(operator, name, args, kwargs, inputs, result, self.is_constant, self.line)
@@ -132,6 +134,16 @@ class Recognizer:
         name = self.running_module() or type(self.model).__name__
         return Seen(call, name, depends, bit, values_depend, given is not None, made, is_cross, value_marks, continues)
 
+    def remember(self, *values: Any) -> None:
+        """Keep the numbers of these tensors' memory from being given to other memory, once theirs is freed.
+
+        Else a tensor that no operator made, as `torch.tensor([0, 4])` and an index by a list do, may be taken for one
+        that is gone.
+        """
+        for tensor in tensors_in(values):
+            if tensor.layout is torch.strided and (number := storage_of(tensor)) not in self.known:
+                self.known[number] = StorageWeakRef(tensor.untyped_storage())
+
     def is_crossing(self, name: str, inputs: Sequence[Tensor]) -> bool:
         """Whether an operator multiplies queries with keys that depend on other calls of attention."""
         if name.startswith(FUSED):
@@ -146,12 +158,7 @@ class Recognizer:
     def exchange(self, out: Tensor, other: Tensor) -> None:
         """The model goes on with another result of a call, of which the same is known."""
         self.dataflow.note([out], other)
-        # It may lie where weights or another result lay that are gone: no operator that was seen has made it.
-        self.follower.forget([], other)
-        self.dataflow.blank.pop(storage_of(other), None)
-        before = self.results.get(storage_of(out))
-        self.results.pop(storage_of(other), None)
-        if before is not None:
+        if (before := self.results.get(storage_of(out))) is not None:
             self.results[storage_of(other)] = before
         self.further_uses.carry(other, self.further_uses.of(storage_of(out)))
 
@@ -167,13 +174,8 @@ class Recognizer:
         joins = name in ("cat", "stack") or len(known) == 1
         if known and ((not joins and keeps_axes(operator, name)) or (name in REDUCTIONS and bits & (bits - 1))):
             self.added.append(bits)
-        before = (bits, made) if whole and joins and (keeps_axes(operator, name) or name == "stack") else None
-        for output in tensors_in(result):
-            storage = storage_of(output)
-            if before is not None:
-                self.results[storage] = before
-            elif storage not in storages:
-                self.results.pop(storage, None)  # memory that is used again
+        if whole and joins and (keeps_axes(operator, name) or name == "stack"):
+            self.results |= {storage_of(output): (bits, made) for output in tensors_in(result)}
 
     def factor_before(self, call: Call, inputs: Sequence[Tensor]) -> tuple[int, tuple[Made, ...]] | None:
         """The call whose result are the values of this one, if the weights of this one do not depend on it."""

@@ -13,13 +13,14 @@ def refuse_groups(layer: str, count: int, batch: int) -> TokenRoles:
     if count < batch:
         raise UsageError(
             f"{layer} attends over {count} {'sequence' if count == 1 else 'sequences'} for a batch of {batch} images, "
-            "as when several images, or views of different sizes, are packed into one sequence. Such a sequence has no "
-            "single grid of patches. Call the model, or the encoder in it, on one image that is not packed."
+            "as when images leave the batch on the way (early exits), or several images, or views of different sizes, "
+            "are packed into one sequence, which has no single grid of patches. Call the model, or the encoder in it, "
+            "on one image at a time, not packed."
         )
     raise UsageError(
         f"{layer} attends over {count} sequences for a batch of {batch} images, and these are not windows of an "
         "earlier feature map. The places of its tokens are unknown, so it has no attention map. Choose other "
-        "layers: layers=[...]."
+        "layers: layers=[...]; or try occlusion with grid=(rows, columns), which needs no places."
     )
 
 

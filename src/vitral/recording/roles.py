@@ -119,6 +119,9 @@ class RoleFinder:
         places = found if isinstance(found, Places) and given is None else None
         self.asks_itself = found.asks_itself if isinstance(found, Places) else None
         self.current = None if places is None else (places.grid, *map(tuple, places.patches.tolist()))
+        # Of windows whose places are not known, those of this call may be others than those of the call before.
+        if isinstance(found, Unplaced) and len(call.values) != self.batch:
+            self.current = (number,)
         if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
         if self.is_cropped:

@@ -194,8 +194,9 @@ def mistakes_figure(
     titles: Sequence[str],
     maps: Float[np.ndarray, "b gy gx"] | None,
     norm: Normalize | None = None,
+    label: str = "",
 ) -> Figure:
-    """The images in a row, and below each its map (mean of the heads), if there are maps; one scale for all maps."""
+    """The images in a row, and below each its map, if there are maps: `label` says of what. One scale for all maps."""
     count, rows = len(pixels), 1 if maps is None else 2
     figure = sheet(1.28 * count + BAR_WIDTH, 1.38 * rows + 0.55)
     grid = figure.add_gridspec(rows, count + 1, width_ratios=[1] * count + [0.07])
@@ -207,6 +208,6 @@ def mistakes_figure(
             axes = figure.add_subplot(grid[1, index])
             drawn_map = overlay(axes, pixels[index], maps[index], norm)
             if index == 0:
-                axes.set_ylabel("CLS, last block", fontsize=7, color=FAINT)
+                axes.set_ylabel(label, fontsize=7, color=FAINT)
         add_colour_bar(figure, grid[1, count], drawn_map)
     return figure

@@ -1,7 +1,8 @@
 """What a model answers for images: the probability of each class, or its numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from vitral.store.classifier import Classifier, answers, outputs
 from vitral.store.image_features import patches_of, recording_head_inputs
 from vitral.tasks.inputs import Image, model_name, note_unknown, open_model, read_sized, training_images_json
 from vitral.tasks.progress import Progress, progress_for
+
+DrawMask = Callable[[], UInt8[np.ndarray, "_ _"]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class PredictionResult(Sequence[Prediction]):
         """The class of each pixel of each image, in the image's own size. Raises `UsageError` for another task."""
         if self.task != "segmentation":
             raise UsageError(f"A model for the task {self.task!r} predicts no masks.")
-        return tuple(one.mask for one in self.predictions if one.mask is not None)
+        return tuple(one.draw_mask() for one in self.predictions if one.draw_mask)
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -91,7 +94,7 @@ def predict(
         )
     read = read_sized(images, opened.preprocessing, on_bad_image, progress)
     pixels = np.stack([pixels for _, pixels, _ in read])
-    record, masks = opened.record, tuple[UInt8[np.ndarray, "y x"], ...]()
+    record, masks = opened.record, list[DrawMask]()
     with recording_head_inputs(opened) as inputs:
         if record.task == "segmentation":
             sizes = [size for *_, size in read]
@@ -109,24 +112,25 @@ def predict(
     names = [str(path) for path, *_ in read]
     found = predictions(names, opened.classes, rows.tolist(), record.task, record.thresholds, distances)
     if masks:
-        found = [replace(one, mask=mask) for one, mask in zip(found, masks)]
+        found = [replace(one, draw_mask=draw) for one, draw in zip(found, masks)]
     known = training_images_json(record)
     return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task, known)
 
 
 def predict_masks(
     model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], sizes: Sequence[tuple[int, int]], progress: Progress
-) -> tuple[Float[np.ndarray, "n k"], tuple[UInt8[np.ndarray, "_ _"], ...]]:
-    """The share of pixels that each class gets, and the mask of each image in the image's own (height, width)."""
-    rows, masks = list[np.ndarray](), list[np.ndarray]()
+) -> tuple[Float[np.ndarray, "n k"], list[DrawMask]]:
+    """The share of pixels that each class gets, and what draws each mask in its image's own (height, width)."""
+    rows, masks, unseen = list[np.ndarray](), list[DrawMask](), list[float]()
     answer = answer_of(model)
     for output in outputs(model, pixels, progress.note, 1):  # one image at a time: a mask may be large
         rows.append(answer.values(output.float()).cpu().numpy())
-        masks.append(restore_mask(class_map(output)[0], sizes[len(masks)], model.preprocessing))
-    if cut := [mask for mask in masks if (mask == IGNORED).any()]:
-        share = np.mean([(mask == IGNORED).mean() for mask in cut])
+        # Kept in the model's size: masks of a folder of large photographs would not fit into memory.
+        masks.append(partial(restore_mask, class_map(output)[0], sizes[len(masks)], model.preprocessing))
+        unseen.append(float((masks[-1]() == IGNORED).mean()))
+    if cut := [share for share in unseen if share]:
         progress.note(
-            f"The model sees only the centre of {len(cut)} of {len(masks)} images: {share:.1%} of their pixels have no "
-            f"class ({IGNORED} in the mask). Shares are of the pixels that it sees."
+            f"The model sees only the centre of {len(cut)} of {len(masks)} images: {np.mean(cut):.1%} of their pixels "
+            f"have no class ({IGNORED} in the mask). Shares are of the pixels that it sees."
         )
-    return np.concatenate(rows), tuple(masks)
+    return np.concatenate(rows), masks

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from matplotlib.colors import Normalize
 
 from vitral import explain
@@ -80,7 +80,7 @@ def write_report(
         },
         sections=[
             *tokens_section(model, data),
-            learning_section(records, data, results),
+            learning_section(records, data, results, recipe),
             *results.sections(test, data.classes),
             *examples,
             *positions_section(model, recipe.seed),
@@ -181,7 +181,7 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
     return [Section("How an image becomes a sequence", text, [picture])]
 
 
-def learning_section(records: list[dict[str, Any]], data: Dataset, results: ResultSections) -> Section:
+def learning_section(records: list[dict[str, Any]], data: Dataset, results: ResultSections, recipe: Recipe) -> Section:
     """Loss and the task's figure over the steps, and the speed."""
     rates = [record["images_per_second"] for record in records if "images_per_second" in record]
     waits = [record["waiting"] for record in records if "waiting" in record]
@@ -194,7 +194,22 @@ def learning_section(records: list[dict[str, Any]], data: Dataset, results: Resu
     measure = answer_for(data.task).measure
     figure = curves_figure(records, measure, results.guess(data.classes))
     curves = Picture(png(figure), describe_curves(records, measure))
-    return Section("How it learned", text, [curves])
+    return Section("How it learned", f"{text}{loss_note(recipe) if data.task != 'numbers' else ''}", [curves])
+
+
+def loss_note(recipe: Recipe) -> str:
+    """What is part of the loss that was trained with, and not of the validation loss beside it; empty if nothing is.
+
+    >>> loss_note(Recipe(label_smoothing=0.1, class_weights="balanced"))
+    ' The training loss includes label smoothing and class weights; the validation loss does not.'
+    """
+    parts = {
+        "label smoothing": recipe.label_smoothing,
+        "class weights": recipe.class_weights == "balanced",
+        "the Dice loss": recipe.dice,
+    }
+    own = [name for name, is_used in parts.items() if is_used]
+    return f" The training loss includes {' and '.join(own)}; the validation loss does not." if own else ""
 
 
 def positions_section(model: Classifier, seed: int) -> list[Section]:
@@ -255,7 +270,7 @@ def attention_sections(
     """
     wrong = shown[num_right:]
     if isinstance(maps, str):
-        return [Section("Attention", f"No attention maps: {maps}"), mistakes_section(data, test, wrong, None, norm)]
+        return [Section("Attention", f"No attention maps: {maps}"), mistakes_section(data, test, wrong)]
     text = (
         f"One row per block, one column per head. {describe_scales({UNIFORM: norm})} The film and all maps of this "
         "page have the same scale. Rows and columns of patches are counted from 0. "
@@ -271,14 +286,14 @@ def attention_sections(
                 for place in range(min(len(shown), num_right + SHOWN))
             ],
         ),
-        mistakes_section(data, test, wrong, maps.merged[num_right:], norm),
+        mistakes_section(data, test, wrong, maps.merged[num_right:], norm, f"{maps.reader}, {maps.layers[-1]}"),
     ]
 
 
 def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: Figures, norm: Normalize) -> Picture:
     """All blocks and heads of one image: `place` among the maps, `index` among the test images."""
     verdict, more = result_sections_for(data.task).verdict(test, data.classes, index)
-    name = f"test image {index:,}"
+    name = f"test image {data.test.image_name(index)}"
     figure = maps.figure(place, {maps.unit: norm})
     return Picture(
         png(figure, 110), f"{maps.alt_text(place, name)} The answer is {verdict}.", f"{name}, {verdict}{more}"
@@ -286,16 +301,21 @@ def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: F
 
 
 def mistakes_section(
-    data: Dataset, test: Figures, wrong: Int[np.ndarray, " m"], maps: np.ndarray | None, norm: Normalize
+    data: Dataset,
+    test: Figures,
+    wrong: Int[np.ndarray, " m"],
+    maps: Float[np.ndarray, "m gy gx"] | None = None,
+    norm: Normalize | None = None,
+    label: str = "",
 ) -> Section:
-    """The worst predictions, with their pictures."""
+    """The worst predictions, with their pictures and, if there are maps, what `label` says below each."""
     results = result_sections_for(data.task)
     count, text = results.mistakes(test, data.classes)
     if not count:
         return Section("The worst mistakes", f"None: all {len(data.test):,} test images were predicted correctly.")
     titles = [results.mistake(test, data.classes, int(index)) for index in wrong]
-    figure = mistakes_figure(data.test.pixels[wrong], titles, maps, norm)
+    figure = mistakes_figure(data.test.pixels[wrong], titles, maps, norm, label)
     listed = "; ".join(title.replace("\n", ", ") for title in titles)
-    return Section(
-        "The worst mistakes", text, [Picture(png(figure), f"{len(wrong)} images predicted wrongly: {listed}.")]
-    )
+    files = f"From left to right: {', '.join(data.test.image_name(int(index)) for index in wrong)}."
+    picture = Picture(png(figure), f"{len(wrong)} images predicted wrongly: {listed}.", files)
+    return Section("The worst mistakes", text, [picture])

@@ -22,7 +22,8 @@ def write_masks(predictions: Sequence[Prediction], out: Path) -> list[tuple[Path
     """
     found = []
     for one in predictions:
-        assert one.mask is not None
+        drawn = one.mask
+        assert drawn is not None
         background = background_of(one.names)
         colours = class_colours(one.names, background)
         shown = colours.copy()
@@ -30,8 +31,8 @@ def write_masks(predictions: Sequence[Prediction], out: Path) -> list[tuple[Path
             shown[background] = 0
         stem = Path(one.image).stem
         mask, overlay = (unused_path(out / f"{stem}.{kind}.png") for kind in ("mask", "overlay"))
-        write_file(mask, png_of(as_image(one.mask, (shown * 255).astype(np.uint8))))
-        write_file(overlay, png_of(Image.fromarray(overlaid(load_image(one.image), one.mask, colours, background))))
+        write_file(mask, png_of(as_image(drawn, (shown * 255).astype(np.uint8))))
+        write_file(overlay, png_of(Image.fromarray(overlaid(load_image(one.image), drawn, colours, background))))
         found.append((mask, overlay))
     return found
 

@@ -44,18 +44,6 @@ class TileAxis:
         first = self.seams[index - 1] if index else 0
         return first, self.seams[index] + self.ramp if index < len(self.seams) else self.padded
 
-    def weights(self) -> Float[np.ndarray, "tiles padded"]:
-        """The weight of each tile at each pixel; the columns sum to 1."""
-        weights = np.zeros((len(self), self.padded))
-        for index in range(len(self)):
-            first, last = self.counted(index)
-            weights[index, first:last] = 1
-        for index, seam in enumerate(self.seams):
-            rising = ramp_weights(self.ramp)
-            weights[index, seam : seam + self.ramp] = 1 - rising
-            weights[index + 1, seam : seam + self.ramp] = rising
-        return weights
-
 
 def ramp_weights(ramp: int) -> Float[np.ndarray, " ramp"]:
     """The weight of the later tile in a seam, rising from 0 to 1."""

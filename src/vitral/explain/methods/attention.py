@@ -12,7 +12,7 @@ import torch
 from vitral.explain.flow import further_use_note
 from vitral.explain.method import PatchMap, check_shares, method
 from vitral.explain.observation import Observation, Target
-from vitral.explain.readout import check_beside, reader_name, readers_name, readers_of_each, readout_in
+from vitral.explain.readout import Readout, check_beside, reader_name, readers_name, readers_of_each, readout_in
 from vitral.explain.token_gradients import layers_read_side_by_side
 from vitral.recording.indices import select
 from vitral.recording.layers import comparable_layers
@@ -38,7 +38,7 @@ def attention(
     Raises `UsageError` for a layer, head or token that does not exist, `WatchError` without verified attention.
     """
     query = check_query(query)
-    recording, read_from = observation.attention, observation.read_from
+    recording, read_from = observation.attention, observation.read_from if query is None else Readout()
     shown, note = comparable_layers(recording, layers)
     readouts = [
         readout_in(layer, recording.of_answer, read_from.tokens, read_from.among) if query is None else ()
@@ -68,7 +68,7 @@ def attention(
         f"This map shows where {reader} attends, not what the prediction depends on; it is the same for every class."
         + note
         + further_use_note(shown),
-        layers=tuple(layer.name for layer in shown),
+        layers=tuple(map(recording.name_of, shown)),
         heads=tuple(some_heads),
         prefix_mass=roles.others(values).sum(dim=-1),
         residual=max(layer.residual for layer in shown),

@@ -59,7 +59,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
     row = torch.stack([rows[last][image] for image, last in enumerate(lasts.tolist())])
     # A pool's single query is read in any case.
     note = observation.read_from.note if any(layers[number].num_queries > 1 for number in shown) else ""
-    names = " and ".join(dict.fromkeys(layers[number].name for number in shown))
+    names = " and ".join(dict.fromkeys(seen.name_of(layers[number]) for number in shown))
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
@@ -81,6 +81,12 @@ def images_reached(
 ) -> dict[int, Bool[Tensor, " b"]]:
     """For which images the gradient at each layer is not zero, by the layer's number."""
     count = len(observation.images)
+    layers = [observation.layers[number] for number in gradients]
+    if fewer := next((layer for layer in layers if len(layer.kept_rows) % count), None):
+        raise UsageError(
+            f"{fewer.name} holds {len(fewer.kept_rows)} sequences for {count} images: images leave the batch on the "
+            "way (early exits), or several are packed into one sequence. Explain one image at a time."
+        )
     every = {number: queries_reached(observation.layers[number], parts) for number, parts in gradients.items()}
     return {number: queries.reshape(count, -1).any(dim=1).cpu() for number, queries in every.items()}
 

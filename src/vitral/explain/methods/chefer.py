@@ -52,7 +52,7 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
     return PatchMap(
         tokens.patches(row),
         tokens.grid,
-        f"This map shows what {observation.supports} in the attention of all layers, by the "
+        f"This map shows what {observation.supports} in the attention of {', '.join(layers) or 'all layers'}, by the "
         f"{observation.answer_kind.per_output}'s gradient."
         + read_from.note
         + (ANY_CLASS if is_joint else "")

@@ -9,7 +9,12 @@ leave the last block, so it is what enters it; with a mean pool it is what leave
 Axes:  b images   d width   gy gx rows, columns
 """
 
-from vitral.base.errors import WatchError
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vitral.base.errors import UsageError, WatchError
 from vitral.explain.method import PatchMap, method
 from vitral.explain.observation import Observation, Target
 
@@ -22,12 +27,13 @@ def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
     the model makes no feature maps or no gradient reaches them.
     """
     classes = observation.classes(target)
-    found = zip(observation.feature_maps, observation.map_gradients(target))
-    for features, gradient in reversed(list(found)):
+    found = list(zip(observation.feature_maps, observation.map_gradients(target)))
+    for place, (features, gradient) in reversed(list(enumerate(found))):
         if gradient is None:
             continue
         slopes = features.as_map(gradient)
         if slopes.abs().amax() > 0:
+            check_one_place(slopes, [gradient for _, gradient in found[:place]], features.where)
             weighted = slopes.mean(dim=(2, 3), keepdim=True) * features.patches.detach()
             return PatchMap(
                 weighted.sum(dim=1).clamp_min(0),
@@ -42,3 +48,15 @@ def grad_cam(observation: Observation, target: Target = None) -> PatchMap:
         "No gradient of the class score reaches any feature map, so there is nothing to show. Try occlusion, which "
         "needs no gradients."
     )
+
+
+def check_one_place(slopes: Float[Tensor, "b d gy gx"], before: Sequence[Tensor | None], where: str) -> None:
+    """Raise `UsageError` if the gradient of some images does not reach the place that is shown, but one before it."""
+    behind = ~slopes.flatten(1).any(dim=1)
+    earlier = [each.flatten(1).any(dim=1) for each in before if each is not None and len(each) == len(behind)]
+    late = [image for image in behind.nonzero()[:, 0].tolist() if any(bool(reached[image]) for reached in earlier)]
+    if late:
+        raise UsageError(
+            f"The gradient of image {late[0]}'s class does not reach the features {where}, but earlier ones: the model "
+            "answers these images at different depths (early exits). Explain one image at a time."
+        )

@@ -59,7 +59,7 @@ class SegmentationSections:
         return figures.n, "The test images with the least mean IoU of their own."
 
     def mistake(self, figures: MaskFigures, classes: Sequence[str], index: int) -> str:
-        return f"test image {index:,}\nmean IoU {figures.per_image[index]:.0%}"
+        return f"mean IoU {figures.per_image[index]:.0%}"
 
     def masks(self, model: Classifier, images: Split, figures: MaskFigures, classes: Sequence[str]) -> list[Section]:
         """Typical and worst images, with both masks and the wrong pixels."""
@@ -69,7 +69,7 @@ class SegmentationSections:
             ("The worst masks", f"{self.mistakes(figures, classes)[1]} {LEGEND}", worst[:SHOWN]),
         )
         return [
-            Section(title, text, [self.picture(model, images.only(chosen), chosen, figures, classes)])
+            Section(title, text, [self.picture(model, images, chosen, figures, classes)])
             for title, text, chosen in parts
             if len(chosen)
         ]
@@ -82,11 +82,14 @@ class SegmentationSections:
         figures: MaskFigures,
         classes: Sequence[str],
     ) -> Picture:
-        predicted = predicted_masks(model, images.pixels)
-        titles = [self.mistake(figures, classes, int(index)).replace("\n", ", ") for index in chosen]
-        background = figures.background
-        figure = masks_figure(images.pixels, images.labels, predicted, classes, background, titles)
-        return Picture(png(figure, 110), f"Images with right and predicted masks: {'; '.join(titles)}.")
+        shown, background = images.only(chosen), figures.background
+        names = [f"test image {images.image_name(index)}" for index in chosen.tolist()]
+        overlaps = [self.mistake(figures, classes, index) for index in chosen.tolist()]
+        predicted = predicted_masks(model, shown.pixels)
+        figure = masks_figure(shown.pixels, shown.labels, predicted, classes, background, overlaps)
+        titles = "; ".join(f"{name}, {overlap}" for name, overlap in zip(names, overlaps))
+        caption = f"From top to bottom: {', '.join(names)}."
+        return Picture(png(figure, 110), f"Images with right and predicted masks: {titles}.", caption)
 
 
 LEGEND = (

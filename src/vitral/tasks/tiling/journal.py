@@ -62,9 +62,15 @@ class Journal:
         path = self.folder / JOURNAL
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            version = content["version"]
             settings, self.rows_done, self.found = content["settings"], content["rows_done"], content["found"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} cannot be read. Delete {self.folder} to start over.") from error
+        if version != VERSION:
+            raise StoreError(
+                f"{path} was written by another version of Vitral (format {version}, here {VERSION}). Delete "
+                f"{self.folder} to start over."
+            )
         if changed := differences(settings, self.settings):
             raise UsageError(
                 f"{self.folder} holds an unfinished result with other settings: {changed}. Repeat its command to "
