@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from test_readers_models import Plain, made
+from handmade import Plain, made
 from vitral import explain
 from vitral.base.errors import UsageError
 

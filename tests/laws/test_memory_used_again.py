@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from test_readers_models import Attention, Block, Plain
+from handmade import Attention, Block, Plain
 from tiny import redraw, see_attention
 from vitral import explain
 from vitral.recording.operators import storage_of

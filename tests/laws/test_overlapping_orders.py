@@ -4,18 +4,23 @@ import pytest
 import torch
 from torch import nn
 
-from test_readers_models import Block
+from handmade import Block
 from tiny import redraw, see_attention
 from vitral.base.errors import UsageError
 
 SIDE = 8
 ROWS = [[row * SIDE + column for column in range(SIDE)] for row in range(SIDE)]
-BY_ROWS = sum(ROWS, [])
+
+
+def joined(rows):
+    return [patch for row in rows for patch in row]
+
+
 OTHER_ORDERS = {
-    "snake": sum((row[:: -1 if number % 2 else 1] for number, row in enumerate(ROWS)), []),
-    "one row reversed": sum((*ROWS[:7], ROWS[7][::-1]), []),
-    "halves of two rows swapped": sum((*ROWS[:6], *(row[4:] + row[:4] for row in ROWS[6:])), []),
-    "odd rows rolled": sum((row[1:] + row[:1] if number % 2 else row for number, row in enumerate(ROWS)), []),
+    "snake": joined(row[:: -1 if number % 2 else 1] for number, row in enumerate(ROWS)),
+    "one row reversed": joined([*ROWS[:7], ROWS[7][::-1]]),
+    "halves of two rows swapped": joined([*ROWS[:6], *(row[4:] + row[:4] for row in ROWS[6:])]),
+    "odd rows rolled": joined(row[1:] + row[:1] if number % 2 else row for number, row in enumerate(ROWS)),
 }
 
 
@@ -33,7 +38,7 @@ class Overlapping(nn.Module):
 @pytest.mark.parametrize("kernel", [5, 6, 7])
 @pytest.mark.parametrize("order", ["rows", "columns", *OTHER_ORDERS])
 def test_an_order_is_right_or_refused(kernel, order):
-    known = {"rows": BY_ROWS, "columns": [column + row * SIDE for column in range(SIDE) for row in range(SIDE)]}
+    known = {"rows": joined(ROWS), "columns": [column + row * SIDE for column in range(SIDE) for row in range(SIDE)]}
     permutation = (known | OTHER_ORDERS)[order]
     layer = see_attention(redraw(Overlapping(kernel, permutation)), torch.randn(1, 3, 32, 32)).layers[0]
     if order in known:
