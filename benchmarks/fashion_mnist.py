@@ -68,7 +68,8 @@ def run(preset: str = "quick", names: tuple[str, ...] = STUDIES, count: int = IM
     found = {record["study"]: {key: record[key] for key in keys} for record in records}
     for record in records:
         print(f"   {record['study']}: {record['headline']}", flush=True)
-    return {"preset": preset, "images": written, "seed": SEED, "studies": found}
+    origin = {key: records[-1]["origin"][key] for key in ("machine", "versions", "time")}
+    return origin | {"preset": preset, "images": written, "seed": SEED, "studies": found}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def page() -> str:
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(
         TEMPLATE.read_text(encoding="utf-8").replace("\n    ", " ")
     )
-    text = template.render(decided=decided, also=also, headline=headline, demo=demo, lead=lead)
+    text = template.render(
+        decided=decided, also=also, headline=headline, demo=demo, lead=lead, on_real_images=on_real_images
+    )
     return re.sub(r" *\n  (?=\S)", BREAK, text)
 
 
@@ -85,6 +87,12 @@ def headline(study: str) -> str:
     """A study's result as a sentence with its scope."""
     found: str = record_of(study)["headline"]
     return found
+
+
+def on_real_images(study: str) -> str:
+    """The result of a study that was also run on real images, as a sentence with its scope."""
+    record = json.loads((RESULTS / "fashion_mnist.json").read_text(encoding="utf-8"))
+    return f"**Real images.** {record['studies'][study]['headline']} ([numbers](numbers.md#two-studies-on-real-images))"
 
 
 def demo() -> str:

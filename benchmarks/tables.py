@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import dense_tables
+from benchmarks import dense_tables, study_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -207,6 +207,7 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
         ("loop", "start"),
         overheads,
     ),
+    study_tables.CHAPTER,
     *dense_tables.CHAPTERS,
 )
 
