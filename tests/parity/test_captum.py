@@ -87,7 +87,7 @@ def test_grad_cam_of_tokens(images):
     slopes = torch.autograd.grad(logits.gather(1, torch.tensor(TARGETS)[:, None]).sum(), x)[0][:, 1:]
     expected = (slopes.mean(1, keepdim=True) * x[:, 1:]).sum(-1).clamp_min(0).detach().reshape(2, 2, 3).numpy()
     np.testing.assert_allclose(maps.merged, unit(expected), rtol=1e-4)
-    assert maps.layers == ("entering blocks.2.attn",)
+    assert maps.layers == ("entering the block of blocks.2.attn",)
 
 
 def test_grad_cam_takes_what_leaves_the_last_block_where_it_is_read(images):

@@ -163,6 +163,10 @@ NOT_MEASURED = (
     " Vitral could not measure which tokens the prediction is read from, since the last layer attends within windows "
     "and the places of the tokens after it are not known: {} is assumed."
 )
+NOT_PLACED = (
+    " Vitral could not measure which tokens the prediction is read from, since it is not known what the tokens after "
+    "the last block are: {} is assumed."
+)
 UNSETTLED = (
     " The output depends on some tokens much less than on others, perhaps only because it is normalised over all of "
     "them: all of them are assumed to be read."
@@ -229,7 +233,9 @@ def measure_readout(
         last = last_global_layer(layers)
         name = "CLS" if last is not None and 0 < len(assumed) < last.num_tokens else "the mean of all tokens"
         single = layers[-1].num_queries == 1  # a pool's query, which the prediction is read from in any case
-        note = "" if single else NOT_REACHED.format(name)
+        gradient = gradient_after_block(left, answer)
+        why = NOT_REACHED if gradient is None or not gradient.any() else NOT_PLACED
+        note = "" if single else why.format(name)
         return Readout(assumed, tokens_that_left(recording, left, answer), beside=beside, note=note)
     alike = bool((reached == reached[0]).all())
     tokens = tuple(reached.any(dim=0).nonzero()[:, 0].tolist())
@@ -371,6 +377,8 @@ def readout_name(layer: Layer, readout: Sequence[int]) -> str:
         return names[0] if len(names) == 1 else f"the mean of {' and '.join(names)}"
     if set(readout) == patches and len(patches) < layer.num_tokens:
         return "the mean of all patches"
+    if len(readout) == 1:
+        return "the token that the prediction is read from"
     return "the mean of all tokens" if len(readout) == layer.num_tokens else f"the mean of {len(readout)} tokens"
 
 

@@ -95,8 +95,9 @@ def refuse_unseen(layer: str, places: Places) -> TokenRoles:
     rows, columns = places.grid
     raise UsageError(
         f"Only {places.num_seen} of {rows * columns} patches change a token of {layer}, so there is no attention map: "
-        f"the model leaves out the other patches of its {rows} x {columns} grid, as with masked patches. Give it all "
-        "patches, or choose an earlier layer: layers=[...]."
+        f"the model leaves out the other patches of its {rows} x {columns} grid, as with masked patches, or this call "
+        "attends to a part of the keys, as in a loop over windows or over chunks of keys. Give it all patches, choose "
+        "another layer: layers=[...], or try grad_cam or occlusion."
     )
 
 
