@@ -20,7 +20,9 @@ SMALL = ("train", "--data", "shapes:n=16,size=16", "--epochs", 1)
 
 TYPED = {
     "unknown verb": (("tran",), "There is no verb 'tran'. Did you mean 'train'?", "See: vitral --help"),
-    "unknown option": ((*SMALL, "--epoch", 3), "--epoch", "Perhaps you meant", "--epochs FLOAT"),
+    "unknown option": ((*SMALL, "--epoch", 3), "There is no option --epoch. Did you mean --epochs?"),
+    "another program's option": ((*SMALL, "--learning-rate", 0.1), "Did you mean --lr?"),
+    "an option that is not needed": ((*SMALL, "--workers=4"), "no option --workers. Images are read by threads"),
     "unknown value": (
         (*SMALL, "--optimizer", "admw"),
         "optimizer='admw' is not valid: it must be one of muon, adamw. Did you mean 'adamw'?",

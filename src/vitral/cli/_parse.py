@@ -8,10 +8,26 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_args, get_or
 import tyro
 
 from vitral.base.config import Option, check, options
+from vitral.base.errors import UsageError
+from vitral.base.lookup import nearest
 
 Settings = TypeVar("Settings")
 Defaults = Callable[[Mapping[str, Any]], dict[str, Any]]
 HELP = ("-h", "--help")
+# What other programs call an option, and what it is here: an option's name, or a sentence where there is none.
+CALLED = {
+    **dict.fromkeys(("learning-rate", "base-lr"), "lr"),
+    **dict.fromkeys(("batch", "bs", "train-batch-size"), "batch-size"),
+    **dict.fromkeys(("image-size", "imgsz", "input-size", "resolution"), "img-size"),
+    **dict.fromkeys(("output", "output-dir", "save-dir", "project", "name"), "out"),
+    **dict.fromkeys(("num-epochs", "num-train-epochs", "max-epochs"), "epochs"),
+    **dict.fromkeys(("pretrained", "weights", "checkpoint", "finetune"), "init"),
+    **dict.fromkeys(("data-dir", "data-path", "dataset", "train-dir"), "data"),
+    **dict.fromkeys(("amp", "fp16", "bf16", "dtype"), "precision"),
+    **dict.fromkeys(("workers", "num-workers", "threads"), "Images are read by threads, one per core."),
+    **dict.fromkeys(("patience", "early-stopping"), "All epochs are trained, and the best model is kept."),
+    **dict.fromkeys(("device", "gpu", "gpus", "cuda", "cpu"), "The GPU is used if PyTorch finds one."),
+}
 
 
 def parse(
@@ -21,6 +37,7 @@ def parse(
 
     `defaults`, if a verb has it, gives the defaults that depend on the options given, which are read first then.
     """
+    check_names(arguments, [name for name, (_, option) in options(settings).items() if not option.positional])
     if defaults is None and set(HELP) & set(arguments):
         read(dataclass_of(settings, {}), HELP[1:], program, description)  # with all words, tyro leaves out those given
     if defaults is None:
@@ -37,6 +54,23 @@ def parse(
     made = settings(**values)
     check(made)
     return made
+
+
+def check_names(arguments: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `UsageError` for an option that does not exist, with what it is called here, or the nearest name."""
+    names = [name.replace("_", "-") for name in known]
+    for word in arguments:
+        given = word.partition("=")[0].removeprefix("--").replace("_", "-")
+        if not word.startswith("--") or word in ("--", *HELP) or given in names:
+            continue
+        meant = CALLED.get(given.lower(), "")
+        if meant in names:
+            advice = f" Did you mean --{meant}?"
+        elif meant.endswith("."):
+            advice = f" {meant}"
+        else:
+            advice = nearest(given, names).replace("'", "--", 1).replace("'", "")
+        raise UsageError(f"There is no option --{given}.{advice}")
 
 
 def read(kind: Any, arguments: Sequence[str], program: str, description: str, default: Any = None) -> Any:
