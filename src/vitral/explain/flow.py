@@ -262,6 +262,7 @@ def carry(
 
 def row_times(row: Float[Tensor, "b r"], weights: Float[Tensor, "b h r m"]) -> Float[Tensor, "b m"]:
     """A row vector times the mean over heads of some rows of attention."""
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))  # half precision would round each layer
     per_head = row.to(weights.dtype)[:, None, None] @ weights  # averaged afterwards: the weights are not copied
     return per_head[:, :, 0].mean(dim=1)
 

@@ -221,6 +221,13 @@ class Observation:
         check_stable(self.model, self.images, single_pass=True)  # the gradient of one image's score reaches no other
         return graph.differentiate(self.classes(target), tensors, type(self.model).__name__)
 
+    def grid_of_attention(self) -> Grid | None:
+        """The grid of the last layer whose tokens are known; None if there is none."""
+        for layer in reversed(self.recording.layers if self.recording else []):
+            with suppress(UsageError, WatchError):
+                return layer.tokens.grid
+        return None
+
     def patch_grid(self, grid: Grid | None = None) -> Grid:
         """Rows and columns on which to explain the model: those given, its own, or those of its last feature map.
 
@@ -230,7 +237,9 @@ class Observation:
         # One image is enough to see the grid, and an observation for occlusion alone has recorded no maps.
         if own is None:
             alone = self if self.maps else observe(self.model, self.images[:1], ["feature maps"], "rows")
-            own = alone.feature_maps[-1].grid
+            own = (
+                alone.feature_maps[-1].grid if alone.maps else alone.grid_of_attention() or alone.feature_maps[-1].grid
+            )
         if not is_pair(own) or min(own) < 1:
             raise UsageError(f"grid={own} is not a grid: give (rows, columns), each at least 1.")
         rows, columns = int(own[0]), int(own[1])

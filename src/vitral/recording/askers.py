@@ -73,8 +73,10 @@ def are_the_keys(rows: Float[Tensor, "i u r m"], keys: MovedKeys, queries: Int[T
     start = before.clamp_min(SMALLEST).log()
     # Of keys that are all the same, such as padding, no query can be told.
     known = (usable.sum(-1) > 1) & (spread_over(start.expand_as(usable), usable) > NOISE)
+    # Nor of heads whose weights depend on the place of a token only.
+    known &= ((after - before).abs().amax(dim=(0, 2, 3)) > SHARE * before.max())[:, None]
     spread = spread_over(after.clamp_min(SMALLEST).log() - start, usable)
-    if (rows < 0).any() or not known.any() or not (after - before).abs().max() > SHARE * before.max():
+    if (rows < 0).any() or not known.any():
         return None
     expected = keys.moved[:, :, queries]
     if keys.leak > LEAST_LEAK:

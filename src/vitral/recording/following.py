@@ -191,6 +191,13 @@ class Follower:
             return self.reduction(arguments, output, constant)
         elif known.is_logarithm and name in ("exp", "exp_"):
             self.start(output, known.keys - len(known.sizes), where())
+        elif name == "stack":
+            new = arguments.get("dim", 0) % output.ndim
+            self.pass_on(name, inputs, output, constant, [axis for axis in range(output.ndim) if axis != new])
+        elif self.are_several(name, inputs, constant):
+            for tensor in inputs:
+                self.weights[storage_of(tensor)].fail("it is multiplied by other weights, value by value")
+            self.weights.pop(storage_of(output), None)
         elif keeps_axes(operator, name):
             self.pass_on(name, inputs, output, constant)
             if name in NORMALISING:
@@ -274,11 +281,12 @@ class Follower:
         left, right = list(tensors_in({key: value for key, value in arguments.items() if key != "out"}))[-2:]
         for weights, values, is_left in ((left, right, True), (right, left, False)):
             known = self.weights.get(storage_of(weights))
-            if known is None or known.is_logarithm:
+            mixes = constant(weights) and storage_of(values) in self.weights  # learned numbers that mix heads
+            if known is None or known.is_logarithm or mixes:
                 continue
             turned = weights if is_left else weights.mT  # v @ Aᵀ is the same product, transposed
             axes = known.axes_of(turned)
-            if self.is_of_weights(storage_of(values)):
+            if self.is_of_weights(storage_of(values)) and not constant(values):
                 known.fail("it multiplies other weights, as in an approximation of attention by several matrices")
             elif known.keys not in axes[-1] and not constant(values):
                 # Not heads that learned weights mix, but values over another axis than the one that sums to 1.
@@ -326,22 +334,43 @@ class Follower:
         for made in known.made:
             made.shown = True
 
-    def pass_on(self, name: str, inputs: Sequence[Tensor], output: Tensor, constant: Constant) -> None:
-        """The result of an operator that keeps the axes of weights is weights."""
-        # What is written into a tensor comes before what it held, and weights before values that weights scale.
+    def are_several(self, name: str, inputs: Sequence[Tensor], constant: Constant) -> bool:
+        """Whether an operator multiplies weights that were made apart, value by value: either may be a gate of the
+        other, such as a share of each head, and which of them is attention is not known."""
+        known = [self.weights.get(storage_of(tensor)) for tensor in inputs if not constant(tensor)]
+        if name not in ("mul", "mul_") or len(known) < 2:
+            return False
+        whole = [one for one in known if one is not None and one.factors is None and not one.is_logarithm]
+        return len(whole) == len(known) and not set(whole[0].made) & set(whole[1].made)
+
+    def pass_on(
+        self,
+        name: str,
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        constant: Constant,
+        shared: Sequence[int] | None = None,
+    ) -> None:
+        """The result of an operator that keeps the axes of weights is weights.
+
+        `shared` are the axes of the result that are those of its inputs, in order; by default the last ones.
+        """
+        # What is written into a tensor comes before what it held, weights before values that weights scale, and weights
+        # before learned numbers that sum to one and mix them.
         known_of = {storage_of(tensor): self.weights.get(storage_of(tensor)) for tensor in inputs}
         scaled = {storage for storage, known in known_of.items() if known is not None and known.factors is not None}
         order = [storage_of(output), *scaled]
-        for tensor in sorted(inputs, key=lambda tensor: storage_of(tensor) in order):
+        candidates = [tensor for tensor in inputs if known_of[storage_of(tensor)] is not None]
+        candidates.sort(key=lambda tensor: (storage_of(tensor) in order, constant(tensor)))
+        for tensor in candidates:
             known = known_of[storage_of(tensor)]
-            if known is None:
-                continue
+            assert known is not None
             if known.factors is not None and self.ends_product(name, tensor, inputs, constant):
                 known.fail(f"its product with values goes into {name} before it is summed")
                 self.weights.pop(storage_of(output), None)
                 return
-            missing = output.ndim - tensor.ndim
-            places = [axis - missing if axis >= missing else None for axis in range(output.ndim)]
+            own = shared if shared is not None else range(output.ndim - tensor.ndim, output.ndim)
+            places = [own.index(axis) if axis in own else None for axis in range(output.ndim)]
             # An axis that the result does not share, as one over which weights are repeated, is another one.
             places = [
                 place if place is not None and tensor.shape[place] in (1, output.shape[axis]) else None
@@ -352,6 +381,8 @@ class Follower:
             grown = output.numel() > tensor.numel() and len(others) == 1
             factors = (tensor, others[0]) if grown else known.factors if name == "clone" else None
             moved = known.moved(known.axes_of(tensor), output, places, is_logarithm=known.is_logarithm, factors=factors)
+            if moved is None and constant(tensor) and tensor is not candidates[-1]:
+                continue  # one learned share of several, as g[0] of a softmax g: a factor
             self.keep(output, known, moved)
             if moved is not None:  # a sum or difference of weights is made of all of them
                 whole = self.weights[storage_of(output)]

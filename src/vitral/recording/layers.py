@@ -270,7 +270,12 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
         return selected, note
     everything = recording.of_answer
     last = everything[-1]
-    kind(last)  # raises if its tokens are not known
+    try:
+        kind(last)
+    except (UsageError, WatchError) as error:  # its tokens are not known
+        known = [recording.layers.index(layer) for layer in everything if not difference(layer, layer)]
+        advice = f" The tokens of layer{listed(known)} are known: attention with layers={known}." if known else ""
+        raise type(error)(f"{error}{advice}") from error
     odd = [layer for layer in everything if difference(layer, last)]
     if odd:  # an attention pool stands beside the tokens it pools only if all layers are shown
         odd = [layer for layer in everything if difference(layer, last) or layer.num_queries != last.num_queries]
