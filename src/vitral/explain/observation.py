@@ -237,9 +237,8 @@ class Observation:
         # One image is enough to see the grid, and an observation for occlusion alone has recorded no maps.
         if own is None:
             alone = self if self.maps else observe(self.model, self.images[:1], ["feature maps"], "rows")
-            own = (
-                alone.feature_maps[-1].grid if alone.maps else alone.grid_of_attention() or alone.feature_maps[-1].grid
-            )
+            own = None if alone.maps else alone.grid_of_attention()
+            own = own or alone.feature_maps[-1].grid
         if not is_pair(own) or min(own) < 1:
             raise UsageError(f"grid={own} is not a grid: give (rows, columns), each at least 1.")
         rows, columns = int(own[0]), int(own[1])

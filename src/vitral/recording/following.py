@@ -295,7 +295,11 @@ class Follower:
             elif known.keys not in axes[-1]:  # over another axis, such as heads that are mixed, or a part of the keys
                 rows = list(range(turned.ndim - 1))
                 places = [*rows, None] if is_left else [*rows[:-1], None, rows[-1]]
-                self.keep(output, known, known.moved(axes, output, places))
+                moved = known.moved(axes, output, places)
+                learned = self.weights.get(storage_of(values))  # numbers that sum to one, too, and mix the heads
+                if moved is not None and learned is not None:
+                    moved = replace(moved, made=(*moved.made, *learned.made))
+                self.keep(output, known, moved)
             elif len(axes[-1]) > 1:
                 known.fail("it is multiplied over more than its keys")
             elif constant(values):
