@@ -18,7 +18,7 @@ TEMPLATE, PAGE = Path(__file__).with_suffix(".md"), ROOT / "docs" / "lecture.md"
 STUDIES, RESULTS = ROOT / "docs" / "studies", ROOT / "benchmarks" / "results"
 RULES = {"beyond": "more than {0:g}", "within": "between -{0:g} and {0:g}", "exactly": "zero to within {0:g}"}
 # Measures that are shares of correct answers.
-SHARES = {"accuracy", "val_accuracy", "early", "late", "last", "cut_before", "near", "far", "shape_bias"}
+SHARES = {"accuracy", "val_accuracy", "early", "late", "last", "cut_before", "near", "far", "shape_bias", "mIoU"}
 BREAK = "  \n  "  # a line break within a list item of Markdown
 
 
