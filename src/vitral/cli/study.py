@@ -109,7 +109,9 @@ def progress_line(finished: Any, seconds: float) -> str:
     from vitral.studies.effects import recorded_score
 
     record, (done, total), (work, whole) = finished.record, finished.runs, finished.work
-    status = f"{recorded_score(record['record'], 'test'):6.1%}" if record["status"] == "done" else record["status"]
+    status = record["status"]
+    if status == "done":  # of costs alone nothing was trained, so there is no score
+        status = f"{recorded_score(record['record'], 'test'):6.1%}" if record["training"]["samples"] else "measured"
     why = f" {record['why']}" if record.get("why") else ""
     sweep = f", lr x {record['rate']:g}" if record["sweep"] else ""
     left = int((whole - work) * seconds / finished.work_now) if finished.work_now else 0

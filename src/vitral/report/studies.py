@@ -49,6 +49,8 @@ def dots_figure(panels: Mapping[str, Sequence[Row]], label: str, percent: bool =
     figure = sheet(min(10.5, 1.6 + 2.3 * count), 0.75 + 0.3 * max(1, len(names)))
     axes = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     every = [value for rows in shown.values() for row in rows for value in row.values]
+    ends = [end for rows in shown.values() for row in rows for end in row.interval[1:]]
+    every += [min(max(end, 0.0), 1.0) for end in ends] if percent and min(every, default=0.0) >= 0 else ends
     for axis, (title, rows) in zip(axes, shown.items()):
         for row in rows:
             draw_row(axis, row, names.index(row.name), 0.9)

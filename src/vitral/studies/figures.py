@@ -34,11 +34,19 @@ def log_points(places: Sequence[int | float], values: np.ndarray) -> np.ndarray:
     return np.concatenate([found[:, :1], np.exp(found[:, 1:])], axis=1)
 
 
-def dots(measure: str, label: str, caption: str, arms: Sequence[str] = (), percent: bool = True) -> DrawFigure:
-    """One measure, with one panel per condition and one row per arm: a dot per seed, and the mean with its interval."""
+def dots(
+    measure: str,
+    label: str,
+    caption: str,
+    arms: Sequence[str] = (),
+    percent: bool = True,
+    conditions: Sequence[str] = (),
+) -> DrawFigure:
+    """One measure, with one panel per condition (all by default) and one row per arm: a dot per seed, and the mean with
+    its interval."""
 
     def draw(results: RunValues) -> tuple[Figure, str]:
-        panels = {condition: rows(results, measure, condition, arms) for condition in results.conditions}
+        panels = {condition: rows(results, measure, condition, arms) for condition in conditions or results.conditions}
         return dots_figure(panels, label, percent), caption
 
     return draw

@@ -155,7 +155,7 @@ dense_prediction = Study(
     reference=Reference(CONVOLUTIONS.name, SCENES, 0.4),
     measure=costs,
     figures=(
-        dots("mIoU", "mean IoU", "Mean IoU without background on test scenes of 128 pixels.", percent=True),
+        dots("mIoU", "mean IoU", "Mean IoU without background on test scenes of 128 pixels.", conditions=(SCENES,)),
         scaling(
             SIZES,
             {
