@@ -192,7 +192,11 @@ def find_readout(
     if not found.note and all(bool(each.any(dim=1).all()) for each in marked):
         return found
     seen, recorded = record_attention()
-    last = last_layers_reached(seen, recorded) if len(seen.layers) == len(recording.layers) else torch.empty(0)
+    last = (
+        last_layers_reached(seen, recorded)
+        if len(seen.layers) == len(recording.layers)
+        else torch.empty(0, dtype=torch.long)
+    )
     if refusal := why_several_exits(recording, last):
         return replace(found, refusal=refusal)
     exit_at = int(last.amax()) if len(last) else -1
