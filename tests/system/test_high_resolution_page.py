@@ -14,5 +14,5 @@ def test_code_runs_as_it_stands(isolated, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=isolated, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.splitlines()
-    assert len(printed) == len(code)
+    assert len(printed) >= len(code)
     assert float(next(line for line in printed if "largest difference" in line).split()[-1]) < 1e-5

@@ -14,6 +14,7 @@ FILES = sorted(FOLDER.glob("*.json"))
 PLACE = re.compile(r'(\w+)\["([^"]+)"(?:, "([^"]+)")?\]')
 SHARES = {"accuracy", "val_accuracy", "shape_bias", "near", "far", "between"}
 NAMES = {"accuracy": "test_accuracy", "train_accuracy": "train_accuracy", "val_accuracy": "val_accuracy"}
+NAMES |= {"mIoU": "test_mIoU"}
 
 
 @pytest.fixture(params=FILES, ids=[file.stem for file in FILES])

@@ -59,7 +59,7 @@ class SegmentationSections:
         return figures.n, "The test images with the least mean IoU of their own."
 
     def mistake(self, figures: MaskFigures, classes: Sequence[str], index: int) -> str:
-        return f"mean IoU {figures.per_image[index]:.0%}"
+        return f"mean IoU\n{figures.per_image[index]:.0%}"
 
     def masks(self, model: Classifier, images: Split, figures: MaskFigures, classes: Sequence[str]) -> list[Section]:
         """Typical and worst images, with both masks and the wrong pixels."""
@@ -87,7 +87,7 @@ class SegmentationSections:
         overlaps = [self.mistake(figures, classes, index) for index in chosen.tolist()]
         predicted = predicted_masks(model, shown.pixels)
         figure = masks_figure(shown.pixels, shown.labels, predicted, classes, background, overlaps)
-        titles = "; ".join(f"{name}, {overlap}" for name, overlap in zip(names, overlaps))
+        titles = "; ".join(f"{name}, {overlap}" for name, overlap in zip(names, overlaps)).replace("\n", " ")
         caption = f"From top to bottom: {', '.join(names)}."
         return Picture(png(figure, 110), f"Images with right and predicted masks: {titles}.", caption)
 
