@@ -20,7 +20,7 @@ from benchmarks.peers import timm
 from vitral import create, watch
 
 SIDE, ROUNDS = 1024, 21  # pixels: 64 x 64 patches of 16, and CLS
-PROCESSES = 7
+PROCESSES = 15
 NO_HOLES = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 

@@ -145,7 +145,7 @@ def _(math, torch):
         return weights @ v
 
     same_keys = attention(torch.randn(5, 4), torch.ones(5, 4), torch.arange(5.0)[:, None])
-    same_keys.flatten().tolist()  # all keys are equal: every output is the mean of 0, 1, 2, 3, 4
+    same_keys.flatten()  # all keys are equal: every output is the mean of 0, 1, 2, 3, 4
     return (attention,)
 
 

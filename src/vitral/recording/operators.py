@@ -57,9 +57,14 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
         yield from tensors_in(tuple(values.values()))
 
 
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor lies in one piece of memory, which a sparse one does not."""
+    return tensor.layout is torch.strided
+
+
 def storage_of(tensor: Tensor) -> int:
     """A number for the memory that a tensor lies in: the same for all of its views, as long as one of them lives."""
-    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else id(tensor)
+    return int(tensor.untyped_storage()._cdata) if has_memory(tensor) else id(tensor)
 
 
 def keeps_axes(operator: Any, name: str) -> bool:

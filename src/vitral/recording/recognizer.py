@@ -33,6 +33,7 @@ from vitral.recording.operators import (
     PROJECTIONS,
     REDUCTIONS,
     arguments_of,
+    has_memory,
     is_composite,
     keeps_axes,
     name_of,
@@ -44,7 +45,6 @@ from vitral.recording.windowed_calls import over_whole_image, stated_windows
 LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtyping.__file__, __file__))
 
 
-AT_ONCE = 16  # pieces of memory
 FACTOR = "it is one of two factors, of which one multiplies the other's result, as in linear attention"
 
 
@@ -82,8 +82,9 @@ class Recognizer:
         self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
         self.added: list[int] = []  # the bits of calls whose results were added up, as they are
         self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
-        self.known: dict[int, StorageWeakRef] = {}  # the pieces of memory that were seen
-        self.most_known = AT_ONCE  # how many there may be before those that are gone are forgotten
+        weights = [*model.parameters(), *model.buffers()]
+        self.lasting = {storage_of(one): one.untyped_storage() for one in weights if has_memory(one)}
+        self.known: dict[int, StorageWeakRef] = {}  # the other pieces of memory that were seen
 
     def recognize(self, operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Seen | None:
         """The call of attention that an operator was, if it was one."""
@@ -140,13 +141,11 @@ class Recognizer:
         """Keep the numbers of these tensors' memory from being given to other memory, once theirs is freed.
 
         Else a tensor that no operator made, as `torch.tensor([0, 4])` and an index by a list do, may be taken for one
-        that is gone. What is gone is forgotten a few pieces at a time: a number that is kept is a hole in the heap.
+        that is gone. What is gone is forgotten at once: a number that is kept is a hole in the heap.
         """
-        if len(self.known) > self.most_known:
-            self.forget_gone()
-            self.most_known = len(self.known) + AT_ONCE
-        for tensor in tensors_in(values):
-            if tensor.layout is torch.strided and (number := storage_of(tensor)) not in self.known:
+        self.forget_gone()
+        for tensor in filter(has_memory, tensors_in(values)):
+            if (number := storage_of(tensor)) not in self.known and number not in self.lasting:
                 self.known[number] = StorageWeakRef(tensor.untyped_storage())
 
     def forget_gone(self) -> None:
