@@ -223,9 +223,13 @@ def compare(before: Path, after: Path) -> bool:
     equal: dict[str, int] = dict.fromkeys(("logits", "gradient"), 0)
     old, new = (json.loads((folder / "words.json").read_text(encoding="utf-8")) for folder in (before, after))
     problems: list[str] = []
+    new_models: set[str] = set()  # that only the later version has
     for file in ("maps", "logits"):
         with np.load(before / f"{file}.npz") as earlier, np.load(after / f"{file}.npz") as later:
             for key in sorted({*earlier.files, *later.files}):
+                if file == "logits" and key not in earlier.files:
+                    new_models.add(key.rsplit(" | ", 1)[0])
+                    continue
                 if key not in earlier.files or key not in later.files:
                     there = before if key in earlier.files else after
                     other = old if there == after else new
@@ -256,6 +260,7 @@ def compare(before: Path, after: Path) -> bool:
         "zoo models": count,
         "bit-equal": equal,
         "new weights as before": sum(old.get(key) == word for key, word in new.items() if key.endswith("new weights")),
+        "models only after": sorted(new_models),
         "problems": problems,
     }
     RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
