@@ -92,7 +92,7 @@ def test_labels_are_described_and_grouped(judged):
 def test_a_report_shows_them(judged):
     figures = judged.figures
     results = result_sections_for(judged.answer.task)
-    assert results.detail(figures, CLASSES).endswith(".")
+    assert results.detail(figures, CLASSES, "test images").endswith(".")
     assert all(isinstance(section, Section) for section in results.sections(figures, CLASSES))
     right, wrong = results.examples(figures)
     count, text = results.mistakes(figures, CLASSES)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vitral.base.errors import DataError, ImageError
 from vitral.base.preprocessing import Preprocessing
+from vitral.data.division import Division
 from vitral.data.folder import folder
 
 SMALL = Preprocessing(size=(8, 8))
@@ -57,7 +58,10 @@ def test_missing_splits_are_cut_without_overlap_and_with_every_image(zoo):
     parts = [greys(split) for split in splits(data)]
     assert sum(map(len, parts)) == 40
     assert set.union(*parts) == {*range(20), *range(100, 120)}
-    assert said == ["No val or test folder: the images were divided at random (seed 0) into 28 train, 6 val, 6 test."]
+    assert said == [
+        f"{zoo} has no val or test images of its own: its images were divided at random (seed 0) into 28 train, 6 val, "
+        "6 test."
+    ]
 
 
 def test_each_class_is_cut_in_the_same_shares(zoo):
@@ -66,9 +70,9 @@ def test_each_class_is_cut_in_the_same_shares(zoo):
 
 
 def test_the_cut_is_the_same_by_seed_and_another_by_another(zoo):
-    same = [greys(opened(zoo, seed=5)[0].test) for _ in range(2)]
+    same = [greys(opened(zoo, division=Division(5))[0].test) for _ in range(2)]
     assert same[0] == same[1]
-    assert greys(opened(zoo, seed=6)[0].test) != same[0]
+    assert greys(opened(zoo, division=Division(6))[0].test) != same[0]
 
 
 def test_split_folders_are_taken_as_they_are(tmp_path):
@@ -84,13 +88,16 @@ def test_split_folders_are_taken_as_they_are(tmp_path):
 @pytest.mark.parametrize("missing", ["val", "test"])
 def test_a_missing_split_is_cut_from_the_training_images(tmp_path, missing):
     present = {"val": "test", "test": "val"}[missing]
-    for name in ("cat", "dog"):
-        pictures(tmp_path / "train", name, 20)
-        pictures(tmp_path / present, name, 5)
+    for first, name in enumerate(("cat", "dog")):
+        pictures(tmp_path / "train", name, 20, 100 * first)
+        pictures(tmp_path / present, name, 5, 100 * first + 50)
     data, said = opened(tmp_path)
     assert (len(data.train), len(data.load(missing)), len(data.load(present))) == (34, 6, 10)
     assert not set(data.train.files) & set(data.load(missing).files)
-    assert said == [f"No {missing} folder: the images were divided at random (seed 0) into 34 train, 6 {missing}."]
+    assert said == [
+        f"{tmp_path} has no {missing} images of its own: its images were divided at random (seed 0) into 34 train, 6 "
+        f"{missing}."
+    ]
 
 
 def test_images_deeper_in_a_class_folder_belong_to_the_class(zoo):
@@ -155,7 +162,7 @@ def test_skipped_images_are_counted_and_listed(zoo):
 
 @pytest.mark.parametrize(
     ("damaged", "message"),
-    [("", "None of the 28 train images could be read"), ("dog", "'dog'")],
+    [("", "None of the 38 train images could be read"), ("dog", "'dog'")],
     ids=["all", "a class"],
 )
 def test_a_split_or_a_class_of_nothing_but_bad_images_is_an_error(zoo, damaged, message):
@@ -192,7 +199,7 @@ NO_DATA = {
     ),
     "too few images to hold some out": (
         {"cat": 2, "dog": 2},
-        r"has 4 images in 2 classes: too few to hold some out\. Add images until each",
+        r"has 4 images in 2 classes: too few to hold some out, since test would have none",
     ),
 }
 

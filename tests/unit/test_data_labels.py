@@ -243,7 +243,7 @@ REFUSED = {
         ],
         "has no training image of b",
     ),
-    "too few images": (["file_name,label", "00.png,cat", "01.png,dog"], "names 2 images: too few to hold some out"),
+    "too few images": (["file_name,label", "00.png,cat", "01.png,dog"], "has 2 images in 2 classes: too few to hold some out"),
 }
 
 
@@ -361,7 +361,7 @@ def test_class_folders_with_captions_beside_them_stay_class_folders(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(20):
-            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+            Image.new("RGB", (8, 8), (number, len(name), ord(name[0]))).save(tmp_path / name / f"{number}.png")
     (tmp_path / "metadata.csv").write_text("file_name,caption\ncat/0.png,a cat\n")
     reports = []
     data = folder(tmp_path, SIZE, report=reports.append)

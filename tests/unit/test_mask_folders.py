@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from vitral.base.errors import DataError, ImageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.classes import match_classes
+from vitral.data.division import Division
 from vitral.data.folder import folder
 from vitral.data.mask_file import as_image
 from vitral.data.spec import find_data
@@ -29,7 +31,10 @@ def save_pair(home, number, mask, stored=None, suffix="png", name="a"):
     for part in ("images", "masks"):
         (home / part).mkdir(parents=True, exist_ok=True)
     shown = SHADES[np.where(mask < len(SHADES), mask, 0)]
-    Image.fromarray(shown).save(home / "images" / f"{name}{number}.{suffix}")
+    own = f"{name}{number}"  # in the file, so that no two files are copies
+    info = PngInfo()
+    info.add_text("name", own)
+    Image.fromarray(shown).save(home / "images" / f"{own}.{suffix}", pnginfo=info, comment=own.encode())
     (Image.fromarray(mask) if stored is None else stored).save(home / "masks" / f"{name}{number}.png")
 
 
@@ -43,7 +48,7 @@ def paint(home, count=10, classes=3, names="background\ncat\ndog\n", change=lamb
 
 def opened(path, preprocessing=SQUASHED, seed=0, on_bad_image="fail"):
     said = []
-    data = folder(find_data(str(path)), preprocessing, seed, on_bad_image, said.append)
+    data = folder(find_data(str(path)), preprocessing, Division(seed), on_bad_image, said.append)
     return data, said
 
 
@@ -66,7 +71,10 @@ def pets(tmp_path):
 def test_images_and_masks_of_one_name_are_pairs_with_names_from_the_text_file(pets):
     data, said = opened(pets, Preprocessing(size=SIZE))
     assert data.task == "segmentation" and data.classes == ("background", "cat", "dog")
-    assert said == ["No val or test folder: the images were divided at random (seed 0) into 6 train, 2 val, 2 test."]
+    assert said == [
+        f"{pets} has no val or test images of its own: its images were divided at random (seed 0) into 7 train, 2 val, "
+        "1 test."
+    ]
     for split in splits(data):
         assert split.labels.shape == (len(split), *SIZE) and split.labels.dtype == np.uint8
         assert (SHADES[split.labels] == split.pixels).all()  # each image has its own mask
@@ -76,7 +84,7 @@ def test_images_and_masks_of_one_name_are_pairs_with_names_from_the_text_file(pe
 
 
 def test_the_division_depends_on_the_seed_alone(pets):
-    one, again, other = (opened(pets, seed=seed)[0].test.files for seed in (0, 0, 1))
+    one, again, other = (set(opened(pets, seed=seed)[0].train.files) for seed in (0, 0, 1))
     assert one == again != other
 
 
@@ -125,8 +133,8 @@ def test_a_missing_split_is_taken_from_the_training_images(tmp_path, missing):
     for split in {"train", "val", "test"} - {missing}:
         paint(home / split, 10, names="", name=split)
     data, said = opened(home)
-    assert len(data.train) == 8 and len(data.load(missing)) == 2
-    assert f"No {missing} folder: the images were divided at random (seed 0) into 8 train, 2 {missing}." in said
+    assert len(data.train) == 9 and len(data.load(missing)) == 1
+    assert f"has no {missing} images of its own: its images were divided at random (seed 0) into 9 train, 1" in " ".join(said)
 
 
 def test_a_split_without_masks_is_named(tmp_path):
@@ -176,7 +184,7 @@ def test_two_files_of_one_name_are_an_error(pets):
 
 
 def test_too_few_images_to_hold_some_out_are_an_error(tmp_path):
-    refused(paint(tmp_path / "pets", 2), "has 2 images with masks: too few to hold some out")
+    refused(paint(tmp_path / "pets", 2), "has 2 images: too few to hold some out")
 
 
 def test_masks_of_another_size_are_named_and_counted(pets):
@@ -350,20 +358,20 @@ def test_photographs_turned_by_exif_need_masks_of_the_upright_image(tmp_path):
 
 
 def test_images_that_cannot_be_read_are_named_or_skipped(pets):
-    (pets / "images" / "a3.png").write_bytes(b"damaged")
+    (pets / "images" / "a5.png").write_bytes(b"damaged")
     data, _ = opened(pets)
-    with pytest.raises(ImageError, match=r"a3\.png .*--on-bad-image skip"):
+    with pytest.raises(ImageError, match=r"a5\.png .*--on-bad-image skip"):
         _ = splits(data)
     data, said = opened(pets, on_bad_image="skip")
     assert sum(map(len, splits(data))) == 9
-    assert any("could not be read and were left out" in sentence and "a3.png" in sentence for sentence in said)
+    assert any("could not be read and were left out" in sentence and "a5.png" in sentence for sentence in said)
 
 
 def test_grey_images_have_masks_too(tmp_path):
     home = paint(tmp_path / "pets")
     for path in (home / "images").iterdir():
         Image.open(path).convert("L").save(path)
-    assert opened(home)[0].train.pixels.shape == (6, 8, 8, 3)
+    assert opened(home)[0].train.pixels.shape == (7, 8, 8, 3)
 
 
 def test_the_same_classes_in_another_order_are_put_in_the_models_order(tmp_path):

@@ -68,7 +68,8 @@ def run(options: Options) -> dict[str, Any]:
     if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")
         return {"run": str(result.run), "stopped": True, "exit_code": 130}
-    print_result(f"test {result.summary}, n = {result.n:,}, trained in {result.seconds:.0f} s")
+    judged = {"test": "test", "val": "validation"}[result.split]
+    print_result(f"{judged} {result.summary}, n = {result.n:,}, trained in {result.seconds:.0f} s")
     print_result(f"report: {result.report}")
     say(f"next:   vitral explain {name} IMAGE{result.explained.option}     {result.explained.words}")
     return asdict(result)

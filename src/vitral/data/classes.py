@@ -9,8 +9,9 @@ import numpy as np
 from vitral.base.errors import DataError
 from vitral.base.record import Task
 from vitral.data.class_names import list_names
-from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.dataset import Dataset, Split
 from vitral.data.spec import built_in_sets
+from vitral.data.split_table import SplitName
 
 
 def match_classes(

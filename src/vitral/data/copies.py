@@ -20,10 +20,12 @@ from jaxtyping import Float, UInt8, UInt64
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vitral.base.errors import DataError
-from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.dataset import Dataset, Split
+from vitral.data.joining import joined
+from vitral.data.split_table import SplitName
 
 Duplicates = Literal["keep", "drop", "fail"]
-SPLITS: tuple[SplitName, ...] = ("test", "val", "train")  # a copy is kept in the first of these that has one
+PREFERRED: tuple[SplitName, ...] = ("test", "val", "train")  # a copy is kept in the first of these that has one
 THUMBNAIL = 16  # pixels of a side
 BITS = 7  # of 64 in which the hashes of near copies may differ
 BANDS = 8  # of 8 bits: hashes that differ in at most seven bits are equal in one of eight bands
@@ -63,6 +65,8 @@ def find_copies(splits: Mapping[SplitName, Split]) -> list[Copies]:
     ]
     found = []
     for group in joined(copied_pairs([split.pixels for split in splits.values()]), len(members)):
+        if len(group) == 1:
+            continue
         own = tuple(members[index] for index in group)
         labels = [splits[one.split].labels[one.index] for one in own]
         found.append(Copies(own, all(np.array_equal(labels[0], label) for label in labels)))
@@ -100,24 +104,6 @@ def similar_hashes(hashes: UInt64[np.ndarray, " n"], which: np.ndarray) -> Itera
                 yield from ((index, int(other)) for other in others[near])
 
 
-def joined(pairs: Iterator[tuple[int, int]], count: int) -> list[list[int]]:
-    """Groups of at least two that pairs connect, each in ascending order."""
-    root = list(range(count))
-
-    def top(index: int) -> int:
-        while root[index] != index:
-            root[index] = index = root[root[index]]
-        return index
-
-    for one, other in pairs:
-        low, high = sorted((top(one), top(other)))
-        root[high] = low
-    groups = defaultdict(list)
-    for index in range(count):
-        groups[top(index)].append(index)
-    return [group for group in groups.values() if len(group) > 1]
-
-
 def thumbnails(pixels: UInt8[np.ndarray, "n y x 3"]) -> Float[np.ndarray, "n k"]:
     """Images of `THUMBNAIL` x `THUMBNAIL` pixels, by the means of areas, each without its mean brightness."""
     found = np.concatenate([small.flatten(1).numpy() for small in reduced(pixels, (THUMBNAIL, THUMBNAIL))])
@@ -145,7 +131,7 @@ def check_copies(data: Dataset, duplicates: Duplicates) -> tuple[Dataset, list[s
 
     Raises `DataError` for copies if they are not allowed.
     """
-    splits = {name: data.train if name == "train" else data.val if name == "val" else data.test for name in SPLITS}
+    splits = {name: data.split(name) for name in PREFERRED if name in data.splits}
     found = find_copies(splits)
     if not found:
         return data, []
@@ -188,10 +174,10 @@ def pairs_in_words(found: Sequence[Copies]) -> str:
 
 
 def without(data: Dataset, splits: Mapping[SplitName, Split], found: Sequence[Copies]) -> Dataset:
-    """The data with one image of each group, in the first of `SPLITS` that has it; none if their labels differ."""
+    """The data with one image of each group, in the first of `PREFERRED` that has it; none if their labels differ."""
     gone: dict[SplitName, set[int]] = {name: set() for name in splits}
     for one in found:
-        kept = one.members[0] if one.labels_agree else None  # members are in the order of `SPLITS`
+        kept = one.members[0] if one.labels_agree else None  # members are in the order of `PREFERRED`
         for member in one.members:
             if member is not kept:
                 gone[member.split].add(member.index)

@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
+from vitral.data.split_table import SPLITS, SplitName, SplitRow
 
-SplitName = Literal["train", "val", "test"]
 ORDER_SEED = 2021  # of the order of every split; unlike the small seeds from which splits are drawn or divided
 Labels = Int[np.ndarray, " n"] | Bool[np.ndarray, "n k"] | Float[np.ndarray, "n k"] | UInt8[np.ndarray, "n y x"]
 
@@ -97,7 +96,8 @@ class Split:
 class Dataset:
     """`read(split)` gives a split in any order; `load(split)` reads it anew in random order, the properties once.
 
-    `task` says what labels are; `classes` names the classes, or the numbers.
+    `task` says what labels are; `classes` names the classes, or the numbers. `splits` are those that there are. `rows`
+    say of each image file which split it belongs to; images that are drawn have none.
     """
 
     name: str
@@ -105,9 +105,24 @@ class Dataset:
     preprocessing: Preprocessing
     read: Callable[[SplitName], Split]
     task: Task = "one class"
+    splits: tuple[SplitName, ...] = SPLITS
+    rows: tuple[SplitRow, ...] = ()
 
     def load(self, name: SplitName) -> Split:
         return self.read(name).in_random_order()
+
+    @property
+    def judged(self) -> SplitName:
+        """The split that a trained model is judged on: that for testing, or if there is none, that for validation."""
+        return "test" if "test" in self.splits else "val"
+
+    @property
+    def judged_images(self) -> Split:
+        return self.split(self.judged)
+
+    def split(self, name: SplitName) -> Split:
+        """The split of this name, read once."""
+        return {"train": lambda: self.train, "val": lambda: self.val, "test": lambda: self.test}[name]()
 
     @cached_property
     def train(self) -> Split:
@@ -133,20 +148,3 @@ def random_order(count: int) -> Int[np.ndarray, " n"]:
     """
     # The raw numbers of a bit generator are the same in every version of NumPy; those of `permutation` may change.
     return np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")
-
-
-def stratified(labels: Int[np.ndarray, " n"], fractions: tuple[float, ...], seed: int) -> list[Int[np.ndarray, " m"]]:
-    """Disjoint index sets that together hold every item; each class is divided in the given fractions.
-
-    >>> [part.tolist() for part in stratified(np.array([0, 0, 0, 1, 1, 1]), (2 / 3, 1 / 3), seed=0)]
-    [[0, 2, 4, 5], [1, 3]]
-    """
-    rng = np.random.default_rng(seed)
-    parts: list[list[np.ndarray]] = [[] for _ in fractions]
-    # Rounding cumulative fractions, rather than each one, uses every member of a small class exactly once.
-    cuts = np.cumsum(fractions)[:-1]
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        for part, chosen in zip(parts, np.split(members, np.round(cuts * len(members)).astype(int))):
-            part.append(chosen)
-    return [np.sort(np.concatenate(part)) for part in parts]

@@ -4,10 +4,12 @@ From the UCI repository (Alpaydin & Kaynak 1998).
 """
 
 import numpy as np
+from jaxtyping import Int
 
 from vitral.base.errors import ConfigError, Failure
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.dataset import Dataset, Split, SplitName, stratified
+from vitral.data.dataset import Dataset, Split
+from vitral.data.split_table import SplitName
 
 
 def digits(seed: int = 0) -> Dataset:
@@ -31,3 +33,20 @@ def digits(seed: int = 0) -> Dataset:
         return Split(np.repeat(grey[chosen][..., None], 3, axis=3), scans.target[chosen].astype(np.int64))
 
     return Dataset("digits", tuple("0123456789"), Preprocessing(size=(8, 8)), load)
+
+
+def stratified(labels: Int[np.ndarray, " n"], fractions: tuple[float, ...], seed: int) -> list[Int[np.ndarray, " m"]]:
+    """Disjoint index sets that together hold every item; each class is divided in the given fractions.
+
+    >>> [part.tolist() for part in stratified(np.array([0, 0, 0, 1, 1, 1]), (2 / 3, 1 / 3), seed=0)]
+    [[0, 2, 4, 5], [1, 3]]
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = [[] for _ in fractions]
+    # Rounding cumulative fractions, rather than each one, uses every member of a small class exactly once.
+    cuts = np.cumsum(fractions)[:-1]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        for part, chosen in zip(parts, np.split(members, np.round(cuts * len(members)).astype(int))):
+            part.append(chosen)
+    return [np.sort(np.concatenate(part)) for part in parts]

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vitral.base.errors import ConfigError
-from vitral.data.dataset import Split, SplitName
+from vitral.data.dataset import Split
+from vitral.data.split_table import SplitName
 
 Plane = Float[np.ndarray, "n y x"]
 REACH = 0.89  # radius of a disk around the centre that contains every unit shape

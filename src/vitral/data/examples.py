@@ -11,13 +11,13 @@ from vitral.base.errors import DataError, ImageError, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.class_names import list_names, missing_classes
-from vitral.data.dataset import Dataset, Example, Split, SplitName
+from vitral.data.dataset import Dataset, Example, Split
 from vitral.data.image import SUFFIXES, first_page_only, load_image
 from vitral.data.preprocess import crop_and_resize
+from vitral.data.split_table import SplitName
 from vitral.data.table_file import Report
 
-# Of the images of each class, where the folder has no such split.
-SHARES: dict[SplitName, float] = {"val": 0.15, "test": 0.15}
+HELD_OUT: tuple[SplitName, ...] = ("val", "test")
 T = TypeVar("T")
 V = TypeVar("V")
 LABEL_TYPES: dict[Task, type] = {"one class": np.int64, "several classes": np.bool_, "numbers": np.float64}
@@ -55,9 +55,9 @@ class BadImages(ImageError):
 def open_splits(data: Dataset) -> Dataset:
     """Read every split, so that all that cannot be read is known before anything is trained. Raises `BadImages`."""
     errors: list[str] = []
-    for split in ("train", "val", "test"):
+    for split in data.splits:
         try:
-            getattr(data, split)  # is kept, so nothing is read twice
+            data.split(split)  # is kept, so nothing is read twice
         except BadImages as bad:
             errors += bad.errors
     if errors:
@@ -75,7 +75,7 @@ def report_missing_classes(
     examples: Mapping[SplitName, Sequence[Example]], classes: Sequence[str], report: Report
 ) -> None:
     """Report the classes of which there are no validation or no test images."""
-    for split in SHARES:
+    for split in (name for name in HELD_OUT if name in examples):
         labels = np.array([example.target for example in examples[split]])
         if absent := missing_classes(labels, classes):
             report(f"No {split} images of {list_names(absent)}: {split} figures do not cover these classes.")
@@ -105,6 +105,12 @@ def readable(
     return [(own, found) for own, found in loaded if not isinstance(found, ImageError)]
 
 
+def file_of(example: Example) -> Path:
+    """The file of an image that is not in memory."""
+    assert isinstance(example.image, Path)
+    return example.image
+
+
 def of_split(parts: Mapping[SplitName, Sequence[T]], split: SplitName, root: Path) -> Sequence[T]:
     """What a split has. Raises `DataError` for one that is not there."""
     if not parts.get(split):
@@ -125,9 +131,8 @@ def load_examples(
     """Read every image into memory. Raises `BadImages` for files that cannot be read, unless they are to be skipped."""
 
     def load(example: Example) -> np.ndarray | ImageError:
-        assert isinstance(example.image, Path)
         try:
-            return crop_and_resize(load_image(example.image), preprocessing)
+            return crop_and_resize(load_image(file_of(example)), preprocessing)
         except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
             return error
 

@@ -6,7 +6,7 @@ Either `root/CLASS/image.jpg`, which is split here, or `root/train/CLASS/image.j
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,12 @@ import numpy as np
 from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
-from vitral.data.dataset import Dataset, Example, Split, SplitName, stratified
+from vitral.data.dataset import Dataset, Example, Split
+from vitral.data.division import DEFAULT, Division, divide, parts_of
 from vitral.data.examples import (
-    SHARES,
+    HELD_OUT,
     check_on_bad_image,
+    file_of,
     images_in,
     in_order_of_names,
     is_hidden,
@@ -31,7 +33,8 @@ from vitral.data.image import HEIF, OTHER_SUFFIXES
 from vitral.data.labelled import find_tables, labelled_folder
 from vitral.data.labels import LABEL_COLUMNS, LabelOptions
 from vitral.data.mask_folder import check_not_images_and_masks, is_mask_folder, mask_folder
-from vitral.data.split_folders import SPLIT_NAMES, check_no_splits_inside, split_folders, split_of
+from vitral.data.split_folders import check_no_splits_inside, split_folders, split_of
+from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report, read_table
 
 
@@ -49,7 +52,7 @@ class ImageFolder:
 def folder(
     source: Path | ImageFolder,
     preprocessing: Preprocessing,
-    seed: int = 0,
+    division: Division = DEFAULT,
     on_bad_image: Literal["fail", "skip"] = "fail",
     report: Report = lambda sentence: None,
     task: Task | None = None,
@@ -57,8 +60,9 @@ def folder(
 ) -> Dataset:
     """Class folders, or images with a table, as a data set of images cropped and resized to `preprocessing.size`.
 
-    `task` is the model's, if there is one: labels that could be read in two ways are read as that. With `whole`, for
-    evaluation, a folder without training images is used whole: each split is all of it, and one class is enough.
+    `division` says how images are divided whose split no folder or table states. `task` is the model's, if there is
+    one: labels that could be read in two ways are read as that. With `whole`, for evaluation, a folder without training
+    images is used whole: each split is all of it, and one class is enough.
 
     `report` gets a sentence for everything that the user should know: which split was made here, and which files were
     left out. Raises `DataError` if there are no images, only one class, or too few images to hold some out. Loading a
@@ -70,13 +74,13 @@ def folder(
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
     if is_mask_folder(root) and source.task in (None, "segmentation") and not source.table:
-        return mask_folder(root, preprocessing, seed, on_bad_image, report, whole)
+        return mask_folder(root, preprocessing, division, on_bad_image, report, whole)
     if "segmentation" in (source.task, task):
         raise DataError(f"{root} has no images/ and masks/ folders, which segmentation needs.")
     tables: dict[SplitName | None, Path] = {None: source.table} if source.table else find_tables(root)
     if tables and (source.table or source.label or source.task or states_labels(root, tables, report)):
         options = LabelOptions(str(source.table or root), source.task or task, source.label, source.separator)
-        return labelled_folder(root, tables, options, preprocessing, seed, on_bad_image, report, whole)
+        return labelled_folder(root, tables, options, preprocessing, division, on_bad_image, report, whole)
     if source.label or source.separator or source.task not in (None, "one class"):
         raise DataError(
             f"{root} has no table of labels (labels.csv, metadata.csv or metadata.jsonl), so its labels are the names "
@@ -96,8 +100,8 @@ def folder(
             f"{root} has {' and '.join(f'{name}/' for name in classes)}, but no class folders in them. "
             f"Put each class in a folder of its own: {root.name}/train/cat/1.jpg."
         )
-    examples: dict[SplitName, list[Example]] = {"train": list_examples(home, classes, report)}
-    for split in ("val", "test"):
+    examples = list_examples(home, classes, report, "train")
+    for split in HELD_OUT:
         if held_out := homes.get(split):
             # At least one class, not two: a held-out split may lack classes, but has none that training lacks.
             unknown = sorted(set(find_classes(held_out, report, at_least=1)) - set(classes))
@@ -106,34 +110,20 @@ def folder(
                     f"{held_out} has classes that {home} lacks: {', '.join(unknown)}. Add training images of them, or "
                     "remove them."
                 )
-            examples[split] = list_examples(held_out, classes, report)
-    if missing := [split for split in SHARES if split not in examples]:
-        examples |= hold_out(examples["train"], missing, seed)
-        counts = {split: len(examples[split]) for split in ("train", *missing)}
-        if not all(counts.values()):
-            raise DataError(
-                f"{home} has {sum(counts.values())} images in {len(classes)} classes: too few to hold some out. Add "
-                "images until each class has at least 10, or create "
-                f"{' and '.join(f'{root.name}/{split}/' for split in missing)} yourself."
-            )
-        report(
-            f"No {' or '.join(missing)} folder: the images were divided at random (seed {seed}) into "
-            f"{', '.join(f'{count} {split}' for split, count in counts.items())}."
-        )
-    report_missing_classes(examples, classes, report)
-    return from_examples(root, classes, examples, preprocessing, on_bad_image, report)
+            examples += list_examples(held_out, classes, report, split)
+    return from_examples(root, classes, examples, preprocessing, division, on_bad_image, report)
 
 
 def whole_folder(root: Path, preprocessing: Preprocessing, on_bad_image: str, report: Report) -> Dataset:
     """Images to judge a model on, in class folders: of a folder of splits those that are there, else all for each."""
     homes = split_folders(root, holds_classes)
+    split_at: dict[Path, SplitName] = {home: split for split, home in homes.items()}
     each = list(homes.values()) or [root]
     classes = in_class_order({name for home in each for name in find_classes(home, report, at_least=1)})
-    found = {home: list_examples(home, classes, report) for home in each}
+    examples = [one for home in each for one in list_examples(home, classes, report, split_at.get(home, "test"))]
     if not homes:
-        report(f"{root} has no split folders: all of its {len(found[root]):,} images are used.")
-    examples = {split: found[home] for split, home in homes.items()} or dict.fromkeys(SPLIT_NAMES, found[root])
-    return from_examples(root, classes, examples, preprocessing, on_bad_image, report)
+        report(f"{root} has no split folders: all of its {len(examples):,} images are used.")
+    return from_examples(root, classes, examples, preprocessing, DEFAULT, on_bad_image, report, not homes)
 
 
 def holds_classes(home: Path) -> bool:
@@ -144,18 +134,32 @@ def holds_classes(home: Path) -> bool:
 def from_examples(
     root: Path,
     classes: tuple[str, ...],
-    examples: Mapping[SplitName, Sequence[Example]],
+    examples: Sequence[Example],
     preprocessing: Preprocessing,
+    division: Division,
     on_bad_image: str,
     report: Report,
+    whole: bool = False,
 ) -> Dataset:
-    """Class folders whose files are known as a data set, which reads them when a split is loaded."""
+    """Class folders whose files are known as a data set, which reads them when a split is loaded.
+
+    With `whole` each split is all of them.
+    """
+    labels = np.array([example.target for example in examples], dtype=np.int64)
+    files, stated = [file_of(example) for example in examples], [example.split for example in examples]
+    rows = divide(root, files, stated, labels, division, report)
+    parts = parts_of(examples, rows)
+    if whole:
+        parts = {split: list(examples) for split in SPLITS}
+    elif "train" in parts:
+        report_missing_classes(parts, classes, report)
 
     def load(split: SplitName) -> Split:
-        own = of_split(examples, split, root)
+        own = of_split(parts, split, root)
         return load_examples(own, classes, "one class", preprocessing, on_bad_image, split, report)
 
-    return Dataset(str(root), classes, preprocessing, load)
+    known = tuple(row for row in rows if row is not None)
+    return Dataset(str(root), classes, preprocessing, load, splits=tuple(parts), rows=known)
 
 
 def states_labels(root: Path, tables: Mapping[SplitName | None, Path], report: Report) -> bool:
@@ -176,17 +180,6 @@ def states_labels(root: Path, tables: Mapping[SplitName | None, Path], report: R
             f"read them from it: --data {table}:label=NAME."
         )
     return has_labels
-
-
-def hold_out(examples: Sequence[Example], splits: Sequence[SplitName], seed: int) -> dict[SplitName, list[Example]]:
-    """Divide training examples into what still trains and these splits, each class in the same shares."""
-    fractions = tuple(SHARES[split] for split in splits)
-    labels = np.array([example.target for example in examples])
-    parts = stratified(labels, (1 - sum(fractions), *fractions), seed)
-    return {
-        split: [replace(examples[index], split=split) for index in part]
-        for split, part in zip(("train", *splits), parts)
-    }
 
 
 def find_split_folders(root: Path, report: Report) -> dict[SplitName, Path]:
@@ -262,10 +255,10 @@ def count_suffixes(files: Iterable[Path]) -> str:
     return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
-def list_examples(home: Path, classes: tuple[str, ...], report: Report) -> list[Example]:
+def list_examples(home: Path, classes: tuple[str, ...], report: Report, split: SplitName) -> list[Example]:
     """Every image below the class folders; reports what else is there."""
     examples = [
-        Example(path, target)
+        Example(path, target, split=split)
         for target, name in enumerate(classes)
         if (home / name).is_dir()  # a class may have no held-out images
         for path in images_in(home / name)

@@ -15,10 +15,12 @@ import numpy as np
 from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
-from vitral.data.dataset import Dataset, Example, SplitName, stratified
-from vitral.data.examples import SHARES, images_in, load_examples, of_split, report_missing_classes
+from vitral.data.dataset import Dataset, Example
+from vitral.data.division import DEFAULT, Division, divide, parts_of
+from vitral.data.examples import file_of, images_in, load_examples, of_split, report_missing_classes
 from vitral.data.labels import LabelOptions, read_labels
 from vitral.data.split_folders import SPLIT_NAMES, SPLIT_OF, split_folders
+from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report, Row, find_table, read_table
 from vitral.data.targets import Labels, Target
 
@@ -59,7 +61,7 @@ def labelled_folder(
     tables: Mapping[SplitName | None, Path],
     options: LabelOptions,
     preprocessing: Preprocessing,
-    seed: int,
+    division: Division,
     on_bad_image: str,
     report: Report,
     whole: bool = False,
@@ -80,20 +82,25 @@ def labelled_folder(
     files = [find_image(one) for one in rows]
     check_files(table, rows, files)
     # All tables are read together: a test set alone might lack a class, or look like numbers.
-    others = tuple(column for column in columns if column != used)
+    grouping = division.group_by if division.group_by in columns else None
+    others = tuple(column for column in columns if column not in (used, grouping))
     labels = read_labels(table, [one.row for one in rows], others, options, report)
     examples = merge_duplicates(table, rows, files, labels, splits, options, report)
     report_unlisted(root, table, files, report)
-    parts = {split: [one for one in examples if one.split == split] for split in SPLIT_NAMES}
-    if whole and not parts["train"]:
-        unsplit = [one for one in examples if one.split is None]
-        parts = dict.fromkeys(SPLIT_NAMES, unsplit) if unsplit else parts
+    groups = None
+    if grouping:
+        named = {file: str(one.row.values.get(grouping) or "") for file, one in zip(files, rows)}
+        groups = [named[file_of(one)] for one in examples]
+    stated = [one.split for one in examples]
+    used_whole = whole and None in stated
+    if whole and "train" not in stated:
         report(f"{table} names no training images: all of its {len(examples):,} images are used.")
-    elif any(one.split is None for one in examples):
-        parts = divide(table, [replace(one, split=None) for one in examples], labels, seed, report)
-    elif missing := [split for split in SHARES if not parts[split]]:
-        parts |= divide(table, parts["train"], labels, seed, report, missing)
-    if parts["train"]:
+        stated, division = [split or "test" for split in stated], DEFAULT
+    divided = divide(
+        root, [file_of(one) for one in examples], stated, strata(examples, labels), division, report, groups
+    )
+    parts = dict.fromkeys(SPLITS, examples) if used_whole else parts_of(examples, divided)
+    if "train" in parts:
         check_classes(table, parts, labels, report)
     report(summary(table, parts, labels))
     return Dataset(
@@ -104,6 +111,8 @@ def labelled_folder(
             of_split(parts, split, root), labels.names, labels.task, preprocessing, on_bad_image, split, report
         ),
         labels.task,
+        tuple(parts),
+        tuple(row for row in divided if row is not None),
     )
 
 
@@ -213,34 +222,6 @@ def report_unlisted(root: Path, table: Path, files: Sequence[Path | None], repor
             f"{len(unlisted)} images in {root} have no row in {table.name} and were left out, such as "
             f"{unlisted[0].name}."
         )
-
-
-def divide(
-    table: Path,
-    examples: Sequence[Example],
-    labels: Labels,
-    seed: int,
-    report: Report,
-    splits: Sequence[SplitName] = tuple(SHARES),
-) -> dict[SplitName, list[Example]]:
-    """Training images and those held out for these splits, at random, with alike shares of every class or range."""
-    fractions = tuple(SHARES[split] for split in splits)
-    chosen = stratified(strata(examples, labels), (1 - sum(fractions), *fractions), seed)
-    parts: dict[SplitName, list[Example]] = {
-        split: [replace(examples[index], split=split) for index in own]
-        for split, own in zip(("train", *splits), chosen)
-    }
-    if not all(parts.values()):
-        raise DataError(
-            f"{table} names {len(examples)} images: too few to hold some out. Add images"
-            f"{'' if labels.task == 'numbers' else ' until each class has at least 10'}, or a column split with "
-            "train, val and test."
-        )
-    report(
-        f"{table} has no {' or '.join(splits)} images: they were divided at random (seed {seed}) into "
-        f"{', '.join(f'{len(own)} {split}' for split, own in parts.items())}."
-    )
-    return parts
 
 
 def strata(examples: Sequence[Example], labels: Labels) -> np.ndarray:

@@ -16,13 +16,15 @@ from PIL import Image
 from vitral.base.errors import DataError, ImageError
 from vitral.base.mask_values import IGNORED, MOST_CLASSES
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.dataset import Dataset, Split, SplitName
-from vitral.data.examples import SHARES, images_in, is_image, of_split, readable
+from vitral.data.dataset import Dataset, Split
+from vitral.data.division import DEFAULT, Division, divide, parts_of
+from vitral.data.examples import images_in, is_image, of_split, readable
 from vitral.data.image import PillowWarningsOff, load_image
 from vitral.data.mask_file import Colour, read_mask
 from vitral.data.mask_names import MaskClasses, read_mask_classes
 from vitral.data.preprocess import crop_and_resize, crop_and_resize_mask
 from vitral.data.split_folders import SPLIT_NAMES, split_folders
+from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report
 
 IMAGES, MASKS = "images", "masks"
@@ -78,7 +80,7 @@ def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
 
 
 def mask_folder(
-    root: Path, preprocessing: Preprocessing, seed: int, on_bad_image: str, report: Report, whole: bool = False
+    root: Path, preprocessing: Preprocessing, division: Division, on_bad_image: str, report: Report, whole: bool = False
 ) -> Dataset:
     """The images and masks as a data set for segmentation; `whole` as in `folder`.
 
@@ -92,27 +94,31 @@ def mask_folder(
             f"To use what is there: {root.name}/{IMAGES}/ and {root.name}/{MASKS}/."
         )
     pairs = {split: pairs_in(*home, report) for split, home in homes.items()}
-    stated = read_mask_classes(root, report)
+    classes = read_mask_classes(root, report)
     every = [pair for own in pairs.values() for pair in own]
     with ThreadPoolExecutor() as pool:
-        checked = list(pool.map(lambda pair: check_pair(pair, stated), every))
+        checked = list(pool.map(lambda pair: check_pair(pair, classes), every))
     refuse_bad_masks(checked)
-    names, binary = class_names(root, checked, stated, report)
+    names, binary = class_names(root, checked, classes, report)
     report_doubts(checked, binary, report)
     has_splits = homes.get("train", ())[:1] != (root / IMAGES,)
-    if whole and not has_splits:
-        pairs = dict.fromkeys(SPLIT_NAMES, pairs["train"])
+    used_whole = whole and not has_splits
+    stated: list[SplitName | None] = [split for split, own in pairs.items() for _ in own]
+    if used_whole:
+        stated, division = ["test"] * len(every), DEFAULT
         report(f"{root} has no split folders: all of its {len(every):,} images are used.")
-    elif missing := [split for split in SHARES if split not in pairs and "train" in pairs]:
-        pairs |= hold_out(root, pairs["train"], missing, seed, report)
+    rows = divide(root, [pair.image for pair in every], stated, np.zeros(len(every), int), division, report)
+    parts = dict.fromkeys(SPLITS, every) if used_whole else parts_of(every, rows)
     return Dataset(
         str(root),
         names,
         preprocessing,
         lambda split: load_pairs(
-            of_split(pairs, split, root), stated, binary, preprocessing, on_bad_image, split, report
+            of_split(parts, split, root), classes, binary, preprocessing, on_bad_image, split, report
         ),
         "segmentation",
+        tuple(parts),
+        tuple(row for row in rows if row is not None),
     )
 
 
@@ -321,25 +327,6 @@ def report_doubts(checked: Sequence[Checked], binary: bool, report: Report) -> N
             f"EXIF tags turn {one_or_many(len(rotated), 'image')} upright, such as {rotated[0].pair.image}: masks must "
             "be drawn on the upright image."
         )
-
-
-def hold_out(
-    root: Path, pairs: Sequence[Pair], splits: Sequence[SplitName], seed: int, report: Report
-) -> dict[SplitName, list[Pair]]:
-    """Divide training pairs at random into what still trains and these splits. Raises `DataError` for too few."""
-    order = np.random.default_rng(seed).permutation(len(pairs))
-    counts = {split: max(1, round(SHARES[split] * len(pairs))) for split in splits}
-    if len(pairs) - sum(counts.values()) < 1:
-        raise DataError(f"{root} has {len(pairs)} images with masks: too few to hold some out. Add more.")
-    found: dict[SplitName, list[Pair]] = {}
-    start = 0
-    for split, count in counts.items():
-        found[split] = [pairs[index] for index in np.sort(order[start : start + count])]
-        start += count
-    found["train"] = [pairs[index] for index in np.sort(order[start:])]
-    parts = ", ".join(f"{len(found[split])} {split}" for split in ("train", *counts))
-    report(f"No {' or '.join(splits)} folder: the images were divided at random (seed {seed}) into {parts}.")
-    return found
 
 
 def load_pairs(

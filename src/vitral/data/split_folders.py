@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vitral.base.errors import DataError
-from vitral.data.dataset import SplitName
+from vitral.data.split_table import SplitName
 
 # In any case. Hugging Face, Keras, YOLO and others call the splits so.
 SPLIT_NAMES: dict[SplitName, tuple[str, ...]] = {

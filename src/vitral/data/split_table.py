@@ -3,13 +3,16 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from vitral.base.errors import DataError
 from vitral.base.files import write_file
-from vitral.data.dataset import SplitName
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+TABLE = "splits.csv"
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,13 @@ class SplitRow:
     `content` is the SHA-256 of the file's bytes in hexadecimal. It identifies the image: a renamed or moved file keeps
     its split, and two copies of a file share one. `path`, relative to the data folder, is there for people to read.
 
-    How a split is assigned:
+    How a split is assigned, where no folder or table of labels says which (`data.division`):
 
     1. Content in the table keeps its split. Files that are gone keep their rows, in case they come back.
     2. Content of a group in the table takes the split of the group. An image without a group is a group of its own.
-    3. New groups take a fixed order, by the SHA-256 of the seed and the group's smallest content, and each joins the
-       split that is furthest below its share of the group's classes. So classes are shared out evenly, the order in
-       which files are listed does not matter, and adding files moves none of the files that were there.
+    3. New groups, the largest first, then in the order of the SHA-256 of the seed and the group's smallest content,
+       each join the split that is furthest below its share of the group's classes. So classes are shared out evenly,
+       the names and the order of files do not matter, and adding files moves none of the files that were there.
     """
 
     content: str
@@ -35,7 +38,6 @@ class SplitRow:
 
 
 COLUMNS = tuple(field.name for field in fields(SplitRow))
-SPLITS = get_args(SplitName)
 
 
 def write_splits(path: Path, rows: Sequence[SplitRow]) -> None:
@@ -71,3 +73,28 @@ def read_splits(path: Path) -> list[SplitRow]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}. Restore or delete it.") from error
     return rows
+
+
+def one_split_each(rows: Sequence[SplitRow]) -> list[SplitRow]:
+    """The rows with copies in one split: with folders for splits they may be in several, and that which trains counts.
+
+    What has trained a model is known to it, wherever its copies are.
+    """
+    first: dict[str, SplitName] = {}
+    for row in sorted(rows, key=lambda row: SPLITS.index(row.split)):
+        first.setdefault(row.content, row.split)
+    return [replace(row, split=first[row.content]) for row in rows]
+
+
+def splits_at(path: Path) -> Path:
+    """The table that a path names: itself, or that of a run. Raises `DataError` if there is none."""
+    table = path / TABLE if path.is_dir() else path
+    if not table.is_file():
+        raise DataError(f"There is no {table}. Specify a run that was trained on a folder, or its {TABLE}.")
+    return table
+
+
+def splits_beside(model: Path) -> Path | None:
+    """The table of the run that a model is in, by the path of either; None where there is none."""
+    table = (model if model.is_dir() else model.parent) / TABLE
+    return table if table.is_file() else None

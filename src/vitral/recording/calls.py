@@ -18,6 +18,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from vitral.base.errors import WatchError
+from vitral.recording.lazy_copy import lazy_copy
+
 OWN_PAGES = 2**16  # bytes from which a detached copy gets memory pages of its own
 MOST_ADDED = 4  # keys that are no tokens, such as a null key
 
@@ -26,10 +29,15 @@ Queries = Sequence[int] | slice
 
 @runtime_checkable
 class Rows(Protocol):
-    """Computes the rows of some queries; `detached` does so from copies, without the graph or the model's buffers."""
+    """Computes the rows of some queries; `detached` does so from copies, without the graph or the model's buffers.
+
+    `tensors` are those of the model's from which rows are formed.
+    """
 
     def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]: ...
     def detached(self) -> "Rows": ...
+    @property
+    def tensors(self) -> tuple[Tensor, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,12 @@ class Scores:
         return attention_rows(self.q, self.k, self.bias, self.scale, wanted)
 
     def detached(self) -> "Scores":
-        bias = None if self.bias is None else self.bias.detach()
+        bias = None if self.bias is None else lazy_copy(self.bias.detach())
         return replace(self, q=detached_copy(self.q), k=detached_copy(self.k), bias=bias)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.q, self.k, *(() if self.bias is None else (self.bias,)))
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,34 @@ class ExplicitWeights:
         return self.weights[..., queries if isinstance(queries, slice) else list(queries), :]
 
     def detached(self) -> "ExplicitWeights":
-        # The memory is shared until someone writes to it: a model may change its weights after it has used them.
-        return ExplicitWeights(torch._lazy_clone(self.weights.detach()))
+        # A model may change its weights, or a mask, after it has used them.
+        return ExplicitWeights(lazy_copy(self.weights.detach()))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return (self.weights,)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Rows that keep the graph of gradients, of tensors that are as they were when `layer` used them, or refused."""
+
+    rows: Rows
+    layer: str
+    before: tuple[Tensor, ...]
+
+    @classmethod
+    def now(cls, rows: Rows, layer: str) -> "Unchanged":
+        return cls(rows, layer, tuple(lazy_copy(one.detach()) for one in rows.tensors))
+
+    def __call__(self, queries: Queries) -> Float[Tensor, "b h r m"]:
+        """Raises `WatchError` if the model has changed one of the tensors in place."""
+        if not all(map(torch.equal, self.rows.tensors, self.before)):
+            raise WatchError(
+                f"{self.layer} changed its weights, or what they are formed of, in place after it had used them. Watch "
+                "it within torch.no_grad(), where copies are kept."
+            )
+        return self.rows(queries)
 
 
 @dataclass(frozen=True)
@@ -109,6 +147,10 @@ class Grouped:
 
     def detached(self) -> "Grouped":
         return replace(self, rows=self.rows.detached())
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.rows.tensors
 
 
 @dataclass(frozen=True)

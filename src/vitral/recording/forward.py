@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
 from vitral.base.output import Output, find_output
 from vitral.recording.calls import relative_difference
+from vitral.recording.lazy_copy import lazy_copy
 
 TYPES = re.compile("dtype|scalar type|type|float|double|half|byte", re.IGNORECASE)
 LIBRARIES = (Path(torch.__file__).parent, Path(__file__).parents[1])  # their lines are not the model's own code
@@ -59,14 +60,6 @@ def run_model(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Any:
         raise
     except Exception as error:  # the model's own code may raise anything
         raise explain_error(model, images, error) from error
-
-
-def lazy_copy(images: Tensor) -> Tensor:
-    """A copy that a model may change in place; it costs memory only if the model does, or if NumPy owns the memory."""
-    try:
-        return torch._lazy_clone(images)
-    except RuntimeError:
-        return images.clone()
 
 
 def check_images(images: object) -> None:

@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import find_output
 from vitral.recording.apart import Subject
-from vitral.recording.calls import Call, Queries, detached_copy, relative_difference
+from vitral.recording.calls import Call, Queries, Unchanged, detached_copy, relative_difference
 from vitral.recording.eager import EAGER, can_have_hooks
 from vitral.recording.edited_results import changed_result, projected
 from vitral.recording.edits import Edit, Weights
@@ -290,7 +290,7 @@ class watch(TorchFunctionMode):
         out, compute = call.out, None
         if self.wanted == "all":
             # With a graph its tensors live anyway; without one, copies let the model free q and k in their own layout.
-            compute = call.rows if has_graph else call.rows.detached()
+            compute = Unchanged.now(call.rows, seen.name) if has_graph else call.rows.detached()
         if self.edit is not None:
             number = len(self.recording.layers) - joins
             out, rows, compute = self.apply_edit(call, number, rows, queries, compute)

@@ -23,11 +23,13 @@ from vitral.recording.apart import Subject, run_apart
 from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
 from vitral.recording.places import Found, Places, decode
-from vitral.recording.probes import mixtures
+from vitral.recording.probes import mixtures, still_hold
 from vitral.recording.stream import Stream
 
 Layout = Literal["b n d", "n b d", "b ... d", "b d ..."]
-KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[StreamPlace | None, ...]"]] = WeakKeyDictionary()
+StreamPlaces = tuple["StreamPlace | None", ...]
+# With the places of the calls beside which they were measured.
+KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], tuple[Sequence[Found], StreamPlaces]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ def stream_places(subject: Subject, found: Sequence[Found], stream: Stream) -> t
     grids = [places.grid for places in found if isinstance(places, Places) and not places.is_cropped]
     if not grids:
         return ()
+    if not still_hold(subject, found):
+        return (None,)  # the model puts its tokens into another order in each run
     known = KNOWN.setdefault(subject.model, {})
-    if subject.key not in known:
-        known[subject.key] = measured_stream(subject, max(grids, key=math.prod), stream)
-    return known[subject.key]
+    before = known.get(subject.key)
+    if before is None or before[0] is not found:  # the calls were measured again, since they no longer held
+        known[subject.key] = found, measured_stream(subject, max(grids, key=math.prod), stream)
+    return known[subject.key][1]
 
 
 def measured_stream(subject: Subject, grid: Grid, stream: Stream) -> tuple[StreamPlace | None, ...]:

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitral.recording.forward import lazy_copy
+from vitral.recording.lazy_copy import lazy_copy
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 DEEPEST, MOST = 6, 1000  # levels and items in which tensors are looked for: a model may refer to a whole data set

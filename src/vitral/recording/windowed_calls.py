@@ -87,6 +87,10 @@ class WholeImageRows:
     def detached(self) -> "WholeImageRows":
         return replace(self, rows=self.rows.detached())
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.rows.tensors
+
 
 def over_whole_image(call: Call, stated: StatesWindows, images: int) -> Call:
     """A call in windows as one of all patches over all tokens; the call of the prefix tokens as it is."""

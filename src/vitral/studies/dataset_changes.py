@@ -13,7 +13,8 @@ from einops import rearrange
 
 from vitral.base.errors import DataError
 from vitral.base.lookup import check_name
-from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.dataset import Dataset, Split
+from vitral.data.split_table import SplitName
 
 PATCH = 8  # pixels: the side of a patch that is moved, or within which pixels are moved
 Pixels = np.ndarray

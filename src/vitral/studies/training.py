@@ -30,6 +30,7 @@ from vitral.base.record import ModelRecord, attach_record
 from vitral.data.batches import batches
 from vitral.data.class_names import missing_classes
 from vitral.data.dataset import Dataset, Split
+from vitral.data.division import Division
 from vitral.data.folder import folder
 from vitral.data.preprocess import normalise
 from vitral.data.spec import built_in_sets, find_data
@@ -130,7 +131,7 @@ def seeded_dataset(spec: str, change: str, seed: int) -> Dataset:
     name, _, options = spec.partition(":")
     seeded = f"{name}:{','.join(filter(None, (options, f'seed={seed}')))}" if name in built_in_sets() else spec
     found = find_data(seeded)
-    data = found if isinstance(found, Dataset) else folder(found, OWN_SIZE, seed)
+    data = found if isinstance(found, Dataset) else folder(found, OWN_SIZE, Division(seed))
     return apply_change(data, change, seed)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitral.base.errors import DataError, UsageError
 from vitral.base.files import unused_path, write_file
-from vitral.data.copies import SPLITS, find_copies
+from vitral.data.copies import PREFERRED, find_copies
 from vitral.data.examples import BadImages, images_in, open_splits
 from vitral.data.folder import ImageFolder
 from vitral.data.inspection.checks import Finding, Inspected, findings
@@ -106,6 +106,6 @@ def inspect(data: str, source: ImageFolder, img_size: int | None, progress: Prog
             dataset = open_splits(read_recipe_data(Recipe(**settings | {"on_bad_image": "skip"}), source, quiet))
     except DataError as error:
         return Inspected(source.path, opened(images_in(source.path)), None, str(error), unreadable, tuple(quiet.notes))
-    splits = {name: getattr(dataset, name) for name in SPLITS}
+    splits = {name: getattr(dataset, name) for name in PREFERRED}
     files = [Path(file) for split in splits.values() for file in split.files]
     return Inspected(source.path, opened(files), dataset, "", unreadable, tuple(quiet.notes), find_copies(splits))

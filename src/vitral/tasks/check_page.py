@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitral.base.provenance import provenance
-from vitral.data.copies import SPLITS, Copies
+from vitral.data.copies import PREFERRED, Copies
 from vitral.data.dataset import Dataset
 from vitral.data.inspection.checks import Finding, Inspected
 from vitral.report.data_check import class_sizes_figure, copies_figure, image_sizes_figure
@@ -73,7 +73,7 @@ def pictures(inspected: Inspected) -> list[Section]:
 
 
 def copies_section(data: Dataset, copies: Sequence[Copies]) -> Section:
-    splits = {name: getattr(data, name) for name in SPLITS}
+    splits = {name: getattr(data, name) for name in PREFERRED}
     pairs = [(one.members[-1], one.members[0]) for one in copies[:PAIRS]]
     shown = [[splits[member.split].pixels[member.index] for member in pair] for pair in pairs]
     titles = [[f"{member.split}: {member.file}" for member in pair] for pair in pairs]

@@ -1,7 +1,7 @@
 """Judge a trained model on a split of labelled data, class by class."""
 
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +11,21 @@ from torch import nn
 
 from vitral.base.answer import Figures
 from vitral.base.answers.one_class import ClassFigures
-from vitral.base.errors import ConfigError, DataError, ImageError, UsageError
+from vitral.base.errors import ConfigError, DataError, UsageError
 from vitral.base.record import Task, classes_of
 from vitral.data import OnBadImage
 from vitral.data.classes import match_classes
 from vitral.data.copies import check_copies
 from vitral.data.dataset import Dataset
-from vitral.data.folder import ImageFolder, folder
-from vitral.data.spec import find_data
+from vitral.data.division import DEFAULT, Division, earlier_division
+from vitral.data.folder import ImageFolder
+from vitral.data.spec import built_in_sets, find_data
+from vitral.data.split_table import TABLE, splits_beside
 from vitral.data.table_file import Report
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import model_name, open_model, read_data
 from vitral.tasks.progress import Progress, progress_for
-from vitral.training.checkpoint import fingerprint
+from vitral.tasks.seen_before import not_seen
 from vitral.training.metrics import evaluate_split
 
 
@@ -90,8 +92,11 @@ def evaluate(
 
     `model` is loaded, or a path or name as `vitral.load` takes it; `code` is where the user's own model is defined now.
 
+    Of a folder, only images are judged that neither trained nor validated the model, by their content: the table of its
+    run knows them, wherever they are now. A folder without splits that is named is judged whole.
+
     Raises `UsageError` for a model without classes or unknown data, `DataError` if the data has other classes or sizes
-    than the model, or if the images that it was trained on have changed.
+    than the model, or if the model has seen all of it.
     """
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
@@ -105,12 +110,9 @@ def evaluate(
     if spec is None:
         raise ConfigError(f"{name} does not record what it was trained on. Specify the data: --data.")
     task, source = opened.record.task, find_data(spec)
-    trained_on = provenance.get("data_sha256")
     classes = classes_of(opened)
-    if data is None:
-        found = divided(source, opened, progress.note, on_bad_image)
-    else:
-        found = read_given(source, opened, progress, on_bad_image)
+    division = division_of_run(model, name, source, data, provenance, progress.note)
+    found = read_splits_for(source, opened, division, data is not None, progress, on_bad_image)
     things = "numbers" if task == "numbers" else "classes"
     if classes is None and len(found.classes) != len(opened.classes):
         raise DataError(f"{spec} has {len(found.classes)} {things}; the model predicts {len(opened.classes)}.")
@@ -119,60 +121,52 @@ def evaluate(
             f"  assumed: the model's {things} are those of {spec}, in their order, since the model does not name its "
             "own"
         )
-    if (
-        data is None
-        and isinstance(source, ImageFolder)
-        and trained_on
-        and trained_on != fingerprint(found.train, found.val)
-    ):
-        raise DataError(
-            f"The images in {spec} have changed since the model was trained, so the {split} split may now hold images "
-            "that it was trained on. Restore them, or specify images that it has not seen: --data."
-        )
     images = found.load(split)
+    if isinstance(source, ImageFolder) and division.known:
+        images = not_seen(found, images, split, division, name, progress.note)
     figures = evaluate_split(opened, images)
     if figures.note:
         progress.note(figures.note)
     return EvaluationResult(spec, split, task, tuple(found.classes), figures, len(images), tuple(progress.notes))
 
 
-def divided(source: Dataset | ImageFolder, model: Classifier, report: Report, on_bad_image: OnBadImage) -> Dataset:
-    """The data with the splits that the model's training had, if it was trained on them."""
-    classes, preprocessing, task = classes_of(model), model.preprocessing, model.record.task
-    if isinstance(source, ImageFolder):
-        source = folder(source, preprocessing, model.provenance.get("seed", 0), on_bad_image, report, task)
-        if model.provenance.get("duplicates") == "drop":
-            source, _ = check_copies(source, "drop")
-    return match_classes(source, classes, preprocessing.size, task)
+def division_of_run(
+    model: str | Path | nn.Module,
+    name: str,
+    source: Dataset | ImageFolder,
+    data: str | None,
+    provenance: Mapping[str, Any],
+    report: Report,
+) -> Division:
+    """Which images the model's training had, by the table of its run; all others are left out unless `data` was named.
 
-
-def read_given(
-    source: Dataset | ImageFolder, model: Classifier, progress: Progress, on_bad_image: OnBadImage
-) -> Dataset:
-    """Data that the user named, to judge a model on: of a folder without splits all images.
-
-    Unless they are those that the model was trained on, under whatever name: then as they were divided for training.
+    Raises `DataError` for a model without that table if it is to be judged on the folder that it was trained on.
     """
-    trained_on = model.provenance.get("data_sha256")
-    if isinstance(source, Dataset) or not trained_on:
-        return whole(source, model, progress, on_bad_image)
-    notes: list[str] = []
-    with suppress(DataError, ImageError):  # too few images to be divided, or classes of other data
-        found = divided(source, model, notes.append, on_bad_image)
-        if fingerprint(found.train, found.val) == trained_on:
-            for note in notes:
-                progress.note(note)
-            return found
-    if Path(model.provenance.get("data", "")).resolve() == source.path.resolve():
+    table = None if isinstance(model, nn.Module) else splits_beside(Path(model))
+    if table is not None:
+        return replace(earlier_division(table), only_known=data is None)
+    if data is None and isinstance(source, ImageFolder):
         raise DataError(
-            f"The images in {source.path}, on which the model was trained, have changed since, and some trained it. "
-            "Put images that it has not seen into a folder of their own."
+            f"{name} has no {TABLE}, so which images of {source.path} trained it is not known. Specify images that it "
+            "has not seen: --data."
         )
-    return whole(source, model, progress, on_bad_image)
+    trained_on = provenance.get("data", "")
+    if isinstance(source, ImageFolder) and trained_on and trained_on.partition(":")[0] not in built_in_sets():
+        report(f"{name} has no {TABLE}: whether some of these images trained it is not known.")
+    return DEFAULT
 
 
-def whole(source: Dataset | ImageFolder, model: Classifier, progress: Progress, on_bad_image: OnBadImage) -> Dataset:
-    """A built-in data set as it is, and a folder without splits whole."""
+def read_splits_for(
+    source: Dataset | ImageFolder,
+    model: Classifier,
+    division: Division,
+    whole: bool,
+    progress: Progress,
+    on_bad_image: OnBadImage,
+) -> Dataset:
+    """The data in the model's classes; with `whole`, all images of a folder that has no splits."""
     task, preprocessing = model.record.task, model.preprocessing
-    found = read_data(source, preprocessing, progress, 0, on_bad_image, task, whole=True)
+    found = read_data(source, preprocessing, progress, division, on_bad_image, task, whole)
+    if not whole and isinstance(source, ImageFolder) and model.provenance.get("duplicates") == "drop":
+        found, _ = check_copies(found, "drop")
     return match_classes(found, classes_of(model), preprocessing.size, task)

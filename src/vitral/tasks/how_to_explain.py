@@ -22,7 +22,7 @@ class HowToExplain:
 
 def how_to_explain(model: Classifier, data: Dataset) -> HowToExplain:
     """By attention, or by a feature map for a model in which no attention can be seen."""
-    image = normalise(torch.from_numpy(data.test.pixels[:1]), model.preprocessing)
+    image = normalise(torch.from_numpy(data.judged_images.pixels[:1]), model.preprocessing)
     try:
         with evaluating(model), torch.no_grad(), watch(model):
             model(image.to(next(model.parameters()).device))

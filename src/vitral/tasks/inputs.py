@@ -17,6 +17,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, Task, record_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
+from vitral.data.division import DEFAULT, Division
 from vitral.data.examples import check_on_bad_image, images_in
 from vitral.data.folder import ImageFolder, folder
 from vitral.data.image import first_page_only, load_image
@@ -144,16 +145,15 @@ def read_data(
     found: Dataset | ImageFolder,
     preprocessing: Preprocessing,
     progress: Progress,
-    seed: int = 0,
+    division: Division = DEFAULT,
     on_bad_image: OnBadImage = "fail",
     task: Task | None = None,
     whole: bool = False,
 ) -> Dataset:
     """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`.
 
-    `task` is the model's, if there is one: labels that could be read in two ways are read as that. `whole`: see
-    `folder`.
+    `division`, `task` and `whole`: see `folder`.
     """
     if isinstance(found, Dataset):
         return found
-    return folder(found, preprocessing, seed, on_bad_image, progress.note, task, whole)
+    return folder(found, preprocessing, division, on_bad_image, progress.note, task, whole)

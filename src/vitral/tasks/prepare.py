@@ -18,10 +18,12 @@ from vitral.data.balance import imbalance_advice
 from vitral.data.classes import reorder_classes
 from vitral.data.copies import check_copies
 from vitral.data.dataset import Dataset
+from vitral.data.division import DEFAULT, Division, earlier_division
 from vitral.data.examples import open_splits
 from vitral.data.folder import ImageFolder
 from vitral.data.mask_folder import is_mask_folder
 from vitral.data.spec import find_data
+from vitral.data.split_table import splits_at, splits_beside
 from vitral.nn.family.segmenter import Segmenter, best_decoder
 from vitral.nn.parts import Part, find_part
 from vitral.nn.zoo import MODELS
@@ -43,7 +45,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data."""
     found = find_data(recipe.data)
     if not recipe.init:
-        data = read_training_data(recipe, found, progress)
+        data = read_training_data(recipe, found, progress, resumed=resumed)
         check_task_settings(recipe, data)
         new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
@@ -58,7 +60,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     if not resumed and (whole := seen_whole(preprocessing, found)) != preprocessing:
         progress.note("  images and masks are resized whole, where the model that was trained before cut them")
         preprocessing = whole
-    data = read_training_data(recipe, found, progress, preprocessing)
+    data = read_training_data(recipe, found, progress, preprocessing, resumed)
     check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
@@ -143,10 +145,14 @@ def check_numbers(
 
 
 def read_training_data(
-    recipe: Recipe, found: Dataset | ImageFolder, progress: Progress, preprocessing: Preprocessing | None = None
+    recipe: Recipe,
+    found: Dataset | ImageFolder,
+    progress: Progress,
+    preprocessing: Preprocessing | None = None,
+    resumed: Path | None = None,
 ) -> Dataset:
     """The data of a recipe, every file of which was read; copies among a folder's images are reported."""
-    data = open_splits(read_recipe_data(recipe, found, progress, preprocessing))
+    data = open_splits(read_recipe_data(recipe, found, progress, preprocessing, resumed))
     if isinstance(found, ImageFolder):
         data, sentences = check_copies(data, recipe.duplicates)
         for sentence in sentences:
@@ -155,9 +161,15 @@ def read_training_data(
 
 
 def read_recipe_data(
-    recipe: Recipe, found: Dataset | ImageFolder, progress: Progress, preprocessing: Preprocessing | None = None
+    recipe: Recipe,
+    found: Dataset | ImageFolder,
+    progress: Progress,
+    preprocessing: Preprocessing | None = None,
+    resumed: Path | None = None,
 ) -> Dataset:
     """The data of a recipe, which `find_data` has found; a folder's images are prepared for the recipe's model.
+
+    A resumed run has the images that it had, and no others.
 
     Raises `ConfigError` for an `img_size` of a built-in set.
     """
@@ -171,7 +183,24 @@ def read_recipe_data(
         preprocessing = seen_whole(Preprocessing(size=(side, side)), found)
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
-    return read_data(found, preprocessing, progress, recipe.seed, recipe.on_bad_image)
+    division = division_of(recipe, resumed) if isinstance(found, ImageFolder) else DEFAULT
+    return read_data(found, preprocessing, progress, division, recipe.on_bad_image)
+
+
+def division_of(recipe: Recipe, resumed: Path | None) -> Division:
+    """How the images of a recipe's folder are divided: as in the resumed run, in `recipe.splits`, or in `recipe.init`.
+
+    Raises `DataError` for a table that does not exist or contradicts itself.
+    """
+    if resumed:
+        table = splits_beside(resumed)
+    elif recipe.splits:
+        table = splits_at(Path(recipe.splits))
+    else:
+        table = splits_beside(Path(recipe.init)) if recipe.init else None
+    before = DEFAULT if table is None else earlier_division(table)
+    own = replace(before, seed=recipe.seed, val=recipe.val_split, test=recipe.test_split, group_by=recipe.group_by)
+    return replace(own, only_known=bool(resumed and before.known))
 
 
 def seen_whole(preprocessing: Preprocessing, found: Dataset | ImageFolder) -> Preprocessing:

@@ -25,8 +25,8 @@ class ResultSections(Protocol):
     `guess` is the figure of guessing where it is known beforehand, for the curve.
     """
 
-    def detail(self, figures: Any, classes: Sequence[str]) -> str:
-        """The sentence below the headline."""
+    def detail(self, figures: Any, classes: Sequence[str], images: str) -> str:
+        """The sentence below the headline; `images` says which were judged."""
         ...
 
     def guess(self, classes: Sequence[str]) -> float | None: ...
@@ -56,8 +56,8 @@ class ResultSections(Protocol):
 class ShowsMasks(ResultSections, Protocol):
     """The results of a task in which every pixel has an answer."""
 
-    def masks(self, model: Classifier, images: Split, figures: Any, classes: Sequence[str]) -> list[Section]:
-        """Masks of some images, by the model and as they should be."""
+    def masks(self, model: Classifier, images: Split, name: str, figures: Any, classes: Sequence[str]) -> list[Section]:
+        """Masks of some images, by the model and as they should be; `name` is what one is called."""
         ...
 
 

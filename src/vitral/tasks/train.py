@@ -20,6 +20,7 @@ from vitral.base.numerics import choose
 from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
+from vitral.data.split_table import TABLE, SplitName, one_split_each, write_splits
 from vitral.explain.film import Film, frame_steps
 from vitral.nn.family.segmenter import Segmenter
 from vitral.recording.probes import attends_over_batch
@@ -51,9 +52,10 @@ LOG_EVERY = 20  # steps
 class TrainingResult:
     """A run and how good its best model is on the test images; a run that was stopped has only its folder.
 
-    `figures` are those of its task on `n` test images, and `summary` states them in words. `test_accuracy` and its 95 %
-    confidence `interval` are those of one class of many, None for other tasks. `seconds` is the time spent training;
-    `explained` says by which method `vitral explain` explains the model.
+    `figures` are those of its task on `n` test images, and `summary` states them in words; without test images they are
+    those of the validation images, as `split` says. `test_accuracy` and its 95 % confidence `interval` are those of one
+    class of many, None for other tasks. `seconds` is the time spent training; `explained` says by which method `vitral
+    explain` explains the model.
     """
 
     run: Path
@@ -69,6 +71,7 @@ class TrainingResult:
     summary: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     explained: HowToExplain = field(default_factory=HowToExplain)
+    split: SplitName = "test"
 
 
 def make_recipe(**settings: Any) -> Recipe:
@@ -144,8 +147,11 @@ def run_recipe(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
+    if data.rows and not (run.path / TABLE).is_file():
+        write_splits(run.path / TABLE, one_split_each(data.rows))
     for line in (
         f"{recipe.data}: {len(data.train):,} training images, {len(data.val):,} validation images, "
+        f"{f'{len(data.test):,} test images' if 'test' in data.splits else 'no test images'}, "
         f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
@@ -213,15 +219,15 @@ def fit_linear_probe(
 def test_and_report(
     run: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float, progress: Progress
 ) -> TrainingResult:
-    """Test the best model once, and write the report."""
+    """Judge the best model once, and write the report."""
     model = load_model(run.path, recipe.model if ".py" in recipe.model else None)
     measure_training_images(run, model, data, progress)
-    found, n = evaluate_split(model, data.test), len(data.test)
-    measured = f"test_{answer_of(model).measure}"
-    if not any(measured in record for record in run.records()):
+    found, n = evaluate_split(model, data.judged_images), len(data.judged_images)
+    measured, tested = f"test_{answer_of(model).measure}", data.judged == "test"
+    if tested and not any(measured in record for record in run.records()):
         run.log(**{"step": total, "test_loss": found.loss, measured: found.value, "n": n, "seconds": seconds})
     report = write_report(run, recipe, defaults_for(recipe.data, recipe.init), model, data, found, film)
-    accuracy, between = (found.accuracy, found.interval) if isinstance(found, ClassFigures) else (None, None)
+    accuracy, between = (found.accuracy, found.interval) if tested and isinstance(found, ClassFigures) else (None, None)
     return TrainingResult(
         run.path,
         False,
@@ -236,6 +242,7 @@ def test_and_report(
         found.summary(data.classes),
         found.to_json(data.classes),
         how_to_explain(model, data),
+        data.judged,
     )
 
 

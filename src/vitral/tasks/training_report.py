@@ -22,6 +22,7 @@ from vitral.base.provenance import provenance
 from vitral.data.class_names import describe_classes, missing_classes
 from vitral.data.dataset import Dataset
 from vitral.data.preprocess import normalise
+from vitral.data.split_table import SplitName
 from vitral.explain.film import Film
 from vitral.explain.maps import Maps
 from vitral.nn.families import build
@@ -44,6 +45,11 @@ SHOWN = 2  # images predicted correctly, and as many mistakes, whose every head 
 MASS = {
     "CLS": "Below each panel: the share of attention that CLS keeps for itself. ",
     "": "",  # no token before the patches
+}
+ONE: dict[SplitName, str] = {"test": "test image", "val": "validation image"}
+JUDGED: dict[SplitName, str] = {
+    "test": "test images, which were not trained on",
+    "val": "validation images, by which the best model was chosen, so that the figure is somewhat too good",
 }
 
 
@@ -69,7 +75,7 @@ def write_report(
     page = Page(
         title=f"{recipe.model} on {recipe.data}",
         headline=test.headline(data.classes),
-        detail=results.detail(test, data.classes),
+        detail=results.detail(test, data.classes, JUDGED[data.judged]),
         facts={
             "numbers" if data.task == "numbers" else "classes": f"{len(data.classes)}",
             "training images": f"{len(data.train):,}",
@@ -89,7 +95,10 @@ def write_report(
         commands=[
             (f"vitral explain {run_name} IMAGE{explained.option}", explained.words),
             (f"vitral predict {run_name} IMAGE", "what the model answers"),
-            (f"vitral eval {run_name}", "the test split again, class by class"),
+            (
+                f"vitral eval {run_name}{'' if data.judged == 'test' else ' --split val'}",
+                "these figures again, class by class",
+            ),
             (f"vitral data show {data_name}", "a contact sheet of the images"),
         ],
         repeat=repeat_command(recipe, defaults),
@@ -104,10 +113,12 @@ def write_report(
 def example_sections(
     model: Classifier, data: Dataset, test: Figures, results: ResultSections, film: Film | None
 ) -> tuple[Normalize, list[Section]]:
-    """What the model does with some test images; and the one colour scale of the film and all maps."""
+    """What the model does with some judged images; and the one colour scale of the film and all maps."""
     films = film.frames if film else []
     if isinstance(results, ShowsMasks):
-        return colour_scale(UNIFORM, films), results.masks(model, data.test, test, data.classes)
+        return colour_scale(UNIFORM, films), results.masks(
+            model, data.judged_images, ONE[data.judged], test, data.classes
+        )
     right, wrong = results.examples(test)
     shown = np.array([*right[:SHOWN], *wrong], dtype=int)
     maps = find_attention(model, data, shown)
@@ -167,7 +178,9 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
     if not isinstance(model, VisionTransformer):
         return []
     config = model.config
-    figure = tokens_figure(data.test.pixels[0], config["patch_size"], model.num_prefix_tokens, config["embed_dim"])
+    figure = tokens_figure(
+        data.judged_images.pixels[0], config["patch_size"], model.num_prefix_tokens, config["embed_dim"]
+    )
     steps = ["the image is cut into patches", "one linear layer maps every patch to a token"]
     if model.cls_token is not None:
         steps.append("the learned class token is put in front")
@@ -176,7 +189,8 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
         steps.append(f"the embedding of its position is added to {which}")
     text = f"A transformer takes a sequence: {', '.join(steps[:-1])}, and {steps[-1]}."
     rows, columns = model.grid
-    alt = f"Test image 0, its {rows} rows and {columns} columns of patches, and the first tokens of the sequence."
+    image = ONE[data.judged].capitalize()
+    alt = f"{image} 0, its {rows} rows and {columns} columns of patches, and the first tokens of the sequence."
     picture = Picture(png(figure), alt)
     return [Section("How an image becomes a sequence", text, [picture])]
 
@@ -254,9 +268,11 @@ def describe_curves(records: list[dict[str, Any]], measure: str) -> str:
 
 
 def find_attention(model: Classifier, data: Dataset, shown: Int[np.ndarray, " m"]) -> Maps | str:
-    """Attention of some test images in every block and head, or why there is none."""
+    """Attention of some judged images in every block and head, or why there is none."""
     try:
-        return explain.attention(model, normalise(torch.from_numpy(data.test.pixels[shown]), model.preprocessing))
+        return explain.attention(
+            model, normalise(torch.from_numpy(data.judged_images.pixels[shown]), model.preprocessing)
+        )
     except (WatchError, UsageError) as error:
         return str(error)
 
@@ -264,9 +280,9 @@ def find_attention(model: Classifier, data: Dataset, shown: Int[np.ndarray, " m"
 def attention_sections(
     maps: Maps | str, shown: Int[np.ndarray, " m"], num_right: int, data: Dataset, test: Figures, norm: Normalize
 ) -> list[Section]:
-    """Attention in every block and head for a few test images, and the mistakes with the highest probability.
+    """Attention in every block and head for a few images, and the mistakes with the highest probability.
 
-    `shown` are the test images that the maps are of: `num_right` with the right answer, then the mistakes.
+    `shown` are the images that the maps are of: `num_right` with the right answer, then the mistakes.
     """
     wrong = shown[num_right:]
     if isinstance(maps, str):
@@ -291,9 +307,9 @@ def attention_sections(
 
 
 def attention_picture(maps: Maps, place: int, index: int, data: Dataset, test: Figures, norm: Normalize) -> Picture:
-    """All blocks and heads of one image: `place` among the maps, `index` among the test images."""
+    """All blocks and heads of one image: `place` among the maps, `index` among those that were judged."""
     verdict, more = result_sections_for(data.task).verdict(test, data.classes, index)
-    name = f"test image {data.test.image_name(index)}"
+    name = f"{ONE[data.judged]} {data.judged_images.image_name(index)}"
     figure = maps.figure(place, {maps.unit: norm})
     return Picture(
         png(figure, 110), f"{maps.alt_text(place, name)} The answer is {verdict}.", f"{name}, {verdict}{more}"
@@ -312,10 +328,12 @@ def mistakes_section(
     results = result_sections_for(data.task)
     count, text = results.mistakes(test, data.classes)
     if not count:
-        return Section("The worst mistakes", f"None: all {len(data.test):,} test images were predicted correctly.")
+        return Section(
+            "The worst mistakes", f"None: all {len(data.judged_images):,} {ONE[data.judged]}s were predicted correctly."
+        )
     titles = [results.mistake(test, data.classes, int(index)) for index in wrong]
-    figure = mistakes_figure(data.test.pixels[wrong], titles, maps, norm, label)
+    figure = mistakes_figure(data.judged_images.pixels[wrong], titles, maps, norm, label)
     listed = "; ".join(title.replace("\n", ", ") for title in titles)
-    files = f"From left to right: {', '.join(data.test.image_name(int(index)) for index in wrong)}."
+    files = f"From left to right: {', '.join(data.judged_images.image_name(int(index)) for index in wrong)}."
     picture = Picture(png(figure), f"{len(wrong)} images predicted wrongly: {listed}.", files)
     return Section("The worst mistakes", text, [picture])

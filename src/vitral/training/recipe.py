@@ -8,6 +8,7 @@ from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
 from vitral.data import CHOICES, OnBadImage
+from vitral.data.division import SHARE
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,25 @@ class Recipe:
     seed: Annotated[
         int, Option("Seed for the weights, the order of the images and their augmentation.", low=0, high=2**31 - 1)
     ] = 0
+    val_split: Annotated[
+        float,
+        Option("Share of a folder's images that validates, where no folder or table says which.", low=0.001, high=0.9),
+    ] = SHARE
+    test_split: Annotated[
+        float,
+        Option("Share of a folder's images that tests, likewise; 0 trains without a test split.", low=0, high=0.9),
+    ] = SHARE
+    group_by: Annotated[
+        str | None,
+        Option(
+            "Images of one group are in one split: a regular expression whose first parentheses name the group in an "
+            "image's path, such as 'patient(\\d+)', or a column of the table of labels."
+        ),
+    ] = None
+    splits: Annotated[
+        str | None,
+        Option("An earlier run, or its splits.csv: its images keep their split, and only new images are divided."),
+    ] = None
     on_bad_image: OnBadImage = "fail"
     duplicates: Annotated[
         Literal["keep", "drop", "fail"],
@@ -116,6 +136,11 @@ class Recipe:
     def __post_init__(self) -> None:
         check(self)
         check_name(self.augment, names("data.augmentation"), "augmentation")
+        if self.val_split + self.test_split >= 1:
+            raise ConfigError(
+                f"--val-split {self.val_split:g} and --test-split {self.test_split:g} leave no images for training: "
+                "together they must be less than 1."
+            )
         check_name(self.decoder, ["auto", *names("nn.family.decoders")], "decoder")
         if self.adapt == "probe" and not self.init:
             raise ConfigError("--adapt probe keeps a trained encoder as it is: name the run or checkpoint with --init.")

@@ -1,6 +1,7 @@
 """A run folder: never overwritten, and each file in it is written whole.
 
 config.yaml         the settings, with presets filled in
+splits.csv          of a folder: which image trains, validates and tests
 metrics.jsonl       one line per log entry or evaluation
 model.safetensors   the best model so far, by validation, with model.json
 training_images.safetensors   statistics that tell what is unlike the training images

@@ -12,7 +12,7 @@ import numpy as np
 from vitral.base.mask_values import IGNORED
 from vitral.data.balance import RATIO
 from vitral.data.class_names import list_names, missing_classes
-from vitral.data.copies import SPLITS, Copies, describe
+from vitral.data.copies import PREFERRED, Copies, describe
 from vitral.data.dataset import Dataset
 from vitral.data.image import first_page_only
 from vitral.data.inspection.files import FileFacts
@@ -87,7 +87,7 @@ def sizes_of_classes(found: Inspected) -> Iterator[Finding]:
     if found.data is None or found.data.task != "one class":
         return
     names = found.data.classes
-    parts = [np.bincount(getattr(found.data, split).labels, minlength=len(names)) for split in SPLITS]
+    parts = [np.bincount(getattr(found.data, split).labels, minlength=len(names)) for split in PREFERRED]
     counts = np.sum(parts, axis=0)
     if len(few := np.flatnonzero(counts < FEW)):
         some = list_names([f"{names[index]} ({counts[index]})" for index in few])

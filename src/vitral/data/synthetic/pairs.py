@@ -13,8 +13,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 
 from vitral.base.preprocessing import Preprocessing
-from vitral.data.dataset import Dataset, Split, SplitName
+from vitral.data.dataset import Dataset, Split
 from vitral.data.drawing import CHUNK, check_options, draw_split, to_bytes
+from vitral.data.split_table import SplitName
 
 CELLS = 4  # cells along each side of a glyph
 DARK, LIGHT = 0.25, 0.75  # grey of the background, and of lit cells

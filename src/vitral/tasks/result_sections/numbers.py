@@ -15,10 +15,10 @@ from vitral.tasks.result_section import WORST
 class NumbersSections:
     """See `vitral.tasks.result_section.ResultSections`."""
 
-    def detail(self, figures: NumberFigures, classes: Sequence[str]) -> str:
+    def detail(self, figures: NumberFigures, classes: Sequence[str], images: str) -> str:
         low, high = figures.interval
         return (
-            f"on {len(figures.labels):,} test images, which were not trained on: R² {figures.value:.2f} (95% "
+            f"on {len(figures.labels):,} {images}: R² {figures.value:.2f} (95% "
             f"interval {low:.2f} to {high:.2f}). For comparison, {figures.baseline(classes)}."
         )
 
@@ -30,7 +30,7 @@ class NumbersSections:
         picture = Picture(
             png(numbers_figure(figures.values, figures.labels, classes)), "predicted against true numbers"
         )
-        text = "One point per test image; on the line the prediction is exact. "
+        text = "One point per image; on the line the prediction is exact. "
         return [Section("How far off the numbers are", text + " ".join(lines), [picture])]
 
     def errors(self, figures: NumberFigures) -> Float[np.ndarray, "n k"]:

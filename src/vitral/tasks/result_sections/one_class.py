@@ -16,12 +16,12 @@ from vitral.tasks.result_section import WORST
 class OneClassSections:
     """See `vitral.tasks.result_section.ResultSections`."""
 
-    def detail(self, figures: ClassFigures, classes: Sequence[str]) -> str:
+    def detail(self, figures: ClassFigures, classes: Sequence[str], images: str) -> str:
         (low, high), (least, most) = figures.interval, figures.balanced_interval
         untested = [name for name, total in zip(classes, figures.confusion.sum(axis=1)) if not total]
         lacking = f" Not tested, for lack of images: {list_names(untested)}." if untested else ""
         return (
-            f"on {len(figures.labels):,} test images, which were not trained on (95% interval {low:.1%} to "
+            f"on {len(figures.labels):,} {images} (95% interval {low:.1%} to "
             f"{high:.1%}). Balanced accuracy, in which each class counts alike: {figures.balanced:.1%} ({least:.1%} to "
             f"{most:.1%}). For comparison, {figures.baseline(classes)}.{lacking}"
         )
@@ -63,7 +63,7 @@ def describe_confusion(test: ClassFigures, classes: Sequence[str]) -> str:
     """The share of right answers, and the most frequent mistake, in words and numbers."""
     mistakes = np.array(test.confusion)
     np.fill_diagonal(mistakes, 0)
-    text = f"Confusion matrix of {len(test.labels):,} test images, {test.accuracy:.1%} of them on the diagonal."
+    text = f"Confusion matrix of {len(test.labels):,} images, {test.accuracy:.1%} of them on the diagonal."
     if not mistakes.any():
         return text
     truth, answer = map(int, np.unravel_index(int(mistakes.argmax()), mistakes.shape))

@@ -20,12 +20,12 @@ SHOWN = 4  # images of a section
 class SegmentationSections:
     """See `vitral.tasks.result_section.ResultSections` and `ShowsMasks`."""
 
-    def detail(self, figures: MaskFigures, classes: Sequence[str]) -> str:
+    def detail(self, figures: MaskFigures, classes: Sequence[str], images: str) -> str:
         (low, high), (least, most) = figures.interval, figures.boundary_interval
         untested = [classes[index] for index in figures.objects if index not in figures.tested]
-        lacking = f" Not tested, since no test mask has them: {list_names(untested)}." if untested else ""
+        lacking = f" Not tested, since no mask has them: {list_names(untested)}." if untested else ""
         return (
-            f"on {figures.n:,} test images, which were not trained on (95% interval {percent(low)} to "
+            f"on {figures.n:,} {images} (95% interval {percent(low)} to "
             f"{percent(high)}): intersection over union, the mean of {len(figures.tested)} "
             f"classes{figures.without(classes)}. Boundary F-score {percent(figures.boundary_f)} ({percent(least)} to "
             f"{percent(most)}). For comparison, {figures.baseline(classes)}.{lacking}"
@@ -56,20 +56,22 @@ class SegmentationSections:
         return f"mean IoU {figures.per_image[index]:.0%}", ""
 
     def mistakes(self, figures: MaskFigures, classes: Sequence[str]) -> tuple[int, str]:
-        return figures.n, "The test images with the least mean IoU of their own."
+        return figures.n, "The images with the least mean IoU of their own."
 
     def mistake(self, figures: MaskFigures, classes: Sequence[str], index: int) -> str:
         return f"mean IoU\n{figures.per_image[index]:.0%}"
 
-    def masks(self, model: Classifier, images: Split, figures: MaskFigures, classes: Sequence[str]) -> list[Section]:
+    def masks(
+        self, model: Classifier, images: Split, name: str, figures: MaskFigures, classes: Sequence[str]
+    ) -> list[Section]:
         """Typical and worst images, with both masks and the wrong pixels."""
         typical, worst = self.examples(figures)
         parts = (
-            ("Typical masks", f"Test images around the median of the mean IoU per image. {LEGEND}", typical[:SHOWN]),
+            ("Typical masks", f"Images around the median of the mean IoU per image. {LEGEND}", typical[:SHOWN]),
             ("The worst masks", f"{self.mistakes(figures, classes)[1]} {LEGEND}", worst[:SHOWN]),
         )
         return [
-            Section(title, text, [self.picture(model, images, chosen, figures, classes)])
+            Section(title, text, [self.picture(model, images, name, chosen, figures, classes)])
             for title, text, chosen in parts
             if len(chosen)
         ]
@@ -78,16 +80,17 @@ class SegmentationSections:
         self,
         model: Classifier,
         images: Split,
+        name: str,
         chosen: Int[np.ndarray, " m"],
         figures: MaskFigures,
         classes: Sequence[str],
     ) -> Picture:
         shown, background = images.only(chosen), figures.background
-        names = [f"test image {images.image_name(index)}" for index in chosen.tolist()]
+        names = [f"{name} {images.image_name(index)}" for index in chosen.tolist()]
         overlaps = [self.mistake(figures, classes, index) for index in chosen.tolist()]
         predicted = predicted_masks(model, shown.pixels)
         figure = masks_figure(shown.pixels, shown.labels, predicted, classes, background, overlaps)
-        titles = "; ".join(f"{name}, {overlap}" for name, overlap in zip(names, overlaps)).replace("\n", " ")
+        titles = "; ".join(f"{one}, {overlap}" for one, overlap in zip(names, overlaps)).replace("\n", " ")
         caption = f"From top to bottom: {', '.join(names)}."
         return Picture(png(figure, 110), f"Images with right and predicted masks: {titles}.", caption)
 

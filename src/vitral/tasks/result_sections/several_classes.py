@@ -15,10 +15,10 @@ from vitral.tasks.result_section import WORST
 class SeveralClassesSections:
     """See `vitral.tasks.result_section.ResultSections`."""
 
-    def detail(self, figures: LabelFigures, classes: Sequence[str]) -> str:
+    def detail(self, figures: LabelFigures, classes: Sequence[str], images: str) -> str:
         low, high = figures.interval
         return (
-            f"on {len(figures.labels):,} test images, which were not trained on (95% interval {low:.1%} to "
+            f"on {len(figures.labels):,} {images} (95% interval {low:.1%} to "
             f"{high:.1%}); {figures.exact:.1%} of the images are given all their classes and no other. For comparison: "
             f"{figures.baseline(classes)}."
         )
@@ -31,7 +31,7 @@ class SeveralClassesSections:
         text = (
             "Average precision: images are ranked by the probability of the class; the share of images with the class "
             "is taken from the top down to each image that has it, and averaged. The mark is chance, the share of "
-            "images with the class; a class without test images has no bar."
+            "images with the class; a class without images has no bar."
         )
         return [Section("How well each class is found", text, [Picture(png(figure), "average precision per class")])]
 
