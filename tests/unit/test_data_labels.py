@@ -243,7 +243,10 @@ REFUSED = {
         ],
         "has no training image of b",
     ),
-    "too few images": (["file_name,label", "00.png,cat", "01.png,dog"], "has 2 images in 2 classes: too few to hold some out"),
+    "too few images": (
+        ["file_name,label", "00.png,cat", "01.png,dog"],
+        "has 2 images in 2 classes: too few to hold some out",
+    ),
 }
 
 

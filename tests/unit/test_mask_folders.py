@@ -134,7 +134,10 @@ def test_a_missing_split_is_taken_from_the_training_images(tmp_path, missing):
         paint(home / split, 10, names="", name=split)
     data, said = opened(home)
     assert len(data.train) == 9 and len(data.load(missing)) == 1
-    assert f"has no {missing} images of its own: its images were divided at random (seed 0) into 9 train, 1" in " ".join(said)
+    assert (
+        f"has no {missing} images of its own: its images were divided at random (seed 0) into 9 train, 1"
+        in " ".join(said)
+    )
 
 
 def test_a_split_without_masks_is_named(tmp_path):

@@ -153,6 +153,14 @@ class Grouped:
         return self.rows.tensors
 
 
+class Axes(Protocol):
+    """The axes that weights had when the model formed them: their sizes, and their order."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+    def rank(self, axis: int) -> float: ...
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of attention, whose operator returned `out`.
@@ -238,13 +246,14 @@ def call_of_kernel(out: Tensor, arguments: dict[str, Any]) -> Call:
 
 
 def call_of_product(
-    out: Tensor, weights: Tensor, values: Tensor, axes: Sequence[list[int]], sizes: Sequence[int], transposed: bool
+    out: Tensor, weights: Tensor, values: Tensor, axes: Sequence[list[int]], known: Axes, transposed: bool
 ) -> Call:
     """A product of weights (b, n, m) and values (b, m, e), each without b in a product of matrices.
 
-    `axes` are those that each axis of the weights runs over, with these `sizes`: heads and images that were merged for
-    the product, and the queries. `transposed` says that the result is (b, e, n).
+    `axes` are those of `known` that each axis of the weights runs over: heads and images that were merged for the
+    product, and the queries. `transposed` says that the result is (b, e, n).
     """
+    sizes = known.sizes
     if values.ndim == 1:  # a product of matrix and vector
         values = values[:, None]
     batch = parts_of(weights.shape[0], axes[0], sizes) if weights.ndim == 3 else []
@@ -255,37 +264,45 @@ def call_of_product(
     at, fits = query_axis(lengths, num_keys)
     row_heads, (queries, num_queries) = [*rows[:at], *rows[at + 1 :]], rows[at]
     # An axis of one, such as a batch of one image, has no place in memory, but one among the axes.
-    known = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
-    single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in known]
+    there = {axis for axis, _ in (*batch, *rows)} | set(axes[-1])
+    single = [axis for axis, size in enumerate(sizes) if size == 1 and axis not in there]
     is_map = math.prod(lengths) == num_keys or (not fits and len(batch) > 1)
     if row_heads and num_queries != num_keys and is_map:
         row_heads, num_queries, at = [], math.prod(lengths), 0
     elif single and 0 <= queries < single[-1] < max(axes[-1]) and num_queries != num_keys and not (row_heads and fits):
         row_heads, queries, num_queries, at = rows, single.pop(), 1, len(rows)  # a single query of several heads
-    if queries < 0 and single:
+    is_chosen = any(size > 1 and axis not in there for axis, size in enumerate(sizes))  # one of several queries
+    if queries < 0 and single and not is_chosen:
         single.pop()
     # Images and heads are two axes; others of one are left from how the product was written.
     batch = [*((axis, 1) for axis in single[: max(0, 2 - len(batch) - len(row_heads))]), *batch]
     before = [*batch, *row_heads]
-    order = sorted(range(len(before)), key=lambda place: before[place][0])
+    order = sorted(range(len(before)), key=lambda place: known.rank(before[place][0]))
     sizes_before = [length for _, length in before]
 
-    def arrange(x: Tensor, count: int, heads: Sequence[int]) -> Tensor:
-        """(b, rows, last) with the axes before the `count` tokens apart, in the model's order, then as one or two."""
+    def apart(x: Tensor, count: int, heads: Sequence[int]) -> Tensor:
+        """(b, rows, last) with the axes before the `count` tokens apart, in the model's order."""
         of_rows = [*heads[:at], count, *heads[at:]]
         x = x.reshape(*(length for _, length in batch), *of_rows, x.shape[-1])
         x = x.movedim(len(batch) + at, -2).expand(*sizes_before, -1, -1)
-        return with_heads(x.permute(*order, len(before), len(before) + 1))
+        return x.permute(*order, len(before), len(before) + 1)
 
     own_heads = [length for _, length in row_heads]
 
-    def view(x: Tensor) -> Tensor:
-        x = x.mT if transposed else x
-        return arrange(x if x.ndim == weights.ndim else x[..., None], num_queries, own_heads)
+    shape = out.shape  # a product of vectors loses its axes of one in place
 
-    explicit = arrange(weights, num_queries, own_heads)
-    shared = arrange(values, num_keys, [1 for _ in row_heads])
-    return Call(out, ExplicitWeights(explicit), shared, values, num_queries, view, len(before) == 1)
+    def of_output(x: Tensor) -> Tensor:
+        x = x.reshape(shape)
+        x = x.mT if transposed else x
+        return apart(x if x.ndim == weights.ndim else x[..., None], num_queries, own_heads)
+
+    def fill(x: Tensor, product: Tensor) -> None:
+        own = of_output(x)
+        own.copy_(product.reshape(own.shape))
+
+    explicit = ExplicitWeights(with_heads(apart(weights, num_queries, own_heads)))
+    shared = with_heads(apart(values, num_keys, [1 for _ in row_heads]))
+    return Call(out, explicit, shared, values, num_queries, lambda x: with_heads(of_output(x)), len(before) == 1, fill)
 
 
 def query_axis(lengths: Sequence[int], num_keys: int) -> tuple[int, bool]:

@@ -9,14 +9,14 @@ Axes:  b batch   h heads   n m query, key tokens   e width of one head
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from vitral.recording.calls import Call, call_of_product, call_of_sum
 from vitral.recording.code_lines import are_beside, module_in
+from vitral.recording.made import Made, OpenProduct, Product, Weights
 from vitral.recording.operators import (
     ADDING,
     LOG_SOFTMAX,
@@ -35,99 +35,7 @@ from vitral.recording.operators import (
 CUT = "only a part of its keys multiplies values, as when one key is a sink"
 SUM_TOLERANCE = 1e-2  # of 1: rows may have been made in half precision
 Constant = Callable[[Tensor], bool]  # whether a tensor depends on no image
-
-
-@dataclass(eq=False)
-class Made:
-    """A tensor whose rows sum to one: where it was made, and what became of it."""
-
-    shape: tuple[int, ...]
-    axis: int
-    where: str
-    fate: str = "it multiplies no values"
-    shown: bool = False
-
-    def __str__(self) -> str:
-        return f"{' x '.join(map(str, self.shape))}, summing to 1 over axis {self.axis}, in {self.where}: {self.fate}"
-
-
-@dataclass(eq=False)
-class OpenProduct:
-    """A product of two tensors that depend on the image, and whether it is multiplied again, as scores are with values.
-
-    Sigmoid and linear attention are two such products, one after the other.
-    """
-
-    shape: tuple[int, ...]
-    where: str
-    is_multiplied: bool = False
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product of weights with values: what the weights were made of, and the memory of both."""
-
-    made: tuple[Made, ...]
-    weights: int
-    values: int
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What is known of a tensor of weights: what it was made of, its sizes and strides, and which axis holds the keys.
-
-    An axis of the tensor may be several axes here. `is_logarithm` marks a log-softmax. `factors` are weights and values
-    whose product, value by value, it is.
-    """
-
-    made: tuple[Made, ...]
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-    keys: int
-    is_logarithm: bool = False
-    factors: tuple[Tensor, Tensor] | None = None
-
-    def axes_of(self, view: Tensor) -> list[list[int]]:
-        """For each axis of a view of this tensor, the axes that it runs over, outermost first; none if it is another.
-
-        A view that cuts the keys into parts runs over none of them.
-        """
-        by_stride = {stride: axis for axis, stride in enumerate(self.strides) if self.sizes[axis] > 1}
-        found = []
-        for size, stride in zip(view.shape, view.stride()):
-            merged: list[int] = []
-            while size > 1 and stride:  # an expanded axis has no stride
-                axis = by_stride.get(stride)
-                if axis is None or size % self.sizes[axis]:
-                    # A part of an axis, or one that the tensor did not have: only the keys must be whole.
-                    merged = [axis] if axis not in (None, self.keys) and not merged else []
-                    break
-                merged.insert(0, axis)
-                size, stride = size // self.sizes[axis], stride * self.sizes[axis]
-            found.append(merged)
-        return found
-
-    def moved(self, axes: Sequence[list[int]], output: Tensor, places: Sequence[int | None], **more: Any) -> Any:
-        """The weights that a result is whose axes are those in `places` of a tensor with `axes`; None without keys."""
-        sizes: list[int] = []
-        strides: list[int] = []
-        keys = None
-        for axis, place in enumerate(places):
-            merged = axes[place] if place is not None else []
-            inner = [self.sizes[part] for part in merged[1:]]  # the outermost may be longer, or a part of its axis
-            for number in range(max(1, len(merged))):
-                step = prod(inner[number:])
-                if merged and merged[number] == self.keys:
-                    keys = len(sizes)
-                sizes.append(inner[number - 1] if number else output.shape[axis] // prod(inner))
-                strides.append(output.stride(axis) * step)
-        if keys is None:
-            return None
-        return Weights(self.made, tuple(sizes), tuple(strides), keys, **more)
-
-    def fail(self, fate: str) -> None:
-        for made in self.made:
-            made.fate = fate
+BY_VECTOR = "it is multiplied row by row, one query of one head at a time: multiply all queries at once"
 
 
 class Follower:
@@ -279,6 +187,11 @@ class Follower:
     def product(self, name: str, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
         """The call of attention that a matrix product is; None for another product, which may mix weights."""
         left, right = list(tensors_in({key: value for key, value in arguments.items() if key != "out"}))[-2:]
+        if min(left.ndim, right.ndim) < 2:
+            for weights, values in ((left, right), (right, left)):
+                if (known := self.weights.get(storage_of(weights))) is not None and not constant(values):
+                    known.fail(BY_VECTOR)
+            return None
         for weights, values, is_left in ((left, right, True), (right, left, False)):
             known = self.weights.get(storage_of(weights))
             mixes = constant(weights) and storage_of(values) in self.weights  # learned numbers that mix heads
@@ -306,9 +219,11 @@ class Follower:
                 known.fail("it multiplies values that depend on no image")
             elif name in ADDING and (name == "addbmm" or arguments.get("beta", 1) != 0):
                 known.fail(f"it multiplies values within {name}, which adds something to the product")
+            elif known.is_one_query(turned, axes):
+                known.fail(BY_VECTOR)
             else:
-                self.show(known, weights, values)
-                return call_of_product(output, turned, values if is_left else values.mT, axes, known.sizes, not is_left)
+                self.show(known, weights, values, known.part(turned, axes))
+                return call_of_product(output, turned, values if is_left else values.mT, axes, known, not is_left)
         return None
 
     def reduction(self, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
@@ -332,9 +247,9 @@ class Follower:
         self.keep(output, known, known.moved(axes, output, places))
         return None
 
-    def show(self, known: Weights, weights: Tensor, values: Tensor) -> None:
+    def show(self, known: Weights, weights: Tensor, values: Tensor, part: tuple[int, int] | None = None) -> None:
         """These weights multiply values."""
-        self.last_product = Product(known.made, storage_of(weights), storage_of(values))
+        self.last_product = Product(known.made, storage_of(weights), storage_of(values), part)
         for made in known.made:
             made.shown = True
 

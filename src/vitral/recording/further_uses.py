@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitral.recording.following import Made, Product, Weights
+from vitral.recording.made import Made, Product, UsedParts, Weights
 from vitral.recording.operators import OF_SHAPE, storage_of, tensors_in
 
 ANSWER = "the answer itself"
@@ -56,7 +56,7 @@ class FurtherUses:
     def __init__(self) -> None:
         self.uses: list[FurtherUse] = []
         self.carried: dict[int, Carried] = {}  # by memory
-        self.multiplied: set[Made] = set()  # weights whose product with values was seen
+        self.multiplied = UsedParts()
         self.reached: Carried | None = None  # by the answer; None if that is not known
 
     def note(
@@ -78,8 +78,9 @@ class FurtherUses:
         if product is not None:
             # What depends on the weights by these weights alone is in the gradient of the product.
             carried = self.of(product.values) | self.of(product.weights).without(self.bits_of_only(product.made))
-            again = tuple(one for one in product.made if one in self.multiplied) + before.get(product.values, ())
-            self.multiplied |= set(product.made)
+            again = tuple(one for one in product.made if not self.multiplied.are_new(one, product.part))
+            again += before.get(product.values, ())
+            self.multiplied.add(product.made, product.part)
         else:
             carried = Carried() if name in OF_SHAPE else self.of(*storages)
         for output in outputs:

@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from vitral.recording.dataflow import Dataflow
-from vitral.recording.following import Made
 from vitral.recording.further_uses import FurtherUse
 from vitral.recording.layers import TWICE, Layer, Recording, chunked, joined
+from vitral.recording.made import Made, UsedParts
 from vitral.recording.recognizer import Seen
 from vitral.recording.stream import Stream
 
@@ -29,6 +29,7 @@ class Layers:
         self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
         self.alike: tuple[Any, ...] = ()  # what the calls of one layer have in common, of the last
         self.made: list[Made] = []  # the weights of all layers
+        self.parts_of_weights = UsedParts()
         self.own: dict[int, tuple[Made, ...]] = {}  # the weights of a call that no call before it used, by its bit
         self.numel: dict[int, int] = {}  # how many values the result of a call has, by its bit
 
@@ -36,13 +37,15 @@ class Layers:
         """Whether a call may be another head, or another chunk of queries, of the last layer.
 
         Its keys stand for the same `places` and were made of the same, it does not depend on that layer, and its
-        weights are others.
+        weights are others, or another part of the same.
         """
         sizes = seen.call.values.shape[:3]
         before, self.alike = self.alike, (seen.call.num_queries, places, seen.depends, seen.values_depend, sizes)
         if seen.continues:
             return True
-        if any(one in self.made for one in seen.made):  # as where a layer uses the weights of the one before it
+        if not all(
+            self.parts_of_weights.are_new(one, seen.part) for one in seen.made
+        ):  # as where a layer uses the weights of the one before it
             for one in seen.made:
                 one.shown, one.fate = False, TWICE
             return False
@@ -61,6 +64,7 @@ class Layers:
         self.separate(seen.depends)
         self.own[seen.bit] = tuple(one for one in seen.made if one not in self.made) or seen.made
         self.made += seen.made
+        self.parts_of_weights.add(seen.made, seen.part)
         self.numel[layer.bit] = seen.call.out.numel()
         if joins:
             self.parts[-1].append(layer)

@@ -27,6 +27,7 @@ CONTRAST = 0.3  # the least difference that a bit makes, on average, to tokens t
 # How many rows or columns the patch that fits a token best may be from its own, and how many may be more than one;
 # measured for 10 kinds of overlapping convolutions: 2, and 1 in 80.
 FARTHEST, FAR = 2, 0.05
+EQUAL, LEAST_FAULT = 2, 1e-6  # faults that differ by less, as a factor or in all, are those of rounding
 FEWEST = 4  # tokens that see more than one patch, of which an order can be told
 
 
@@ -116,8 +117,13 @@ def decode(alone: Float[Tensor, "b h m e"], together: Float[Tensor, "b2 h2 m2 e"
     best: tuple[float, Places] | None = None
     for coarse, kept in coarser(grid):
         # Another order of units and images compares tokens that have nothing to do with each other.
-        movements = (Movement.of(start, after, num_images, inner, kept) for inner in divisors(length))
-        movement = min(movements, key=lambda one: one.fault)
+        movements = sorted(
+            (Movement.of(start, after, num_images, inner, kept) for inner in divisors(length)),
+            key=lambda one: one.fault,
+        )
+        # Units that share their values move alike in several orders, of which one spells places.
+        equal = [one for one in movements if one.fault <= EQUAL * movements[0].fault + LEAST_FAULT]
+        movement = next((one for one in equal if spelled_exactly(one, coarse) is not None), movements[0])
         inner, unit_axis = movement.inner, ("batch", "heads")[axis]
         exactly = spelled_exactly(movement, coarse)
         if exactly is not None and (exactly[0] < CLEAR or same_for_all(movement, kept, length > 1)):

@@ -52,12 +52,13 @@ def places_of(subject: Subject) -> tuple[Found, ...]:
     if not subject.treats_images_alike:
         return ()
     found = KNOWN.setdefault(subject.model, {})
-    if subject.key in found and not still_hold(subject, found[subject.key]):
-        del found[subject.key]
-    if subject.key not in found and (places := measured(subject)):
-        found[subject.key] = places
     batch = len(subject.images)
     key = (*subject.key, str(batch))
+    for one in (subject.key, key):
+        if one in found and not still_hold(subject, found[one]):
+            del found[one]
+    if subject.key not in found and (places := measured(subject)):
+        found[subject.key] = places
     if subject.key not in found and key not in found:
         # A model that was traced takes the batch that it was traced with; one that loops over its images shows each
         # layer once for each of them, so that these are told apart in a batch of one only.
@@ -81,6 +82,11 @@ def still_hold(subject: Subject, found: Sequence[Found]) -> bool:
     first = next(iter(found), None)
     if not isinstance(first, Places) or first.batch_axis == "keys":
         return True  # no map depends on it
+    return any(holds(replace(subject, fixed_batch=fixed), first) for fixed in (0, len(subject.images), 1))
+
+
+def holds(subject: Subject, first: Places) -> bool:
+    """See `still_hold`, of a model that is run with a batch of this size."""
     a, b = random_pair(subject)
     try:
         if not first.exact:

@@ -24,8 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitral.base.errors import WatchError
 from vitral.recording.calls import Call, call_of_kernel
 from vitral.recording.dataflow import INPUT, Dataflow
-from vitral.recording.following import Follower, Made, Product
+from vitral.recording.following import Follower
 from vitral.recording.further_uses import FurtherUses
+from vitral.recording.made import Made, Product
 from vitral.recording.operators import (
     FLEX,
     FUSED,
@@ -55,7 +56,7 @@ class Seen:
     `made` are the weights, where the model formed them. `is_projected` is whether torch's own multi-head attention made
     it, whose projections no function shows; `is_cross`, whether its queries were made of other tokens than its keys;
     `value_marks` are the marks of its values (see `recording.dataflow`); `continues`, whether its queries follow those
-    of the call before it, as the model states.
+    of the call before it, as the model states; `part`, which part of its weights it is (see `following.Product`).
     """
 
     call: Call
@@ -68,6 +69,7 @@ class Seen:
     is_cross: bool = False
     value_marks: int = 0
     continues: bool = False
+    part: tuple[int, int] | None = None
 
 
 class Recognizer:
@@ -135,7 +137,9 @@ class Recognizer:
         bit = self.dataflow.add_call([call.out])
         self.results[storage_of(call.out)] = bit, made or (self.made_inside(call),)
         name = self.running_module() or type(self.model).__name__
-        return Seen(call, name, depends, bit, values_depend, given is not None, made, is_cross, value_marks, continues)
+        part = None if product is None else product.part
+        is_projected = given is not None
+        return Seen(call, name, depends, bit, values_depend, is_projected, made, is_cross, value_marks, continues, part)
 
     def remember(self, *values: Any) -> None:
         """Keep the numbers of these tensors' memory from being given to other memory, once theirs is freed.
