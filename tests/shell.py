@@ -221,9 +221,9 @@ class Trained:
         return Trained(place)
 
 
-def paint(home, shades, count=12, size=(12, 16)):
-    """A class folder for each grey, with noisy pictures of about that grey."""
-    rng = np.random.default_rng(0)
+def paint(home, shades, count=12, size=(12, 16), seed=0):
+    """A class folder for each grey, with noisy pictures of about that grey, others by another seed."""
+    rng = np.random.default_rng(seed)
     for name, shade in shades.items():
         (home / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):

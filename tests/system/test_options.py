@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import shutil
+from collections import Counter, defaultdict
 from importlib import import_module
 from pathlib import Path
 
@@ -20,12 +21,14 @@ import study_effects  # noqa: F401 - enrols the options of `vitral study`
 import torch
 from effects import EFFECTS, effect
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file, save_file
 
 from segmenters import SEGMENTER, photograph
 from shell import TINY, Trained, paint, tree
 from tiny import tiny_vit
 from vitral.base.lookup import names
+from vitral.data.split_table import read_splits
 from vitral.training.recipe import PRESETS
 
 OPTIONS = [
@@ -227,7 +230,9 @@ def class_weights_make_rare_classes_count(train, vitral, photos):
 def duplicates_are_reported_dropped_or_refused(train, vitral, photos):
     first = sorted((photos / "dark").iterdir())[0]
     for number in range(30):  # some of them are held out
-        shutil.copy(first, photos / "dark" / f"copy{number}.png")
+        info = PngInfo()
+        info.add_text("number", str(number))  # the same pixels in another file: the same file has one split
+        Image.open(first).save(photos / "dark" / f"copy{number}.png", pnginfo=info)
     kept, dropped = (train(data=photos, duplicates=how) for how in ("keep", "drop"))
     assert "figures are too good" in kept.answer.messages and "--duplicates drop" in kept.answer.messages
     (tested, fewer) = (next(one for one in run.metrics if "test_accuracy" in one) for run in (kept, dropped))
@@ -235,6 +240,64 @@ def duplicates_are_reported_dropped_or_refused(train, vitral, photos):
     again = vitral("eval", dropped.folder, "--json").done().json  # the same images as in training
     assert (again["n"], again["accuracy"]) == (fewer["n"], fewer["test_accuracy"])
     vitral("train", "--data", photos, "--duplicates", "fail").refused(1, "Remove the copies")
+
+
+def splits_of(run):
+    return {row.path: row.split for row in read_splits(run.folder / "splits.csv")}
+
+
+@effect("train", "val_split")
+def val_split_is_how_many_images_validate(train):
+    few, many = (Counter(splits_of(train(val_split=share)).values()) for share in (0.1, 0.5))
+    assert (few["val"], many["val"]) == (2, 12) and few["test"] == many["test"] == 4
+
+
+@effect("train", "test_split")
+def test_split_may_be_none_and_then_the_validation_images_are_judged(train, vitral):
+    run = train(test_split=0)
+    assert Counter(splits_of(run).values()) == {"train": 20, "val": 4} and "no test images" in run.answer.messages
+    assert run.answer.out.startswith("validation accuracy") and "n = 4" in run.answer.out
+    assert not any("test_accuracy" in record for record in run.metrics)
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "validation images, by which the best model was chosen" in report and "test image" not in report
+    vitral("eval", run.folder).refused(1, "has no test images", "--split")
+    assert vitral("eval", run.folder, "--split", "val", "--json").done().json["n"] == 4
+    vitral("train", "--data", "photos", "--val-split", 0.5, "--test-split", 0.5).refused(2, "leave no images")
+
+
+@effect("train", "group_by")
+def group_by_keeps_a_group_in_one_split(train, vitral, photos):
+    for path in sorted(photos.rglob("*.png")):
+        path.rename(path.with_name(f"patient{int(path.stem) // 3}-{path.name}"))
+    run = train(group_by=r"(patient\d+)", epochs=1)
+    found = defaultdict(set)
+    for path, split in splits_of(run).items():
+        found[path.split("/")[1].split("-")[0]].add(split)
+    assert len(found) == 4 and all(len(each) == 1 for each in found.values())
+    assert "24 of them are in 4 groups, each in one split" in run.answer.messages
+    vitral("train", "--data", photos, "--group-by", "zebra").refused(1, "finds nothing in the paths of")
+    vitral("train", "--data", photos, "--group-by", "(").refused(2, "is not a regular expression")
+
+
+OWN = dict(model="vit_nano_patch4_32", img_size=16)
+
+
+@effect("train", "splits")
+def splits_keep_those_of_an_earlier_run_when_files_are_added(train, vitral, photos):
+    first = train(epochs=1, **OWN)
+    paint(photos / "more", {"dark": 60, "light": 190}, seed=1)
+    for path in sorted((photos / "more").rglob("*.png")):
+        path.rename(photos / path.parent.name / f"new{path.name}")
+    shutil.rmtree(photos / "more")
+    (photos / "dark" / "0.png").rename(photos / "dark" / "renamed.png")
+    before = {path.replace("dark/0.png", "dark/renamed.png"): split for path, split in splits_of(first).items()}
+    for table in (first.folder, first.folder / "splits.csv"):
+        again = train(epochs=1, splits=table, seed=8, **OWN)
+        assert "24 of them keep the split that they have in" in again.answer.messages
+        assert before.items() <= splits_of(again).items() and len(splits_of(again)) == 48
+    tuned = train(epochs=1, init=first.folder, seed=9, **OWN | {"model": None})
+    assert before.items() <= splits_of(tuned).items()  # no image that tested the first run trains the second
+    vitral("train", "--data", photos, "--splits", "nothing").refused(1, "There is no nothing")
 
 
 @effect("train", "adapt")
@@ -421,17 +484,21 @@ def model_is_the_run_that_answers(verb, vitral, trained, train, photos):
 
 @effect("eval", "data")
 def data_is_what_the_model_is_judged_by(vitral, run, tmp_path):
-    paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40)
+    paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40, seed=1)
     assert vitral("eval", run.folder, "--json").done().json["n"] == 4
     answer = vitral("eval", run.folder, "--data", "more", "--json").done()
     assert (answer.json["data"], answer.json["n"]) == ("more", 80)  # all of it: none of it trained the model
     shutil.copytree(run.card["provenance"]["data"], "moved")
     own = vitral("eval", run.folder, "--data", "moved", "--json").done()
-    assert own.json["n"] == 4 and "divided at random" in own.messages  # under another name, too
-    photos = Path(run.card["provenance"]["data"])
-    shutil.copy(photos / "dark" / "0.png", photos / "dark" / "new.png")
-    vitral("eval", run.folder, "--data", photos).refused(1, "have changed since", "a folder of their own")
-    one = vitral("eval", run.folder, "--data", paint(tmp_path / "one", {"dark": 60}, 5))
+    assert own.json["n"] == 4 and "has seen 20 of 24 images: 16 trained it and 4 validated it" in own.messages
+    paint(tmp_path / "moved", {"dark": 60}, count=30, seed=2)  # over the dark ones
+    assert vitral("eval", run.folder, "--data", "moved", "--json").done().json["n"] == 32
+    copied = paint(tmp_path / "copied", {"dark": 60}, count=0)
+    for row in read_splits(run.folder / "splits.csv"):
+        if row.split != "test" and row.path.startswith("dark"):
+            shutil.copy(Path(run.card["provenance"]["data"]) / row.path, copied / "dark")
+    vitral("eval", run.folder, "--data", copied).refused(1, "has seen all", "that it has not seen")
+    one = vitral("eval", run.folder, "--data", paint(tmp_path / "one", {"dark": 60}, 5, seed=1))
     assert "light            not tested" in one.done().out
 
 
@@ -445,7 +512,7 @@ def split_is_which_images_judge(vitral, trained):
 
 @effect("eval", "on_bad_image")
 def on_bad_image_stops_or_skips_in_judging(vitral, run, tmp_path):
-    paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40)
+    paint(tmp_path / "more", {"dark": 60, "light": 190}, count=40, seed=1)
     for path in (tmp_path / "more").rglob("1*.png"):
         path.write_bytes(b"damaged")
     vitral("eval", run.folder, "--data", "more").refused(1, "is not an image", "--on-bad-image skip")
@@ -876,7 +943,9 @@ def action_shows_checks_or_measures_what_the_set_asks_for(vitral, tmp_path, monk
 
 @effect("data", "on_bad_image")
 def on_bad_image_stops_or_skips_in_a_sheet(vitral, photos):
-    (photos / "dark" / "0.png").write_bytes(b"damaged")
-    vitral("data", "show", "photos").refused(1, "dark/0.png")
+    for number in range(6):
+        (photos / "dark" / f"{number}.png").write_bytes(b"damaged %d" % number)
+    vitral("data", "show", "photos").refused(1, "is not an image", "--on-bad-image skip")
     answer = vitral("data", "show", "photos", "--on-bad-image", "skip", "--json").done()
-    assert sum(answer.json["classes"].values()) == 15 and "dark/0.png" in answer.messages
+    (bad,) = re.findall(r"(\d+) of 16 train images could not be read and were left out", answer.messages)
+    assert int(bad) > 0 and sum(answer.json["classes"].values()) == 16 - int(bad)

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from shell import paint, text
 from vitral.base.errors import StoreError
+from vitral.data.split_table import read_splits
 from vitral.explain.film import Film
 
 USAGE, FAILURE = 2, 1
@@ -93,13 +95,26 @@ def test_a_model_may_import_the_files_beside_it(vitral, photos, quick, tmp_path)
 
 def test_a_test_split_that_may_have_been_learned_is_not_judged(vitral, photos, quick):
     vitral(*QUICK_WORDS, "--model", "quick.py:Quick", "--epochs", 1, "--out", "run").done()
-    vitral("eval", "run").done()
-    for name in ("dark", "light"):
-        shutil.copy(photos / name / "0.png", photos / name / "new.png")
-    vitral("eval", "run").refused(FAILURE, "have changed since the model was trained", "--data")
-    vitral("eval", "run", "--data", "photos").refused(FAILURE, "some trained it", "a folder of their own")
-    shutil.copytree(photos, photos.parent / "unseen")
-    vitral("eval", "run", "--data", "unseen").done()
+    before = vitral("eval", "run", "--json").done().json
+    paint(photos / "new", {"dark": 60, "light": 190}, seed=1)
+    for path in sorted((photos / "new").rglob("*.png")):
+        path.rename(photos / path.parent.name / f"new{path.name}")
+    shutil.rmtree(photos / "new")
+    again = vitral("eval", "run", "--json").done()  # the same images as before
+    assert "24 of 48 images in photos are not in run/splits.csv" in again.messages
+    assert again.json["confusion"] == before["confusion"]
+    shutil.copytree(photos, photos.parent / "copy")
+    for data in ("photos", "copy"):  # the test images and the new ones
+        judged = vitral("eval", "run", "--data", data, "--json").done()
+        assert judged.json["n"] == 28 and "has seen 20 of 48 images" in judged.messages
+    tested = [row.path for row in read_splits(Path("run/splits.csv")) if row.split == "test"]
+    (photos / tested[0]).unlink()
+    answer = vitral("eval", "run", "--json").done()
+    assert answer.json["n"] == 3 and "1 test images of run are gone or have changed" in answer.messages
+    Path("run/splits.csv").unlink()
+    vitral("eval", "run").refused(FAILURE, "has no splits.csv", "--data")
+    answer = vitral("eval", "run", "--data", "photos", "--json").done()
+    assert answer.json["n"] == 47 and "whether some of these images trained it is not known" in answer.messages
 
 
 def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos):

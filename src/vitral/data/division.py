@@ -91,7 +91,7 @@ def divide(
         report_new(root, new, len(files), division, report)
     free = [index for index, split in splits.items() if split in (None, "train")]
     shares = {split: share for split, share in shares_of(division).items() if split not in stated}
-    if free and (None in stated or any(shares.values())):
+    if free and (None in stated or any(shares.values()) or division.known):
         units = units_of(free, names, contents, groups, division, {"train", *shares})
         splits |= share_out(units, strata, shares, division.seed)
         check_divided(root, splits, free, shares, strata, division, len(units))
@@ -283,6 +283,8 @@ def sentence(
     held_out = [split for split in shares if split in found]
     kept = sum(len(unit.members) for unit in units if unit.split)
     together = [unit for unit in units if len(unit.members) > 1]
+    if kept == len(found):
+        return f"{root}: images keep the splits that they have in {division.known_from}: {counts}."
     text = (
         f"{root} has no {' or '.join(held_out)} images of its own: its images were divided at random (seed "
         f"{division.seed}) into {counts}"
