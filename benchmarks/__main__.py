@@ -24,6 +24,7 @@ NAMES = (
     "explain_speed",
     "small",
     "strangers",
+    "decoding",
     "fashion_mnist",
     "family",
     "high_resolution",

@@ -3,6 +3,7 @@
 An option that has no effect here has no test, and fails: a new one is enrolled by existing.
 """
 
+import csv
 import dataclasses
 import functools
 import hashlib
@@ -569,6 +570,22 @@ def segment(vitral, tmp_path):
         return vitral("predict", "own.py:Segmenter", "scan.tif", "--tile", *words, "--json").done().json
 
     return run
+
+
+@effect("predict", "csv")
+def csv_gets_a_row_for_each_image(vitral, run, photos, tmp_path):
+    (photos / "dark" / "0.png").write_bytes(b"damaged")
+    vitral("predict", run.folder, "photos", "--csv", "fail.csv").refused(1, "dark/0.png is not an image")
+    answer = vitral("predict", run.folder, "photos", "--csv", "out.csv", "--on-bad-image", "skip", "--json").done()
+    assert answer.json == {"csv": "out.csv", "n": 24, "new": 24, "bad": ["photos/dark/0.png"]}
+    with Path("out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(path.relative_to(tmp_path)) for path in sorted(photos.rglob("*.png"))]
+    assert {row["class"] for row in rows} <= {"", "dark", "light"} and "is not an image" in rows[0]["error"]
+    vitral("predict", run.folder, "photos", "--csv", "out.csv").refused(2, "exists and is not overwritten")
+    vitral("predict", run.folder, "photos", "--csv", "a.csv", "--top", 5).refused(
+        2, "leave out --tile, --out and --top"
+    )
 
 
 @effect("predict", "tile")

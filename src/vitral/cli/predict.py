@@ -1,7 +1,7 @@
 """Predict images: the likeliest classes with their probabilities, the numbers that the model predicts, or masks.
 
 A segmentation model gives each pixel a class: the shares of pixels are printed, and --out has the masks. With --tile it
-segments one image that may be larger than memory.
+segments one image that may be larger than memory. With --csv the images of a folder are predicted a batch at a time.
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,18 @@ class Options:
             "--tile the TIFF to write; by default the image's name with .classes.tif, in this folder."
         ),
     ] = None
+    csv: Annotated[
+        Path | None,
+        Option("Table to write, with one row per image; if a run was interrupted, the same command continues it."),
+    ] = None
     code: Code = None
     json: Json = False
 
     def __post_init__(self) -> None:
         if self.tile and (self.top != Options.top or self.on_bad_image != Options.on_bad_image):
             raise ConfigError("--top and --on-bad-image do not apply to --tile: leave them out.")
+        if self.csv and (self.tile or self.out is not None or self.top != Options.top):
+            raise ConfigError("--csv writes one row per image: leave out --tile, --out and --top.")
         if self.tile and len(self.images) != 1:
             raise ConfigError(f"--tile takes one image, not {len(self.images)}: run it once for each.")
         if not self.tile and (self.tile_size is not None or self.context is not None):
@@ -64,7 +70,25 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
+    if options.csv:
+        return predict_to_table(options)
     return segment_in_tiles(options) if options.tile else predict_images(options)
+
+
+def predict_to_table(options: Options) -> dict[str, Any]:
+    """Write a row for each image; print how many there are."""
+    from vitral.tasks.predict_table import predict_table
+
+    found = predict_table(
+        options.model,
+        options.images,
+        options.csv or "",
+        code=options.code,
+        on_bad_image=options.on_bad_image,
+        progress=True,
+    )
+    print_result(found.text())
+    return found.to_json()
 
 
 def segment_in_tiles(options: Options) -> dict[str, Any]:
@@ -88,7 +112,7 @@ def predict_images(options: Options) -> dict[str, Any]:
     """Print the prediction for each image; write its mask to the folder `--out`."""
     from vitral.tasks.predict import predict
 
-    found = predict(**arguments(options, "top", "tile", "tile_size", "context", "out"), progress=True)
+    found = predict(**arguments(options, "top", "tile", "tile_size", "context", "out", "csv"), progress=True)
     answers = [one.to_json(options.top) for one in found]
     files = masks_of(found, options.out)
     for one, answer, written in zip(found, answers, files):

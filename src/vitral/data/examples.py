@@ -12,8 +12,8 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.class_names import list_names, missing_classes
 from vitral.data.dataset import Dataset, Example, Split
-from vitral.data.image import SUFFIXES, first_page_only, load_image
-from vitral.data.preprocess import crop_and_resize
+from vitral.data.decode import load_resized
+from vitral.data.image import SUFFIXES, first_page_only
 from vitral.data.split_table import SplitName
 from vitral.data.table_file import Report
 
@@ -132,7 +132,7 @@ def load_examples(
 
     def load(example: Example) -> np.ndarray | ImageError:
         try:
-            return crop_and_resize(load_image(file_of(example)), preprocessing)
+            return load_resized(file_of(example), preprocessing, for_training=split == "train")
         except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
             return error
 

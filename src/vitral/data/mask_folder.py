@@ -17,12 +17,13 @@ from vitral.base.errors import DataError, ImageError
 from vitral.base.mask_values import IGNORED, MOST_CLASSES
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
+from vitral.data.decode import load_resized
 from vitral.data.division import DEFAULT, Division, divide, parts_of
 from vitral.data.examples import images_in, is_image, of_split, readable
-from vitral.data.image import PillowWarningsOff, load_image
+from vitral.data.image import PillowWarningsOff
 from vitral.data.mask_file import Colour, read_mask
 from vitral.data.mask_names import MaskClasses, read_mask_classes
-from vitral.data.preprocess import crop_and_resize, crop_and_resize_mask
+from vitral.data.preprocess import crop_and_resize_mask
 from vitral.data.split_folders import SPLIT_NAMES, split_folders
 from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report
@@ -342,7 +343,7 @@ def load_pairs(
 
     def load(pair: Pair) -> tuple[np.ndarray, np.ndarray] | ImageError:
         try:
-            image = crop_and_resize(load_image(pair.image), preprocessing)
+            image = load_resized(pair.image, preprocessing, for_training=split == "train")
         except ImageError as error:
             return error  # so that all bad files are counted and listed
         values = read_mask(pair.mask, stated.colours if stated else None).values

@@ -26,12 +26,15 @@ def crop_and_resize(image: UInt8[np.ndarray, "y x 3"], preprocessing: Preprocess
     >>> crop_and_resize(np.zeros((480, 640, 3), np.uint8), Preprocessing(size=(224, 224))).shape
     (224, 224, 3)
     """
-    if is_final_size(image, preprocessing):
-        return image
+    return image if is_final_size(image, preprocessing) else crop_and_resize_rgb(Image.fromarray(image), preprocessing)
+
+
+def crop_and_resize_rgb(image: Image.Image, preprocessing: Preprocessing) -> UInt8[np.ndarray, "h w 3"]:
+    """The same of a Pillow image, which is never copied whole."""
     resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    height, width = preprocessing.size
+    (height, width), window = preprocessing.size, window_of(image.size[::-1], preprocessing)
     # Cutting and resizing in one step keeps fractions of a pixel, and lets the filter see the pixels beside the window.
-    resized = Image.fromarray(image).resize((width, height), resampling, box=window_of(image.shape[:2], preprocessing))
+    resized = image if window == (0, 0, width, height) else image.resize((width, height), resampling, box=window)
     return np.array(resized)  # a copy: the pixels of a Pillow image are read-only, which PyTorch warns about
 
 

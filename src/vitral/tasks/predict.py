@@ -87,34 +87,56 @@ def predict(
     Raises `UsageError` for no images or a model without classes, `ImageError` for a file that is not an image.
     """
     progress = progress_for(progress)
+    opened = open_classifier(model, progress, code)
+    read = read_sized(images, opened.preprocessing, on_bad_image, progress)
+    pixels = np.stack([pixels for _, pixels, _ in read])
+    record = opened.record
+    note_unknown(record, progress)
+    rows, found = predict_pixels(
+        opened, [str(path) for path, *_ in read], pixels, [size for *_, size in read], progress
+    )
+    note_instability(opened, pixels[:2], progress)
+    known = training_images_json(record)
+    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task, known)
+
+
+def open_classifier(model: str | Path | nn.Module, progress: Progress, code: str | None) -> Classifier:
+    """The model. Raises `UsageError` for one without classes."""
     opened = open_model(model, progress, code)
     if not getattr(opened, "classes", ()):
         raise UsageError(
             f"{model_name(model)} has no classes to predict: it returns features. To look inside: vitral explain."
         )
-    read = read_sized(images, opened.preprocessing, on_bad_image, progress)
-    pixels = np.stack([pixels for _, pixels, _ in read])
-    record, masks = opened.record, list[DrawMask]()
-    with recording_head_inputs(opened) as inputs:
+    return opened
+
+
+def predict_pixels(
+    model: Classifier,
+    names: Sequence[str],
+    pixels: UInt8[np.ndarray, "n y x 3"],
+    sizes: Sequence[tuple[int, int]],
+    progress: Progress,
+) -> tuple[Float[np.ndarray, "n k"], list[Prediction]]:
+    """The values and predictions for images in the model's size; `sizes` are their own (height, width), for masks."""
+    record, masks = model.record, list[DrawMask]()
+    with recording_head_inputs(model) as inputs:
         if record.task == "segmentation":
-            sizes = [size for *_, size in read]
-            rows, masks = predict_masks(opened, pixels, sizes, progress)
+            rows, masks = predict_masks(model, pixels, sizes, progress)
         else:
-            rows = answers(opened, pixels, progress.note)
-    note_unknown(record, progress)
+            rows = answers(model, pixels, progress.note)
     distances = None
     if (statistics := record.feature_statistics) is not None:
-        patches = patches_of(normalise(torch.from_numpy(pixels), opened.preprocessing))
-        distances = statistics.distances(ImageFeatures(patches, inputs.array(len(read))))
-    first = normalise(torch.from_numpy(np.stack([pixels for _, pixels, _ in read[:2]])), opened.preprocessing)
-    if unstable := str(instability(opened, first.to(next(opened.parameters()).device))):
+        patches = patches_of(normalise(torch.from_numpy(pixels), model.preprocessing))
+        distances = statistics.distances(ImageFeatures(patches, inputs.array(len(pixels))))
+    found = predictions(names, model.classes, rows.tolist(), record.task, record.thresholds, distances)
+    return rows, [replace(one, draw_mask=draw) for one, draw in zip(found, masks)] if masks else found
+
+
+def note_instability(model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], progress: Progress) -> None:
+    """Report a model whose answer changes from run to run, or with the other images of a batch."""
+    images = normalise(torch.from_numpy(pixels), model.preprocessing).to(next(model.parameters()).device)
+    if unstable := str(instability(model, images)):
         progress.note(f"warning: {unstable}")
-    names = [str(path) for path, *_ in read]
-    found = predictions(names, opened.classes, rows.tolist(), record.task, record.thresholds, distances)
-    if masks:
-        found = [replace(one, draw_mask=draw) for one, draw in zip(found, masks)]
-    known = training_images_json(record)
-    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task, known)
 
 
 def predict_masks(

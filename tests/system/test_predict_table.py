@@ -1,0 +1,88 @@
+"""`vitral predict MODEL DIR --csv`: each image once, also after a process was killed; bad files with the reason."""
+
+import csv
+import signal
+
+import pytest
+
+from segmenters import SEGMENTER
+from shell import paint
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def many(tmp_path):
+    """320 pictures in five batches, some of which cannot be read."""
+    home = paint(tmp_path / "many", {"dark": 60, "light": 190}, count=160)
+    for number in (3, 77, 150):
+        (home / "light" / f"{number}.png").write_bytes(b"damaged %d" % number)
+    return home
+
+
+SLEEPING = '''
+import time
+
+import torch
+from torch import nn
+
+
+class Slow(nn.Module):
+    """Slow enough to be killed between two batches."""
+
+    class_names, img_size = ("dark", "light"), 8
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(192, 2)
+
+    def forward(self, images):
+        time.sleep(0.2)
+        return self.head(images.flatten(1))
+'''
+
+
+def test_a_run_that_is_killed_is_continued_to_the_same_table(terminal, many, tmp_path):
+    (tmp_path / "slow.py").write_text(SLEEPING)
+    words = "predict", "slow.py:Slow", "many", "--on-bad-image", "skip", "--csv"
+    terminal(*words, "whole.csv").done()
+    whole = (tmp_path / "whole.csv").read_bytes()
+    parts, journal = tmp_path / "parts.csv", tmp_path / "parts.csv.unfinished"
+    for count in (60, 180):  # in the second batch, and in the fourth
+
+        def reached(count=count):
+            return parts.is_file() and len(parts.read_bytes().splitlines()) > count
+
+        killed = terminal.stopped(*words, "parts.csv", when=reached, by=signal.SIGKILL)
+        assert killed.code == -signal.SIGKILL and journal.is_file()
+        with parts.open("ab") as file:
+            file.write(b'many/dark/1.png,"half a r')  # as a process that is killed while it writes leaves it
+    answer = terminal(*words, "parts.csv").done()
+    assert parts.read_bytes() == whole and not journal.exists()
+    assert "of them before; 3 cannot be read" in answer.out
+    names = [row["image"] for row in rows(parts)]
+    assert len(names) == len(set(names)) == 320 and sum(bool(row["error"]) for row in rows(parts)) == 3
+
+
+def test_another_model_does_not_go_on(vitral, many, tmp_path):
+    (tmp_path / "slow.py").write_text(SLEEPING)
+    vitral("predict", "slow.py:Slow", "many", "--csv", "out.csv").refused(1, "light/150.png", "Rows so far are kept")
+    assert 64 <= len(rows(tmp_path / "out.csv")) < 320
+    (tmp_path / "other.py").write_text(SLEEPING.replace("manual_seed(0)", "manual_seed(1)"))
+    words = "predict", "other.py:Slow", "many", "--on-bad-image", "skip", "--csv", "out.csv"
+    vitral(*words).refused(2, "was begun with another model")
+    (tmp_path / "out.csv.unfinished").write_text("{")
+    vitral(*words).refused(1, "is damaged. Delete it and")
+
+
+def test_masks_have_the_share_of_each_class(vitral, many, tmp_path):
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    found = vitral("predict", "own.py:Segmenter", many / "dark", "--csv", "out.csv", "--json").done().json
+    assert (found["n"], found["bad"]) == (160, [])
+    first = rows(tmp_path / "out.csv")[0]
+    assert list(first) == ["image", "low", "middle", "high", "unlike_training_images", "error"]
+    assert sum(float(first[name]) for name in ("low", "middle", "high")) == pytest.approx(1, abs=1e-4)
