@@ -91,6 +91,9 @@ def divide(
         report_new(root, new, len(files), division, report)
     free = [index for index, split in splits.items() if split in (None, "train")]
     shares = {split: share for split, share in shares_of(division).items() if split not in stated}
+    for name, share in shares_of(division).items():
+        if name in stated and share != SHARE and not division.only_known:
+            report(f"--{name}-split {share:g} is not used: {root} has {name} images of its own.")
     if free and (None in stated or any(shares.values()) or division.known):
         units = units_of(free, names, contents, groups, division, {"train", *shares})
         splits |= share_out(units, strata, shares, division.seed)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vitral.base.errors import DataError, ImageError
 from vitral.base.mask_values import IGNORED, MOST_CLASSES
+from vitral.base.plural import one_or_many
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.data.decode import load_resized
@@ -178,10 +179,6 @@ def pairs_in(image_home: Path, mask_home: Path, report: Report) -> list[Pair]:
             some = ", ".join(str(these[name]) for name in alone[:SHOWN]) + ", ..." * (len(alone) > SHOWN)
             report(f"{kind} {'was' if len(alone) == 1 else 'were'} left out: {some}.")
     return [Pair(images[name], masks[name], name) for name in both]
-
-
-def one_or_many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def by_name(home: Path, paths: Sequence[Path]) -> dict[str, Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vitral.base.errors import DataError, UsageError
 from vitral.base.files import unused_path, write_file
+from vitral.base.plural import one_or_many
 from vitral.data.copies import PREFERRED, find_copies
 from vitral.data.examples import BadImages, images_in, open_splits
 from vitral.data.folder import ImageFolder
@@ -78,15 +79,11 @@ def check_data(
     found = findings(inspected)
     level = found[0].level
     counts = {name: sum(one.level == name for one in found) for name in VERDICTS}
-    verdict = VERDICTS[level].format(**{name: things(count) for name, count in counts.items()})
+    verdict = VERDICTS[level].format(**{name: one_or_many(count, "thing") for name, count in counts.items()})
     page = unused_path(Path(out) if out else Path(f"{source.path.resolve().name}-check.html"))
     write_file(page, check_page(data, verdict, found, inspected).html())
     progress.close()
     return DataCheck(data, level, verdict, tuple(found), page)
-
-
-def things(count: int) -> str:
-    return f"{count} thing{'s' * (count != 1)}"
 
 
 def inspect(data: str, source: ImageFolder, img_size: int | None, progress: Progress) -> Inspected:

@@ -17,6 +17,7 @@ from vitral.base.config import options
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.lookup import check_name
 from vitral.base.numerics import choose
+from vitral.base.plural import one_or_many
 from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
@@ -150,8 +151,9 @@ def run_recipe(
     if data.rows and not (run.path / TABLE).is_file():
         write_splits(run.path / TABLE, one_split_each(data.rows))
     for line in (
-        f"{recipe.data}: {len(data.train):,} training images, {len(data.val):,} validation images, "
-        f"{f'{len(data.test):,} test images' if 'test' in data.splits else 'no test images'}, "
+        f"{recipe.data}: {one_or_many(len(data.train), 'training image')}, "
+        f"{one_or_many(len(data.val), 'validation image')}, "
+        f"{one_or_many(len(data.test), 'test image') if 'test' in data.splits else 'no test images'}, "
         f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",

@@ -6,6 +6,7 @@ Axes:  b n images   k classes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -103,11 +104,17 @@ class ClassFigures:
         return f"{self.accuracy:.1%} right"
 
     def summary(self, names: Sequence[str]) -> str:
-        (low, high), (least, most) = self.interval, self.balanced_interval
+        low, high = self.interval
         return (
             f"accuracy {self.accuracy:.1%} (95% interval {low:.1%} to {high:.1%}), balanced accuracy "
-            f"{self.balanced:.1%} ({least:.1%} to {most:.1%}), loss {self.loss:.3f}"
+            f"{self.balanced_words}, loss {self.loss:.3f}"
         )
+
+    @property
+    def balanced_words(self) -> str:
+        """The balanced accuracy with its interval, which a single image does not have."""
+        least, most = self.balanced_interval
+        return f"{self.balanced:.1%}{f' ({least:.1%} to {most:.1%})' if isfinite(least) else ''}"
 
     def baseline(self, names: Sequence[str]) -> str:
         most, share = self.majority

@@ -17,13 +17,13 @@ class OneClassSections:
     """See `vitral.tasks.result_section.ResultSections`."""
 
     def detail(self, figures: ClassFigures, classes: Sequence[str], images: str) -> str:
-        (low, high), (least, most) = figures.interval, figures.balanced_interval
+        low, high = figures.interval
         untested = [name for name, total in zip(classes, figures.confusion.sum(axis=1)) if not total]
         lacking = f" Not tested, for lack of images: {list_names(untested)}." if untested else ""
         return (
             f"on {len(figures.labels):,} {images} (95% interval {low:.1%} to "
-            f"{high:.1%}). Balanced accuracy, in which each class counts alike: {figures.balanced:.1%} ({least:.1%} to "
-            f"{most:.1%}). For comparison, {figures.baseline(classes)}.{lacking}"
+            f"{high:.1%}). Balanced accuracy, in which each class counts alike: {figures.balanced_words}. For "
+            f"comparison, {figures.baseline(classes)}.{lacking}"
         )
 
     def guess(self, classes: Sequence[str]) -> float | None:
