@@ -10,6 +10,7 @@ from PIL import Image
 from vitral.base.errors import ConfigError, DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import random_order
+from vitral.data.division import Division
 from vitral.data.folder import folder
 from vitral.data.spec import find_data
 
@@ -372,3 +373,15 @@ def test_class_folders_with_captions_beside_them_stay_class_folders(tmp_path):
     with pytest.raises(DataError, match="has no table of labels"):
         (tmp_path / "metadata.csv").unlink()
         folder(find_data(f"{tmp_path}:task=numbers"), SIZE)
+
+
+def test_a_column_may_name_the_groups(tmp_path):
+    for name in names():
+        Image.new("RGB", (8, 8), (int(name[:2]) * 5, 0, 0)).save(tmp_path / name)
+    lines = [f"{name},{'ab'[number % 2]},patient {number // 5}" for number, name in enumerate(names())]
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label,patient", *lines]))
+    data = folder(tmp_path, SIZE, Division(group_by="patient"))
+    assert data.classes == ("a", "b") and {row.group for row in data.rows} == {f"patient {n}" for n in range(8)}
+    assert all(len({row.split for row in data.rows if row.group == f"patient {n}"}) == 1 for n in range(8))
+    with pytest.raises(DataError, match="finds nothing in the paths"):
+        folder(tmp_path, SIZE, Division(group_by="doctor"))

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from vitral.base.errors import ConfigError, DataError
+from vitral.base.plural import one_or_many
 from vitral.data.joining import joined
 from vitral.data.split_table import SPLITS, SplitName, SplitRow, read_splits
 from vitral.data.table_file import Report
@@ -89,6 +90,7 @@ def divide(
         splits = {index: split for index, split in splits.items() if contents[index] in known}
         new = [name for index, name in enumerate(names) if index not in splits]
         report_new(root, new, len(files), division, report)
+    check_groups(root, names, splits, groups, division)
     free = [index for index, split in splits.items() if split in (None, "train")]
     shares = {split: share for split, share in shares_of(division).items() if split not in stated}
     for name, share in shares_of(division).items():
@@ -99,7 +101,6 @@ def divide(
         splits |= share_out(units, strata, shares, division.seed)
         check_divided(root, splits, free, shares, strata, division, len(units))
         report(sentence(root, [splits[index] for index in free], units, shares, division))
-    check_groups(root, names, splits, groups, division)
     return [
         SplitRow(content, split, group, name) if (split := splits.get(index)) else None
         for index, (content, group, name) in enumerate(zip(contents, groups, names))
@@ -259,9 +260,9 @@ def check_groups(
     if across:
         group, (one, other) = next(iter(across.items()))
         raise DataError(
-            f"{len(across)} groups by --group-by {division.group_by!r} are in two splits of {root}: {group!r} has "
-            f"{names[one]} in {splits[one]} and {names[other]} in {splits[other]}. Move the images of a group into one "
-            "split."
+            f"{root} has {one_or_many(len(across), 'group')} by --group-by {division.group_by!r} in two splits: "
+            f"{group!r} has {names[one]} in {splits[one]} and {names[other]} in {splits[other]}. Move the images of a "
+            "group into one split."
         )
 
 
