@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import study_effects  # noqa: F401 - enrols the options of `vitral study`
 import torch
+import yaml
 from effects import EFFECTS, effect
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -112,6 +113,28 @@ def model_is_what_is_trained(train):
 def epochs_are_passes_over_the_images(train):
     """16 images in batches of 8."""
     assert [train(epochs=epochs).steps for epochs in (0.5, 1, 5)] == [1, 2, 10]
+
+
+@effect("train", "minutes")
+def minutes_determine_the_epochs_once(train, vitral):
+    run = train(minutes=0.25, epochs=None, model="vit_nano_patch4_32")
+    config = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert config["minutes"] is None and config["epochs"] > 0 and "--minutes 0.25: " in run.answer.messages
+    assert run.metrics[-1]["seconds"] < 15
+    vitral("train", "--data", "photos", "--minutes", 3, "--epochs", 3).refused(2, "leave out --epochs")
+    vitral("train", "--data", "photos", "--minutes", 0.1).refused(2, "is too short: one step")
+
+
+@effect("train", "yes")
+def yes_agrees_to_hours(vitral, monkeypatch, photos):
+    for name, value in (("LONG", 0.0), ("SHORT", 0.0)):  # an hour is long for a test
+        monkeypatch.setattr(f"vitral.tasks.train.{name}", value)
+    monkeypatch.setattr("vitral.cli.train.at_terminal", lambda: True)
+    monkeypatch.setitem(PRESETS, "folder", PRESETS["folder"] | {"epochs": 1})
+    words = "train", "--data", "photos", "--model", "vit_nano_patch4_32", "--img-size", 16
+    vitral(*words).refused(2, "the default for this data, would take about", "--minutes 30", "--yes")
+    assert "estimated time" in vitral(*words, "--yes").done().messages
+    vitral(*words, "--epochs", 2).done()
 
 
 @effect("train", "batch_size")

@@ -6,6 +6,7 @@ and is never overwritten. Defaults depend on the data: `vitral train --data digi
 
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from vitral.base.errors import UsageError
 from vitral.cli._options import Json
 from vitral.training.recipe import Recipe
 
-ALONGSIDE = {"resume", "json"}
+ALONGSIDE = {"resume", "json", "yes"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Options(Recipe):
     config: Annotated[
         Path | None, Option("A config.yaml with settings; options on the command line take precedence over it.")
     ] = None
+    yes: Annotated[bool, Option("Train for as long as the default epochs take, also if that is hours.")] = False
     resume: Annotated[Path | None, Option("Folder of a stopped run to continue, with the run's own settings.")] = None
     json: Json = False
 
@@ -47,6 +49,8 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         if others := [f"--{name.replace('_', '-')}" for name in given if name not in ALONGSIDE]:
             raise UsageError(f"--resume continues a run with its own settings; leave out {', '.join(others)}.")
         return {}
+    if "minutes" in given and "epochs" in given:
+        raise UsageError("--minutes determines the epochs: leave out --epochs, or --minutes.")
     file = read_settings(given["config"], Recipe) if "config" in given else {}
     init = given.get("init", file.get("init"))
     if init and "model" in given:
@@ -63,7 +67,8 @@ def run(options: Options) -> dict[str, Any]:
         if options.resume:
             result = train(resume=options.resume, stop=stop, progress=progress)
         else:
-            result = train(options.recipe, out=options.out, stop=stop, progress=progress)
+            agreed = options.yes or not at_terminal()
+            result = train(options.recipe, out=options.out, stop=stop, agreed=agreed, progress=progress)
     name = shlex.quote(str(result.run))
     if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")
@@ -73,6 +78,11 @@ def run(options: Options) -> dict[str, Any]:
     print_result(f"report: {result.report}")
     say(f"next:   vitral explain {name} IMAGE{result.explained.option}     {result.explained.words}")
     return asdict(result)
+
+
+def at_terminal() -> bool:
+    """Whether somebody sits there who can answer."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 @contextmanager

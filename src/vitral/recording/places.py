@@ -23,6 +23,7 @@ CLEAR = 0.02  # how far a token of one patch may be from all or nothing, in half
 LEAST_CLEAR, SURE = 0.3, 0.1  # the same where a model normalises over the whole image; where patches have no token
 AGREEMENT = 0.85  # of bits, for tokens that see more than one patch, with the order that they are taken to have
 SPREAD_BESIDE, SPREAD = 0.05, 0.3  # how far units may differ that are heads; measured 0.02 and 0.22, windows 0.1 to 1
+WINDOWS = 3  # times the variance between heads: the least between windows; measured 10 and more, or 0.07 and less
 CONTRAST = 0.3  # the least difference that a bit makes, on average, to tokens that see more than one patch
 # How many rows or columns the patch that fits a token best may be from its own, and how many may be more than one;
 # measured for 10 kinds of overlapping convolutions: 2, and 1 in 80.
@@ -78,6 +79,15 @@ class Unplaced:
 
     grid: Grid
     share: Float[Tensor, "k u m"]
+
+    def heads_are_outside(self, heads: int) -> bool:
+        """Whether what was taken for `heads` of a window are windows, and the sequences outside of them are the heads.
+
+        Heads of one window hold the same tokens, and move alike; windows hold others.
+        """
+        mean = self.share.mean(-1).unflatten(1, (-1, heads))  # (k, units outside, heads)
+        outside, inside = (float(mean.var(axis, unbiased=False).mean()) for axis in (1, 2))
+        return inside > WINDOWS * outside
 
     def supports(self, windows: Windows) -> bool:
         """Whether most tokens moved as they must if they stand where these windows say."""

@@ -131,6 +131,8 @@ class RoleFinder:
         if isinstance(found, Places) and 0 < found.num_seen < math.prod(found.grid):
             return call, None, partial(refuse_unseen, layer, found)
         if places is None or (grouping := self.grouping(call, places)) is None:
+            if isinstance(found, Unplaced):
+                call = self.with_heads_inside(call, found)
             call = self.split_heads(call)
             windows = self.windows_of(call)
             supported = windows is not None and isinstance(found, Unplaced) and found.supports(windows)
@@ -154,6 +156,16 @@ class RoleFinder:
             source = "measured: the window in which each patch of the image changes a token"
             return call, windows, lambda: TokenRoles((), rows * columns, places.grid, source)
         return call, None, partial(measured_roles, self.model, units[0], places)
+
+    def with_heads_inside(self, call: Call, found: Unplaced) -> Call:
+        """The call with heads on their own axis, where they stood outside of the windows: (b, heads, windows, n, e)."""
+        count, inside = call.values.shape[:2]
+        outside = count // self.batch if self.batch and count % self.batch == 0 else 1
+        fits = found.share.shape[1] == outside * inside and min(outside, inside) > 1
+        if not fits or not found.heads_are_outside(inside):
+            return call
+        order = tuple(unit * inside + window for window in range(inside) for unit in range(outside))
+        return call.grouped(Grouping(1, self.batch, outside, inside, order, inside))
 
     def grouping(self, call: Call, places: Places) -> Grouping | None:
         """How the units of a call are grouped, if it has those that were measured; else None."""

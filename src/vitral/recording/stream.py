@@ -3,7 +3,7 @@
 A block is found as the model runs: the innermost element of a list of modules that calls attention, or, in a model
 without such lists, the outermost module that does so once. In most models the output of a block is the input of the
 next. Where it is not (attention and MLP are elements of their own, and the sum is formed outside), the stream is still
-the input of the next block, and after the last block the input of the next module.
+the input of the next block, and after the last block the input of the next module; without one it is not known.
 """
 
 import threading
@@ -154,9 +154,10 @@ class Stream:
             return []
         entered = [self.entered[id(block)] for block in blocks]
         left = [self.left.get(id(block)) for block in blocks]
-        # If no block's output is the next block's input, the sum is formed outside, and the last one is read after it.
+        # If no block's output is the next block's input, the sum is formed outside, and the last one is read after it:
+        # what leaves the last block is then a part of the stream only. Of a single block nobody can tell.
         passed_on = any(output is entering for output, entering in zip(left, entered[1:])) or left[-1] is self.after
-        leaving = left[-1] if passed_on or self.after is None else self.after
+        leaving = left[-1] if passed_on or (len(blocks) == 1 and self.after is None) else self.after
         return entered if leaving is None else [*entered, leaving]
 
 

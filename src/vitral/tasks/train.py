@@ -16,7 +16,7 @@ from vitral.base.answers.one_class import ClassFigures
 from vitral.base.config import options
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.lookup import check_name
-from vitral.base.numerics import choose
+from vitral.base.numerics import Numerics, choose
 from vitral.base.plural import one_or_many
 from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
@@ -42,11 +42,14 @@ from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import Run
+from vitral.training.speed import measure_speed, minutes
 from vitral.training.steps import Step
 from vitral.weights.spec import parse_checkpoint_spec
 
 FILMED = 6  # validation images in the training film
 LOG_EVERY = 20  # steps
+SHORT = 1e13  # floating-point operations of a run whose time is not worth measuring
+LONG = 3600.0  # seconds after which a default is asked about
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     stop: Callable[[], bool] = lambda: False,
+    agreed: bool = True,
     progress: bool | Progress = False,
     **settings: Any,
 ) -> TrainingResult:
@@ -104,8 +108,9 @@ def train(
 
     The run folder is `out`, by default the next `runs/DATA-NUMBER`; it holds settings, metrics, the best model, a
     checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings. Once `stop()` is true,
-    the run is saved after the step under way and ends. `progress=True` shows progress on standard error. PyTorch's
-    global random generator is seeded by the recipe's `seed`.
+    the run is saved after the step under way and ends. Unless `agreed`, default epochs that would take more than an
+    hour on this machine are refused. `progress=True` shows progress on standard error. PyTorch's global random
+    generator is seeded by the recipe's `seed`.
 
     Raises `UsageError` for settings that do not fit, `DataError` or `ImageError` for data that cannot be read,
     `StoreError` for a folder that cannot be written or resumed, `TrainingError` if the loss is not finite.
@@ -119,11 +124,11 @@ def train(
             run, recipe = Run.existing(Path(resume))
         else:
             run, recipe = None, recipe or make_recipe(**settings)
-        return run_recipe(recipe, run, Path(out) if out else None, stop, shown)
+        return run_recipe(recipe, run, Path(out) if out else None, stop, agreed, shown)
 
 
 def run_recipe(
-    recipe: Recipe, run: Run | None, out: Path | None, stop: Callable[[], bool], progress: Progress
+    recipe: Recipe, run: Run | None, out: Path | None, stop: Callable[[], bool], agreed: bool, progress: Progress
 ) -> TrainingResult:
     """A whole run by a recipe: a new one in `out`, or the rest of `run`."""
     resuming = run is not None
@@ -147,6 +152,10 @@ def run_recipe(
         progress.note(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
+    if not resuming and recipe.epochs:
+        recipe = plan_time(recipe, model, data, numerics, agreed, progress)
+        total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+        numerics = choose(recipe.precision, recipe.compile, width(model), operations(model) * batch * total)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     if data.rows and not (run.path / TABLE).is_file():
         write_splits(run.path / TABLE, one_split_each(data.rows))
@@ -196,6 +205,34 @@ def run_recipe(
         progress.note(f"{run.path} had already finished; writing its report again.")
         seconds = pace.spent
     return test_and_report(run, recipe, data, film, total, seconds, progress)
+
+
+def plan_time(
+    recipe: Recipe, model: Classifier, data: Dataset, numerics: Numerics, agreed: bool, progress: Progress
+) -> Recipe:
+    """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
+
+    Raises `UsageError` for a run by default settings that takes more than an hour, unless that was `agreed` to.
+    """
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
+        return recipe
+    speed = measure_speed(model, data, recipe, numerics)
+    if recipe.minutes:
+        epochs = speed.epochs_within(60 * recipe.minutes)
+        progress.note(
+            f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
+        )
+        return replace(recipe, epochs=epochs, minutes=None)
+    seconds = speed.seconds(total)
+    progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
+    by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
+    if seconds > LONG and by_default and not agreed:
+        raise UsageError(
+            f"{recipe.epochs:g} epochs, the default for this data, would take about {minutes(seconds)}. Specify a "
+            "time: --minutes 30; or --epochs; or agree: --yes."
+        )
+    return recipe
 
 
 def fit_linear_probe(

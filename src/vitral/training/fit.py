@@ -30,13 +30,13 @@ from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training import optim
 from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
+from vitral.training.evaluations import steps_between
 from vitral.training.metrics import evaluate_split
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 from vitral.training.steps import RECENT, Step, steps
 
 UNTRAINED = (-math.inf, 0.0)  # a validation score that any model beats
-EVALUATIONS = 8  # at least so many per run, and one per epoch
 SAVE_EVERY = 60.0  # seconds between checkpoints, if epochs are long
 MACHINE = ("command", "time", "versions", "machine")  # provenance of this run, not of the model it started from
 
@@ -77,8 +77,7 @@ def fit(
     loss or gradient that is not a number.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    # Each evaluation is a point of the curve and may save a better model: a short run needs some within an epoch.
-    every = max(1, min(total // EVALUATIONS, steps_in(data.train, recipe.batch_size, 1)))
+    every = steps_between(total, steps_in(data.train, recipe.batch_size, 1))
     optimizers = optim.optimizers(model, recipe)
     code: dict[str, str] = getattr(model, "code", {})
     # Hashed before the first step: a run that is resumed with other settings, images or code would be another run.

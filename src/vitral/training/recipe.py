@@ -35,6 +35,14 @@ class Recipe:
     epochs: Annotated[
         float, Option("Passes over the training images; 0 with --init fits the linear probe only.", low=0, high=100_000)
     ] = 2.2
+    minutes: Annotated[
+        float | None,
+        Option(
+            "Time for the whole run, instead of --epochs, which follow from the measured speed of this machine.",
+            low=0.01,
+            high=1_000_000,
+        ),
+    ] = None
     batch_size: Annotated[int, Option("Images per step.", low=1, high=65_536)] = 128
     optimizer: Annotated[
         Literal["muon", "adamw"],

@@ -1,0 +1,106 @@
+"""How long a run takes on this machine, measured in a few steps that leave the model as it was."""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from statistics import median
+
+from vitral.base.answer import answer_of
+from vitral.base.errors import ConfigError
+from vitral.base.lookup import find
+from vitral.base.numerics import Numerics
+from vitral.data.batches import batches, steps_in
+from vitral.data.dataset import Dataset
+from vitral.recording.undisturbed import undisturbed
+from vitral.store.classifier import Classifier
+from vitral.training import optim
+from vitral.training.evaluations import evaluations_in
+from vitral.training.feature_statistics import HELD_OUT, TRAINING, draw
+from vitral.training.metrics import evaluate_split
+from vitral.training.recipe import Recipe
+from vitral.training.steps import steps
+
+WARM_UP, STEPS, SECONDS = 2, 10, 5.0  # steps that are not counted; at most so many others, within so many seconds
+EVALUATED = 250  # validation images on which an evaluation is timed
+MARGIN = 0.95  # of the time that was given: a machine is not equally fast all the time
+REPORT = 10.0  # seconds for the figures and pages at the end
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a training step, and of one image that is evaluated; and the images of each use."""
+
+    step: float
+    evaluated: float
+    per_epoch: int  # steps
+    validated: int  # images
+    at_the_end: int  # images that are tested, and from which statistics are taken
+
+    def seconds(self, total: int) -> float:
+        """Of a run of `total` steps."""
+        looks = evaluations_in(total, self.per_epoch)
+        images = looks * self.validated + self.at_the_end
+        return total * self.step + images * self.evaluated + REPORT
+
+    def epochs_within(self, seconds: float) -> float:
+        """As many as fit. Raises `ConfigError` if not even one step does."""
+        low, high = 0, max(1, int(seconds / self.step))
+        while low < high:  # the time grows with the steps
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.seconds(middle) <= MARGIN * seconds else (low, middle - 1)
+        if not low:
+            raise ConfigError(
+                f"--minutes {seconds / 60:g} is too short: one step and its evaluation take about "
+                f"{self.seconds(1) / 60:.1f} minutes on this machine. Give it more time, or fewer or smaller images."
+            )
+        return low / self.per_epoch
+
+
+def measure_speed(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics) -> Speed:
+    """Take a few steps of size zero, and evaluate some validation images.
+
+    A model that is to be compiled is measured without: compiling takes up to a minute.
+    """
+    augment = find("data.augmentation", recipe.augment, "augmentation")
+    answer, device = answer_of(model), numerics.device
+    loss_of = answer.loss(recipe.label_smoothing, data.train.labels, recipe.class_weights == "balanced", recipe.dice)
+    feed = batches(data.train, model.preprocessing, recipe.batch_size, recipe.seed, augment, device=device)
+    # At a learning rate of 0 a step computes all that another does, and changes nothing.
+    with undisturbed(model):
+        loop = steps(
+            model,
+            feed,
+            optim.optimizers(model, recipe),
+            lambda step: 0.0,
+            numerics.autocast,
+            recipe.clip,
+            answer,
+            loss_of,
+        )
+        taken: list[float] = []
+        start = time.perf_counter()
+        for step in islice(loop, WARM_UP + STEPS):
+            taken.append(step.seconds)
+            if time.perf_counter() - start > SECONDS and len(taken) > WARM_UP:
+                break
+        some = draw(data.val, EVALUATED)
+        start = time.perf_counter()
+        evaluate_split(model, some)
+        evaluated = (time.perf_counter() - start) / len(some)
+    for parameter in model.parameters():
+        parameter.grad = None
+    tested = len(data.test) if "test" in data.splits else 0
+    statistics = min(TRAINING, len(data.train)) + min(HELD_OUT, len(data.val))
+    per_epoch = steps_in(data.train, recipe.batch_size, 1)
+    return Speed(median(taken[WARM_UP:] or taken), evaluated, per_epoch, len(data.val), tested + statistics)
+
+
+def minutes(seconds: float) -> str:
+    """A length of time for people.
+
+    >>> minutes(40), minutes(90), minutes(8 * 3600)
+    ('less than a minute', '2 minutes', '8.0 hours')
+    """
+    if seconds < 60:
+        return "less than a minute"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
