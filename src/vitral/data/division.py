@@ -25,6 +25,7 @@ from vitral.data.split_table import SPLITS, SplitName, SplitRow, read_splits
 from vitral.data.table_file import Report
 
 SHARE = 0.15  # of the images of each class, for validation and again for testing
+HELD_OUT: tuple[SplitName, ...] = ("val", "test")
 T = TypeVar("T")
 
 
@@ -96,7 +97,8 @@ def divide(
     for name, share in shares_of(division).items():
         if name in stated and share != SHARE and not division.only_known:
             report(f"--{name}-split {share:g} is not used: {root} has {name} images of its own.")
-    if free and (None in stated or any(shares.values()) or division.known):
+    report_trained_before(root, names, contents, stated, division, report)
+    if free and (None in stated or (shares and (any(shares.values()) or division.known))):
         units = units_of(free, names, contents, groups, division, {"train", *shares})
         splits |= share_out(units, strata, shares, division.seed)
         check_divided(root, splits, free, shares, strata, division, len(units))
@@ -272,6 +274,26 @@ def report_new(root: Path, new: Sequence[str], count: int, division: Division, r
         report(
             f"{len(new)} of {count} images in {root} are not in {division.known_from}, such as {new[0]}: they are new "
             "or have changed, and were left out."
+        )
+
+
+def report_trained_before(
+    root: Path,
+    names: Sequence[str],
+    contents: Sequence[str],
+    stated: Sequence[SplitName | None],
+    division: Division,
+    report: Report,
+) -> None:
+    """Report images that are stated to be held out, but trained the model of an earlier division."""
+    if division.only_known:
+        return
+    trained = {row.content for row in division.known if row.split == "train"}
+    seen = [name for name, content, split in zip(names, contents, stated) if split in HELD_OUT and content in trained]
+    if seen:
+        report(
+            f"warning: {one_or_many(len(seen), 'validation or test image')} of {root} trained the earlier model, by "
+            f"{division.known_from}, such as {seen[0]}: for a model that starts from it, figures are too good."
         )
 
 

@@ -13,11 +13,11 @@ from vitral.base.record import Task
 from vitral.data.class_names import list_names, missing_classes
 from vitral.data.dataset import Dataset, Example, Split
 from vitral.data.decode import load_resized
+from vitral.data.division import HELD_OUT
 from vitral.data.image import SUFFIXES, first_page_only
 from vitral.data.split_table import SplitName
 from vitral.data.table_file import Report
 
-HELD_OUT: tuple[SplitName, ...] = ("val", "test")
 T = TypeVar("T")
 V = TypeVar("V")
 LABEL_TYPES: dict[Task, type] = {"one class": np.int64, "several classes": np.bool_, "numbers": np.float64}

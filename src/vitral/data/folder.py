@@ -16,9 +16,8 @@ from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example, Split
-from vitral.data.division import DEFAULT, Division, divide, parts_of
+from vitral.data.division import DEFAULT, HELD_OUT, Division, divide, parts_of
 from vitral.data.examples import (
-    HELD_OUT,
     check_on_bad_image,
     file_of,
     images_in,
