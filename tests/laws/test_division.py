@@ -113,7 +113,7 @@ def test_a_class_is_never_without_training_images(home):
     assert [rows[f"{number:03}.png"].split for number in (30, 31, 32)] == ["train"] * 3
 
 
-@pytest.mark.parametrize(("count", "division"), [(2, Division()), (1, Division(test=0))])
+@pytest.mark.parametrize(("count", "division"), [(2, Division()), (1, Division(test=0.0))])
 def test_too_few_are_refused(home, count, division):
     with pytest.raises(DataError, match="too few to hold some out"):
         divided(home, files(count), [0] * count, division)

@@ -153,6 +153,7 @@ class Grouped:
         return self.rows.tensors
 
 
+@runtime_checkable
 class Axes(Protocol):
     """The axes that weights had when the model formed them: their sizes, and their order."""
 

@@ -74,7 +74,7 @@ class Weights:
 
     def rank(self, axis: int) -> float:
         """Where an axis stood when the weights were formed; one that is not known stands first."""
-        return self.ranks[axis] if self.ranks and axis >= 0 else axis
+        return self.ranks[axis] if self.ranks and axis >= 0 else float(axis)
 
     def axes_of(self, view: Tensor) -> list[list[int]]:
         """For each axis of a view of this tensor, the axes that it runs over, outermost first; none if it is another.
@@ -129,7 +129,7 @@ class Weights:
                 sizes.append(inner[number - 1] if number else output.shape[axis] // prod(inner))
                 strides.append(output.stride(axis) * step)
                 # An axis that the weights did not have stays behind the one before it.
-                ranks.append(self.rank(merged[number]) if merged else (ranks[-1] if ranks else -1) + NEW)
+                ranks.append(self.rank(merged[number]) if merged else (ranks[-1] if ranks else -1.0) + NEW)
         if keys is None:
             return None
         return Weights(self.made, tuple(sizes), tuple(strides), keys, ranks=tuple(ranks), **more)

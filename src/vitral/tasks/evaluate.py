@@ -145,7 +145,7 @@ def division_of_run(
     table = None if isinstance(model, nn.Module) else splits_beside(Path(model))
     if table is not None:
         before = earlier_division(table)
-        return before if data is not None else replace(before, val=0, test=0, only_known=True)
+        return before if data is not None else replace(before, val=0.0, test=0.0, only_known=True)
     if data is None and isinstance(source, ImageFolder):
         raise DataError(
             f"{name} has no {TABLE}, so which images of {source.path} trained it is not known. Specify images that it "
