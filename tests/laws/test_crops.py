@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from handmade import Plain
+from handmade import Attention, Plain
 from tiny import redraw, see_attention
 from vitral.base.errors import UsageError
 
@@ -66,3 +66,33 @@ def test_an_overlapping_stem_sees_all():
     model.patch = Stem()
     layer = see_attention(redraw(model), torch.randn(1, 3, 32, 48)).layers[0]
     assert layer.tokens.grid == (4, 6)
+
+
+class Cached(Attention):
+    """The upper half of the patches attends to itself, then the lower half to all, as with a cache of keys."""
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, 3, 4)).permute(2, 0, 3, 1, 4)
+        half = x.shape[1] // 2
+        upper = self.weights(q[:, :, :half], k[:, :, :half]) @ v[:, :, :half]
+        return torch.cat([upper, self.weights(q[:, :, half:], k) @ v], 2).transpose(1, 2).flatten(2)
+
+
+class InBands(Plain):
+    def __init__(self):
+        super().__init__((16, 32))
+        for block in self.blocks:
+            block.attention = Cached()
+
+    def embedded(self, images):
+        return self.patch(images).flatten(2).mT + self.place[:, 1:]
+
+    def read(self, x):
+        return self.head(x.mean(1))
+
+
+def test_a_call_with_a_part_of_the_patches_is_no_crop():
+    upper, every, *_ = see_attention(redraw(InBands()), torch.randn(2, 3, 16, 32)).layers
+    with pytest.raises(UsageError, match="Only 4 of 8 patches change a token of"):
+        _ = upper.tokens
+    assert list(every.tokens.patch_tokens) == list(range(8))
