@@ -12,8 +12,10 @@ from vitral.base.files import unused_path, write_file
 from vitral.base.lookup import find, names
 from vitral.base.provenance import provenance
 from vitral.data import OnBadImage
+from vitral.data.division import DEFAULT, earlier_division
 from vitral.data.preprocess import normalise
 from vitral.data.spec import find_data
+from vitral.data.split_table import splits_beside
 from vitral.explain.metric import offers
 from vitral.explain.score_table import Table
 from vitral.explain.scoring import score
@@ -49,7 +51,10 @@ def score_methods(
     """
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
-    found = read_data(find_data(data), opened.preprocessing, progress, on_bad_image=on_bad_image)
+    # Of a folder that the model was trained on, the test images are those of its run.
+    splits = None if isinstance(model, nn.Module) else splits_beside(Path(model))
+    division = DEFAULT if splits is None else earlier_division(splits)
+    found = read_data(find_data(data), opened.preprocessing, progress, division, on_bad_image)
     if not metrics:
         offered = offers(found.test)
         known = {name: find("explain.metrics", name, "metric") for name in names("explain.metrics")}
