@@ -2,6 +2,7 @@
 
 import csv
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,29 @@ def test_masks_have_the_share_of_each_class(vitral, many, tmp_path):
     first = rows(tmp_path / "out.csv")[0]
     assert list(first) == ["image", "low", "middle", "high", "unlike_training_images", "error"]
     assert sum(float(first[name]) for name in ("low", "middle", "high")) == pytest.approx(1, abs=1e-4)
+
+
+def test_other_images_and_other_processes_are_refused(terminal, vitral, many, tmp_path):
+    (tmp_path / "slow.py").write_text(SLEEPING)
+    words = "predict", "slow.py:Slow", "many", "--on-bad-image", "skip", "--csv", "out.csv"
+    started = terminal.start(*words)
+    try:
+        while not (tmp_path / "out.csv.unfinished").exists() or len(rows(tmp_path / "out.csv")) < 64:
+            assert started.poll() is None
+        vitral(*words).refused(2, "is being written by another process")
+    finally:
+        started.kill()
+        started.communicate()
+    other = "predict", "slow.py:Slow", many / "dark", "--csv", "out.csv"
+    vitral(*other).refused(2, "was begun of other images")
+    assert vitral(*words, "--json").done().json["n"] == 320
+
+
+def test_any_name_is_one_row(vitral, many, tmp_path):
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    home = paint(tmp_path / "odd", {"dark": 60}, count=4) / "dark"
+    names = ["a\rb.png", "c\nd.png", 'e,"f".png', "ü ß.png"]
+    for number, name in enumerate(names):
+        (home / f"{number}.png").rename(home / name)
+    vitral("predict", "own.py:Segmenter", "odd", "--csv", "out.csv").done()
+    assert {Path(row["image"]).name for row in rows(tmp_path / "out.csv")} == set(names)

@@ -385,3 +385,13 @@ def test_a_column_may_name_the_groups(tmp_path):
     assert all(len({row.split for row in data.rows if row.group == f"patient {n}"}) == 1 for n in range(8))
     with pytest.raises(DataError, match="finds nothing in the paths"):
         folder(tmp_path, SIZE, Division(group_by="doctor"))
+
+
+def test_a_table_of_test_images_alone_can_be_judged(tmp_path):
+    for name in names():
+        Image.new("RGB", (8, 8), (int(name[:2]) * 5, 0, 0)).save(tmp_path / name)
+    lines = [f"{name},{'ab'[number % 2]},test" for number, name in enumerate(names())]
+    (tmp_path / "labels.csv").write_text("\n".join(["file_name,label,split", *lines]))
+    assert len(folder(tmp_path, SIZE, whole=True).test) == COUNT
+    with pytest.raises(DataError, match="has no row whose split is train"):
+        folder(tmp_path, SIZE)

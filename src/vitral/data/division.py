@@ -21,7 +21,7 @@ from jaxtyping import Integer
 from vitral.base.errors import ConfigError, DataError
 from vitral.base.plural import one_or_many
 from vitral.data.joining import joined
-from vitral.data.split_table import SPLITS, SplitName, SplitRow, read_splits
+from vitral.data.split_table import SPLITS, SplitName, SplitRow, pattern_beside, read_splits
 from vitral.data.table_file import Report
 
 SHARE = 0.15  # of the images of each class, for validation and again for testing
@@ -52,8 +52,8 @@ DEFAULT = Division()
 
 
 def earlier_division(table: Path) -> Division:
-    """That of a `splits.csv`. Raises `DataError` for a table that contradicts itself."""
-    return Division(known=tuple(read_splits(table)), known_from=str(table))
+    """That of a `splits.csv`, by the groups of its run. Raises `DataError` for a table that contradicts itself."""
+    return Division(known=tuple(read_splits(table)), known_from=str(table), group_by=pattern_beside(table))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def divide(
     Raises `DataError` if there are too few images or groups to hold some out, or if a group would be in two splits.
     """
     names = [os.path.relpath(file, root).replace(os.sep, "/") for file in files]
-    groups = find_groups(root, names, division.group_by, report) if groups is None else groups
+    groups = find_groups(root, names, division, report) if groups is None else groups
     contents = contents_of(files)
     splits = dict(enumerate(stated))
     if division.only_known:
@@ -97,7 +97,6 @@ def divide(
     for name, share in shares_of(division).items():
         if name in stated and share != SHARE and not division.only_known:
             report(f"--{name}-split {share:g} is not used: {root} has {name} images of its own.")
-    report_trained_before(root, names, contents, stated, division, report)
     if free and (None in stated or (shares and (any(shares.values()) or division.known))):
         units = units_of(free, names, contents, groups, division, {"train", *shares})
         splits |= share_out(units, strata, shares, division.seed)
@@ -127,11 +126,13 @@ def contents_of(files: Sequence[Path]) -> list[str]:
         return list(pool.map(digest, files))
 
 
-def find_groups(root: Path, names: Sequence[str], pattern: str | None, report: Report) -> list[str]:
+def find_groups(root: Path, names: Sequence[str], division: Division, report: Report) -> list[str]:
     """What the pattern finds in each name; empty for a name in which it finds nothing, or without a pattern.
 
-    Raises `ConfigError` for a pattern that is no regular expression, `DataError` if it finds nothing in any name.
+    Raises `ConfigError` for a pattern that is no regular expression, `DataError` if it finds nothing in any name,
+    unless it is that of an earlier run, whose images may be others.
     """
+    pattern = division.group_by
     if not pattern:
         return [""] * len(names)
     try:
@@ -141,6 +142,8 @@ def find_groups(root: Path, names: Sequence[str], pattern: str | None, report: R
     found = [expression.search(name) for name in names]
     groups = ["" if one is None else (one.group(1) or "") if expression.groups else one.group() for one in found]
     alone = [name for name, group in zip(names, groups) if not group]
+    if len(alone) == len(names) and division.known:
+        return groups
     if len(alone) == len(names):
         raise DataError(f"--group-by {pattern!r} finds nothing in the paths of {root}, such as {names[0]}.")
     if alone:
@@ -242,7 +245,7 @@ def check_divided(
         without_test = " To hold none out for a test: --test-split 0." if "test" in lacking else ""
         raise DataError(
             f"{root} has {len(free)} images{classes}: too few to hold some out, since {' and '.join(lacking)} would "
-            f"have none. Add images until each class has at least 10.{alike}{without_test}"
+            f"have none.{alike or ' Add images until each class has at least 10.'}{without_test}"
         )
 
 
@@ -277,26 +280,6 @@ def report_new(root: Path, new: Sequence[str], count: int, division: Division, r
         )
 
 
-def report_trained_before(
-    root: Path,
-    names: Sequence[str],
-    contents: Sequence[str],
-    stated: Sequence[SplitName | None],
-    division: Division,
-    report: Report,
-) -> None:
-    """Report images that are stated to be held out, but trained the model of an earlier division."""
-    if division.only_known:
-        return
-    trained = {row.content for row in division.known if row.split == "train"}
-    seen = [name for name, content, split in zip(names, contents, stated) if split in HELD_OUT and content in trained]
-    if seen:
-        report(
-            f"warning: {one_or_many(len(seen), 'validation or test image')} of {root} trained the earlier model, by "
-            f"{division.known_from}, such as {seen[0]}: for a model that starts from it, figures are too good."
-        )
-
-
 def sentence(
     root: Path,
     found: Sequence[SplitName | None],
@@ -315,6 +298,8 @@ def sentence(
         f"{root} has no {' or '.join(held_out)} images of its own: its images were divided at random (seed "
         f"{division.seed}) into {counts}"
     )
+    if division.known and not kept:
+        text += f"; none of them is in {division.known_from}"
     if kept:
         text += f"; {kept} of them keep the split that they have in {division.known_from}"
     if together:

@@ -87,7 +87,7 @@ def folder(
         )
     # Everything about names and folders is checked here, before an image is read: reading may take minutes.
     if whole and "train" not in split_folders(root, holds_classes):
-        return whole_folder(root, preprocessing, on_bad_image, report)
+        return whole_folder(root, preprocessing, division, on_bad_image, report)
     homes = find_split_folders(root, report)
     home = homes.get("train", root)
     classes = find_classes(home, report)
@@ -113,7 +113,9 @@ def folder(
     return from_examples(root, classes, examples, preprocessing, division, on_bad_image, report)
 
 
-def whole_folder(root: Path, preprocessing: Preprocessing, on_bad_image: str, report: Report) -> Dataset:
+def whole_folder(
+    root: Path, preprocessing: Preprocessing, division: Division, on_bad_image: str, report: Report
+) -> Dataset:
     """Images to judge a model on, in class folders: of a folder of splits those that are there, else all for each."""
     homes = split_folders(root, holds_classes)
     split_at: dict[Path, SplitName] = {home: split for split, home in homes.items()}
@@ -122,7 +124,7 @@ def whole_folder(root: Path, preprocessing: Preprocessing, on_bad_image: str, re
     examples = [one for home in each for one in list_examples(home, classes, report, split_at.get(home, "test"))]
     if not homes:
         report(f"{root} has no split folders: all of its {len(examples):,} images are used.")
-    return from_examples(root, classes, examples, preprocessing, DEFAULT, on_bad_image, report, not homes)
+    return from_examples(root, classes, examples, preprocessing, division, on_bad_image, report, not homes)
 
 
 def holds_classes(home: Path) -> bool:

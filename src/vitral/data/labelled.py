@@ -16,7 +16,7 @@ from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example
-from vitral.data.division import DEFAULT, Division, divide, parts_of
+from vitral.data.division import Division, divide, parts_of
 from vitral.data.examples import file_of, images_in, load_examples, of_split, report_missing_classes
 from vitral.data.labels import LabelOptions, read_labels
 from vitral.data.split_folders import SPLIT_NAMES, SPLIT_OF, split_folders
@@ -78,7 +78,7 @@ def labelled_folder(
         rows += [TableRow(row, table.parent, split) for row in found]
         columns |= dict.fromkeys(own)
     table = next(iter(tables.values()))
-    splits, used = assign_splits(table, rows, tuple(columns), report)
+    splits, used = assign_splits(table, rows, tuple(columns), report, whole)
     files = [find_image(one) for one in rows]
     check_files(table, rows, files)
     # All tables are read together: a test set alone might lack a class, or look like numbers.
@@ -95,7 +95,7 @@ def labelled_folder(
     used_whole = whole and None in stated
     if whole and "train" not in stated:
         report(f"{table} names no training images: all of its {len(examples):,} images are used.")
-        stated, division = [split or "test" for split in stated], DEFAULT
+        stated = [split or "test" for split in stated]
     divided = divide(
         root, [file_of(one) for one in examples], stated, strata(examples, labels), division, report, groups
     )
@@ -117,9 +117,12 @@ def labelled_folder(
 
 
 def assign_splits(
-    table: Path, rows: Sequence[TableRow], columns: Sequence[str], report: Report
+    table: Path, rows: Sequence[TableRow], columns: Sequence[str], report: Report, whole: bool
 ) -> tuple[list[SplitName | None], str | None]:
-    """The split of each row, None where it is to be drawn; and the column that says so, None if none does."""
+    """The split of each row, None where it is to be drawn; and the column that says so, None if none does.
+
+    Some must train, unless the folder is to be judged `whole`.
+    """
     own = [one.split for one in rows]
     column = next((name for name in columns if name.lower() == "split"), None)
     if column and all(split is None for split in own):
@@ -129,7 +132,7 @@ def assign_splits(
                 f"{table}, line {wrong[0][0]}: {column} is {wrong[0][1]!r}. Splits: {', '.join(SPLIT_NAMES)}. Rename "
                 "the column if it means something else."
             )
-        if "train" not in {SPLIT_OF[name] for name in named}:
+        if not whole and "train" not in {SPLIT_OF[name] for name in named}:
             raise DataError(f"{table} has no row whose {column} is train. Add training images.")
         return [SPLIT_OF[name] for name in named], column
     first = [Path(one.row.file.replace("\\", "/")).parts[0].lower() for one in rows]

@@ -19,7 +19,7 @@ from vitral.base.plural import one_or_many
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
 from vitral.data.decode import load_resized
-from vitral.data.division import DEFAULT, Division, divide, parts_of
+from vitral.data.division import Division, divide, parts_of
 from vitral.data.examples import images_in, is_image, of_split, readable
 from vitral.data.image import PillowWarningsOff
 from vitral.data.mask_file import Colour, read_mask
@@ -107,7 +107,7 @@ def mask_folder(
     used_whole = whole and not has_splits
     stated: list[SplitName | None] = [split for split, own in pairs.items() for _ in own]
     if used_whole:
-        stated, division = ["test"] * len(every), DEFAULT
+        stated = ["test"] * len(every)
         report(f"{root} has no split folders: all of its {len(every):,} images are used.")
     rows = divide(root, [pair.image for pair in every], stated, np.zeros(len(every), int), division, report)
     parts = dict.fromkeys(SPLITS, every) if used_whole else parts_of(every, rows)

@@ -7,12 +7,15 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+import yaml
+
 from vitral.base.errors import DataError
 from vitral.base.files import write_file
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-TABLE = "splits.csv"
+TABLE, CHECKPOINTS = "splits.csv", "checkpoints"
+EARLIER = "earlier run: "  # before the path of an image of another run, from which this one started
 
 
 @dataclass(frozen=True)
@@ -96,5 +99,24 @@ def splits_at(path: Path) -> Path:
 
 def splits_beside(model: Path) -> Path | None:
     """The table of the run that a model is in, by the path of either; None where there is none."""
-    table = (model if model.is_dir() else model.parent) / TABLE
-    return table if table.is_file() else None
+    home = model if model.is_dir() else model.parent
+    if home.parent.name == CHECKPOINTS:  # one of those that a run continues from
+        home = home.parent.parent
+    return home / TABLE if (home / TABLE).is_file() else None
+
+
+def pattern_beside(table: Path) -> str | None:
+    """The pattern by which the run grouped its images, from the settings beside its table; None if it had none."""
+    settings = table.parent / "config.yaml"
+    try:
+        found = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return found.get("group_by") if isinstance(found, dict) else None
+
+
+def with_earlier(rows: Sequence[SplitRow], known: Sequence[SplitRow]) -> list[SplitRow]:
+    """The rows of a run, and those of the runs before it whose images it does not have: these trained it, too."""
+    own = {row.content for row in rows}
+    paths = [row.path if row.path.startswith(EARLIER) else f"{EARLIER}{row.path}" for row in known]
+    return [*rows, *(replace(row, path=path) for row, path in zip(known, paths) if row.content not in own)]

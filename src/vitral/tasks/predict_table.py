@@ -14,9 +14,10 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -78,19 +79,30 @@ def predict_table(
     check_on_bad_image(on_bad_image)
     opened = open_classifier(model, progress, code)
     files = files_of(images)
-    table = Table(
-        out, {"weights": weights_sha256(opened), "preprocessing": str(opened.preprocessing)}, columns_of(opened)
-    )
+    given = [images] if isinstance(images, str | Path) else list(images)
+    settings = {
+        "weights": weights_sha256(opened),
+        "preprocessing": str(opened.preprocessing),
+        "images": "\n".join(sorted(str(Path(one).resolve()) for one in given)),
+    }
+    with closing(Table(out, settings, columns_of(opened))) as table:
+        new, known, bad = fill(table, opened, files, on_bad_image, progress)
+    return PredictedTable(out, new + known, new, tuple(bad), tuple(progress.notes))
+
+
+def fill(
+    table: "Table", model: Classifier, files: Sequence[Path], on_bad_image: str, progress: Progress
+) -> tuple[int, int, list[str]]:
+    """Write the rows that are missing: how many, how many there were, and the images that cannot be read."""
     done = {row[IMAGE] for row in table.rows()}
     left = [file for file in files if str(file) not in done]
-    note_unknown(opened.record, progress)
+    note_unknown(model.record, progress)
     for start in range(0, len(left), BATCH):
         progress.count("images", len(done) + start, len(done) + len(left))
         batch = left[start : start + BATCH]
-        table.add(rows_of(opened, batch, on_bad_image, progress, is_first=not start))
+        table.add(rows_of(model, batch, on_bad_image, progress, is_first=not start))
     progress.close()
-    bad = table.finish()
-    return PredictedTable(out, len(done) + len(left), len(left), tuple(bad), tuple(progress.notes))
+    return len(left), len(done), table.finish()
 
 
 def files_of(images: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -175,15 +187,41 @@ class Table:
         """
         self.path, self.settings, self.columns = path, settings, list(columns)
         self.journal = path.with_name(f"{path.name}.unfinished")
+        self.opened: BinaryIO | None = None
         if self.journal.is_file():
-            self.cut_off(self.read_journal())
+            size = self.read_journal()
+            self.lock()
+            self.cut_off(size)
         elif path.exists():
             raise UsageError(f"{path} exists and is not overwritten. Choose another name, or remove it.")
         else:
             text = io.StringIO()
-            csv.DictWriter(text, self.columns, lineterminator="\n").writeheader()
+            csv.DictWriter(text, self.columns, lineterminator="\r\n").writeheader()
             write_file(path, text.getvalue())
             self.note_size()
+            self.lock()
+
+    def lock(self) -> None:
+        """Keep other processes from writing the same file; the system lets go of it when this one ends.
+
+        Raises `UsageError` if another one does.
+        """
+        try:
+            import fcntl
+        except ImportError:  # on Windows a file that is open cannot be shortened by another process
+            return
+        self.opened = self.path.open("ab")
+        try:
+            fcntl.flock(self.opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise UsageError(
+                f"{self.path} is being written by another process. Wait, or choose another name."
+            ) from error
+
+    def close(self) -> None:
+        if self.opened is not None:
+            self.opened.close()
 
     def read_journal(self) -> int:
         """How many bytes of the file are whole rows."""
@@ -193,8 +231,9 @@ class Table:
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{self.journal} is damaged. Delete it and {self.path} to start over.") from error
         if settings != self.settings:
+            what = "of other images" if settings.get("weights") == self.settings["weights"] else "with another model"
             raise UsageError(
-                f"{self.path} was begun with another model. Choose another name, or delete it and {self.journal.name}."
+                f"{self.path} was begun {what}. Choose another name, or delete it and {self.journal.name}."
             )
         return size
 
@@ -212,7 +251,7 @@ class Table:
     def add(self, rows: Sequence[dict[str, str]]) -> None:
         """Append rows, and only then count them as written."""
         text = io.StringIO()
-        csv.DictWriter(text, self.columns, restval="", lineterminator="\n").writerows(rows)
+        csv.DictWriter(text, self.columns, restval="", lineterminator="\r\n").writerows(rows)
         with writing_to(self.path), self.path.open("ab") as file:
             file.write(text.getvalue().encode("utf-8", "surrogateescape"))
             file.flush()

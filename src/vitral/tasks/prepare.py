@@ -1,5 +1,6 @@
 """The data of a training run and its model, made to fit each other."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from vitral.base.answers.numbers import deviation
 from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import find
+from vitral.base.plural import one_or_many
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.balance import imbalance_advice
@@ -23,7 +25,7 @@ from vitral.data.examples import open_splits
 from vitral.data.folder import ImageFolder
 from vitral.data.mask_folder import is_mask_folder
 from vitral.data.spec import find_data
-from vitral.data.split_table import splits_at, splits_beside
+from vitral.data.split_table import read_splits, splits_at, splits_beside
 from vitral.nn.family.segmenter import Segmenter, best_decoder
 from vitral.nn.parts import Part, find_part
 from vitral.nn.zoo import MODELS
@@ -154,10 +156,26 @@ def read_training_data(
     """The data of a recipe, every file of which was read; copies among a folder's images are reported."""
     data = open_splits(read_recipe_data(recipe, found, progress, preprocessing, resumed))
     if isinstance(found, ImageFolder):
+        if recipe.init and not resumed:
+            note_trained_before(data, Path(recipe.init), progress)
         data, sentences = check_copies(data, recipe.duplicates)
+        if recipe.duplicates == "drop":  # the table of the run has what it uses
+            left = {os.path.relpath(file, data.name) for name in data.splits for file in data.split(name).files}
+            data = replace(data, rows=tuple(row for row in data.rows if row.path.replace("/", os.sep) in left))
         for sentence in sentences:
             progress.note(sentence)
     return data
+
+
+def note_trained_before(data: Dataset, init: Path, progress: Progress) -> None:
+    """Warn of images that are held out here, but trained the run that this one starts from."""
+    table = splits_beside(init)
+    trained = {row.content for row in read_splits(table) if row.split == "train"} if table else set()
+    if seen := [row.path for row in data.rows if row.split != "train" and row.content in trained]:
+        progress.note(
+            f"warning: {one_or_many(len(seen), 'validation or test image')} trained {init}, such as {seen[0]}: figures "
+            "are too good."
+        )
 
 
 def read_recipe_data(
@@ -199,7 +217,8 @@ def division_of(recipe: Recipe, resumed: Path | None) -> Division:
     else:
         table = splits_beside(Path(recipe.init)) if recipe.init else None
     before = DEFAULT if table is None else earlier_division(table)
-    own = replace(before, seed=recipe.seed, val=recipe.val_split, test=recipe.test_split, group_by=recipe.group_by)
+    groups = recipe.group_by or before.group_by
+    own = replace(before, seed=recipe.seed, val=recipe.val_split, test=recipe.test_split, group_by=groups)
     return replace(own, only_known=bool(resumed and before.known))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from vitral.base.errors import DataError
 from vitral.data.dataset import Dataset, Split
 from vitral.data.division import Division
-from vitral.data.split_table import SplitName
+from vitral.data.split_table import EARLIER, SplitName
 from vitral.data.table_file import Report
 
 DID: dict[SplitName, str] = {"train": "trained it", "val": "validated it", "test": "are its test images"}
@@ -19,12 +19,15 @@ def not_seen(data: Dataset, images: Split, split: SplitName, division: Division,
 
     `division` is that of the training, `name` the model's. Raises `DataError` if none is left.
     """
-    known = {row.content: row.split for row in division.known}
-    content_of = {row.path: row.content for row in data.rows}
-    contents = [content_of[os.path.relpath(file, data.name).replace(os.sep, "/")] for file in images.files]
-    had = [known.get(content) for content in contents]
+    known = {row.group: row.split for row in division.known if row.group}
+    known |= {row.content: row.split for row in division.known}
+    row_of = {row.path: row for row in data.rows}
+    rows = [row_of[os.path.relpath(file, data.name).replace(os.sep, "/")] for file in images.files]
+    contents = [row.content for row in rows]
+    had = [known.get(row.content) or (known.get(row.group) if row.group else None) for row in rows]
     left = np.array([index for index, one in enumerate(had) if one in (None, split)], dtype=int)
-    if division.only_known and (gone := {one for one, own in known.items() if own == split} - set(contents)):
+    own = {row.content for row in division.known if row.split == split and not row.path.startswith(EARLIER)}
+    if division.only_known and (gone := own - set(contents)):
         report(f"{len(gone):,} {split} images of {name} are gone or have changed, and are not judged.")
     if len(left) == len(images):
         return images

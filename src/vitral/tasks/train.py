@@ -21,7 +21,7 @@ from vitral.base.plural import one_or_many
 from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
-from vitral.data.split_table import TABLE, SplitName, one_split_each, write_splits
+from vitral.data.split_table import TABLE, SplitName, one_split_each, with_earlier, write_splits
 from vitral.explain.film import Film, frame_steps
 from vitral.nn.family.segmenter import Segmenter
 from vitral.recording.probes import attends_over_batch
@@ -31,7 +31,7 @@ from vitral.store.numbers_head import linear_head
 from vitral.store.training_images import save_statistics
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.pace import Pace
-from vitral.tasks.prepare import prepare
+from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_report import write_report
 from vitral.training.checkpoint import fingerprint, read_progress
@@ -157,8 +157,9 @@ def run_recipe(
         total = steps_in(data.train, recipe.batch_size, recipe.epochs)
         numerics = choose(recipe.precision, recipe.compile, width(model), operations(model) * batch * total)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
-    if data.rows and not (run.path / TABLE).is_file():
-        write_splits(run.path / TABLE, one_split_each(data.rows))
+    if data.rows and not resuming:
+        known = division_of(recipe, None).known
+        write_splits(run.path / TABLE, with_earlier(one_split_each(data.rows), known))
     for line in (
         f"{recipe.data}: {one_or_many(len(data.train), 'training image')}, "
         f"{one_or_many(len(data.val), 'validation image')}, "
