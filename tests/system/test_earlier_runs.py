@@ -36,8 +36,8 @@ def test_a_run_knows_what_trained_the_runs_before_it(vitral, first):
 
 def test_a_checkpoint_of_a_run_has_its_table(vitral, first):
     (checkpoint,) = Path("first/checkpoints").iterdir()
-    answer = vitral("eval", checkpoint, "--data", "photos", "--json")
-    assert answer.code != 0 or answer.json["n"] == 4
+    judged = vitral("eval", checkpoint, "--data", "photos", "--json").done()
+    assert judged.json["n"] == 4 and "has seen 20 of 24 images" in judged.messages
 
 
 def test_folders_that_contradict_the_first_run_are_warned_of(vitral, first, photos):
