@@ -9,7 +9,7 @@ from plain_vit import Attention, ViT, made
 from tiny import see_attention
 from vitral import explain
 from vitral.base.errors import UsageError
-from vitral.recording.probes import attends_over_batch
+from vitral.recording.known_places import attends_over_batch
 
 
 class OfOneImage(Attention):

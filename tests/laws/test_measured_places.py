@@ -8,7 +8,7 @@ from vitral import create
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import SinCosPosition
 from vitral.recording.apart import Subject
-from vitral.recording.probes import places_of
+from vitral.recording.known_places import places_of
 
 OWN = {
     "CLS": lambda: tiny_vit(),

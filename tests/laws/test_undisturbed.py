@@ -14,7 +14,7 @@ from own_vit import OwnViT
 from tiny import gradients_plain_and_watched, redraw
 from vitral import explain, watch
 from vitral.recording.apart import Subject
-from vitral.recording.probes import places_of
+from vitral.recording.known_places import places_of
 from vitral.recording.undisturbed import undisturbed
 
 

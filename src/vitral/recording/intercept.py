@@ -38,9 +38,10 @@ from vitral.recording.edited_results import changed_result, projected
 from vitral.recording.edits import Edit, Weights
 from vitral.recording.indices import is_index_list
 from vitral.recording.joining import Layers
+from vitral.recording.known_places import places_of
 from vitral.recording.layers import Layer, Recording, query_chunks
 from vitral.recording.operators import name_of, tensors_in
-from vitral.recording.probes import is_known, places_of
+from vitral.recording.probes import is_known
 from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder
 from vitral.recording.stream import Stream

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -36,73 +35,9 @@ from vitral.recording.places import CLEAR, MOVED, Found, Places, decode, grid_bi
 from vitral.recording.prefix_tokens import learned_tokens, names_stated, numbered
 
 FEW_BITS, ORDER_MASKS = 3, 2  # bits of a small grid, masks of a larger one, by which an order is checked
-HALF = 0.5  # of the way from A to B
 MARGIN = 1 / 8  # of a patch: a model that leaves out more on a side of the image has another grid than the whole image
 FINEST = 256  # rows or columns of a map whose places are told apart
 MOST_PREFIX_TOKENS = 16
-KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Found, ...]"]] = WeakKeyDictionary()
-
-
-def places_of(subject: Subject) -> tuple[Found, ...]:
-    """What the tokens of each call of attention stand for, for images of this size; None where it cannot be settled.
-
-    A single one whose images are the keys stands for all calls. Measured once for a model and an image size, and held
-    against one run each time: the order of tokens may follow from a setting that nobody sees from outside.
-    """
-    if not subject.treats_images_alike:
-        return ()
-    found = KNOWN.setdefault(subject.model, {})
-    batch = len(subject.images)
-    key = (*subject.key, str(batch))
-    for one in (subject.key, key):
-        if one in found and not still_hold(subject, found[one]):
-            del found[one]
-    if subject.key not in found and (places := measured(subject)):
-        found[subject.key] = places
-    if subject.key not in found and key not in found:
-        # A model that was traced takes the batch that it was traced with; one that loops over its images shows each
-        # layer once for each of them, so that these are told apart in a batch of one only.
-        found[key] = measured(replace(subject, fixed_batch=batch)) or tuple(
-            replace(places, is_alone=batch > 1) if isinstance(places, Places) else places
-            for places in measured(replace(subject, fixed_batch=1))
-        )
-    return found[subject.key if subject.key in found else key]
-
-
-def measured(subject: Subject) -> tuple[Found, ...]:
-    """What `measure` finds; nothing for a model that raises."""
-    try:
-        return measure(subject)
-    except Exception:  # a stranger's model may raise anything for images that it was not given
-        return ()
-
-
-def still_hold(subject: Subject, found: Sequence[Found]) -> bool:
-    """Whether the tokens of the first call of attention stand where they were measured."""
-    first = next(iter(found), None)
-    if not isinstance(first, Places) or first.batch_axis == "keys":
-        return True  # no map depends on it
-    return any(holds(replace(subject, fixed_batch=fixed), first) for fixed in (0, len(subject.images), 1))
-
-
-def holds(subject: Subject, first: Places) -> bool:
-    """See `still_hold`, of a model that is run with a batch of this size."""
-    a, b = random_pair(subject)
-    try:
-        if not first.exact:
-            alone, together = (first_call(subject, images, []) for images in (a, mixtures(a, b, first.grid)))
-            again = decode(alone.values, together.values, first.grid) if alone and together else None
-            return again is not None and torch.equal(again.patches, first.patches)
-        masks = order_masks(first.grid)
-        images = torch.cat([a, b, mixed_by(masks, a, b)])
-        call = first_call(subject, images, [])
-        values = None if call is None else by_image(call.values, len(images), first)
-        if values is None or values.shape[1:3] != first.patches.shape:
-            return False
-        expected = masks.flatten(1).to(values.device)[:, first.patches.clamp_min(0)] & (first.patches >= 0)
-        return torch.equal(MovedKeys.of(values).way[1:] > HALF, expected)
-    except Exception:  # a stranger's model may raise anything for images that it was not given
-        return False
 
 
 def is_known(model: nn.Module) -> bool:
@@ -110,19 +45,8 @@ def is_known(model: nn.Module) -> bool:
     return type(model).__module__.startswith("vitral.") and hasattr(model, "num_prefix_tokens")
 
 
-def attends_over_batch(model: nn.Module, size: Grid) -> bool:
-    """Whether an image's attention goes to the other images of a batch, as by a mistake in the order of axes."""
-    if is_known(model):
-        return False
-    image = torch.zeros(1, 3, *size, device=next((value.device for value in model.parameters()), None))
-    return any(
-        isinstance(places, Places) and places.batch_axis == "keys"
-        for places in places_of(Subject(model, image, (image,), {}))
-    )
-
-
 def measure(subject: Subject) -> tuple[Found, ...]:
-    """See `places_of`."""
+    """See `recording.known_places.places_of`."""
     a, b = random_pair(subject)
     grids: list[Grid] = []
     alone = first_call(subject, a, grids)

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from vitral.recording.apart import Subject, run_apart
 from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
+from vitral.recording.known_places import still_hold
 from vitral.recording.places import Found, Places, decode
-from vitral.recording.probes import mixtures, still_hold
+from vitral.recording.probes import mixtures, random_pair
 from vitral.recording.stream import Stream
 
 Layout = Literal["b n d", "n b d", "b ... d", "b d ..."]
@@ -80,8 +81,7 @@ def stream_places(subject: Subject, found: Sequence[Found], stream: Stream) -> t
 
 def measured_stream(subject: Subject, grid: Grid, stream: Stream) -> tuple[StreamPlace | None, ...]:
     """See `stream_places`."""
-    generator, image = torch.Generator().manual_seed(0), subject.images[:1].detach()
-    a, b = (torch.randn(image.shape, generator=generator).to(image) for _ in range(2))
+    a, b = random_pair(subject)
     both = a, mixtures(a, b, grid)
     alone, together = ([stream_apart(subject, images, stream)] for images in both)
     if not (alone[0] and together[0]):  # it may take one batch size only: then the first image of each batch is seen

@@ -24,7 +24,7 @@ from vitral.data.dataset import Dataset
 from vitral.data.split_table import TABLE, SplitName, one_split_each, with_earlier, write_splits
 from vitral.explain.film import Film, frame_steps
 from vitral.nn.family.segmenter import Segmenter
-from vitral.recording.probes import attends_over_batch
+from vitral.recording.known_places import attends_over_batch
 from vitral.store.classifier import Classifier
 from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.numbers_head import linear_head
