@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vitral.recording.apart import Subject, first_call
 from vitral.recording.calls import Call
-from vitral.recording.places import Places, grid_bits
 from vitral.recording.known_places import places_of
+from vitral.recording.places import Places, grid_bits
 from vitral.recording.probes import mixtures
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "watching.svg"
