@@ -21,7 +21,7 @@ from vitral.base.errors import UsageError
 from vitral.cli._options import Json
 from vitral.training.recipe import Recipe
 
-ALONGSIDE = {"resume", "json", "yes"}
+ALONGSIDE = {"resume", "json", "yes", "cache"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,13 @@ class Options(Recipe):
         Path | None, Option("A config.yaml with settings; options on the command line take precedence over it.")
     ] = None
     yes: Annotated[bool, Option("Train for as long as the default epochs take, also if that is hours.")] = False
+    cache: Annotated[
+        str,
+        Option(
+            "Folder in which a folder's decoded images are kept for later runs; auto: the user's cache folder, or the "
+            "environment's VITRAL_CACHE; none: keep them in memory only."
+        ),
+    ] = "auto"
     resume: Annotated[Path | None, Option("Folder of a stopped run to continue, with the run's own settings.")] = None
     json: Json = False
 
@@ -65,10 +72,12 @@ def run(options: Options) -> dict[str, Any]:
     progress = ConsoleProgress()
     with stop_on_interrupt() as stop:
         if options.resume:
-            result = train(resume=options.resume, stop=stop, progress=progress)
+            result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress)
         else:
             agreed = options.yes or not at_terminal()
-            result = train(options.recipe, out=options.out, stop=stop, agreed=agreed, progress=progress)
+            result = train(
+                options.recipe, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
+            )
     name = shlex.quote(str(result.run))
     if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Integer, UInt8
 
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
+from vitral.data.mapped_pixels import chosen_pixels
 from vitral.data.split_table import SPLITS, SplitName, SplitRow
 
 ORDER_SEED = 2021  # of the order of every split; unlike the small seeds from which splits are drawn or divided
@@ -29,7 +30,8 @@ class Example:
     `image` is a file, or RGB pixels from 0 to 255. `target` is the index of the class; for several classes at once a
     boolean per class; for numbers one float per number; None where it is unknown. `mask` is a file or an array with the
     class index of each pixel. Examples of one `group` (a patient, a scene, a burst of shots) belong to one split, since
-    a model that has seen one of them knows the others. `split` is None until it is assigned.
+    a model that has seen one of them knows the others. `split` is None until it is assigned. `content` is the SHA-256
+    of the image's file, empty until it is known.
     """
 
     image: Path | UInt8[np.ndarray, "y x 3"]
@@ -37,11 +39,12 @@ class Example:
     mask: Path | Integer[np.ndarray, "y x"] | Bool[np.ndarray, "y x"] | None = None
     group: str | None = None
     split: SplitName | None = None
+    content: str = ""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images in memory, already cropped and resized as the model's preprocessing specifies.
+    """Images already cropped and resized as the model's preprocessing specifies, in memory or mapped into it from disk.
 
     `labels` are by the task of the data the index of each image's class, whether it has each class, its numbers, or the
     class of each pixel, 255 for one that is ignored.
@@ -63,7 +66,7 @@ class Split:
     def only(self, which: Int[np.ndarray, " m"]) -> "Split":
         """The images with these indices, in this order."""
         return Split(
-            self.pixels[which],
+            chosen_pixels(self.pixels, which),
             self.labels[which],
             None if self.masks is None else self.masks[which],
             {name: values[which] for name, values in self.factors.items()},

@@ -11,9 +11,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -24,9 +24,13 @@ from vitral.data.joining import joined
 from vitral.data.split_table import SPLITS, SplitName, SplitRow, pattern_beside, read_splits
 from vitral.data.table_file import Report
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 SHARE = 0.15  # of the images of each class, for validation and again for testing
 HELD_OUT: tuple[SplitName, ...] = ("val", "test")
 T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -306,6 +310,11 @@ def sentence(
         images, kind = sum(len(unit.members) for unit in together), "groups" if division.group_by else "sets of copies"
         text += f"; {images} of them are in {len(together)} {kind}, each in one split"
     return f"{text}."
+
+
+def with_contents(items: Sequence[D], rows: Sequence[SplitRow | None]) -> list[D]:
+    """The items with the `content` of their rows."""
+    return [item if row is None else replace(item, content=row.content) for item, row in zip(items, rows)]
 
 
 def parts_of(items: Sequence[T], rows: Sequence[SplitRow | None]) -> dict[SplitName, list[T]]:

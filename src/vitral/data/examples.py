@@ -1,25 +1,24 @@
 """Image files with their targets, found in a folder and read into memory."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from vitral.base.errors import DataError, ImageError, UsageError
+from vitral.base.errors import DataError, ImageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.class_names import list_names, missing_classes
 from vitral.data.dataset import Dataset, Example, Split
-from vitral.data.decode import load_resized
 from vitral.data.division import HELD_OUT
 from vitral.data.image import SUFFIXES, first_page_only
+from vitral.data.read_pixels import read_pixels
+from vitral.data.reading import Reading
 from vitral.data.split_table import SplitName
 from vitral.data.table_file import Report
 
 T = TypeVar("T")
-V = TypeVar("V")
 LABEL_TYPES: dict[Task, type] = {"one class": np.int64, "several classes": np.bool_, "numbers": np.float64}
 
 
@@ -65,12 +64,6 @@ def open_splits(data: Dataset) -> Dataset:
     return data
 
 
-def check_on_bad_image(on_bad_image: str) -> None:
-    """Raise `UsageError` unless it is "fail" or "skip": anything else would silently mean one of them."""
-    if on_bad_image not in ("fail", "skip"):
-        raise UsageError(f"on_bad_image={on_bad_image!r} is not supported. Choices: fail, skip.")
-
-
 def report_missing_classes(
     examples: Mapping[SplitName, Sequence[Example]], classes: Sequence[str], report: Report
 ) -> None:
@@ -81,28 +74,23 @@ def report_missing_classes(
             report(f"No {split} images of {list_names(absent)}: {split} figures do not cover these classes.")
 
 
-def readable(
-    loaded: Sequence[tuple[T, V | ImageError]],
-    paths: Sequence[object],
-    split: SplitName,
-    on_bad_image: str,
-    report: Report,
-) -> list[tuple[T, V]]:
-    """What could be read of a split; the rest is reported by its paths.
+def check_errors(
+    errors: Sequence[ImageError | None], files: Sequence[Path], split: SplitName, reading: Reading
+) -> None:
+    """Report the files of a split that could not be read.
 
-    Raises `BadImages` for it unless it is to be skipped, `DataError` if nothing could be read.
+    Raises `BadImages` for them unless they are to be skipped, `DataError` if nothing could be read.
     """
-    bad = [(path, found) for path, (_, found) in zip(paths, loaded) if isinstance(found, ImageError)]
-    if bad and on_bad_image == "fail":
+    bad = [(file, error) for file, error in zip(files, errors) if error]
+    if bad and reading.on_bad_image == "fail":
         raise BadImages([str(error) for _, error in bad])
     if bad:
-        some = ", ".join(str(path) for path, _ in bad)
-        report(f"{len(bad)} of {len(loaded)} {split} images could not be read and were left out: {some}.")
-    if note := first_page_only(path for path in paths if isinstance(path, Path)):
-        report(f"{split}: {note}")
-    if len(bad) == len(loaded):
-        raise DataError(f"None of the {len(loaded)} {split} images could be read. Replace the files.")
-    return [(own, found) for own, found in loaded if not isinstance(found, ImageError)]
+        some = ", ".join(str(file) for file, _ in bad)
+        reading.report(f"{len(bad)} of {len(files)} {split} images could not be read and were left out: {some}.")
+    if note := first_page_only(files):
+        reading.report(f"{split}: {note}")
+    if len(bad) == len(files):
+        raise DataError(f"None of the {len(files)} {split} images could be read. Replace the files.")
 
 
 def file_of(example: Example) -> Path:
@@ -124,24 +112,18 @@ def load_examples(
     classes: tuple[str, ...],
     task: Task,
     preprocessing: Preprocessing,
-    on_bad_image: str,
     split: SplitName,
-    report: Report,
+    reading: Reading,
 ) -> Split:
-    """Read every image into memory. Raises `BadImages` for files that cannot be read, unless they are to be skipped."""
+    """Read every image of a split, in random order.
 
-    def load(example: Example) -> np.ndarray | ImageError:
-        try:
-            return load_resized(file_of(example), preprocessing, for_training=split == "train")
-        except ImageError as error:  # returned rather than raised, so that all bad files are counted and listed
-            return error
-
-    # Pillow releases Python's lock while it decodes, so threads use all cores; `map` keeps the order.
-    with ThreadPoolExecutor() as pool:
-        loaded = list(zip(examples, pool.map(load, examples)))
-    good = readable(loaded, [example.image for example in examples], split, on_bad_image, report)
+    Raises `BadImages` for files that cannot be read, unless they are to be skipped.
+    """
+    files = [file_of(example) for example in examples]
+    found = read_pixels(files, [example.content for example in examples], preprocessing, split, reading)
+    check_errors(found.errors, files, split, reading)
+    labels: np.ndarray = np.array([examples[index].target for index in found.kept], dtype=LABEL_TYPES[task])
     # A class without training images would silently become one that is never answered.
-    labels: np.ndarray = np.array([example.target for example, _ in good], dtype=LABEL_TYPES[task])
     if (
         split == "train"
         and task == "one class"
@@ -150,5 +132,5 @@ def load_examples(
         raise DataError(
             f"None of the training images of {', '.join(map(repr, lost))} could be read. Replace the files."
         )
-    files = tuple(str(example.image) for example, _ in good)
-    return Split(np.stack([image for _, image in good]), labels, files=files)
+    names = tuple(str(files[index]) for index in found.kept)
+    return Split(found.pixels, labels, files=names, source_index=found.source_index)

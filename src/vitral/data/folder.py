@@ -16,9 +16,8 @@ from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example, Split
-from vitral.data.division import DEFAULT, HELD_OUT, Division, divide, parts_of
+from vitral.data.division import DEFAULT, HELD_OUT, Division, divide, parts_of, with_contents
 from vitral.data.examples import (
-    check_on_bad_image,
     file_of,
     images_in,
     in_order_of_names,
@@ -32,6 +31,8 @@ from vitral.data.image import HEIF, OTHER_SUFFIXES
 from vitral.data.labelled import find_tables, labelled_folder
 from vitral.data.labels import LABEL_COLUMNS, LabelOptions
 from vitral.data.mask_folder import check_not_images_and_masks, is_mask_folder, mask_folder
+from vitral.data.pixel_cache import PixelCache
+from vitral.data.reading import Count, Reading
 from vitral.data.split_folders import check_no_splits_inside, split_folders, split_of
 from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report, read_table
@@ -56,30 +57,33 @@ def folder(
     report: Report = lambda sentence: None,
     task: Task | None = None,
     whole: bool = False,
+    cache: PixelCache | None = None,
+    count: Count = lambda what, done, total: None,
 ) -> Dataset:
     """Class folders, or images with a table, as a data set of images cropped and resized to `preprocessing.size`.
 
     `division` says how images are divided whose split no folder or table states. `task` is the model's, if there is
     one: labels that could be read in two ways are read as that. With `whole`, for evaluation, a folder without training
-    images is used whole: each split is all of it, and one class is enough.
+    images is used whole: each split is all of it, and one class is enough. Decoded images are kept in `cache`, if there
+    is one, else in memory; `count` gets how many have been read.
 
     `report` gets a sentence for everything that the user should know: which split was made here, and which files were
     left out. Raises `DataError` if there are no images, only one class, or too few images to hold some out. Loading a
     split raises `ImageError` for a file that cannot be read as an image, unless `on_bad_image` is "skip".
     """
-    check_on_bad_image(on_bad_image)
+    reading = Reading(on_bad_image, report, count, cache)
     source = source if isinstance(source, ImageFolder) else ImageFolder(source)
     root = source.path
     if not root.is_dir():
         raise DataError(f"There is no folder {root}. Specify a folder of class folders, or a built-in data set.")
     if is_mask_folder(root) and source.task in (None, "segmentation") and not source.table:
-        return mask_folder(root, preprocessing, division, on_bad_image, report, whole)
+        return mask_folder(root, preprocessing, division, reading, whole)
     if "segmentation" in (source.task, task):
         raise DataError(f"{root} has no images/ and masks/ folders, which segmentation needs.")
     tables: dict[SplitName | None, Path] = {None: source.table} if source.table else find_tables(root)
     if tables and (source.table or source.label or source.task or states_labels(root, tables, report)):
         options = LabelOptions(str(source.table or root), source.task or task, source.label, source.separator)
-        return labelled_folder(root, tables, options, preprocessing, division, on_bad_image, report, whole)
+        return labelled_folder(root, tables, options, preprocessing, division, reading, whole)
     if source.label or source.separator or source.task not in (None, "one class"):
         raise DataError(
             f"{root} has no table of labels (labels.csv, metadata.csv or metadata.jsonl), so its labels are the names "
@@ -87,7 +91,7 @@ def folder(
         )
     # Everything about names and folders is checked here, before an image is read: reading may take minutes.
     if whole and "train" not in split_folders(root, holds_classes):
-        return whole_folder(root, preprocessing, division, on_bad_image, report)
+        return whole_folder(root, preprocessing, division, reading)
     homes = find_split_folders(root, report)
     home = homes.get("train", root)
     classes = find_classes(home, report)
@@ -110,21 +114,21 @@ def folder(
                     "remove them."
                 )
             examples += list_examples(held_out, classes, report, split)
-    return from_examples(root, classes, examples, preprocessing, division, on_bad_image, report)
+    return from_examples(root, classes, examples, preprocessing, division, reading)
 
 
-def whole_folder(
-    root: Path, preprocessing: Preprocessing, division: Division, on_bad_image: str, report: Report
-) -> Dataset:
+def whole_folder(root: Path, preprocessing: Preprocessing, division: Division, reading: Reading) -> Dataset:
     """Images to judge a model on, in class folders: of a folder of splits those that are there, else all for each."""
     homes = split_folders(root, holds_classes)
     split_at: dict[Path, SplitName] = {home: split for split, home in homes.items()}
     each = list(homes.values()) or [root]
-    classes = in_class_order({name for home in each for name in find_classes(home, report, at_least=1)})
-    examples = [one for home in each for one in list_examples(home, classes, report, split_at.get(home, "test"))]
+    classes = in_class_order({name for home in each for name in find_classes(home, reading.report, at_least=1)})
+    examples = [
+        one for home in each for one in list_examples(home, classes, reading.report, split_at.get(home, "test"))
+    ]
     if not homes:
-        report(f"{root} has no split folders: all of its {len(examples):,} images are used.")
-    return from_examples(root, classes, examples, preprocessing, division, on_bad_image, report, not homes)
+        reading.report(f"{root} has no split folders: all of its {len(examples):,} images are used.")
+    return from_examples(root, classes, examples, preprocessing, division, reading, not homes)
 
 
 def holds_classes(home: Path) -> bool:
@@ -138,8 +142,7 @@ def from_examples(
     examples: Sequence[Example],
     preprocessing: Preprocessing,
     division: Division,
-    on_bad_image: str,
-    report: Report,
+    reading: Reading,
     whole: bool = False,
 ) -> Dataset:
     """Class folders whose files are known as a data set, which reads them when a split is loaded.
@@ -148,16 +151,17 @@ def from_examples(
     """
     labels = np.array([example.target for example in examples], dtype=np.int64)
     files, stated = [file_of(example) for example in examples], [example.split for example in examples]
-    rows = divide(root, files, stated, labels, division, report)
+    rows = divide(root, files, stated, labels, division, reading.report)
+    examples = with_contents(examples, rows)
     parts = parts_of(examples, rows)
     if whole:
-        parts = {split: list(examples) for split in SPLITS}
+        parts = dict.fromkeys(SPLITS, examples)
     elif "train" in parts:
-        report_missing_classes(parts, classes, report)
+        report_missing_classes(parts, classes, reading.report)
 
     def load(split: SplitName) -> Split:
         own = of_split(parts, split, root)
-        return load_examples(own, classes, "one class", preprocessing, on_bad_image, split, report)
+        return load_examples(own, classes, "one class", preprocessing, split, reading)
 
     known = tuple(row for row in rows if row is not None)
     return Dataset(str(root), classes, preprocessing, load, splits=tuple(parts), rows=known)

@@ -16,9 +16,10 @@ from vitral.base.errors import DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example
-from vitral.data.division import Division, divide, parts_of
+from vitral.data.division import Division, divide, parts_of, with_contents
 from vitral.data.examples import file_of, images_in, load_examples, of_split, report_missing_classes
 from vitral.data.labels import LabelOptions, read_labels
+from vitral.data.reading import Reading
 from vitral.data.split_folders import SPLIT_NAMES, SPLIT_OF, split_folders
 from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report, Row, find_table, read_table
@@ -62,15 +63,15 @@ def labelled_folder(
     options: LabelOptions,
     preprocessing: Preprocessing,
     division: Division,
-    on_bad_image: str,
-    report: Report,
+    reading: Reading,
     whole: bool = False,
 ) -> Dataset:
     """The images that the tables name, as a data set of the task that their labels show; `whole` as in `folder`.
 
-    `report` gets a sentence for everything that was assumed or left out. Raises `DataError` for a table that cannot be
-    read, names images that do not exist, or contradicts itself.
+    `reading.report` gets a sentence for everything that was assumed or left out. Raises `DataError` for a table that
+    cannot be read, names images that do not exist, or contradicts itself.
     """
+    report = reading.report
     rows: list[TableRow] = []
     columns: dict[str, None] = {}
     for split, table in tables.items():
@@ -99,6 +100,7 @@ def labelled_folder(
     divided = divide(
         root, [file_of(one) for one in examples], stated, strata(examples, labels), division, report, groups
     )
+    examples = with_contents(examples, divided)
     parts = dict.fromkeys(SPLITS, examples) if used_whole else parts_of(examples, divided)
     if "train" in parts:
         check_classes(table, parts, labels, report)
@@ -108,7 +110,7 @@ def labelled_folder(
         labels.names,
         preprocessing,
         lambda split: load_examples(
-            of_split(parts, split, root), labels.names, labels.task, preprocessing, on_bad_image, split, report
+            of_split(parts, split, root), labels.names, labels.task, preprocessing, split, reading
         ),
         labels.task,
         tuple(parts),

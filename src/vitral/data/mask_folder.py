@@ -18,13 +18,14 @@ from vitral.base.mask_values import IGNORED, MOST_CLASSES
 from vitral.base.plural import one_or_many
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import Dataset, Split
-from vitral.data.decode import load_resized
-from vitral.data.division import Division, divide, parts_of
-from vitral.data.examples import images_in, is_image, of_split, readable
+from vitral.data.division import Division, divide, parts_of, with_contents
+from vitral.data.examples import check_errors, images_in, is_image, of_split
 from vitral.data.image import PillowWarningsOff
 from vitral.data.mask_file import Colour, read_mask
 from vitral.data.mask_names import MaskClasses, read_mask_classes
 from vitral.data.preprocess import crop_and_resize_mask
+from vitral.data.read_pixels import read_pixels
+from vitral.data.reading import Reading
 from vitral.data.split_folders import SPLIT_NAMES, split_folders
 from vitral.data.split_table import SPLITS, SplitName
 from vitral.data.table_file import Report
@@ -49,6 +50,7 @@ class Pair:
     image: Path
     mask: Path
     name: str
+    content: str = ""  # the SHA-256 of the image's file, once it is known
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,14 @@ def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
 
 
 def mask_folder(
-    root: Path, preprocessing: Preprocessing, division: Division, on_bad_image: str, report: Report, whole: bool = False
+    root: Path, preprocessing: Preprocessing, division: Division, reading: Reading, whole: bool = False
 ) -> Dataset:
     """The images and masks as a data set for segmentation; `whole` as in `folder`.
 
-    `report` gets a sentence for everything that was assumed or left out. Raises `DataError` for masks that do not fit
-    their images or each other, with the number of files and the first of them.
+    `reading.report` gets a sentence for everything that was assumed or left out. Raises `DataError` for masks that do
+    not fit their images or each other, with the number of files and the first of them.
     """
+    report = reading.report
     homes = split_homes(root, report)
     if "train" not in homes and not whole:
         raise DataError(
@@ -110,14 +113,13 @@ def mask_folder(
         stated = ["test"] * len(every)
         report(f"{root} has no split folders: all of its {len(every):,} images are used.")
     rows = divide(root, [pair.image for pair in every], stated, np.zeros(len(every), int), division, report)
+    every = with_contents(every, rows)
     parts = dict.fromkeys(SPLITS, every) if used_whole else parts_of(every, rows)
     return Dataset(
         str(root),
         names,
         preprocessing,
-        lambda split: load_pairs(
-            of_split(parts, split, root), classes, binary, preprocessing, on_bad_image, split, report
-        ),
+        lambda split: load_pairs(of_split(parts, split, root), classes, binary, preprocessing, split, reading),
         "segmentation",
         tuple(parts),
         tuple(row for row in rows if row is not None),
@@ -332,26 +334,21 @@ def load_pairs(
     stated: MaskClasses | None,
     binary: bool,
     preprocessing: Preprocessing,
-    on_bad_image: str,
     split: SplitName,
-    report: Report,
+    reading: Reading,
 ) -> Split:
-    """Read every image and mask into memory, cropped and resized alike; a mask takes the nearest pixel's class."""
+    """Read every image and its mask, cropped and resized alike; a mask takes the nearest pixel's class."""
+    files = [pair.image for pair in pairs]
+    found = read_pixels(files, [pair.content for pair in pairs], preprocessing, split, reading)
+    check_errors(found.errors, files, split, reading)
+    masks = np.empty((len(found.kept), *preprocessing.size), np.uint8)
 
-    def load(pair: Pair) -> tuple[np.ndarray, np.ndarray] | ImageError:
-        try:
-            image = load_resized(pair.image, preprocessing, for_training=split == "train")
-        except ImageError as error:
-            return error  # so that all bad files are counted and listed
-        values = read_mask(pair.mask, stated.colours if stated else None).values
+    def read_one(number: int) -> None:
+        values = read_mask(pairs[found.kept[number]].mask, stated.colours if stated else None).values
         mask = (values == IGNORED) if binary else values
-        return image, crop_and_resize_mask(mask.astype(np.uint8), preprocessing)
+        masks[number] = crop_and_resize_mask(mask.astype(np.uint8), preprocessing)
 
     with ThreadPoolExecutor() as pool:
-        loaded = list(zip(pairs, pool.map(load, pairs)))
-    good = readable(loaded, [pair.image for pair in pairs], split, on_bad_image, report)
-    return Split(
-        np.stack([image for _, (image, _) in good]),
-        np.stack([mask for _, (_, mask) in good]),
-        files=tuple(str(pair.image) for pair, _ in good),
-    )
+        list(pool.map(read_one, range(len(masks))))
+    names = tuple(str(files[index]) for index in found.kept)
+    return Split(found.pixels, masks, files=names, source_index=found.source_index)

@@ -18,10 +18,12 @@ from vitral.base.record import ModelRecord, Task, record_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
 from vitral.data.division import DEFAULT, Division
-from vitral.data.examples import check_on_bad_image, images_in
+from vitral.data.examples import images_in
 from vitral.data.folder import ImageFolder, folder
 from vitral.data.image import first_page_only, load_image
+from vitral.data.pixel_cache import find_cache
 from vitral.data.preprocess import crop_and_resize
+from vitral.data.reading import check_on_bad_image
 from vitral.recording.forward import forward
 from vitral.store.classifier import Classifier
 from vitral.tasks.progress import Progress
@@ -149,11 +151,13 @@ def read_data(
     on_bad_image: OnBadImage = "fail",
     task: Task | None = None,
     whole: bool = False,
+    cache: str = "auto",
 ) -> Dataset:
     """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`.
 
-    `division`, `task` and `whole`: see `folder`.
+    `division`, `task` and `whole`: see `folder`; `cache`: see `find_cache`.
     """
     if isinstance(found, Dataset):
         return found
-    return folder(found, preprocessing, division, on_bad_image, progress.note, task, whole)
+    kept = find_cache(cache, progress.note)
+    return folder(found, preprocessing, division, on_bad_image, progress.note, task, whole, kept, progress.count)

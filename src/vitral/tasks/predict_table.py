@@ -28,7 +28,8 @@ from vitral.base.files import write_file, writing_to
 from vitral.base.prediction import Prediction, predictions
 from vitral.data import OnBadImage
 from vitral.data.decode import load_resized
-from vitral.data.examples import check_on_bad_image, images_in
+from vitral.data.examples import images_in
+from vitral.data.reading import check_on_bad_image
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import note_unknown
 from vitral.tasks.predict import note_instability, open_classifier, predict_pixels

@@ -43,11 +43,16 @@ from vitral.weights.transfer import transfer_encoder, transfer_weights
 PHOTO = 64  # pixels: the side of a folder's images for a model that does not specify one
 
 
-def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> tuple[Classifier, Dataset]:
-    """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data."""
+def prepare(
+    recipe: Recipe, progress: Progress, resumed: Path | None = None, cache: str = "auto"
+) -> tuple[Classifier, Dataset]:
+    """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data.
+
+    `cache`: see `find_cache`.
+    """
     found = find_data(recipe.data)
     if not recipe.init:
-        data = read_training_data(recipe, found, progress, resumed=resumed)
+        data = read_training_data(recipe, found, progress, resumed=resumed, cache=cache)
         check_task_settings(recipe, data)
         new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
@@ -62,7 +67,7 @@ def prepare(recipe: Recipe, progress: Progress, resumed: Path | None = None) -> 
     if not resumed and (whole := seen_whole(preprocessing, found)) != preprocessing:
         progress.note("  images and masks are resized whole, where the model that was trained before cut them")
         preprocessing = whole
-    data = read_training_data(recipe, found, progress, preprocessing, resumed)
+    data = read_training_data(recipe, found, progress, preprocessing, resumed, cache)
     check_task_settings(recipe, data)
     same_task = data.task == model.record.task
     if sorted(data.classes) == sorted(model.classes) and same_task:
@@ -152,9 +157,10 @@ def read_training_data(
     progress: Progress,
     preprocessing: Preprocessing | None = None,
     resumed: Path | None = None,
+    cache: str = "auto",
 ) -> Dataset:
     """The data of a recipe, every file of which was read; copies among a folder's images are reported."""
-    data = open_splits(read_recipe_data(recipe, found, progress, preprocessing, resumed))
+    data = open_splits(read_recipe_data(recipe, found, progress, preprocessing, resumed, cache))
     if isinstance(found, ImageFolder):
         if recipe.init and not resumed:
             note_trained_before(data, Path(recipe.init), progress)
@@ -184,6 +190,7 @@ def read_recipe_data(
     progress: Progress,
     preprocessing: Preprocessing | None = None,
     resumed: Path | None = None,
+    cache: str = "auto",
 ) -> Dataset:
     """The data of a recipe, which `find_data` has found; a folder's images are prepared for the recipe's model.
 
@@ -202,7 +209,7 @@ def read_recipe_data(
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
     division = division_of(recipe, resumed) if isinstance(found, ImageFolder) else DEFAULT
-    return read_data(found, preprocessing, progress, division, recipe.on_bad_image)
+    return read_data(found, preprocessing, progress, division, recipe.on_bad_image, cache=cache)
 
 
 def division_of(recipe: Recipe, resumed: Path | None) -> Division:

@@ -73,6 +73,8 @@ class ConsoleProgress(Progress):
         elif done and now - max(self.printed, self.started) > QUIET:
             self.printed = now
             say(line)
+        if done == total:
+            self.close()
 
     def stepped(self, pace: "Pace") -> None:
         if self.on_terminal:

@@ -101,6 +101,7 @@ def train(
     resume: str | Path | None = None,
     stop: Callable[[], bool] = lambda: False,
     agreed: bool = True,
+    cache: str = "auto",
     progress: bool | Progress = False,
     **settings: Any,
 ) -> TrainingResult:
@@ -109,7 +110,8 @@ def train(
     The run folder is `out`, by default the next `runs/DATA-NUMBER`; it holds settings, metrics, the best model, a
     checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings. Once `stop()` is true,
     the run is saved after the step under way and ends. Unless `agreed`, default epochs that would take more than an
-    hour on this machine are refused. `progress=True` shows progress on standard error. PyTorch's global random
+    hour on this machine are refused. A folder's decoded images are kept in the folder `cache`, by default the user's
+    own (`find_cache`); with "none" in memory. `progress=True` shows progress on standard error. PyTorch's global random
     generator is seeded by the recipe's `seed`.
 
     Raises `UsageError` for settings that do not fit, `DataError` or `ImageError` for data that cannot be read,
@@ -124,17 +126,23 @@ def train(
             run, recipe = Run.existing(Path(resume))
         else:
             run, recipe = None, recipe or make_recipe(**settings)
-        return run_recipe(recipe, run, Path(out) if out else None, stop, agreed, shown)
+        return run_recipe(recipe, run, Path(out) if out else None, stop, agreed, cache, shown)
 
 
 def run_recipe(
-    recipe: Recipe, run: Run | None, out: Path | None, stop: Callable[[], bool], agreed: bool, progress: Progress
+    recipe: Recipe,
+    run: Run | None,
+    out: Path | None,
+    stop: Callable[[], bool],
+    agreed: bool,
+    cache: str,
+    progress: Progress,
 ) -> TrainingResult:
     """A whole run by a recipe: a new one in `out`, or the rest of `run`."""
     resuming = run is not None
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
-    model, data = prepare(recipe, progress, run.path if run else None)
+    model, data = prepare(recipe, progress, run.path if run else None, cache)
     if recipe.adapt == "probe" and isinstance(model, Segmenter):
         model.encoder.requires_grad_(False)
     elif recipe.adapt == "probe":
