@@ -25,6 +25,7 @@ NAMES = (
     "small",
     "strangers",
     "decoding",
+    "loading",
     "fashion_mnist",
     "family",
     "high_resolution",

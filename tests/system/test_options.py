@@ -417,6 +417,21 @@ def on_bad_image_stops_or_skips(train, vitral, photos):
     vitral(*words).refused(1, "dark/0.png")
 
 
+@effect("train", "cache")
+def cache_keeps_decoded_images_for_the_next_run(train, tmp_path, monkeypatch):
+    first = train(cache=tmp_path / "kept")
+    sets = {path: path.stat().st_size for path in (tmp_path / "kept").rglob("*.pixels")}
+    assert len(sets) == 3 and sum(sets.values()) == 3 * 8 * 8 * 24
+    assert f"16 decoded train images are kept in {tmp_path / 'kept' / 'pixels'} (3 kB)" in first.answer.messages
+    second = train(cache=tmp_path / "kept")
+    assert same(first, second) and "decoded" not in second.answer.messages
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VITRAL_CACHE")
+    assert same(first, train(cache="none")) and not (tmp_path / "home").exists()
+    train()
+    assert len(list((tmp_path / "home" / "vitral").rglob("*.pixels"))) == 3
+
+
 @effect("train", "out")
 def out_is_where_the_run_goes(train, tmp_path):
     assert (train(out=tmp_path / "deep" / "here").folder / "report.html").is_file()
