@@ -4,12 +4,13 @@ Axes:  b images   n tokens   d width   gy gx rows, columns
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -21,12 +22,13 @@ from vitral.recording.eager import can_have_hooks
 from vitral.recording.forward import run_model
 from vitral.recording.indices import Grid
 from vitral.recording.layers import Recording
+from vitral.recording.places import MOVED
 from vitral.recording.stream import first_tensor
 from vitral.recording.stream_places import Layout, StreamPlace, tokens_in_layout
 from vitral.recording.undisturbed import undisturbed
 
-DIFFERENCE = 0.1  # of the whole way from one image to another, between the halves of a map
-
+ALIKE = 0.05  # of the whole way from one image to another: the deviation of places that move alike
+MARGIN = 1  # cell: a map that leaves out more on a side is not of the whole image; strides leave out less
 PAIRS = 4  # of random images: deep in a CNN, where each place sees most of the image, one pair says too little
 
 
@@ -136,7 +138,9 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
     """Which results of modules are maps of the image, by name and number: whether the width comes last, or first.
 
     The model runs on random images A and B, and on A with the upper, then the left half of B. In a map the upper rows
-    move towards B's with the upper half, the left columns with the left half. Nothing else does both.
+    move towards B's with the upper half, the left columns with the left half. Nothing else does both: not a map that
+    is mirrored, turned or shifted. Then it runs on images whose margins alone are B's, which a cropped map does not
+    see.
     """
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, PAIRS, *images.shape[1:], generator=generator).to(images)
@@ -144,6 +148,7 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
     upper[..., : a.shape[2] // 2, :] = b[..., : a.shape[2] // 2, :]
     left[..., : a.shape[3] // 2] = b[..., : a.shape[3] // 2]
     found: dict[tuple[str, int], bool] = {}
+    grids: dict[tuple[str, int], Grid] = {}
     shapes: set[tuple[int, ...]] = set()  # of maps that were found, of layers that keep the axes of maps
 
     def record(name: str, number: int, tensor: Tensor) -> None:
@@ -154,21 +159,71 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
             start, end, *halves = maps.unflatten(0, (4, PAIRS))
             whole = end - start
             moved = [((half - start) * whole).sum(1) / whole.square().sum(1).clamp_min(1e-30) for half in halves]
-            (down, beside), (right, below) = (differences(each.mean(0), axis) for axis, each in enumerate(moved))
-            if min(down, right) > DIFFERENCE and down > 2 * abs(beside) and right > 2 * abs(below):
-                found[name, number] = width_last
-                return
+            seen = [order_along(each.mean(0), axis) for axis, each in enumerate(moved)]
             # Deep in a CNN each place sees most of the image, and all move alike: a map if a convolution made its like.
-            conv = isinstance(modules[name], nn.Conv2d) and not width_last
-            if (conv or tensor.shape[1:] in shapes) and max(abs(beside), abs(below)) < DIFFERENCE and not width_last:
+            conv = isinstance(modules[name], nn.Conv2d)
+            like_a_map = not width_last and (conv or tensor.shape[1:] in shapes)
+            if "in order" in seen and set(seen) <= ({"in order", "alike"} if like_a_map else {"in order"}):
+                pass
+            elif not (like_a_map and set(seen) == {"alike"}):
+                continue
+            if not width_last:
                 shapes.add(tuple(tensor.shape[1:]))
-                found[name, number] = False
-                return
+            found[name, number] = width_last
+            grids[name, number] = (maps.shape[2], maps.shape[3])
+            return
 
     modules = dict(model.named_modules())
-    with evaluating(model), undisturbed(model), each_map(model, record):
-        run_model(model, torch.cat([a, b, upper, left]))
+    with evaluating(model), undisturbed(model):
+        with each_map(model, record):
+            run_model(model, torch.cat([a, b, upper, left]))
+        for grid in set(grids.values()):
+            whole_maps = [key for key, own in grids.items() if own == grid]
+            for key in set(whole_maps) - seeing_margins(
+                model, a[:1], b[:1], {key: found[key] for key in whole_maps}, grid
+            ):
+                del found[key]
     return found
+
+
+def seeing_margins(
+    model: nn.Module,
+    a: Float[Tensor, "1 c y x"],
+    b: Float[Tensor, "1 c y x"],
+    width_last: Mapping[tuple[str, int], bool],
+    grid: Grid,
+) -> set[tuple[str, int]]:
+    """Which of these maps, all of one grid, change along each side when a part of a cell there does."""
+    down, right = (max(1, round(pixels / side * MARGIN)) for pixels, side in zip(a.shape[2:], grid))
+    bands = [a.clone() for _ in range(4)]
+    for image, band in zip(bands, (np.s_[:down, :], np.s_[-down:, :], np.s_[:, :right], np.s_[:, -right:])):
+        image[:, :, *band] = b[:, :, *band]
+    found = set()
+
+    def record(name: str, number: int, tensor: Tensor) -> None:
+        if (name, number) not in width_last:
+            return
+        maps = (tensor.movedim(-1, 1) if width_last[name, number] else tensor).double()
+        distance = (maps - maps[:1]).norm(dim=1)
+        top, bottom, near, far = distance[2:] > MOVED * distance[1].max()
+        if top[0].any() and bottom[-1].any() and near[:, 0].any() and far[:, -1].any():
+            found.add((name, number))
+
+    with each_map(model, record):
+        run_model(model, torch.cat([a, b, *bands]))
+    return found
+
+
+def order_along(moved: Float[Tensor, "y x"], axis: int) -> Literal["in order", "alike", "otherwise"]:
+    """How a map's places move with the first half of the image along an axis.
+
+    "in order" if those of the first half do, more than others; "alike" if all of them move by about the same.
+    """
+    along, across = differences(moved, axis)
+    if moved.std() < ALIKE:
+        return "alike"
+    # By chance, or shifted by half of a half, the halves hardly differ beside what places differ by.
+    return "in order" if along > moved.std() and along > 2 * abs(across) else "otherwise"
 
 
 def differences(moved: Float[Tensor, "y x"], axis: int) -> tuple[float, float]:

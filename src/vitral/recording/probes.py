@@ -218,6 +218,8 @@ def are_views(subject: Subject, a: Tensor, found: Sequence[Found]) -> bool:
         if values is None or not isinstance(places, Places):
             return None
         change = (values[1] - values[0]).norm(dim=-1)
+        # Tokens without a patch may be shared, such as the class token of several dates.
+        change = change.masked_fill(places.patches < 0, 0)
         units = (change > MOVED * values[0].norm(dim=-1).max()).any(dim=1)
         if not units.any():
             return None
@@ -295,7 +297,8 @@ def order_masks(grid: Grid) -> Bool[Tensor, "k y x"]:
     generator = torch.Generator().manual_seed(1)
     while True:
         masks = torch.rand(ORDER_MASKS, *grid, generator=generator) < 0.5
-        turned = [masks.flip(axes) for axes in ((1,), (2,), (1, 2))]
+        # Along an axis of one patch nothing turns.
+        turned = [masks.flip(axes) for axes in ((1,), (2,), (1, 2)) if any(masks.shape[axis] > 1 for axis in axes)]
         turned += [one.mT for one in (masks, *turned) if grid[0] == grid[1]]
         if not any(torch.equal(masks, one) for one in turned):
             return masks
