@@ -47,7 +47,7 @@ class Convolutions(nn.Module):
 def test_a_map_in_another_order_is_none(change, depth):
     model, images = Convolutions(INSIDE[change], depth).eval(), torch.randn(1, 3, HEIGHT, WIDTH)
     assert width_axes(model, images) == {}
-    with pytest.raises(WatchError, match="no module returns a feature map .* whose places are those of the image"):
+    with pytest.raises(WatchError, match=r"no module returns a feature map .* whose places are those of the image"):
         vitral.explain.grad_cam(model, images)
 
 

@@ -313,15 +313,18 @@ def test_a_run_whose_settings_were_changed_is_not_resumed(terminal, trained):
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizers.pt", "state.json"])
 @pytest.mark.parametrize("how", ["changed", "gone"])
-def test_a_run_whose_checkpoint_was_changed_is_not_resumed(vitral, trained, tmp_path, file, how):
+def test_a_run_whose_checkpoints_were_changed_is_not_resumed(vitral, trained, tmp_path, file, how):
     run = trained.copy(tmp_path / "run")
-    path = run.last_checkpoint / file
-    if how == "gone":
-        path.unlink()
-    elif file == "state.json":
-        path.write_text(path.read_text()[:-9])
-    else:
-        flip_a_bit(path)
+    checkpoints = list((run.folder / "checkpoints").iterdir())
+    assert len(checkpoints) == 2
+    for checkpoint in checkpoints:
+        path = checkpoint / file
+        if how == "gone":
+            path.unlink()
+        elif file == "state.json":
+            path.write_text(path.read_text()[:-9])
+        else:
+            flip_a_bit(path)
     before = run.contents
     vitral("train", "--resume", "run").failed(FAILURE, file, "cannot be resumed")
     assert run.contents == before

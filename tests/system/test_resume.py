@@ -139,6 +139,35 @@ def test_a_second_ctrl_c_ends_it_at_once_and_leaves_the_last_checkpoint(vitral, 
     vitral("train", "--resume", "run").done()
 
 
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizers.pt", "state.json"])
+def test_a_damaged_checkpoint_leaves_the_one_before(vitral, trained, tmp_path, file):
+    run = trained.copy(tmp_path / "run")
+    first, last = sorted((run.folder / "checkpoints").iterdir())
+    before = {path.name: path.read_bytes() for path in last.iterdir()}
+    damaged = last / file
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    answer = vitral("train", "--resume", "run").done()
+    step = int(first.name.removeprefix("step-"))
+    assert file in answer.messages and f"Resumed from the checkpoint before: step {step}." in answer.messages
+    again = Trained(run.folder).last_checkpoint
+    assert again.name == last.name and (again / "weights.safetensors").read_bytes() == before["weights.safetensors"]
+    assert all((run.weights[name] == values).all() for name, values in trained.weights.items())
+
+
+def test_a_machine_that_is_taken_back_leaves_a_saved_run(vitral, photos, quick, tmp_path):
+    """SIGTERM, as clusters and `docker stop` send it."""
+    quick.write_text(quick.read_text() + STOPPING.replace("SIGINT", "SIGTERM"))
+    (tmp_path / "stops").write_text("5")
+    answer = vitral(*WORDS_STOPPING, "--out", "run")
+    answer.failed(143, "SIGTERM: stopping after this step", "Stopped and saved. To continue")
+    assert Trained(tmp_path / "run").last_checkpoint.name == "step-000005"
+    (tmp_path / "stops").write_text("")
+    vitral("train", "--resume", "run").done()
+    vitral(*WORDS_STOPPING, "--out", "whole").done()
+    run, whole = Trained(tmp_path / "run"), Trained(tmp_path / "whole")
+    assert all((run.weights[name] == values).all() for name, values in whole.weights.items())
+
+
 def test_a_finished_run_is_left_as_it_is_and_its_report_written_again(vitral, trained, tmp_path):
     run = trained.copy(tmp_path / "run")
     before = run.contents

@@ -7,8 +7,7 @@ and is never overwritten. Defaults depend on the data: `vitral train --data digi
 import shlex
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -70,7 +69,7 @@ def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.train import train
 
     progress = ConsoleProgress()
-    with stop_on_interrupt() as stop:
+    with stop_on_signals() as stop:
         if options.resume:
             result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress)
         else:
@@ -81,7 +80,7 @@ def run(options: Options) -> dict[str, Any]:
     name = shlex.quote(str(result.run))
     if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")
-        return {"run": str(result.run), "stopped": True, "exit_code": 130}
+        return {"run": str(result.run), "stopped": True, "exit_code": 128 + (stop.signal or signal.SIGINT)}
     judged = {"test": "test", "val": "validation"}[result.split]
     print_result(f"{judged} {result.summary}, n = {result.n:,}, trained in {result.seconds:.0f} s")
     print_result(f"report: {result.report}")
@@ -94,19 +93,36 @@ def at_terminal() -> bool:
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
+class Stop:
+    """Whether a signal has asked for a stop, and which."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks for a stop after the step under way; a second one ends the program at once."""
-    stopping = threading.Event()
+def stop_on_signals() -> Iterator[Stop]:
+    """The first Ctrl-C, or SIGTERM, by which clusters take a machine back, asks for a stop after the step under way.
 
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        say("\nstopping after this step (Ctrl-C again to stop at once) ...")
-        stopping.set()
+    A second one ends the program at once.
+    """
+    stop = Stop()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        again = "Ctrl-C again to stop at once" if number == signal.SIGINT else "again to stop at once"
+        say(f"\n{signal.Signals(number).name}: stopping after this step ({again}) ...")
+        stop.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell may have it ignored
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, on_signal)
     try:
-        yield stopping.is_set
+        yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -334,9 +334,9 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
         maps = tuple(found)
         why = "no attention" if recording is None else "no block returns patches whose places are known"
         map_refusal = WatchError(
-            f"{type(model).__name__} cannot be explained by maps: {why}, and no module returns a feature map (B, D, rows, "
-            "columns) whose places are those of the image. A model that mirrors, shifts or crops its images has none: "
-            "change the images before the model. occlusion, input_gradient and integrated_gradients need no maps: "
+            f"{type(model).__name__} cannot be explained by maps: {why}, and no module returns a feature map (B, D, "
+            "rows, columns) whose places are those of the image. A model that mirrors, shifts or crops its images has "
+            "none: change the images before the model. occlusion, input_gradient and integrated_gradients need none: "
             "specify grid=(rows, columns)."
         )
     # The plain pass also measures the readout: only what comes after the last block is recorded, nothing is changed.

@@ -186,7 +186,7 @@ def run_recipe(
 
     best, reached, spent, recent = UNTRAINED, 0, 0.0, tuple[Step, ...]()
     if resuming:
-        _, before, _ = read_progress(run.checkpoints)
+        _, before, _ = read_progress(run.checkpoints, progress.note)
         reached, recent = before.step, before.recent
         times = [record.get("seconds", 0.0) for record in run.records() if record["step"] <= reached]
         spent = max(times, default=0.0)

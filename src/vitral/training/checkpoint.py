@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from vitral.store import CHECKPOINT_WEIGHTS as WEIGHTS
 from vitral.training.steps import Step
 
 STATE, OPTIMIZERS = "state.json", "optimizers.pt"
+KEPT = 2  # checkpoints of a run: if the disk damages the last one, the one before is there
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def fingerprint(*splits: Split) -> str:
 
 
 def save_checkpoint(home: Path, checkpoint: Checkpoint) -> Path:
-    """Write `home/step-000123/` whole, then remove the checkpoints before it."""
+    """Write `home/step-000123/` whole, then remove all but the `KEPT` last ones."""
     folder = home / f"{PREFIX}{checkpoint.progress.step:06d}"
     with write_folder(folder) as new:
         # A clone per name: safetensors refuses two names of one tensor, which a model with tied weights has.
@@ -125,9 +128,8 @@ def save_checkpoint(home: Path, checkpoint: Checkpoint) -> Path:
         record["files"] = {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZERS)}
         (new / STATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     unfinished = home.glob(f".{PREFIX}*")  # left by a process that was killed while it wrote
-    for other in (*checkpoints(home), *unfinished):
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+    for other in (*checkpoints(home)[:-KEPT], *unfinished):
+        shutil.rmtree(other, ignore_errors=True)
     return folder
 
 
@@ -137,10 +139,10 @@ def checkpoints(home: Path) -> list[Path]:
     return sorted(found, key=lambda folder: int(folder.name.removeprefix(PREFIX)))
 
 
-def read_progress(home: Path) -> tuple[Path, Progress, Inputs]:
-    """The last checkpoint's folder, how far the run was, and what it was started with.
+def read_progress(home: Path, report: Report = lambda sentence: None) -> tuple[Path, Progress, Inputs]:
+    """The last whole checkpoint's folder, how far the run was, and what it was started with.
 
-    Raises `StoreError` if there is no checkpoint, or if one of its files was changed.
+    `report` gets a sentence about a later one that cannot be read. Raises `StoreError` if there is none that can be.
     """
     found = checkpoints(home)
     if not found:
@@ -148,7 +150,20 @@ def read_progress(home: Path) -> tuple[Path, Progress, Inputs]:
             f"{home.parent} has no checkpoint to resume from. "
             f"Start again with the same settings: --config {home.parent / 'config.yaml'}."
         )
-    folder = found[-1]
+    *earlier, last = found
+    try:
+        return read_one(last)
+    except StoreError as error:
+        for folder in reversed(earlier):
+            with suppress(StoreError):
+                whole = read_one(folder)
+                report(f"{error} Resumed from the checkpoint before: step {whole[1].step:,}.")
+                return whole
+        raise StoreError(f"{error} The run cannot be resumed.") from error
+
+
+def read_one(folder: Path) -> tuple[Path, Progress, Inputs]:
+    """The same of one checkpoint. Raises `StoreError` if one of its files is not as it was written."""
     try:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = record.pop("files")
@@ -158,12 +173,10 @@ def read_progress(home: Path) -> tuple[Path, Progress, Inputs]:
         if folder.name != f"{PREFIX}{progress.step:06d}" or not isinstance(files, dict):
             raise ValueError("it was changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{folder / STATE} cannot be read: {error}. The run cannot be resumed from it.") from error
+        raise StoreError(f"{folder / STATE} cannot be read: {error}.") from error
     for name, expected in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise StoreError(
-                f"{folder / name} is missing, damaged, or was changed after it was written. The run cannot be resumed."
-            )
+            raise StoreError(f"{folder / name} is missing, damaged, or was changed after it was written.")
     return folder, progress, inputs
 
 
