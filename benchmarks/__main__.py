@@ -32,6 +32,7 @@ NAMES = (
     "tiles",
     "scenes",
     "cutouts",
+    "augmentation",
     "code_paths",
     "code_size",
 )

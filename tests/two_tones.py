@@ -1,7 +1,5 @@
 """Whether a mask still marks the object, in images of two tones, however their colours were changed."""
 
-import torch
-
 CLEAR = 12  # grey levels of 255 between object and background, below which nothing can be told apart
 
 

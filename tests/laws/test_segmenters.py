@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tiny import redraw
-from vitral import create, explain
 from two_tones import agreement
+from vitral import create, explain
 from vitral.base.errors import ConfigError, ShapeError, UsageError
 from vitral.base.lookup import find, names
 from vitral.base.preprocessing import Preprocessing

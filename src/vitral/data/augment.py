@@ -53,9 +53,7 @@ class Chain:
 
     parts: tuple[Augment, ...]
 
-    def __call__(
-        self, images: Images, masks: Masks | None, generator: torch.Generator
-    ) -> tuple[Images, Masks | None]:
+    def __call__(self, images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
         for part in self.parts:
             images, masks = part(images, masks, generator)
         return images, masks
@@ -74,9 +72,7 @@ class Resize:
 
     size: Size
 
-    def __call__(
-        self, images: Images, masks: Masks | None, generator: torch.Generator
-    ) -> tuple[Images, Masks | None]:
+    def __call__(self, images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
         if images.shape[-2:] == self.size:
             return images, masks
         resized = F.interpolate(images, size=self.size, mode="bilinear", antialias=True)

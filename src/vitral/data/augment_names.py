@@ -1,4 +1,4 @@
-"""The names of augmentations, as `--augment` takes them. Imports nothing heavy, so that settings are checked at once."""
+"""The names of augmentations, as `--augment` takes them. Imports nothing heavy: settings are checked at once."""
 
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names

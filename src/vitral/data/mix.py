@@ -24,12 +24,13 @@ Targets = Float[Tensor, "b k"]
 class Mix(Protocol):
     """A way to mix; `data/mixing/NAME.py` defines one, with the name of its file.
 
-    `targets` are shares of classes. Each image is mixed with another one of its batch, or with itself. All random
-    numbers come from `generator`. Images and targets are left as they are, and mixed copies are returned.
+    `targets` are shares of classes. Each image is mixed with another one of its batch, or with itself; the share that
+    it keeps is from Beta(alpha, alpha). All random numbers come from `generator`. Images and targets are left as they
+    are, and mixed copies are returned.
     """
 
     def __call__(
-        self, images: Images, targets: Targets, generator: torch.Generator
+        self, images: Images, targets: Targets, generator: torch.Generator, alpha: float = ...
     ) -> tuple[Images, Targets]: ...
 
 
@@ -58,7 +59,7 @@ def as_shares(labels: Int[Tensor, " b"] | Bool[Tensor, "b k"], classes: int) -> 
     >>> as_shares(torch.tensor([0, 2]), 3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    return labels.float() if labels.ndim == 2 else F.one_hot(labels, classes).float()
+    return labels.float() if labels.ndim == 2 else F.one_hot(labels.long(), classes).float()
 
 
 def mixed_targets(targets: Targets, partners: Int[Tensor, " b"], kept: Float[Tensor, " b"]) -> Targets:

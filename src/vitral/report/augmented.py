@@ -43,12 +43,14 @@ def augmented_figure(
             axes.imshow(pixels[row, column])
             hide_axes(axes)
             axes.set_xlabel(captions[row][column], fontsize=6.5, labelpad=2)
-            for value in outlined if masks is not None else ():
+            if masks is None:
+                continue
+            for value in outlined:
                 outline(axes, masks[row, column] == value, colours[value] if several else SECOND)
         line[0].set_ylabel(names[row], rotation=0, ha="right", va="center", fontsize=8)
     panels[0, 0].set_title("image", fontsize=8)
     if columns > 1:
-        panels[0, 1].set_title("as the model gets it", fontsize=8, loc="left")
+        panels[0, 1].set_title("versions that the model gets", fontsize=8, loc="left")
     figure.suptitle(title, fontsize=9)
     if several and masks is not None:
         present = [value for value in outlined if (masks == value).any()]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vitral.base.answer import answer_of
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import find, import_object, names
+from vitral.base.lookup import import_object, names
 from vitral.base.mask_values import IGNORED, background_of
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record

@@ -60,7 +60,8 @@ def describe_data(
     With `augment` or `mix`, the sheet shows training images as these change them. `mix` without `augment` has the
     augmentation that training has by default.
 
-    Raises `UnknownName` for data that does not exist, `UsageError` for labels that cannot be mixed, `DataError` or `ImageError` for images that cannot be read.
+    Raises `UnknownName` for data that does not exist, `UsageError` for labels that cannot be mixed, `DataError` or
+    `ImageError` for images that cannot be read.
     """
     progress = progress_for(progress)
     settings = preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image, "mix": mix}

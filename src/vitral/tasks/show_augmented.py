@@ -51,14 +51,16 @@ def draw_augmented(images: Split, groups: Mapping[str, np.ndarray], dataset: Dat
         mask_columns.append(moved)
     outlined = {1: "object"}
     if segmentation:
-        outlined = {index: name for index, name in enumerate(dataset.classes) if index != background_of(dataset.classes)}
+        outlined = {
+            index: name for index, name in enumerate(dataset.classes) if index != background_of(dataset.classes)
+        }
     return augmented_figure(
         rearrange(torch.stack(columns), "m n c y x -> n m y x c").numpy(),
         None if masks is None else np.stack([own.numpy() for own in mask_columns if own is not None], axis=1),
         outlined,
         [row_name(images, index, groups, segmentation) for index in chosen],
         captions,
-        f"{dataset.name}: --augment {recipe.augment}" + (f" --mix {recipe.mix}" if mix else ""),
+        f"{recipe.data}: --augment {recipe.augment}" + (f" --mix {recipe.mix}" if mix else ""),
     )
 
 

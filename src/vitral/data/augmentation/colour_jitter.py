@@ -26,12 +26,9 @@ def colour_jitter(images: Images, masks: Masks | None, generator: torch.Generato
     luminance = torch.tensor(LUMINANCE)
     changed = torch.empty_like(images)
     for index, (brightness, contrast, saturation) in enumerate(factors.tolist()):
-        pixels = rearrange(images[index], "c y x -> (y x) c").float()
-        mean = float((pixels.mean(dim=0) @ luminance))
-        colours = saturation * torch.eye(3) + (1 - saturation) * luminance[:, None]  # grey has the same for all three
-        pixels = torch.addmm(
-            torch.full((3,), (1 - contrast) * brightness * mean), pixels, brightness * contrast * colours
-        )
-        pixels = pixels.round_().clamp_(0, 255).byte()
-        changed[index] = rearrange(pixels, "(y x) c -> c y x", y=images.shape[2])
+        pixels = rearrange(images[index].contiguous(), "c y x -> c (y x)").float()
+        offset = (1 - contrast) * brightness * (luminance @ pixels.mean(dim=1))
+        colours = saturation * torch.eye(3) + (1 - saturation) * luminance  # a row per colour of the result
+        pixels = torch.addmm(offset, brightness * contrast * colours, pixels).round_().clamp_(0, 255)
+        changed[index] = rearrange(pixels, "c (y x) -> c y x", y=images.shape[2])
     return changed, masks

@@ -1,4 +1,4 @@
-"""`cutmix`: a rectangle of each image is replaced by that of another one, and labels by areas (Yun et al. 2019, §3.1)."""
+"""`cutmix`: a rectangle of each image is that of another one, and labels follow the areas (Yun et al. 2019, §3.1)."""
 
 import torch
 
@@ -6,10 +6,8 @@ from vitral.data.augment import Images
 from vitral.data.mix import Targets, beta, mixed_targets
 
 
-def cutmix(
-    images: Images, targets: Targets, generator: torch.Generator, alpha: float = 1.0
-) -> tuple[Images, Targets]:
-    """The rectangle has the image's aspect ratio and a share of its area that is 1 minus a draw from Beta(alpha, alpha).
+def cutmix(images: Images, targets: Targets, generator: torch.Generator, alpha: float = 1.0) -> tuple[Images, Targets]:
+    """The rectangle has the image's aspect ratio, and of its area 1 minus a random share from Beta(alpha, alpha).
 
     Its middle is anywhere in the image, and what lies outside is cut off; the labels' shares are those of the pixels
     that are left.

