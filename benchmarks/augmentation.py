@@ -7,8 +7,10 @@ out, which the record says.
 
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,10 +124,8 @@ def pillow(side: int, images: Tensor) -> dict[str, Work]:
 
 
 def torchvision(side: int, images: Tensor) -> dict[str, Work]:
-    from torchvision.transforms import v2
-
-    from benchmarks.peers import torchvision as _  # noqa: F401 - makes the next line work without CUDA
-
+    import_module("benchmarks.peers")  # makes torchvision importable without CUDA
+    v2: Any = import_module("torchvision.transforms.v2")
     labels, size, smooth = torch.arange(COUNT) % CLASSES, (side, side), v2.InterpolationMode.BILINEAR
     rows, floats = images.permute(0, 2, 3, 1).numpy(), images.float().div(255)
 

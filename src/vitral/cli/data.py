@@ -1,8 +1,8 @@
 """Show a data set, check the files of a folder before training, or test whether it can be solved by shortcuts.
 
-`vitral data show DATA`: its classes and a contact sheet; with `--augment NAME`, what augmentation makes of its images.
-`check DIR`: unreadable files, copies, rare classes, ... `shortcuts DATA`: whether a model can solve it without combining
-patches.
+`vitral data show DATA`: classes and a contact sheet; with `--augment NAME`, images as augmentation changes them.
+`check DIR`: unreadable files, copies, rare classes, ...
+`shortcuts DATA`: whether a model can solve it without combining patches.
 """
 
 from collections.abc import Callable, Iterator
