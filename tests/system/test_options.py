@@ -391,6 +391,7 @@ def mix_mixes_images_and_labels_and_shows_no_accuracy_of_training(train, vitral,
     vitral(*words, "--mix", "cutmix").refused(2, "the labels of scenes:size=16,n=16,held_out=8 are masks")
     vitral(*words, "--mix", "mixed").refused(2, "There is no way to mix 'mixed'", "Did you mean 'mixup'?")
     vitral(*words, "--mix-alpha", 0.2).refused(2, "name the way with --mix")
+    vitral("train", "--mix", "mixup", "--batch-size", 1).refused(2, "--batch-size must be at least 2")
     rows = "".join(f"{path.relative_to(photos)},{0.5 + number}\n" for number, path in enumerate(photos.rglob("*.png")))
     (photos / "labels.csv").write_text(f"file_name,label\n{rows}")
     vitral("train", "--data", f"{photos}:task=numbers", "--mix", "mixup").refused(2, "are numbers. Leave out --mix")

@@ -1,6 +1,6 @@
 """The signature of an augmentation, several of them in a chain, and how one is found by its name.
 
-Axes:  b images   c channels   y x pixels
+Axes:  b images   c channels   y x pixels   h w pixels of the result
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +16,8 @@ from vitral.data.augment_names import parse_augment
 
 Images = UInt8[Tensor, "b c y x"]
 Masks = Integer[Tensor, "b y x"] | Bool[Tensor, "b y x"]
+Resized = UInt8[Tensor, "b c h w"]  # images and masks that may have got another size
+ResizedMasks = Integer[Tensor, "b h w"] | Bool[Tensor, "b h w"]
 Size = tuple[int, int]
 
 
@@ -53,7 +55,9 @@ class Chain:
 
     parts: tuple[Augment, ...]
 
-    def __call__(self, images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    def __call__(
+        self, images: Images, masks: Masks | None, generator: torch.Generator
+    ) -> tuple[Resized, ResizedMasks | None]:
         for part in self.parts:
             images, masks = part(images, masks, generator)
         return images, masks
@@ -72,14 +76,16 @@ class Resize:
 
     size: Size
 
-    def __call__(self, images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    def __call__(
+        self, images: Images, masks: Masks | None, generator: torch.Generator
+    ) -> tuple[Resized, ResizedMasks | None]:
         if images.shape[-2:] == self.size:
             return images, masks
         resized = F.interpolate(images, size=self.size, mode="bilinear", antialias=True)
         return resized, None if masks is None else resize_masks(masks, self.size)
 
 
-def resize_masks(masks: Masks, size: Size) -> Masks:
+def resize_masks(masks: Masks, size: Size) -> ResizedMasks:
     """Each pixel takes the class of the pixel that its centre lies in."""
     return F.interpolate(masks[:, None].float(), size=size, mode="nearest-exact")[:, 0].to(masks.dtype)
 

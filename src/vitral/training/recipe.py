@@ -165,6 +165,8 @@ class Recipe:
         check_name(self.mix, ["none", *names("data.mixing")], "way to mix")
         if self.mix == "none" and self.mix_alpha is not None:
             raise ConfigError(f"--mix-alpha {self.mix_alpha:g} changes how images are mixed: name the way with --mix.")
+        if self.mix != "none" and self.batch_size < 2:
+            raise ConfigError(f"--mix {self.mix} mixes the images of a batch: --batch-size must be at least 2.")
         if self.mix != "none" and (self.adapt == "probe" or not self.epochs):
             raise ConfigError(f"--mix {self.mix} mixes the images of training steps, and a linear probe takes none.")
         if self.val_split + self.test_split >= 1:

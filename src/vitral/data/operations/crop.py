@@ -3,7 +3,7 @@
 Each image is cut and resized on its own by PyTorch's resize of bytes. It weighs all pixels of a window that is larger
 than the result (`antialias`), so that fine patterns do not turn into coarse ones.
 
-Axes:  b images   c channels   y x pixels   t tries
+Axes:  b images   c channels   y x pixels   h w pixels of the result
 """
 
 import math
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
-from vitral.data.augment import Images, Masks, Size, resize_masks
+from vitral.data.augment import Images, Masks, Resized, ResizedMasks, Size, resize_masks
 
 TRIES = 10  # windows that are drawn until one lies within the image; after them the middle is cut out
 
@@ -31,7 +31,9 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     size: Size | None = None
 
-    def __call__(self, images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
+    def __call__(
+        self, images: Images, masks: Masks | None, generator: torch.Generator
+    ) -> tuple[Resized, ResizedMasks | None]:
         height, width = images.shape[-2:]
         size = self.size or (height, width)
         windows = draw_windows(len(images), (height, width), self.scale, self.ratio, generator)

@@ -73,8 +73,8 @@ def operations_within(
 
 # The ranges of RandAugment (appendix A.1; 150 of 331 pixels), and of TrivialAugment's wide space (table 4). Its shift
 # is 32 pixels in images of any size; here it is that share of 224 pixels, so that small images are not shifted away.
-NARROW = operations_within(degrees=30, shear=0.3, shift=150 / 331, enhance=0.9, bits=4)
-WIDE = operations_within(degrees=135, shear=0.99, shift=32 / 224, enhance=0.99, bits=2)
+NARROW = operations_within(degrees=30.0, shear=0.3, shift=150 / 331, enhance=0.9, bits=4)
+WIDE = operations_within(degrees=135.0, shear=0.99, shift=32 / 224, enhance=0.99, bits=2)
 
 
 def apply(
