@@ -33,6 +33,7 @@ NAMES = (
     "tiles",
     "scenes",
     "cutouts",
+    "augmentation",
     "code_paths",
     "code_size",
 )

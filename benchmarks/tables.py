@@ -133,6 +133,16 @@ def random_orders(record: dict) -> list[str]:
     return rows
 
 
+def augmentation(record: dict) -> list[str]:
+    libraries = ("vitral", "torch", "pillow", "torchvision", "kornia", "albumentations")
+    rows = [f"| ms of {record['images']} images | {' | '.join(libraries)} |", "|---" * (1 + len(libraries)) + "|"]
+    for side in ("64 px", "224 px"):
+        for operation, own in record[f"{side}, ms"].items():
+            cells = [f"{own[name]:.3g}" if name in own else "" for name in libraries]
+            rows.append(f"| {operation}, {side} | {' | '.join(cells)} |")
+    return rows
+
+
 def overheads(record: dict) -> list[str]:
     if record["benchmark"] == "loop":
         return [
@@ -200,6 +210,15 @@ CHAPTERS: tuple[tuple[str, str, tuple[str, ...], Table], ...] = (
         "Random weights, the median of three.",
         ("explain_speed",),
         seconds_of_explain,
+    ),
+    (
+        "Augmentation on one thread",
+        "Milliseconds, the median of 9, timed in turn. Kornia gets floats that are there already, the others bytes; "
+        "*torch* is the whole batch at once, as floats. Policies of torchvision take the nearest pixel where Vitral's "
+        "interpolate, and its mixing takes one share for the whole batch "
+        "([discussion](decisions/0008-augmentation-on-bytes.md)).",
+        ("augmentation",),
+        augmentation,
     ),
     (
         "Overheads",

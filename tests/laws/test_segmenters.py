@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tiny import redraw
+from two_tones import agreement
 from vitral import create, explain
 from vitral.base.errors import ConfigError, ShapeError, UsageError
 from vitral.base.lookup import find, names
@@ -189,24 +190,22 @@ def test_the_blocks_that_are_read_are_spread_evenly_and_end_with_the_last(depth)
 
 @pytest.mark.parametrize("name", names("data.augmentation"))
 def test_the_masks_of_a_batch_move_with_its_images(name):
-    """White disks on grey whose number differs from image to image: white is where the mask says."""
+    """Light disks on dark whose place differs from image to image: light is where the mask says."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:48, :48]
     centres = rng.integers(12, 36, (24, 2))
     labels = np.stack([(y - row) ** 2 + (x - column) ** 2 < 80 for row, column in centres]).astype(np.uint8)
     labels[:, :2] = 255  # ignored
-    pixels = np.repeat(np.where(labels == 1, 255, 128).astype(np.uint8)[..., None], 3, axis=3)
+    pixels = np.repeat(np.where(labels == 1, 210, 60).astype(np.uint8)[..., None], 3, axis=3)
     split = Split(pixels, labels)
     augment = find("data.augmentation", name, "augmentation")
-    seen = 0
+    found, seen = [], 0
     for images, masks in islice(batches(split, Preprocessing((48, 48)), 8, 3, augment), 6):
         assert masks.dtype == torch.uint8 and set(masks.unique().tolist()) <= {0, 1, 255}
-        white = images.abs().amax(dim=1) > 0.5  # black where colours are reversed
-        judged = masks != 255
-        assert (white == (masks == 1))[judged].float().mean() > 0.97
-        assert all(mask.eq(1).any() for mask in masks)
+        assert masks.eq(1).flatten(1).any(dim=1).float().mean() > 0.5  # a crop may leave an object out
+        found += agreement((images + 1) * 127.5, masks == 1)
         seen += len(masks)
-    assert seen == 48
+    assert seen == 48 and len(found) > 30 and sum(found) / len(found) > 0.97
 
 
 # regions

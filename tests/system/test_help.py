@@ -112,7 +112,7 @@ def imported_by(environment, *words):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-HEAVY = {"torch", "numpy", "PIL", "matplotlib", "tyro", "rich", "kornia", "sklearn", "pydantic", "yaml", "jinja2"}
+HEAVY = {"torch", "numpy", "PIL", "matplotlib", "tyro", "rich", "sklearn", "pydantic", "yaml", "jinja2"}
 
 
 @pytest.mark.parametrize("words", [["--help"], [], ["tran"], ["--version"]])

@@ -369,9 +369,34 @@ def decoder_is_what_makes_masks_of_feature_maps(train, vitral):
 
 
 @effect("train", "augment")
-def augment_changes_the_training_images(train):
-    runs = [train(augment=name) for name in names("data.augmentation")]
+def augment_changes_the_training_images(train, vitral):
+    runs = [train(augment=name) for name in (*names("data.augmentation"), "crop+horizontal_flip")]
     assert all(not same(one, other) for place, one in enumerate(runs) for other in runs[:place])
+    vitral("train", "--augment", "crop+flip").refused(2, "There is no augmentation 'flip'", "horizontal_flip")
+    vitral("train", "--augment", "crop+none").refused(2, "none leaves the images unchanged")
+
+
+@effect("train", "mix")
+@effect("train", "mix_alpha")
+def mix_mixes_images_and_labels_and_shows_no_accuracy_of_training(train, vitral, photos):
+    plain = train()
+    mixed = [train(mix=name, **more) for name in names("data.mixing") for more in ({}, {"mix_alpha": 3})]
+    runs = plain, *mixed
+    assert all(not same(one, other) for place, one in enumerate(runs) for other in runs[:place])
+    for run, shown in ((plain, True), (mixed[0], False)):
+        steps = [record for record in run.metrics if "train_loss" in record]
+        assert steps and all(("train_accuracy" in record) == shown for record in steps)
+        assert ("no training accuracy is shown" in run.answer.messages) != shown
+    words = ("train", "--data", "scenes:size=16,n=16,held_out=8", "--epochs", 1)
+    vitral(*words, "--mix", "cutmix").refused(2, "the labels of scenes:size=16,n=16,held_out=8 are masks")
+    vitral(*words, "--mix", "mixed").refused(2, "There is no way to mix 'mixed'", "Did you mean 'mixup'?")
+    vitral(*words, "--mix-alpha", 0.2).refused(2, "name the way with --mix")
+    vitral("train", "--mix", "mixup", "--batch-size", 1).refused(2, "--batch-size must be at least 2")
+    rows = "".join(f"{path.relative_to(photos)},{0.5 + number}\n" for number, path in enumerate(photos.rglob("*.png")))
+    (photos / "labels.csv").write_text(f"file_name,label\n{rows}")
+    vitral("train", "--data", f"{photos}:task=numbers", "--mix", "mixup").refused(2, "are numbers. Leave out --mix")
+    start = ("train", "--data", "photos", "--init", mixed[0].folder, "--mix", "mixup")
+    vitral(*start, "--adapt", "probe").refused(2, "a linear probe takes none")
 
 
 @effect("train", "img_size")
@@ -994,6 +1019,28 @@ def action_shows_checks_or_measures_what_the_set_asks_for(vitral, tmp_path, monk
     assert "DOES NOT HOLD" in answer.messages and "must be at chance (50.0%)" in answer.messages
     shown, checked = (vitral("data", action, "grey", "--json").done().json for action in ("show", "check"))
     assert "shortcuts" not in shown and "sheet" in shown and "findings" in checked
+
+
+@effect("data", "augment")
+@effect("data", "mix")
+def augment_and_mix_draw_what_the_model_gets(vitral, photos, tmp_path):
+    sheets = []
+    for words in (
+        ("--augment", "none"),
+        ("--augment", "photo_strong"),
+        ("--augment", "crop+horizontal_flip"),
+        ("--mix", "cutmix"),
+        ("--mix", "mixup", "--augment", "none"),
+    ):
+        sheets.append(vitral("data", "show", "photos", *words, "--json").done().json["sheet"])
+    contents = [(tmp_path / sheet).read_bytes() for sheet in sheets]
+    assert len(set(contents)) == 5 and sheets[0] == "photos.augmented.png"
+    vitral("data", "show", "scenes:size=16,n=8,held_out=8", "--augment", "crop").done()
+    vitral("data", "show", "scenes:size=16,n=8,held_out=8", "--mix", "mixup").refused(2, "are masks. Leave out --mix")
+    vitral("data", "show", "photos", "--augment", "flip").refused(2, "There is no augmentation 'flip'")
+    vitral("data", "show", "photos", "--mix", "mixed").refused(2, "Did you mean 'mixup'?")
+    vitral("data", "show", "photos", "--augment", "crop", "--split", "val").refused(2, "val images are not augmented")
+    vitral("data", "check", "photos", "--augment", "crop").refused(2, "drawn by `vitral data show`")
 
 
 @effect("data", "on_bad_image")

@@ -107,10 +107,12 @@ class Stopping(Quick):
 WORDS_STOPPING = ("train", *TINY[:3], "quick.py:Stopping", *TINY[4:], "--epochs", 10)
 
 
-def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(vitral, photos, quick, tmp_path):
+@pytest.mark.parametrize("more", [("--augment", "photo"), ("--augment", "photo_strong", "--mix", "cutmix")])
+def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(more, vitral, photos, quick, tmp_path):
+    """In the middle of an epoch, which has two steps: pixels and pairs are those of the unbroken run."""
     quick.write_text(quick.read_text() + STOPPING)
     (tmp_path / "stops").write_text("")
-    words = (*WORDS_STOPPING, "--augment", "photo")
+    words = (*WORDS_STOPPING, *more)
     vitral(*words, "--out", "whole").done()
 
     (tmp_path / "stops").write_text("1")

@@ -124,7 +124,7 @@ class Answer(Protocol):
         balanced: bool = False,
         dice: float = 0.0,
     ) -> Loss:
-        """The training loss.
+        """The training loss, of classes as they are or as shares of classes, (b, k), where images are mixed.
 
         `targets` are those of the training images: numbers are measured in their deviation, and a `balanced` loss
         weighs classes by how rare they are. `dice` is the weight of the Dice loss, for segmentation.

@@ -1,6 +1,7 @@
 """Show a data set, check the files of a folder before training, or test whether it can be solved by shortcuts.
 
-`vitral data show DATA`: its classes and a contact sheet. `check DIR`: unreadable files, copies, rare classes, ...
+`vitral data show DATA`: classes and a contact sheet; with `--augment NAME`, images as augmentation changes them.
+`check DIR`: unreadable files, copies, rare classes, ...
 `shortcuts DATA`: whether a model can solve it without combining patches.
 """
 
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
+from vitral.base.lookup import check_name, names
 from vitral.base.record import output_words
 from vitral.cli._options import Json, arguments
 from vitral.data import CHOICES, OnBadImage
+from vitral.data.augment_names import parse_augment
 
 if TYPE_CHECKING:
     from vitral.tasks.describe_data import DataDescription
@@ -46,6 +49,19 @@ class Options:
             high=4096,
         ),
     ] = None
+    augment: Annotated[
+        str | None,
+        Option(
+            "show: draw training images as this augmentation changes them "
+            f"({', '.join(names('data.augmentation'))}; or several, joined by +)."
+        ),
+    ] = None
+    mix: Annotated[
+        str,
+        Option(
+            f"show: draw training images mixed in pairs, with their shares (none, {', '.join(names('data.mixing'))})."
+        ),
+    ] = "none"
     on_bad_image: OnBadImage = "fail"
     json: Json = False
 
@@ -54,6 +70,11 @@ class Options:
         if self.out is not None and self.out.suffix.lower() != suffix:
             what = "page is HTML" if self.action == "check" else "contact sheet is a PNG"
             raise ConfigError(f"--out {self.out} is not a {suffix} file: the {what}.")
+        if self.augment is not None:
+            parse_augment(self.augment)
+        check_name(self.mix, ["none", *names("data.mixing")], "way to mix")
+        if self.action != "show" and (self.augment is not None or self.mix != "none"):
+            raise ConfigError("--augment and --mix are drawn by `vitral data show`: leave them out here.")
         if self.action == "check" and (self.split != "train" or self.on_bad_image != "fail"):
             raise ConfigError(
                 "`vitral data check` reads every split and goes on at bad images: leave out --split and --on-bad-image."

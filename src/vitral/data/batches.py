@@ -5,12 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.augment import Augment
 from vitral.data.dataset import Split
+from vitral.data.mix import Mix, as_shares
 from vitral.data.preprocess import normalise
 
 
@@ -22,11 +24,15 @@ def batches(
     augment: Augment,
     start: int = 0,
     device: torch.device | str = "cpu",
+    mix: Mix | None = None,
+    classes: int = 0,
 ) -> Iterator[tuple[Float[Tensor, "b c y x"], Tensor]]:
     """Yield batches number `start`, `start + 1`, ... as (normalised and augmented images, labels).
 
     Each epoch has its own random order and leaves out the last batch if it is not full. A split smaller than
-    `batch_size` gives batches of its own size. The split's pixels stay in memory as bytes.
+    `batch_size` gives batches of its own size. The split's pixels stay in memory as bytes, and are augmented as bytes.
+
+    `mix` mixes images in pairs: the labels, of which there are `classes`, are then shares of classes, (b, k).
     """
     pixels, labels = torch.from_numpy(split.pixels), torch.from_numpy(split.labels)
     is_mask = labels.ndim == 3  # the class of each pixel, which moves with the pixels
@@ -42,14 +48,16 @@ def batches(
         first = number % per_epoch * size
         # Sorted, images that are kept as drawn are read in the order of memory, which is faster; a batch has no order.
         chosen = torch.from_numpy(source_order[np.sort(order[first : first + size])])
-        images = normalise(pixels[chosen].to(device, non_blocking=True), preprocessing)
-        # The augmentation is seeded by the number of the batch, so that it does not depend on where a run started.
+        images, own = rearrange(pixels[chosen], "b y x c -> b c y x"), labels[chosen]
+        # Seeded by the number of the batch, so that neither pixels nor pairs depend on where a run started.
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        generator, own = torch.Generator().manual_seed(own_seed), labels[chosen].to(device)
-        if is_mask:
-            yield augment(images, own, generator)
-        else:
-            yield augment(images, None, generator)[0], own
+        generator = torch.Generator().manual_seed(own_seed)
+        images, masks = augment(images, own if is_mask else None, generator)
+        own = own if masks is None else masks
+        if mix is not None:
+            images, own = mix(images, as_shares(own, classes), generator)
+        on_device = rearrange(images.to(device, non_blocking=True), "b c y x -> b y x c")
+        yield normalise(on_device, preprocessing), own.to(device)
 
 
 def steps_in(split: Split, batch_size: int, epochs: int | float) -> int:

@@ -21,9 +21,9 @@ from torch import nn
 
 from vitral.base.answers.one_class import one_class
 from vitral.base.intervals import interval
-from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.record import ModelRecord, attach_record
+from vitral.data.augment import find_augment
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset, Split
 from vitral.nn.family.mixer import NoMixing
@@ -109,7 +109,7 @@ def train(
     if shuffle:
         split = replace(split, labels=np.random.default_rng(recipe.seed).permutation(split.labels))
     total = steps_in(split, recipe.batch_size, recipe.epochs)
-    augment = find("data.augmentation", recipe.augment, "augmentation")
+    augment = find_augment(recipe.augment)
     feed = islice(
         batches(split, data.preprocessing, recipe.batch_size, recipe.seed, augment, device=numerics.device), total
     )

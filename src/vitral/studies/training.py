@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from vitral.base.answer import answer_of
 from vitral.base.errors import TrainingError
 from vitral.base.files import sha256, write_file
-from vitral.base.lookup import find, import_object, names
+from vitral.base.lookup import import_object, names
 from vitral.base.mask_values import IGNORED, background_of
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
+from vitral.data.augment import find_augment
 from vitral.data.batches import batches
 from vitral.data.class_names import missing_classes
 from vitral.data.dataset import Dataset, Split
@@ -228,7 +229,7 @@ def learning_curve(
     model: Classifier, data: Dataset, recipe: Recipe, training: Training, total: int, on_step: Callable[[int], None]
 ) -> Iterator[list[float]]:
     """Train, and yield [samples, accuracy or mean IoU on validation images] a few times on the way."""
-    augment = find("data.augmentation", recipe.augment, "augmentation")
+    augment = find_augment(recipe.augment)
     feed = islice(batches(data.train, data.preprocessing, recipe.batch_size, recipe.seed, augment), total)
     optimizers, lr_at = optim.optimizers(model, recipe), partial(optim.schedule, total=total, warmup=recipe.warmup)
     loop: Loop = import_object(training.loop, within="studies") if training.loop else supervised

@@ -9,16 +9,19 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vitral.base.answer import answer_for
+from vitral.base.errors import UsageError
 from vitral.base.files import unused_path, write_file
 from vitral.base.mask_values import background_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset, Split
+from vitral.data.mix import check_mix
 from vitral.data.spec import find_data
 from vitral.report.contact import MAX_COLUMNS, contact_figure
 from vitral.report.masks import class_colours, overlaid
 from vitral.report.style import png
 from vitral.tasks.prepare import read_recipe_data
 from vitral.tasks.progress import Progress, progress_for
+from vitral.tasks.show_augmented import draw_augmented
 from vitral.training.recipe import Recipe, preset
 
 
@@ -46,24 +49,39 @@ def describe_data(
     split: Literal["train", "val", "test"] = "train",
     *,
     img_size: int | None = None,
+    augment: str | None = None,
+    mix: str = "none",
     out: str | Path | None = None,
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
 ) -> DataDescription:
     """Describe the labels of a split, and write a contact sheet, by default `DATA.png` in the current folder.
 
-    Raises `UnknownName` for data that does not exist, `DataError` or `ImageError` for images that cannot be read.
+    With `augment` or `mix`, the sheet shows training images as these change them. `mix` without `augment` has the
+    augmentation that training has by default.
+
+    Raises `UnknownName` for data that does not exist, `UsageError` for labels that cannot be mixed, `DataError` or
+    `ImageError` for images that cannot be read.
     """
     progress = progress_for(progress)
-    recipe = Recipe(**preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image})
+    settings = preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image, "mix": mix}
+    recipe = Recipe(**settings | ({"augment": augment} if augment else {}))
+    augmented = augment is not None or mix != "none"
+    if augmented and split != "train":
+        raise UsageError(f"The {split} images are not augmented: leave out --split {split}, or --augment and --mix.")
     dataset = read_recipe_data(recipe, find_data(data), progress)
+    check_mix(mix, dataset.task, data)
     images = dataset.load(split)
     answer = answer_for(dataset.task)
     name = Path(data.partition(":")[0]).resolve().name
-    sheet = unused_path(Path(out) if out else Path(f"{name}.png"))
-    groups, some = first_of_groups(answer.groups(images.labels, dataset.classes))
-    shown = images.only(some)
-    figure = contact_figure(shown_pixels(shown, dataset), groups, shown.masks, f"{data}, {split}")
+    sheet = unused_path(Path(out) if out else Path(f"{name}{'.augmented' if augmented else ''}.png"))
+    groups = answer.groups(images.labels, dataset.classes)
+    if augmented:
+        figure = draw_augmented(images, groups, dataset, recipe)
+    else:
+        groups, some = first_of_groups(groups)
+        shown = images.only(some)
+        figure = contact_figure(shown_pixels(shown, dataset), groups, shown.masks, f"{data}, {split}")
     write_file(sheet, png(figure))
     height, width = images.pixels.shape[1:3]
     labels = answer.describe(images.labels, dataset.classes)

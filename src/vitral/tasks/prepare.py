@@ -24,6 +24,7 @@ from vitral.data.division import DEFAULT, Division, earlier_division
 from vitral.data.examples import open_splits
 from vitral.data.folder import ImageFolder
 from vitral.data.mask_folder import is_mask_folder
+from vitral.data.mix import check_mix
 from vitral.data.spec import find_data
 from vitral.data.split_table import read_splits, splits_at, splits_beside
 from vitral.nn.family.segmenter import Segmenter, best_decoder
@@ -88,7 +89,8 @@ def prepare(
 
 
 def check_task_settings(recipe: Recipe, data: Dataset) -> None:
-    """Raise `ConfigError` for a setting with data of a task for which it has no meaning."""
+    """Raise `UsageError` for a setting with data of a task for which it has no meaning."""
+    check_mix(recipe.mix, data.task, recipe.data)
     if recipe.class_weights != "none" and data.task not in ("one class", "segmentation"):
         raise ConfigError(
             f"--class-weights weighs exclusive classes, of images or of pixels; the labels of {recipe.data} are "

@@ -175,6 +175,7 @@ def run_recipe(
         f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
+        *mixing_note(recipe),
         f"run: {run.path}",
     ):
         progress.note(line)
@@ -214,6 +215,16 @@ def run_recipe(
         progress.note(f"{run.path} had already finished; writing its report again.")
         seconds = pace.spent
     return test_and_report(run, recipe, data, film, total, seconds, progress)
+
+
+def mixing_note(recipe: Recipe) -> list[str]:
+    """Why the figures of training are not those of validation, where images are mixed."""
+    if recipe.mix == "none":
+        return []
+    return [
+        f"{recipe.mix}: training images are mixed, so none of their classes is the right one: no training accuracy is "
+        "shown, and the training loss is larger than that of whole images."
+    ]
 
 
 def plan_time(

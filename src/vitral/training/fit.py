@@ -20,11 +20,12 @@ from torch import nn
 from vitral.base.answer import answer_of
 from vitral.base.config import to_yaml
 from vitral.base.errors import TrainingError, UsageError, VitralError
-from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
+from vitral.data.augment import find_augment
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
+from vitral.data.mix import find_mix
 from vitral.store.classifier import Classifier
 from vitral.store.code import describe_error
 from vitral.store.model import save_model
@@ -94,10 +95,18 @@ def fit(
 
     # The compiled module shares its parameters with `model`, which stays what is evaluated and saved.
     trained = cast(nn.Module, torch.compile(model)) if numerics.compile else model
-    augment = find("data.augmentation", recipe.augment, "augmentation")
+    augment, mix = find_augment(recipe.augment, model.preprocessing.size), find_mix(recipe.mix, recipe.mix_alpha)
     # A batch depends on (seed, its number) only: a resumed run sees the images that the unbroken one would have seen.
     feed = batches(
-        data.train, model.preprocessing, recipe.batch_size, recipe.seed, augment, start=done, device=numerics.device
+        data.train,
+        model.preprocessing,
+        recipe.batch_size,
+        recipe.seed,
+        augment,
+        start=done,
+        device=numerics.device,
+        mix=mix,
+        classes=len(data.classes),
     )
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
     answer = answer_of(model)

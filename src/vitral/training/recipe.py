@@ -8,6 +8,7 @@ from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import check_name, names
 from vitral.data import CHOICES, OnBadImage
+from vitral.data.augment_names import parse_augment
 from vitral.data.division import SHARE
 
 
@@ -91,8 +92,25 @@ class Recipe:
         ),
     ] = "auto"
     augment: Annotated[
-        str, Option(f"Augmentation of the training images: {', '.join(names('data.augmentation'))}.")
+        str,
+        Option(
+            f"Augmentation of the training images: {', '.join(names('data.augmentation'))}; or several, joined by +. "
+            "`vitral data show DATA --augment NAME` draws it."
+        ),
     ] = "colour"
+    mix: Annotated[
+        str,
+        Option(f"Mix training images in pairs, and their classes: none, {', '.join(names('data.mixing'))}."),
+    ] = "none"
+    mix_alpha: Annotated[
+        float | None,
+        Option(
+            "With --mix: an image keeps a share of itself from Beta(alpha, alpha); below 1 mostly nearly all or "
+            "nothing. By default 0.2 for mixup and 1 for cutmix.",
+            low=0.01,
+            high=100,
+        ),
+    ] = None
     img_size: Annotated[
         int | None,
         Option(
@@ -143,7 +161,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(self)
-        check_name(self.augment, names("data.augmentation"), "augmentation")
+        parse_augment(self.augment)
+        check_name(self.mix, ["none", *names("data.mixing")], "way to mix")
+        if self.mix == "none" and self.mix_alpha is not None:
+            raise ConfigError(f"--mix-alpha {self.mix_alpha:g} changes how images are mixed: name the way with --mix.")
+        if self.mix != "none" and self.batch_size < 2:
+            raise ConfigError(f"--mix {self.mix} mixes the images of a batch: --batch-size must be at least 2.")
+        if self.mix != "none" and (self.adapt == "probe" or not self.epochs):
+            raise ConfigError(f"--mix {self.mix} mixes the images of training steps, and a linear probe takes none.")
         if self.val_split + self.test_split >= 1:
             raise ConfigError(
                 f"--val-split {self.val_split:g} and --test-split {self.test_split:g} leave no images for training: "

@@ -7,10 +7,11 @@ from statistics import median
 
 from vitral.base.answer import answer_of
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import find
 from vitral.base.numerics import Numerics
+from vitral.data.augment import find_augment
 from vitral.data.batches import batches, steps_in
 from vitral.data.dataset import Dataset
+from vitral.data.mix import find_mix
 from vitral.recording.undisturbed import undisturbed
 from vitral.store.classifier import Classifier
 from vitral.training import optim
@@ -61,10 +62,19 @@ def measure_speed(model: Classifier, data: Dataset, recipe: Recipe, numerics: Nu
 
     A model that is to be compiled is measured without: compiling takes up to a minute.
     """
-    augment = find("data.augmentation", recipe.augment, "augmentation")
+    augment, mix = find_augment(recipe.augment, model.preprocessing.size), find_mix(recipe.mix, recipe.mix_alpha)
     answer, device = answer_of(model), numerics.device
     loss_of = answer.loss(recipe.label_smoothing, data.train.labels, recipe.class_weights == "balanced", recipe.dice)
-    feed = batches(data.train, model.preprocessing, recipe.batch_size, recipe.seed, augment, device=device)
+    feed = batches(
+        data.train,
+        model.preprocessing,
+        recipe.batch_size,
+        recipe.seed,
+        augment,
+        device=device,
+        mix=mix,
+        classes=len(data.classes),
+    )
     # At a learning rate of 0 a step computes all that another does, and changes nothing.
     with undisturbed(model):
         loop = steps(

@@ -187,19 +187,24 @@ class OneClass:
         import torch
         import torch.nn.functional as F
 
-        if not balanced:
-            return partial(F.cross_entropy, label_smoothing=label_smoothing)
-        assert targets is not None, "a balanced loss needs the labels of the training images"
-        weights = torch.from_numpy(balanced_weights(np.bincount(targets)))
+        weights = None
+        if balanced:  # every class has training images, so that each has a weight
+            assert targets is not None, "a balanced loss needs the labels of the training images"
+            weights = torch.from_numpy(balanced_weights(np.bincount(targets)))
 
-        def balanced_loss(output: "Tensor", labels: "Tensor") -> "Tensor":
-            # Every class has training images, so that each has a weight.
-            return F.cross_entropy(output, labels, weights.to(output), label_smoothing=label_smoothing)
+        def class_loss(output: "Tensor", labels: "Tensor") -> "Tensor":
+            own = None if weights is None else weights.to(output)
+            smooth = partial(F.cross_entropy, weight=own, label_smoothing=label_smoothing)
+            if own is None or labels.ndim == 1:
+                return smooth(output, labels)
+            # PyTorch divides by the number of images if labels are shares, and by their weight if they are classes.
+            return smooth(output, labels, reduction="sum") / (labels @ own).sum()
 
-        return balanced_loss
+        return class_loss
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
-        return int((output.argmax(dim=1) == targets).sum())
+        """None for images that are mixed: none of their classes is the right one."""
+        return int((output.argmax(dim=1) == targets).sum()) if targets.ndim == 1 else None
 
     def tally(self, record: "ModelRecord") -> RowTally:
         return RowTally(self, record.thresholds)

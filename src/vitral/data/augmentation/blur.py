@@ -16,10 +16,11 @@ from vitral.data.augment import Images, Masks
 def blur(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
     """Each image by its own amount; masks stay, since no object moves."""
     largest = min(images.shape[-2:]) / 16
-    return gaussian_blur(images, largest * torch.rand(len(images), generator=generator)), masks
+    blurred = gaussian_blur(images.float(), largest * torch.rand(len(images), generator=generator))
+    return blurred.round_().byte(), masks
 
 
-def gaussian_blur(images: Images, deviation: Float[Tensor, " b"]) -> Images:
+def gaussian_blur(images: Float[Tensor, "b c y x"], deviation: Float[Tensor, " b"]) -> Float[Tensor, "b c y x"]:
     """Blur each image by its own standard deviation in pixels; weights outside the image are left out."""
     down, right = (averaging_weights(side, deviation).to(images) for side in images.shape[-2:])
     return torch.einsum("biy,bcyx,bjx->bcij", down, images, right)

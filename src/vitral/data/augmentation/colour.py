@@ -10,8 +10,9 @@ from vitral.data.augment import Images, Masks
 
 
 def colour(images: Images, masks: Masks | None, generator: torch.Generator) -> tuple[Images, Masks | None]:
-    """The complement is the negative: exact where normalised values are symmetric around 0, as with a mean of 0.5."""
+    """The complement of a value is 255 minus the value; masks stay."""
     count, channels = images.shape[:2]
     order = torch.rand(count, channels, generator=generator).argsort(dim=1).to(images.device)
-    sign = torch.randint(0, 2, (count, channels, 1, 1), generator=generator).to(images) * 2 - 1
-    return (images * sign)[torch.arange(count, device=images.device)[:, None], order], masks
+    sign = torch.randint(0, 2, (count, channels, 1, 1), generator=generator)
+    complement = (255 * (1 - sign)).to(images)  # each bit is inverted, or none
+    return (images ^ complement)[torch.arange(count, device=images.device)[:, None], order], masks

@@ -1,12 +1,13 @@
 """`insertion`: how fast the answer comes when the highest patches are shown first (Petsiuk et al. 2018, "RISE", §4.1).
 
-Axes:  b images   gy gx rows, columns of patches
+Axes:  b images   c channels   y x pixels   gy gx rows, columns of patches
 """
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from kornia.filters import gaussian_blur2d
+from torch import Tensor
 
 from vitral.explain.metric import Case, metric
 from vitral.explain.metrics.deletion import area
@@ -22,5 +23,14 @@ def insertion(maps: Float[np.ndarray, "b gy gx"], case: Case) -> Float[np.ndarra
     """
     deviation = BLUR * min(case.images.shape[2:])
     side = 2 * min(int(3 * deviation), (min(case.images.shape[2:]) - 1) // 2) + 1
-    blurred = gaussian_blur2d(case.images, (side, side), (deviation, deviation))
+    blurred = gaussian_blur(case.images, side, deviation)
     return area(maps, case, lambda shown: torch.where(shown, case.images, blurred))
+
+
+def gaussian_blur(images: Float[Tensor, "b c y x"], side: int, deviation: float) -> Float[Tensor, "b c y x"]:
+    """Weigh `side` x `side` pixels (odd) by a Gaussian of this deviation in pixels; the border is mirrored."""
+    offsets = torch.arange(side, dtype=images.dtype, device=images.device) - side // 2
+    weights = torch.softmax(-((offsets / deviation) ** 2) / 2, dim=0).repeat(images.shape[1], 1)
+    padded, channels = F.pad(images, (side // 2,) * 4, mode="reflect"), images.shape[1]
+    across = F.conv2d(padded, weights[:, None, None, :], groups=channels)
+    return F.conv2d(across, weights[:, None, :, None], groups=channels)
