@@ -34,10 +34,12 @@ from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_report import write_report
+from vitral.training.adapt import adapt, takes_steps
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
 from vitral.training.feature_statistics import fit_feature_statistics
 from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
+from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
@@ -135,10 +137,9 @@ def run_recipe(
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None)
-    if recipe.adapt == "probe" and isinstance(model, Segmenter):
-        model.encoder.requires_grad_(False)
-    elif recipe.adapt == "probe":
-        recipe = replace(recipe, epochs=0)  # of images with one answer, a linear probe is fitted without steps
+    adapted = adapt(model, recipe)
+    if not takes_steps(model, recipe):
+        recipe = replace(recipe, epochs=0)
     if not recipe.epochs and linear_head(model) is None:
         raise UsageError(
             f"--epochs 0 fits a linear head; the head of this model is a "
@@ -160,15 +161,17 @@ def run_recipe(
     if data.rows and not resuming:
         known = division_of(recipe, None).known
         write_splits(run.path / TABLE, with_earlier(one_split_each(data.rows), known))
-    for line in (
+    lines = (
         f"{recipe.data}: {one_or_many(len(data.train), 'training image')}, "
         f"{one_or_many(len(data.val), 'validation image')}, "
         f"{one_or_many(len(data.test), 'test image') if 'test' in data.splits else 'no test images'}, "
         f"{output_words(len(data.classes), data.task)}",
-        f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
+        f"{recipe.model}: {parameters(merged(model)):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
+        adapted,
         f"run: {run.path}",
-    ):
+    )
+    for line in filter(None, lines):
         progress.note(line)
     if attends_over_batch(model, data.preprocessing.size):
         progress.note(
@@ -184,7 +187,7 @@ def run_recipe(
         spent = max(times, default=0.0)
     elif recipe.init:
         best = fit_linear_probe(model, data, recipe, run, progress)
-    film = start_film(run, model, data.val.pixels[:FILMED], reached, progress)
+    film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
     for event in fit(model, data, recipe, numerics, run, resuming, stop, best):
         if isinstance(event, Evaluation):
@@ -195,7 +198,7 @@ def run_recipe(
         pace.recent.append(event)
         progress.stepped(pace)
         if film and event.number in frame_steps(total):
-            film = add_frame(film, run, model, event.number, progress)
+            film = add_frame(film, run, merged(model), event.number, progress)
         if event.number % LOG_EVERY == 0 or event.number == total:
             run.log(**pace.record())
     seconds = pace.seconds
@@ -250,8 +253,8 @@ def fit_linear_probe(
         probe = fit_head(model, data, lambda done, count: progress.count("linear probe", done, count))
         figures = probe.figures.summary(data.classes)
         progress.note(f"linear probe: validation {figures} (penalty {probe.penalty:g})")
-    held_out = evaluate_split(model, data.val)
-    save_model(model, run.path, origin(model, recipe, fingerprint(data.train, data.val), 0))
+    held_out = evaluate_split(merged(model), data.val)
+    save_model(merged(model), run.path, origin(model, recipe, fingerprint(data.train, data.val), 0))
     run.log(**Evaluation(0, held_out.loss, answer_of(model).measure, held_out.value, True).record())
     return held_out.score
 

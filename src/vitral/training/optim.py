@@ -2,7 +2,8 @@
 
 Muon (Jordan et al. 2024) makes each update of a weight matrix orthogonal, so that all its directions learn equally
 fast. It updates the matrices inside the blocks; AdamW (Loshchilov & Hutter 2019) updates embeddings, position tables,
-norms, biases and the head.
+norms, biases and the head. AdamW updates the factors of a low-rank update, too: an orthogonal step of each factor is
+not an orthogonal step of their product.
 """
 
 import math
@@ -22,7 +23,11 @@ def optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     matrices = {name: p for name, p in trained.items() if is_weight_matrix(model, name)}
     alone = recipe.optimizer == "adamw"
-    inner = {name: p for name, p in matrices.items() if not alone and p.ndim == 2 and not is_outer(model, name)}
+    inner = {
+        name: p
+        for name, p in matrices.items()
+        if not alone and p.ndim == 2 and not is_outer(model, name) and not is_low_rank(name)
+    }
     outer = {name: p for name, p in trained.items() if name not in inner}
     fractions = layer_fractions(model, recipe.layer_decay)
     blocks = groups(inner, matrices, fractions, recipe.lr * MUON_TO_ADAMW, recipe.weight_decay)
@@ -62,12 +67,22 @@ def block_names(model: nn.Module) -> list[str]:
 
 
 def is_weight_matrix(model: nn.Module, name: str) -> bool:
-    """Whether this is the weight of a linear layer or a convolution, not a bias, norm, position table or token."""
+    """Whether this is the weight of a linear layer or a convolution, not a bias, norm, position table or token.
+
+    So are the factors of a low-rank update: their weight decay draws the layer back to the one that was trained before.
+    """
+    if is_low_rank(name):
+        return True
     owner, _, kind = name.rpartition(".")
     module = model.get_submodule(owner)
     if isinstance(module, nn.MultiheadAttention):
         return kind == "in_proj_weight"
     return kind == "weight" and isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+
+
+def is_low_rank(name: str) -> bool:
+    """Whether this is a factor of a low-rank update; see `vitral.training.lora`."""
+    return name.endswith((".lora_a", ".lora_b"))
 
 
 def is_outer(model: nn.Module, name: str) -> bool:
