@@ -14,7 +14,7 @@ from torch import nn
 from vitral.base.answer import answer_of
 from vitral.base.answers.one_class import ClassFigures
 from vitral.base.config import options
-from vitral.base.errors import UsageError, WatchError
+from vitral.base.errors import StoreError, UsageError, WatchError
 from vitral.base.lookup import check_name
 from vitral.base.numerics import Numerics, choose
 from vitral.base.plural import one_or_many
@@ -29,6 +29,7 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.numbers_head import linear_head
 from vitral.store.training_images import save_statistics
+from vitral.tasks.choose_adaptation import SHARE, choose_adaptation
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
@@ -43,7 +44,7 @@ from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
-from vitral.training.run import Run
+from vitral.training.run import CONFIG, Run
 from vitral.training.speed import measure_speed, minutes
 from vitral.training.steps import Step
 from vitral.weights.spec import parse_checkpoint_spec
@@ -137,26 +138,30 @@ def run_recipe(
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None)
+    if recipe.adapt == "auto" and run:  # it wrote what it chose
+        raise StoreError(f"{run.path / CONFIG} has changed since the run started: it had no adapt: auto. Restore it.")
+    numerics = numerics_for(recipe, model, data, progress.note)
+    model.to(numerics.device)
+    if recipe.adapt == "auto":
+        if not recipe.minutes:
+            plan_time(recipe, model, data, numerics, agreed, progress)  # here, before the trials take time
+        recipe = choose_adaptation(recipe, model, data, numerics, progress)
     adapted = adapt(model, recipe)
     if not takes_steps(model, recipe):
-        recipe = replace(recipe, epochs=0)
+        recipe = replace(recipe, epochs=0, minutes=None)
     if not recipe.epochs and linear_head(model) is None:
         raise UsageError(
             f"--epochs 0 fits a linear head; the head of this model is a "
             f"{type(getattr(model, 'head', model)).__name__}."
         )
-    batch = min(recipe.batch_size, len(data.train))
-    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    numerics = choose(recipe.precision, recipe.compile, width(model), operations(model, progress.note) * batch * total)
-    model.to(numerics.device)
     if recipe.label_smoothing and data.task == "numbers":
         progress.note(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
     if not resuming and recipe.epochs:
         recipe = plan_time(recipe, model, data, numerics, agreed, progress)
-        total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-        numerics = choose(recipe.precision, recipe.compile, width(model), operations(model) * batch * total)
+    numerics = numerics_for(recipe, model, data)
+    batch, total = min(recipe.batch_size, len(data.train)), steps_in(data.train, recipe.batch_size, recipe.epochs)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     if data.rows and not resuming:
         known = division_of(recipe, None).known
@@ -211,6 +216,14 @@ def run_recipe(
     return test_and_report(run, recipe, data, film, total, seconds, progress)
 
 
+def numerics_for(
+    recipe: Recipe, model: Classifier, data: Dataset, note: Callable[[str], None] = lambda sentence: None
+) -> Numerics:
+    """Device, precision and compilation for this model and all steps of the run."""
+    images = min(recipe.batch_size, len(data.train)) * steps_in(data.train, recipe.batch_size, recipe.epochs)
+    return choose(recipe.precision, recipe.compile, width(model), operations(model, note) * images)
+
+
 def plan_time(
     recipe: Recipe, model: Classifier, data: Dataset, numerics: Numerics, agreed: bool, progress: Progress
 ) -> Recipe:
@@ -228,7 +241,7 @@ def plan_time(
             f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
         )
         return replace(recipe, epochs=epochs, minutes=None)
-    seconds = speed.seconds(total)
+    seconds = speed.seconds(total) * (1 + 2 * SHARE if recipe.adapt == "auto" else 1)
     progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
     by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
     if seconds > LONG and by_default and not agreed:

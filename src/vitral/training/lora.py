@@ -33,8 +33,8 @@ class LowRankLinear(nn.Linear):
     def __init__(self, layer: nn.Linear, rank: int, generator: torch.Generator):
         nn.Module.__init__(self)  # nn.Linear's own would draw a weight
         self.in_features, self.out_features, self.scale = layer.in_features, layer.out_features, ALPHA / rank
-        self.register_parameter("weight", layer.weight)
-        self.register_parameter("bias", layer.bias)
+        for name in ("weight", "bias"):
+            self.register_parameter(name, getattr(layer, name))
         drawn = (2 * torch.rand(rank, layer.in_features, generator=generator) - 1) / layer.in_features**0.5
         self.lora_a = nn.Parameter(drawn.to(layer.weight))
         self.lora_b = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))
