@@ -26,6 +26,7 @@ NAMES = (
     "strangers",
     "decoding",
     "fashion_mnist",
+    "adapt",
     "family",
     "high_resolution",
     "merged_accuracy",

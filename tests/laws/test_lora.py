@@ -86,7 +86,7 @@ def test_the_seed_alone_decides_the_start_and_nothing_else_is_drawn():
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
-def test_adamw_updates_the_factors_with_the_learning_rate_of_their_block():
+def test_adamw_updates_the_factors_with_ten_times_the_learning_rate_of_their_block():
     model = tiny_vit()
     adapt(model, LORA)
     recipe = Recipe(init="run", adapt="lora", layer_decay=0.5, weight_decay=0.1)
@@ -97,7 +97,7 @@ def test_adamw_updates_the_factors_with_the_learning_rate_of_their_block():
     assert len(of) == 2 * 4 * 3 + 2
     for depth in range(3):
         groups = [of[id(named[f"blocks.{depth}.attn.qkv.lora_{factor}"])] for factor in "ab"]
-        assert all(group["lr"] == pytest.approx(recipe.lr * 0.5 ** (3 - depth)) for group in groups)
+        assert all(group["lr"] == pytest.approx(10 * recipe.lr * 0.5 ** (3 - depth)) for group in groups)
         assert all(group["weight_decay"] == 0.1 for group in groups)
 
 

@@ -29,8 +29,8 @@ def choose_adaptation(
 ) -> Recipe:
     """The recipe with the way that the trials speak for, in place of "auto"; the model stays as it is.
 
-    A trial takes a quarter of the run's steps; with --minutes it takes a sixth of the time, by the measured speed, and
-    what all trials took is subtracted from the time of the run. Raises `ConfigError` if no way can be tried, or if no
+    A trial takes a quarter of the run's steps; with --minutes it takes a sixth of the time, by the measured speed (which
+    is not the same twice), and what all trials took is subtracted from the time of the run. Raises `ConfigError` if no way can be tried, or if no
     time is left.
     """
     began = time.monotonic()
@@ -65,6 +65,11 @@ def choose_adaptation(
     )
     progress.note(f"--adapt auto chose {why}")
     return with_time_left(replace(recipe, adapt=chosen), time.monotonic() - began)
+
+
+def time_with_trials(model: Classifier) -> float:
+    """The steps of a run and its trials, over those of the run; a linear probe takes none."""
+    return 1 + SHARE * (len(WAYS) - (linear_head(model) is not None))
 
 
 def trial_steps(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics) -> int:

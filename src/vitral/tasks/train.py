@@ -29,7 +29,7 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.numbers_head import linear_head
 from vitral.store.training_images import save_statistics
-from vitral.tasks.choose_adaptation import SHARE, choose_adaptation
+from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
@@ -241,7 +241,7 @@ def plan_time(
             f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
         )
         return replace(recipe, epochs=epochs, minutes=None)
-    seconds = speed.seconds(total) * (1 + 2 * SHARE if recipe.adapt == "auto" else 1)
+    seconds = speed.seconds(total) * (time_with_trials(model) if recipe.adapt == "auto" else 1)
     progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
     by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
     if seconds > LONG and by_default and not agreed:

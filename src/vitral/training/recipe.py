@@ -50,7 +50,10 @@ class Recipe:
         Literal["muon", "adamw"],
         Option("muon: Muon for the weight matrices in the blocks, AdamW for the rest; adamw: AdamW for everything."),
     ] = "muon"
-    lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times that.", low=0, high=10)] = 2e-3
+    lr: Annotated[
+        float,
+        Option("Peak learning rate of AdamW; Muon's, and that of --adapt lora, is ten times that.", low=0, high=10),
+    ] = 2e-3
     layer_decay: Annotated[
         float,
         Option(
@@ -153,9 +156,7 @@ class Recipe:
             )
         check_name(self.decoder, ["auto", *names("nn.family.decoders")], "decoder")
         if self.adapt != "full" and not self.init:
-            raise ConfigError(
-                f"--adapt {self.adapt} adapts a trained model: name the run or checkpoint to start from with --init."
-            )
+            raise ConfigError(f"--adapt {self.adapt} adapts a trained model: name the run or checkpoint with --init.")
         if self.adapt in ("lora", "auto") and not self.epochs:
             raise ConfigError(
                 f"--adapt {self.adapt} takes training steps, and --epochs 0 takes none: use --adapt probe."
