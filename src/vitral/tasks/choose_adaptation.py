@@ -29,9 +29,10 @@ def choose_adaptation(
 ) -> Recipe:
     """The recipe with the way that the trials speak for, in place of "auto"; the model stays as it is.
 
-    A trial takes a quarter of the run's steps; with --minutes it takes a sixth of the time, by the measured speed (which
-    is not the same twice), and what all trials took is subtracted from the time of the run. Raises `ConfigError` if no way can be tried, or if no
-    time is left.
+    A trial takes a quarter of the run's steps; with --minutes it takes a sixth of the time, by the measured speed
+    (which is not the same twice), and what all trials took is subtracted from the time of the run.
+
+    Raises `ConfigError` if no way can be tried, or if no time is left.
     """
     began = time.monotonic()
     start, found, trials = deepcopy(model), dict[Way, Figures](), list[str]()

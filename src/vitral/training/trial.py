@@ -57,10 +57,12 @@ def choose_way(found: Mapping[Way, Figures], n: int) -> tuple[Way, str]:
             f"{chosen}: {best} is better by only {gap:.3f}, within the noise of ±{noise:.3f} (one standard error of "
             f"the difference), and {chosen} is cheaper"
         )
-    reasons = [f"than {way} by {gap:.3f} ± {noise:.3f}" for way, (gap, noise) in against.items() if way not in alike]
-    also = [f"as good as {way}, within the noise, and cheaper" for way in alike]
-    better = [f"better {', and '.join(reasons)} (one standard error)"] if reasons else []
-    return chosen, f"{chosen}: {'; '.join([*better, *also]) or 'the only one that was tried'}"
+    better = [f"than {way} by {gap:.3f} ± {noise:.3f}" for way, (gap, noise) in against.items() if way not in alike]
+    same = [f"than {way} by {gap:.3f} ± {noise:.3f}" for way, (gap, noise) in against.items() if way in alike]
+    reasons = [f"better {', and '.join(better)}"] * bool(better)
+    reasons += [f"better {', and '.join(same)}, which is within the noise, and cheaper"] * bool(same)
+    found_alone = "the only one that could be tried"
+    return chosen, f"{chosen}: {'; '.join(reasons)} (one standard error)" if reasons else f"{chosen}: {found_alone}"
 
 
 def difference(one: Figures, other: Figures, n: int) -> tuple[float, float]:
