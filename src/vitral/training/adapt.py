@@ -14,7 +14,7 @@ def adapt(model: nn.Module, recipe: Recipe) -> str:
 
     The head is trained in any case; for segmentation that is the decoder. Norms, positions, learned tokens and the
     patch embedding are frozen with the weights: training the norms, too, gave 87.3 instead of 87.1 % on 2,000
-    validation images (see `optim.LOW_RANK_TO_ADAMW`), which is within the noise.
+    validation images (with the head at the rate of the updates; see `optim.LOW_RANK_TO_ADAMW`), within the noise.
 
     Raises `ConfigError` for a model that cannot be adapted so.
     """

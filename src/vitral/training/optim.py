@@ -18,8 +18,8 @@ from vitral.training.recipe import Recipe
 MUON_TO_ADAMW = 10.0  # ratio of the two learning rates, from the trials in benchmarks/
 # The same for the factors of low-rank updates, from single runs with 2,000 validation images. On five classes of
 # Fashion-MNIST (1,000 images, 10 epochs) factors and head at 1, 3 and 10 times the rate gave 83.3, 84.9 and 87.1 %, the
-# factors alone at 10 times 87.6 %; full fine-tuning 88.0 %. Factors at 30 times, the head at 3, fell to 34.8 %. On shapes
-# (1,000 images, 6 epochs), factors and head at 1, 3 and 10 times: 19.0, 19.0 and 18.0 %, which do not differ.
+# factors alone at 10 times 87.6 %; full fine-tuning 88.0 %. Factors at 30 times, the head at 3, fell to 34.8 %. On
+# shapes (1,000 images, 6 epochs), factors and head at 1, 3 and 10 times: 19.0, 19.0 and 18.0 %, which do not differ.
 LOW_RANK_TO_ADAMW = 10.0
 
 
