@@ -27,6 +27,7 @@ NAMES = (
     "decoding",
     "loading",
     "fashion_mnist",
+    "adapt",
     "family",
     "high_resolution",
     "merged_accuracy",

@@ -337,7 +337,22 @@ def adapt_is_whether_the_encoder_is_trained(train, vitral):
     classes = train(model="vit_nano_patch8_48", epochs=1)
     again = [dict(adapt="probe"), dict(epochs=0)]
     assert same(*(train(model=None, init=classes.folder, **one) for one in again))
+    lora = train(model=None, init=classes.folder, adapt="lora")
+    last, name = load_file(lora.last_checkpoint / "weights.safetensors"), "blocks.0.attn.qkv"
+    assert np.array_equal(last[f"{name}.weight"].numpy(), classes.weights[f"{name}.weight"])
+    assert last[f"{name}.lora_b"].any() and not any("lora" in key for key in lora.weights)
+    chosen = train(model=None, init=classes.folder, adapt="auto")
+    assert "--adapt auto chose " in chosen.answer.messages
     vitral("train", "--adapt", "probe").refused(2, "name the run or checkpoint with --init")
+
+
+@effect("train", "lora_rank")
+def lora_rank_is_the_rank_of_the_change_of_each_layer(train):
+    first = train(model="vit_nano_patch8_48", epochs=1)
+    for rank in (1, 3):
+        run = train(model=None, init=first.folder, adapt="lora", lora_rank=rank)
+        last = load_file(run.last_checkpoint / "weights.safetensors")
+        assert {len(values) for name, values in last.items() if name.endswith("lora_a")} == {rank}
 
 
 @effect("train", "dice")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vitral.base.errors import UsageError
 from vitral.base.lookup import find
@@ -43,6 +43,15 @@ class Figures(Protocol):
     @property
     def score(self) -> tuple[float, float]:
         """What the best model is chosen by, higher is better."""
+        ...
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of `value`."""
+        ...
+
+    def value_on(self, images: Int[np.ndarray, " m"]) -> float:
+        """`value` on some of the images, by index; NaN where they have none."""
         ...
 
     def headline(self, names: Sequence[str]) -> str:

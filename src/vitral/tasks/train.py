@@ -14,7 +14,7 @@ from torch import nn
 from vitral.base.answer import answer_of
 from vitral.base.answers.one_class import ClassFigures
 from vitral.base.config import options
-from vitral.base.errors import UsageError, WatchError
+from vitral.base.errors import StoreError, UsageError, WatchError
 from vitral.base.lookup import check_name
 from vitral.base.numerics import Numerics, choose
 from vitral.base.plural import one_or_many
@@ -29,19 +29,22 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import WEIGHTS, load_model, save_model
 from vitral.store.numbers_head import linear_head
 from vitral.store.training_images import save_statistics
+from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_report import write_report
+from vitral.training.adapt import adapt, takes_steps
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
 from vitral.training.feature_statistics import fit_feature_statistics
 from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
+from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
-from vitral.training.run import Run
+from vitral.training.run import CONFIG, Run
 from vitral.training.speed import measure_speed, minutes
 from vitral.training.steps import Step
 from vitral.weights.spec import parse_checkpoint_spec
@@ -143,41 +146,46 @@ def run_recipe(
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None, cache)
-    if recipe.adapt == "probe" and isinstance(model, Segmenter):
-        model.encoder.requires_grad_(False)
-    elif recipe.adapt == "probe":
-        recipe = replace(recipe, epochs=0)  # of images with one answer, a linear probe is fitted without steps
+    if recipe.adapt == "auto" and run:  # it wrote what it chose
+        raise StoreError(f"{run.path / CONFIG} has changed since the run started: it had no adapt: auto. Restore it.")
+    numerics = numerics_for(recipe, model, data, progress.note)
+    model.to(numerics.device)
+    if recipe.adapt == "auto":
+        if not recipe.minutes:
+            plan_time(recipe, model, data, numerics, agreed, progress)  # here, before the trials take time
+        recipe = choose_adaptation(recipe, model, data, numerics, progress)
+    adapted = adapt(model, recipe)
+    if not takes_steps(model, recipe):
+        recipe = replace(recipe, epochs=0, minutes=None)
     if not recipe.epochs and linear_head(model) is None:
         raise UsageError(
             f"--epochs 0 fits a linear head; the head of this model is a "
             f"{type(getattr(model, 'head', model)).__name__}."
         )
-    batch = min(recipe.batch_size, len(data.train))
-    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    numerics = choose(recipe.precision, recipe.compile, width(model), operations(model, progress.note) * batch * total)
-    model.to(numerics.device)
     if recipe.label_smoothing and data.task == "numbers":
         progress.note(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
     if not resuming and recipe.epochs:
         recipe = plan_time(recipe, model, data, numerics, agreed, progress)
-        total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-        numerics = choose(recipe.precision, recipe.compile, width(model), operations(model) * batch * total)
+    numerics = numerics_for(recipe, model, data)
+    batch, total = min(recipe.batch_size, len(data.train)), steps_in(data.train, recipe.batch_size, recipe.epochs)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     if data.rows and not resuming:
         known = division_of(recipe, None).known
         write_splits(run.path / TABLE, with_earlier(one_split_each(data.rows), known))
-    for line in (
+    lines = (
         f"{recipe.data}: {one_or_many(len(data.train), 'training image')}, "
         f"{one_or_many(len(data.val), 'validation image')}, "
         f"{one_or_many(len(data.test), 'test image') if 'test' in data.splits else 'no test images'}, "
         f"{output_words(len(data.classes), data.task)}",
-        f"{recipe.model}: {parameters(model):,} parameters, {total:,} steps of {batch} images",
+        f"{recipe.model}: {parameters(merged(model)):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
+        adapted,
         *mixing_note(recipe),
         f"run: {run.path}",
-    ):
+    )
+    for line in filter(None, lines):
         progress.note(line)
     if attends_over_batch(model, data.preprocessing.size):
         progress.note(
@@ -193,7 +201,7 @@ def run_recipe(
         spent = max(times, default=0.0)
     elif recipe.init:
         best = fit_linear_probe(model, data, recipe, run, progress)
-    film = start_film(run, model, data.val.pixels[:FILMED], reached, progress)
+    film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
     for event in fit(model, data, recipe, numerics, run, resuming, stop, best):
         if isinstance(event, Evaluation):
@@ -204,7 +212,7 @@ def run_recipe(
         pace.recent.append(event)
         progress.stepped(pace)
         if film and event.number in frame_steps(total):
-            film = add_frame(film, run, model, event.number, progress)
+            film = add_frame(film, run, merged(model), event.number, progress)
         if event.number % LOG_EVERY == 0 or event.number == total:
             run.log(**pace.record())
     seconds = pace.seconds
@@ -227,6 +235,14 @@ def mixing_note(recipe: Recipe) -> list[str]:
     ]
 
 
+def numerics_for(
+    recipe: Recipe, model: Classifier, data: Dataset, note: Callable[[str], None] = lambda sentence: None
+) -> Numerics:
+    """Device, precision and compilation for this model and all steps of the run."""
+    images = min(recipe.batch_size, len(data.train)) * steps_in(data.train, recipe.batch_size, recipe.epochs)
+    return choose(recipe.precision, recipe.compile, width(model), operations(model, note) * images)
+
+
 def plan_time(
     recipe: Recipe, model: Classifier, data: Dataset, numerics: Numerics, agreed: bool, progress: Progress
 ) -> Recipe:
@@ -244,7 +260,7 @@ def plan_time(
             f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
         )
         return replace(recipe, epochs=epochs, minutes=None)
-    seconds = speed.seconds(total)
+    seconds = speed.seconds(total) * (time_with_trials(model) if recipe.adapt == "auto" else 1)
     progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
     by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
     if seconds > LONG and by_default and not agreed:
@@ -269,8 +285,8 @@ def fit_linear_probe(
         probe = fit_head(model, data, lambda done, count: progress.count("linear probe", done, count))
         figures = probe.figures.summary(data.classes)
         progress.note(f"linear probe: validation {figures} (penalty {probe.penalty:g})")
-    held_out = evaluate_split(model, data.val)
-    save_model(model, run.path, origin(model, recipe, fingerprint(data.train, data.val), 0))
+    held_out = evaluate_split(merged(model), data.val)
+    save_model(merged(model), run.path, origin(model, recipe, fingerprint(data.train, data.val), 0))
     run.log(**Evaluation(0, held_out.loss, answer_of(model).measure, held_out.value, True).record())
     return held_out.score
 

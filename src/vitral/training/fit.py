@@ -22,20 +22,20 @@ from vitral.base.config import to_yaml
 from vitral.base.errors import TrainingError, UsageError, VitralError
 from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
-from vitral.data.augment import find_augment
-from vitral.data.batches import batches, steps_in
+from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
-from vitral.data.mix import find_mix
 from vitral.store.classifier import Classifier
 from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training import optim
 from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
 from vitral.training.evaluations import steps_between
+from vitral.training.loop import training_steps
+from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
-from vitral.training.steps import RECENT, Step, steps
+from vitral.training.steps import RECENT, Step
 
 UNTRAINED = (-math.inf, 0.0)  # a validation score that any model beats
 SAVE_EVERY = 60.0  # seconds between checkpoints, if epochs are long
@@ -95,23 +95,9 @@ def fit(
 
     # The compiled module shares its parameters with `model`, which stays what is evaluated and saved.
     trained = cast(nn.Module, torch.compile(model)) if numerics.compile else model
-    augment, mix = find_augment(recipe.augment, model.preprocessing.size), find_mix(recipe.mix, recipe.mix_alpha)
-    # A batch depends on (seed, its number) only: a resumed run sees the images that the unbroken one would have seen.
-    feed = batches(
-        data.train,
-        model.preprocessing,
-        recipe.batch_size,
-        recipe.seed,
-        augment,
-        start=done,
-        device=numerics.device,
-        mix=mix,
-        classes=len(data.classes),
-    )
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
-    answer = answer_of(model)
-    loss_of = answer.loss(recipe.label_smoothing, data.train.labels, recipe.class_weights == "balanced", recipe.dice)
-    loop = steps(trained, feed, optimizers, lr_at, numerics.autocast, recipe.clip, answer, loss_of, done)
+    measure = answer_of(model).measure
+    loop = training_steps(model, data, recipe, numerics, optimizers, lr_at, done, trained)
     while done < total:
         # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.
         with failures_named(run, code, done + 1, saved):
@@ -124,12 +110,13 @@ def fit(
         stopping = stop()
         evaluating = done % every == 0 or done == total
         if evaluating:
-            held_out = evaluate_split(model, data.val)
+            plain = merged(model)  # as it is loaded later: no adapter, the same keys as before
+            held_out = evaluate_split(plain, data.val)
             is_best = held_out.score > best
             if is_best:
                 best = held_out.score
-                save_model(model, run.path, origin(model, recipe, inputs.data, done))
-            yield Evaluation(done, held_out.loss, answer.measure, held_out.value, is_best)
+                save_model(plain, run.path, origin(model, recipe, inputs.data, done))
+            yield Evaluation(done, held_out.loss, measure, held_out.value, is_best)
         # After the evaluation, so that the checkpoint knows the best score, and resuming does not evaluate again.
         if stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY:
             progress = Progress(done, best, tuple(recent))

@@ -27,12 +27,14 @@ class Recipe:
         ),
     ] = None
     adapt: Annotated[
-        Literal["full", "probe"],
+        Literal["full", "lora", "probe", "auto"],
         Option(
-            "With --init: full trains all layers; probe trains a linear head, or the decoder of masks, and leaves the "
-            "encoder as it is."
+            "With --init: full trains all layers; lora trains low-rank updates of the linear layers in the blocks, and "
+            "the head; probe trains the head only, or the decoder of masks; auto tries all three and chooses by the "
+            "validation images."
         ),
     ] = "full"
+    lora_rank: Annotated[int, Option("Rank of the updates of --adapt lora.", low=1, high=4096)] = 8
     epochs: Annotated[
         float, Option("Passes over the training images; 0 with --init fits the linear probe only.", low=0, high=100_000)
     ] = 2.2
@@ -49,7 +51,10 @@ class Recipe:
         Literal["muon", "adamw"],
         Option("muon: Muon for the weight matrices in the blocks, AdamW for the rest; adamw: AdamW for everything."),
     ] = "muon"
-    lr: Annotated[float, Option("Peak learning rate of AdamW; Muon's is ten times that.", low=0, high=10)] = 2e-3
+    lr: Annotated[
+        float,
+        Option("Peak learning rate of AdamW; Muon's, and that of --adapt lora, is ten times that.", low=0, high=10),
+    ] = 2e-3
     layer_decay: Annotated[
         float,
         Option(
@@ -175,8 +180,12 @@ class Recipe:
                 "together they must be less than 1."
             )
         check_name(self.decoder, ["auto", *names("nn.family.decoders")], "decoder")
-        if self.adapt == "probe" and not self.init:
-            raise ConfigError("--adapt probe keeps a trained encoder as it is: name the run or checkpoint with --init.")
+        if self.adapt != "full" and not self.init:
+            raise ConfigError(f"--adapt {self.adapt} adapts a trained model: name the run or checkpoint with --init.")
+        if self.adapt in ("lora", "auto") and not self.epochs:
+            raise ConfigError(
+                f"--adapt {self.adapt} takes training steps, and --epochs 0 takes none: use --adapt probe."
+            )
         if not self.epochs and not self.init:
             raise ConfigError("--epochs 0 trains nothing: use it with --init only, to fit a linear probe.")
 

@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 
-from vitral.base.answer import answer_of
 from vitral.base.errors import ConfigError
 from vitral.base.numerics import Numerics
-from vitral.data.augment import find_augment
-from vitral.data.batches import batches, steps_in
+from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
-from vitral.data.mix import find_mix
 from vitral.recording.undisturbed import undisturbed
 from vitral.store.classifier import Classifier
 from vitral.training import optim
 from vitral.training.evaluations import evaluations_in
 from vitral.training.feature_statistics import HELD_OUT, TRAINING, draw
+from vitral.training.loop import training_steps
 from vitral.training.metrics import evaluate_split
 from vitral.training.recipe import Recipe
-from vitral.training.steps import steps
 
 WARM_UP, STEPS, SECONDS = 2, 10, 5.0  # steps that are not counted; at most so many others, within so many seconds
 EVALUATED = 250  # validation images on which an evaluation is timed
@@ -62,31 +59,9 @@ def measure_speed(model: Classifier, data: Dataset, recipe: Recipe, numerics: Nu
 
     A model that is to be compiled is measured without: compiling takes up to a minute.
     """
-    augment, mix = find_augment(recipe.augment, model.preprocessing.size), find_mix(recipe.mix, recipe.mix_alpha)
-    answer, device = answer_of(model), numerics.device
-    loss_of = answer.loss(recipe.label_smoothing, data.train.labels, recipe.class_weights == "balanced", recipe.dice)
-    feed = batches(
-        data.train,
-        model.preprocessing,
-        recipe.batch_size,
-        recipe.seed,
-        augment,
-        device=device,
-        mix=mix,
-        classes=len(data.classes),
-    )
     # At a learning rate of 0 a step computes all that another does, and changes nothing.
     with undisturbed(model):
-        loop = steps(
-            model,
-            feed,
-            optim.optimizers(model, recipe),
-            lambda step: 0.0,
-            numerics.autocast,
-            recipe.clip,
-            answer,
-            loss_of,
-        )
+        loop = training_steps(model, data, recipe, numerics, optim.optimizers(model, recipe), lambda step: 0.0)
         taken: list[float] = []
         start = time.perf_counter()
         for step in islice(loop, WARM_UP + STEPS):

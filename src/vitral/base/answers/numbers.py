@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vitral.base.answer import Answered, Loss, RowTally
 from vitral.base.intervals import bootstrap, finite_or_none
@@ -70,7 +70,10 @@ class NumberFigures:
     @cached_property
     def interval(self) -> tuple[float, float]:
         """The 95 % bootstrap interval of R² over images."""
-        return bootstrap(lambda chosen: NumberFigures(self.values[chosen], self.labels[chosen]).value, len(self.labels))
+        return bootstrap(self.value_on, len(self.labels))
+
+    def value_on(self, images: Int[np.ndarray, " m"]) -> float:
+        return NumberFigures(self.values[images], self.labels[images]).value
 
     @cached_property
     def mae_intervals(self) -> list[tuple[float, float]]:

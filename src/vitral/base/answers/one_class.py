@@ -58,6 +58,9 @@ class ClassFigures:
         """The 95 % confidence interval of the accuracy."""
         return interval(self.accuracy, len(self.labels))
 
+    def value_on(self, images: Int[np.ndarray, " m"]) -> float:
+        return float((self.answers[images] == self.labels[images]).mean())
+
     @cached_property
     def confusion(self) -> Int[np.ndarray, "k k"]:
         """Number of images per true class (row) and predicted class (column)."""

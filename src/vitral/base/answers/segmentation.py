@@ -137,6 +137,10 @@ class MaskFigures:
         """The 95 % bootstrap interval of the mean IoU over images."""
         return percentiles(self.samples.mean(self.samples.iou, self.objects), self.n)
 
+    def value_on(self, images: Int[np.ndarray, " m"]) -> float:
+        sums = self.counts.only(images).sums()
+        return float(sums.mean(sums.iou, self.objects)[0])
+
     @property
     def boundary_interval(self) -> tuple[float, float]:
         """The same of the mean boundary F-score."""

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from vitral.base.answer import Answered, Loss, RowTally
 from vitral.base.average_precision import average_precision
@@ -64,11 +64,10 @@ class LabelFigures:
     @cached_property
     def interval(self) -> tuple[float, float]:
         """The 95 % bootstrap interval of mAP over images."""
-        return bootstrap(self.mean_average_precision, len(self.labels))
+        return bootstrap(self.value_on, len(self.labels))
 
-    def mean_average_precision(self, chosen: np.ndarray) -> float:
-        """mAP on these images."""
-        pairs = zip(self.values[chosen].T, self.labels[chosen].T)
+    def value_on(self, images: Int[np.ndarray, " m"]) -> float:
+        pairs = zip(self.values[images].T, self.labels[images].T)
         return mean_of(np.array([average_precision(*pair) for pair in pairs]))
 
     @property
