@@ -31,6 +31,7 @@ class Options:
 
 
 def run(options: Options) -> dict[str, Any]:
+    from vitral.base.likely_mislabels import LOOK_AT
     from vitral.tasks.evaluate import evaluate
 
     found = evaluate(**arguments(options), progress=True)
@@ -43,11 +44,13 @@ def run(options: Options) -> dict[str, Any]:
     if found.answering:
         print_result(f"  {found.answering.chosen.text()}")
         print_result(f"  {found.answering.text()}")
+    if found.mislabels:
+        print_result(f"  {LOOK_AT}")
     for one in found.mislabels[:LISTED]:
         print_result(
-            f"  a label to look at: {one['image']} is labelled {one['label']}; the model says {one['suggested']} "
-            f"({one['suggested_probability']:.0%})"
+            f"    {one['image']}: labelled {one['label']}; {one['suggested']} has a probability of "
+            f"{one['suggested_probability']:.0%}"
         )
     if len(found.mislabels) > LISTED:
-        print_result(f"  ... and {len(found.mislabels) - LISTED:,} more labels to look at: --json lists all")
+        print_result(f"    ... and {len(found.mislabels) - LISTED:,} more, which --json lists")
     return found.to_json()
