@@ -93,8 +93,8 @@ def choose_abstention(calibration: Calibration | None, wanted: float, name: str)
     best = max(lowest.values())
     raise ConfigError(
         f"--at-least {wanted:g}: the {calibration.n:,} validation images of {name} do not show such an accuracy at any "
-        f"threshold. What they show is at most {np.floor(1000 * best) / 1000:g} (lower end of the 95% interval). Ask for "
-        "less, or train with more validation images: --val-split."
+        f"threshold. What they show is at most {np.floor(1000 * best) / 1000:g} (lower end of the 95% interval). Ask "
+        "for less, or train with more validation images: --val-split."
     )
 
 
@@ -112,8 +112,8 @@ class Answering:
             return f"Here none of {self.n:,} images has an answer."
         low, high = interval(self.right / self.reached, self.reached)
         return (
-            f"Here it answers {self.reached / self.n:.1%} of {self.n:,} images, {self.right / self.reached:.1%} of them "
-            f"right (95% interval {low:.1%} to {high:.1%})"
+            f"Here it answers {self.reached / self.n:.1%} of {self.n:,} images, {self.right / self.reached:.1%} of "
+            f"them right (95% interval {low:.1%} to {high:.1%})"
             + (f": fewer than the {self.chosen.wanted:.1%} that were asked for." if high < self.chosen.wanted else ".")
         )
 
@@ -128,9 +128,7 @@ class Answering:
         }
 
 
-def judge_abstention(
-    chosen: Abstention, values: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]
-) -> Answering:
+def judge_abstention(chosen: Abstention, values: Float[np.ndarray, "n k"], labels: Int[np.ndarray, " n"]) -> Answering:
     """The share of these images that is answered, and how many of the answers are right."""
     has = answered(values, chosen.threshold)
     return Answering(chosen, len(labels), int(has.sum()), int((values.argmax(axis=1) == labels)[has].sum()))

@@ -102,7 +102,7 @@ class Prediction:
     def to_csv_row(self) -> dict[str, str | float]:
         """One row of a table: `image`, and its likeliest `class` and `probability`, or what the task has instead.
 
-        Where answers may be unknown, `class` is "unknown" for these, and `likeliest` is the class with that probability.
+        Where answers may be unknown, `class` is "unknown" for these, and `likeliest` the class with that probability.
         """
         row = {"image": self.image, **answer_for(self.task).to_csv_row(self)}
         if self.least is None:

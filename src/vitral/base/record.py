@@ -27,8 +27,8 @@ class ModelRecord:
         "numbers"          the predicted numbers themselves; `classes` names them
         "segmentation"     logits of classes for each place of the image
 
-    `thresholds` are probabilities in [0, 1], one per class, for "several classes" only. `calibration` is what validation
-    images say of the probabilities; None where these are the model's own. `grid` (rows, columns of
+    `thresholds` are probabilities in [0, 1], one per class, for "several classes" only. `calibration` is what
+    validation images say of the probabilities; None where these are the model's own. `grid` (rows, columns of
     patches) and `num_prefix_tokens` (tokens before the patches) are None where they are unknown until the model is
     observed. `feature_statistics` tell how far an image is from the training images; None where these are unknown, and
     then `why_unknown` says why. They have a file of their own. `provenance` says what the model was trained on or read

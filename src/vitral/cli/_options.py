@@ -18,7 +18,7 @@ Code = Annotated[str | None, Option("file.py:Name of your own model, if its file
 AtLeast = Annotated[
     float | None,
     Option(
-        "Accuracy that answers must promise, by the validation images of the model's run; less sure ones are 'unknown'.",
+        "Accuracy that answers must promise, by the validation images of the model's run; others are 'unknown'.",
         low=0.01,
         high=0.999,
     ),

@@ -64,9 +64,9 @@ def check_provenance(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_calibration(value: Calibration | None) -> Calibration | None:
-    if value is not None and value.temperature is not None:
-        if not (math.isfinite(value.temperature) and value.temperature > 0):
-            raise ValueError("temperature must be above 0")
+    temperature = 1.0 if value is None or value.temperature is None else value.temperature
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError("temperature must be above 0")
     return value
 
 

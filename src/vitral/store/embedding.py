@@ -33,7 +33,9 @@ def embed_pixels(model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"]) -> Emb
     The images have the model's size already. Raises `UsageError` for a model that has not one vector per image.
     """
     if model.record.task == "segmentation":
-        raise UsageError("A segmentation model has features of places, not of images. Embed with its encoder's model.")
+        raise UsageError(
+            "A segmentation model has features of places, not one vector per image. Specify a model of images."
+        )
     images = normalise(torch.from_numpy(pixels).to(next(model.parameters()).device), model.preprocessing)
     head = find_head(model) if model.record.classes else None
     with evaluating(model), recording_head_inputs(model) as inputs:
@@ -43,8 +45,8 @@ def embed_pixels(model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"]) -> Emb
     found = inputs.array(len(images))
     if found is None:
         raise UsageError(
-            f"The head of {model_class(model)}, {name_of(model, head)}, is not called once per image, so there is no one "
-            "vector of features before it."
+            f"The head of {model_class(model)}, {name_of(model, head)}, is not called once per image, so there is no "
+            "single vector of features before it."
         )
     what = f"the input of the head, {name_of(model, head)} ({head.in_features} to {head.out_features})"
     return Embedding(found.astype(np.float32), what)

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from vitral.base.answers.several_classes import THRESHOLD
+from vitral.base.calibration import Calibration
 from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.base.files import sha256, write_file
-from vitral.base.calibration import Calibration
 from vitral.base.record import VERSION, attach_record
 from vitral.nn.families import build
 from vitral.store import CHECKPOINT_WEIGHTS
@@ -50,9 +50,7 @@ def save_model(model: Classifier, folder: Path, provenance: Mapping[str, Any]) -
         save_statistics(statistics, model.preprocessing, folder / WEIGHTS)
 
 
-def save_calibration(
-    folder: Path, calibration: Calibration, thresholds: tuple[float, ...] | None = None
-) -> None:
+def save_calibration(folder: Path, calibration: Calibration, thresholds: tuple[float, ...] | None = None) -> None:
     """Add what validation images say of the probabilities to the card of a model, whose weights stay as they are."""
     card = read_card(folder)
     found = card.model_copy(update={"calibration": calibration, "version": VERSION})

@@ -10,7 +10,6 @@ Or photos.parquet, with the columns `image` and `features`, in the same order.
 Axes:  n images   d features
 """
 
-import io
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,8 +30,18 @@ from vitral.store.classifier import Classifier
 from vitral.store.embedding import embed_pixels
 from vitral.tasks.embedding_file import check_suffix, write_embeddings
 from vitral.tasks.inputs import Image, open_model, read_images
+from vitral.tasks.predict import note_instability
 from vitral.tasks.progress import Progress, progress_for
-from vitral.tasks.unfinished_table import BATCH, ERROR, IMAGE, UnfinishedTable, files_of, load_batch, settings_of
+from vitral.tasks.unfinished_table import (
+    BATCH,
+    ERROR,
+    IMAGE,
+    UnfinishedTable,
+    files_of,
+    journal_of,
+    load_batch,
+    settings_of,
+)
 
 ROW = "row"
 
@@ -119,7 +128,7 @@ def embed_to_file(
     """Write the rows that are missing, then the file."""
     listed, rows_file = out.with_name(f"{out.name}.files.csv"), out.with_name(f"{out.name}.unfinished")
     files = files_of(images)
-    if out.exists():
+    if out.exists() and not journal_of(listed).is_file():  # else it is ours, of a run that was killed at its very end
         raise UsageError(f"{out} exists and is not overwritten. Choose another name, or remove it.")
     probe = embed_pixels(model, np.zeros((1, *model.preprocessing.size, 3), np.uint8))
     count = probe.features.shape[1]
@@ -128,7 +137,7 @@ def embed_to_file(
         before = table.rows()
         done, places = {row[IMAGE] for row in before}, sum(not row[ERROR] for row in before)
         cut_rows(rows_file, places * count * np.dtype(np.float32).itemsize)
-        left = [file for file in files if str(file) not in done]
+        left, infinite = [file for file in files if str(file) not in done], 0
         for start in range(0, len(left), BATCH):
             progress.count("images", len(done) + start, len(done) + len(left))
             batch = left[start : start + BATCH]
@@ -136,7 +145,12 @@ def embed_to_file(
             read = {file: one for file, one in loaded.items() if isinstance(one, np.ndarray)}
             if read:
                 # The features are on the disk before the list says so: what it does not list is cut off.
-                append(rows_file, embed_pixels(model, np.stack(list(read.values()))).features)
+                pixels = np.stack(list(read.values()))
+                if not start:
+                    note_instability(model, pixels[:2], progress)
+                features = embed_pixels(model, pixels).features
+                infinite += int((~np.isfinite(features).all(axis=1)).sum())
+                append(rows_file, features)
             rows = []
             for file in batch:
                 is_read = file in read
@@ -145,16 +159,20 @@ def embed_to_file(
                 places += is_read
             table.add(rows)
         progress.close()
+        if infinite:
+            progress.note(f"warning: the features of {one_or_many(infinite, 'image')} are not all finite numbers.")
         every = table.rows()
         names = tuple(row[IMAGE] for row in every if not row[ERROR])
-        features = np.memmap(rows_file, np.float32, "r", shape=(len(names), count)) if names else np.empty((0, count))
-        write_embeddings(out, features, names)
+        stored = np.memmap(rows_file, np.float32, "r", shape=(len(names), count)) if names else np.empty((0, count))
+        write_embeddings(out, stored, names)
+        whole = np.load(out, mmap_mode="r") if out.suffix == ".npy" else np.array(stored, np.float32)
+        del stored  # a file that is mapped into memory cannot be removed everywhere
         table.finish()
     with writing_to(rows_file):
         rows_file.unlink(missing_ok=True)
     bad = {row[IMAGE]: row[ERROR] for row in every if row[ERROR]}
     notes = tuple(progress.notes)
-    return EmbeddingResult(np.asarray(features), names, probe.what, bad, out, listed, len(left), notes)
+    return EmbeddingResult(whole, names, probe.what, bad, out, listed, len(left), notes)
 
 
 def cut_rows(path: Path, size: int) -> None:
@@ -169,6 +187,6 @@ def cut_rows(path: Path, size: int) -> None:
 
 def append(path: Path, features: Float[np.ndarray, "n d"]) -> None:
     with writing_to(path), path.open("ab") as file:
-        file.write(io.BytesIO(np.ascontiguousarray(features, np.float32)).getbuffer())
+        file.write(np.ascontiguousarray(features, np.float32).tobytes())
         file.flush()
         os.fsync(file.fileno())

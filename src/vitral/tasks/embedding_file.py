@@ -61,5 +61,7 @@ def write_parquet(path: Path, features: Float[np.ndarray, "n d"], images: Sequen
             some = np.asarray(features[start : start + AT_ONCE], np.float32)
             values = pa.FixedSizeListArray.from_arrays(pa.array(some.reshape(-1)), count)
             # A name that is not UTF-8 is spelled with its replacement; the list beside the file has its bytes.
-            names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in images[start:][:AT_ONCE]]
+            names = [
+                name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in images[start:][:AT_ONCE]
+            ]
             writer.write_table(pa.Table.from_arrays([pa.array(names, pa.string()), values], schema=schema))

@@ -83,7 +83,7 @@ class EvaluationResult:
 
     def to_json(self) -> dict[str, Any]:
         """All figures, by name."""
-        own = {"data": self.data, "split": self.split, "task": self.task, "classes": list(self.classes)}
+        own: dict[str, Any] = {"data": self.data, "split": self.split, "task": self.task, "classes": list(self.classes)}
         own |= self.figures.to_json(self.classes) | {"n": self.n, "notes": list(self.notes)}
         own |= {"remarks": list(self.remarks), "likely_mislabels": list(self.mislabels)}
         return own | ({"at_least": self.answering.to_json()} if self.answering else {})

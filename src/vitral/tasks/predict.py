@@ -121,9 +121,7 @@ def predict(
     )
 
 
-def abstention_of(
-    model: Classifier, at_least: float | None, name: str, progress: Progress
-) -> Abstention | None:
+def abstention_of(model: Classifier, at_least: float | None, name: str, progress: Progress) -> Abstention | None:
     """The threshold that a wanted accuracy needs; how it was chosen is reported. None if none is wanted."""
     if at_least is None:
         return None

@@ -61,7 +61,8 @@ def predict_table(
 
     The columns are `image`, those of the task (`class` and `probability`; `classes` and a probability of each; the
     numbers), `unlike_training_images` (yes, no, or empty where these are unknown), and `error`. `images` are files and
-    folders. `at_least`: see `vitral.predict`; it adds the column `likeliest`. With `on_bad_image` "fail" a file that cannot be read ends the run, which can be continued with "skip".
+    folders. `at_least` is as in `vitral.predict`, and adds the column `likeliest`. With `on_bad_image` "fail" a file
+    that cannot be read ends the run, which can be continued with "skip".
 
     Raises `UsageError` if `out` is finished, or was begun with another model, or if there are no images.
     """

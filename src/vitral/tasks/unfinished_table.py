@@ -31,6 +31,7 @@ from vitral.store.classifier import Classifier
 
 BATCH = 64
 IMAGE, ERROR = "image", "error"
+WHAT = {"weights": "with another model", "images": "of other images"}  # what differs between two runs
 
 
 def files_of(images: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -88,6 +89,11 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def journal_of(path: Path) -> Path:
+    """What lies beside a table that is not finished."""
+    return path.with_name(f"{path.name}.unfinished")
+
+
 class UnfinishedTable:
     """The CSV file while it is written, and what lies beside it."""
 
@@ -97,7 +103,7 @@ class UnfinishedTable:
         Raises `UsageError` for a file that is finished or of another model, `StoreError` for one that is damaged.
         """
         self.path, self.settings, self.columns = path, settings, list(columns)
-        self.journal = path.with_name(f"{path.name}.unfinished")
+        self.journal = journal_of(path)
         self.opened: BinaryIO | None = None
         if self.journal.is_file():
             size = self.read_journal()
@@ -142,10 +148,10 @@ class UnfinishedTable:
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{self.journal} is damaged. Delete it and {self.path} to start over.") from error
         if settings != self.settings:
-            same = {key: settings.get(key) == self.settings.get(key) for key in {*settings, *self.settings}}
-            what = "with another model" if not same["weights"] else "of other images" if not same["images"] else ""
+            changed = [key for key in (*WHAT, *settings) if settings.get(key) != self.settings.get(key)]
+            what = WHAT.get(changed[0] if changed else "", "with other settings")
             raise UsageError(
-                f"{self.path} was begun {what or 'with other settings'}. Choose another name, or delete it and {self.journal.name}."
+                f"{self.path} was begun {what}. Choose another name, or delete it and {self.journal.name}."
             )
         return size
 

@@ -167,7 +167,9 @@ class ClassFigures:
             wrong[label] = 0
             worst = f"   most often confused with {names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
             precision = self.precision[label]
-            answered = "never predicted" if np.isnan(precision) else f"precision {precision:6.1%}   F1 {self.f1[label]:6.1%}"
+            answered = (
+                "never predicted" if np.isnan(precision) else f"precision {precision:6.1%}   F1 {self.f1[label]:6.1%}"
+            )
             tested = f"{right:>5} of {total:<5} recall {right / total:6.1%}   {answered}" if total else "not tested"
             found.append(f"{name:<16} {tested}{worst}")
         return found
