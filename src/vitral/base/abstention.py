@@ -35,6 +35,11 @@ class Abstention:
     def text(self) -> str:
         """What was chosen and on what, in one sentence."""
         low, high = interval(self.right / self.reached, self.reached)
+        if self.reached == self.n:
+            return (
+                f"Every answer counts: of {self.n:,} validation images {self.right / self.n:.1%} were answered "
+                f"correctly (95% interval {low:.1%} to {high:.1%}). It holds for images like these."
+            )
         return (
             f"An answer needs a probability of {self.threshold:.1%}, else it is {UNKNOWN_CLASS!r}. That answered "
             f"{self.reached / self.n:.1%} of {self.n:,} validation images, {self.right / self.reached:.1%} of them "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-LOOK_AT = "Labels to look at: the model is sure of another class. Either the label is wrong, or the model is."
+LOOK_AT = "The model is surer of another class than of the label. Either the label is wrong, or the model is."
 FEWEST = 5  # images of a class, below which how sure the model is of that class is not known
 
 

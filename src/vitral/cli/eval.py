@@ -45,7 +45,7 @@ def run(options: Options) -> dict[str, Any]:
         print_result(f"  {found.answering.chosen.text()}")
         print_result(f"  {found.answering.text()}")
     if found.mislabels:
-        print_result(f"  {LOOK_AT}")
+        print_result(f"  Labels to look at. {LOOK_AT}")
     for one in found.mislabels[:LISTED]:
         print_result(
             f"    {one['image']}: labelled {one['label']}; {one['suggested']} has a probability of "

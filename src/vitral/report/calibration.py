@@ -31,7 +31,6 @@ def reliability_figure(found: Sequence[tuple[str, Reliability]]) -> Figure:
 def draw_bins(axes: Axes, bins: Sequence[Bin]) -> None:
     """The diagonal of perfect calibration, and the bins."""
     axes.plot([0, 1], [0, 1], color=SECOND, lw=0.9, ls=":")
-    axes.annotate("perfectly calibrated", (0.03, 0.03), color=SECOND, fontsize=7, rotation=0, xytext=(0.2, 0.06))
     for own in bins:
         axes.plot([own.confidence] * 2, interval(own.accuracy, own.n), color=FAINT, lw=1)
     axes.plot([own.confidence for own in bins], [own.accuracy for own in bins], color=ACCENT, lw=0, marker="o", ms=4)

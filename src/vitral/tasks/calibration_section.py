@@ -50,7 +50,8 @@ def abstention_rows(figures: ClassFigures, calibration: Calibration | None) -> S
         except ConfigError:
             continue
         found = judge_abstention(chosen, figures.values, figures.labels)
-        rows.append(f"--at-least {wanted:g} asks for a probability of {chosen.threshold:.1%}. {found.text()}")
+        needs = f"needs a probability of {chosen.threshold:.1%}" if chosen.threshold else "takes every answer"
+        rows.append(f"--at-least {wanted:g} {needs}. {found.text()}")
     return rows
 
 
