@@ -15,7 +15,7 @@ from vitral.base.likely_mislabels import FEWEST, likely_mislabels
 SEEDS = st.integers(0, 2**31)
 
 
-def binary(seed, n=80, digits=2):
+def binary(seed, n=80, digits=1):
     """Probabilities with ties, and labels that have something to do with them."""
     rng = np.random.default_rng(seed)
     chances = rng.random((n, 3)).round(digits)
