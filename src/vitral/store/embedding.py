@@ -33,7 +33,7 @@ def embed_pixels(model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"]) -> Emb
     The images have the model's size already. Raises `UsageError` for a model that has not one vector per image.
     """
     if model.record.task == "segmentation":
-        raise UsageError()
+        raise UsageError("A segmentation model has features of places. Specify a model with one vector per image.")
     images = normalise(torch.from_numpy(pixels).to(next(model.parameters()).device), model.preprocessing)
     head = find_head(model) if model.record.classes else None
     with evaluating(model), recording_head_inputs(model) as inputs:
