@@ -31,9 +31,9 @@ def likely_mislabels(values: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "
     An image counts as of a class if that class's probability reaches the mean one of the images labelled with it; of
     several such classes the likeliest counts.
 
-    >>> values = np.array([[0.9, 0.1]] * 5 + [[0.2, 0.8]] * 5)
-    >>> [one.index for one in likely_mislabels(values, np.array([0] * 5 + [1] * 4 + [0]))]
-    [9]
+    >>> values = np.array([[0.9, 0.1]] * 5 + [[0.2, 0.8]] * 6)
+    >>> [one.index for one in likely_mislabels(values, np.array([0] * 5 + [1] * 5 + [0]))]
+    [10]
     """
     n, k = values.shape
     counts = np.bincount(labels, minlength=k)
