@@ -23,13 +23,13 @@ def desk(vitral, quick, tmp_path):
     return tmp_path
 
 
-def test_the_commands_and_the_code_work(vitral, desk, capsys):
+def test_the_commands_and_the_code_work(vitral, desk, capfd):
     for command in COMMANDS:
         vitral(*shlex.split(command)[1:]).done()
     assert (desk / "confusion-test.csv").read_bytes() == (desk / "runs" / "photos-1" / "confusion.csv").read_bytes()
     assert len((desk / "others.csv").read_text().splitlines()) == 11 and np.load(desk / "others.npy").shape == (10, 16)
     exec(compile(CODE, "page", "exec"), {})
-    assert "(10, 16) the input of the head, 'head' (16 to 2)" in capsys.readouterr().out
+    assert "(10, 16) the input of the head, 'head' (16 to 2)" in capfd.readouterr().out
 
 
 def test_the_numbers_of_the_page_are_those_of_the_code():
