@@ -217,6 +217,11 @@ def test_unknown_is_an_answer_with_a_threshold(run, pixels):
         vitral.predict(run, list(pixels), at_least=0.999)
 
 
+def test_another_task_has_no_unknown_answers(several, pixels):
+    with pytest.raises(ConfigError, match="the task of Sigmoids is 'several classes'"):
+        vitral.predict(several, list(pixels), at_least=0.9)
+
+
 def test_a_class_that_is_called_unknown_is_refused(model, pixels):
     levels = ((0.0, 100, 100),)
     classes = ("unknown", *model.classes[1:])

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from vitral.base.calibration import Calibration, answered
 from vitral.base.errors import ConfigError
 from vitral.base.intervals import interval
+from vitral.base.record import Task
 
 MOST_LEVELS = 100  # thresholds that are stored with a model
 UNKNOWN_CLASS = "unknown"  # the answer below the threshold
@@ -80,16 +81,20 @@ def check_has_unknown(classes: Sequence[str]) -> None:
         raise ConfigError(f"--at-least answers {UNKNOWN_CLASS!r}, which is a class of this model: rename that class.")
 
 
-def choose_abstention(calibration: Calibration | None, wanted: float, name: str) -> Abstention:
+def choose_abstention(
+    calibration: Calibration | None, wanted: float, name: str, task: Task = "one class"
+) -> Abstention:
     """The lowest threshold above which at least the share `wanted` is right, by the lower end of the 95 % interval.
 
-    Raises `ConfigError` if no validation images were recorded with the model `name`, or none of the thresholds is
-    enough.
+    Raises `ConfigError` if no validation images were recorded with the model `name`, if none of the thresholds is
+    enough, or for another `task`.
     """
+    if task != "one class":
+        raise ConfigError(f"--at-least is for models with one class per image; the task of {name} is {task!r}.")
     if calibration is None or not calibration.levels:
         raise ConfigError(
-            f"--at-least needs what validation images say of a model's probabilities, and {name} does not record it. "
-            "Train the model with this version of Vitral: it has one class per image, and its run records it."
+            f"--at-least needs what validation images say of a model's probabilities, and {name} does not record it. Use "
+            "a run of vitral train; a finished run of an earlier version records it with vitral train --resume."
         )
     lowest = {level: interval(right / reached, reached)[0] for level, reached, right in calibration.levels if reached}
     for level, reached, right in calibration.levels:

@@ -15,7 +15,7 @@ Model = Annotated[
 ]
 Images = Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
 Code = Annotated[str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")]
-AtLeast = Annotated[
+WantedAccuracy = Annotated[
     float | None,
     Option(
         "Accuracy that answers must promise, by the validation images of the model's run; others are 'unknown'.",

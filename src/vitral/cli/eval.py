@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option
 from vitral.base.console import print_result
-from vitral.cli._options import AtLeast, Code, Json, Model, arguments
+from vitral.cli._options import Code, Json, Model, WantedAccuracy, arguments
 from vitral.data import OnBadImage
 
 LISTED = 10  # labels to look at
@@ -21,7 +21,7 @@ class Options:
     ] = None
     split: Annotated[Literal["val", "test"], Option("Split to evaluate on.")] = "test"
     on_bad_image: OnBadImage = "fail"
-    at_least: AtLeast = None
+    at_least: WantedAccuracy = None
     csv: Annotated[
         Path | None,
         Option("New file for the confusion matrix: one row per true class, one column per predicted class."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
-from vitral.cli._options import AtLeast, Code, Images, Json, Model, arguments
+from vitral.cli._options import Code, Images, Json, Model, WantedAccuracy, arguments
 from vitral.data import OnBadImage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Options:
             "--tile the TIFF to write; by default the image's name with .classes.tif, in this folder."
         ),
     ] = None
-    at_least: AtLeast = None
+    at_least: WantedAccuracy = None
     csv: Annotated[
         Path | None,
         Option("Table to write, with one row per image; if a run was interrupted, the same command continues it."),

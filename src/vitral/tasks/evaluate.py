@@ -127,7 +127,7 @@ def evaluate(
     task, source = opened.record.task, find_data(spec)
     if csv is not None:
         check_confusion_path(Path(csv), task)
-    chosen = None if at_least is None else choose_abstention(opened.record.calibration, at_least, name)
+    chosen = None if at_least is None else choose_abstention(opened.record.calibration, at_least, name, task)
     classes = classes_of(opened)
     division = division_of_run(model, name, source, data, provenance, progress.note)
     found = read_splits_for(source, opened, division, data is not None, progress, on_bad_image)

@@ -125,7 +125,7 @@ def abstention_of(model: Classifier, at_least: float | None, name: str, progress
     """The threshold that a wanted accuracy needs; how it was chosen is reported. None if none is wanted."""
     if at_least is None:
         return None
-    chosen = choose_abstention(model.record.calibration, at_least, name)
+    chosen = choose_abstention(model.record.calibration, at_least, name, model.record.task)
     check_has_unknown(model.classes)
     progress.note(chosen.text())
     return chosen
