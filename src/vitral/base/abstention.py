@@ -93,8 +93,8 @@ def choose_abstention(
         raise ConfigError(f"--at-least is for models with one class per image; the task of {name} is {task!r}.")
     if calibration is None or not calibration.levels:
         raise ConfigError(
-            f"--at-least needs what validation images say of a model's probabilities, and {name} does not record it. Use "
-            "a run of vitral train; a finished run of an earlier version records it with vitral train --resume."
+            f"--at-least needs what validation images say of a model's probabilities, and {name} does not record it. "
+            "Use a run of vitral train; a finished run of an earlier version records it with vitral train --resume."
         )
     lowest = {level: interval(right / reached, reached)[0] for level, reached, right in calibration.levels if reached}
     for level, reached, right in calibration.levels:
