@@ -85,6 +85,29 @@ class Traced(Quick):
 '''
 
 
+SLEEPING = '''
+import time
+
+import torch
+from torch import nn
+
+
+class Slow(nn.Module):
+    """Slow enough to be killed between two batches."""
+
+    class_names, img_size = ("dark", "light"), 8
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(192, 2)
+
+    def forward(self, images):
+        time.sleep(0.2)
+        return self.head(images.flatten(1))
+'''
+
+
 # Options of a training run on a folder `photos` that takes a second; add the epochs.
 TINY = ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--batch-size", 8)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vitral.nn.zoo import list_models
     from vitral.recording.intercept import watch
     from vitral.tasks.diagnose import diagnose
+    from vitral.tasks.embed import embed
     from vitral.tasks.evaluate import evaluate
     from vitral.tasks.explain_images import explain_images
     from vitral.tasks.predict import predict
@@ -34,6 +35,7 @@ HOMES = {
     "VisionTransformer": "nn.vit",
     "create": "weights.create",
     "diagnose": "tasks.diagnose",
+    "embed": "tasks.embed",
     "evaluate": "tasks.evaluate",
     "explain_images": "tasks.explain_images",
     "list_models": "nn.zoo",
@@ -57,6 +59,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "train",
     "evaluate",
     "predict",
+    "embed",
     "explain_images",
     "diagnose",
     "watch",

@@ -67,6 +67,15 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def many(tmp_path):
+    """320 pictures in five batches, some of which cannot be read."""
+    home = paint(tmp_path / "many", {"dark": 60, "light": 190}, count=160)
+    for number in (3, 77, 150):
+        (home / "light" / f"{number}.png").write_bytes(b"damaged %d" % number)
+    return home
+
+
+@pytest.fixture
 def own(tmp_path):
     """A file with the reader's own model, its attention written out by hand."""
     path = tmp_path / "own.py"

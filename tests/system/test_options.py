@@ -511,6 +511,7 @@ class Once(Quick):
 @effect("train", "json")
 @effect("eval", "json")
 @effect("predict", "json")
+@effect("embed", "json")
 @effect("explain", "json")
 @effect("models", "json")
 @effect("convert", "json")
@@ -521,6 +522,7 @@ def json_is_the_last_line_and_only_if_asked_for(verb, vitral, photos, quick, tra
         "train": ("--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1),
         "eval": (trained.folder,),
         "predict": (trained.folder, image),
+        "embed": (trained.folder, image),
         "explain": (trained.folder, image, "--layer", 0, "--head", 0),
         "models": ("vit_nano*",),
         "convert": (trained.folder, "out"),
@@ -529,6 +531,9 @@ def json_is_the_last_line_and_only_if_asked_for(verb, vitral, photos, quick, tra
     with_json = vitral(verb, *words, "--json").done()
     if verb == "convert":
         shutil.rmtree("out")
+    if verb == "embed":
+        Path("features.npy").unlink()
+        Path("features.npy.files.csv").unlink()
     without = vitral(verb, *words).done()
     assert isinstance(json.loads(with_json.out), dict) and len(with_json.out.splitlines()) == 1
     assert "{" not in without.out
@@ -609,6 +614,91 @@ def code_is_where_the_readers_own_model_is_now(verb, vitral, photos, own, tmp_pa
     words = (verb, "run", *[photos / "dark" / "0.png"] * (verb != "eval"))
     vitral(*words).refused(1, "is missing or has changed since")
     vitral(*words, "--code", "moved.py:Mine").done()
+
+
+def rows_of(path):
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def unsure(train, tmp_path):
+    """A run that validation images show to be right mostly, but not always."""
+    paint(tmp_path / "greys", {"dark": 100, "light": 107}, count=400)
+    return train(data="greys", epochs=8)
+
+
+@effect("eval", "at_least")
+@effect("predict", "at_least")
+def at_least_leaves_unsure_answers_out(verb, vitral, unsure, trained):
+    images = ("--csv", "out.csv") if verb == "eval" else ("greys", "--csv", "out.csv")
+    answer = vitral(verb, unsure.folder, *images, "--at-least", 0.93, "--json").done()
+    if verb == "eval":
+        found = answer.json["at_least"]
+        assert 0 < found["answered"] < 1 and found["accuracy"] > answer.json["accuracy"]
+        assert "Here it answers" in answer.messages and found["validation"]["interval"][0] >= 0.93
+    else:
+        rows = rows_of("out.csv")
+        assert answer.json["unknown"] == sum(row["class"] == "unknown" for row in rows)
+        assert 0 < answer.json["unknown"] < answer.json["n"] and {row["likeliest"] for row in rows} == {"dark", "light"}
+        sure = {row["class"] != "unknown": float(row["probability"]) for row in rows}
+        assert sure[True] > sure[False]
+        one, other = (row["image"] for row in (rows[0], rows[-1]))
+        words = ("predict", unsure.folder, one, other, "--at-least", 0.93)
+        first, last = vitral(*words, "--json").done().json["predictions"]
+        assert (first["answer"], last["answer"]) == (rows[0]["class"], rows[-1]["class"])
+        vitral(*words, "--tile").refused(2, "leave it out with --tile")
+    more = () if verb == "eval" else ("greys",)
+    vitral(verb, unsure.folder, *more, "--at-least", 0.999).refused(2, "do not show such an accuracy")
+    vitral(verb, trained.folder, *more, "--at-least", 0.95).refused(2, "do not show such an accuracy")
+
+
+@effect("eval", "csv")
+def csv_gets_the_confusion_matrix(vitral, trained):
+    answer = vitral("eval", trained.folder, "--csv", "matrix.csv", "--json").done()
+    rows, classes = rows_of("matrix.csv"), trained.card["classes"]
+    assert list(rows[0])[1:] == [row["true class \\ predicted class"] for row in rows] == classes
+    assert [[int(row[name]) for name in classes] for row in rows] == answer.json["confusion"]
+    assert (trained.folder / "confusion.csv").read_text() == Path("matrix.csv").read_text()
+    vitral("eval", trained.folder, "--csv", "matrix.csv").refused(2, "exists and is not overwritten")
+
+
+# embed
+
+
+@effect("embed", "model")
+@effect("embed", "out")
+@effect("embed", "images")
+def features_of_images_go_to_a_file(vitral, trained, train, photos):
+    answer = vitral("embed", trained.folder, "photos/dark", photos / "light" / "3.png", "--out", "a.npy", "--json")
+    found, features = answer.done().json, np.load("a.npy")
+    assert features.shape == (13, found["features"]) and features.dtype == np.float32 and found["n"] == 13
+    assert "the input of the head, 'head'" in found["what"] and "not all finite" not in answer.messages
+    rows = rows_of("a.npy.files.csv")
+    assert [row["row"] for row in rows] == list(map(str, range(13))) and rows[-1]["image"].endswith("light/3.png")
+    other = train(model="vit_nano_patch4_32", img_size=16)
+    vitral("embed", other.folder, "photos/dark", "--out", "b.npy").done()
+    assert not np.allclose(np.load("b.npy"), features[:12])
+    vitral("embed", other.folder, "photos/dark", "--out", "b.npy").refused(2, "b.npy exists and is not overwritten")
+    vitral("embed", other.folder, "photos/dark", "--out", "b.csv").refused(2, "must end in .npy or .parquet")
+
+
+@effect("embed", "on_bad_image")
+def on_bad_image_stops_or_lists_a_picture(vitral, trained, photos):
+    (photos / "dark" / "3.png").write_bytes(b"damaged")
+    vitral("embed", trained.folder, "photos/dark").refused(1, "dark/3.png", "Rows so far are kept")
+    answer = vitral("embed", trained.folder, "photos/dark", "--on-bad-image", "skip", "--json").done()
+    assert list(answer.json["bad"]) == ["photos/dark/3.png"] and len(np.load("features.npy")) == 11
+    assert "1 image could not be read" in answer.messages
+
+
+@effect("embed", "code")
+def code_is_where_the_embedding_model_is_now(vitral, photos, own, tmp_path):
+    words = ("train", "--data", "photos", "--model", "own.py:Mine", "--img-size", 16, "--epochs", 1, "--out", "run")
+    vitral(*words).done()
+    own.rename(tmp_path / "moved.py")
+    vitral("embed", "run", "photos").refused(1, "is missing or has changed since")
+    vitral("embed", "run", "photos", "--code", "moved.py:Mine").done()
 
 
 # predict and explain

@@ -7,44 +7,12 @@ from pathlib import Path
 import pytest
 
 from segmenters import SEGMENTER
-from shell import paint
+from shell import SLEEPING, paint
 
 
 def rows(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def many(tmp_path):
-    """320 pictures in five batches, some of which cannot be read."""
-    home = paint(tmp_path / "many", {"dark": 60, "light": 190}, count=160)
-    for number in (3, 77, 150):
-        (home / "light" / f"{number}.png").write_bytes(b"damaged %d" % number)
-    return home
-
-
-SLEEPING = '''
-import time
-
-import torch
-from torch import nn
-
-
-class Slow(nn.Module):
-    """Slow enough to be killed between two batches."""
-
-    class_names, img_size = ("dark", "light"), 8
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = nn.Linear(192, 2)
-
-    def forward(self, images):
-        time.sleep(0.2)
-        return self.head(images.flatten(1))
-'''
 
 
 def test_a_run_that_is_killed_is_continued_to_the_same_table(terminal, many, tmp_path):

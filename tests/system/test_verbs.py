@@ -19,6 +19,7 @@ RUN_FILES = [
     "metrics.jsonl",
     "model.json",
     "model.safetensors",
+    "confusion.csv",
     "report.html",
     "training_images.safetensors",
 ]
@@ -218,6 +219,7 @@ STREAMS = {
     "train": (("--data", "shapes:n=16,size=8", "--model", "quick.py:Quick", "--epochs", 1), "test accuracy", "step "),
     "eval": (("RUN",), "shapes:n=64,size=16, test: accuracy", ""),
     "predict": (("RUN", "pictures"), "pictures/0.png: ", ""),
+    "embed": (("RUN", "pictures", "--out", "out/a.npy"), "out/a.npy: 3 images", ""),
     "explain": (("RUN", "pictures/0.png", "--layer", 0), "page: explained/0.html", "0.png: testing 1 map"),
     "models": (("vit_nano*",), "vit_nano_patch8_48", ""),
     "convert": (("RUN", "out"), "wrote out/model.safetensors", ""),

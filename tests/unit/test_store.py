@@ -115,7 +115,7 @@ def test_a_card_that_is_not_text_is_refused(saved):
 
 
 CARDS = {
-    "a later version": (dict(version=3), r"version 3; this Vitral reads up to version 2\. Update"),
+    "a later version": (dict(version=4), r"version 4; this Vitral reads up to version 3\. Update"),
     "a task that does not exist": (
         dict(task="detection"),
         "task: input should be 'one class', 'several classes', 'numbers' or 'segmentation'",
@@ -123,6 +123,10 @@ CARDS = {
     "thresholds of another task": (
         dict(thresholds=[0.5, 0.5, 0.5]),
         "thresholds need one number per class, and the task 'several classes'",
+    ),
+    "a temperature that is not above 0": (
+        dict(calibration=dict(n=60, temperature=0.0)),
+        "calibration: temperature must be above 0",
     ),
     "another model's grid": (
         dict(grid=[3, 2]),

@@ -122,8 +122,12 @@ class Answer(Protocol):
     unit: str
     per_output: str
 
+    def of_model(self, record: ModelRecord) -> "Answer":
+        """The answer of a model with this record: with the temperature that it has."""
+        ...
+
     def values(self, output: "Tensor") -> "Tensor":
-        """What a person reads, (b, k): probabilities or numbers, in the precision of the output."""
+        """What a person reads, (b, k): probabilities or numbers, in the precision of the output or a higher one."""
         ...
 
     def loss(
@@ -241,7 +245,7 @@ def answer_for(task: Task) -> Answer:
 def answer_of(model: "nn.Module") -> Answer:
     """The answer of a model by its record; one class of many for a model without a record."""
     record = record_of(model)
-    return answer_for("one class" if record is None else record.task)
+    return answer_for("one class") if record is None else answer_for(record.task).of_model(record)
 
 
 def scored_answer_of(model: "nn.Module") -> ScoredAnswer:

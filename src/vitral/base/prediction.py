@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from vitral.base.abstention import UNKNOWN_CLASS
 from vitral.base.answer import answer_for
 from vitral.base.errors import ConfigError
 from vitral.base.feature_statistics import Distance
@@ -24,6 +25,7 @@ class Prediction:
                        where the model saw nothing of the image
 
     `ConfigError` is raised where names and values differ in number, `UnknownName` for a task that is not supported.
+    `least`, for one class only, is the probability below which the answer is "unknown"; None where every answer counts.
     `image` is the file's path or another name that tells images apart. `distance` is how far it is from the training
     images; None where these are unknown.
 
@@ -46,6 +48,7 @@ class Prediction:
     task: Task = "one class"
     thresholds: tuple[float, ...] = ()
     distance: Distance | None = None
+    least: float | None = None
     draw_mask: Callable[[], UInt8[np.ndarray, "y x"]] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +64,11 @@ class Prediction:
         return self.draw_mask() if self.draw_mask else None
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether even the likeliest class has too low a probability to be the answer."""
+        return self.least is not None and max(self.values) < self.least
+
+    @property
     def above_threshold(self) -> tuple[str, ...]:
         """The classes whose probabilities reach their thresholds, likeliest first; for several classes only."""
         reached = {name for name, value, least in zip(self.names, self.values, self.thresholds) if value >= least}
@@ -73,7 +81,8 @@ class Prediction:
 
     def text(self, top: int | None = None) -> str:
         """The answer in one line: the `top` likeliest classes, or every number."""
-        return self.warned(answer_for(self.task).text(self, top))
+        answer = answer_for(self.task).text(self, top)
+        return self.warned(f"{UNKNOWN_CLASS} ({answer})" if self.is_unknown else answer)
 
     def warned(self, answer: str) -> str:
         """The answer and, for an image that is unlike the training images, that it is."""
@@ -82,14 +91,23 @@ class Prediction:
     def to_json(self, top: int | None = None) -> dict[str, Any]:
         """`{"image": ..., "classes": {name: probability}}`, the `top` likeliest first; or `"numbers"`.
 
+        Where answers may be unknown, `"answer"` is the likeliest class or "unknown".
+
         Where it is known, `"distance"` from the training images, its `"threshold"`, and `"unlike_training_images"`.
         """
         distance = self.distance.to_json() if self.distance else {}
-        return {"image": self.image, **answer_for(self.task).to_json(self, top), **distance}
+        answer = {} if self.least is None else {"answer": UNKNOWN_CLASS if self.is_unknown else self.best(1)[0][0]}
+        return {"image": self.image, **answer, **answer_for(self.task).to_json(self, top), **distance}
 
     def to_csv_row(self) -> dict[str, str | float]:
-        """One row of a table: `image`, and its likeliest `class` and `probability`, or what the task has instead."""
-        return {"image": self.image, **answer_for(self.task).to_csv_row(self)}
+        """One row of a table: `image`, and its likeliest `class` and `probability`, or what the task has instead.
+
+        Where answers may be unknown, `class` is "unknown" for these, and `likeliest` the class with that probability.
+        """
+        row = {"image": self.image, **answer_for(self.task).to_csv_row(self)}
+        if self.least is None:
+            return row
+        return row | {"class": UNKNOWN_CLASS if self.is_unknown else row["class"], "likeliest": row["class"]}
 
 
 def predictions(
@@ -99,6 +117,7 @@ def predictions(
     task: Task = "one class",
     thresholds: Sequence[float] | None = None,
     distances: Sequence[Distance] | None = None,
+    least: float | None = None,
 ) -> list[Prediction]:
     """One `Prediction` per image from rows of values, such as `vitral.store.classifier.answers` gives.
 
@@ -107,6 +126,6 @@ def predictions(
     limits = tuple(thresholds or ((0.5,) * len(names) if task == "several classes" else ()))
     measured: Sequence[Distance | None] = distances or [None] * len(images)
     return [
-        Prediction(image, tuple(names), tuple(map(float, row)), task, limits, distance)
+        Prediction(image, tuple(names), tuple(map(float, row)), task, limits, distance, least)
         for image, row, distance in zip(images, rows, measured, strict=True)
     ]

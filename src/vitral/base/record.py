@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitral.base.calibration import Calibration
 from vitral.base.errors import ConfigError
 from vitral.base.feature_statistics import NO_STATISTICS, FeatureStatistics
 from vitral.base.preprocessing import Preprocessing
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 Task = Literal["one class", "several classes", "numbers", "segmentation"]
 TASKS: tuple[Task, ...] = ("one class", "several classes", "numbers", "segmentation")
-VERSION = 2  # of the record, and of the `model.json` that holds it
+VERSION = 3  # of the record, and of the `model.json` that holds it
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class ModelRecord:
         "numbers"          the predicted numbers themselves; `classes` names them
         "segmentation"     logits of classes for each place of the image
 
-    `thresholds` are probabilities in [0, 1], one per class, for "several classes" only. `grid` (rows, columns of
+    `thresholds` are probabilities in [0, 1], one per class, for "several classes" only. `calibration` is what
+    validation images say of the probabilities; None where these are the model's own. `grid` (rows, columns of
     patches) and `num_prefix_tokens` (tokens before the patches) are None where they are unknown until the model is
     observed. `feature_statistics` tell how far an image is from the training images; None where these are unknown, and
     then `why_unknown` says why. They have a file of their own. `provenance` says what the model was trained on or read
@@ -43,6 +45,7 @@ class ModelRecord:
     preprocessing: Preprocessing
     task: Task = "one class"
     thresholds: tuple[float, ...] | None = None
+    calibration: Calibration | None = None
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
     feature_statistics: FeatureStatistics | None = field(default=None, compare=False)

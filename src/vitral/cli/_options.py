@@ -15,6 +15,14 @@ Model = Annotated[
 ]
 Images = Annotated[tuple[Path, ...], Option("Image files, or folders of them.", positional=True)]
 Code = Annotated[str | None, Option("file.py:Name of your own model, if its file has moved or changed since training.")]
+WantedAccuracy = Annotated[
+    float | None,
+    Option(
+        "Accuracy that answers must promise, by the validation images of the model's run; others are 'unknown'.",
+        low=0.01,
+        high=0.999,
+    ),
+]
 Json = Annotated[
     bool, Option("Print the result as one line of JSON on standard output; everything else goes to standard error.")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
 from vitral.base.errors import ConfigError
-from vitral.cli._options import Code, Images, Json, Model, arguments
+from vitral.cli._options import Code, Images, Json, Model, WantedAccuracy, arguments
 from vitral.data import OnBadImage
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Options:
             "--tile the TIFF to write; by default the image's name with .classes.tif, in this folder."
         ),
     ] = None
+    at_least: WantedAccuracy = None
     csv: Annotated[
         Path | None,
         Option("Table to write, with one row per image; if a run was interrupted, the same command continues it."),
@@ -55,6 +56,8 @@ class Options:
     json: Json = False
 
     def __post_init__(self) -> None:
+        if self.tile and self.at_least is not None:
+            raise ConfigError("--at-least is for models with one class per image: leave it out with --tile.")
         if self.tile and (self.top != Options.top or self.on_bad_image != Options.on_bad_image):
             raise ConfigError("--top and --on-bad-image do not apply to --tile: leave them out.")
         if self.csv and (self.tile or self.out is not None or self.top != Options.top):
@@ -85,6 +88,7 @@ def predict_to_table(options: Options) -> dict[str, Any]:
         options.csv or "",
         code=options.code,
         on_bad_image=options.on_bad_image,
+        at_least=options.at_least,
         progress=True,
     )
     print_result(found.text())
@@ -120,7 +124,9 @@ def predict_images(options: Options) -> dict[str, Any]:
         if written:
             print_result(f"  {written[0]}\n  {written[1]}")
             answer |= {"mask": str(written[0]), "overlay": str(written[1])}
-    return {"task": found.task, "predictions": answers, **found.training_images}
+    chosen = {"calibration": found.calibration.to_json()} if found.calibration else {}
+    chosen |= {"at_least": found.abstention.to_json()} if found.abstention else {}
+    return {"task": found.task, "predictions": answers, **found.training_images, **chosen}
 
 
 def masks_of(found: "PredictionResult", out: Path | None) -> list[tuple[Path, Path] | None]:

@@ -28,12 +28,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, a list of what it is about, and pictures."""
+    """A heading, a paragraph, a list of what it is about, pictures, and a table, whose first row has the headings."""
 
     title: str
     text: str
     pictures: list[Picture] = field(default_factory=list)
     items: tuple[str, ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """`model.json`: the architecture and the record of the weights beside it, checked when it is read.
 
 Version 2 added `task`, `thresholds`, `grid` and `num_prefix_tokens`; files of version 1 are read as models of one
-class.
+class. Version 3 added `calibration`; a model without it is written as version 2.
 """
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from vitral.base.calibration import Calibration
 from vitral.base.errors import StoreError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import VERSION, ModelRecord, Task
@@ -61,15 +63,23 @@ def check_provenance(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def check_calibration(value: Calibration | None) -> Calibration | None:
+    temperature = 1.0 if value is None or value.temperature is None else value.temperature
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError("temperature must be above 0")
+    return value
+
+
 class Card(BaseModel, extra="forbid"):
     """The content of `model.json`: the fields of `ModelRecord`, and what is needed to build the model."""
 
     format: Literal["vitral-model"] = "vitral-model"
-    version: Literal[1, 2] = 1
+    version: Literal[1, 2, 3] = 1
     architecture: Architecture
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(check_distinct)]
     task: Task = "one class"
     thresholds: tuple[float, ...] | None = None
+    calibration: Annotated[Calibration | None, AfterValidator(check_calibration)] = None
     preprocessing: Annotated[Preprocessing, AfterValidator(check_preprocessing)]
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = Field(default=None, ge=0)

@@ -14,9 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from vitral.base.answers.several_classes import THRESHOLD
+from vitral.base.calibration import Calibration
 from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.base.files import sha256, write_file
-from vitral.base.record import attach_record
+from vitral.base.record import VERSION, attach_record
 from vitral.nn.families import build
 from vitral.store import CHECKPOINT_WEIGHTS
 from vitral.store.card import CARD, Architecture, Card, Code, Weights, read_card
@@ -41,10 +43,26 @@ def save_model(model: Classifier, folder: Path, provenance: Mapping[str, Any]) -
     record = replace(model.record, feature_statistics=None)  # it has a file of its own
     content = {name: value for name, value in asdict(record).items() if name not in elsewhere}
     content |= {"provenance": dict(provenance), "architecture": architecture}
+    content["version"] = VERSION if record.calibration else 2  # an older Vitral reads what it can read
     card = Card(**content, weights=Weights(sha256=sha256(folder / WEIGHTS)))
     write_file(folder / CARD, card.model_dump_json(indent=2, exclude_none=True) + "\n")
     if statistics is not None:
         save_statistics(statistics, model.preprocessing, folder / WEIGHTS)
+
+
+def save_calibration(folder: Path, calibration: Calibration, thresholds: tuple[float, ...] | None = None) -> None:
+    """Add what validation images say of the probabilities to the card of a model, whose weights stay as they are."""
+    card = read_card(folder)
+    found = card.model_copy(update={"calibration": calibration, "version": VERSION})
+    if thresholds is not None:
+        found = found.model_copy(update={"thresholds": thresholds})
+    write_file(folder / CARD, found.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def without_calibration(model: Classifier) -> Classifier:
+    """The model with its own probabilities, as weights need that are still to change."""
+    thresholds = None if model.record.thresholds is None else (THRESHOLD,) * len(model.classes)
+    return attach_record(model, replace(model.record, calibration=None, thresholds=thresholds))
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -109,7 +127,8 @@ def load_checkpoint_weights(model: Classifier, folder: Path) -> Classifier:
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"{file} is damaged or belongs to another model: {reason}") from error
-    # The statistics in the run, if any, are those of its best weights.
+    # The statistics and the temperature in the run, if any, are those of its best weights.
+    model = without_calibration(model)
     return without_statistics(model, "a training checkpoint has no statistics of them; the finished run has")
 
 

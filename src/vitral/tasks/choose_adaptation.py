@@ -45,9 +45,9 @@ def choose_adaptation(
         if not head.weight.any():  # a new head: every way starts from the probe's
             start = probed
     for way in WAYS:
-        own = replace(recipe, adapt=way)
         if way in found:
             continue
+        own = by_way(recipe, way)
         try:
             total = trial_steps(start, data, own, numerics)
             found[way] = take_trial(start, data, own, numerics, total)
@@ -65,7 +65,14 @@ def choose_adaptation(
         f"--adapt auto, {answer_of(model).measure} on {one_or_many(n, 'validation image')}: {'; '.join(trials)}"
     )
     progress.note(f"--adapt auto chose {why}")
-    return with_time_left(replace(recipe, adapt=chosen), time.monotonic() - began)
+    if chosen == "probe" and recipe.mix != "none":
+        progress.note(f"--mix {recipe.mix} is not used: a linear probe takes no training steps.")
+    return with_time_left(by_way(recipe, chosen), time.monotonic() - began)
+
+
+def by_way(recipe: Recipe, way: Way) -> Recipe:
+    """The recipe with this way to adapt; a linear probe mixes no images."""
+    return replace(recipe, adapt=way, mix="none" if way == "probe" else recipe.mix)
 
 
 def time_with_trials(model: Classifier) -> float:

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
+from vitral.base.abstention import Abstention, check_has_unknown, choose_abstention
 from vitral.base.answer import answer_of
 from vitral.base.answers.segmentation import class_map
+from vitral.base.calibration import Calibration
 from vitral.base.errors import UsageError
 from vitral.base.feature_statistics import ImageFeatures
 from vitral.base.mask_values import IGNORED
@@ -35,7 +37,8 @@ class PredictionResult(Sequence[Prediction]):
 
     `values` has one row per image and one column per name in `classes`: by the model's `task` these are probabilities,
     numbers, or the shares of pixels that classes get. `numpy.asarray(result)` gives it as well. `training_images` says
-    what is known of these.
+    what is known of these, `calibration` what validation images say of the probabilities, and `abstention` below which
+    probability an answer is "unknown".
     """
 
     classes: tuple[str, ...]
@@ -44,6 +47,8 @@ class PredictionResult(Sequence[Prediction]):
     notes: tuple[str, ...] = ()
     task: Task = "one class"
     training_images: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    abstention: Abstention | None = None
 
     @property
     def probabilities(self) -> Float[np.ndarray, "n k"]:
@@ -77,6 +82,7 @@ def predict(
     *,
     code: str | None = None,
     on_bad_image: OnBadImage = "fail",
+    at_least: float | None = None,
     progress: bool | Progress = False,
 ) -> PredictionResult:
     """The probability of each class for each image, or its numbers: `predict(model, "photo.jpg")[0].best(3)`.
@@ -84,20 +90,45 @@ def predict(
     An image is a path, a folder of images, or an array as `load_image` gives it. `model` is loaded, or a path or name
     as `vitral.load` takes it; `code` is where the user's own model is defined now.
 
-    Raises `UsageError` for no images or a model without classes, `ImageError` for a file that is not an image.
+    `at_least` is an accuracy: answers whose probability does not promise it, by the validation images of the model's
+    run, are "unknown" (see `vitral.base.abstention`).
+
+    Raises `UsageError` for no images or a model without classes, `ImageError` for a file that is not an image,
+    `ConfigError` for an accuracy that the validation images do not show.
     """
     progress = progress_for(progress)
     opened = open_classifier(model, progress, code)
+    chosen = abstention_of(opened, at_least, model_name(model), progress)
     read = read_sized(images, opened.preprocessing, on_bad_image, progress)
     pixels = np.stack([pixels for _, pixels, _ in read])
     record = opened.record
     note_unknown(record, progress)
     rows, found = predict_pixels(
-        opened, [str(path) for path, *_ in read], pixels, [size for *_, size in read], progress
+        opened, [str(path) for path, *_ in read], pixels, [size for *_, size in read], progress, chosen
     )
     note_instability(opened, pixels[:2], progress)
-    known = training_images_json(record)
-    return PredictionResult(tuple(opened.classes), rows, tuple(found), tuple(progress.notes), record.task, known)
+    if chosen:
+        progress.note(f"unknown: {sum(one.is_unknown for one in found):,} of {len(found):,} images")
+    return PredictionResult(
+        tuple(opened.classes),
+        rows,
+        tuple(found),
+        tuple(progress.notes),
+        record.task,
+        training_images_json(record),
+        record.calibration,
+        chosen,
+    )
+
+
+def abstention_of(model: Classifier, at_least: float | None, name: str, progress: Progress) -> Abstention | None:
+    """The threshold that a wanted accuracy needs; how it was chosen is reported. None if none is wanted."""
+    if at_least is None:
+        return None
+    chosen = choose_abstention(model.record.calibration, at_least, name, model.record.task)
+    check_has_unknown(model.classes)
+    progress.note(chosen.text())
+    return chosen
 
 
 def open_classifier(model: str | Path | nn.Module, progress: Progress, code: str | None) -> Classifier:
@@ -116,6 +147,7 @@ def predict_pixels(
     pixels: UInt8[np.ndarray, "n y x 3"],
     sizes: Sequence[tuple[int, int]],
     progress: Progress,
+    abstention: Abstention | None = None,
 ) -> tuple[Float[np.ndarray, "n k"], list[Prediction]]:
     """The values and predictions for images in the model's size; `sizes` are their own (height, width), for masks."""
     record, masks = model.record, list[DrawMask]()
@@ -128,7 +160,8 @@ def predict_pixels(
     if (statistics := record.feature_statistics) is not None:
         patches = patches_of(normalise(torch.from_numpy(pixels), model.preprocessing))
         distances = statistics.distances(ImageFeatures(patches, inputs.array(len(pixels))))
-    found = predictions(names, model.classes, rows.tolist(), record.task, record.thresholds, distances)
+    least = abstention.threshold if abstention else None
+    found = predictions(names, model.classes, rows.tolist(), record.task, record.thresholds, distances, least)
     return rows, [replace(one, draw_mask=draw) for one, draw in zip(found, masks)] if masks else found
 
 

@@ -31,7 +31,7 @@ from vitral.nn.family.segmenter import Segmenter, best_decoder
 from vitral.nn.parts import Part, find_part
 from vitral.nn.zoo import MODELS
 from vitral.store.classifier import Classifier, answers
-from vitral.store.model import load_model
+from vitral.store.model import load_model, without_calibration
 from vitral.store.numbers_head import with_numbers_head
 from vitral.store.training_images import without_statistics
 from vitral.tasks.inputs import open_model, read_data
@@ -63,7 +63,8 @@ def prepare(
         return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
-    model = without_statistics(model, "it is still being trained")  # so that none is saved with other weights
+    # So that neither statistics nor a temperature is saved with other weights.
+    model = without_calibration(without_statistics(model, "it is still being trained"))
     preprocessing = model.preprocessing
     if not resumed and (whole := seen_whole(preprocessing, found)) != preprocessing:
         progress.note("  images and masks are resized whole, where the model that was trained before cut them")

@@ -26,16 +26,18 @@ from vitral.explain.film import Film, frame_steps
 from vitral.nn.family.segmenter import Segmenter
 from vitral.recording.known_places import attends_over_batch
 from vitral.store.classifier import Classifier
-from vitral.store.model import WEIGHTS, load_model, save_model
+from vitral.store.model import WEIGHTS, load_model, save_calibration, save_model
 from vitral.store.numbers_head import linear_head
 from vitral.store.training_images import save_statistics
 from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
+from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_report import write_report
 from vitral.training.adapt import adapt, takes_steps
+from vitral.training.calibrate import calibrate
 from vitral.training.checkpoint import fingerprint, read_progress
 from vitral.training.cost import operations, width
 from vitral.training.feature_statistics import fit_feature_statistics
@@ -295,12 +297,16 @@ def test_and_report(
     run: Run, recipe: Recipe, data: Dataset, film: Film | None, total: int, seconds: float, progress: Progress
 ) -> TrainingResult:
     """Judge the best model once, and write the report."""
-    model = load_model(run.path, recipe.model if ".py" in recipe.model else None)
+    code = recipe.model if ".py" in recipe.model else None
+    model = load_model(run.path, code)
     measure_training_images(run, model, data, progress)
+    if calibrate_run(run, model, data, progress):
+        model = load_model(run.path, code)
     found, n = evaluate_split(model, data.judged_images), len(data.judged_images)
     measured, tested = f"test_{answer_of(model).measure}", data.judged == "test"
     if tested and not any(measured in record for record in run.records()):
         run.log(**{"step": total, "test_loss": found.loss, measured: found.value, "n": n, "seconds": seconds})
+    write_confusion(run.path / CONFUSION, found, data.classes)
     report = write_report(run, recipe, defaults_for(recipe.data, recipe.init), model, data, found, film)
     accuracy, between = (found.accuracy, found.interval) if tested and isinstance(found, ClassFigures) else (None, None)
     return TrainingResult(
@@ -319,6 +325,19 @@ def test_and_report(
         how_to_explain(model, data),
         data.judged,
     )
+
+
+def calibrate_run(run: Run, model: Classifier, data: Dataset, progress: Progress) -> bool:
+    """Choose the temperature or the thresholds on the validation images; whether the run's model has changed.
+
+    A run that had finished has them.
+    """
+    if model.record.calibration is not None or (chosen := calibrate(model, data.val)) is None:
+        return False
+    save_calibration(run.path, chosen.calibration, chosen.thresholds)
+    for note in chosen.calibration.notes:
+        progress.note(note)
+    return True
 
 
 def measure_training_images(run: Run, model: Classifier, data: Dataset, progress: Progress) -> None:

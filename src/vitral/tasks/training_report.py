@@ -16,8 +16,10 @@ from matplotlib.colors import Normalize
 
 from vitral import explain
 from vitral.base.answer import Figures, answer_for
+from vitral.base.answers.one_class import ClassFigures
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.files import write_file
+from vitral.base.likely_mislabels import LOOK_AT
 from vitral.base.provenance import provenance
 from vitral.data.class_names import describe_classes, missing_classes
 from vitral.data.dataset import Dataset
@@ -36,12 +38,14 @@ from vitral.report.similarity import cosine_similarity, similarity_figure, simil
 from vitral.report.style import png
 from vitral.report.training import curves_figure, tokens_figure
 from vitral.store.classifier import Classifier
+from vitral.tasks.calibration_section import calibration_sections
 from vitral.tasks.how_to_explain import how_to_explain
-from vitral.tasks.result_section import ResultSections, ShowsMasks, result_sections_for
+from vitral.tasks.result_section import WORST, ResultSections, ShowsMasks, result_sections_for
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 
 SHOWN = 2  # images predicted correctly, and as many mistakes, whose every head is shown
+LISTED = 30  # labels to look at
 MASS = {
     "CLS": "Below each panel: the share of attention that CLS keeps for itself. ",
     "": "",  # no token before the patches
@@ -88,6 +92,7 @@ def write_report(
             *tokens_section(model, data),
             learning_section(records, data, results, recipe),
             *results.sections(test, data.classes),
+            *calibration_sections(test, model.record.calibration, data.judged),
             *examples,
             *positions_section(model, recipe.seed),
         ],
@@ -123,7 +128,40 @@ def example_sections(
     shown = np.array([*right[:SHOWN], *wrong], dtype=int)
     maps = find_attention(model, data, shown)
     norm = colour_scale(UNIFORM, [*([maps.values] if isinstance(maps, Maps) else []), *films])
-    return norm, attention_sections(maps, shown, len(right[:SHOWN]), data, test, norm)
+    sections = attention_sections(maps, shown, len(right[:SHOWN]), data, test, norm)
+    return norm, [*sections, *mislabels_sections(model, data, test, norm)]
+
+
+def mislabels_sections(model: Classifier, data: Dataset, test: Figures, norm: Normalize) -> list[Section]:
+    """Images whose label is likely wrong, with their maps, as a list to look at; nothing if there are none."""
+    if not isinstance(test, ClassFigures) or not test.mislabels:
+        return []
+    images, names, found = data.judged_images, data.classes, test.mislabels
+    shown = np.array([one.index for one in found[:WORST]])
+    titles = [
+        f"labelled {names[one.label]} {one.own:.0%}\n{names[one.suggested]}? {one.probability:.0%}"
+        for one in found[:WORST]
+    ]
+    maps = find_attention(model, data, shown)
+    merged = maps.merged if isinstance(maps, Maps) else None
+    label = f"{maps.reader}, {maps.layers[-1]}" if isinstance(maps, Maps) else ""
+    figure = mistakes_figure(images.pixels[shown], titles, merged, norm, label)
+    wrong = int((test.answers != test.labels).sum())
+    text = (
+        f"{LOOK_AT} It answers {wrong:,} of these {len(images):,} {ONE[data.judged]}s wrongly, and for {len(found):,} "
+        "the probability of another class is at least as high as that class has on average in its own images "
+        "(Northcutt et al. 2021)."
+    )
+    items = tuple(
+        f"{images.image_name(one.index)}: labelled {names[one.label]}, perhaps {names[one.suggested]} "
+        f"({one.probability:.0%})"
+        for one in found[:LISTED]
+    )
+    more = f" The list has the first {LISTED}; vitral eval --json has all." if len(found) > LISTED else ""
+    alt = (
+        f"{len(shown)} images whose labels should be looked at: {'; '.join(t.replace(chr(10), ', ') for t in titles)}."
+    )
+    return [Section("Labels to look at", f"{text}{more}", [Picture(png(figure), alt)], items)]
 
 
 def repeat_command(recipe: Recipe, defaults: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ metrics.jsonl       one line per log entry or evaluation
 model.safetensors   the best model so far, by validation, with model.json
 training_images.safetensors   statistics that tell what is unlike the training images
 checkpoints/        the state to resume from
+confusion.csv       of one class of many: images per true class (rows) and predicted class (columns)
 report.html         the results
 """
 

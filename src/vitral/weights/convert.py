@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
+from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
 from vitral.base.files import write_file, write_folder
 from vitral.base.lookup import find, object_path
@@ -75,8 +76,25 @@ def write_files(model: Classifier, folder: Path, format: str) -> list[str]:
     for name, text in (source.config_files(model) if source.config_files is not None else {}).items():
         write_file(folder / name, text)
     notes = check_round_trip(model, weights, source, format)
+    notes += calibration_notes(model)
     if (statistics := model.record.feature_statistics) is not None:
         save_statistics(statistics, model.preprocessing, weights)
+    return notes
+
+
+def calibration_notes(model: Classifier) -> list[str]:
+    """What was chosen on validation images and is lost: without it a model gives other probabilities or classes."""
+    calibration, thresholds = model.record.calibration, model.record.thresholds
+    notes = []
+    if calibration is not None and calibration.temperature is not None:
+        notes.append(
+            f"the format has no place for the temperature: divide the logits by {calibration.temperature:.6g} to get "
+            "the probabilities that Vitral gives"
+        )
+    if thresholds and set(thresholds) != {THRESHOLD}:
+        notes.append(
+            f"the format has no place for the thresholds of classes: {', '.join(f'{t:.4g}' for t in thresholds)}"
+        )
     return notes
 
 

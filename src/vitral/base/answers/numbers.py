@@ -160,6 +160,9 @@ class Numbers:
     unit = "in the number's unit"
     per_output = "number"
 
+    def of_model(self, record: "ModelRecord") -> "Numbers":
+        return self
+
     def values(self, output: "Tensor") -> "Tensor":
         return output
 

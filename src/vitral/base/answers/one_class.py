@@ -4,7 +4,7 @@ Axes:  b n images   k classes
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vitral.base.answer import Answered, Loss, RowTally
+from vitral.base.calibration import Reliability, reliability, without_temperature
 from vitral.base.class_weights import balanced_weights
 from vitral.base.intervals import bootstrap, finite_or_none, interval
+from vitral.base.likely_mislabels import LikelyMislabel, likely_mislabels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """The figures of exclusive classes: `values` are probabilities, `labels` indices of classes."""
+    """The figures of exclusive classes: `values` are probabilities, `labels` indices of classes.
+
+    `temperature` is the one that the logits were divided by; None if they were not.
+    """
 
     values: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, " n"]
     note: str = ""
+    temperature: float | None = None
 
     @property
     def answers(self) -> Int[np.ndarray, " n"]:
@@ -97,6 +103,35 @@ class ClassFigures:
 
         return bootstrap(balanced, len(self.labels))
 
+    @cached_property
+    def reliability(self) -> Reliability:
+        """How the probabilities compare with how often the answers are right."""
+        return reliability(self.values, self.labels)
+
+    @cached_property
+    def reliability_before(self) -> Reliability | None:
+        """The same without the temperature; None where there is none."""
+        if self.temperature is None:
+            return None
+        return reliability(without_temperature(self.values, self.temperature), self.labels)
+
+    @property
+    def calibration_text(self) -> str:
+        """Whether the probabilities can be taken at their word, with the temperature and without it."""
+        now, before = self.reliability, self.reliability_before
+        text = (
+            f"Calibration: {now.tendency}. The expected calibration error is {now.error:.1%}; a perfectly calibrated "
+            f"model shows {now.by_chance:.1%} on as many images."
+        )
+        if before is None:
+            return text
+        return f"{text} Without the temperature of {self.temperature:.3g} the error is {before.error:.1%}."
+
+    @cached_property
+    def mislabels(self) -> list[LikelyMislabel]:
+        """Images whose label is likely wrong; none by a model that is no better than always giving one class."""
+        return likely_mislabels(self.values, self.labels) if self.interval[0] > self.majority[1] else []
+
     @property
     def majority(self) -> tuple[int, float]:
         """The most frequent class of these images, and its share: the accuracy of always giving it."""
@@ -135,7 +170,9 @@ class ClassFigures:
             wrong[label] = 0
             worst = f"   most often confused with {names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
             precision = self.precision[label]
-            answered = "never predicted" if np.isnan(precision) else f"precision {precision:6.1%}"
+            answered = (
+                "never predicted" if np.isnan(precision) else f"precision {precision:6.1%}   F1 {self.f1[label]:6.1%}"
+            )
             tested = f"{right:>5} of {total:<5} recall {right / total:6.1%}   {answered}" if total else "not tested"
             found.append(f"{name:<16} {tested}{worst}")
         return found
@@ -157,6 +194,18 @@ class ClassFigures:
             "confusion": self.confusion.tolist(),
             "per_class": per_class,
             "majority": {"class": names[most], "accuracy": share},
+            "calibration": self.calibration_json(),
+        }
+
+    def calibration_json(self) -> dict[str, Any]:
+        """The calibration errors, and the bins of the reliability diagram that have images."""
+        before = self.reliability_before
+        return {
+            "temperature": self.temperature,
+            "error": self.reliability.error,
+            "error_without_temperature": before.error if before else None,
+            "error_by_chance": self.reliability.by_chance,
+            "bins": [asdict(one) for one in self.reliability.bins if one.n],
         }
 
 
@@ -170,15 +219,24 @@ def share_of(part: Int[np.ndarray, " k"], whole: Int[np.ndarray, " k"]) -> Float
 
 
 class OneClass:
-    """See `vitral.base.answer.Answer`."""
+    """See `vitral.base.answer.Answer`; `temperature` divides the logits of a model that was calibrated."""
 
     task: Literal["one class"] = "one class"
     measure = "accuracy"
     unit = "logits"
     per_output = "class"
 
+    def __init__(self, temperature: float | None = None):
+        self.temperature = temperature
+
+    def of_model(self, record: "ModelRecord") -> "OneClass":
+        return OneClass(record.calibration.temperature) if record.calibration else self
+
     def values(self, output: "Tensor") -> "Tensor":
-        return output.softmax(dim=1)
+        if self.temperature is None:
+            return output.softmax(dim=1)
+        # In double precision two logits that differ stay different, so that the answer is the same as without it.
+        return (output.cpu().double() / self.temperature).softmax(dim=1)
 
     def loss(
         self,
@@ -210,12 +268,12 @@ class OneClass:
         return int((output.argmax(dim=1) == targets).sum()) if targets.ndim == 1 else None
 
     def tally(self, record: "ModelRecord") -> RowTally:
-        return RowTally(self, record.thresholds)
+        return RowTally(self.of_model(record), record.thresholds)
 
     def judge(
         self, values: Float[np.ndarray, "n k"], labels: np.ndarray, thresholds: Sequence[float] | None, note: str
     ) -> ClassFigures:
-        return ClassFigures(values, labels, note)
+        return ClassFigures(values, labels, note, self.temperature)
 
     def groups(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: np.flatnonzero(labels == label) for label, name in enumerate(names)}

@@ -286,6 +286,9 @@ class Segmentation:
     unit = "logits"
     per_output = "class"
 
+    def of_model(self, record: "ModelRecord") -> "Segmentation":
+        return self
+
     def values(self, output: "Tensor") -> "Tensor":
         from torch.nn.functional import one_hot
 

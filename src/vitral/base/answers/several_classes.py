@@ -165,6 +165,9 @@ class SeveralClasses:
     unit = "logits"
     per_output = "class"
 
+    def of_model(self, record: "ModelRecord") -> "SeveralClasses":
+        return self
+
     def values(self, output: "Tensor") -> "Tensor":
         return output.sigmoid()
 

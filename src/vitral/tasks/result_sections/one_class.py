@@ -10,7 +10,10 @@ from vitral.data.class_names import list_names
 from vitral.report.page import Picture, Section
 from vitral.report.style import png
 from vitral.report.training import confusion_figure
+from vitral.tasks.confusion_table import CONFUSION
 from vitral.tasks.result_section import WORST
+
+MAX_ROWS = 60  # classes in the table
 
 
 class OneClassSections:
@@ -31,8 +34,11 @@ class OneClassSections:
 
     def sections(self, figures: ClassFigures, classes: Sequence[str]) -> list[Section]:
         picture = Picture(png(confusion_figure(figures.confusion, classes)), describe_confusion(figures, classes))
-        text = "One row per true class, one column per predicted class; the colour is the share of the row."
-        return [Section("Which classes are confused", text, [picture])]
+        text = (
+            "One row per true class, one column per predicted class; the colour is the share of the row. The numbers "
+            f"are in {CONFUSION}."
+        )
+        return [Section("Which classes are confused", text, [picture]), class_section(figures, classes)]
 
     def examples(self, figures: ClassFigures) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
         """The correct image with the highest probability in each class, and the mistakes, surest first."""
@@ -57,6 +63,29 @@ class OneClassSections:
     def mistake(self, figures: ClassFigures, classes: Sequence[str], index: int) -> str:
         truth, answer = classes[figures.labels[index]], classes[figures.answers[index]]
         return f"{truth} → {answer}\n{figures.values[index].max():.0%} sure"
+
+
+def class_section(figures: ClassFigures, classes: Sequence[str]) -> Section:
+    """Precision, recall and F1 of each class, the lowest F1 first."""
+    columns = figures.recall, figures.precision, figures.f1
+    order = np.argsort(np.where(np.isnan(figures.f1), 2, figures.f1), kind="stable")[:MAX_ROWS]
+    rows = [
+        (
+            classes[i],
+            f"{figures.confusion[i].sum():,}",
+            *("-" if np.isnan(own[i]) else f"{own[i]:.1%}" for own in columns),
+        )
+        for i in order
+    ]
+    left_out = (
+        f" {len(classes) - len(rows):,} classes with higher F1 are not shown." if len(classes) > len(rows) else ""
+    )
+    text = (
+        "Recall is the share of a class's images that are predicted as it; precision the share of the images predicted "
+        f"as it that are of it; F1 their harmonic mean. The lowest F1 comes first.{left_out}"
+    )
+    heading = ("class", "images", "recall", "precision", "F1")
+    return Section("How well each class is recognised", text, table=(heading, *rows))
 
 
 def describe_confusion(test: ClassFigures, classes: Sequence[str]) -> str:
