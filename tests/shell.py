@@ -235,6 +235,11 @@ class Trained:
         return max((self.folder / "checkpoints").glob("step-*"))
 
     @property
+    def last_weights(self):
+        """Those of the newest checkpoint: of the last step, and no average."""
+        return load_file(self.last_checkpoint / "weights.safetensors")
+
+    @property
     def contents(self):
         """Every file's bytes."""
         return {name: (self.folder / name).read_bytes() for name in tree(self.folder)}

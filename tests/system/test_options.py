@@ -230,6 +230,41 @@ def label_smoothing_keeps_the_answers_unsure(train, vitral, photos):
 SCENES = dict(data="scenes:size=16,n=16,held_out=8", model="resnet_nano_48", img_size=None)
 
 
+@effect("train", "ema")
+def ema_averages_the_weights(train):
+    """A decay of nearly 1 keeps the first weights: at step t at most t / (9 + t) is kept."""
+    last, averaged = train(lr=0.02), train(lr=0.02, ema=0.9)
+    assert not same(last, averaged)
+    assert (averaged.last_weights["head.weight"] == last.last_weights["head.weight"]).all()
+    assert same(train(lr=0), train(lr=0, ema=0.9, weight_decay=0.2))
+
+
+@effect("train", "accumulate")
+def accumulate_computes_a_batch_in_parts(train):
+    whole, parts = train(seed=4), train(seed=4, accumulate=4)
+    for name, values in whole.last_weights.items():
+        torch.testing.assert_close(parts.last_weights[name], values, rtol=1e-4, atol=1e-5)
+
+
+@effect("train", "patience")
+def patience_ends_a_run_without_progress(train, vitral):
+    run = train(epochs=12, lr=0, patience=2)
+    assert run.steps == 6  # the first evaluation is the best, and the next two are no better
+    assert "ended at step 6 of 24: 2 evaluations without a better one" in run.answer.messages
+    assert run.metrics[-1]["n"] and train(epochs=12, lr=0).steps == 24
+    again = vitral("train", "--resume", run.folder).done()
+    assert "had already finished" in again.messages
+
+
+@effect("train", "sampling")
+def sampling_shows_each_class_equally_often(train, vitral, tmp_path):
+    paint(tmp_path / "rare", {"dark": 60}, count=40)
+    paint(tmp_path / "rare", {"light": 190}, count=10)
+    all_images, balanced = (train(data="rare", sampling=how, lr=0.01) for how in ("all", "balanced"))
+    assert all_images.steps == balanced.steps and not same(all_images, balanced)
+    vitral("train", "--data", "scenes:n=64,size=16", "--sampling", "balanced").refused(2, "each class equally often")
+
+
 @effect("train", "class_weights")
 def class_weights_make_rare_classes_count(train, vitral, photos):
     """Most pixels are background: with balanced weights its logit rises less."""

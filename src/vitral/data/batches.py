@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitral.base.preprocessing import Preprocessing
@@ -14,6 +15,8 @@ from vitral.data.augment import Augment
 from vitral.data.dataset import Split
 from vitral.data.mix import Mix, as_shares
 from vitral.data.preprocess import normalise
+
+Sampling = Literal["all", "balanced"]
 
 
 def batches(
@@ -26,11 +29,13 @@ def batches(
     device: torch.device | str = "cpu",
     mix: Mix | None = None,
     classes: int = 0,
+    sampling: Sampling = "all",
 ) -> Iterator[tuple[Float[Tensor, "b c y x"], Tensor]]:
     """Yield batches number `start`, `start + 1`, ... as (normalised and augmented images, labels).
 
-    Each epoch has its own random order and leaves out the last batch if it is not full. A split smaller than
-    `batch_size` gives batches of its own size. The split's pixels stay in memory as bytes, and are augmented as bytes.
+    Each epoch has its own random order and leaves out the last batch if it is not full. With `sampling` "balanced" it
+    has each class equally often, where an image has one class. A split smaller than `batch_size` gives batches of its
+    own size. The split's pixels stay in memory as bytes, and are augmented as bytes.
 
     `mix` mixes images in pairs: the labels, of which there are `classes`, are then shares of classes, (b, k).
     """
@@ -44,7 +49,10 @@ def batches(
     for number in range(start, sys.maxsize):
         if number // per_epoch != epoch:
             epoch = number // per_epoch
-            order = np.random.default_rng([seed, epoch]).permutation(len(split))
+            generator_of_order = np.random.default_rng([seed, epoch])
+            order = generator_of_order.permutation(len(split))
+            if sampling == "balanced":
+                order = balanced_order(split.labels[source_order], generator_of_order)
         first = number % per_epoch * size
         # Sorted, images that are kept as drawn are read in the order of memory, which is faster; a batch has no order.
         chosen = torch.from_numpy(source_order[np.sort(order[first : first + size])])
@@ -58,6 +66,24 @@ def batches(
             images, own = mix(images, as_shares(own, classes), generator)
         on_device = rearrange(images.to(device, non_blocking=True), "b c y x -> b y x c")
         yield normalise(on_device, preprocessing), own.to(device)
+
+
+def balanced_order(labels: Int[np.ndarray, " n"], generator: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """As many places as there are images, of each class equally many; each image of a class before any of it again.
+
+    >>> order = balanced_order(np.array([0, 0, 0, 0, 0, 1]), np.random.default_rng(0))
+    >>> (order == 5).sum(), len(set(order.tolist()) - {5})
+    (np.int64(3), 3)
+    """
+    present = np.unique(labels)
+    # What does not divide goes to classes that are drawn anew in each epoch.
+    counts = len(labels) // len(present) + (generator.permutation(len(present)) < len(labels) % len(present))
+    chosen = []
+    for label, count in zip(present, counts):
+        own = np.flatnonzero(labels == label)
+        rounds = [generator.permutation(own) for _ in range(-(-int(count) // len(own)))]
+        chosen.append(np.concatenate(rounds)[:count] if rounds else own[:0])
+    return generator.permutation(np.concatenate(chosen))
 
 
 def steps_in(split: Split, batch_size: int, epochs: int | float) -> int:

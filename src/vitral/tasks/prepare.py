@@ -97,6 +97,10 @@ def check_task_settings(recipe: Recipe, data: Dataset) -> None:
             f"--class-weights weighs exclusive classes, of images or of pixels; the labels of {recipe.data} are "
             f"{data.task}."
         )
+    if recipe.sampling != "all" and data.task != "one class":
+        raise ConfigError(
+            f"--sampling balanced shows each class equally often; the labels of {recipe.data} are {data.task}."
+        )
     start = Recipe()
     given = [name for name in ("dice", "decoder") if getattr(recipe, name) != getattr(start, name)]
     if given and data.task != "segmentation":

@@ -217,14 +217,20 @@ def run_recipe(
             film = add_frame(film, run, merged(model), event.number, progress)
         if event.number % LOG_EVERY == 0 or event.number == total:
             run.log(**pace.record())
-    seconds = pace.seconds
+    seconds, done = pace.seconds, pace.recent[-1].number if pace.recent else reached
     progress.close()
     if stop():
         return TrainingResult(run.path, stopped=True, notes=tuple(progress.notes))
-    if resuming and reached == total:
+    if done < total:
+        if done > reached:
+            run.log(**pace.record())
+        progress.note(
+            f"ended at step {done:,} of {total:,}: {one_or_many(recipe.patience, 'evaluation')} without a better one."
+        )
+    if resuming and reached == done:
         progress.note(f"{run.path} had already finished; writing its report again.")
         seconds = pace.spent
-    return test_and_report(run, recipe, data, film, total, seconds, progress)
+    return test_and_report(run, recipe, data, film, done, seconds, progress)
 
 
 def mixing_note(recipe: Recipe) -> list[str]:

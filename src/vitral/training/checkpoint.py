@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vitral.base.files import sha256, write_folder
 from vitral.data.dataset import Split
 from vitral.store import CHECKPOINT_PREFIX as PREFIX
 from vitral.store import CHECKPOINT_WEIGHTS as WEIGHTS
+from vitral.training.average import MovingAverage
 from vitral.training.steps import Step
 
 STATE, OPTIMIZERS = "state.json", "optimizers.pt"
@@ -41,11 +42,15 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: steps taken, the best validation score so far, and its last steps, oldest first."""
+    """How far a run has come: steps taken, the best validation score so far, and its last steps, oldest first.
+
+    `waited` is the number of evaluations since that score.
+    """
 
     step: int
     best: tuple[float, float]
     recent: tuple[Step, ...]
+    waited: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,13 @@ class Checkpoint:
     sharded run gathers its tensors before it writes, and shards them after it has read); `optimizers` are the state
     dicts in the order of `optim.optimizers`; and neither the order of the images nor their augmentation is here, since
     `(seed, step)` decides both. `random` is the state of the CPU's generator, from which layers such as dropout draw;
-    `cuda` is that of each GPU, and is used only on as many GPUs as it was written on.
+    `cuda` is that of each GPU, and is used only on as many GPUs as it was written on. `average` are the weights of the
+    moving average, if the run has one.
 
     On disk it is a folder, `step-000123/`:
 
         weights.safetensors    `weights`
-        optimizers.pt          `optimizers`, `random`, `cuda`, read with `weights_only=True`
+        optimizers.pt          `optimizers`, `random`, `cuda`, `average`, read with `weights_only=True`
         state.json             `progress`, `inputs`, and the SHA-256 of both files
     """
 
@@ -72,10 +78,16 @@ class Checkpoint:
     optimizers: list[dict[str, Any]]
     random: Tensor
     cuda: list[Tensor]
+    average: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def take(
-        cls, progress: Progress, inputs: Inputs, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+        cls,
+        progress: Progress,
+        inputs: Inputs,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        average: MovingAverage | None = None,
     ) -> "Checkpoint":
         """The state of a run between two steps; its tensors are the run's own, so write it before the next step."""
         return cls(
@@ -85,14 +97,19 @@ class Checkpoint:
             [optimizer.state_dict() for optimizer in optimizers],
             torch.get_rng_state(),
             torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            average.state if average else {},
         )
 
-    def restore(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def restore(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: MovingAverage | None = None
+    ) -> None:
         """Put the weights, the optimizers' state and the random state back.
 
         Raises `RuntimeError` or `ValueError` if the checkpoint is of another model.
         """
         model.load_state_dict(self.weights)
+        if average:
+            average.model.load_state_dict(self.average)
         for optimizer, state in zip(optimizers, self.optimizers, strict=True):
             optimizer.load_state_dict(state)
         torch.set_rng_state(self.random)
@@ -120,6 +137,7 @@ def save_checkpoint(home: Path, checkpoint: Checkpoint) -> Path:
         (new / WEIGHTS).write_bytes(save(whole))
         state: dict[str, Any] = {"optimizers": checkpoint.optimizers, "random": checkpoint.random}
         state |= {"cuda": checkpoint.cuda} if checkpoint.cuda else {}
+        state |= {"average": checkpoint.average} if checkpoint.average else {}
         content = io.BytesIO()  # torch.save to memory first: on a full disk its own writing fails without a reason
         torch.save(state, content)
         # A view (getbuffer) would outlive a failed write in its traceback, and Python 3.13 warns of that.
@@ -185,14 +203,26 @@ def read_checkpoint(home: Path) -> Checkpoint:
     folder, progress, inputs = read_progress(home)
     state = torch.load(io.BytesIO((folder / OPTIMIZERS).read_bytes()), weights_only=True)
     return Checkpoint(
-        progress, inputs, load_file(folder / WEIGHTS), state["optimizers"], state["random"], state.get("cuda", [])
+        progress,
+        inputs,
+        load_file(folder / WEIGHTS),
+        state["optimizers"],
+        state["random"],
+        state.get("cuda", []),
+        state.get("average", {}),
     )
 
 
 def resume(
-    home: Path, inputs: Inputs, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], data: str, code: str
+    home: Path,
+    inputs: Inputs,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    data: str,
+    code: str,
+    average: MovingAverage | None = None,
 ) -> Progress:
-    """Put the last checkpoint of a run into the model and the optimizers; how far it was.
+    """Put the last checkpoint of a run into the model, the optimizers and the average; how far it was.
 
     `data` and `code` name the images and the file of the user's own model in messages. Raises `StoreError` if settings,
     images or code are not those of the run, or if the checkpoint is of another model.
@@ -211,7 +241,7 @@ def resume(
     if last.inputs.code != inputs.code:
         raise StoreError(f"{code} has changed since the run stopped. Restore it, or start a new run.")
     try:
-        last.restore(model, optimizers)
+        last.restore(model, optimizers, average)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"The checkpoint in {home} belongs to another model: {reason}") from error

@@ -28,6 +28,7 @@ from vitral.store.classifier import Classifier
 from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training import optim
+from vitral.training.average import MovingAverage
 from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
 from vitral.training.evaluations import steps_between
 from vitral.training.loop import training_steps
@@ -72,7 +73,9 @@ def fit(
 ) -> Iterator[Step | Evaluation]:
     """Train `model` by `recipe` and yield each step and each evaluation; `run` gets the best model and checkpoints.
 
-    `best` is the validation score (`Figures.score`) of a model that is in `run` already. Once `stop()` is true,
+    `best` is the validation score (`Figures.score`) of a model that is in `run` already. With `recipe.ema` the model
+    that is evaluated and saved is the moving average. Training ends early after `recipe.patience` evaluations without a
+    better score. Once `stop()` is true,
     the step under way is finished, a checkpoint is written, and the generator ends. If `resuming`, the run continues
     from its last checkpoint bit for bit. Raises `StoreError` if that is of other data or settings, `TrainingError` at a
     loss or gradient that is not a number.
@@ -85,10 +88,11 @@ def fit(
     settings = sha256(to_yaml(recipe).encode()).hexdigest()
     inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""))
 
-    done, recent = 0, deque[Step](maxlen=RECENT)
+    average = MovingAverage(model, recipe.ema) if recipe.ema else None
+    done, waited, recent = 0, 0, deque[Step](maxlen=RECENT)
     if resuming:
-        before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, code.get("file", ""))
-        done, best = before.step, before.best
+        before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, code.get("file", ""), average)
+        done, best, waited = before.step, before.best, before.waited
         recent.extend(before.recent)  # a checkpoint has the last steps even if it is written soon after resuming
         run.rewind(done)  # the log may be ahead of the checkpoint, and those steps are about to be taken again
     saved, saved_at = done, time.monotonic()
@@ -98,29 +102,33 @@ def fit(
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
     measure = answer_of(model).measure
     loop = training_steps(model, data, recipe, numerics, optimizers, lr_at, done, trained)
-    while done < total:
+    while done < total and not (recipe.patience and waited >= recipe.patience):
         # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.
         with failures_named(run, code, done + 1, saved):
             step = next(loop)
         done = step.number
         recent.append(step)
+        if average:
+            average.update(model, done)
         yield step
         # Asked once per step, and before the evaluation: a stop that comes meanwhile waits for the next step, so that a
         # resumed run evaluates and saves at the same steps as an unbroken one.
         stopping = stop()
         evaluating = done % every == 0 or done == total
         if evaluating:
-            plain = merged(model)  # as it is loaded later: no adapter, the same keys as before
+            # As it is loaded later: no adapter, the same keys as before.
+            plain = merged(cast(Classifier, average.model) if average else model)
             held_out = evaluate_split(plain, data.val)
             is_best = held_out.score > best
+            waited = 0 if is_best else waited + 1
             if is_best:
                 best = held_out.score
                 save_model(plain, run.path, origin(model, recipe, inputs.data, done))
             yield Evaluation(done, held_out.loss, measure, held_out.value, is_best)
         # After the evaluation, so that the checkpoint knows the best score, and resuming does not evaluate again.
         if stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY:
-            progress = Progress(done, best, tuple(recent))
-            save_checkpoint(run.checkpoints, Checkpoint.take(progress, inputs, model, optimizers))
+            progress = Progress(done, best, tuple(recent), waited)
+            save_checkpoint(run.checkpoints, Checkpoint.take(progress, inputs, model, optimizers, average))
             saved, saved_at = done, time.monotonic()
         if stopping:
             return

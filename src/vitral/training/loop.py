@@ -44,6 +44,7 @@ def training_steps(
         device=numerics.device,
         mix=mix,
         classes=len(data.classes),
+        sampling=recipe.sampling,
     )
     return steps(
         model if compiled is None else compiled,
@@ -55,4 +56,5 @@ def training_steps(
         answer,
         loss_of,
         done,
+        recipe.accumulate,
     )

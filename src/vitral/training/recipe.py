@@ -82,6 +82,39 @@ class Recipe:
     label_smoothing: Annotated[
         float, Option("Label smoothing: share of the target that is spread evenly over all classes.", low=0, high=0.9)
     ] = 0.0
+    ema: Annotated[
+        float,
+        Option(
+            "Moving average of the weights, which is evaluated and saved in place of the weights themselves: the share "
+            "that it keeps of itself at each step, such as 0.99; 0 for none.",
+            low=0,
+            high=0.99999,
+        ),
+    ] = 0.0
+    accumulate: Annotated[
+        int,
+        Option(
+            "Parts in which a step computes its batch: less memory for the same step. Each part counts by its images; "
+            "norms over the batch see a part at a time.",
+            low=1,
+            high=65_536,
+        ),
+    ] = 1
+    patience: Annotated[
+        int,
+        Option(
+            "Evaluations without a better one after which training ends; 0 for never. The best model is kept anyway.",
+            low=0,
+            high=1_000_000,
+        ),
+    ] = 0
+    sampling: Annotated[
+        Literal["all", "balanced"],
+        Option(
+            "all: an epoch shows each training image once; balanced: it shows each class equally often, images of rare "
+            "classes several times."
+        ),
+    ] = "all"
     class_weights: Annotated[
         Literal["none", "balanced"],
         Option("balanced: weigh the loss of each class by how rare its training images are, or its pixels in masks."),

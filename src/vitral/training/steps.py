@@ -43,10 +43,12 @@ def steps(
     answer: Answer,
     loss_of: Loss,
     done: int = 0,
+    parts: int = 1,
 ) -> Iterator[Step]:
     """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
 
-    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data.
+    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data. A batch is computed
+    in so many `parts`, whose gradients are added, each part by its share of the images.
 
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
     if what the model returns is not an answer of its task.
@@ -57,13 +59,16 @@ def steps(
         ready = time.perf_counter()
         fraction = lr_at(number - 1)
         set_lr(optimizers, fraction)
-        with autocast():
-            logits = find_answer(model, model(images), images).tensor
-            loss = loss_of(logits.float(), labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
-        loss.backward()
+        value, corrects = 0.0, list[int | None]()
+        for own, right in zip(images.chunk(parts), labels.chunk(parts)):
+            with autocast():
+                logits = find_answer(model, model(own), own).tensor
+                loss = loss_of(logits.float(), right) * (len(own) / len(images))
+            value += loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
+            loss.backward()
+            corrects.append(answer.correct(logits, right))
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         if not norm.isfinite():
             raise TrainingError(
@@ -72,7 +77,8 @@ def steps(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        correct = answer.correct(logits, labels)
+        known = [one for one in corrects if one is not None]
+        correct = sum(known) if len(known) == len(corrects) else None
         now = time.perf_counter()
         lr = optimizers[-1].param_groups[0]["lr"]
         yield Step(number, len(labels), value, correct, lr, now - start, ready - start)

@@ -1,0 +1,35 @@
+"""A moving average of a model's weights, which is often better than the weights of any one step.
+
+Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging"; of networks, Tarvainen & Valpola 2017,
+"Mean teachers are better role models", §2.
+"""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """`model` has after each step `decay` of its own weights and the rest of those that were trained.
+
+    At first it has less of its own, (1 + step) / (10 + step), so that the untrained weights are soon forgotten. The
+    statistics of batch norms are averaged as well; counters are copied.
+    """
+
+    def __init__(self, trained: nn.Module, decay: float):
+        self.model, self.decay = deepcopy(trained), decay
+
+    @torch.no_grad()
+    def update(self, trained: nn.Module, step: int) -> None:
+        """Take in the weights after this step, counted from 1."""
+        kept = min(self.decay, step / (9 + step))
+        for own, other in zip(self.state.values(), trained.state_dict().values()):
+            if own.is_floating_point():
+                own.lerp_(other, 1 - kept)
+            else:
+                own.copy_(other)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return dict(self.model.state_dict())
