@@ -111,7 +111,7 @@ MORE = {
     "a region for scores": (
         ("explain", "RUN", "--data", "cued", "--score", "--region", "1,2"), "--target and --region apply to images"),
     "a run to train": ((*SMALL, "--model", "RUN"), "has weights, but create builds untrained models"),
-    "options beside --resume": (("train", "--resume", "RUN", "--epochs", 9), "leave out --epochs"),
+    "options beside --resume": (("train", "--resume", "RUN", "--lr", 0.9), "leave out --lr"),
     "options beside --resume that look like the defaults": (
         ("train", "--resume", "RUN", "--data", "digits"), "leave out --data"),
     "classes that the model does not know": (
@@ -304,7 +304,7 @@ def test_the_weights_of_another_model_are_refused(vitral, trained, quick, photos
 def test_a_run_whose_settings_were_changed_is_not_resumed(terminal, trained):
     run = trained.copy(terminal.folder / "run")
     config = run.folder / "config.yaml"
-    config.write_text(config.read_text().replace("epochs: 2", "epochs: 4"))
+    config.write_text(config.read_text().replace("warmup: 0.05", "warmup: 0.1"))
     before = run.contents
     answer = terminal("train", "--resume", "run")
     answer.failed(FAILURE, "run/config.yaml has changed since the run stopped. Restore it")

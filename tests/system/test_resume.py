@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from shell import TINY, Terminal, Trained, tree
+from vitral.data.split_table import read_splits
 
 WORDS = ("train", "--data", "shapes:n=64,size=16", "--epochs", 5, "--batch-size", 16)  # 20 steps, every second saved
 TIMINGS = ("seconds", "images_per_second", "waiting")
@@ -107,7 +108,10 @@ class Stopping(Quick):
 WORDS_STOPPING = ("train", *TINY[:3], "quick.py:Stopping", *TINY[4:], "--epochs", 10)
 
 
-@pytest.mark.parametrize("more", [("--augment", "photo"), ("--augment", "photo_strong", "--mix", "cutmix")])
+STRONG = ("--augment", "photo_strong", "--mix", "cutmix", "--ema", "0.9", "--patience", "50", "--sampling", "balanced")
+
+
+@pytest.mark.parametrize("more", [("--augment", "photo"), STRONG])
 def test_a_run_may_be_stopped_at_any_step_and_any_number_of_times(more, vitral, photos, quick, tmp_path):
     """In the middle of an epoch, which has two steps: pixels and pairs are those of the unbroken run."""
     quick.write_text(quick.read_text() + STOPPING)
@@ -154,6 +158,30 @@ def test_a_damaged_checkpoint_leaves_the_one_before(vitral, trained, tmp_path, f
     again = Trained(run.folder).last_checkpoint
     assert again.name == last.name and (again / "weights.safetensors").read_bytes() == before["weights.safetensors"]
     assert all((run.weights[name] == values).all() for name, values in trained.weights.items())
+
+
+def test_a_run_may_be_made_longer_but_not_shorter(vitral, trained, tmp_path):
+    run = trained.copy(tmp_path / "run")
+    before = run.contents
+    vitral("train", "--resume", "run", "--epochs", 1).refused(2, "run of 2 epochs", "may take more, not 1")
+    assert run.contents == before
+    answer = vitral("train", "--resume", "run", "--epochs", 3).done()
+    assert "goes on to step 12; 8 were planned" in answer.messages
+    assert run.steps == 12 and "epochs: 3.0" in (run.folder / "config.yaml").read_text()
+    tests = [record for record in run.metrics if "test_loss" in record]
+    assert [record["step"] for record in tests] == [12]
+    assert "goes on" not in vitral("train", "--resume", "run").done().messages
+
+
+def test_a_resumed_run_may_go_on_without_images_that_cannot_be_read_any_more(vitral, quick, photos, tmp_path):
+    vitral("train", *TINY, "--epochs", 2, "--out", "run").done()
+    rows = read_splits(tmp_path / "run" / "splits.csv")
+    lost = next(row for row in rows if row.split == "train")
+    (photos / lost.path).write_bytes(b"damaged")
+    vitral("train", "--resume", "run").failed(1, "have changed since the run started")
+    words = ("train", "--resume", "run", "--epochs", 4, "--on-bad-image", "skip")
+    answer = vitral(*words).done()
+    assert "its steps from here are without them" in answer.messages and lost.path in answer.messages
 
 
 def test_a_machine_that_is_taken_back_leaves_a_saved_run(vitral, photos, quick, tmp_path):

@@ -25,7 +25,12 @@ CALLED = {
     **dict.fromkeys(("data-dir", "data-path", "dataset", "train-dir"), "data"),
     **dict.fromkeys(("amp", "fp16", "bf16", "dtype"), "precision"),
     **dict.fromkeys(("workers", "num-workers", "threads"), "Images are read by threads, one per core."),
-    **dict.fromkeys(("patience", "early-stopping"), "All epochs are trained, and the best model is kept."),
+    **dict.fromkeys(("early-stopping", "early-stopping-patience"), "patience"),
+    **dict.fromkeys(("model-ema", "model-ema-decay", "ema-decay"), "ema"),
+    **dict.fromkeys(
+        ("accum-iter", "grad-accum-steps", "gradient-accumulation-steps", "accumulate-grad-batches"), "accumulate"
+    ),
+    **dict.fromkeys(("time", "time-limit", "max-time"), "minutes"),
     **dict.fromkeys(("device", "gpu", "gpus", "cuda", "cpu"), "The GPU is used if PyTorch finds one."),
 }
 

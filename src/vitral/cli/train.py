@@ -19,8 +19,9 @@ from vitral.base.console import print_result, say
 from vitral.base.errors import UsageError
 from vitral.cli._options import Json
 from vitral.training.recipe import Recipe
+from vitral.training.run import CHANGEABLE, CONFIG
 
-ALONGSIDE = {"resume", "json", "yes", "cache"}
+ALONGSIDE = {"resume", "json", "yes", "cache", *CHANGEABLE}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     if "resume" in given:
         if others := [f"--{name.replace('_', '-')}" for name in given if name not in ALONGSIDE]:
             raise UsageError(f"--resume continues a run with its own settings; leave out {', '.join(others)}.")
-        return {}
+        config = Path(given["resume"]) / CONFIG
+        return read_settings(config, Recipe) if config.is_file() else {}  # the task says what is wrong otherwise
     if "minutes" in given and "epochs" in given:
         raise UsageError("--minutes determines the epochs: leave out --epochs, or --minutes.")
     file = read_settings(given["config"], Recipe) if "config" in given else {}
@@ -71,7 +73,8 @@ def run(options: Options) -> dict[str, Any]:
     progress = ConsoleProgress()
     with stop_on_signals() as stop:
         if options.resume:
-            result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress)
+            changes = {name: getattr(options, name) for name in CHANGEABLE}
+            result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress, **changes)
         else:
             agreed = options.yes or not at_terminal()
             result = train(

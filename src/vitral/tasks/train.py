@@ -46,7 +46,7 @@ from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.recipe import Recipe, preset
-from vitral.training.run import CONFIG, Run
+from vitral.training.run import CHANGEABLE, CONFIG, Run
 from vitral.training.speed import measure_speed, minutes
 from vitral.training.steps import Step
 from vitral.weights.spec import parse_checkpoint_spec
@@ -113,7 +113,8 @@ def train(
     """Train a model by a recipe, or by `settings` over the presets of their data: `train(data="photos/", epochs=5)`.
 
     The run folder is `out`, by default the next `runs/DATA-NUMBER`; it holds settings, metrics, the best model, a
-    checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings. Once `stop()` is true,
+    checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings but for more `epochs`
+    and another `on_bad_image`. Once `stop()` is true,
     the run is saved after the step under way and ends. Unless `agreed`, default epochs that would take more than an
     hour on this machine are refused. A folder's decoded images are kept in the folder `cache`, by default the user's
     own (`find_cache`); with "none" in memory. `progress=True` shows progress on standard error. PyTorch's global random
@@ -122,16 +123,36 @@ def train(
     Raises `UsageError` for settings that do not fit, `DataError` or `ImageError` for data that cannot be read,
     `StoreError` for a folder that cannot be written or resumed, `TrainingError` if the loss is not finite.
     """
-    if resume and (recipe or settings or out):
-        raise UsageError("A resumed run has its own settings and folder: leave out recipe, settings and out.")
+    if resume and (recipe or out or settings.keys() - set(CHANGEABLE)):
+        raise UsageError(
+            "A resumed run has its own settings and folder: leave out recipe, out, and settings other than "
+            f"{' and '.join(CHANGEABLE)}."
+        )
     if recipe and settings:
         raise UsageError(f"Pass a recipe or settings, not both: {', '.join(settings)} would be ignored.")
     with closing(progress_for(progress)) as shown:
         if resume:
-            run, recipe = Run.existing(Path(resume))
+            run, recipe = resumed(Path(resume), settings)
         else:
             run, recipe = None, recipe or make_recipe(**settings)
         return run_recipe(recipe, run, Path(out) if out else None, stop, agreed, cache, shown)
+
+
+def resumed(folder: Path, changes: dict[str, Any]) -> tuple[Run, Recipe]:
+    """The run in a folder, and its settings with these changes, which are written there.
+
+    Raises `UsageError` for fewer epochs than the run has, `StoreError` if there is no run.
+    """
+    run, recipe = Run.existing(folder)
+    epochs = changes.get("epochs", recipe.epochs)
+    if epochs < recipe.epochs:
+        raise UsageError(f"{folder} is a run of {recipe.epochs:g} epochs: --resume may take more, not {epochs:g}.")
+    if not recipe.epochs and epochs:
+        raise UsageError(f"{folder} is a linear probe, which has no epochs. Leave out --epochs.")
+    changed = replace(recipe, **changes)
+    if changed != recipe:
+        run.change(changed)
+    return run, changed
 
 
 def run_recipe(
@@ -205,7 +226,7 @@ def run_recipe(
         best = fit_linear_probe(model, data, recipe, run, progress)
     film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
-    for event in fit(model, data, recipe, numerics, run, resuming, stop, best):
+    for event in fit(model, data, recipe, numerics, run, resuming, stop, best, progress.note):
         if isinstance(event, Evaluation):
             run.log(**event.record())
             pace.evaluations.append(event)

@@ -31,13 +31,15 @@ Report = Callable[[str], None]
 class Inputs:
     """SHA-256 of everything that a run was started with and that must be unchanged for it to be resumed.
 
-    `settings` of config.yaml, `data` of the training and validation images, `code` of the user's own model file (empty
-    for a model of Vitral's).
+    `settings` of config.yaml without what a resumed run may change, `data` of the training and validation images,
+    `code` of the user's own model file (empty for a model of Vitral's). `total` are the steps that were planned, which
+    may become more; 0 where they are not known.
     """
 
     settings: str
     data: str
     code: str
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def read_one(folder: Path) -> tuple[Path, Progress, Inputs]:
     try:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = record.pop("files")
-        inputs = Inputs(*(record.pop(name) for name in ("settings", "data", "code")))
+        settings, data, code = (record.pop(name) for name in ("settings", "data", "code"))
+        inputs = Inputs(settings, data, code, record.pop("total", 0))
         recent = tuple(Step(**step) for step in record["recent"])
         progress = Progress(**record | {"best": tuple(record["best"]), "recent": recent})
         if folder.name != f"{PREFIX}{progress.step:06d}" or not isinstance(files, dict):
@@ -221,23 +224,36 @@ def resume(
     data: str,
     code: str,
     average: MovingAverage | None = None,
+    report: Report = lambda sentence: None,
+    fewer_images: bool = False,
 ) -> Progress:
     """Put the last checkpoint of a run into the model, the optimizers and the average; how far it was.
+
+    `report` gets a sentence if the run goes on longer than was planned, or, where `fewer_images` are allowed, with
+    others than before.
 
     `data` and `code` name the images and the file of the user's own model in messages. Raises `StoreError` if settings,
     images or code are not those of the run, or if the checkpoint is of another model.
     """
     last = read_checkpoint(home)
-    if last.inputs.settings != inputs.settings:
-        raise StoreError(
-            f"{home.parent / 'config.yaml'} has changed since the run stopped. "
-            "Restore it, or start a new run with it: --config."
-        )
-    if last.inputs.data != inputs.data:
+    others = last.inputs.data != inputs.data
+    if others and not fewer_images:
         raise StoreError(
             f"The training or validation images of {data} have changed since the run started. "
             "Restore them, or start a new run."
         )
+    if last.inputs.settings != inputs.settings or (inputs.total < last.inputs.total and not others):
+        raise StoreError(
+            f"{home.parent / 'config.yaml'} has changed since the run stopped, or is of another version of Vitral. "
+            "Restore it, or start a new run with it: --config. A run may get more --epochs, but not fewer."
+        )
+    if last.inputs.total and inputs.total > last.inputs.total:
+        report(
+            f"The run goes on to step {inputs.total:,}; {last.inputs.total:,} were planned. From here the learning "
+            "rate is that of the longer run."
+        )
+    if others:
+        report("Some images of the run cannot be read any more: its steps from here are without them.")
     if last.inputs.code != inputs.code:
         raise StoreError(f"{code} has changed since the run stopped. Restore it, or start a new run.")
     try:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,6 @@ import torch
 from torch import nn
 
 from vitral.base.answer import answer_of
-from vitral.base.config import to_yaml
 from vitral.base.errors import TrainingError, UsageError, VitralError
 from vitral.base.numerics import Numerics
 from vitral.base.provenance import provenance
@@ -29,7 +27,7 @@ from vitral.store.code import describe_error
 from vitral.store.model import save_model
 from vitral.training import optim
 from vitral.training.average import MovingAverage
-from vitral.training.checkpoint import Checkpoint, Inputs, Progress, fingerprint, resume, save_checkpoint
+from vitral.training.checkpoint import Checkpoint, Inputs, Progress, Report, fingerprint, resume, save_checkpoint
 from vitral.training.evaluations import steps_between
 from vitral.training.loop import training_steps
 from vitral.training.lora import merged
@@ -70,31 +68,34 @@ def fit(
     resuming: bool = False,
     stop: Callable[[], bool] = lambda: False,
     best: tuple[float, float] = UNTRAINED,
+    report: Report = lambda sentence: None,
 ) -> Iterator[Step | Evaluation]:
     """Train `model` by `recipe` and yield each step and each evaluation; `run` gets the best model and checkpoints.
 
     `best` is the validation score (`Figures.score`) of a model that is in `run` already. With `recipe.ema` the model
     that is evaluated and saved is the moving average. Training ends early after `recipe.patience` evaluations without a
-    better score. Once `stop()` is true,
-    the step under way is finished, a checkpoint is written, and the generator ends. If `resuming`, the run continues
-    from its last checkpoint bit for bit. Raises `StoreError` if that is of other data or settings, `TrainingError` at a
-    loss or gradient that is not a number.
+    better score. Once `stop()` is true, the step under way is finished, a checkpoint is written, and the generator
+    ends. If `resuming`, the run continues from its last checkpoint bit for bit; `report` gets a sentence where it does
+    not. Raises `StoreError` if that is of other data or settings, `TrainingError` at a loss or gradient that is not a
+    number.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     every = steps_between(total, steps_in(data.train, recipe.batch_size, 1))
     optimizers = optim.optimizers(model, recipe)
     code: dict[str, str] = getattr(model, "code", {})
     # Hashed before the first step: a run that is resumed with other settings, images or code would be another run.
-    settings = sha256(to_yaml(recipe).encode()).hexdigest()
-    inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""))
+    inputs = Inputs(run.settings_sha256, fingerprint(data.train, data.val), code.get("sha256", ""), total)
 
     average = MovingAverage(model, recipe.ema) if recipe.ema else None
     done, waited, recent = 0, 0, deque[Step](maxlen=RECENT)
     if resuming:
-        before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, code.get("file", ""), average)
+        skips = recipe.on_bad_image == "skip"
+        own_code = code.get("file", "")
+        before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, own_code, average, report, skips)
         done, best, waited = before.step, before.best, before.waited
         recent.extend(before.recent)  # a checkpoint has the last steps even if it is written soon after resuming
-        run.rewind(done)  # the log may be ahead of the checkpoint, and those steps are about to be taken again
+        # The log may be ahead of the checkpoint: those steps are about to be taken again, and the model to be tested.
+        run.rewind(done, done == total)
     saved, saved_at = done, time.monotonic()
 
     # The compiled module shares its parameters with `model`, which stays what is evaluated and saved.

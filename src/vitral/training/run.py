@@ -13,6 +13,7 @@ report.html         the results
 import json
 import shlex
 from contextlib import suppress
+from hashlib import sha256
 from itertools import count
 from math import isfinite
 from pathlib import Path
@@ -24,6 +25,7 @@ from vitral.base.files import write_file, writing_to
 from vitral.training.recipe import Recipe
 
 CONFIG, METRICS = "config.yaml", "metrics.jsonl"
+CHANGEABLE = ("epochs", "on_bad_image")  # settings that a run may change when it is resumed
 
 
 class Run:
@@ -82,9 +84,28 @@ class Run:
                 raise StoreError(f"{path} is damaged: line {number} has no step number.")
         return found
 
-    def rewind(self, step: int) -> None:
-        """Remove what was logged after a step, since those steps are about to be taken again."""
-        kept = [json.dumps(record) for record in self.records() if record["step"] <= step]
+    @property
+    def settings_sha256(self) -> str:
+        """Of config.yaml as it is written, without the settings that a resumed run may change.
+
+        Of the file rather than of its settings: a later version of Vitral may have more of these.
+        """
+        lines = (self.path / CONFIG).read_text(encoding="utf-8").splitlines()
+        own = [line for line in lines if line.partition(":")[0] not in CHANGEABLE]
+        return sha256("\n".join(own).encode()).hexdigest()
+
+    def change(self, recipe: Recipe) -> None:
+        """Write the settings of a resumed run that are others now; all other lines stay as they are."""
+        lines = (self.path / CONFIG).read_text(encoding="utf-8").splitlines()
+        values = {name: f"{name}: {getattr(recipe, name)}" for name in CHANGEABLE}
+        changed = [values.get(line.partition(":")[0], line) for line in lines]
+        write_file(self.path / CONFIG, "\n".join(changed) + "\n")
+
+    def rewind(self, step: int, is_finished: bool = False) -> None:
+        """Remove what was logged after a step, since those steps are about to be taken again; and what tests said,
+        unless the run is finished."""
+        tested = [] if is_finished else [record for record in self.records() if "test_loss" in record]
+        kept = [json.dumps(record) for record in self.records() if record["step"] <= step and record not in tested]
         write_file(self.path / METRICS, "".join(line + "\n" for line in kept))
 
 
