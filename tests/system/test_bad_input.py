@@ -307,7 +307,7 @@ def test_a_run_whose_settings_were_changed_is_not_resumed(terminal, trained):
     config.write_text(config.read_text().replace("warmup: 0.05", "warmup: 0.1"))
     before = run.contents
     answer = terminal("train", "--resume", "run")
-    answer.failed(FAILURE, "run/config.yaml has changed since the run stopped. Restore it")
+    answer.failed(FAILURE, "run/config.yaml has changed since the run stopped", "Restore it")
     assert run.contents == before
 
 
