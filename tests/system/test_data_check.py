@@ -80,6 +80,25 @@ def test_twelve_bits_in_sixteen_are_found_and_sixteen_are_not(vitral, folder):
     assert [path.rpartition("/")[2] for path in dark["files"]] == ["twelve.png"] and "above 4,095" in dark["text"]
 
 
+def test_training_says_what_the_check_of_its_files_finds(vitral, folder, tmp_path):
+    """12 bits in files of 16, tiny and wide images, and two names of one class: with the advice of the check."""
+    deep = np.random.default_rng(0).integers(0, 4000, (20, 20)).astype(np.uint16)
+    home = next(path for path in sorted(folder.iterdir()) if path.is_dir())
+    Image.fromarray(deep).save(home / "deep.png")
+    Image.new("RGB", (300, 20), "red").save(home / "wide.png")
+    Image.new("RGB", (4, 4), "red").save(home / "tiny.png")
+    words = ("train", "--data", folder.name, "--model", "vit_nano_patch4_32", "--img-size", 16, "--epochs", 1)
+    answer = vitral(*words).done()
+    checked = vitral("data", "check", folder.name).out
+    for sentence in (
+        "they seem to hold 12 bits or fewer. Scale",
+        "since their sides are cut off",
+        "half as large as the",
+    ):
+        assert sentence in answer.messages
+        assert sentence.split(". ")[0] in checked
+
+
 def test_wide_small_and_turned_images_are_told_apart(vitral, folder):
     rng = np.random.default_rng(0)
 

@@ -39,8 +39,10 @@ UNUSED = 30 * 24 * 3600.0  # seconds after which a set is removed
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished set is nobody's any more
 
 
-def find_cache(where: str, report: Report) -> "PixelCache | None":
-    """The cache in the folder `where`; "auto" is the user's own, "none" is none."""
+def find_cache(where: "str | PixelCache", report: Report) -> "PixelCache | None":
+    """The cache in the folder `where`; "auto" is the user's own, "none" is none. One that is found stays."""
+    if isinstance(where, PixelCache):
+        return where
     if where == "auto":
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         where = os.environ.get(VARIABLE) or str(Path(home) / "vitral")
@@ -49,7 +51,7 @@ def find_cache(where: str, report: Report) -> "PixelCache | None":
 
 @dataclass(frozen=True)
 class PixelCache:
-    """The sets of decoded images in a folder; `report` gets a sentence about what was removed from it."""
+    """The sets of decoded images in a folder; `report` gets a sentence about what was put there or removed."""
 
     home: Path
     report: Report = lambda sentence: None

@@ -150,7 +150,7 @@ class Reader:
             return np.empty((0, *self.preprocessing.size, 3), np.uint8)
         found = self.shelf.keep(pixels, self.contents_of(kept))
         home = self.reading.cache.home
-        self.reading.report(
+        self.reading.cache.report(
             f"{len(found):,} decoded {self.split} images are kept in {home} ({in_bytes(found.nbytes)})."
         )
         self.reading.cache.tidy(self.shelf.path_of(self.contents_of(kept)))

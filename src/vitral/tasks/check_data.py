@@ -13,6 +13,7 @@ from vitral.data.examples import BadImages, images_in, open_splits
 from vitral.data.folder import ImageFolder
 from vitral.data.inspection.checks import Finding, Inspected, findings
 from vitral.data.inspection.files import facts_of
+from vitral.data.pixel_cache import find_cache
 from vitral.data.spec import find_data
 from vitral.tasks.check_page import check_page
 from vitral.tasks.prepare import read_recipe_data
@@ -92,15 +93,16 @@ def inspect(data: str, source: ImageFolder, img_size: int | None, progress: Prog
     def opened(path: Sequence[Path]) -> list[Any]:
         return list(facts_of(path, lambda done, total: progress.count("files", done, total)))
 
-    settings, quiet = preset(data) | {"img_size": img_size}, Progress()
+    settings, quiet, cache = preset(data) | {"img_size": img_size}, Progress(), find_cache("auto", progress.note)
     unreadable: tuple[str, ...] = ()
     try:
         try:
-            dataset = open_splits(read_recipe_data(Recipe(**settings), source, quiet))
+            dataset = open_splits(read_recipe_data(Recipe(**settings), source, quiet, cache=cache or "none"))
         except BadImages as bad:
             unreadable = bad.errors
             quiet = Progress()  # whose notes say what is left out now
-            dataset = open_splits(read_recipe_data(Recipe(**settings | {"on_bad_image": "skip"}), source, quiet))
+            recipe = Recipe(**settings | {"on_bad_image": "skip"})
+            dataset = open_splits(read_recipe_data(recipe, source, quiet, cache=cache or "none"))
     except DataError as error:
         return Inspected(source.path, opened(images_in(source.path)), None, str(error), unreadable, tuple(quiet.notes))
     splits = {name: getattr(dataset, name) for name in PREFERRED}

@@ -21,7 +21,7 @@ from vitral.data.division import DEFAULT, Division
 from vitral.data.examples import images_in
 from vitral.data.folder import ImageFolder, folder
 from vitral.data.image import first_page_only, load_image
-from vitral.data.pixel_cache import find_cache
+from vitral.data.pixel_cache import PixelCache, find_cache
 from vitral.data.preprocess import crop_and_resize
 from vitral.data.reading import check_on_bad_image
 from vitral.recording.forward import forward
@@ -151,7 +151,7 @@ def read_data(
     on_bad_image: OnBadImage = "fail",
     task: Task | None = None,
     whole: bool = False,
-    cache: str = "auto",
+    cache: str | PixelCache = "auto",
 ) -> Dataset:
     """What `find_data` has found: a built-in data set as it is, or a folder's images, prepared by `preprocessing`.
 

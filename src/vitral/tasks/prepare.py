@@ -23,8 +23,10 @@ from vitral.data.dataset import Dataset
 from vitral.data.division import DEFAULT, Division, earlier_division
 from vitral.data.examples import open_splits
 from vitral.data.folder import ImageFolder
+from vitral.data.inspection.checks import before_training
 from vitral.data.mask_folder import is_mask_folder
 from vitral.data.mix import check_mix
+from vitral.data.pixel_cache import PixelCache
 from vitral.data.spec import find_data
 from vitral.data.split_table import read_splits, splits_at, splits_beside
 from vitral.nn.family.segmenter import Segmenter, best_decoder
@@ -45,7 +47,7 @@ PHOTO = 64  # pixels: the side of a folder's images for a model that does not sp
 
 
 def prepare(
-    recipe: Recipe, progress: Progress, resumed: Path | None = None, cache: str = "auto"
+    recipe: Recipe, progress: Progress, resumed: Path | None = None, cache: str | PixelCache = "auto"
 ) -> tuple[Classifier, Dataset]:
     """The model of a recipe (a new one, one started from `recipe.init`, or that of a resumed run), and its data.
 
@@ -164,7 +166,7 @@ def read_training_data(
     progress: Progress,
     preprocessing: Preprocessing | None = None,
     resumed: Path | None = None,
-    cache: str = "auto",
+    cache: str | PixelCache = "auto",
 ) -> Dataset:
     """The data of a recipe, every file of which was read; copies among a folder's images are reported."""
     data = open_splits(read_recipe_data(recipe, found, progress, preprocessing, resumed, cache))
@@ -177,6 +179,9 @@ def read_training_data(
             data = replace(data, rows=tuple(row for row in data.rows if row.path.replace("/", os.sep) in left))
         for sentence in sentences:
             progress.note(sentence)
+        if not resumed:
+            for one in before_training(data, lambda done, total: progress.count("files", done, total)):
+                progress.note(f"{one.text} {one.advice}")
     return data
 
 
@@ -197,7 +202,7 @@ def read_recipe_data(
     progress: Progress,
     preprocessing: Preprocessing | None = None,
     resumed: Path | None = None,
-    cache: str = "auto",
+    cache: str | PixelCache = "auto",
 ) -> Dataset:
     """The data of a recipe, which `find_data` has found; a folder's images are prepared for the recipe's model.
 

@@ -15,7 +15,7 @@ from vitral.data.class_names import list_names, missing_classes
 from vitral.data.copies import PREFERRED, Copies, describe
 from vitral.data.dataset import Dataset
 from vitral.data.image import first_page_only
-from vitral.data.inspection.files import FileFacts
+from vitral.data.inspection.files import FileFacts, facts_of
 from vitral.data.preprocess import window_of
 
 Level = Literal["must", "should", "note"]  # be mended before training; be looked at; is good to know
@@ -241,6 +241,17 @@ CHECKS: tuple[Callable[[Inspected], Iterator[Finding]], ...] = (
     kinds_of_files,
     what_was_reported,
 )
+
+
+# Those that training reports, too. It says by itself what else concerns it: bad files, copies, rare classes.
+BEFORE_TRAINING = (similar_names, dark_files, cut_images, small_images)
+
+
+def before_training(data: Dataset, count: Callable[[int, int], None]) -> list[Finding]:
+    """What should be looked at before a folder's images are trained on; `count` gets how many files were opened."""
+    files = [Path(file) for split in data.splits for file in data.split(split).files]
+    found = Inspected(Path(data.name), list(facts_of(files, count)), data)
+    return [one for check in BEFORE_TRAINING for one in check(found)]
 
 
 def findings(found: Inspected) -> list[Finding]:
