@@ -272,7 +272,7 @@ def changed(path, **changes):
         (lambda run: (run.folder / "model.json").write_text("{"), "cannot be read as JSON"),
         (lambda run: (run.folder / "model.json").write_text("[]"), "is not a valid Vitral model card"),
         (lambda run: (run.folder / "model.json").write_text("\xff" * 3, "latin1"), "cannot be read"),
-        (lambda run: changed(run.folder / "model.json", version=9), "has version 9; this Vitral reads up to version 2"),
+        (lambda run: changed(run.folder / "model.json", version=9), "has version 9; this Vitral reads up to version 3"),
         (lambda run: changed(run.folder / "model.json", classes=["a", "b", "c"]), "cannot be built"),
         (lambda run: changed(run.folder / "model.json", weights={}), "is not a valid Vitral model card"),
         (lambda run: changed(run.folder / "model.json", architecture={}), "model.json"),

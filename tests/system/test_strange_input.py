@@ -157,8 +157,8 @@ DAMAGES = {  # a file, and its new content from the old
 @pytest.mark.parametrize(("file", "damage"), DAMAGES.values(), ids=DAMAGES)
 def test_resuming_a_run_whose_files_are_damaged(vitral, trained, tmp_path, file, damage):
     run = trained.copy(tmp_path / "run")
-    (path,) = run.folder.glob(file)
-    path.write_bytes(damage(path.read_bytes()))
+    for path in run.folder.glob(file):  # of each checkpoint: from a whole one the run is resumed
+        path.write_bytes(damage(path.read_bytes()))
     vitral("train", "--resume", "run").refused(FAILURE, str(run.folder.name))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -24,13 +24,9 @@ from vitral.data.joining import joined
 from vitral.data.split_table import SPLITS, SplitName, SplitRow, pattern_beside, read_splits
 from vitral.data.table_file import Report
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 SHARE = 0.15  # of the images of each class, for validation and again for testing
 HELD_OUT: tuple[SplitName, ...] = ("val", "test")
 T = TypeVar("T")
-D = TypeVar("D", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -312,9 +308,10 @@ def sentence(
     return f"{text}."
 
 
-def with_contents(items: Sequence[D], rows: Sequence[SplitRow | None]) -> list[D]:
-    """The items with the `content` of their rows."""
-    return [item if row is None else replace(item, content=row.content) for item, row in zip(items, rows)]
+def with_contents(items: Sequence[T], rows: Sequence[SplitRow | None]) -> list[T]:
+    """The items, which are dataclasses, with the `content` of their rows."""
+    each: Sequence[Any] = items
+    return [item if row is None else replace(item, content=row.content) for item, row in zip(each, rows)]
 
 
 def parts_of(items: Sequence[T], rows: Sequence[SplitRow | None]) -> dict[SplitName, list[T]]:
