@@ -77,6 +77,8 @@ def run(options: Options) -> dict[str, Any]:
             result = train(
                 options.recipe, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
             )
+    if result.rank:  # the first of several processes says how it went
+        raise SystemExit(128 + (stop.signal or signal.SIGINT) if result.stopped else result.exit_code)
     name = shlex.quote(str(result.run))
     if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import nn
 
 from vitral.base.answer import answer_of
 from vitral.base.answers.one_class import ClassFigures
 from vitral.base.config import options
-from vitral.base.errors import StoreError, UsageError, WatchError
+from vitral.base.errors import StoreError, UsageError
+from vitral.base.files import write_file
+from vitral.base.launch import find_launch
 from vitral.base.lookup import check_name
 from vitral.base.numerics import Numerics, choose
 from vitral.base.plural import one_or_many
@@ -32,9 +32,12 @@ from vitral.store.training_images import save_statistics
 from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
 from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
+from vitral.tasks.launched import JOB, check_parts, earlier_run, has_checkpoint, job_text, processes_line, processes_of
+from vitral.tasks.orders import Fit, Measure, Prepare, leading, tell
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
+from vitral.tasks.training_film import add_frame, start_film
 from vitral.tasks.training_report import write_report
 from vitral.training.adapt import adapt, takes_steps
 from vitral.training.calibrate import calibrate
@@ -45,6 +48,7 @@ from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
 from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
+from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import CONFIG, Run
 from vitral.training.speed import measure_speed, minutes
@@ -81,6 +85,8 @@ class TrainingResult:
     figures: dict[str, Any] = field(default_factory=dict)
     explained: HowToExplain = field(default_factory=HowToExplain)
     split: SplitName = "test"
+    rank: int = 0
+    exit_code: int = 0
 
 
 def make_recipe(**settings: Any) -> Recipe:
@@ -126,12 +132,32 @@ def train(
         raise UsageError("A resumed run has its own settings and folder: leave out recipe, settings and out.")
     if recipe and settings:
         raise UsageError(f"Pass a recipe or settings, not both: {', '.join(settings)} would be ignored.")
-    with closing(progress_for(progress)) as shown:
-        if resume:
-            run, recipe = Run.existing(Path(resume))
-        else:
-            run, recipe = None, recipe or make_recipe(**settings)
-        return run_recipe(recipe, run, Path(out) if out else None, stop, agreed, cache, shown)
+    launch = find_launch()
+    with closing(progress_for(progress)) as shown, processes_of(launch) as processes:
+        if not processes.is_first:
+            return follow_first(processes, stop, cache)
+        with leading(processes):
+            folder, job = Path(out) if out else None, ""
+            if not resume:
+                recipe = recipe or make_recipe(**settings)
+                job = job_text(launch, recipe)
+                folder = earlier_run(launch, folder, recipe) or folder
+                resume = folder if launch and launch.restarts and folder and has_checkpoint(folder) else None
+            run = None
+            if resume:
+                run, recipe = Run.existing(Path(resume))
+            assert recipe is not None
+            return run_recipe(recipe, run, folder, stop, agreed, cache, shown, processes, job)
+
+
+def follow_first(processes: Processes, stop: Callable[[], bool], cache: str) -> TrainingResult:
+    """The part of a process that is not the first: it trains with the others, and writes and reports nothing."""
+    from vitral.tasks.follow import follow
+    from vitral.training.distributed import SeveralProcesses
+
+    assert isinstance(processes, SeveralProcesses)
+    path, code = follow(processes, stop, cache)
+    return TrainingResult(path or Path(), stopped=processes.stopped, rank=processes.rank, exit_code=code)
 
 
 def run_recipe(
@@ -142,8 +168,10 @@ def run_recipe(
     agreed: bool,
     cache: str,
     progress: Progress,
+    processes: Processes = ALONE,
+    job: str = "",
 ) -> TrainingResult:
-    """A whole run by a recipe: a new one in `out`, or the rest of `run`."""
+    """A whole run by a recipe: a new one in `out`, or the rest of `run`; in the first of the `processes`."""
     resuming = run is not None
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
@@ -164,15 +192,22 @@ def run_recipe(
             f"--epochs 0 fits a linear head; the head of this model is a "
             f"{type(getattr(model, 'head', model)).__name__}."
         )
+    batch = min(recipe.batch_size, len(data.train))
+    check_parts(processes, batch)
+    if recipe.epochs:
+        tell(processes, Prepare(recipe, run.path if run else None, numerics.device))
+        processes.share_statistics(model)
     if recipe.label_smoothing and data.task == "numbers":
         progress.note(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
     if not resuming and recipe.epochs:
-        recipe = plan_time(recipe, model, data, numerics, agreed, progress)
+        recipe = plan_time(recipe, model, data, numerics, agreed, progress, processes)
     numerics = numerics_for(recipe, model, data)
-    batch, total = min(recipe.batch_size, len(data.train)), steps_in(data.train, recipe.batch_size, recipe.epochs)
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
+    if job and not resuming:
+        write_file(run.path / JOB, job)
     if data.rows and not resuming:
         known = division_of(recipe, None).known
         write_splits(run.path / TABLE, with_earlier(one_split_each(data.rows), known))
@@ -183,6 +218,7 @@ def run_recipe(
         f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(merged(model)):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
+        processes_line(processes, batch),
         adapted,
         *mixing_note(recipe),
         f"run: {run.path}",
@@ -204,8 +240,10 @@ def run_recipe(
     elif recipe.init:
         best = fit_linear_probe(model, data, recipe, run, progress)
     film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
+    if recipe.epochs:
+        tell(processes, Fit(recipe, numerics, run.path, resuming))
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
-    for event in fit(model, data, recipe, numerics, run, resuming, stop, best):
+    for event in fit(model, data, recipe, numerics, run, resuming, stop, best, processes if recipe.epochs else ALONE):
         if isinstance(event, Evaluation):
             run.log(**event.record())
             pace.evaluations.append(event)
@@ -219,7 +257,7 @@ def run_recipe(
             run.log(**pace.record())
     seconds = pace.seconds
     progress.close()
-    if stop():
+    if stop() or processes.stopped:
         return TrainingResult(run.path, stopped=True, notes=tuple(progress.notes))
     if resuming and reached == total:
         progress.note(f"{run.path} had already finished; writing its report again.")
@@ -246,7 +284,13 @@ def numerics_for(
 
 
 def plan_time(
-    recipe: Recipe, model: Classifier, data: Dataset, numerics: Numerics, agreed: bool, progress: Progress
+    recipe: Recipe,
+    model: Classifier,
+    data: Dataset,
+    numerics: Numerics,
+    agreed: bool,
+    progress: Progress,
+    processes: Processes = ALONE,
 ) -> Recipe:
     """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
 
@@ -255,7 +299,8 @@ def plan_time(
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
         return recipe
-    speed = measure_speed(model, data, recipe, numerics)
+    tell(processes, Measure(recipe, numerics))
+    speed = measure_speed(model, data, recipe, numerics, processes)
     if recipe.minutes:
         epochs = speed.epochs_within(60 * recipe.minutes)
         progress.note(
@@ -356,33 +401,6 @@ def measure_training_images(run: Run, model: Classifier, data: Dataset, progress
         )
     else:
         save_statistics(fitted, model.preprocessing, run.path / WEIGHTS)
-
-
-def start_film(
-    run: Run, model: Classifier, pixels: UInt8[np.ndarray, "b y x 3"], reached: int, progress: Progress
-) -> Film | None:
-    """A film with its first frame, or the film of a resumed run with its frames up to that step.
-
-    None for a model in which no attention of a class token can be seen, and for segmentation, which has no answer for a
-    whole image.
-    """
-    if model.record.task == "segmentation":
-        return None
-    path = run.path / "film.npz"
-    if reached:
-        return Film.load(path, until=reached) if path.is_file() else None
-    return add_frame(Film(pixels), run, model, 0, progress)
-
-
-def add_frame(film: Film, run: Run, model: Classifier, step: int, progress: Progress) -> Film | None:
-    """The film with the frame of a step; None from then on if the attention cannot be verified."""
-    try:
-        film.shoot(model, step)
-    except (WatchError, UsageError) as error:
-        progress.note(f"No training film: {error}")
-        return None
-    film.save(run.path / "film.npz")
-    return film
 
 
 def parameters(model: nn.Module) -> int:

@@ -13,6 +13,7 @@ from vitral.base.answer import Answer, Loss
 from vitral.base.errors import TrainingError
 from vitral.base.output import find_answer
 from vitral.training.optim import set_lr
+from vitral.training.processes import ALONE, Processes
 
 RECENT = 50  # steps over which rates and running means are taken
 
@@ -43,10 +44,12 @@ def steps(
     answer: Answer,
     loss_of: Loss,
     done: int = 0,
+    processes: Processes = ALONE,
 ) -> Iterator[Step]:
     """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
 
-    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data.
+    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data. Of several
+    `processes` each gets its part of the images, and the labels of the whole batch, of which the loss is.
 
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
     if what the model returns is not an answer of its task.
@@ -58,12 +61,13 @@ def steps(
         fraction = lr_at(number - 1)
         set_lr(optimizers, fraction)
         with autocast():
-            logits = find_answer(model, model(images), images).tensor
+            logits = processes.whole(find_answer(model, model(images), images).tensor, len(labels))
             loss = loss_of(logits.float(), labels)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
         loss.backward()
+        processes.sum_gradients(model)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         if not norm.isfinite():
             raise TrainingError(
