@@ -22,17 +22,18 @@ from vitral.training.processes import part_of
 
 LOSSES = ("plain", "smooth", "balanced", "balanced shares", "several classes", "numbers", "masks", "masks with dice")
 NORMS = ("BatchNorm1d", "BatchNorm2d", "without momentum", "without affine", "without running statistics", "frozen")
-OTHERS = ("used by one", "unused", "seeds", "stopping", "agreed")
+OTHERS = ("used by one", "unused", "seeds", "stopping", "agreed", "waiting")
 
 WORKER = '''
-import json, os, sys
+import json, time
 from copy import deepcopy
+from dataclasses import replace
 import numpy as np, torch
 from torch import nn
 from vitral.base.answer import answer_for
 from vitral.base.launch import find_launch
 from vitral.training.batch_statistics import share_batch_norms
-from vitral.training.distributed import join
+from vitral.training.distributed import SeveralProcesses, join
 from vitral.training.processes import part_of
 
 COUNT = 7
@@ -110,7 +111,7 @@ with join(find_launch()) as together:
     frozen[1].eval()
     found |= {
         "BatchNorm1d": compare(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), x, cross, together, True),
-        "BatchNorm2d": compare(weighed(nn.BatchNorm2d(3)), images + 100, cross, together, True),
+        "BatchNorm2d": compare(weighed(nn.BatchNorm2d(3)), images + 10, cross, together, True),
         "without momentum": compare(weighed(nn.BatchNorm2d(3, momentum=None)), images, cross, together, True),
         "without affine": compare(weighed(nn.BatchNorm2d(3, affine=False)), images, cross, together, True),
         "without running statistics": compare(
@@ -131,6 +132,10 @@ with join(find_launch()) as together:
     found["seeds"] = float(draws[1:] != again or bool((both[0] == both[1]).any()))
     found["stopping"] = float(not together.stopping(together.rank == 1) or together.stopping(False))
     found["agreed"] = float(together.agreed(together.rank) != 0)
+    # The others wait for the first process longer than for one another in a step.
+    patient = SeveralProcesses(replace(together.launch, timeout=1.0))
+    time.sleep(1.5 * together.is_first)
+    found["waiting"] = float(patient.agreed(together.rank) != 0)
     print(json.dumps(found))
 '''
 
@@ -152,7 +157,7 @@ def test_the_gradient_is_that_of_the_whole_batch(name, differences):
 
 @pytest.mark.parametrize("name", NORMS)
 def test_batch_norms_take_their_statistics_over_the_whole_batch(name, differences):
-    assert differences[name] < 2e-6
+    assert differences[name] < 5e-6
 
 
 @pytest.mark.parametrize("name", OTHERS)

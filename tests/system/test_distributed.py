@@ -1,5 +1,6 @@
 """Two processes that train together, started as launchers start them, on this machine without a GPU."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from shell import QUICK, Trained, paint, tree
+from shell import QUICK, Trained, paint, text, tree
 from together import Together, finished
 
 # 24 pictures: 18 train, in batches of 7: 4 and 3 for the processes, 2 steps per epoch. AdamW, as Muon computes in
@@ -21,6 +22,7 @@ HEAVY = ("--augment", "photo_strong", "--mix", "cutmix", "--class-weights", "bal
 BREAKING = (
     QUICK
     + """
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -74,8 +76,14 @@ def both(environment, home):
 
 @pytest.fixture(scope="module")
 def alone(environment, home):
-    """The same command in one process."""
-    return lambda *words: Together(environment, home, 1)("train", *words[1:])[0].done()
+    """The same command in one process, without the seconds of starting it."""
+    from vitral.cli import main
+
+    def run(*words):
+        with contextlib.chdir(home):
+            assert main(text(words)) == 0
+
+    return run
 
 
 @pytest.fixture
@@ -91,7 +99,8 @@ def breaking(home):
 
 def assert_close(run, other, tolerance=1e-5):
     """Same weights to rounding, same steps, same figures, same files."""
-    assert run.last_checkpoint.name == other.last_checkpoint.name
+    steps = [sorted(path.name for path in (each.folder / "checkpoints").glob("*")) for each in (run, other)]
+    assert steps[0] == steps[1]
     for name, values in other.weights.items():
         np.testing.assert_allclose(run.weights[name], values, atol=tolerance, rtol=tolerance, err_msg=name)
     losses = [[(one["step"], one["loss"]) for one in each.metrics if "loss" in one] for each in (run, other)]
@@ -102,7 +111,6 @@ def assert_close(run, other, tolerance=1e-5):
 @pytest.mark.parametrize(
     ("name", "more"),
     [
-        ("plain", MODEL),
         ("heavy", (*MODEL, *HEAVY)),
         ("normed", ("--model", "quick.py:Normed")),
         ("vit", ("--model", "vit_nano_patch2_8")),
@@ -117,7 +125,7 @@ def test_two_processes_are_one_to_rounding(name, more, both, alone, home):
     assert_close(Trained(home / f"{name}-2"), Trained(home / f"{name}-1"))
 
 
-@pytest.mark.parametrize("way", ["lora", "probe", "full", "auto"])
+@pytest.mark.parametrize("way", ["lora", "probe", "auto"])
 def test_each_way_to_adapt_is_the_same_in_two_processes(way, both, alone, home):
     if not (home / "start").exists():
         alone(*WORDS, "--model", "vit_nano_patch2_8", "--out", "start")
@@ -138,10 +146,8 @@ def test_one_process_takes_up_what_two_began_and_the_reverse(both, alone, breaki
     second.failed(143, "SIGTERM: stopping after this step")
     breaking((0, 0, 5, signal.SIGINT))
     assert Together(both.environment, home, 1)(*words, "--out", "one")[0].code == 130
-    for run, step in (("two", 3), ("one", 5)):
-        assert [path.name for path in (home / run / "checkpoints").iterdir()][-1:] and Trained(
-            home / run
-        ).last_checkpoint.name == f"step-{step:06d}"
+    assert Trained(home / "two").last_checkpoint.name == "step-000003"
+    assert Trained(home / "one").last_checkpoint.name == "step-000005"
     breaking()
     alone("train", "--resume", "two")
     for answer in both("train", "--resume", "one"):
@@ -171,7 +177,7 @@ def test_a_process_that_does_not_answer_ends_the_others_after_the_time(both, bre
 
 
 def torchrun(environment, home, *words, restarts=0):
-    process = subprocess.run(
+    return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"),
             *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--max-restarts", str(restarts)),
@@ -183,7 +189,6 @@ def torchrun(environment, home, *words, restarts=0):
         text=True,
         timeout=200,
     )
-    return process
 
 
 def test_torchrun_starts_again_and_the_run_goes_on(environment, alone, breaking, home):
@@ -221,7 +226,9 @@ def test_a_process_whose_others_do_not_come_says_so(environment, home):
     for other in process[1:]:
         other.kill()
     answer = finished(process)[0]
-    answer.failed(1, "Process 0 of 2 has waited 2 s at 127.0.0.1:", "unset WORLD_SIZE and RANK")
+    answer.failed(
+        1, "Process 0 of 2 has not met all others at 127.0.0.1:", "waits for up to 2 s", "unset WORLD_SIZE and RANK"
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,14 +236,11 @@ def test_a_process_whose_others_do_not_come_says_so(environment, home):
     [
         (("--batch-size", 1), 2, "A batch of 1 image cannot be divided over 2 processes"),
         (("--data", "nowhere"), 2, "nowhere"),
-        (("--lr", 10, "--clip", 1000000, "--optimizer", "muon"), None, None),
     ],
 )
 def test_a_mistake_is_reported_once(more, code, message, both):
-    if code is None:
-        pytest.skip("placeholder")
     first, second = both(*WORDS, *MODEL, *more, "--out", "mistake")
-    first.refused(code, message) if code == 2 and "nowhere" in more else first.failed(code, message)
+    first.failed(code, message)
     assert (second.code, second.out, second.err) == (code, "", "")
 
 
@@ -274,7 +278,7 @@ def test_images_are_decoded_by_one_process(both, home, tmp_path):
 
 
 def test_minutes_are_measured_by_both(both, home):
-    words = [*WORDS[:-2], *MODEL, "--minutes", 0.3, "--out", "timed"]
+    words = [*WORDS[:-2], *MODEL, "--minutes", 0.2, "--out", "timed"]
     for answer in both(*words):
         answer.done()
     assert Trained(home / "timed").steps > 1

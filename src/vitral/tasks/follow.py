@@ -14,15 +14,15 @@ from vitral.tasks.progress import Progress
 from vitral.training.adapt import adapt
 from vitral.training.distributed import SeveralProcesses
 from vitral.training.fit import fit
-from vitral.training.processes import LostProcess
+from vitral.training.processes import FirstFailed, LostProcess
 from vitral.training.run import Run
 from vitral.training.speed import measure_speed
 
 
-def follow(processes: SeveralProcesses, stop: Callable[[], bool], cache: str) -> tuple[Path | None, int]:
-    """Carry out the orders of the first process; the run's folder, if it has begun, and the exit code.
+def follow(processes: SeveralProcesses, stop: Callable[[], bool], cache: str) -> Path:
+    """Carry out the orders of the first process, until its run ends; the run's folder.
 
-    Raises what goes wrong in this process only: what goes wrong in all of them is reported by the first.
+    Raises what goes wrong in this process, and `FirstFailed` for what goes wrong in the first one or in all.
     """
     model: Classifier | None = None
     data: Dataset | None = None
@@ -32,7 +32,9 @@ def follow(processes: SeveralProcesses, stop: Callable[[], bool], cache: str) ->
             model, data = read_in_turn(processes, order, cache)
             continue
         if isinstance(order, End):
-            return None, order.exit_code
+            if order.exit_code:
+                raise FirstFailed(order.exit_code)
+            return order.run or Path()
         assert order is not None and model is not None and data is not None
         if isinstance(order, Measure):
             measure_speed(model, data, order.recipe, order.numerics, processes)
@@ -44,8 +46,8 @@ def follow(processes: SeveralProcesses, stop: Callable[[], bool], cache: str) ->
         except LostProcess:
             raise
         except TrainingError as error:  # a loss that is not a number is so in all processes
-            return order.run, error.exit_code
-        return order.run, 0
+            raise FirstFailed(error.exit_code) from error
+        return order.run
 
 
 def read_in_turn(processes: SeveralProcesses, order: Prepare, cache: str) -> tuple[Classifier, Dataset]:

@@ -46,6 +46,7 @@ class End:
     """Nothing is left to do."""
 
     exit_code: int
+    run: Path | None = None
 
 
 Order = Prepare | Measure | Fit | End

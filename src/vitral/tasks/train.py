@@ -33,7 +33,7 @@ from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
 from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.launched import JOB, check_parts, earlier_run, has_checkpoint, job_text, processes_line, processes_of
-from vitral.tasks.orders import Fit, Measure, Prepare, leading, tell
+from vitral.tasks.orders import End, Fit, Measure, Prepare, leading, tell
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
@@ -66,7 +66,8 @@ class TrainingResult:
     """A run and how good its best model is on the test images; a run that was stopped has only its folder.
 
     `figures` are those of its task on `n` test images, and `summary` states them in words; without test images they are
-    those of the validation images, as `split` says. `test_accuracy` and its 95 % confidence `interval` are those of one
+    those of the validation images, as `split` says. Of several processes that train together, only the first has more than
+    the folder. `test_accuracy` and its 95 % confidence `interval` are those of one
     class of many, None for other tasks. `seconds` is the time spent training; `explained` says by which method `vitral
     explain` explains the model.
     """
@@ -85,8 +86,6 @@ class TrainingResult:
     figures: dict[str, Any] = field(default_factory=dict)
     explained: HowToExplain = field(default_factory=HowToExplain)
     split: SplitName = "test"
-    rank: int = 0
-    exit_code: int = 0
 
 
 def make_recipe(**settings: Any) -> Recipe:
@@ -156,8 +155,7 @@ def follow_first(processes: Processes, stop: Callable[[], bool], cache: str) -> 
     from vitral.training.distributed import SeveralProcesses
 
     assert isinstance(processes, SeveralProcesses)
-    path, code = follow(processes, stop, cache)
-    return TrainingResult(path or Path(), stopped=processes.stopped, rank=processes.rank, exit_code=code)
+    return TrainingResult(follow(processes, stop, cache), stopped=processes.stopped)
 
 
 def run_recipe(
@@ -240,8 +238,7 @@ def run_recipe(
     elif recipe.init:
         best = fit_linear_probe(model, data, recipe, run, progress)
     film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
-    if recipe.epochs:
-        tell(processes, Fit(recipe, numerics, run.path, resuming))
+    tell(processes, Fit(recipe, numerics, run.path, resuming) if recipe.epochs else End(0, run.path))
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
     for event in fit(model, data, recipe, numerics, run, resuming, stop, best, processes if recipe.epochs else ALONE):
         if isinstance(event, Evaluation):

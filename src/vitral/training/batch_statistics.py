@@ -6,11 +6,34 @@ computes the same by collectives that every backend has, so that the tests on CP
 Axes:  p images of this process's part   c channels
 """
 
+from typing import Any
+
 import torch
-import torch.distributed.nn.functional as collective
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class SumOfAll(torch.autograd.Function):
+    """The sum of a tensor over all processes; the loss depends on a process's tensor by the sums that all have."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_of_all(own: Tensor) -> Tensor:
+    found: Tensor = SumOfAll.apply(own)
+    return found
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -27,12 +50,12 @@ class SharedBatchNorm(_BatchNorm):
         x = input.float()  # as PyTorch's own does under autocast
         axes = [axis for axis in range(x.ndim) if axis != 1]
         own = x.new_tensor([x.numel() / x.shape[1]])
-        total = collective.all_reduce(torch.cat([x.sum(axes), own]))
+        total = sum_of_all(torch.cat([x.sum(axes), own]))
         count = total[-1].detach()
         mean = total[:-1] / count
         shape = [1, -1] + [1] * (x.ndim - 2)
         # In two passes: E[x²] - E[x]² loses the digits of a small variance beside a large mean.
-        var = collective.all_reduce((x - mean.view(shape)).square().sum(axes)) / count
+        var = sum_of_all((x - mean.view(shape)).square().sum(axes)) / count
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             self.count_statistics(mean.detach(), var.detach() * count / (count - 1).clamp(min=1))
         normal = (x - mean.view(shape)) * (var + self.eps).rsqrt().view(shape)

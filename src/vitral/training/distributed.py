@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _set_pg_timeout as set_group_timeout  # PyTorch has no public one
 
 from vitral.base.errors import DataError, TrainingError, UsageError
 from vitral.base.launch import VARIABLE, Launch
@@ -35,8 +36,10 @@ class SeveralProcesses(Processes):
     def __init__(self, launch: Launch):
         self.launch, self.rank, self.size = launch, launch.rank, launch.size
         self.stopped = self.released = False
-        # Of its own, since the other one's timeout is that of a step.
-        self.waiting = dist.new_group(backend="gloo", timeout=LONG)
+        # A group of its own, since the other one's timeout is that of a step. Its timeout is raised only when all have
+        # met: one that died meanwhile would be waited for as long.
+        self.waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=launch.timeout))
+        set_group_timeout(LONG, self.waiting)
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor([int(flag)])
@@ -117,11 +120,11 @@ class SeveralProcesses(Processes):
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0].rpartition("] ")[2]
+            reason = str(error).splitlines()[0].partition(". ")[0].partition("cc:")[2].partition("] ")[2]
             raise LostProcess(
                 f"Process {self.rank} of {self.size} has lost another one, which has ended or has not answered for "
-                f"{self.launch.timeout:g} s (PyTorch: {reason}). If it failed, its own message above or in its log "
-                "says why."
+                f"{self.launch.timeout:g} s{f' (PyTorch: {reason})' if reason else ''}. If it failed, its own message "
+                "above or in its log says why."
             ) from error
 
 
@@ -145,13 +148,17 @@ def join(launch: Launch) -> Iterator[SeveralProcesses]:
         torch.cuda.set_device(launch.local_rank)
         backend = "cpu:gloo,cuda:nccl"
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=launch.timeout))
+        timeout = timedelta(seconds=launch.timeout)
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        # torchrun keeps its store when it starts processes again, and with it the addresses of those that are gone.
+        store = dist.PrefixStore(f"restart {launch.restarts}", store)
+        dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)
         processes = SeveralProcesses(launch)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"Process {launch.rank} of {launch.size} has waited {launch.timeout:g} s at {launch.address}, and not all "
-            "others have come. Start all of them, for example by torchrun; unset WORLD_SIZE and RANK to train in one "
-            f"process; {VARIABLE} sets the seconds."
+            f"Process {launch.rank} of {launch.size} has not met all others at {launch.address}; it waits for up to "
+            f"{launch.timeout:g} s ({VARIABLE} sets that). Start all of them, for example by torchrun; unset "
+            "WORLD_SIZE and RANK to train in one process."
         ) from error
     try:
         yield processes

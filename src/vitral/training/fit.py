@@ -145,9 +145,8 @@ def failures_named(run: Run, code: dict[str, str], number: int, saved: int) -> I
     try:
         yield
     except TrainingError as error:
-        raise TrainingError(
-            f"{error} The checkpoint of step {saved} is kept in {run.path}." if saved else str(error)
-        ) from error
+        kept = f" The checkpoint of step {saved} is kept in {run.path}." if saved else ""
+        raise type(error)(f"{error}{kept}") from error
     except Exception as error:  # whatever the user's own code raises
         if isinstance(error, VitralError) or not code:
             raise

@@ -23,6 +23,14 @@ class LostProcess(TrainingError):
     """Another process has ended, or does not answer."""
 
 
+class FirstFailed(TrainingError):
+    """The first process has failed, and has said why."""
+
+    def __init__(self, exit_code: int):
+        super().__init__("Process 0 has failed; its message says why.")
+        self.exit_code = exit_code
+
+
 class Processes:
     """One process that trains alone.
 
