@@ -6,7 +6,7 @@ processes again with the same command line, which says nothing of the run that t
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -39,23 +39,33 @@ def job_text(launch: Launch | None, recipe: Recipe) -> str:
     return f"{launch.job}\n{sha256(to_yaml(recipe).encode()).hexdigest()}\n" if launch and launch.job else ""
 
 
-def earlier_run(launch: Launch | None, out: Path | None, recipe: Recipe) -> Path | None:
-    """The run that was begun by these settings before the launcher started its processes again."""
-    if launch is None or not launch.restarts:
-        return None
-    job = job_text(launch, recipe)
+def earlier_run(
+    launch: Launch | None, out: Path | None, recipe: Recipe, note: Callable[[str], None] = lambda sentence: None
+) -> tuple[Path | None, Path | None]:
+    """The folder for a new run, and the one of a run to resume: that which these settings began before a restart.
+
+    A run of this launcher that stopped before its first checkpoint is emptied, and begun again.
+    """
+    job = job_text(launch, recipe) if launch and launch.restarts else ""
     for run in [out] if out else sorted(Path("runs").glob("*")):
-        if job and (run / JOB).is_file() and (run / JOB).read_text(encoding="utf-8") == job:
-            return run
-    return None
+        if not job or not (run / JOB).is_file() or (run / JOB).read_text(encoding="utf-8") != job:
+            continue
+        if checkpoints(run / "checkpoints"):
+            note(f"The launcher has started its processes again: {run} is resumed.")
+            return None, run
+        note(f"The launcher has started its processes again: {run}, which had no checkpoint yet, begins anew.")
+        shutil.rmtree(run)
+        return run, None
+    return out, None
 
 
-def has_checkpoint(run: Path) -> bool:
-    """Whether it can be resumed; a run of this launcher's that cannot is emptied, to be begun again."""
-    if checkpoints(run / "checkpoints"):
-        return True
-    shutil.rmtree(run)
-    return False
+def follow_first(processes: Processes, stop: Callable[[], bool], cache: str) -> Path:
+    """The part of a process that is not the first: it trains with the others, and writes and reports nothing."""
+    from vitral.tasks.follow import follow
+    from vitral.training.distributed import SeveralProcesses
+
+    assert isinstance(processes, SeveralProcesses)
+    return follow(processes, stop, cache)
 
 
 def check_parts(processes: Processes, batch: int) -> None:

@@ -32,7 +32,7 @@ from vitral.store.training_images import save_statistics
 from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
 from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
-from vitral.tasks.launched import JOB, check_parts, earlier_run, has_checkpoint, job_text, processes_line, processes_of
+from vitral.tasks.launched import JOB, check_parts, earlier_run, follow_first, job_text, processes_line, processes_of
 from vitral.tasks.orders import End, Fit, Measure, Prepare, leading, tell
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
@@ -66,10 +66,9 @@ class TrainingResult:
     """A run and how good its best model is on the test images; a run that was stopped has only its folder.
 
     `figures` are those of its task on `n` test images, and `summary` states them in words; without test images they are
-    those of the validation images, as `split` says. Of several processes that train together, only the first has more than
-    the folder. `test_accuracy` and its 95 % confidence `interval` are those of one
+    those of the validation images, as `split` says. `test_accuracy` and its 95 % confidence `interval` are those of one
     class of many, None for other tasks. `seconds` is the time spent training; `explained` says by which method `vitral
-    explain` explains the model.
+    explain` explains the model. Of several processes, all but the first have the folder only.
     """
 
     run: Path
@@ -134,28 +133,18 @@ def train(
     launch = find_launch()
     with closing(progress_for(progress)) as shown, processes_of(launch) as processes:
         if not processes.is_first:
-            return follow_first(processes, stop, cache)
+            return TrainingResult(follow_first(processes, stop, cache), stopped=processes.stopped)
         with leading(processes):
             folder, job = Path(out) if out else None, ""
             if not resume:
                 recipe = recipe or make_recipe(**settings)
                 job = job_text(launch, recipe)
-                folder = earlier_run(launch, folder, recipe) or folder
-                resume = folder if launch and launch.restarts and folder and has_checkpoint(folder) else None
+                folder, resume = earlier_run(launch, folder, recipe, shown.note)
             run = None
             if resume:
                 run, recipe = Run.existing(Path(resume))
             assert recipe is not None
             return run_recipe(recipe, run, folder, stop, agreed, cache, shown, processes, job)
-
-
-def follow_first(processes: Processes, stop: Callable[[], bool], cache: str) -> TrainingResult:
-    """The part of a process that is not the first: it trains with the others, and writes and reports nothing."""
-    from vitral.tasks.follow import follow
-    from vitral.training.distributed import SeveralProcesses
-
-    assert isinstance(processes, SeveralProcesses)
-    return TrainingResult(follow(processes, stop, cache), stopped=processes.stopped)
 
 
 def run_recipe(
