@@ -79,6 +79,8 @@ def test_commands_work_as_they_stand(page, vitral, desk, monkeypatch):
     assert commands
     for command in commands:
         program, *words = shlex.split(command)
+        if program == "torchrun":  # tests/system/test_distributed.py starts processes; here the words are those of one
+            program, *words = words[words.index("vitral") :]
         assert program == "vitral"
         if any(words[: len(slow)] == slow for slow in SLOW):
             with monkeypatch.context() as patch:

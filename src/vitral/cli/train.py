@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from vitral.base.config import Option, read_settings
 from vitral.base.console import print_result, say
 from vitral.base.errors import UsageError
+from vitral.base.launch import find_launch
 from vitral.cli._options import Json
 from vitral.training.recipe import Recipe
 from vitral.training.run import CHANGEABLE, CONFIG
@@ -69,17 +70,23 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.progress import ConsoleProgress
     from vitral.tasks.train import train
+    from vitral.training.processes import FirstFailed
 
     progress = ConsoleProgress()
-    with stop_on_signals() as stop:
-        if options.resume:
-            changes = {name: getattr(options, name) for name in CHANGEABLE}
-            result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress, **changes)
-        else:
-            agreed = options.yes or not at_terminal()
-            result = train(
-                options.recipe, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
-            )
+    try:
+        with stop_on_signals() as stop:
+            if options.resume:
+                changes = {name: getattr(options, name) for name in CHANGEABLE}
+                result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress, **changes)
+            else:
+                agreed = options.yes or not at_terminal()
+                result = train(
+                    options.recipe, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
+                )
+    except FirstFailed as error:  # which has said why
+        raise SystemExit(error.exit_code) from None
+    if (launch := find_launch()) and launch.rank:  # the first of several processes says how it went
+        raise SystemExit(128 + (stop.signal or signal.SIGINT) if result.stopped else 0)
     name = shlex.quote(str(result.run))
     if result.stopped:
         say(f"Stopped and saved. To continue: vitral train --resume {name}")

@@ -1,7 +1,7 @@
 """Training batches without end, each determined by (seed, number): a run that stopped continues where it was."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ def batches(
     mix: Mix | None = None,
     classes: int = 0,
     sampling: Sampling = "all",
+    part: Callable[[int], slice] = slice,
 ) -> Iterator[tuple[Float[Tensor, "b c y x"], Tensor]]:
     """Yield batches number `start`, `start + 1`, ... as (normalised and augmented images, labels).
 
@@ -38,6 +39,7 @@ def batches(
     own size. The split's pixels stay in memory as bytes, and are augmented as bytes.
 
     `mix` mixes images in pairs: the labels, of which there are `classes`, are then shares of classes, (b, k).
+    `part(b)` is the part of the images that is wanted, of a batch of b; all labels come with it.
     """
     pixels, labels = torch.from_numpy(split.pixels), torch.from_numpy(split.labels)
     is_mask = labels.ndim == 3  # the class of each pixel, which moves with the pixels
@@ -64,6 +66,8 @@ def batches(
         own = own if masks is None else masks
         if mix is not None:
             images, own = mix(images, as_shares(own, classes), generator)
+        # Only now: what is drawn depends on the whole batch, and must not depend on who computes which part.
+        images = images[part(len(images))]
         on_device = rearrange(images.to(device, non_blocking=True), "b c y x -> b y x c")
         yield normalise(on_device, preprocessing), own.to(device)
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import nn
 
 from vitral.base.answer import answer_of
 from vitral.base.answers.one_class import ClassFigures
 from vitral.base.config import options
-from vitral.base.errors import StoreError, UsageError, WatchError
+from vitral.base.errors import StoreError, UsageError
+from vitral.base.files import write_file
+from vitral.base.launch import find_launch
 from vitral.base.lookup import check_name
 from vitral.base.numerics import Numerics, choose
 from vitral.base.plural import one_or_many
@@ -32,9 +32,12 @@ from vitral.store.training_images import save_statistics
 from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
 from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
+from vitral.tasks.launched import JOB, check_parts, earlier_run, follow_first, job_text, processes_line, processes_of
+from vitral.tasks.orders import End, Fit, Measure, Prepare, leading, tell
 from vitral.tasks.pace import Pace
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
+from vitral.tasks.training_film import add_frame, start_film
 from vitral.tasks.training_report import write_report
 from vitral.training.adapt import adapt, takes_steps
 from vitral.training.calibrate import calibrate
@@ -45,6 +48,7 @@ from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
 from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
+from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe, preset
 from vitral.training.run import CHANGEABLE, CONFIG, Run
 from vitral.training.speed import measure_speed, minutes
@@ -64,7 +68,7 @@ class TrainingResult:
     `figures` are those of its task on `n` test images, and `summary` states them in words; without test images they are
     those of the validation images, as `split` says. `test_accuracy` and its 95 % confidence `interval` are those of one
     class of many, None for other tasks. `seconds` is the time spent training; `explained` says by which method `vitral
-    explain` explains the model.
+    explain` explains the model. Of several processes, all but the first have the folder only.
     """
 
     run: Path
@@ -130,12 +134,22 @@ def train(
         )
     if recipe and settings:
         raise UsageError(f"Pass a recipe or settings, not both: {', '.join(settings)} would be ignored.")
-    with closing(progress_for(progress)) as shown:
-        if resume:
-            run, recipe = resumed(Path(resume), settings)
-        else:
-            run, recipe = None, recipe or make_recipe(**settings)
-        return run_recipe(recipe, run, Path(out) if out else None, stop, agreed, cache, shown)
+    launch = find_launch()
+    with closing(progress_for(progress)) as shown, processes_of(launch) as processes:
+        if not processes.is_first:
+            return TrainingResult(follow_first(processes, stop, cache), stopped=processes.stopped)
+        with leading(processes):
+            folder, job, changes = Path(out) if out else None, "", settings
+            if not resume:
+                changes = {}  # they are in the recipe, and an earlier run has it already
+                recipe = recipe or make_recipe(**settings)
+                job = job_text(launch, recipe)
+                folder, resume = earlier_run(launch, folder, recipe, shown.note)
+            run = None
+            if resume:
+                run, recipe = resumed(Path(resume), changes)
+            assert recipe is not None
+            return run_recipe(recipe, run, folder, stop, agreed, cache, shown, processes, job)
 
 
 def resumed(folder: Path, changes: dict[str, Any]) -> tuple[Run, Recipe]:
@@ -163,9 +177,16 @@ def run_recipe(
     agreed: bool,
     cache: str,
     progress: Progress,
+    processes: Processes = ALONE,
+    job: str = "",
 ) -> TrainingResult:
-    """A whole run by a recipe: a new one in `out`, or the rest of `run`."""
+    """A whole run by a recipe: a new one in `out`, or the rest of `run`; in the first of the `processes`."""
     resuming = run is not None
+    if recipe.accumulate > 1 and processes.size > 1:
+        raise UsageError(
+            f"--accumulate {recipe.accumulate} is for one process: each of {processes.size} computes a part of the batch "
+            "already. Use more processes for smaller parts."
+        )
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
     model, data = prepare(recipe, progress, run.path if run else None, cache)
@@ -185,15 +206,22 @@ def run_recipe(
             f"--epochs 0 fits a linear head; the head of this model is a "
             f"{type(getattr(model, 'head', model)).__name__}."
         )
+    batch = min(recipe.batch_size, len(data.train))
+    check_parts(processes, batch)
+    if recipe.epochs:
+        tell(processes, Prepare(recipe, run.path if run else None, numerics.device))
+        processes.share_statistics(model)
     if recipe.label_smoothing and data.task == "numbers":
         progress.note(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
     if not resuming and recipe.epochs:
-        recipe = plan_time(recipe, model, data, numerics, agreed, progress)
+        recipe = plan_time(recipe, model, data, numerics, agreed, progress, processes)
     numerics = numerics_for(recipe, model, data)
-    batch, total = min(recipe.batch_size, len(data.train)), steps_in(data.train, recipe.batch_size, recipe.epochs)
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
+    if job and not resuming:
+        write_file(run.path / JOB, job)
     if data.rows and not resuming:
         known = division_of(recipe, None).known
         write_splits(run.path / TABLE, with_earlier(one_split_each(data.rows), known))
@@ -204,6 +232,7 @@ def run_recipe(
         f"{output_words(len(data.classes), data.task)}",
         f"{recipe.model}: {parameters(merged(model)):,} parameters, {total:,} steps of {batch} images",
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
+        processes_line(processes, batch),
         adapted,
         *mixing_note(recipe),
         f"run: {run.path}",
@@ -225,8 +254,10 @@ def run_recipe(
     elif recipe.init:
         best = fit_linear_probe(model, data, recipe, run, progress)
     film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
+    tell(processes, Fit(recipe, numerics, run.path, resuming) if recipe.epochs else End(0, run.path))
     pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
-    for event in fit(model, data, recipe, numerics, run, resuming, stop, best, progress.note):
+    taking = processes if recipe.epochs else ALONE
+    for event in fit(model, data, recipe, numerics, run, resuming, stop, best, taking, progress.note):
         if isinstance(event, Evaluation):
             run.log(**event.record())
             pace.evaluations.append(event)
@@ -240,7 +271,7 @@ def run_recipe(
             run.log(**pace.record())
     seconds, done = pace.seconds, pace.recent[-1].number if pace.recent else reached
     progress.close()
-    if stop():
+    if stop() or processes.stopped:
         return TrainingResult(run.path, stopped=True, notes=tuple(progress.notes))
     if done < total:
         if done > reached:
@@ -273,7 +304,13 @@ def numerics_for(
 
 
 def plan_time(
-    recipe: Recipe, model: Classifier, data: Dataset, numerics: Numerics, agreed: bool, progress: Progress
+    recipe: Recipe,
+    model: Classifier,
+    data: Dataset,
+    numerics: Numerics,
+    agreed: bool,
+    progress: Progress,
+    processes: Processes = ALONE,
 ) -> Recipe:
     """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
 
@@ -282,7 +319,8 @@ def plan_time(
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
         return recipe
-    speed = measure_speed(model, data, recipe, numerics)
+    tell(processes, Measure(recipe, numerics))
+    speed = measure_speed(model, data, recipe, numerics, processes)
     if recipe.minutes:
         epochs = speed.epochs_within(60 * recipe.minutes)
         progress.note(
@@ -383,33 +421,6 @@ def measure_training_images(run: Run, model: Classifier, data: Dataset, progress
         )
     else:
         save_statistics(fitted, model.preprocessing, run.path / WEIGHTS)
-
-
-def start_film(
-    run: Run, model: Classifier, pixels: UInt8[np.ndarray, "b y x 3"], reached: int, progress: Progress
-) -> Film | None:
-    """A film with its first frame, or the film of a resumed run with its frames up to that step.
-
-    None for a model in which no attention of a class token can be seen, and for segmentation, which has no answer for a
-    whole image.
-    """
-    if model.record.task == "segmentation":
-        return None
-    path = run.path / "film.npz"
-    if reached:
-        return Film.load(path, until=reached) if path.is_file() else None
-    return add_frame(Film(pixels), run, model, 0, progress)
-
-
-def add_frame(film: Film, run: Run, model: Classifier, step: int, progress: Progress) -> Film | None:
-    """The film with the frame of a step; None from then on if the attention cannot be verified."""
-    try:
-        film.shoot(model, step)
-    except (WatchError, UsageError) as error:
-        progress.note(f"No training film: {error}")
-        return None
-    film.save(run.path / "film.npz")
-    return film
 
 
 def parameters(model: nn.Module) -> int:

@@ -32,6 +32,7 @@ from vitral.training.evaluations import steps_between
 from vitral.training.loop import training_steps
 from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
+from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
 from vitral.training.steps import RECENT, Step
@@ -68,6 +69,7 @@ def fit(
     resuming: bool = False,
     stop: Callable[[], bool] = lambda: False,
     best: tuple[float, float] = UNTRAINED,
+    processes: Processes = ALONE,
     report: Report = lambda sentence: None,
 ) -> Iterator[Step | Evaluation]:
     """Train `model` by `recipe` and yield each step and each evaluation; `run` gets the best model and checkpoints.
@@ -76,8 +78,13 @@ def fit(
     that is evaluated and saved is the moving average. Training ends early after `recipe.patience` evaluations without a
     better score. Once `stop()` is true, the step under way is finished, a checkpoint is written, and the generator
     ends. If `resuming`, the run continues from its last checkpoint bit for bit; `report` gets a sentence where it does
-    not. Raises `StoreError` if that is of other data or settings, `TrainingError` at a loss or gradient that is not a
-    number.
+    not.
+
+    Of several `processes`, all take and yield the steps; the first one alone reads the checkpoint, evaluates, writes,
+    and yields the evaluations.
+
+    Raises `StoreError` if the checkpoint is of other data or settings, `TrainingError` at a loss or gradient that is
+    not a number, or if another process is lost.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     every = steps_between(total, steps_in(data.train, recipe.batch_size, 1))
@@ -86,9 +93,9 @@ def fit(
     # Hashed before the first step: a run that is resumed with other settings, images or code would be another run.
     inputs = Inputs(run.settings_sha256, fingerprint(data.train, data.val), code.get("sha256", ""), total)
 
-    average = MovingAverage(model, recipe.ema) if recipe.ema else None
+    average = MovingAverage(model, recipe.ema) if recipe.ema and processes.is_first else None
     done, waited, recent = 0, 0, deque[Step](maxlen=RECENT)
-    if resuming:
+    if resuming and processes.is_first:
         skips = recipe.on_bad_image == "skip"
         own_code = code.get("file", "")
         before = resume(run.checkpoints, inputs, model, optimizers, recipe.data, own_code, average, report, skips)
@@ -96,13 +103,15 @@ def fit(
         recent.extend(before.recent)  # a checkpoint has the last steps even if it is written soon after resuming
         # The log may be ahead of the checkpoint: those steps are about to be taken again, and the model to be tested.
         run.rewind(done, done == total)
+    done, waited = processes.agreed((done, waited))
+    processes.start_equal(model, optimizers, inputs.data, resuming)
     saved, saved_at = done, time.monotonic()
 
     # The compiled module shares its parameters with `model`, which stays what is evaluated and saved.
     trained = cast(nn.Module, torch.compile(model)) if numerics.compile else model
     lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
     measure = answer_of(model).measure
-    loop = training_steps(model, data, recipe, numerics, optimizers, lr_at, done, trained)
+    loop = training_steps(model, data, recipe, numerics, optimizers, lr_at, done, trained, processes)
     while done < total and not (recipe.patience and waited >= recipe.patience):
         # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.
         with failures_named(run, code, done + 1, saved):
@@ -114,9 +123,11 @@ def fit(
         yield step
         # Asked once per step, and before the evaluation: a stop that comes meanwhile waits for the next step, so that a
         # resumed run evaluates and saves at the same steps as an unbroken one.
-        stopping = stop()
+        stopping = processes.stopping(stop())
         evaluating = done % every == 0 or done == total
-        if evaluating:
+        # By the first process alone: evaluation is a small part of a run, and needs no rule for the images of the last
+        # batch, none of which may be counted twice or be missing.
+        if evaluating and processes.is_first:
             # As it is loaded later: no adapter, the same keys as before.
             plain = merged(cast(Classifier, average.model) if average else model)
             held_out = evaluate_split(plain, data.val)
@@ -127,10 +138,12 @@ def fit(
                 save_model(plain, run.path, origin(model, recipe, inputs.data, done))
             yield Evaluation(done, held_out.loss, measure, held_out.value, is_best)
         # After the evaluation, so that the checkpoint knows the best score, and resuming does not evaluate again.
-        if stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY:
+        if processes.is_first and (stopping or evaluating or time.monotonic() - saved_at > SAVE_EVERY):
             progress = Progress(done, best, tuple(recent), waited)
             save_checkpoint(run.checkpoints, Checkpoint.take(progress, inputs, model, optimizers, average))
             saved, saved_at = done, time.monotonic()
+        if evaluating or stopping:
+            saved, waited = processes.agreed((saved, waited))  # the others wait here, without the time limit of a step
         if stopping:
             return
 
@@ -141,9 +154,8 @@ def failures_named(run: Run, code: dict[str, str], number: int, saved: int) -> I
     try:
         yield
     except TrainingError as error:
-        raise TrainingError(
-            f"{error} The checkpoint of step {saved} is kept in {run.path}." if saved else str(error)
-        ) from error
+        kept = f" The checkpoint of step {saved} is kept in {run.path}." if saved else ""
+        raise type(error)(f"{error}{kept}") from error
     except Exception as error:  # whatever the user's own code raises
         if isinstance(error, VitralError) or not code:
             raise

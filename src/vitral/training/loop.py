@@ -1,6 +1,7 @@
 """The training steps of a recipe: its batches, loss, precision and clipping put together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from vitral.data.batches import batches
 from vitral.data.dataset import Dataset
 from vitral.data.mix import find_mix
 from vitral.store.classifier import Classifier
+from vitral.training.processes import ALONE, Processes, part_of
 from vitral.training.recipe import Recipe
 from vitral.training.steps import Step, steps
 
@@ -25,6 +27,7 @@ def training_steps(
     lr_at: Callable[[int], float],
     done: int = 0,
     compiled: nn.Module | None = None,
+    processes: Processes = ALONE,
 ) -> Iterator[Step]:
     """The steps after the first `done`, without end; `lr_at` gives the fraction of the peak learning rate at each.
 
@@ -45,10 +48,11 @@ def training_steps(
         mix=mix,
         classes=len(data.classes),
         sampling=recipe.sampling,
+        part=partial(part_of, rank=processes.rank, size=processes.size),
     )
     return steps(
         model if compiled is None else compiled,
-        feed,
+        processes.seeded(feed, recipe.seed, done),
         optimizers,
         lr_at,
         numerics.autocast,
@@ -57,4 +61,5 @@ def training_steps(
         loss_of,
         done,
         recipe.accumulate,
+        processes,
     )

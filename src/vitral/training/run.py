@@ -8,6 +8,7 @@ training_images.safetensors   statistics that tell what is unlike the training i
 checkpoints/        the state to resume from
 confusion.csv       of one class of many: images per true class (rows) and predicted class (columns)
 report.html         the results
+job.txt             under torchrun: by which launcher, so that a restarted one finds its run
 """
 
 import json

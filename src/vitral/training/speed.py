@@ -16,6 +16,7 @@ from vitral.training.evaluations import evaluations_in
 from vitral.training.feature_statistics import HELD_OUT, TRAINING, draw
 from vitral.training.loop import training_steps
 from vitral.training.metrics import evaluate_split
+from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe
 
 WARM_UP, STEPS, SECONDS = 2, 10, 5.0  # steps that are not counted; at most so many others, within so many seconds
@@ -54,19 +55,23 @@ class Speed:
         return low / self.per_epoch
 
 
-def measure_speed(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics) -> Speed:
-    """Take a few steps of size zero, and evaluate some validation images.
+def measure_speed(
+    model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, processes: Processes = ALONE
+) -> Speed:
+    """Take a few steps of size zero, by all `processes`, and evaluate some validation images.
 
     A model that is to be compiled is measured without: compiling takes up to a minute.
     """
     # At a learning rate of 0 a step computes all that another does, and changes nothing.
     with undisturbed(model):
-        loop = training_steps(model, data, recipe, numerics, optim.optimizers(model, recipe), lambda step: 0.0)
+        optimizers = optim.optimizers(model, recipe)
+        loop = training_steps(model, data, recipe, numerics, optimizers, lambda step: 0.0, processes=processes)
         taken: list[float] = []
         start = time.perf_counter()
         for step in islice(loop, WARM_UP + STEPS):
             taken.append(step.seconds)
-            if time.perf_counter() - start > SECONDS and len(taken) > WARM_UP:
+            # All stop after the same step, though their clocks differ.
+            if processes.any(time.perf_counter() - start > SECONDS) and len(taken) > WARM_UP:
                 break
         some = draw(data.val, EVALUATED)
         start = time.perf_counter()

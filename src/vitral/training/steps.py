@@ -13,6 +13,7 @@ from vitral.base.answer import Answer, Loss
 from vitral.base.errors import TrainingError
 from vitral.base.output import find_answer
 from vitral.training.optim import set_lr
+from vitral.training.processes import ALONE, Processes
 
 RECENT = 50  # steps over which rates and running means are taken
 
@@ -44,11 +45,13 @@ def steps(
     loss_of: Loss,
     done: int = 0,
     parts: int = 1,
+    processes: Processes = ALONE,
 ) -> Iterator[Step]:
     """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
 
-    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data. A batch is computed
-    in so many `parts`, whose gradients are added, each part by its share of the images.
+    `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data. One process alone
+    computes a batch in so many `parts`, whose gradients are added, each part by its share of the images. Of several
+    `processes` each gets its part of the images, and the labels of the whole batch, of which the loss is.
 
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
     if what the model returns is not an answer of its task.
@@ -62,13 +65,14 @@ def steps(
         value, corrects = 0.0, list[int | None]()
         for own, right in zip(images.chunk(parts), labels.chunk(parts)):
             with autocast():
-                logits = find_answer(model, model(own), own).tensor
-                loss = loss_of(logits.float(), right) * (len(own) / len(images))
+                logits = processes.whole(find_answer(model, model(own), own).tensor, len(right))
+                loss = loss_of(logits.float(), right) * (len(right) / len(labels))
             value += loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
             loss.backward()
             corrects.append(answer.correct(logits, right))
+        processes.sum_gradients(model)
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         if not norm.isfinite():
             raise TrainingError(
