@@ -128,7 +128,7 @@ def minutes_determine_the_epochs_once(train, vitral):
 @effect("train", "yes")
 def yes_agrees_to_hours(vitral, monkeypatch, photos):
     for name, value in (("LONG", 0.0), ("SHORT", 0.0)):  # an hour is long for a test
-        monkeypatch.setattr(f"vitral.tasks.train.{name}", value)
+        monkeypatch.setattr(f"vitral.tasks.plan_run.{name}", value)
     monkeypatch.setattr("vitral.cli.train.at_terminal", lambda: True)
     monkeypatch.setitem(PRESETS, "folder", PRESETS["folder"] | {"epochs": 1})
     words = "train", "--data", "photos", "--model", "vit_nano_patch4_32", "--img-size", 16

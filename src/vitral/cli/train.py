@@ -51,7 +51,7 @@ class Options(Recipe):
 
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """The presets of the data, then the file of --config; options given take precedence over both."""
-    from vitral.tasks.train import defaults_for
+    from vitral.tasks.plan_run import defaults_for
 
     if "resume" in given:
         if others := [f"--{name.replace('_', '-')}" for name in given if name not in ALONGSIDE]:

@@ -11,12 +11,9 @@ from torch import nn
 
 from vitral.base.answer import answer_of
 from vitral.base.answers.one_class import ClassFigures
-from vitral.base.config import options
 from vitral.base.errors import StoreError, UsageError
 from vitral.base.files import write_file
 from vitral.base.launch import find_launch
-from vitral.base.lookup import check_name
-from vitral.base.numerics import Numerics, choose
 from vitral.base.plural import one_or_many
 from vitral.base.record import Task, output_words
 from vitral.data.batches import steps_in
@@ -26,39 +23,33 @@ from vitral.explain.film import Film, frame_steps
 from vitral.nn.family.segmenter import Segmenter
 from vitral.recording.known_places import attends_over_batch
 from vitral.store.classifier import Classifier
-from vitral.store.model import WEIGHTS, load_model, save_calibration, save_model
+from vitral.store.model import load_model, save_model
 from vitral.store.numbers_head import linear_head
-from vitral.store.training_images import save_statistics
-from vitral.tasks.choose_adaptation import choose_adaptation, time_with_trials
+from vitral.tasks.choose_adaptation import choose_adaptation
 from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.launched import JOB, check_parts, earlier_run, follow_first, job_text, processes_line, processes_of
-from vitral.tasks.orders import End, Fit, Measure, Prepare, leading, tell
+from vitral.tasks.model_extras import calibrate_run, measure_training_images
+from vitral.tasks.orders import End, Fit, Prepare, leading, tell
 from vitral.tasks.pace import Pace
+from vitral.tasks.plan_run import defaults_for, make_recipe, mixing_note, numerics_for, plan_time
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.training_film import add_frame, start_film
 from vitral.tasks.training_report import write_report
 from vitral.training.adapt import adapt, takes_steps
-from vitral.training.calibrate import calibrate
 from vitral.training.checkpoint import fingerprint, read_progress
-from vitral.training.cost import operations, width
-from vitral.training.feature_statistics import fit_feature_statistics
 from vitral.training.fit import UNTRAINED, Evaluation, fit, origin
 from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
 from vitral.training.probe import fit_head
 from vitral.training.processes import ALONE, Processes
-from vitral.training.recipe import Recipe, preset
+from vitral.training.recipe import Recipe
 from vitral.training.run import CHANGEABLE, CONFIG, Run
-from vitral.training.speed import measure_speed, minutes
 from vitral.training.steps import Step
-from vitral.weights.spec import parse_checkpoint_spec
 
 FILMED = 6  # validation images in the training film
 LOG_EVERY = 20  # steps
-SHORT = 1e13  # floating-point operations of a run whose time is not worth measuring
-LONG = 3600.0  # seconds after which a default is asked about
 
 
 @dataclass(frozen=True)
@@ -85,22 +76,6 @@ class TrainingResult:
     figures: dict[str, Any] = field(default_factory=dict)
     explained: HowToExplain = field(default_factory=HowToExplain)
     split: SplitName = "test"
-
-
-def make_recipe(**settings: Any) -> Recipe:
-    """The settings of a run: those given, and for the others the presets of its data and of what it starts from.
-
-    >>> make_recipe(data="digits").model, make_recipe(data="digits", epochs=3).epochs
-    ('vit_nano_patch2_8', 3)
-    """
-    for name in settings:
-        check_name(name, options(Recipe), "setting")
-    return Recipe(**defaults_for(settings.get("data", "shapes"), settings.get("init")) | settings)
-
-
-def defaults_for(data: str, init: str | None) -> dict[str, Any]:
-    """The presets of this data, and of the run or published checkpoint `init` that a run starts from."""
-    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published)
 
 
 def train(
@@ -184,8 +159,8 @@ def run_recipe(
     resuming = run is not None
     if recipe.accumulate > 1 and processes.size > 1:
         raise UsageError(
-            f"--accumulate {recipe.accumulate} is for one process: each of {processes.size} computes a part of the batch "
-            "already. Use more processes for smaller parts."
+            f"--accumulate {recipe.accumulate} is for one process: each of {processes.size} computes a part of the "
+            "batch already. Use more processes for smaller parts."
         )
     progress.note(f"preparing {recipe.data} ...")
     torch.manual_seed(recipe.seed)  # the weights of a new model are drawn from here
@@ -285,59 +260,6 @@ def run_recipe(
     return test_and_report(run, recipe, data, film, done, seconds, progress)
 
 
-def mixing_note(recipe: Recipe) -> list[str]:
-    """Why the figures of training are not those of validation, where images are mixed."""
-    if recipe.mix == "none":
-        return []
-    return [
-        f"{recipe.mix}: training images are mixed, so none of their classes is the right one: no training accuracy is "
-        "shown, and the training loss is larger than that of whole images."
-    ]
-
-
-def numerics_for(
-    recipe: Recipe, model: Classifier, data: Dataset, note: Callable[[str], None] = lambda sentence: None
-) -> Numerics:
-    """Device, precision and compilation for this model and all steps of the run."""
-    images = min(recipe.batch_size, len(data.train)) * steps_in(data.train, recipe.batch_size, recipe.epochs)
-    return choose(recipe.precision, recipe.compile, width(model), operations(model, note) * images)
-
-
-def plan_time(
-    recipe: Recipe,
-    model: Classifier,
-    data: Dataset,
-    numerics: Numerics,
-    agreed: bool,
-    progress: Progress,
-    processes: Processes = ALONE,
-) -> Recipe:
-    """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
-
-    Raises `UsageError` for a run by default settings that takes more than an hour, unless that was `agreed` to.
-    """
-    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
-        return recipe
-    tell(processes, Measure(recipe, numerics))
-    speed = measure_speed(model, data, recipe, numerics, processes)
-    if recipe.minutes:
-        epochs = speed.epochs_within(60 * recipe.minutes)
-        progress.note(
-            f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
-        )
-        return replace(recipe, epochs=epochs, minutes=None)
-    seconds = speed.seconds(total) * (time_with_trials(model) if recipe.adapt == "auto" else 1)
-    progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
-    by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
-    if seconds > LONG and by_default and not agreed:
-        raise UsageError(
-            f"{recipe.epochs:g} epochs, the default for this data, would take about {minutes(seconds)}. Specify a "
-            "time: --minutes 30; or --epochs; or agree: --yes."
-        )
-    return recipe
-
-
 def fit_linear_probe(
     model: Classifier, data: Dataset, recipe: Recipe, run: Run, progress: Progress
 ) -> tuple[float, float]:
@@ -390,37 +312,6 @@ def test_and_report(
         how_to_explain(model, data),
         data.judged,
     )
-
-
-def calibrate_run(run: Run, model: Classifier, data: Dataset, progress: Progress) -> bool:
-    """Choose the temperature or the thresholds on the validation images; whether the run's model has changed.
-
-    A run that had finished has them.
-    """
-    if model.record.calibration is not None or (chosen := calibrate(model, data.val)) is None:
-        return False
-    save_calibration(run.path, chosen.calibration, chosen.thresholds)
-    for note in chosen.calibration.notes:
-        progress.note(note)
-    return True
-
-
-def measure_training_images(run: Run, model: Classifier, data: Dataset, progress: Progress) -> None:
-    """Fit the statistics of the training images, and write them beside the weights of the run's best model.
-
-    A run that had finished has them.
-    """
-    if model.record.feature_statistics is not None:
-        return
-    fitted = fit_feature_statistics(model, data, lambda done, count: progress.count("training images", done, count))
-    progress.close()
-    if isinstance(fitted, str):
-        progress.note(
-            "no statistics of the training images were stored, so predict and explain cannot report images that are "
-            f"unlike them: {fitted}."
-        )
-    else:
-        save_statistics(fitted, model.preprocessing, run.path / WEIGHTS)
 
 
 def parameters(model: nn.Module) -> int:

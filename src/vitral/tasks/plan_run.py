@@ -1,0 +1,93 @@
+"""The recipe of a run, and the time that it takes, before its first step."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from vitral.base.config import options
+from vitral.base.errors import UsageError
+from vitral.base.lookup import check_name
+from vitral.base.numerics import Numerics, choose
+from vitral.data.batches import steps_in
+from vitral.data.dataset import Dataset
+from vitral.store.classifier import Classifier
+from vitral.tasks.choose_adaptation import time_with_trials
+from vitral.tasks.orders import Measure, tell
+from vitral.tasks.progress import Progress
+from vitral.training.cost import operations, width
+from vitral.training.processes import ALONE, Processes
+from vitral.training.recipe import Recipe, preset
+from vitral.training.speed import measure_speed, minutes
+from vitral.weights.spec import parse_checkpoint_spec
+
+SHORT = 1e13  # floating-point operations of a run whose time is not worth measuring
+LONG = 3600.0  # seconds after which a default is asked about
+
+
+def make_recipe(**settings: Any) -> Recipe:
+    """The settings of a run: those given, and for the others the presets of its data and of what it starts from.
+
+    >>> make_recipe(data="digits").model, make_recipe(data="digits", epochs=3).epochs
+    ('vit_nano_patch2_8', 3)
+    """
+    for name in settings:
+        check_name(name, options(Recipe), "setting")
+    return Recipe(**defaults_for(settings.get("data", "shapes"), settings.get("init")) | settings)
+
+
+def defaults_for(data: str, init: str | None) -> dict[str, Any]:
+    """The presets of this data, and of the run or published checkpoint `init` that a run starts from."""
+    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published)
+
+
+def mixing_note(recipe: Recipe) -> list[str]:
+    """Why the figures of training are not those of validation, where images are mixed."""
+    if recipe.mix == "none":
+        return []
+    return [
+        f"{recipe.mix}: training images are mixed, so none of their classes is the right one: no training accuracy is "
+        "shown, and the training loss is larger than that of whole images."
+    ]
+
+
+def numerics_for(
+    recipe: Recipe, model: Classifier, data: Dataset, note: Callable[[str], None] = lambda sentence: None
+) -> Numerics:
+    """Device, precision and compilation for this model and all steps of the run."""
+    images = min(recipe.batch_size, len(data.train)) * steps_in(data.train, recipe.batch_size, recipe.epochs)
+    return choose(recipe.precision, recipe.compile, width(model), operations(model, note) * images)
+
+
+def plan_time(
+    recipe: Recipe,
+    model: Classifier,
+    data: Dataset,
+    numerics: Numerics,
+    agreed: bool,
+    progress: Progress,
+    processes: Processes = ALONE,
+) -> Recipe:
+    """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
+
+    Raises `UsageError` for a run by default settings that takes more than an hour, unless that was `agreed` to.
+    """
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
+        return recipe
+    tell(processes, Measure(recipe, numerics))
+    speed = measure_speed(model, data, recipe, numerics, processes)
+    if recipe.minutes:
+        epochs = speed.epochs_within(60 * recipe.minutes)
+        progress.note(
+            f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
+        )
+        return replace(recipe, epochs=epochs, minutes=None)
+    seconds = speed.seconds(total) * (time_with_trials(model) if recipe.adapt == "auto" else 1)
+    progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
+    by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
+    if seconds > LONG and by_default and not agreed:
+        raise UsageError(
+            f"{recipe.epochs:g} epochs, the default for this data, would take about {minutes(seconds)}. Specify a "
+            "time: --minutes 30; or --epochs; or agree: --yes."
+        )
+    return recipe
