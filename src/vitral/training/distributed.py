@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from vitral.base.launch import VARIABLE, Launch
 from vitral.training.batch_statistics import share_batch_norms
 from vitral.training.processes import Batch, LostProcess, Processes, Value, part_of
 
+TRAININGS = count()  # of this process
 LONG = timedelta(days=30)  # to wait while the first process evaluates or decodes; one that ends is noticed at once
 
 
@@ -150,8 +152,9 @@ def join(launch: Launch) -> Iterator[SeveralProcesses]:
     try:
         timeout = timedelta(seconds=launch.timeout)
         store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-        # torchrun keeps its store when it starts processes again, and with it the addresses of those that are gone.
-        store = dist.PrefixStore(f"restart {launch.restarts}", store)
+        # torchrun keeps its store when it starts processes again, and with it the addresses of those that are gone; so
+        # does a process that trains twice.
+        store = dist.PrefixStore(f"restart {launch.restarts}, training {next(TRAININGS)}", store)
         dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)
         processes = SeveralProcesses(launch)
     except (RuntimeError, ValueError) as error:
