@@ -297,3 +297,15 @@ def test_one_process_imports_nothing_of_it(environment, tmp_path):
         [sys.executable, "-c", ALONE, tmp_path / "run"], env=environment, capture_output=True, text=True
     )
     assert answer.stdout.splitlines()[-1:] == ["[]"], answer.stderr
+
+
+TWICE = """
+import vitral
+for name in ("first", "second"):
+    print(vitral.train(data="shapes:n=16,size=16", epochs=1, batch_size=8, out=name).run)
+"""
+
+
+def test_a_program_may_train_twice(both):
+    for answer in finished(both.start("-c", TWICE)):
+        assert answer.done().out.split() == ["first", "second"]

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from vitral.base.launch import VARIABLE, Launch
 from vitral.training.batch_statistics import share_batch_norms
 from vitral.training.processes import Batch, LostProcess, Processes, Value, part_of
 
+TRAININGS = count()  # of this process
 LONG = timedelta(days=30)  # to wait while the first process evaluates or decodes; one that ends is noticed at once
 
 
@@ -128,6 +131,13 @@ class SeveralProcesses(Processes):
             ) from error
 
 
+@cache
+def meeting_place(launch: Launch) -> dist.Store:
+    """The store at the address of a launch, opened once: another one there would not know who waits at the first."""
+    store: dist.Store = next(dist.rendezvous("env://", timeout=timedelta(seconds=launch.timeout)))[0]
+    return store
+
+
 @contextmanager
 def join(launch: Launch) -> Iterator[SeveralProcesses]:
     """Meet the other processes, and leave them at the end.
@@ -149,10 +159,10 @@ def join(launch: Launch) -> Iterator[SeveralProcesses]:
         backend = "cpu:gloo,cuda:nccl"
     try:
         timeout = timedelta(seconds=launch.timeout)
-        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-        # torchrun keeps its store when it starts processes again, and with it the addresses of those that are gone.
-        store = dist.PrefixStore(f"restart {launch.restarts}", store)
-        dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=size)
+        # torchrun keeps its store when it starts processes again, and with it the addresses of those that are gone; so
+        # does a process that trains twice.
+        store = dist.PrefixStore(f"restart {launch.restarts}, training {next(TRAININGS)}", meeting_place(launch))
+        dist.init_process_group(backend, timeout=timeout, store=store, rank=launch.rank, world_size=launch.size)
         processes = SeveralProcesses(launch)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
