@@ -91,7 +91,8 @@ def fit(
     optimizers = optim.optimizers(model, recipe)
     code: dict[str, str] = getattr(model, "code", {})
     # Hashed before the first step: a run that is resumed with other settings, images or code would be another run.
-    inputs = Inputs(run.settings_sha256, fingerprint(data.train, data.val), code.get("sha256", ""), total)
+    settings = run.settings_sha256 if processes.is_first else ""  # which alone writes and reads the run
+    inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""), total)
 
     average = MovingAverage(model, recipe.ema) if recipe.ema and processes.is_first else None
     done, waited, recent = 0, 0, deque[Step](maxlen=RECENT)

@@ -40,14 +40,21 @@ def file_facts(path: Path) -> FileFacts | None:
     """The facts of a file; None for one that cannot be opened, which whoever decodes it reports."""
     try:
         with PillowWarningsOff(), Image.open(path, formats=FORMATS) as image:
-            turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
-            width, height = image.size[::-1] if turned else image.size
+            width, height = image.size[::-1] if is_turned(image) else image.size
             deep = image.mode == "I" or image.mode.startswith("I;16")
             largest = int(np.asarray(image).max()) if deep else 0
             pages = int(getattr(image, "n_frames", 1))
             return FileFacts(path, height, width, str(image.format), image.mode, pages, largest)
     except Exception:  # decoders raise errors of many types for damaged files
         return None
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Whether its EXIF tag exchanges height and width. A PNG file may have that after its pixels, but hardly does: to
+    look for it there, Pillow would decode them."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return False
+    return image.getexif().get(ORIENTATION, 1) in SIDEWAYS
 
 
 def facts_of(paths: Sequence[Path], progress: Callable[[int, int], None]) -> Iterator[FileFacts]:
