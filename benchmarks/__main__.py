@@ -26,6 +26,7 @@ NAMES = (
     "strangers",
     "decoding",
     "loading",
+    "kills",
     "fashion_mnist",
     "adapt",
     "family",
