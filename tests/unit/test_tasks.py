@@ -165,7 +165,7 @@ def test_a_stopped_run_is_continued_to_the_same_weights(run, tmp_path):
     [
         (dict(epoch=3), UnknownName, r"There is no setting 'epoch'. Did you mean 'epochs'\?"),
         (dict(lr=-1.0), UsageError, "lr=-1.0 is out of range"),
-        (dict(resume="run", epochs=3), UsageError, "has its own settings"),
+        (dict(resume="run", lr=0.1), UsageError, "has its own settings"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, kind, message):
