@@ -174,10 +174,10 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def in_bytes(count: float) -> str:
+def in_bytes(count: int) -> str:
     """A number of bytes for people.
 
-    >>> in_bytes(8_400_000), in_bytes(5.27e9), in_bytes(900)
+    >>> in_bytes(8_400_000), in_bytes(5_270_000_000), in_bytes(900)
     ('8.4 MB', '5.3 GB', '1 kB')
     """
     for unit, size in (("GB", 1e9), ("MB", 1e6)):

@@ -1,9 +1,9 @@
 """Image files to the pixels of a split: decoded by threads into one array, in memory or in the cache on disk.
 
-Axes:  n images   h w pixels of an image
+Axes:  n images   m of them, those that can be read   h w pixels of an image
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +73,10 @@ class Reader:
         order = random_order(len(good))
         return good[order], order
 
-    def contents_of(self, which: Iterable[int]) -> list[str]:
+    def contents_of(self, which: Int[np.ndarray, " n"]) -> list[str]:
         return [self.contents[index] for index in which]
 
-    def fill(self, wanted: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w 3"]:
+    def fill(self, wanted: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "m h w 3"]:
         """Decode these files into a new array, in their order; without those that turn out to be unreadable."""
         place = {int(index): number for number, index in enumerate(wanted)}
         pixels = self.new(len(wanted))
@@ -141,7 +141,7 @@ class Reader:
         discard(pixels)
         return found
 
-    def keep(self, pixels: UInt8[np.ndarray, "n h w 3"], kept: Iterable[int]) -> UInt8[np.ndarray, "n h w 3"]:
+    def keep(self, pixels: UInt8[np.ndarray, "n h w 3"], kept: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n h w 3"]:
         """Put a set on disk into the cache, and say so."""
         if not (self.shelf and self.reading.cache and isinstance(pixels, np.memmap)):
             return pixels
