@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 KILLS, LONGEST = 50, 1.0  # seconds after the first new step
-EPOCHS, IMAGES, BATCH, SIDE = 150, 160, 16, 16
+EPOCHS, IMAGES, BATCH, SIDE = 350, 160, 16, 16
 WORDS = (
     *("--model", "vit_nano_patch4_32", "--img-size", SIDE, "--batch-size", BATCH, "--epochs", EPOCHS, "--ema", 0.99),
     *("--augment", "photo_strong", "--mix", "cutmix", "--sampling", "balanced", "--precision", "float32"),
