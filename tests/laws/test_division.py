@@ -148,3 +148,11 @@ def test_folders_win_over_a_table(home):
     known, said = Division(known=tuple(before.values()), known_from="run/splits.csv"), []
     rows = divide(home, [home / name for name in files(40)], stated, np.zeros(40, int), known, said.append)
     assert [row.split for row in rows] == stated and said == []
+
+
+def test_a_pattern_that_keeps_nothing_together_is_named(home):
+    """As `.*` does, which finds the whole path."""
+    _, _, said = divided(home, files(20), [0] * 20, Division(group_by=r".*"))
+    assert any("a group of its own for each of 20 images, such as '000.png'" in text for text in said)
+    _, _, said = divided(home, files(20), [0] * 20, Division(group_by=r"^\d\d(\d)"))
+    assert not any("of its own for each" in text for text in said)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from shell import NO_NETWORK, OWN, QUICK, Answer, Terminal, Trained, paint, text
+from shell import NO_NETWORK, OWN, QUICK, TINY, Answer, Terminal, Trained, paint, text
 
 # Every warning is an error, but the one that pyproject.toml lets pass too: see there.
 WARNINGS = "error,ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"
@@ -89,3 +89,10 @@ def quick(tmp_path):
     path = tmp_path / "quick.py"
     path.write_text(QUICK)
     return path
+
+
+@pytest.fixture
+def quick_run(vitral, photos, quick, tmp_path):
+    """A finished run of a model that trains in no time, in the folder `base`."""
+    words = (*TINY, "--epochs", 2, "--seed", 3, "--out", "base")
+    return Trained(tmp_path / "base", vitral("train", *words).done())

@@ -19,6 +19,7 @@ import lab_effects  # noqa: F401 - enrols the options of `vitral lab`
 import numpy as np
 import pytest
 import study_effects  # noqa: F401 - enrols the options of `vitral study`
+import sweep_effects  # noqa: F401 - enrols the options of `vitral sweep`
 import torch
 import yaml
 from effects import EFFECTS, effect
@@ -109,6 +110,18 @@ def model_is_what_is_trained(train):
     assert "cls_token" in run.weights and "cls_token" not in train().weights
 
 
+@effect("train", "recipe")
+def recipe_is_a_set_of_settings(train, vitral):
+    """Those that are typed take precedence over it, and it over those of a folder."""
+    config = yaml.safe_load((train(recipe="fast", epochs=1).folder / "config.yaml").read_text())
+    assert (
+        config["augment"] == "horizontal_flip+shift" and config["model"] == "quick.py:Quick" and config["epochs"] == 1
+    )
+    assert config["label_smoothing"] == 0.1 and config["optimizer"] == "muon"
+    vitral("train", "--data", "photos", "--recipe", "quick").refused(2, "There is no recipe 'quick'", "fine-tune")
+    vitral("train", "--data", "photos", "--recipe", "fine-tune").refused(2, "name the run or checkpoint with --init")
+
+
 @effect("train", "epochs")
 def epochs_are_passes_over_the_images(train):
     """16 images in batches of 8."""
@@ -132,7 +145,7 @@ def yes_agrees_to_hours(vitral, monkeypatch, photos):
     monkeypatch.setattr("vitral.cli.train.at_terminal", lambda: True)
     monkeypatch.setitem(PRESETS, "folder", PRESETS["folder"] | {"epochs": 1})
     words = "train", "--data", "photos", "--model", "vit_nano_patch4_32", "--img-size", 16
-    vitral(*words).refused(2, "the default for this data, would take about", "--minutes 30", "--yes")
+    vitral(*words).refused(2, "the default, would take about", "--minutes 30", "--yes")
     assert "estimated time" in vitral(*words, "--yes").done().messages
     vitral(*words, "--epochs", 2).done()
 

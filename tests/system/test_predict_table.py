@@ -81,3 +81,20 @@ def test_any_name_is_one_row(vitral, many, tmp_path):
         (home / f"{number}.png").rename(home / name)
     vitral("predict", "own.py:Segmenter", "odd", "--csv", "out.csv").done()
     assert {Path(row["image"]).name for row in rows(tmp_path / "out.csv")} == set(names)
+
+
+def test_a_file_that_several_paths_lead_to_is_one_row(vitral, tmp_path):
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    image = paint(tmp_path / "photos", {"dark": 60}, count=2) / "dark" / "0.png"
+    same = ("photos", "photos/dark/../dark/0.png", image, "./photos/dark/0.png")
+    vitral("predict", "own.py:Segmenter", *same, "--csv", "out.csv").done()
+    assert [Path(row["image"]).name for row in rows(tmp_path / "out.csv")] == ["0.png", "1.png"]
+
+
+def test_masks_of_a_folder_are_no_photographs(vitral, tmp_path):
+    (tmp_path / "own.py").write_text(SEGMENTER)
+    paint(tmp_path / "field", {"images": 60, "masks": 0}, count=3)
+    answer = vitral("predict", "own.py:Segmenter", "field", "--csv", "out.csv").done()
+    assert len(rows(tmp_path / "out.csv")) == 3 and "3 files in masks/ taken for masks" in answer.messages
+    answer = vitral("predict", "own.py:Segmenter", "field", "--json").done()
+    assert len(answer.json["predictions"]) == 3 and "3 files in masks/ taken for masks" in answer.messages

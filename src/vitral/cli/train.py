@@ -1,17 +1,16 @@
 """Train a model; without options, a small ViT on the built-in shapes, with a report at the end.
 
 A run folder (runs/DATA-1, -2, ...) gets settings, metrics, the best model, a checkpoint to resume from and report.html,
-and is never overwritten. Defaults depend on the data: `vitral train --data digits --help` shows those of digits.
+and is never overwritten. Defaults depend on the data, and on --recipe: `vitral train --data digits --help` shows those
+of digits.
 """
 
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 from vitral.base.config import Option, read_settings
@@ -19,6 +18,7 @@ from vitral.base.console import print_result, say
 from vitral.base.errors import UsageError
 from vitral.base.launch import find_launch
 from vitral.cli._options import Json
+from vitral.cli._stop import stop_on_signals
 from vitral.training.recipe import Recipe
 from vitral.training.run import CHANGEABLE, CONFIG
 
@@ -27,6 +27,13 @@ ALONGSIDE = {"resume", "json", "yes", "cache", *CHANGEABLE}
 
 @dataclass(frozen=True)
 class Options(Recipe):
+    recipe: Annotated[
+        str | None,
+        Option(
+            "Named settings, instead of the defaults for the data: small (few images, from scratch), fine-tune (with "
+            "--init), simple-vit (Beyer et al. 2022) or fast (many small images)."
+        ),
+    ] = None
     out: Annotated[
         Path | None, Option("Run folder, which must be new or empty; by default the next runs/DATA-NUMBER.")
     ] = None
@@ -45,7 +52,7 @@ class Options(Recipe):
     json: Json = False
 
     @property
-    def recipe(self) -> Recipe:
+    def settings(self) -> Recipe:
         return Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
 
 
@@ -64,10 +71,11 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     init = given.get("init", file.get("init"))
     if init and "model" in given:
         raise UsageError("--init determines the model: leave out --model.")
-    return defaults_for(given.get("data", file.get("data", "shapes")), init) | file
+    return defaults_for(given.get("data", file.get("data", "shapes")), init, given.get("recipe")) | file
 
 
 def run(options: Options) -> dict[str, Any]:
+    from vitral.tasks.plan_run import defaults_for
     from vitral.tasks.progress import ConsoleProgress
     from vitral.tasks.train import train
     from vitral.training.processes import FirstFailed
@@ -79,9 +87,10 @@ def run(options: Options) -> dict[str, Any]:
                 changes = {name: getattr(options, name) for name in CHANGEABLE}
                 result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress, **changes)
             else:
-                agreed = options.yes or not at_terminal()
+                by_default = defaults_for(options.data, options.init, options.recipe)["epochs"] == options.epochs
+                agreed = options.yes or not by_default or not at_terminal()
                 result = train(
-                    options.recipe, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
+                    options.settings, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
                 )
     except FirstFailed as error:  # which has said why
         raise SystemExit(error.exit_code) from None
@@ -101,38 +110,3 @@ def run(options: Options) -> dict[str, Any]:
 def at_terminal() -> bool:
     """Whether somebody sits there who can answer."""
     return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
-
-
-class Stop:
-    """Whether a signal has asked for a stop, and which."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __call__(self) -> bool:
-        return self.signal is not None
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """The first Ctrl-C, or SIGTERM, by which clusters take a machine back, asks for a stop after the step under way.
-
-    A second one ends the program at once.
-    """
-    stop = Stop()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        again = "Ctrl-C again to stop at once" if number == signal.SIGINT else "again to stop at once"
-        say(f"\n{signal.Signals(number).name}: stopping after this step ({again}) ...")
-        stop.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell may have it ignored
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

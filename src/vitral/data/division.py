@@ -84,6 +84,11 @@ def divide(
     """
     names = [os.path.relpath(file, root).replace(os.sep, "/") for file in files]
     groups = find_groups(root, names, division, report) if groups is None else groups
+    if division.group_by and not division.known and len(names) > 1 and len(set(groups)) == len(names):
+        report(
+            f"--group-by {division.group_by!r} finds a group of its own for each of {len(names)} images, such as "
+            f"{groups[0]!r}: it keeps nothing together."
+        )
     contents = contents_of(files)
     splits = dict(enumerate(stated))
     if division.only_known:

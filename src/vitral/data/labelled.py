@@ -12,13 +12,13 @@ from typing import cast
 
 import numpy as np
 
-from vitral.base.errors import DataError
+from vitral.base.errors import ConfigError, DataError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import Task
 from vitral.data.dataset import Dataset, Example
 from vitral.data.division import Division, divide, parts_of, with_contents
 from vitral.data.examples import file_of, images_in, load_examples, of_split, report_missing_classes
-from vitral.data.labels import LabelOptions, read_labels
+from vitral.data.labels import LABEL_COLUMNS, LabelOptions, read_labels
 from vitral.data.reading import Reading
 from vitral.data.split_folders import SPLIT_NAMES, SPLIT_OF, split_folders
 from vitral.data.split_table import SPLITS, SplitName
@@ -84,6 +84,8 @@ def labelled_folder(
     check_files(table, rows, files)
     # All tables are read together: a test set alone might lack a class, or look like numbers.
     grouping = division.group_by if division.group_by in columns else None
+    if grouping and (grouping in options.label or (not options.label and grouping.lower() in LABEL_COLUMNS)):
+        raise ConfigError(f"--group-by {grouping}: this column of {table} has the labels. Name that of the groups.")
     others = tuple(column for column in columns if column not in (used, grouping))
     labels = read_labels(table, [one.row for one in rows], others, options, report)
     examples = merge_duplicates(table, rows, files, labels, splits, options, report)

@@ -72,6 +72,16 @@ def is_mask_folder(root: Path) -> bool:
     return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in homes)
 
 
+def photographs_in(folder: Path, report: Report) -> list[Path]:
+    """The images in a folder and its sub-folders, without the masks that belong to some of them."""
+    found = images_in(folder)
+    if not is_mask_folder(folder):
+        return found
+    images = [path for path in found if MASKS not in path.relative_to(folder).parts]
+    report(f"{folder}: {one_or_many(len(found) - len(images), 'file')} in {MASKS}/ taken for masks and left out.")
+    return images
+
+
 def check_not_images_and_masks(root: Path, names: Sequence[str]) -> None:
     """Raise `DataError` for folders that would be two classes, but are images and their masks by their names."""
     images, masks = ([name for name in names if name.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS))

@@ -127,7 +127,7 @@ def embed_to_file(
 ) -> EmbeddingResult:
     """Write the rows that are missing, then the file."""
     listed, rows_file = out.with_name(f"{out.name}.files.csv"), out.with_name(f"{out.name}.unfinished")
-    files = files_of(images)
+    files = files_of(images, progress.note)
     if out.exists() and not journal_of(listed).is_file():  # else it is ours, of a run that was killed at its very end
         raise UsageError(f"{out} exists and is not overwritten. Choose another name, or remove it.")
     probe = embed_pixels(model, np.zeros((1, *model.preprocessing.size, 3), np.uint8))

@@ -18,9 +18,9 @@ from vitral.base.record import ModelRecord, Task, record_of
 from vitral.data import OnBadImage
 from vitral.data.dataset import Dataset
 from vitral.data.division import DEFAULT, Division
-from vitral.data.examples import images_in
 from vitral.data.folder import ImageFolder, folder
 from vitral.data.image import first_page_only, load_image
+from vitral.data.mask_folder import photographs_in
 from vitral.data.pixel_cache import PixelCache, find_cache
 from vitral.data.preprocess import crop_and_resize
 from vitral.data.reading import check_on_bad_image
@@ -106,7 +106,7 @@ def read_sized(
             files.append((Path(f"image-{number}"), image))
             continue
         path = Path(image)
-        inside = images_in(path) if path.is_dir() else [path]
+        inside = photographs_in(path, progress.note) if path.is_dir() else [path]
         files += [(file, None) for file in inside]
         empty += [] if inside else [str(path)]
     if empty:

@@ -24,20 +24,20 @@ SHORT = 1e13  # floating-point operations of a run whose time is not worth measu
 LONG = 3600.0  # seconds after which a default is asked about
 
 
-def make_recipe(**settings: Any) -> Recipe:
-    """The settings of a run: those given, and for the others the presets of its data and of what it starts from.
+def make_recipe(named: str | None = None, **settings: Any) -> Recipe:
+    """The settings of a run: those given, then those of a named recipe, then the presets of its data and its start.
 
     >>> make_recipe(data="digits").model, make_recipe(data="digits", epochs=3).epochs
     ('vit_nano_patch2_8', 3)
     """
     for name in settings:
         check_name(name, options(Recipe), "setting")
-    return Recipe(**defaults_for(settings.get("data", "shapes"), settings.get("init")) | settings)
+    return Recipe(**defaults_for(settings.get("data", "shapes"), settings.get("init"), named) | settings)
 
 
-def defaults_for(data: str, init: str | None) -> dict[str, Any]:
-    """The presets of this data, and of the run or published checkpoint `init` that a run starts from."""
-    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published)
+def defaults_for(data: str, init: str | None, named: str | None = None) -> dict[str, Any]:
+    """The presets of this data, and of the run or checkpoint `init` that a run starts from; then the named recipe."""
+    return preset(data, init, init is not None and parse_checkpoint_spec(init).is_published, named)
 
 
 def mixing_note(recipe: Recipe) -> list[str]:
@@ -69,7 +69,7 @@ def plan_time(
 ) -> Recipe:
     """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
 
-    Raises `UsageError` for a run by default settings that takes more than an hour, unless that was `agreed` to.
+    Raises `UsageError` for a run that takes more than an hour, unless its epochs were `agreed` to.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
@@ -84,10 +84,9 @@ def plan_time(
         return replace(recipe, epochs=epochs, minutes=None)
     seconds = speed.seconds(total) * (time_with_trials(model) if recipe.adapt == "auto" else 1)
     progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
-    by_default = recipe.epochs == make_recipe(data=recipe.data, init=recipe.init).epochs
-    if seconds > LONG and by_default and not agreed:
+    if seconds > LONG and not agreed:
         raise UsageError(
-            f"{recipe.epochs:g} epochs, the default for this data, would take about {minutes(seconds)}. Specify a "
-            "time: --minutes 30; or --epochs; or agree: --yes."
+            f"{recipe.epochs:g} epochs, the default, would take about {minutes(seconds)}. Specify a time: --minutes "
+            "30; or --epochs; or agree: --yes."
         )
     return recipe

@@ -70,7 +70,7 @@ def predict_table(
     check_on_bad_image(on_bad_image)
     opened = open_classifier(model, progress, code)
     chosen = abstention_of(opened, at_least, model_name(model), progress)
-    files = files_of(images)
+    files = files_of(images, progress.note)
     settings = settings_of(opened, images)
     # The weights do not show what was chosen on validation images after training.
     if (calibration := opened.record.calibration) is not None:

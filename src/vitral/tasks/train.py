@@ -79,7 +79,7 @@ class TrainingResult:
 
 
 def train(
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -91,11 +91,13 @@ def train(
 ) -> TrainingResult:
     """Train a model by a recipe, or by `settings` over the presets of their data: `train(data="photos/", epochs=5)`.
 
+    With the name of a recipe, `train("small", data="photos/")`, its settings come between the two.
+
     The run folder is `out`, by default the next `runs/DATA-NUMBER`; it holds settings, metrics, the best model, a
     checkpoint and `report.html`. `resume` continues the run in a folder, with its own settings but for more `epochs`
     and another `on_bad_image`. Once `stop()` is true,
-    the run is saved after the step under way and ends. Unless `agreed`, default epochs that would take more than an
-    hour on this machine are refused. A folder's decoded images are kept in the folder `cache`, by default the user's
+    the run is saved after the step under way and ends. Unless `agreed`, epochs that would take more than an hour
+    on this machine are refused. A folder's decoded images are kept in the folder `cache`, by default the user's
     own (`find_cache`); with "none" in memory. `progress=True` shows progress on standard error. PyTorch's global random
     generator is seeded by the recipe's `seed`.
 
@@ -107,8 +109,10 @@ def train(
             "A resumed run has its own settings and folder: leave out recipe, out, and settings other than "
             f"{' and '.join(CHANGEABLE)}."
         )
-    if recipe and settings:
+    if isinstance(recipe, Recipe) and settings:
         raise UsageError(f"Pass a recipe or settings, not both: {', '.join(settings)} would be ignored.")
+    if isinstance(recipe, str):
+        recipe, settings = make_recipe(recipe, **settings), {}
     launch = find_launch()
     with closing(progress_for(progress)) as shown, processes_of(launch) as processes:
         if not processes.is_first:

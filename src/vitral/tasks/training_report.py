@@ -42,7 +42,7 @@ from vitral.tasks.calibration_section import calibration_sections
 from vitral.tasks.how_to_explain import how_to_explain
 from vitral.tasks.result_section import WORST, ResultSections, ShowsMasks, result_sections_for
 from vitral.training.recipe import Recipe
-from vitral.training.run import Run
+from vitral.training.run import REPORT, Run
 
 SHOWN = 2  # images predicted correctly, and as many mistakes, whose every head is shown
 LISTED = 30  # labels to look at
@@ -110,7 +110,7 @@ def write_report(
         film=write_film(film, run, records, norm) if film else [],
         film_images=describe_film_images(film, data) if film else "",
     )
-    path = run.path / "report.html"
+    path = run.path / REPORT
     write_file(path, page.html())
     return path
 

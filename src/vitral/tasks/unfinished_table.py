@@ -26,7 +26,8 @@ from vitral.base.errors import ImageError, StoreError, UsageError
 from vitral.base.files import write_file, writing_to
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.decode import load_resized
-from vitral.data.examples import images_in
+from vitral.data.mask_folder import photographs_in
+from vitral.data.table_file import Report
 from vitral.store.classifier import Classifier
 
 BATCH = 64
@@ -34,16 +35,20 @@ IMAGE, ERROR = "image", "error"
 WHAT = {"weights": "with another model", "images": "of other images"}  # what differs between two runs
 
 
-def files_of(images: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The images, each once, in order. Raises `UsageError` for a folder without any."""
+def files_of(images: str | Path | Sequence[str | Path], report: Report) -> list[Path]:
+    """The images, each once, also if several paths lead to it, in order.
+
+    `report` gets a sentence on masks that are left out. Raises `UsageError` for a folder without any images.
+    """
     several = [images] if isinstance(images, str | Path) else list(images)
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for one in map(Path, several):
-        inside = images_in(one) if one.is_dir() else [one]
+        inside = photographs_in(one, report) if one.is_dir() else [one]
         if not inside:
             raise UsageError(f"There are no images in {one}.")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        for path in inside:
+            found.setdefault(os.path.normpath(path.absolute()), path)
+    return list(found.values())
 
 
 def load_batch(

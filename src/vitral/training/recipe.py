@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from vitral.base.config import Option, check
 from vitral.base.errors import ConfigError
-from vitral.base.lookup import check_name, names
+from vitral.base.lookup import check_name, find, names
 from vitral.data import CHOICES, OnBadImage
 from vitral.data.augment_names import parse_augment
 from vitral.data.division import SHARE
@@ -247,9 +247,30 @@ def kind_of_folder(data: str) -> str:
     return "masks" if is_mask_folder(Path(data)) else "folder"
 
 
-def preset(data: str, init: str | None = None, published: bool = False) -> dict[str, Any]:
-    """The default settings for this data; with `init` those for fine-tuning a published checkpoint or a run."""
+def preset(data: str, init: str | None = None, published: bool = False, recipe: str | None = None) -> dict[str, Any]:
+    """The default settings for this data; with `init` those for fine-tuning a published checkpoint or a run.
+
+    A named `recipe` takes precedence over both. Raises `UnknownName` for one that does not exist, `ConfigError` for
+    one that adapts a trained model, without `init`.
+    """
     settings = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS[kind_of_folder(data)])
-    if init is None:
-        return settings
-    return settings | {"init": init, "model": Path(init).name} | (FROM_PUBLISHED if published else FROM_RUN)
+    settings |= (FROM_PUBLISHED if published else FROM_RUN) if init is not None else {}
+    if recipe is not None:
+        settings |= find_recipe(recipe)
+    if init is not None:
+        settings |= {"init": init, "model": Path(init).name}
+    elif "adapt" in settings:
+        raise ConfigError(f"--recipe {recipe} adapts a trained model: name the run or checkpoint with --init.")
+    return settings
+
+
+def recipe_names() -> list[str]:
+    """The named recipes."""
+    return [name.replace("_", "-") for name in names("training.recipes")]
+
+
+def find_recipe(name: str) -> dict[str, Any]:
+    """The settings of a named recipe. Raises `UnknownName` with the nearest name."""
+    check_name(name, recipe_names(), "recipe")
+    settings: dict[str, Any] = find("training.recipes", name.replace("-", "_"), "recipe")
+    return settings

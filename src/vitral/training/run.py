@@ -25,7 +25,7 @@ from vitral.base.errors import StoreError
 from vitral.base.files import write_file, writing_to
 from vitral.training.recipe import Recipe
 
-CONFIG, METRICS = "config.yaml", "metrics.jsonl"
+CONFIG, METRICS, REPORT = "config.yaml", "metrics.jsonl", "report.html"
 CHANGEABLE = ("epochs", "on_bad_image")  # settings that a run may change when it is resumed
 
 
@@ -56,9 +56,7 @@ class Run:
     def existing(cls, path: Path) -> tuple["Run", Recipe]:
         """The run in a folder, and its settings. Raises `StoreError` if there is none."""
         if not (path / CONFIG).is_file():
-            raise StoreError(
-                f"{path} is not a run folder: it has no {CONFIG}. --resume takes a folder that `vitral train` created."
-            )
+            raise StoreError(f"{path} is not a run folder: it has no {CONFIG}. `vitral train` creates one.")
         return cls(path), Recipe(**read_settings(path / CONFIG, Recipe))
 
     def log(self, **record: Any) -> None:
