@@ -1,9 +1,13 @@
 """The command line as a person types it: in a folder of its own, without a network, mostly as a process of its own."""
 
+import csv
+import json
 import os
 import signal
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from shell import NO_NETWORK, OWN, QUICK, TINY, Answer, Terminal, Trained, paint, text
 
@@ -96,3 +100,38 @@ def quick_run(vitral, photos, quick, tmp_path):
     """A finished run of a model that trains in no time, in the folder `base`."""
     words = (*TINY, "--epochs", 2, "--seed", 3, "--out", "base")
     return Trained(tmp_path / "base", vitral("train", *words).done())
+
+
+def paint_squares(root, label, count=120):
+    """Squares of red, green and blue on grey; `label` makes a row's values of which are there, and of the grey."""
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    rows = []
+    for number in range(count):
+        grey, has = int(rng.integers(0, 120)), rng.random(3) < 0.5
+        pixels = np.full((32, 32, 3), grey, np.uint8)
+        for colour in np.flatnonzero(has):
+            y, x = rng.integers(0, 3, 2) * 8
+            pixels[y : y + 16, x : x + 16] = 0
+            pixels[y : y + 16, x : x + 16, colour] = 255
+        Image.fromarray(pixels).save(root / f"{number:03}.png")
+        rows.append([f"{number:03}.png", *label(has, grey)])
+    return rows
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Images with several classes."""
+    rows = paint_squares(tmp_path / "colours", lambda has, grey: map(int, has))
+    with (tmp_path / "colours" / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["file_name", "red", "green", "blue"], *rows])
+    return tmp_path / "colours"
+
+
+@pytest.fixture
+def greys(tmp_path):
+    """Images with a number in the thousands."""
+    rows = paint_squares(tmp_path / "greys", lambda has, grey: [1000 + 10 * grey])
+    with (tmp_path / "greys" / "metadata.jsonl").open("w") as file:
+        file.writelines(json.dumps({"file_name": name, "dose (mg)": dose}) + "\n" for name, dose in rows)
+    return tmp_path / "greys"

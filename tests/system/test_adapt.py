@@ -9,7 +9,6 @@ import torch
 import yaml
 from safetensors.numpy import load_file
 from test_resume import equal, state, untimed
-from test_tasks_by_table import colours, greys  # noqa: F401 - fixtures
 
 import vitral as library
 from shell import Trained, paint
@@ -115,7 +114,7 @@ def test_the_trials_of_auto_are_part_of_the_minutes(vitral, start):
 
 
 @pytest.mark.parametrize("way", ["lora", "auto", "probe"])
-def test_segmentation_numbers_and_several_classes_are_adapted(vitral, start, colours, greys, way):  # noqa: F811
+def test_segmentation_numbers_and_several_classes_are_adapted(vitral, start, colours, greys, way):
     scenes = ("--data", "scenes:size=16,n=32,held_out=8", "--epochs", 2, "--batch-size", 8)
     tables = ("--epochs", 2, "--augment", "none", "--img-size", 16, "--batch-size", 32)
     for name, words in {

@@ -1,50 +1,10 @@
 """Several classes at once, and numbers, from a table of labels through every verb."""
 
-import csv
-import json
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from vitral.weights.load import load
 
 FAST = ("--model", "vit_nano_patch8_48", "--epochs", 12, "--augment", "none", "--img-size", 32, "--lr", 0.004)
-
-
-def paint(root, label, count=120):
-    """Squares of red, green and blue on grey; `label` makes a row's values of which are there, and of the grey."""
-    rng = np.random.default_rng(0)
-    root.mkdir()
-    rows = []
-    for number in range(count):
-        grey, has = int(rng.integers(0, 120)), rng.random(3) < 0.5
-        pixels = np.full((32, 32, 3), grey, np.uint8)
-        for colour in np.flatnonzero(has):
-            y, x = rng.integers(0, 3, 2) * 8
-            pixels[y : y + 16, x : x + 16] = 0
-            pixels[y : y + 16, x : x + 16, colour] = 255
-        Image.fromarray(pixels).save(root / f"{number:03}.png")
-        rows.append([f"{number:03}.png", *label(has, grey)])
-    return rows
-
-
-@pytest.fixture
-def colours(tmp_path):
-    """Images with several classes."""
-    rows = paint(tmp_path / "colours", lambda has, grey: map(int, has))
-    with (tmp_path / "colours" / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["file_name", "red", "green", "blue"], *rows])
-    return tmp_path / "colours"
-
-
-@pytest.fixture
-def greys(tmp_path):
-    """Images with a number in the thousands."""
-    rows = paint(tmp_path / "greys", lambda has, grey: [1000 + 10 * grey])
-    with (tmp_path / "greys" / "metadata.jsonl").open("w") as file:
-        file.writelines(json.dumps({"file_name": name, "dose (mg)": dose}) + "\n" for name, dose in rows)
-    return tmp_path / "greys"
 
 
 def test_several_classes_go_through_every_verb(vitral, colours):
