@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 import studied
 from studied import study
 from vitral.base.errors import ConfigError, StoreError, UsageError
+from vitral.studies.running import runner
 from vitral.studies.running.plan import FIRST_SEED, plan_study
 from vitral.studies.running.records import collect_results, execute
-from vitral.studies.running.runner import run
+from vitral.studies.running.runner import run, start_pool
 from vitral.studies.study import Arm, Budget, Condition
 
 DIVERGING = '''
@@ -156,6 +158,31 @@ def test_a_process_that_is_killed_loses_no_other_run(tmp_path):
     condition = Condition("plain", studied.DATA, settings={"mark": str(tmp_path / "mark")})
     one = study(conditions=(condition,), measure=studied.dies_once)
     records, _ = done(one, tmp_path, processes=2)
+    assert {record["status"] for record in records.values()} == {"done"}
+
+
+@pytest.mark.parametrize("under_way", [0, 1])
+def test_a_process_that_dies_before_the_next_run_starts_loses_none(tmp_path, monkeypatch, under_way):
+    """The pool is broken when a run is handed to it, rather than while it waits for one."""
+    pools = []
+
+    def first_one_breaks(processes, threads):
+        pool = start_pool(processes, threads)
+        pools.append(pool)
+        if len(pools) == 1:
+            submit, handed = pool.submit, iter(range(100))
+
+            def submit_to_a_broken_pool(*task):
+                if next(handed) == under_way:
+                    assert isinstance(submit(os._exit, 1).exception(), BrokenProcessPool)
+                return submit(*task)
+
+            monkeypatch.setattr(pool, "submit", submit_to_a_broken_pool)
+        return pool
+
+    monkeypatch.setattr(runner, "start_pool", first_one_breaks)
+    records, _ = done(study(arms=study().arms[:2]), tmp_path, processes=2)
+    assert len(pools) == 2 and len(records) == 4
     assert {record["status"] for record in records.values()} == {"done"}
 
 

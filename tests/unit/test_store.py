@@ -132,6 +132,10 @@ CARDS = {
         dict(grid=[3, 2]),
         r"has grid=\(3, 2\), but the model that it describes has grid=\(2, 3\)",
     ),
+    "a task of another model": (
+        dict(task="segmentation"),
+        "its task is segmentation, but the model gives one answer for each image",
+    ),
     "fewer names than answers": (dict(classes=["one"]), "5"),
     "more names than answers": (dict(classes=[f"class {i}" for i in range(6)]), "5"),
 }

@@ -20,6 +20,7 @@ from vitral.base.errors import ConfigError, StoreError, UnknownName, UsageError
 from vitral.base.files import sha256, write_file
 from vitral.base.record import VERSION, attach_record
 from vitral.nn.families import build
+from vitral.nn.family.segmenter import Segmenter
 from vitral.store import CHECKPOINT_WEIGHTS
 from vitral.store.card import CARD, Architecture, Card, Code, Weights, read_card
 from vitral.store.classifier import Classifier
@@ -96,6 +97,9 @@ def load_model(path: str | Path, code: str | None = None) -> Classifier:
         raise StoreError(f"{weights} is not the file that {folder / CARD} describes: it is damaged or was replaced.")
     try:
         model = rebuild(card.architecture, len(card.classes), card.preprocessing.size, code)
+        if card.architecture.vit is not None and isinstance(model, Segmenter) != (card.task == "segmentation"):
+            gives = "a class for each pixel" if isinstance(model, Segmenter) else "one answer for each image"
+            raise ConfigError(f"its task is {card.task}, but the model gives {gives}.")
         tensors = load_file(weights)
         for name in tensors:
             if name.rpartition(".")[2] == MEAN:  # numbers, scaled to the unit of the data

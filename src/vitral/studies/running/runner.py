@@ -75,7 +75,16 @@ def run(
                 following := next((one for one in queue if may_start(one, active)), None)
             ):
                 queue.remove(following)
-                active[pool.submit(execute, following[1], home, models)] = following
+                try:
+                    future = pool.submit(execute, following[1], home, models)
+                except BrokenProcessPool:  # a process has just died; the runs under way learn of it below
+                    queue.insert(0, following)
+                    break
+                active[future] = following
+            if queue and not active:  # it died with no run under way
+                stop_pool(pool)
+                pool = start_pool(processes, threads)
+                continue
             done, _ = wait(active, return_when=FIRST_COMPLETED)
             for future in done & active.keys():
                 try:
