@@ -5,6 +5,7 @@ Two runs: the demo's model, and ViT-S/16 at 224 pixels on a few images, whose ch
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,6 +34,11 @@ class FirstStep(Progress):
         self.at = self.at or time.perf_counter()
 
 
+def stop_after(steps: int) -> Callable[[], bool]:
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= steps
+
+
 def measure(settings: dict[str, Any], home: Path) -> dict[str, float]:
     """Seconds of saving and of training in one run; and of resuming, beyond what a new run takes to its first step."""
     spent: list[float] = []
@@ -48,14 +54,11 @@ def measure(settings: dict[str, Any], home: Path) -> dict[str, float]:
     size = max(file.stat().st_size for file in (home / "whole" / "checkpoints").rglob("*") if file.is_file())
     new, resumed = [], []
     for number in range(STOPS):
-        out, shown, steps = home / f"cut-{number}", FirstStep(), iter(range(10**6))
-        half = whole.steps // 2
-        began = time.perf_counter()
-        task.train(out=out, stop=lambda: next(steps) >= half, progress=shown, **settings)
+        out, shown, began = home / f"cut-{number}", FirstStep(), time.perf_counter()
+        task.train(out=out, stop=stop_after(whole.steps // 2), progress=shown, **settings)
         new.append(shown.at - began)
         shown, began = FirstStep(), time.perf_counter()
-        once = iter((False, True))
-        task.train(resume=out, stop=lambda: next(once, True), progress=shown)
+        task.train(resume=out, stop=stop_after(2), progress=shown)
         resumed.append(shown.at - began)
     return {
         "steps": whole.steps,

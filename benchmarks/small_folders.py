@@ -76,7 +76,7 @@ SETS: dict[str, tuple[Callable[[Path, int], Path], dict[str, Any]]] = {
 
 def by_hand(run: Path, data: Path) -> dict[str, float]:
     """Test accuracies of classical methods on the split of a run, the better of two settings each."""
-    rows = [row for row in read_splits(run / "splits.csv")]
+    rows = read_splits(run / "splits.csv")
     images = {row.path: whole(data / row.path) for row in rows}
     learn = [row.path for row in rows if row.split != "test"]
     test = [row.path for row in rows if row.split == "test"]
