@@ -328,7 +328,7 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
     if by_modules:
-        with module_maps(model, images) as found:
+        with module_maps(model, images, attends=recording is not None) as found:
             plain, map_graph = recorded_pass(model, images, wants_graph)
         check_same(output, plain)
         maps = tuple(found)
