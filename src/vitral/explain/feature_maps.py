@@ -64,7 +64,8 @@ def stream_maps(recording: Recording, places: Sequence[StreamPlace | None] = ())
     """
     for index, (number, tensor) in enumerate(zip(recording.next_layers, recording.stream)):
         layer = recording.layers[min(number, len(recording.layers) - 1)]
-        where = f"entering the block of {layer.name}" if number < len(recording.layers) else "leaving the last block"
+        enters = number < len(recording.layers)
+        where = f"entering the block of {recording.name_of(layer)}" if enters else "leaving the last block"
         if places:
             place = places[index] if len(places) == len(recording.stream) else None
             if place is not None:
