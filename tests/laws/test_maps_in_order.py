@@ -1,5 +1,7 @@
 """A map that modules return is drawn where the image has it, or not at all: mirrored, turned, shifted, cropped."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -126,3 +128,41 @@ def test_dates_that_share_a_class_token_are_views_and_not_heads(dates):
     model, images = Dates(dates).eval(), torch.randn(1, 3 * dates, 24, 32)
     with pytest.raises(vitral.base.errors.UsageError, match="several groups of tokens per image"):
         vitral.explain.rollout(model, images)
+
+
+class OnAnotherGrid(nn.Module):
+    """Tiles of the image as tokens, repeated to fill a square, which convolutions take for a map (Shao et al. 2021,
+    "TransMIL", §3.3), between two layers of attention."""
+
+    def __init__(self, width: int = 32):
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(192, 24), nn.ReLU(), nn.Linear(24, width), nn.ReLU())
+        self.maps = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
+        self.attention = nn.ModuleList(nn.MultiheadAttention(width, 2, batch_first=True) for _ in range(2))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 3)
+
+    def attend(self, x, number):
+        y = self.norm(x)
+        return x + self.attention[number](y, y, y)[0]
+
+    def forward(self, images):
+        x = self.embed(nn.functional.unfold(images, 8, stride=8).mT)
+        side = math.ceil(math.sqrt(x.shape[1]))
+        x = torch.cat([x, x[:, : side * side - x.shape[1]]], 1)
+        x = self.attend(x, 0).mT.unflatten(2, (side, side))
+        x = x + sum(each(x) for each in self.maps)
+        return self.head(self.attend(x.flatten(2).mT, 1).mean(1))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [(32, 48), (48, 40), (40, 56)])
+def test_a_map_of_tokens_on_another_grid_is_none(size, seed):
+    torch.manual_seed(seed)
+    assert width_axes(OnAnotherGrid().eval(), torch.randn(1, 3, *size)) == {}
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_a_map_of_tokens_on_the_grid_of_the_image_is_found(side):
+    torch.manual_seed(0)
+    found = width_axes(OnAnotherGrid().eval(), torch.randn(1, 3, side, side))
+    assert found == {(f"maps.{number}", 1): False for number in range(3)}

@@ -5,7 +5,7 @@ Axes:  b images   n tokens   d width   gy gx rows, columns
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.modes import evaluating
+from vitral.recording.apart import Subject, run_apart
 from vitral.recording.eager import can_have_hooks
 from vitral.recording.forward import run_model
 from vitral.recording.indices import Grid
@@ -63,7 +64,8 @@ def stream_maps(recording: Recording, places: Sequence[StreamPlace | None] = ())
     """
     for index, (number, tensor) in enumerate(zip(recording.next_layers, recording.stream)):
         layer = recording.layers[min(number, len(recording.layers) - 1)]
-        where = f"entering the block of {layer.name}" if number < len(recording.layers) else "leaving the last block"
+        enters = number < len(recording.layers)
+        where = f"entering the block of {recording.name_of(layer)}" if enters else "leaving the last block"
         if places:
             place = places[index] if len(places) == len(recording.stream) else None
             if place is not None:
@@ -86,7 +88,7 @@ def stream_maps(recording: Recording, places: Sequence[StreamPlace | None] = ())
 
 
 @contextmanager
-def module_maps(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Iterator[list[FeatureMap]]:
+def module_maps(model: nn.Module, images: Float[Tensor, "b c y x"], attends: bool = True) -> Iterator[list[FeatureMap]]:
     """Every map of more than one place that a module of the model returns inside the block.
 
     What is a map, and where its width stands, is measured (`width_axes`): a matrix of attention has four axes, too.
@@ -94,7 +96,7 @@ def module_maps(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Iterator[
     Of a segmentation model those of its encoder are taken: what a decoder makes of them are masks already.
     """
     found: list[FeatureMap] = []
-    known = width_axes(model, images)
+    known = width_axes(model, images, attends)
 
     def record(name: str, number: int, tensor: Tensor) -> None:
         width_last = known.get((name, number))
@@ -134,13 +136,13 @@ def each_map(model: nn.Module, record: Callable[[str, int, Tensor], None]) -> It
 
 
 @torch.no_grad()
-def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple[str, int], bool]:
+def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"], attends: bool = True) -> dict[tuple[str, int], bool]:
     """Which results of modules are maps of the image, by name and number: whether the width comes last, or first.
 
     The model runs on random images A and B, and on A with the upper, then the left half of B. In a map the upper rows
     move towards B's with the upper half, the left columns with the left half. Nothing else does both: not a map that
     is mirrored, turned or shifted. Then it runs on images whose margins alone are B's, which a cropped map does not
-    see.
+    see. Of a model that `attends`, the maps are also measured without its attention.
     """
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, PAIRS, *images.shape[1:], generator=generator).to(images)
@@ -156,10 +158,7 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
             maps = (tensor.movedim(-1, 1) if width_last else tensor).double()
             if len(maps) != 4 * PAIRS or min(maps.shape[2:]) < 2:
                 continue
-            start, end, *halves = maps.unflatten(0, (4, PAIRS))
-            whole = end - start
-            moved = [((half - start) * whole).sum(1) / whole.square().sum(1).clamp_min(1e-30) for half in halves]
-            seen = [order_along(each.mean(0), axis) for axis, each in enumerate(moved)]
+            seen = orders_of(maps)
             # Deep in a CNN each place sees most of the image, and all move alike: a map if a convolution made its like.
             conv = isinstance(modules[name], nn.Conv2d)
             like_a_map = not width_last and (conv or tensor.shape[1:] in shapes)
@@ -183,7 +182,41 @@ def width_axes(model: nn.Module, images: Float[Tensor, "b c y x"]) -> dict[tuple
                 model, a[:1], b[:1], {key: found[key] for key in whole_maps}, grid
             ):
                 del found[key]
+    for key in out_of_order(model, torch.cat([a, b, upper, left]), found) if found and attends else ():
+        del found[key]
     return found
+
+
+def out_of_order(
+    model: nn.Module, images: Float[Tensor, "b c y x"], width_last: Mapping[tuple[str, int], bool]
+) -> set[tuple[str, int]]:
+    """Which of these maps are in another order than the image's, in a run in which each token attends to itself only.
+
+    After attention all places of a map may move alike, as deep in a CNN, though a reshape before it has put the tokens
+    into another grid. Here each place moves with its own part of the image. `images` are those of `width_axes`.
+    """
+    found: set[tuple[str, int]] = set()
+
+    def record(name: str, number: int, tensor: Tensor) -> None:
+        if (name, number) not in width_last or len(tensor) != len(images):
+            return
+        maps = (tensor.movedim(-1, 1) if width_last[name, number] else tensor).double()
+        # A map that holds nothing of the image here follows tokens of another kind, whose attention gives zeros.
+        if (maps - maps[:1]).any() and "otherwise" in orders_of(maps):
+            found.add((name, number))
+
+    with ExitStack() as hooks, suppress(Exception):  # a stranger's model may raise anything
+        subject = Subject(model, images, (images,), {})
+        run_apart(subject, images, lambda call: None, start=lambda: hooks.enter_context(each_map(model, record)))
+    return found
+
+
+def orders_of(maps: Float[Tensor, "b d y x"]) -> list[Literal["in order", "alike", "otherwise"]]:
+    """How the places of a map move with the upper and with the left half of the images of `width_axes`."""
+    start, end, *halves = maps.unflatten(0, (4, PAIRS))
+    whole = end - start
+    moved = [((half - start) * whole).sum(1) / whole.square().sum(1).clamp_min(1e-30) for half in halves]
+    return [order_along(each.mean(0), axis) for axis, each in enumerate(moved)]
 
 
 def seeing_margins(

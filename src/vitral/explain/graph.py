@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
+from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import Output
 from vitral.recording.forward import forward
 
@@ -28,7 +28,8 @@ class Graph:
     ) -> list[Tensor | None]:
         """∂y/∂tensor for tensors of the pass, y being the logit of each image's class; None where no gradient reaches.
 
-        Raises `UsageError` if the model, which messages call `model_name`, was changed since.
+        Raises `UsageError` if the model, which messages call `model_name`, was changed since, `WatchError` if it cannot
+        be differentiated.
         """
         if not self.answer.requires_grad:
             return [None] * len(tensors)
@@ -39,7 +40,10 @@ class Graph:
                 return list(torch.autograd.grad(score, list(tensors), retain_graph=True, allow_unused=True))
             except RuntimeError as error:
                 if "modified by an inplace operation" not in str(error):
-                    raise
+                    raise WatchError(
+                        f"{model_name} has no gradients, since its backward pass failed: {error} occlusion and "
+                        "attention need none."
+                    ) from error
                 raise UsageError(
                     f"{model_name} was changed after it was observed, or overwrites in place a tensor that its "
                     "gradients need. If its weights were changed, observe it again."

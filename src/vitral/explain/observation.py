@@ -327,8 +327,15 @@ def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need]
 
     # A CNN, or a model whose blocks pass on nothing with known places: its maps are those that its modules return.
     by_modules = wants_maps and not maps and (refusal is None or isinstance(refusal, NothingSeen))
+    if by_modules and observer.roles.follows_content:
+        map_refusal = WatchError(
+            f"{type(model).__name__} has no feature maps of the whole image: which part of it the tokens stand for "
+            "depends on what the image shows, as in a model that crops each image. Crop the image first, as the model "
+            "does. occlusion, input_gradient and integrated_gradients need no maps: specify grid=(rows, columns)."
+        )
+        by_modules = False
     if by_modules:
-        with module_maps(model, images) as found:
+        with module_maps(model, images, attends=recording is not None) as found:
             plain, map_graph = recorded_pass(model, images, wants_graph)
         check_same(output, plain)
         maps = tuple(found)

@@ -209,13 +209,19 @@ def queries_reached(layer: Layer, gradients: Sequence[Tensor | None]) -> Bool[Te
 
 
 def gradients_of(answer: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradient of an answer, at each tensor; None where it depends on none of its values."""
+    """The gradient of an answer, at each tensor; None where it depends on none of its values, or where the model has an
+    operator without a backward pass, as kernels for inference are."""
     if not answer.requires_grad:
         return [None] * len(tensors)
     with torch.inference_mode(False), torch.enable_grad():
         # Random signs, since outputs that are merely added up may cancel.
         signs = torch.randn(answer.shape, generator=torch.Generator().manual_seed(0)).to(answer)
-        return list(torch.autograd.grad((answer * signs).sum(), list(tensors), allow_unused=True, retain_graph=True))
+        try:
+            return list(
+                torch.autograd.grad((answer * signs).sum(), list(tensors), allow_unused=True, retain_graph=True)
+            )
+        except RuntimeError:
+            return [None] * len(tensors)
 
 
 def token_axis(recording: Recording, tokens: Float[Tensor, "_ _ d"], answer: Tensor) -> int:

@@ -47,12 +47,14 @@ class Follower:
         self.open: list[OpenProduct] = []  # scores, if a softmax follows
         self.last_product = Product((), 0, 0)  # of weights and values
         self.of_weights: set[int] = set()  # memory that was made of weights only
+        self.hidden: list[str] = []  # operators that may attend, and do not show how
 
     def missed(self, batch: int) -> list[str]:
         """Every tensor whose rows sum to one that was not seen to multiply values, and why.
 
         A single row for each of `batch` images is left out: the probabilities of classes. Then every product of two
-        tensors that depend on the image and is no attention, which mixes tokens in another way.
+        tensors that depend on the image and is no attention, which mixes tokens in another way. Operators of other
+        libraries that may attend come first.
         """
         others = [
             f"{' x '.join(map(str, one.shape))}, a product of two tensors that depend on the image, in {one.where}: no "
@@ -60,7 +62,9 @@ class Follower:
             for one in self.open
             if one.is_multiplied
         ]
-        return others + [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
+        return (
+            self.hidden + others + [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
+        )
 
     def follow(
         self,

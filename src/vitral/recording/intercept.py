@@ -186,8 +186,6 @@ class watch(TorchFunctionMode):
         # Hooks and the compiler's switch go first: they must go, whatever the model raised.
         if self.stream is not None:
             self.stream.remove()
-            if self.stream.keep_tensors:
-                self.recording.stream, self.recording.next_layers = self.stream.tokens, self.stream.next_layers
         for hook in self.hooks:
             hook.remove()
         EAGER.__exit__(kind, error, trace)
@@ -197,6 +195,8 @@ class watch(TorchFunctionMode):
         self.recording.projections = self.recognizer.dataflow.projections
         self.layers.finish(self.recognizer.factors, self.recognizer.added)
         self.layers.note_further_uses(self.recognizer.further_uses.of_answer())
+        if self.stream is not None and self.stream.keep_tensors:
+            self.recording.stream, self.recording.next_layers = self.stream.tokens, self.stream.next_layers
         del self.operators, self.layers  # it holds this watch, so that both would wait for the garbage collector
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()

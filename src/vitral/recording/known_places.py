@@ -3,6 +3,9 @@
 How it is measured is in `recording.probes`. The order of tokens may follow from a setting, a counter or a random
 generator that nobody sees from outside, so what is remembered is checked: four images, up to the first attention.
 
+It may also follow from the image: a model may crop each image to what is not black, which no random image shows. So the
+given images are held against it, too, each with some of its own patches exchanged.
+
 Axes:  b images   u units (heads and windows of an image)   m key tokens   k mixtures
 """
 
@@ -11,7 +14,8 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vitral.recording.apart import Subject, first_call
 from vitral.recording.askers import MovedKeys
@@ -20,6 +24,8 @@ from vitral.recording.places import Found, Places, decode
 from vitral.recording.probes import by_image, is_known, measure, mixed_by, mixtures, order_masks, random_pair
 
 HALF = 0.5  # of the way from A to B
+ASTRAY = 0.3  # of the way between two images, over all tokens: how far they may be from where they must be
+MOST_IMAGES = 8  # that are checked in one run
 KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Found, ...]"]] = WeakKeyDictionary()
 
 
@@ -46,7 +52,10 @@ def places_of(subject: Subject) -> tuple[Found, ...]:
             replace(places, is_alone=batch > 1) if isinstance(places, Places) else places
             for places in measured(replace(subject, fixed_batch=1))
         )
-    return found[subject.key if subject.key in found else key]
+    places = found[subject.key if subject.key in found else key]
+    if not follows_content(subject, places):
+        return places
+    return tuple(replace(one, follows_content=True) if isinstance(one, Places) else one for one in places)
 
 
 def measured(subject: Subject) -> tuple[Found, ...]:
@@ -75,14 +84,59 @@ def holds(subject: Subject, first: Places) -> bool:
             return again is not None and torch.equal(again.patches, first.patches)
         masks = order_masks(first.grid)
         images = torch.cat([a, b, mixed_by(masks, a, b)])
-        call = first_call(subject, images, [])
-        values = None if call is None else by_image(call.values, len(images), first)
-        if values is None or values.shape[1:3] != first.patches.shape:
+        values = values_of_first(subject, images, first)
+        if values is None:
             return False
         expected = masks.flatten(1).to(values.device)[:, first.patches.clamp_min(0)] & (first.patches >= 0)
         return torch.equal(MovedKeys.of(values).way[1:] > HALF, expected)
     except Exception:  # a stranger's model may raise anything for images that it was not given
         return False
+
+
+def follows_content(subject: Subject, found: Sequence[Found]) -> bool:
+    """Whether the tokens of the given images are other patches than those of random images.
+
+    Each image is mixed with itself, moved by half of its sides: so the mixture has the colours of the image, and a
+    model that normalises over the whole image gives nearly the same tokens. Only the first call of attention is seen.
+    """
+    first = next(iter(found), None)
+    if not isinstance(first, Places) or not first.exact or first.batch_axis == "keys":
+        return False
+    for images in subject.images.detach().split(MOST_IMAGES):
+        # Random images in their place tell this from an order that is drawn at random.
+        if are_astray(subject, images, first) and not any(
+            are_astray(subject, other.expand_as(images), first) for other in random_pair(subject)
+        ):
+            return True
+    return False
+
+
+def are_astray(subject: Subject, images: Float[Tensor, "b c y x"], first: Places) -> bool:
+    """See `follows_content`; of some images."""
+    count = len(images)
+    masks = order_masks(first.grid)[:1].expand(count, -1, -1)
+    moved = images.roll((images.shape[2] // 2, images.shape[3] // 2), (2, 3))
+    every = torch.cat([images, moved, mixed_by(masks, images, moved)])
+    for fixed in (0, len(subject.images), 1):
+        values = values_of_first(replace(subject, fixed_batch=fixed), every, first)
+        if values is not None:
+            break
+    else:
+        return False
+    start, end, mixture = values.unflatten(0, (3, count))
+    is_moved = masks[0].flatten().to(values.device)[first.patches.clamp_min(0)] & (first.patches >= 0)
+    error = (mixture - torch.where(is_moved[None, :, :, None], end, start)).norm(dim=-1).sum((1, 2))
+    return bool((error > ASTRAY * (end - start).norm(dim=-1).sum((1, 2))).any())
+
+
+def values_of_first(subject: Subject, images: Tensor, first: Places) -> Float[Tensor, "b u m e"] | None:
+    """The values of the first call of attention; None if the model raises, or has other units."""
+    try:
+        call = first_call(subject, images, [])
+        values = None if call is None else by_image(call.values, len(images), first)
+    except Exception:  # a stranger's model may raise anything for images that it was not given
+        return None
+    return values if values is not None and values.shape[1:3] == first.patches.shape else None
 
 
 def attends_over_batch(model: nn.Module, size: Grid) -> bool:

@@ -42,7 +42,8 @@ class Places:
     or the model normalises over the whole image. `batch_axis` is "batch", "heads" or "keys": where the images of a
     batch are. `is_alone` is whether that holds for one image at a time, and this is a batch of several. `is_cropped`:
     the model does not see a margin of the image, so that the grid is not that of the whole image. `are_views`: the
-    units are no heads, since they run through the model side by side. `asks_itself`: whether the queries are the keys;
+    units are no heads, since they run through the model side by side. `follows_content`: the tokens of the given images
+    are others than those of random ones. `asks_itself`: whether the queries are the keys;
     None if not known. `prefix` names the tokens without a patch, in order, if that was measured.
     """
 
@@ -56,6 +57,7 @@ class Places:
     is_alone: bool = False
     is_cropped: bool = False
     are_views: bool = False
+    follows_content: bool = False
     asks_itself: bool | None = None
     prefix: tuple[str, ...] = ()
 

@@ -26,6 +26,7 @@ from vitral.recording.calls import Call, call_of_kernel
 from vitral.recording.dataflow import INPUT, Dataflow
 from vitral.recording.following import Follower
 from vitral.recording.further_uses import FurtherUses
+from vitral.recording.hidden_operators import is_hidden, may_attend, written_by
 from vitral.recording.made import Made, Product
 from vitral.recording.operators import (
     FLEX,
@@ -43,6 +44,7 @@ from vitral.recording.operators import (
 )
 from vitral.recording.windowed_calls import over_whole_image, stated_windows
 
+HIDDEN = "an operator that is not PyTorch's and mixes tokens, perhaps by attention"
 LIBRARIES = tuple(str(Path(str(one)).parent) for one in (torch.__file__, jaxtyping.__file__, __file__))
 
 
@@ -97,6 +99,10 @@ class Recognizer:
             shape = (*args[0].shape[:3], args[1].shape[-2])
             fate = "flex_attention hides its weights; use scaled_dot_product_attention with a mask or a bias"
             self.follower.made.append(Made(shape, 3, self.line(), fate))
+        if is_hidden(operator):
+            if may_attend(operator, args, kwargs, result, self.is_constant):
+                self.follower.hidden.append(f"{operator.name()}, {HIDDEN}, in {self.line()}")
+            self.dataflow.note(inputs, written_by(operator, args, kwargs))
         if name.startswith(FUSED):
             call: Call | None = call_of_kernel(result[0], arguments_of(operator, args, kwargs))
         else:

@@ -90,6 +90,15 @@ def refuse_crop(layer: str) -> TokenRoles:
     )
 
 
+def refuse_content(layer: str) -> TokenRoles:
+    """Raises `UsageError`: which patch a token stands for depends on what the image shows."""
+    raise UsageError(
+        f"Which part of the image each token of {layer} stands for depends on what the image shows: when some patches "
+        "of an image were changed, tokens of other patches changed, as in a model that crops each image to what is not "
+        "black. So it has no attention map. Crop the image first, as the model does, and explain the part that it sees."
+    )
+
+
 def refuse_unseen(layer: str, places: Places) -> TokenRoles:
     """Raises `UsageError`: some patches of the image have no token, so that a map would have holes."""
     rows, columns = places.grid

@@ -25,6 +25,7 @@ from vitral.recording.refusals import (
     refuse_batch_size,
     refuse_channels,
     refuse_channels_last,
+    refuse_content,
     refuse_crop,
     refuse_given,
     refuse_groups,
@@ -81,6 +82,11 @@ class RoleFinder:
         """Whether the model does not see a margin of the image."""
         return any(isinstance(found, Places) and found.is_cropped for found in self.places)
 
+    @property
+    def follows_content(self) -> bool:
+        """Whether the tokens of the given images are others than those of random ones."""
+        return any(isinstance(found, Places) and found.follows_content for found in self.places)
+
     def note(self, func: Any, args: tuple, kwargs: dict[str, Any], result: Any, before_attention: bool) -> None:
         """Look at one function call that is not attention."""
         if func is F.conv2d or func is torch.conv2d:
@@ -124,6 +130,8 @@ class RoleFinder:
             self.current = (number,)
         if self.is_alone:
             return call, None, partial(refuse_batch_size, layer, self.batch)
+        if self.follows_content:
+            return call, None, partial(refuse_content, layer)
         if self.is_cropped:
             return call, None, partial(refuse_crop, layer)
         if isinstance(found, Places) and found.are_views:

@@ -31,6 +31,7 @@ class Stream:
         self.groups: dict[int, int] = {}  # the layer of each call: the bit of the first of its calls
         self.chains: list[list[nn.Module]] = []
         self.calls: dict[int, list[int]] = {}
+        self.of_last_run: dict[int, list[int]] = {}  # those of the calls that a module made when it ran last
         self.entered: dict[int, Tensor] = {}
         self.left: dict[int, Tensor] = {}
         self.after: Tensor | None = None
@@ -65,7 +66,7 @@ class Stream:
             self.after = given if same else None
         self.running.append(module)
         if given is not None and kept:
-            self.entered[id(module)] = given
+            self.entered[id(module)], self.of_last_run[id(module)] = given, []
 
     def leave(self, module: nn.Module, args: tuple, output: Any) -> None:
         if threading.get_ident() != self.thread:
@@ -85,6 +86,7 @@ class Stream:
         self.groups[bit] = group
         for module in self.running:
             self.calls.setdefault(id(module), []).append(bit)
+            self.of_last_run.setdefault(id(module), []).append(bit)
         entered = [module for module in self.running if id(module) in self.entered]
         inside = [module for module in entered if id(module) in self.elements]
         if inside:
@@ -101,7 +103,7 @@ class Stream:
         """The call with this bit is no layer."""
         del self.groups[bit]
         self.inside.pop(bit, None)
-        for bits in self.calls.values():
+        for bits in (*self.calls.values(), *self.of_last_run.values()):
             bits[:] = [one for one in bits if one != bit]
 
     @property
@@ -133,12 +135,17 @@ class Stream:
 
     @property
     def next_layers(self) -> list[int]:
-        """The number of the layer that comes after each of the `tokens`; for the last it may not exist."""
+        """The number of the layer that comes after each of the `tokens`; for the last it may not exist.
+
+        Known when the calls of the layers have been put together.
+        """
         blocks = self.blocks
         if not blocks:
             return []
         numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups.values()))}
-        layers = [[numbers[self.groups[bit]] for bit in self.calls[id(block)]] for block in blocks]
+        # What entered a block is kept of its last run.
+        bits = [self.of_last_run.get(id(block)) or self.calls[id(block)] for block in blocks]
+        layers = [[numbers[self.groups[bit]] for bit in own] for own in bits]
         following = layers[-1][-1] + 1
         groups = list(numbers)
         # What leaves the last block enters no layer of a second model, on which the answer does not depend.

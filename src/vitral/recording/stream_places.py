@@ -67,7 +67,8 @@ def stream_places(subject: Subject, found: Sequence[Found], stream: Stream) -> t
     `found` are the places of the calls, `stream` is that of a watched pass of the same model. Measured once for a model
     and an image size.
     """
-    grids = [places.grid for places in found if isinstance(places, Places) and not places.is_cropped]
+    known_places = [one for one in found if isinstance(one, Places)]
+    grids = [one.grid for one in known_places if not (one.is_cropped or one.follows_content)]
     if not grids:
         return ()
     if not still_hold(subject, found):
