@@ -88,7 +88,8 @@ def read(path: Path) -> str:
 def in_words(count: float) -> str:
     """Bytes for people.
 
-    >>> in_words(912e6), in_words(23.44e9)
-    ('912 MB', '23.4 GB')
+    >>> in_words(912e6), in_words(23.44e9), in_words(1.31e6)
+    ('912 MB', '23.4 GB', '1.3 MB')
     """
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"
+    unit, size = ("GB", 1e9) if count >= 1e9 else ("MB", 1e6) if count >= 1e6 else ("kB", 1e3)
+    return f"{count / size:,.{0 if size < 1e9 and count >= 10 * size else 1}f} {unit}"

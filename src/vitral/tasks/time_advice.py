@@ -78,7 +78,10 @@ def advise_on_data(model: Classifier, data: Dataset, recipe: Recipe, numerics: N
             f"{' and '.join(names)}. A lighter augmentation trains faster."
         )
     smaller = " Smaller images (--img-size) take less." if Path(recipe.data).exists() else ""
-    return f"preparing batches is the limit: one takes {milliseconds(own)}, most of it not for augmentation.{smaller}"
+    return (
+        f"preparing batches is the limit: one takes {milliseconds(own)}, of which augmentation is at most a third."
+        f"{smaller}"
+    )
 
 
 def time_batches(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics) -> float:

@@ -9,6 +9,7 @@ from torch import nn
 
 from vitral.base.errors import ConfigError
 from vitral.base.numerics import Numerics
+from vitral.base.plural import one_or_many
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.recording.undisturbed import undisturbed
@@ -109,9 +110,9 @@ def time_steps(
 def minutes(seconds: float) -> str:
     """A length of time for people.
 
-    >>> minutes(40), minutes(90), minutes(8 * 3600)
-    ('less than a minute', '2 minutes', '8.0 hours')
+    >>> minutes(40), minutes(70), minutes(90), minutes(8 * 3600)
+    ('less than a minute', '1 minute', '2 minutes', '8.0 hours')
     """
     if seconds < 60:
         return "less than a minute"
-    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
+    return one_or_many(round(seconds / 60), "minute") if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
