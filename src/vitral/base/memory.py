@@ -15,6 +15,18 @@ FILES = {
 }
 
 
+# What PyTorch's allocators say, for which it has no class of error.
+WORDS = ("can't allocate memory", "bad_alloc", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated, on a CPU or a GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    said = any(words in str(error) for words in WORDS)
+    return isinstance(error, RuntimeError) and (said or type(error).__name__ == "OutOfMemoryError")  # PyTorch's
+
+
 def peak_resident() -> int | None:
     """The most bytes of this process that were in memory at once, with the parts of files that it maps.
 
@@ -38,13 +50,14 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still take without swapping, within every limit."""
+    """Bytes that this process can still take without swapping, within the limits of its control groups.
+
+    Beyond these the system ends it; beyond `address_space` it gets an error.
+    """
     machine = fields(PROC / "meminfo")
     if "MemAvailable" not in machine:
         return None
-    mapped = fields(PROC / "self/status").get("VmSize", 0)
-    free = [machine["MemAvailable"], *(limit - used for limit, used in group_limits())]
-    return max(0, min([*free, *(limit - mapped for limit in address_space())]))
+    return max(0, min([machine["MemAvailable"], *(limit - used for limit, used in group_limits())]))
 
 
 def address_space() -> list[int]:

@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(f"{program}: interrupted.")
         return 130
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        from vitral.base.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
         say(f"{program}: not enough memory. Use fewer or smaller images, or a smaller batch.")
         return 1
     except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Any
 from weakref import finalize
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vitral.base.memory import available_memory
+from vitral.base.memory import available_memory, is_out_of_memory
 from vitral.base.numerics import Numerics
 from vitral.data.dataset import Dataset
 from vitral.recording.undisturbed import undisturbed
@@ -27,15 +28,6 @@ from vitral.training.steps import Step
 
 FEW, MORE = 2, 4  # images on which steps are measured
 CAUTION = 0.8  # of the free memory: what kernels use inside is not measured
-# What allocators say, for which PyTorch has no class of error.
-WORDS = ("can't allocate memory", "bad_alloc", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be allocated, on a CPU or a GPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
-    )
 
 
 class TensorBytes(TorchDispatchMode):
@@ -72,13 +64,15 @@ class TensorBytes(TorchDispatchMode):
         self.now -= size
 
 
-def step_bytes(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, images: int) -> float:
+def step_bytes(
+    model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, images: int, parts: int = 1
+) -> float:
     """The most bytes that two training steps on so many images hold at once; the model stays as it is.
 
     On a GPU those that PyTorch allocates, also before; else those of tensors that operators make.
     """
-    mixed = dict(mix="none", mix_alpha=None) if images < 2 else {}
-    own = replace(recipe, batch_size=images, accumulate=1, **mixed)
+    mixed: dict[str, Any] = dict(mix="none", mix_alpha=None) if images < 2 else {}
+    own = replace(recipe, batch_size=images, accumulate=parts, **mixed)
     counter = TensorBytes()
     try:
         with undisturbed(model):
@@ -115,17 +109,24 @@ def largest_batch(
     need = max(1.0, (more - few) / (MORE - FEW))
     most = min(below - 1, int((CAUTION * free - (few - FEW * need)) / need))
     fits = 2 ** int(math.log2(most)) if most >= 1 else 0
-    while fits:
-        try:
-            step_bytes(model, data, recipe, numerics, fits)
-            break
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            traceback.clear_frames(error.__traceback__)
-        free_gradients(model, numerics)
+    while fits and not is_taken(model, data, recipe, numerics, fits):
         fits //= 2
     return fits, need
+
+
+def is_taken(
+    model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, images: int, parts: int = 1
+) -> bool:
+    """Whether a step on so many images, computed in so many parts, fits into memory; by taking it."""
+    try:
+        step_bytes(model, data, recipe, numerics, images, parts)
+        return True
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+    free_gradients(model, numerics)
+    return False
 
 
 def free_gradients(model: Classifier, numerics: Numerics) -> None:

@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vitral.base.errors import TrainingError
-from vitral.base.memory import available_memory, in_words, total_memory
+from vitral.base.memory import address_space, available_memory, in_words, is_out_of_memory, total_memory
 from vitral.base.numerics import Numerics
 from vitral.base.plural import one_or_many
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
 from vitral.training.memory import (
-    CAUTION,
     FEW,
     MORE,
     free_gradients,
     free_memory,
-    is_out_of_memory,
+    is_taken,
     largest_batch,
     step_bytes,
 )
@@ -61,7 +60,7 @@ def memory_named(
         what = (
             f"Step {number} ran out of memory: {one_or_many(at_once, 'image')} of {height}x{width} at once through "
             f"{recipe.model}, in {numerics.precision} on {numerics.device}"
-            f"{'' if free is None else f', with {in_words(free)} free'}."
+            f"{'' if free is None else f', with {in_words(free)} free'}{limit_note()}."
         )
         if is_new:
             raise OutOfMemory(f"{what} {what_fits(model, data, recipe, numerics, processes, batch, at_once)}") from None
@@ -69,6 +68,11 @@ def memory_named(
             f"{what} Earlier steps of the run fitted: there is less memory now, or another program has taken some. "
             "Free some, and continue the run with --resume."
         ) from None
+
+
+def limit_note() -> str:
+    """The limit on the address space, if there is one."""
+    return "".join(f" and a limit of {in_words(limit)} on the address space (ulimit -v)" for limit in address_space())
 
 
 def images_at_once(recipe: Recipe, batch: int, processes: Processes) -> int:
@@ -88,9 +92,11 @@ def what_fits(
     """Advice on which batch fits, by steps that are tried here."""
     try:
         fits, need = largest_batch(model, data, recipe, numerics, at_once)
+        parts = math.ceil(batch / fits) if fits and processes.size == 1 else 0
+        in_parts = parts and is_taken(model, data, recipe, numerics, batch, parts)
     except Exception:  # a model may not take so few images; the message is about memory, whatever it says to them
-        fits, need = 0, 0.0
-    if not fits and not need:
+        need = 0.0
+    if not need:
         return "Use a smaller --batch-size, or --accumulate 2, 4, ..., which computes a batch in so many parts."
     per = f"An image takes about {in_words(need)} in a step"
     if not fits:
@@ -98,15 +104,9 @@ def what_fits(
     found = f"{per}, and a step on {one_or_many(fits, 'image')} fits (tried)"
     if processes.size > 1:
         return f"{found}: use --batch-size {fits * processes.size}, or more processes."
-    height, width = model.preprocessing.size
-    pixels = 8.0 * batch * 3 * height * width  # of the whole batch, as bytes and as floats, while it is prepared
-    free = free_memory(numerics) or 0
-    if pixels > CAUTION * (free - need * fits):
+    if not in_parts:
         return f"{found}: use --batch-size {fits}."
-    return (
-        f"{found}: use --accumulate {math.ceil(batch / fits)}, which computes the same steps in so many parts, or "
-        f"--batch-size {fits}."
-    )
+    return f"{found}: use --accumulate {parts}, which computes the same steps in so many parts, or --batch-size {fits}."
 
 
 def refuse_what_cannot_fit(
@@ -115,7 +115,8 @@ def refuse_what_cannot_fit(
     """Raise `OutOfMemory` where a step certainly takes more memory than there is; `note` takes it where it may.
 
     On a CPU under Linux, which ends such a process without a word. What tensors take is a part of what a step takes;
-    certain is only what goes beyond the memory of the machine and its swap space, or beyond that of a control group.
+    certain is only what goes beyond the memory of the machine and its swap space, or beyond that of a control group. A
+    model of the user's own may compute many images in parts, so for it nothing is certain.
     """
     limit, free = total_memory(), available_memory()
     at_once = images_at_once(recipe, min(recipe.batch_size, len(data.train)), ALONE)
@@ -125,13 +126,14 @@ def refuse_what_cannot_fit(
     if 12.0 * height * width * at_once * MOST < limit:
         return
     try:
-        need, measured = predict_bytes(model, data, recipe, numerics, at_once, limit, free)
-    except Exception:  # a model may not take so few images, and then nothing is certain
+        few, more = (step_bytes(model, data, recipe, numerics, images) for images in (FEW, MORE))
+    except Exception:  # a model may not take so few images
         return
+    need = more + (more - few) / (MORE - FEW) * (at_once - MORE)
     what = f"{at_once:,} images of {height}x{width} at once through {recipe.model}"
-    if need > limit:
+    if need > limit and not getattr(model, "code", None):
         raise OutOfMemory(
-            f"A step on {what} would take about {in_words(need)} of memory, by steps on up to {measured} images; there "
+            f"A step on {what} would take about {in_words(need)} of memory, by steps on {FEW} and {MORE} images; there "
             f"are {in_words(limit)}. {what_fits(model, data, recipe, numerics, ALONE, at_once, at_once)}"
         )
     if need > free:
@@ -139,21 +141,3 @@ def refuse_what_cannot_fit(
             f"warning: a step on {what} takes about {in_words(need)} of memory, and {in_words(free)} are free. "
             "--accumulate 2, 4, ... computes it in so many parts."
         )
-
-
-def predict_bytes(
-    model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, at_once: int, limit: int, free: int
-) -> tuple[float, int]:
-    """The bytes of a step on so many images, by steps on fewer; and the most images of these.
-
-    A model may compute many images in parts. So more are measured before more is predicted than the limit, while they
-    take less than half of the memory that is free.
-    """
-    before, images = step_bytes(model, data, recipe, numerics, FEW), MORE
-    while True:
-        now = step_bytes(model, data, recipe, numerics, images)
-        per = 2 * (now - before) / images
-        need = now + per * (at_once - images)
-        if need <= limit or 2 * images >= at_once or now + per * images > free / 2:
-            return need, images
-        before, images = now, 2 * images
