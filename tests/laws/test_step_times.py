@@ -101,11 +101,15 @@ def test_steps_of_an_older_version_have_no_parts_and_those_after_them_do():
     assert not pace.record().keys() & {*PARTS, "stepping"}
     for number in range(5, 55):
         pace.take(replace(new, number=number))
-    assert {part: pace.record()[part] for part in PARTS} == pytest.approx(dict(forward=0.2, backward=0.3, optimizer=0.1))
+    assert {part: pace.record()[part] for part in PARTS} == pytest.approx(
+        dict(forward=0.2, backward=0.3, optimizer=0.1)
+    )
 
 
 def test_what_a_run_had_taken_is_in_its_last_record_before_the_step():
-    paces = [{"step": step, "images_per_second": 1.0, "seconds": float(step), "stepping": step / 2} for step in (20, 40)]
+    paces = [
+        {"step": step, "images_per_second": 1.0, "seconds": float(step), "stepping": step / 2} for step in (20, 40)
+    ]
     others = [{"step": 40, "test_loss": 1.0, "seconds": 99.0}, {"step": 40, "memory": 1, "memory_kind": "resident"}]
     assert spent_until([*paces, *others], 45) == (40.0, 20.0)
     assert spent_until([*paces, *others], 39) == (20.0, 10.0)

@@ -174,9 +174,7 @@ def plan(monkeypatch, step, **settings):
 
         monkeypatch.setattr(plan_run, name, choose)
     progress = Progress()
-    found, numerics = plan_run.plan_run(
-        replace(recipe, **dict(epochs=25.0) | settings), model, data, True, progress
-    )
+    found, numerics = plan_run.plan_run(replace(recipe, **dict(epochs=25.0) | settings), model, data, True, progress)
     assert found.precision == numerics.precision and found.compile == ("always" if numerics.compile else "never")
     return found, tried, progress.notes
 

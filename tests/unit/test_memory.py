@@ -1,5 +1,7 @@
 """How much memory there is, by the system's files, and what a training step takes of it."""
 
+from dataclasses import replace
+
 import torch
 
 import vitral
@@ -28,7 +30,9 @@ def files(monkeypatch, tmp_path, **contents):
     monkeypatch.setattr(system, "address_space", list)
 
 
-MACHINE = "MemTotal:       16000000 kB\nMemFree: 5 kB\nMemAvailable:    9000000 kB\nSwapTotal: 1000000 kB\nHugePages: 0\n"
+MACHINE = (
+    "MemTotal:       16000000 kB\nMemFree: 5 kB\nMemAvailable:    9000000 kB\nSwapTotal: 1000000 kB\nHugePages: 0\n"
+)
 
 
 def test_the_machine_itself(monkeypatch, tmp_path):
@@ -133,10 +137,11 @@ def test_the_largest_batch_is_one_that_was_taken(monkeypatch):
 
     monkeypatch.setattr(memory, "step_bytes", step)
     monkeypatch.setattr(memory, "free_memory", lambda numerics: GB)
-    assert largest_batch(model, data, recipe, CPU, 32) == (4, 1e5)
-    assert taken == [2, 4, 16, 8, 4]
+    assert largest_batch(model, data, recipe, CPU, 32) == (2, 1e5)  # on a CPU there is room for twice as many
+    assert taken == [2, 4, 32, 16, 8, 4]
+    assert largest_batch(model, data, recipe, replace(CPU, device="cuda"), 32) == (4, 1e5)
     monkeypatch.setattr(memory, "free_memory", lambda numerics: int(2e6))
-    assert largest_batch(model, data, recipe, CPU, 32)[0] == 4  # 0.8 of 2 MB less 1 MB: 6 images
+    assert largest_batch(model, data, recipe, CPU, 32)[0] == 2  # 0.8 of 2 MB less 1 MB: 6 images
     monkeypatch.setattr(memory, "free_memory", lambda numerics: 1000)
     assert largest_batch(model, data, recipe, CPU, 32) == (0, 1e5)
     monkeypatch.setattr(memory, "free_memory", lambda numerics: None)
@@ -145,7 +150,13 @@ def test_the_largest_batch_is_one_that_was_taken(monkeypatch):
 
 def test_which_errors_say_that_memory_ran_out():
     cpu = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
-    for error in (MemoryError(), RuntimeError(cpu), RuntimeError("std::bad_alloc"), torch.OutOfMemoryError("CUDA")):
+    for error in (
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError(cpu),
+        RuntimeError("std::bad_alloc"),
+        torch.OutOfMemoryError("CUDA"),
+    ):
         assert is_out_of_memory(error)
     for error in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("bad_alloc"), KeyError("x")):
         assert not is_out_of_memory(error)

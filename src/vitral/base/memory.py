@@ -1,8 +1,9 @@
-"""How much memory there is for this process, and how much it has taken; None where the system does not say (Linux does).
+"""How much memory there is for this process, and how much it has taken; None where the system does not say.
 
 A limit may be the machine's, that of a control group (a container, a batch job), or that of `ulimit -v`.
 """
 
+import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ WORDS = ("can't allocate memory", "bad_alloc", "CUDA out of memory", "CUBLAS_STA
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory could not be allocated, on a CPU or a GPU."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     said = any(words in str(error) for words in WORDS)
     return isinstance(error, RuntimeError) and (said or type(error).__name__ == "OutOfMemoryError")  # PyTorch's

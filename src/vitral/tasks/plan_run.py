@@ -83,7 +83,7 @@ def plan_run(
     tell(processes, Measure(recipe, numerics))
     speed = measure_speed(model, data, recipe, numerics, processes)
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    if 60 * (recipe.minutes or 0) >= WORTH or not recipe.minutes and speed.seconds(total) >= WORTH:
+    if 60 * (recipe.minutes or 0) >= WORTH or (not recipe.minutes and speed.seconds(total) >= WORTH):
         numerics, step = choose_precision(recipe, model, data, numerics, speed.step, progress, processes)
         speed = replace(speed, step=step)
     if not recipe.minutes:
@@ -94,7 +94,9 @@ def plan_run(
     recipe = settled(recipe, numerics)
     if recipe.minutes:
         epochs = speed.epochs_within(60 * recipe.minutes, time.monotonic() - began)
-        progress.note(f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {milliseconds(step)} per step on this machine")
+        progress.note(
+            f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {milliseconds(step)} per step on this machine"
+        )
         return replace(recipe, epochs=epochs, minutes=None), numerics
     note_time(speed, speed.seconds(total), progress)
     return recipe, numerics

@@ -59,10 +59,14 @@ def advise(
             f"the products of this model are too narrow (inner width {inner}) to fill the processor: a wider model "
             "takes less additional time than its size says."
         )
-    if utilisation < LOW and numerics.device == "cuda" and recipe.batch_size < len(data.train):
-        if 2 * torch.cuda.max_memory_allocated() < torch.cuda.get_device_properties(0).total_memory:
-            return "most of the GPU and of its memory is not used: a larger --batch-size trains more images per second."
+    if utilisation < LOW and numerics.device == "cuda" and recipe.batch_size < len(data.train) and half_is_free():
+        return "most of the GPU and of its memory is not used: a larger --batch-size trains more images per second."
     return ""
+
+
+def half_is_free() -> bool:
+    """Whether training has taken less than half of the GPU's memory."""
+    return 2 * torch.cuda.max_memory_allocated() < torch.cuda.get_device_properties(0).total_memory
 
 
 def advise_on_data(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -39,10 +40,11 @@ def compile_model(
     """
     # Each process takes this step alone: where one fails, no other may wait for it.
     images = math.ceil(min(recipe.batch_size, len(data.train)) / processes.size)
-    start, failure, compiled = time.perf_counter(), "", None
+    start, failure = time.perf_counter(), ""
+    compiled: nn.Module | None = None
     try:
         with undisturbed(model):
-            compiled = torch.compile(model)
+            compiled = cast(nn.Module, torch.compile(model))
             own = replace(recipe, batch_size=max(2, images))
             optimizers = optim.optimizers(model, own)
             take(training_steps(model, data, own, numerics, optimizers, lambda step: 0.0, 0, compiled), 1)

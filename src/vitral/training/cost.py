@@ -67,9 +67,9 @@ def training_operations(model: Classifier) -> float | None:
     pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=next(model.parameters()).device)
     image = normalise(pixels, model.preprocessing)
     try:
-        with undisturbed(model), evaluating(model), sdpa_kernel(SDPBackend.MATH):
-            with FlopCounterMode(display=False) as counter:
-                find_output(model, model(image), 1).tensor.float().sum().backward()
+        counter = FlopCounterMode(display=False)
+        with undisturbed(model), evaluating(model), sdpa_kernel(SDPBackend.MATH), counter:
+            find_output(model, model(image), 1).tensor.float().sum().backward()
     except RuntimeError:
         return None
     finally:

@@ -42,7 +42,7 @@ class TensorBytes(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:  # else the first operator loads the compiler, 70 MB
         return False
 
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
         output = function(*arguments, **(options or {}))
         for tensor in tree_leaves(output):
             if isinstance(tensor, torch.Tensor):
@@ -100,23 +100,23 @@ def largest_batch(
     """How many images fit in a step, of those below a number that does not; and the bytes that one takes.
 
     The first is a power of two whose step was taken here, 0 if there is none; both are 0 where the system does not say
-    how much memory is free.
+    how much memory is free. On a CPU twice as many were taken: the C library does not give all memory back, and how
+    much it keeps differs between programs.
     """
     free = free_memory(numerics)
     if free is None:
         return 0, 0.0
     few, more = (step_bytes(model, data, recipe, numerics, images) for images in (FEW, MORE))
     need = max(1.0, (more - few) / (MORE - FEW))
-    most = min(below - 1, int((CAUTION * free - (few - FEW * need)) / need))
+    most = min(below // 2, int((CAUTION * free - (few - FEW * need)) / need))
     fits = 2 ** int(math.log2(most)) if most >= 1 else 0
-    while fits and not is_taken(model, data, recipe, numerics, fits):
+    room = 1 if numerics.device == "cuda" else 2
+    while fits and not is_taken(model, data, recipe, numerics, fits if fits == 1 else fits * room):
         fits //= 2
     return fits, need
 
 
-def is_taken(
-    model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, images: int, parts: int = 1
-) -> bool:
+def is_taken(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numerics, images: int, parts: int = 1) -> bool:
     """Whether a step on so many images, computed in so many parts, fits into memory; by taking it."""
     try:
         step_bytes(model, data, recipe, numerics, images, parts)

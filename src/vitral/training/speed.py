@@ -54,7 +54,8 @@ class Speed:
         if not low:
             raise ConfigError(
                 f"--minutes {seconds / 60:g} is too short: one step and its evaluation take about "
-                f"{(spent + self.seconds(1)) / 60:.1f} minutes on this machine. Give it more time, or fewer or smaller images."
+                f"{(spent + self.seconds(1)) / 60:.1f} minutes on this machine. Give it more time, or fewer or smaller "
+                "images."
             )
         return low / self.per_epoch
 
