@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import yaml
 
 from shell import QUICK, Trained, paint, text, tree
 from together import Together, finished
@@ -310,3 +311,44 @@ for name in ("first", "second"):
 def test_a_program_may_train_twice(both):
     for answer in finished(both.start("-c", TWICE)):
         assert answer.done().out.split() == ["first", "second"]
+
+
+CHOOSING = """
+import sys
+import torch
+import vitral
+from vitral.base import numerics
+from vitral.tasks import choose_numerics, plan_run
+
+for module, name in ((plan_run, "SHORT"), (plan_run, "WORTH"), (choose_numerics, "WORTH_COMPILING")):
+    setattr(module, name, 0.0)
+choose_numerics.computes_in_bfloat16 = numerics.cpu_computes_in_bfloat16 = lambda device="": True
+choose_numerics.compiles = lambda device: True
+rank = __import__("os").environ["RANK"]
+compile = torch.compile
+
+
+def compiling(model):
+    if rank in sys.argv[2:]:
+        raise RuntimeError(f"process {rank} has no compiler")
+    return compile(model, backend="eager")
+
+
+torch.compile = compiling
+shapes = dict(data="shapes:n=64,size=16", epochs=2, batch_size=16)
+found = vitral.train(model="vit_nano_patch4_32", out=sys.argv[1], **shapes)
+print("; ".join(found.notes))
+"""
+
+
+@pytest.mark.parametrize("failing", ["", "1"])
+def test_what_auto_measures_is_chosen_for_both(failing, both, home):
+    run = f"chosen{failing}"
+    first, second = finished(both.start("-c", CHOOSING, run, failing))
+    said = first.done().out
+    second.done()
+    assert "--precision auto: " in said and "--compile auto: " in said
+    config = yaml.safe_load((home / run / "config.yaml").read_text())
+    assert config["precision"] in ("float32", "bfloat16") and config["compile"] in ("always", "never")
+    if failing:
+        assert config["compile"] == "never" and "another process could not" in said

@@ -12,7 +12,17 @@ from shell import TINY, Terminal, Trained, tree
 from vitral.data.split_table import read_splits
 
 WORDS = ("train", "--data", "shapes:n=64,size=16", "--epochs", 5, "--batch-size", 16)  # 20 steps, every second saved
-TIMINGS = ("seconds", "images_per_second", "waiting")
+TIMINGS = (
+    "seconds",
+    "stepping",
+    "images_per_second",
+    "waiting",
+    "forward",
+    "backward",
+    "optimizer",
+    "memory",
+    "advice",
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Device, precision and compilation, each chosen by a rule, with its reason as a sentence."""
+"""Device, precision and compilation, each chosen by a rule, with its reason as a sentence.
+
+The rules decide for short runs; for others `vitral.tasks.choose_numerics` measures.
+"""
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +17,7 @@ LONG = 3e14  # floating-point operations from which a run gains more than the mi
 
 @dataclass(frozen=True)
 class Numerics:
-    """The choice, and the reason for it."""
+    """The choice, and the reason for it, which has a part on precision and one on compiling: `float32, ...; ...`."""
 
     device: str
     precision: str
@@ -37,7 +40,7 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    has_bfloat16 = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_computes_in_bfloat16()
+    has_bfloat16 = computes_in_bfloat16(device)
     if precision == "auto":
         gains = has_bfloat16 and width >= WIDE
         precision = "bfloat16" if gains else "float32"
@@ -46,8 +49,7 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
             reason = f"float32, because this {device} does not compute in bfloat16"
     else:
         reason = f"{precision}, as requested"
-    # On a CPU, torch.compile writes C++ and calls a compiler for it; on a GPU, Triton brings its own.
-    can_compile = device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+    can_compile = compiles(device)
     if compile == "always" and not can_compile:
         raise ConfigError(
             "compile=always needs a C++ compiler, and none was found. Install g++ or clang, or choose --compile auto."
@@ -59,6 +61,18 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     elif compile == "auto":
         reason += f", because {planned:.1e} operations are {'at least' if planned >= LONG else 'fewer than'} {LONG:.0e}"
     return Numerics(device, precision, compiled, reason)
+
+
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether the device multiplies in bfloat16."""
+    import torch
+
+    return torch.cuda.is_bf16_supported() if device == "cuda" else cpu_computes_in_bfloat16()
+
+
+def compiles(device: str) -> bool:
+    """Whether torch.compile has a compiler: on a CPU it writes C++ for one; on a GPU, Triton brings its own."""
+    return device == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
 
 
 def cpu_computes_in_bfloat16() -> bool:

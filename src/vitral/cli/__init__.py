@@ -21,6 +21,7 @@ from typing import Any
 from vitral.base.console import say
 from vitral.base.errors import UsageError, VitralError
 from vitral.base.lookup import check_name, names
+from vitral.base.memory import is_out_of_memory
 
 USAGE = """usage: vitral VERB [OPTIONS]
 
@@ -62,13 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(f"{program}: interrupted.")
         return 130
-    except MemoryError:
-        say(f"{program}: not enough memory. Use fewer or smaller images, or a smaller batch.")
-        return 1
     except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            say(f"{program}: not enough memory. Use fewer or smaller images, or a smaller batch.")
+            return 1
+        if not isinstance(error, OSError):
+            raise
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # or the flush at exit would fail on a full disk again

@@ -144,7 +144,7 @@ def findings(found: "DataDescription") -> list[dict[str, Any]]:
         with closing(ConsoleProgress()) as progress:
 
             def stepped(step: "Step") -> None:
-                pace.recent.append(step)
+                pace.take(step)
                 progress.stepped(pace)
 
             yield stepped

@@ -12,11 +12,13 @@ from vitral.tasks.orders import End, Measure, Order, Prepare
 from vitral.tasks.prepare import prepare
 from vitral.tasks.progress import Progress
 from vitral.training.adapt import adapt
+from vitral.training.compiling import compile_model
 from vitral.training.distributed import SeveralProcesses
 from vitral.training.fit import fit
+from vitral.training.out_of_memory import OutOfMemory
 from vitral.training.processes import FirstFailed, LostProcess
 from vitral.training.run import Run
-from vitral.training.speed import measure_speed
+from vitral.training.speed import time_steps
 
 
 def follow(processes: SeveralProcesses, stop: Callable[[], bool], cache: str) -> Path:
@@ -37,17 +39,27 @@ def follow(processes: SeveralProcesses, stop: Callable[[], bool], cache: str) ->
             return order.run or Path()
         assert order is not None and model is not None and data is not None
         if isinstance(order, Measure):
-            measure_speed(model, data, order.recipe, order.numerics, processes)
+            take_part(model, data, order, processes)
             continue
         try:
             run = Run(order.run)
             for _ in fit(model, data, order.recipe, order.numerics, run, order.resuming, stop, processes=processes):
                 pass
-        except LostProcess:
+        except (LostProcess, OutOfMemory):
             raise
         except TrainingError as error:  # a loss that is not a number is so in all processes
             raise FirstFailed(error.exit_code) from error
         return order.run
+
+
+def take_part(model: Classifier, data: Dataset, order: Measure, processes: SeveralProcesses) -> None:
+    """Take the steps whose time is measured; without them if the model cannot be compiled in some process."""
+    compiled = None
+    if order.compiled:
+        compiled = compile_model(model, data, order.recipe, order.numerics, processes).model
+        if compiled is None:
+            return
+    time_steps(model, data, order.recipe, order.numerics, processes, compiled)
 
 
 def read_in_turn(processes: SeveralProcesses, order: Prepare, cache: str) -> tuple[Classifier, Dataset]:

@@ -25,10 +25,11 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Measure:
-    """Take some steps whose time is measured."""
+    """Take some steps whose time is measured; if `compiled`, compile the model before."""
 
     recipe: Recipe
     numerics: Numerics
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,35 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from vitral.training.fit import Evaluation
 from vitral.training.steps import RECENT, Step
+
+PARTS = ("forward", "backward", "optimizer")
 
 
 class Pace:
     """The last steps of a run and all its evaluations, summed up for the log and for whoever watches."""
 
-    def __init__(self, total: int, spent: float = 0.0, before: Sequence[Step] = ()):
-        """For a resumed run, `spent` is the seconds that it had taken before, and `before` its last steps."""
-        self.total, self.spent = total, spent
+    def __init__(self, total: int, spent: float = 0.0, before: Sequence[Step] = (), stepping: float | None = 0.0):
+        """For a resumed run, `spent` is the seconds that it had taken before, and `before` its last steps.
+
+        `stepping` is how many of those seconds its steps took; None where that is not known.
+        """
+        self.total, self.spent, self.stepping = total, spent, stepping
         self.first = before[-1].number + 1 if before else 1
         self.recent: deque[Step] = deque(before, maxlen=RECENT)
         self.evaluations: list[Evaluation] = []
         self.started = time.monotonic()
+
+    def take(self, step: Step) -> None:
+        """Count one more step."""
+        self.recent.append(step)
+        if self.stepping is not None:
+            self.stepping += step.seconds
 
     @property
     def seconds(self) -> float:
@@ -25,7 +38,11 @@ class Pace:
         return self.spent + time.monotonic() - self.started
 
     def record(self) -> dict[str, int | float]:
-        """Means over the last steps, as `metrics.jsonl` has them; `waiting` is the share of time spent on batches."""
+        """Means over the last steps, as `metrics.jsonl` has them.
+
+        The parts of a step are shares of its time, `seconds` is the time of the run until now, and `stepping` is how
+        much of it steps took.
+        """
         images, seconds = sum(s.images for s in self.recent), sum(s.seconds for s in self.recent)
         answered = [s.correct for s in self.recent if s.correct is not None]
         correct = sum(answered) if answered else None
@@ -36,8 +53,18 @@ class Pace:
             "lr": self.recent[-1].lr,
             "images_per_second": images / seconds,
             "waiting": sum(s.waiting for s in self.recent) / seconds,
+            **self.parts(),
             "seconds": self.seconds,
+            **({} if self.stepping is None else {"stepping": self.stepping}),
         }
+
+    def parts(self) -> dict[str, float]:
+        """The shares of the other parts of a step; none if some of these steps are of an older version."""
+        steps = [asdict(step) for step in self.recent]
+        seconds = sum(step["seconds"] for step in steps)
+        if any(step[part] is None for step in steps for part in PARTS):
+            return {}
+        return {part: sum(step[part] for step in steps) / seconds for part in PARTS}
 
     def line(self) -> str:
         """The record and the remaining time, for a person."""
@@ -51,3 +78,13 @@ class Pace:
             f"{now['images_per_second']:,.0f} images/s   waiting {now['waiting']:.0%}   "
             f"left {left // 60}:{left % 60:02d}"
         )
+
+
+def spent_until(records: Sequence[Mapping[str, Any]], step: int) -> tuple[float, float | None]:
+    """The seconds that a run had taken at a step, by its records, and how many of them its steps took.
+
+    The second is None for a run of an older version.
+    """
+    known = [record for record in records if "images_per_second" in record and record["step"] <= step]
+    last = max(known, key=lambda record: record["seconds"], default={"seconds": 0.0, "stepping": 0.0})
+    return last["seconds"], last.get("stepping")

@@ -1,5 +1,6 @@
 """The recipe of a run, and the time that it takes, before its first step."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,12 +13,14 @@ from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
 from vitral.tasks.choose_adaptation import time_with_trials
+from vitral.tasks.choose_numerics import WORTH, choose_compiling, choose_precision, milliseconds, settled
 from vitral.tasks.orders import Measure, tell
 from vitral.tasks.progress import Progress
 from vitral.training.cost import operations, width
+from vitral.training.out_of_memory import refuse_what_cannot_fit
 from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe, preset
-from vitral.training.speed import measure_speed, minutes
+from vitral.training.speed import Speed, measure_speed, minutes
 from vitral.weights.spec import parse_checkpoint_spec
 
 SHORT = 1e13  # floating-point operations of a run whose time is not worth measuring
@@ -58,35 +61,73 @@ def numerics_for(
     return choose(recipe.precision, recipe.compile, width(model), operations(model, note) * images)
 
 
-def plan_time(
+def plan_run(
     recipe: Recipe,
     model: Classifier,
     data: Dataset,
-    numerics: Numerics,
     agreed: bool,
     progress: Progress,
     processes: Processes = ALONE,
-) -> Recipe:
-    """The recipe with the epochs that fit into its minutes; else as it is, and how long it takes is noted.
+) -> tuple[Recipe, Numerics]:
+    """The recipe with every "auto" decided, and with the epochs that fit into its minutes; and how it computes.
 
-    Raises `UsageError` for a run that takes more than an hour, unless its epochs were `agreed` to.
+    How long the run takes is noted, unless it is short. Raises `UsageError` for a run that takes more than an hour,
+    unless its epochs were `agreed` to, and `OutOfMemory` for one whose steps do not fit.
     """
-    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
-    if not recipe.minutes and operations(model) * min(recipe.batch_size, len(data.train)) * total < SHORT:
-        return recipe
+    began = time.monotonic()
+    numerics = numerics_for(recipe, model, data)
+    if processes.size == 1:
+        refuse_what_cannot_fit(model, data, recipe, numerics, progress.note)
+    if is_short(recipe, model, data):
+        return settled(recipe, numerics), numerics
     tell(processes, Measure(recipe, numerics))
     speed = measure_speed(model, data, recipe, numerics, processes)
+    total = steps_in(data.train, recipe.batch_size, recipe.epochs)
+    if 60 * (recipe.minutes or 0) >= WORTH or (not recipe.minutes and speed.seconds(total) >= WORTH):
+        numerics, step = choose_precision(recipe, model, data, numerics, speed.step, progress, processes)
+        speed = replace(speed, step=step)
+    if not recipe.minutes:
+        refuse_hours(recipe, speed.seconds(total), agreed)
+    left = 60 * recipe.minutes - (time.monotonic() - began) if recipe.minutes else speed.seconds(total)
+    numerics, step = choose_compiling(recipe, model, data, numerics, speed.step, left, progress, processes)
+    speed = replace(speed, step=step)
+    recipe = settled(recipe, numerics)
     if recipe.minutes:
-        epochs = speed.epochs_within(60 * recipe.minutes)
+        epochs = speed.epochs_within(60 * recipe.minutes, time.monotonic() - began)
         progress.note(
-            f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {1000 * speed.step:.0f} ms per step on this machine"
+            f"--minutes {recipe.minutes:g}: {epochs:.3g} epochs, at {milliseconds(step)} per step on this machine"
         )
-        return replace(recipe, epochs=epochs, minutes=None)
-    seconds = speed.seconds(total) * (time_with_trials(model) if recipe.adapt == "auto" else 1)
-    progress.note(f"estimated time: {minutes(seconds)}, at {1000 * speed.step:.0f} ms per step on this machine")
+        return replace(recipe, epochs=epochs, minutes=None), numerics
+    note_time(speed, speed.seconds(total), progress)
+    return recipe, numerics
+
+
+def plan_trials(
+    recipe: Recipe, model: Classifier, data: Dataset, numerics: Numerics, agreed: bool, progress: Progress
+) -> None:
+    """Note how long a run takes with its trials of `--adapt auto`, before these take time. Raises as `plan_run`."""
+    if is_short(recipe, model, data):
+        return
+    speed = measure_speed(model, data, recipe, numerics)
+    seconds = speed.seconds(steps_in(data.train, recipe.batch_size, recipe.epochs)) * time_with_trials(model)
+    note_time(speed, seconds, progress)
+    refuse_hours(recipe, seconds, agreed)
+
+
+def is_short(recipe: Recipe, model: Classifier, data: Dataset) -> bool:
+    """Whether a run, whose time is not given, is not worth measuring."""
+    images = min(recipe.batch_size, len(data.train)) * steps_in(data.train, recipe.batch_size, recipe.epochs)
+    return not recipe.minutes and operations(model) * images < SHORT
+
+
+def note_time(speed: Speed, seconds: float, progress: Progress) -> None:
+    progress.note(f"estimated time: {minutes(seconds)}, at {milliseconds(speed.step)} per step on this machine")
+
+
+def refuse_hours(recipe: Recipe, seconds: float, agreed: bool) -> None:
+    """Raise `UsageError` for epochs that take more than an hour, unless they were `agreed` to."""
     if seconds > LONG and not agreed:
         raise UsageError(
             f"{recipe.epochs:g} epochs, the default, would take about {minutes(seconds)}. Specify a time: --minutes "
             "30; or --epochs; or agree: --yes."
         )
-    return recipe

@@ -26,15 +26,17 @@ from vitral.store.classifier import Classifier
 from vitral.store.model import load_model, save_model
 from vitral.store.numbers_head import linear_head
 from vitral.tasks.choose_adaptation import choose_adaptation
+from vitral.tasks.choose_numerics import settled
 from vitral.tasks.confusion_table import CONFUSION, write_confusion
 from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.launched import JOB, check_parts, earlier_run, follow_first, job_text, processes_line, processes_of
 from vitral.tasks.model_extras import calibrate_run, measure_training_images
 from vitral.tasks.orders import End, Fit, Prepare, leading, tell
-from vitral.tasks.pace import Pace
-from vitral.tasks.plan_run import defaults_for, make_recipe, mixing_note, numerics_for, plan_time
+from vitral.tasks.pace import Pace, spent_until
+from vitral.tasks.plan_run import defaults_for, make_recipe, mixing_note, numerics_for, plan_run, plan_trials
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
+from vitral.tasks.time_use import log_time_use
 from vitral.tasks.training_film import add_frame, start_film
 from vitral.tasks.training_report import write_report
 from vitral.training.adapt import adapt, takes_steps
@@ -175,7 +177,7 @@ def run_recipe(
     model.to(numerics.device)
     if recipe.adapt == "auto":
         if not recipe.minutes:
-            plan_time(recipe, model, data, numerics, agreed, progress)  # here, before the trials take time
+            plan_trials(recipe, model, data, numerics, agreed, progress)  # here, before the trials take time
         recipe = choose_adaptation(recipe, model, data, numerics, progress)
     adapted = adapt(model, recipe)
     if not takes_steps(model, recipe):
@@ -194,9 +196,11 @@ def run_recipe(
         progress.note(
             f"label_smoothing={recipe.label_smoothing:g} is not used: numbers have no classes to spread over."
         )
-    if not resuming and recipe.epochs:
-        recipe = plan_time(recipe, model, data, numerics, agreed, progress, processes)
-    numerics = numerics_for(recipe, model, data)
+    if recipe.epochs and not resuming:
+        recipe, numerics = plan_run(recipe, model, data, agreed, progress, processes)
+    else:
+        numerics = numerics_for(recipe, model, data)
+        recipe = recipe if resuming else settled(recipe, numerics)
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     run = run or Run.new(out, recipe)  # only now that nothing in the request is wrong any more
     if job and not resuming:
@@ -224,17 +228,16 @@ def run_recipe(
             "nn.MultiheadAttention takes (tokens, batch, width) unless it has batch_first=True."
         )
 
-    best, reached, spent, recent = UNTRAINED, 0, 0.0, tuple[Step, ...]()
+    best, reached, recent = UNTRAINED, 0, tuple[Step, ...]()
     if resuming:
         _, before, _ = read_progress(run.checkpoints, progress.note)
         reached, recent = before.step, before.recent
-        times = [record.get("seconds", 0.0) for record in run.records() if record["step"] <= reached]
-        spent = max(times, default=0.0)
     elif recipe.init:
         best = fit_linear_probe(model, data, recipe, run, progress)
     film = start_film(run, merged(model), data.val.pixels[:FILMED], reached, progress)
     tell(processes, Fit(recipe, numerics, run.path, resuming) if recipe.epochs else End(0, run.path))
-    pace = Pace(total, spent, recent)  # the clock starts here: neither probe nor film is training time
+    spent, stepping = spent_until(run.records(), reached)
+    pace = Pace(total, spent, recent, stepping)  # the clock starts here: neither probe nor film is training time
     taking = processes if recipe.epochs else ALONE
     for event in fit(model, data, recipe, numerics, run, resuming, stop, best, taking, progress.note):
         if isinstance(event, Evaluation):
@@ -242,7 +245,7 @@ def run_recipe(
             pace.evaluations.append(event)
             progress.evaluated(pace)
             continue
-        pace.recent.append(event)
+        pace.take(event)
         progress.stepped(pace)
         if film and event.number in frame_steps(total):
             film = add_frame(film, run, merged(model), event.number, progress)
@@ -258,6 +261,8 @@ def run_recipe(
         progress.note(
             f"ended at step {done:,} of {total:,}: {one_or_many(recipe.patience, 'evaluation')} without a better one."
         )
+    if done > reached:
+        log_time_use(run, model, data, recipe, numerics, processes.size, done, progress)
     if resuming and reached == done:
         progress.note(f"{run.path} had already finished; writing its report again.")
         seconds = pace.spent

@@ -41,6 +41,7 @@ from vitral.store.classifier import Classifier
 from vitral.tasks.calibration_section import calibration_sections
 from vitral.tasks.how_to_explain import how_to_explain
 from vitral.tasks.result_section import WORST, ResultSections, ShowsMasks, result_sections_for
+from vitral.tasks.time_use import time_section
 from vitral.training.recipe import Recipe
 from vitral.training.run import REPORT, Run
 
@@ -91,6 +92,7 @@ def write_report(
         sections=[
             *tokens_section(model, data),
             learning_section(records, data, results, recipe),
+            *time_section(records, min(recipe.batch_size, len(data.train))),
             *results.sections(test, data.classes),
             *calibration_sections(test, model.record.calibration, data.judged),
             *examples,
@@ -234,19 +236,13 @@ def tokens_section(model: Classifier, data: Dataset) -> list[Section]:
 
 
 def learning_section(records: list[dict[str, Any]], data: Dataset, results: ResultSections, recipe: Recipe) -> Section:
-    """Loss and the task's figure over the steps, and the speed."""
-    rates = [record["images_per_second"] for record in records if "images_per_second" in record]
-    waits = [record["waiting"] for record in records if "waiting" in record]
-    text = (
-        f"{np.median(rates):,.0f} images per second (median); {np.median(waits):.0%} of the time was spent waiting for "
-        "batches."
-        if rates
-        else "Only the head was fitted, by a linear probe."
-    )
+    """Loss and the task's figure over the steps."""
+    text = "" if any("train_loss" in record for record in records) else "Only the head was fitted, by a linear probe."
     measure = answer_for(data.task).measure
     figure = curves_figure(records, measure, results.guess(data.classes))
     curves = Picture(png(figure), describe_curves(records, measure))
-    return Section("How it learned", f"{text}{loss_note(recipe) if data.task != 'numbers' else ''}", [curves])
+    note = loss_note(recipe) if data.task != "numbers" else ""
+    return Section("How it learned", f"{text}{note}".strip(), [curves])
 
 
 def loss_note(recipe: Recipe) -> str:

@@ -32,6 +32,7 @@ from vitral.training.evaluations import steps_between
 from vitral.training.loop import training_steps
 from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
+from vitral.training.out_of_memory import memory_named
 from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe
 from vitral.training.run import Run
@@ -84,7 +85,7 @@ def fit(
     and yields the evaluations.
 
     Raises `StoreError` if the checkpoint is of other data or settings, `TrainingError` at a loss or gradient that is
-    not a number, or if another process is lost.
+    not a number, if memory runs out, or if another process is lost.
     """
     total = steps_in(data.train, recipe.batch_size, recipe.epochs)
     every = steps_between(total, steps_in(data.train, recipe.batch_size, 1))
@@ -115,7 +116,8 @@ def fit(
     loop = training_steps(model, data, recipe, numerics, optimizers, lr_at, done, trained, processes)
     while done < total and not (recipe.patience and waited >= recipe.patience):
         # Only the step itself is inside: what fails in the caller, at a `yield`, is not the model's fault.
-        with failures_named(run, code, done + 1, saved):
+        failures = memory_named(model, data, recipe, numerics, processes, done + 1, is_new=not done)
+        with failures_named(run, code, done + 1, saved), failures:
             step = next(loop)
         done = step.number
         recent.append(step)

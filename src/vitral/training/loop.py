@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitral.base.answer import answer_of
 from vitral.base.numerics import Numerics
@@ -33,23 +33,9 @@ def training_steps(
 
     `compiled` is run in place of the model, whose parameters it shares. Raises what `steps` raises.
     """
-    augment, mix = find_augment(recipe.augment, model.preprocessing.size), find_mix(recipe.mix, recipe.mix_alpha)
     answer = answer_of(model)
     loss_of = answer.loss(recipe.label_smoothing, data.train.labels, recipe.class_weights == "balanced", recipe.dice)
-    # A batch depends on (seed, its number) only: a resumed run sees the images that the unbroken one would have seen.
-    feed = batches(
-        data.train,
-        model.preprocessing,
-        recipe.batch_size,
-        recipe.seed,
-        augment,
-        start=done,
-        device=numerics.device,
-        mix=mix,
-        classes=len(data.classes),
-        sampling=recipe.sampling,
-        part=partial(part_of, rank=processes.rank, size=processes.size),
-    )
+    feed = batches_of(model, data, recipe, numerics.device, done, processes)
     return steps(
         model if compiled is None else compiled,
         processes.seeded(feed, recipe.seed, done),
@@ -62,4 +48,31 @@ def training_steps(
         done,
         recipe.accumulate,
         processes,
+    )
+
+
+def batches_of(
+    model: Classifier,
+    data: Dataset,
+    recipe: Recipe,
+    device: torch.device | str,
+    done: int = 0,
+    processes: Processes = ALONE,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a recipe after the first `done`, without end.
+
+    A batch depends on (seed, its number) only: a resumed run sees the images that the unbroken one would have seen.
+    """
+    return batches(
+        data.train,
+        model.preprocessing,
+        recipe.batch_size,
+        recipe.seed,
+        find_augment(recipe.augment, model.preprocessing.size),
+        start=done,
+        device=device,
+        mix=find_mix(recipe.mix, recipe.mix_alpha),
+        classes=len(data.classes),
+        sampling=recipe.sampling,
+        part=partial(part_of, rank=processes.rank, size=processes.size),
     )

@@ -1,7 +1,6 @@
 """The training loop, as a generator: its caller decides when to log, evaluate, save and stop."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,15 +13,18 @@ from vitral.base.errors import TrainingError
 from vitral.base.output import find_answer
 from vitral.training.optim import set_lr
 from vitral.training.processes import ALONE, Processes
+from vitral.training.timing import StepClock
 
 RECENT = 50  # steps over which rates and running means are taken
 
 
 @dataclass(frozen=True)
 class Step:
-    """One update. `number` counts from 1; `waiting` is the part of `seconds` spent waiting for the batch.
+    """One update. `number` counts from 1.
 
-    `correct` is the number of images answered correctly, None where an answer is not simply right or wrong.
+    `correct` is the number of images answered correctly, None where an answer is not simply right or wrong. `seconds`
+    has four parts: `waiting` for the batch, `forward` with the loss, `backward` with the exchange of gradients between
+    processes, and `optimizer` with clipping. The last three are None for steps of an older version.
     """
 
     number: int
@@ -32,6 +34,9 @@ class Step:
     lr: float
     seconds: float
     waiting: float
+    forward: float | None = None
+    backward: float | None = None
+    optimizer: float | None = None
 
 
 def steps(
@@ -57,9 +62,9 @@ def steps(
     if what the model returns is not an answer of its task.
     """
     train_mode(model)
-    start = time.perf_counter()
+    clock = StepClock(next(model.parameters()).device)
     for number, (images, labels) in enumerate(batches, done + 1):
-        ready = time.perf_counter()
+        clock.lap("waiting")
         fraction = lr_at(number - 1)
         set_lr(optimizers, fraction)
         value, corrects = 0.0, list[int | None]()
@@ -70,9 +75,12 @@ def steps(
             value += loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")
-            loss.backward()
             corrects.append(answer.correct(logits, right))
+            clock.lap("forward")
+            loss.backward()
+            clock.lap("backward")
         processes.sum_gradients(model)
+        clock.lap("backward")
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
         if not norm.isfinite():
             raise TrainingError(
@@ -81,12 +89,12 @@ def steps(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        clock.lap("optimizer")
         known = [one for one in corrects if one is not None]
         correct = sum(known) if len(known) == len(corrects) else None
-        now = time.perf_counter()
         lr = optimizers[-1].param_groups[0]["lr"]
-        yield Step(number, len(labels), value, correct, lr, now - start, ready - start)
-        start = time.perf_counter()
+        yield Step(number, len(labels), value, correct, lr, clock.total, **clock.seconds)
+        clock.restart()
 
 
 def train_mode(model: nn.Module) -> None:

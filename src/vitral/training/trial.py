@@ -19,6 +19,7 @@ from vitral.training.adapt import adapt
 from vitral.training.loop import training_steps
 from vitral.training.lora import merged
 from vitral.training.metrics import evaluate_split
+from vitral.training.out_of_memory import memory_named
 from vitral.training.recipe import Recipe
 
 Way = Literal["probe", "lora", "full"]
@@ -36,8 +37,9 @@ def take_trial(model: Classifier, data: Dataset, recipe: Recipe, numerics: Numer
         adapt(tried, recipe)
         lr_at = partial(optim.schedule, total=total, warmup=recipe.warmup)
         loop = training_steps(tried, data, recipe, numerics, optim.optimizers(tried, recipe), lr_at)
-        for _ in islice(loop, total):
-            pass
+        with memory_named(tried, data, recipe, numerics):
+            for _ in islice(loop, total):
+                pass
         return evaluate_split(merged(tried), data.val)
 
 
