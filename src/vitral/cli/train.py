@@ -87,8 +87,8 @@ def run(options: Options) -> dict[str, Any]:
                 changes = {name: getattr(options, name) for name in CHANGEABLE}
                 result = train(resume=options.resume, stop=stop, cache=options.cache, progress=progress, **changes)
             else:
-                by_default = defaults_for(options.data, options.init, options.recipe)["epochs"] == options.epochs
-                agreed = options.yes or not by_default or not at_terminal()
+                default = defaults_for(options.data, options.init, options.recipe).get("epochs", Recipe.epochs)
+                agreed = options.yes or options.epochs != default or not at_terminal()
                 result = train(
                     options.settings, out=options.out, stop=stop, agreed=agreed, cache=options.cache, progress=progress
                 )
