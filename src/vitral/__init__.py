@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vitral.tasks.embed import embed
     from vitral.tasks.evaluate import evaluate
     from vitral.tasks.explain_images import explain_images
+    from vitral.tasks.export import export
     from vitral.tasks.predict import predict
     from vitral.tasks.train import train
     from vitral.weights.create import create
@@ -38,6 +39,7 @@ HOMES = {
     "embed": "tasks.embed",
     "evaluate": "tasks.evaluate",
     "explain_images": "tasks.explain_images",
+    "export": "tasks.export",
     "list_models": "nn.zoo",
     "load": "weights.load",
     "load_image": "data.image",
@@ -62,6 +64,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "embed",
     "explain_images",
     "diagnose",
+    "export",
     "watch",
     "Maps",
 ]

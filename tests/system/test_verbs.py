@@ -225,6 +225,8 @@ STREAMS = {
     "models": (("vit_nano*",), "vit_nano_patch8_48", ""),
     "convert": (("RUN", "out"), "wrote out/model.safetensors", ""),
     "data": (("show", "shapes:n=8,size=16"), "contact sheet: ", ""),
+    "export": (("RUN", "out"), "wrote out/model.onnx", "comparing with the model"),
+    "sweep": (("RUN", "--lr", 0.01, "--out", "out"), "Best on", "lr 0.01, run 1 of 1: out/lr-0.01"),
     "study": (("list", "--preset", "smoke"), "locality", ""),
     "lab": (("list",), "patchify", ""),
 }

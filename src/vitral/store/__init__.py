@@ -1,3 +1,4 @@
-"""Vitral's own model file, and the names in a training checkpoint's folder, which training writes and loading reads."""
+"""Vitral's own model file, and names that writing and reading share: a training checkpoint's, an exported model's."""
 
 CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS = "step-", "weights.safetensors"  # RUN/checkpoints/step-000200
+ARTIFACT = "artifact.json"  # what an exported model's folder holds

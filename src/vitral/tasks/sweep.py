@@ -70,7 +70,7 @@ class SweepResult:
             low, high = one.figures.interval
             shown = f"{one.figures.value:.3f} ({low:.3f} to {high:.3f})"
             rows.append(f"{one.lr:>10g}  {shown:<32}{one.figures.loss:>8.3f}{'  best' if one is best else ''}")
-        return [*rows, *([self.verdict(best)] if best else [])]
+        return [*rows, self.verdict(best) if best else "No rate trained to its end. Try smaller ones."]
 
     def verdict(self, best: Rate) -> str:
         """Whether the best rate is better than the next beyond noise, and whether better ones may lie outside."""

@@ -16,6 +16,7 @@ def load(spec: str | Path, code: str | None = None, **overrides: Any) -> Classif
     """The model that `spec` names, in eval mode, with `record`, `classes` and `preprocessing`.
 
         runs/shapes-1                     a run folder, a Vitral file, or a training checkpoint of a run
+        exported                          a folder of `vitral.export` (needs the `export` extra)
         deit.pth,source=deit              a published file or folder, with options after commas
         hf:OWNER/NAME@REVISION            a checkpoint on the Hugging Face hub (needs the `hub` extra)
         timm:NAME[,pretrained=false]      a model of timm (needs timm)
@@ -87,8 +88,15 @@ def load_folder(path: Path, options: Mapping[str, Any]) -> Classifier:
 def load_run(parsed: CheckpointSpec, options: Mapping[str, Any], code: str | None) -> Classifier:
     """A run as it was trained, or with the weights of one of its training checkpoints."""
     from vitral.store.model import load_checkpoint_weights, load_model
+    from vitral.weights.artifact import is_artifact, load_artifact
 
     path = Path(parsed.location)
+    if is_artifact(path):
+        if options:
+            raise ConfigError(
+                f"{path} is an exported model, which is as it was exported: {', '.join(options)} cannot be changed."
+            )
+        return load_artifact(path)
     if not path.exists():
         if path.suffix in SUFFIXES:  # of checkpoints: it was not meant as a run
             raise UnknownName(f"There is no file {path}.")

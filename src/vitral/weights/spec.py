@@ -2,6 +2,7 @@
 
 runs/shapes-1                          a run folder, or a Vitral file in any folder
 runs/shapes-1/checkpoints/step-000200  a training checkpoint of a run
+exported                               a folder that `vitral export` wrote
 deit.pth,source=deit,trained_at=224    a published file or folder, with options after commas
 hf:google/vit-base-patch16-224@main    a checkpoint on the Hugging Face hub, perhaps at a revision
 timm:vit_tiny_patch16_224              a model of timm, with its weights; ,pretrained=false without
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from vitral.base.errors import ConfigError, UnknownName, UsageError
 from vitral.base.lookup import nearest
 from vitral.base.record import parse_task
-from vitral.store import CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
+from vitral.store import ARTIFACT, CHECKPOINT_PREFIX, CHECKPOINT_WEIGHTS
 from vitral.store.code import is_code
 from vitral.weights.reading.checkpoint_folder import holds_one, is_adapter, list_checkpoints
 
@@ -142,6 +143,6 @@ def kind_of(location: str) -> Kind:
 def may_hold_checkpoint(path: Path) -> bool:
     """Whether a path is a file or folder that may hold a published checkpoint, and is not a run of Vitral's."""
     if path.is_dir():
-        is_run = any((path / name).is_file() for name in ("model.json", "config.yaml"))
+        is_run = any((path / name).is_file() for name in ("model.json", "config.yaml", ARTIFACT))
         return not is_run and (is_adapter(path) or holds_one(path) or bool(list_checkpoints(path)))
     return path.is_file() and not (path.parent / "model.json").is_file()

@@ -1,0 +1,50 @@
+"""The effect of each option of `vitral export`."""
+
+import json
+
+import numpy as np
+from effects import effect
+
+import vitral as library
+from shell import OWN, paint
+from vitral.tasks import export as task
+
+
+def some_images():
+    """Two, where the whole zoo is not what a test is about."""
+    for height, width in ((17, 33), (40, 16)):
+        yield f"{height} x {width}", np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def exported_folder(trained, folder, monkeypatch):
+    """What was exported of a trained run."""
+    monkeypatch.setattr(task, "odd_images", some_images)
+    library.export(trained.folder, folder / "exported")
+    return folder / "exported"
+
+
+@effect("export", "model")
+@effect("export", "out")
+@effect("export", "images")
+@effect("export", "json")
+def a_model_is_written_and_compared_on_images(vitral, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "odd_images", some_images)
+    paint(tmp_path / "photos", {"dark": 60, "light": 190}, count=2)
+    found = vitral("export", trained.folder, "out", "--images", "photos", "--json").done().json
+    assert found["agreement"]["images"] == 2 + 4 and found["agreement"]["levels"] <= 1.01
+    card = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert card["classes"] == json.loads((trained.folder / "model.json").read_text())["classes"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*card["files"], "artifact.json"])
+    (tmp_path / "empty").mkdir()
+    vitral("export", trained.folder, "other", "--images", "empty").refused(2, "There are no images in empty")
+
+
+@effect("export", "code")
+def code_builds_a_run_of_the_readers_own_model(vitral, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "odd_images", some_images)
+    (tmp_path / "own.py").write_text(OWN)
+    words = ("--model", "own.py:Mine", "--img-size", 16, "--epochs", 1, "--batch-size", 8, "--out", "run")
+    vitral("train", "--data", "photos", *words).done()
+    (tmp_path / "own.py").rename(tmp_path / "moved.py")
+    vitral("export", "run", "out").refused(1, "is missing or has changed since")
+    vitral("export", "run", "out", "--code", "moved.py:Mine").done()
