@@ -19,6 +19,10 @@ from vitral.store.classifier import Classifier
 class Preprocess(nn.Module):
     """One decoded image of any size, (1, y, x, 3) bytes -> the model's input, (1, c, h, w)."""
 
+    mean: Tensor
+    std: Tensor
+    luminance: Tensor
+
     def __init__(self, preprocessing: Preprocessing, pillow: int):
         super().__init__()
         self.preprocessing, self.pillow = preprocessing, pillow

@@ -22,14 +22,13 @@ from vitral.store.card import check_calibration, check_distinct, check_preproces
 
 PREPROCESS, MODEL, WHOLE = "preprocess.onnx", "model.onnx", "whole.onnx"
 IMAGE, INPUT, LOGITS = "image", "pixels", "logits"
-VERSION = 1
 
 
 class Artifact(BaseModel, extra="forbid"):
     """The content of `artifact.json`. `files` are the SHA-256 of each; `agreement` is what `verify` measured."""
 
     format: Literal["vitral-artifact"] = "vitral-artifact"
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     runtime: Literal["onnx"] = "onnx"
     output: Literal["probabilities", "numbers", "mask"]
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(check_distinct)]

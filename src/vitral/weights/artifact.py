@@ -17,8 +17,9 @@ from vitral.store.classifier import Classifier
 class ArtifactModel(nn.Module):
     """Images (b, c, h, w) -> logits, computed by `model.onnx` on the CPU; it cannot be trained or watched."""
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path, grid: tuple[int, int] | None = None):
         super().__init__()
+        self.grid = grid  # rows and columns of patches, on which an explanation may cover the image
         self.session: Any = open_session(file)
         self.anchor = nn.Parameter(torch.zeros(0), requires_grad=False)  # callers ask for the device of a parameter
 
@@ -42,7 +43,7 @@ def load_artifact(folder: Path) -> Classifier:
     Raises `StoreError` for files that are missing or have changed, `ConfigError` without ONNX Runtime.
     """
     card = read_artifact(folder)
-    classifier: Classifier = attach_record(ArtifactModel(folder / MODEL), card.record()).eval()
+    classifier: Classifier = attach_record(ArtifactModel(folder / MODEL, card.grid), card.record()).eval()
     return classifier
 
 
