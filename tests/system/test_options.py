@@ -118,7 +118,7 @@ def recipe_is_a_set_of_settings(train, vitral):
     assert (
         config["augment"] == "horizontal_flip+shift" and config["model"] == "quick.py:Quick" and config["epochs"] == 1
     )
-    assert config["label_smoothing"] == 0.1 and config["optimizer"] == "muon"
+    assert config["label_smoothing"] == 0.1 and config["ema"] == 0.999 and config["lr"] == 3e-3
     vitral("train", "--data", "photos", "--recipe", "quick").refused(2, "There is no recipe 'quick'", "fine-tune")
     vitral("train", "--data", "photos", "--recipe", "fine-tune").refused(2, "name the run or checkpoint with --init")
 
