@@ -94,8 +94,8 @@ class Recipe:
     accumulate: Annotated[
         int,
         Option(
-            "Parts in which a step computes its batch: less memory for the same step. Each part counts by its images; "
-            "norms over the batch see a part at a time.",
+            "Parts in which a step computes its batch: less memory for the same step. Norms over the batch and the "
+            "Dice loss see a part at a time.",
             low=1,
             high=65_536,
         ),

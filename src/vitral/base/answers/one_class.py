@@ -261,7 +261,13 @@ class OneClass:
             # PyTorch divides by the number of images if labels are shares, and by their weight if they are classes.
             return smooth(output, labels, reduction="sum") / (labels @ own).sum()
 
-        return class_loss
+        def weight(labels: "Tensor") -> float:
+            if weights is None:
+                return float(len(labels))
+            own = weights.to(labels.device)
+            return float((own[labels] if labels.ndim == 1 else labels.to(own) @ own).sum())
+
+        return Loss(class_loss, weight)
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         """None for images that are mixed: none of their classes is the right one."""
