@@ -200,6 +200,11 @@ class Recipe:
         ),
     ] = "keep"
 
+    @property
+    def balances_classes(self) -> bool:
+        """Whether rare classes count more than their images, by their weight or by how often these are shown."""
+        return "balanced" in (self.class_weights, self.sampling)
+
     def __post_init__(self) -> None:
         check(self)
         parse_augment(self.augment)
