@@ -25,8 +25,10 @@ from vitral.training.speed import Speed, measure_speed, minutes
 from vitral.weights.spec import parse_checkpoint_spec
 
 SHORT = 1e13  # floating-point operations of a run whose time is not worth measuring
-OF_STEPS = ("augment", "label_smoothing", "batch_size", "accumulate", "optimizer", "lr", "layer_decay", "weight_decay")
-OF_STEPS += ("warmup", "clip", "ema", "patience")  # settings of training steps
+OF_STEPS = (  # settings of training steps
+    *("augment", "label_smoothing", "batch_size", "accumulate", "optimizer", "lr", "layer_decay", "weight_decay"),
+    *("warmup", "clip", "ema", "patience"),
+)
 LONG = 3600.0  # seconds after which a default is asked about
 
 

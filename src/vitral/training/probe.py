@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.answer import Figures, scored_answer_of
+from vitral.base.answer import Figures, Loss, scored_answer_of
 from vitral.base.errors import ConfigError
 from vitral.base.logistic import fit_linear
 from vitral.base.modes import evaluating
@@ -60,7 +60,7 @@ def fit_head(
     labels = torch.from_numpy(data.train.labels)
     found = []
     for penalty in PENALTIES:
-        weight, bias = fit_linear(x, labels, len(data.classes), penalty, lambda out, y: loss_of(in_unit(out), y))
+        weight, bias = fit_linear(x, labels, len(data.classes), penalty, Loss(lambda out, y: loss_of(in_unit(out), y)))
         values = answer.values(in_unit(held_out @ weight.T + bias)).numpy()
         figures = answer.judge(values, data.val.labels, model.record.thresholds, "")
         found.append((Probe(figures, penalty), weight, bias))
