@@ -196,17 +196,12 @@ def test_a_resumed_run_may_go_on_without_images_that_cannot_be_read_any_more(vit
 
 def test_a_resumed_run_that_leaves_images_out_does_not_take_other_labels(vitral, quick, photos, tmp_path):
     """Two images change places: none is missing, and none is unreadable, but each has the label of the other."""
-    words = ("train", "--data", photos, "--model", quick, "--epochs", 2, "--img-size", 8, "--batch-size", 4)
-    vitral(*words, "--on-bad-image", "skip", "--out", tmp_path / "run").done()
+    vitral("train", *TINY, "--epochs", 2, "--on-bad-image", "skip", "--out", "run").done()
     rows = read_splits(tmp_path / "run" / "splits.csv")
     one, other = (next(r.path for r in rows if r.split == "train" and r.path.startswith(c)) for c in ("dark", "light"))
-    (
-        (photos / one).rename(photos / "kept"),
-        (photos / other).rename(photos / one),
-        (photos / "kept").rename(photos / other),
-    )
-    answer = vitral("train", "--resume", tmp_path / "run", "--epochs", 4)
-    answer.refused(1, "have changed since the run started")
+    for source, target in ((one, "kept"), (other, one), ("kept", other)):
+        (photos / source).rename(photos / target)
+    vitral("train", "--resume", "run", "--epochs", 4).failed(1, "have changed since the run started")
 
 
 def test_a_machine_that_is_taken_back_leaves_a_saved_run(vitral, photos, quick, tmp_path):
