@@ -38,6 +38,20 @@ def test_statistics_are_averaged_and_counters_copied():
     assert not torch.equal(norm.running_mean, model[1].running_mean)
 
 
+def test_weights_that_two_layers_share_are_averaged_once():
+    alone, shared = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))
+    shared.append(shared[0])
+    with torch.no_grad():
+        shared[0].weight.copy_(alone.weight)
+    averages = [MovingAverage(model, 0.9) for model in (alone, shared)]
+    with torch.no_grad():
+        alone.weight.add_(1)
+        shared[0].weight.add_(1)
+    for average, model in zip(averages, (alone, shared)):
+        average.update(model, 1)
+    torch.testing.assert_close(averages[1].model[1].weight, averages[0].model.weight)
+
+
 def test_the_model_in_training_is_left_as_it_is():
     model = nn.Linear(2, 2)
     average = MovingAverage(model, 0.9)

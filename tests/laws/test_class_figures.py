@@ -51,6 +51,27 @@ def test_intervals_hold_their_values(seed):
         assert low <= value <= high
 
 
+def test_the_interval_of_the_balanced_accuracy_holds_the_true_value_19_times_of_20():
+    """Classes of very different size, one of them nearly always right, as a bootstrap over images gets wrong."""
+    rng, counts, chances = np.random.default_rng(0), np.array([60, 30, 4, 4]), np.array([0.9, 0.6, 0.98, 0.3])
+    held = 0
+    for _ in range(400):
+        labels = np.repeat(np.arange(4), counts)
+        answers = np.where(rng.random(len(labels)) < chances[labels], labels, (labels + 1) % 4)
+        low, high = ClassFigures(np.eye(4)[answers], labels).balanced_interval
+        held += low <= chances.mean() <= high
+    assert held / 400 > 0.92
+
+
+def test_no_class_is_certain_from_few_images():
+    """One class never found, three always: resampled images all show the same."""
+    labels = np.repeat(np.arange(4), 6)
+    low, high = ClassFigures(np.eye(4)[labels % 3], labels).balanced_interval
+    assert low < 0.7 and high > 0.8
+    low, high = ClassFigures(np.eye(2)[[0]], np.array([0])).balanced_interval
+    assert low < 0.5 and high == pytest.approx(1)
+
+
 def test_a_class_without_images_is_not_tested():
     figures = drawn(0, absent=1)
     lines = figures.lines("abcde")

@@ -11,7 +11,7 @@ from tiny import redraw, tiny_vit
 from vitral.base.errors import ConfigError
 from vitral.training.adapt import adapt
 from vitral.training.lora import LowRankLinear, add_low_rank_updates, merged
-from vitral.training.optim import optimizers
+from vitral.training.optim import layer_fractions, optimizers
 from vitral.training.recipe import Recipe
 
 # Every kind of block with linear layers: attention, windows, convolutions between tokens.
@@ -125,6 +125,33 @@ def test_a_layer_at_two_places_has_one_update():
     assert plain.blocks[0][0] is plain.blocks[1][1] and type(plain.blocks[0][0]) is nn.Linear
     assert plain.blocks[0][0].bias is None
     torch.testing.assert_close(plain(x), model(x), atol=1e-5, rtol=1e-5)
+
+
+class InOrder(nn.Module):
+    """Blocks in an nn.Sequential, as timm and torchvision have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Linear(4, 4), nn.GELU())
+        self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 4)) for _ in range(2)))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.layers(self.stem(x)))
+
+
+def test_blocks_may_be_in_a_sequential():
+    model, x = InOrder(), torch.randn(3, 4)
+    fractions = layer_fractions(model, 0.5)
+    assert [fractions[f"{name}.weight"] for name in ("stem.0", "layers.0.0", "layers.1.2", "head")] == [
+        1 / 8,
+        1 / 4,
+        1 / 2,
+        1,
+    ]
+    assert add_low_rank_updates(model, 2, 0) == ["layers.0.0", "layers.0.2", "layers.1.0", "layers.1.2"]
+    nn.init.normal_(model.layers[1][2].lora_b)
+    torch.testing.assert_close(merged(model)(x), model(x), atol=1e-5, rtol=1e-5)
 
 
 def test_blocks_may_be_linear_layers_themselves():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vitral.base.errors import StoreError
 from vitral.base.files import sha256
 from vitral.base.preprocessing import Preprocessing
 from vitral.data import mapped_pixels, pixel_cache
@@ -143,6 +144,19 @@ def test_a_full_disk_means_memory_and_a_sentence(files, tmp_path, monkeypatch):
         f"Decoded train images are kept in memory, not in {next(tmp_path.iterdir())}: No space left on device."
     ]
     assert not list(tmp_path.glob("*/*.unfinished"))
+
+
+def test_a_disk_that_becomes_full_at_the_last_moment_means_memory_and_a_sentence(files, tmp_path, monkeypatch):
+    """There was room for the pixels, and there is none for the list of what they are."""
+
+    def fail(path, content):
+        raise StoreError(f"{path} could not be written. The disk is full.")
+
+    monkeypatch.setattr(pixel_cache, "write_file", fail)
+    told = []
+    assert_equal(read(files, PixelCache(tmp_path), told=told), read(files, None))
+    assert len(told) == 1 and "are kept in memory" in told[0] and "The disk is full" in told[0]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_an_interrupted_read_leaves_no_file(files, tmp_path, monkeypatch):

@@ -113,6 +113,15 @@ def test_exchanged_labels_are_those_to_look_at(seed):
     assert {one.index for one in renamed} == set(exchanged)
 
 
+@given(SEEDS)
+def test_the_model_is_surer_of_the_suggested_class_than_of_the_label(seed):
+    """As the text beside the list says: also where it is less sure of an image than of others of its class."""
+    rng = np.random.default_rng(seed)
+    values, labels = rng.dirichlet(np.ones(3), 60), rng.integers(0, 3, 60)
+    values[labels == 0] = rng.dirichlet((9, 1, 1), int((labels == 0).sum()))
+    assert all(one.probability > one.own for one in likely_mislabels(values, labels))
+
+
 def test_a_class_with_too_few_images_is_not_suggested():
     values = np.tile([0.1, 0.9], (30, 1))
     labels = np.array([0] * (30 - FEWEST + 1) + [1] * (FEWEST - 1))

@@ -194,6 +194,16 @@ def test_a_resumed_run_may_go_on_without_images_that_cannot_be_read_any_more(vit
     assert "its steps from here are without them" in answer.messages and lost.path in answer.messages
 
 
+def test_a_resumed_run_that_leaves_images_out_does_not_take_other_labels(vitral, quick, photos, tmp_path):
+    """Two images change places: none is missing, and none is unreadable, but each has the label of the other."""
+    vitral("train", *TINY, "--epochs", 2, "--on-bad-image", "skip", "--out", "run").done()
+    rows = read_splits(tmp_path / "run" / "splits.csv")
+    one, other = (next(r.path for r in rows if r.split == "train" and r.path.startswith(c)) for c in ("dark", "light"))
+    for source, target in ((one, "kept"), (other, one), ("kept", other)):
+        (photos / source).rename(photos / target)
+    vitral("train", "--resume", "run", "--epochs", 4).failed(1, "have changed since the run started")
+
+
 def test_a_machine_that_is_taken_back_leaves_a_saved_run(vitral, photos, quick, tmp_path):
     """SIGTERM, as clusters and `docker stop` send it."""
     quick.write_text(quick.read_text() + STOPPING.replace("SIGINT", "SIGTERM"))

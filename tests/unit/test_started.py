@@ -161,6 +161,20 @@ def test_a_probe_fits_the_head_and_leaves_the_body_alone():
     assert changed == {"head.weight", "head.bias"} and not model.head._forward_pre_hooks
 
 
+def test_a_balanced_probe_finds_more_of_a_rare_class():
+    """Of two classes that overlap, the rare one is left to the frequent one unless it weighs more."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [180, 12])
+    light = rng.normal(110, 25, len(labels)) + 30 * labels
+    splits = Split(np.broadcast_to(light[:, None, None, None], (192, 8, 18, 3)).clip(0, 255).astype(np.uint8), labels)
+    found = []
+    for balanced in (False, True):
+        model, _ = transfer_weights(trained(), ["dark", "light"], None)
+        data = Dataset("drawn", model.classes, model.preprocessing, lambda split: splits)
+        found.append(fit_head(model, data, balanced=balanced).figures.recall[1])
+    assert found[0] < 0.3 and found[1] > 0.6, found
+
+
 def test_a_head_that_is_no_line_is_refused():
     model = VisionTransformer(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, num_classes=0)
     with pytest.raises(ConfigError, match=r"needs a model whose `head` is an nn\.Linear; this model's is a Identity"):

@@ -8,6 +8,7 @@ Axes:  b n images   k outputs: classes, or numbers
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +21,23 @@ from vitral.base.record import ModelRecord, Task, record_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Loss = Callable[["Tensor", "Tensor"], "Tensor"]  # (outputs, targets) -> the mean loss of the batch
+
+@dataclass(frozen=True)
+class Loss:
+    """`mean(outputs, targets)` is the mean loss of a batch, and `weight(targets)` how much some of its images count.
+
+    So a batch's loss is the sum of those of its parts, each times its weight over that of the batch.
+    """
+
+    mean: Callable[["Tensor", "Tensor"], "Tensor"]
+    weight: Callable[["Tensor"], float] = lambda targets: float(len(targets))
+
+    def __call__(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        return self.mean(outputs, targets)
+
+    def share(self, part: "Tensor", whole: "Tensor") -> float:
+        """How much the targets of a part count among those of the batch; 0 if none of them counts."""
+        return 1.0 if len(part) == len(whole) else self.weight(part) / (self.weight(whole) or 1)
 
 
 @runtime_checkable

@@ -17,6 +17,23 @@ def interval(proportion: float, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
+def interval_of_mean(proportions: Float[np.ndarray, " k"], counts: Int[np.ndarray, " k"]) -> tuple[float, float]:
+    """The 95 % confidence interval of the mean of `k` independent proportions, each of so many images.
+
+    From the intervals of the proportions (Zou, Huang & Zhang 2009, "A note on confidence interval estimation for a
+    linear function of binomial proportions"). A bootstrap would give none at all to a class whose images are all right,
+    or all wrong, and would leave out a class of few images in some samples.
+
+    >>> low, high = interval_of_mean(np.array([1.0, 0.0]), np.array([30, 2]))
+    >>> round(low, 2), round(high, 2)
+    (0.44, 0.83)
+    """
+    ends = np.array([interval(float(one), int(count)) for one, count in zip(proportions, counts)])
+    down, up = np.linalg.norm(ends - proportions[:, None], axis=0) / len(counts)
+    mean = float(proportions.mean())
+    return mean - float(down), mean + float(up)
+
+
 def bootstrap(figure: Callable[[Int[np.ndarray, " n"]], float], n: int) -> tuple[float, float]:
     """The 95 % percentile interval of a figure over resampled images (Efron 1979), seeded; NaN for a single image.
 

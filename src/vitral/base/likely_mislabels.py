@@ -29,7 +29,8 @@ def likely_mislabels(values: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "
     """The images outside the diagonal of the confident joint (equation 1), the surest first.
 
     An image counts as of a class if that class's probability reaches the mean one of the images labelled with it; of
-    several such classes the likeliest counts.
+    several such classes the likeliest counts. It is listed only if the model is surer of that class than of the label:
+    of an image of a class that the model always knows it may be less sure than usual, and surest all the same.
 
     >>> values = np.array([[0.9, 0.1]] * 5 + [[0.2, 0.8]] * 6)
     >>> [one.index for one in likely_mislabels(values, np.array([0] * 5 + [1] * 5 + [0]))]
@@ -41,7 +42,7 @@ def likely_mislabels(values: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "
     needed = np.where(counts >= FEWEST, own / np.maximum(counts, 1), np.inf)
     reached = np.where(values >= needed, values, -1.0)
     suggested = reached.argmax(axis=1)
-    found = np.flatnonzero((reached.max(axis=1) > 0) & (suggested != labels))
+    found = np.flatnonzero(reached.max(axis=1) > values[np.arange(n), labels])
     listed = [
         LikelyMislabel(
             int(i), int(labels[i]), int(suggested[i]), float(values[i, labels[i]]), float(values[i, suggested[i]])

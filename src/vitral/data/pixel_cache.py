@@ -26,6 +26,7 @@ import numpy as np
 import PIL
 from jaxtyping import UInt8
 
+from vitral.base.errors import StoreError
 from vitral.base.files import write_file
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.image import HEIF
@@ -167,7 +168,8 @@ class Shelf:
             return set()
 
     def add_unreadable(self, contents: set[str]) -> None:
-        write_file(self.folder / "unreadable", "\n".join(sorted(self.unreadable | contents)))
+        with suppress(StoreError):  # a full disk: they are tried again the next time
+            write_file(self.folder / "unreadable", "\n".join(sorted(self.unreadable | contents)))
 
 
 def digest(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from vitral.base.errors import ImageError
+from vitral.base.errors import ImageError, StoreError
 from vitral.base.files import sha256
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.dataset import random_order
@@ -148,7 +148,13 @@ class Reader:
         if not len(pixels):
             discard(pixels)
             return np.empty((0, *self.preprocessing.size, 3), np.uint8)
-        found = self.shelf.keep(pixels, self.contents_of(kept))
+        try:
+            found = self.shelf.keep(pixels, self.contents_of(kept))
+        except StoreError as error:  # the disk has become full since there was room
+            self.reading.report(f"Decoded {self.split} images are kept in memory: {error}")
+            in_memory = np.array(pixels)
+            discard(pixels)
+            return in_memory
         home = self.reading.cache.home
         self.reading.cache.report(
             f"{len(found):,} decoded {self.split} images are kept in {home} ({in_bytes(found.nbytes)})."

@@ -3,6 +3,7 @@
 import time
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 from vitral.base.answer import Figures, answer_of
 from vitral.base.errors import ConfigError, TrainingError
@@ -39,7 +40,8 @@ def choose_adaptation(
     head = linear_head(start)
     if head is not None:
         probed = deepcopy(model)
-        fit_head(probed, data, lambda done, count: progress.count("linear probe", done, count))
+        count_images = partial(progress.count, "linear probe")
+        fit_head(probed, data, count_images, recipe.balances_classes)
         found["probe"] = evaluate_split(probed, data.val)
         trials.append(f"probe {figure(found['probe'])}")
         if not head.weight.any():  # a new head: every way starts from the probe's

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from vitral.base.config import options
@@ -17,6 +17,7 @@ from vitral.tasks.choose_numerics import WORTH, choose_compiling, choose_precisi
 from vitral.tasks.orders import Measure, tell
 from vitral.tasks.progress import Progress
 from vitral.training.cost import operations, width
+from vitral.training.optim import block_names
 from vitral.training.out_of_memory import refuse_what_cannot_fit
 from vitral.training.processes import ALONE, Processes
 from vitral.training.recipe import Recipe, preset
@@ -24,6 +25,10 @@ from vitral.training.speed import Speed, measure_speed, minutes
 from vitral.weights.spec import parse_checkpoint_spec
 
 SHORT = 1e13  # floating-point operations of a run whose time is not worth measuring
+OF_STEPS = (  # settings of training steps
+    *("augment", "label_smoothing", "batch_size", "accumulate", "optimizer", "lr", "layer_decay", "weight_decay"),
+    *("warmup", "clip", "ema", "patience"),
+)
 LONG = 3600.0  # seconds after which a default is asked about
 
 
@@ -51,6 +56,24 @@ def mixing_note(recipe: Recipe) -> list[str]:
         f"{recipe.mix}: training images are mixed, so none of their classes is the right one: no training accuracy is "
         "shown, and the training loss is larger than that of whole images."
     ]
+
+
+def unused_settings(recipe: Recipe, model: Classifier) -> list[str]:
+    """What the recipe sets and this run does not use, in a sentence each."""
+    if recipe.epochs:
+        if recipe.layer_decay == 1 or block_names(model):
+            return []
+        return [
+            f"--layer-decay {recipe.layer_decay:g} is not used: no blocks were found in this {type(model).__name__}, "
+            "neither in an nn.ModuleList nor in an nn.Sequential of modules of one type."
+        ]
+    usual = asdict(Recipe(**defaults_for(recipe.data, recipe.init)))
+    given = [
+        f"--{name.replace('_', '-')} {getattr(recipe, name)}"
+        for name in OF_STEPS
+        if getattr(recipe, name) != usual[name]
+    ]
+    return [f"Not used, since a linear probe takes no training steps: {', '.join(given)}."] if given else []
 
 
 def numerics_for(

@@ -60,8 +60,7 @@ def prepare(
         new = new_model(recipe, data)
         if isinstance(found, ImageFolder) and data.task == "one class" and (advice := few_images_advice(data)):
             progress.note(advice)
-        if data.task == "one class" and recipe.class_weights == "none" and (advice := imbalance_advice(data)):
-            progress.note(advice)
+        note_imbalance(recipe, data, progress)
         return answer_data(attach_record(new, ModelRecord(data.classes, data.preprocessing)), data, False), data
     # A resumed run has the model it started from in its own folder; the first one may be gone by now.
     model = load_model(resumed) if resumed else open_model(recipe.init, progress)
@@ -77,6 +76,7 @@ def prepare(
     if sorted(data.classes) == sorted(model.classes) and same_task:
         data = reorder_classes(data, tuple(model.classes))
     if not resumed:
+        note_imbalance(recipe, data, progress)
         keeps_head = same_task and tuple(data.classes) == tuple(model.classes)
         if data.task == "segmentation":
             decoder = find_decoder(recipe.decoder, model)
@@ -89,6 +89,12 @@ def prepare(
             progress.note(f"  {change}")
         model = answer_data(model, data, keeps_head)
     return model, data
+
+
+def note_imbalance(recipe: Recipe, data: Dataset, progress: Progress) -> None:
+    """Report rare classes, unless the recipe takes account of them."""
+    if data.task == "one class" and not recipe.balances_classes and (advice := imbalance_advice(data)):
+        progress.note(advice)
 
 
 def check_task_settings(recipe: Recipe, data: Dataset) -> None:

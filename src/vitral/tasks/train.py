@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,15 @@ from vitral.tasks.launched import JOB, check_parts, earlier_run, follow_first, j
 from vitral.tasks.model_extras import calibrate_run, measure_training_images
 from vitral.tasks.orders import End, Fit, Prepare, leading, tell
 from vitral.tasks.pace import Pace, spent_until
-from vitral.tasks.plan_run import defaults_for, make_recipe, mixing_note, numerics_for, plan_run, plan_trials
+from vitral.tasks.plan_run import (
+    defaults_for,
+    make_recipe,
+    mixing_note,
+    numerics_for,
+    plan_run,
+    plan_trials,
+    unused_settings,
+)
 from vitral.tasks.prepare import division_of, prepare
 from vitral.tasks.progress import Progress, progress_for
 from vitral.tasks.time_use import log_time_use
@@ -218,6 +227,7 @@ def run_recipe(
         processes_line(processes, batch),
         adapted,
         *mixing_note(recipe),
+        *unused_settings(recipe, model),
         f"run: {run.path}",
     )
     for line in filter(None, lines):
@@ -280,7 +290,7 @@ def fit_linear_probe(
     if head is None and not isinstance(model, Segmenter):  # whose decoder is trained by steps
         progress.note("no linear probe: the head is more than one linear layer")
     elif head is not None and (not recipe.epochs or not head.weight.any()):
-        probe = fit_head(model, data, lambda done, count: progress.count("linear probe", done, count))
+        probe = fit_head(model, data, partial(progress.count, "linear probe"), recipe.balances_classes)
         figures = probe.figures.summary(data.classes)
         progress.note(f"linear probe: validation {figures} (penalty {probe.penalty:g})")
     held_out = evaluate_split(merged(model), data.val)

@@ -24,7 +24,9 @@ class MovingAverage:
     def update(self, trained: nn.Module, step: int) -> None:
         """Take in the weights after this step, counted from 1."""
         kept = min(self.decay, step / (9 + step))
-        for own, other in zip(self.state.values(), trained.state_dict().values()):
+        # Each tensor once: one that two layers share has two names.
+        pairs = zip(self.model.state_dict(keep_vars=True).values(), trained.state_dict().values())
+        for own, other in {id(own): (own, other) for own, other in pairs}.values():
             if own.is_floating_point():
                 own.lerp_(other, 1 - kept)
             else:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import StoreError
 from vitral.base.files import sha256, write_folder
+from vitral.base.plural import one_or_many
 from vitral.data.dataset import Split
 from vitral.store import CHECKPOINT_PREFIX as PREFIX
 from vitral.store import CHECKPOINT_WEIGHTS as WEIGHTS
@@ -33,13 +34,14 @@ class Inputs:
 
     `settings` of config.yaml without what a resumed run may change, `data` of the training and validation images,
     `code` of the user's own model file (empty for a model of Vitral's). `total` are the steps that were planned, which
-    may become more; 0 where they are not known.
+    may become more, and `images` how many training and validation images there were; 0 where they are not known.
     """
 
     settings: str
     data: str
     code: str
     total: int = 0
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def read_one(folder: Path) -> tuple[Path, Progress, Inputs]:
         record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = record.pop("files")
         settings, data, code = (record.pop(name) for name in ("settings", "data", "code"))
-        inputs = Inputs(settings, data, code, record.pop("total", 0))
+        inputs = Inputs(settings, data, code, record.pop("total", 0), record.pop("images", 0))
         recent = tuple(Step(**step) for step in record["recent"])
         progress = Progress(**record | {"best": tuple(record["best"]), "recent": recent})
         if folder.name != f"{PREFIX}{progress.step:06d}" or not isinstance(files, dict):
@@ -237,7 +239,9 @@ def resume(
     """
     last = read_checkpoint(home)
     others = last.inputs.data != inputs.data
-    if others and not fewer_images:
+    missing = last.inputs.images - inputs.images
+    # As many images as before, and others: none is missing, so some have another label or are no longer the same.
+    if others and not (fewer_images and (missing > 0 or not last.inputs.images)):
         raise StoreError(
             f"The training or validation images of {data} have changed since the run started. "
             "Restore them, or start a new run."
@@ -253,7 +257,8 @@ def resume(
             "rate is that of the longer run."
         )
     if others:
-        report("Some images of the run cannot be read any more: its steps from here are without them.")
+        count = one_or_many(missing, "image") if last.inputs.images else "Some images"
+        report(f"{count} of the run cannot be read any more, or changed: its steps from here are without them.")
     if last.inputs.code != inputs.code:
         raise StoreError(f"{code} has changed since the run stopped. Restore it, or start a new run.")
     try:

@@ -21,7 +21,7 @@ def few_images_advice(data: Dataset) -> str:
     scratch, tuned = measured["from scratch"], measured["fine-tuned"]
     near = min(scratch, key=lambda count: abs(int(count) - each))
     return (
-        f"{each:.0f} images per class are few to train a ViT from scratch. For comparison: with {near} images per "
-        f"class of handwritten digits, accuracy was {scratch[near]:.0%} from scratch and {tuned[near]:.0%} from a "
+        f"{each:.0f} images per class are few to train from scratch. For comparison: with {near} images per class of "
+        f"handwritten digits, a small ViT's accuracy was {scratch[near]:.0%} from scratch and {tuned[near]:.0%} from a "
         "model trained on shapes; your images may differ. To start from a trained model, use --init."
     )

@@ -93,7 +93,8 @@ def fit(
     code: dict[str, str] = getattr(model, "code", {})
     # Hashed before the first step: a run that is resumed with other settings, images or code would be another run.
     settings = run.settings_sha256 if processes.is_first else ""  # which alone writes and reads the run
-    inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""), total)
+    images = len(data.train) + len(data.val)
+    inputs = Inputs(settings, fingerprint(data.train, data.val), code.get("sha256", ""), total, images)
 
     average = MovingAverage(model, recipe.ema) if recipe.ema and processes.is_first else None
     done, waited, recent = 0, 0, deque[Step](maxlen=RECENT)

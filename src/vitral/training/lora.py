@@ -58,7 +58,7 @@ def add_low_rank_updates(model: nn.Module, rank: int, seed: int) -> list[str]:
     Which parameters are trained stays as it is. Raises `ConfigError`, and changes nothing, if no block has a linear
     layer, or if one has a layer whose weight is used without calling the layer.
     """
-    blocks = [name for name in block_names(model) if not name.startswith("decoder.")]
+    blocks = block_names(model)
     inside = {
         f"{block}.{name}".removesuffix("."): part
         for block in blocks

@@ -7,7 +7,7 @@ not an orthogonal step of their product.
 """
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ def layer_fractions(model: nn.Module, decay: float) -> dict[str, float]:
     the first block counts as one more layer; what stands between two blocks counts as part of the second. The decoder
     of a segmenter is its head.
     """
-    blocks = [f"{name}." for name in block_names(model) if not name.startswith("decoder.")]
+    blocks = [f"{name}." for name in block_names(model)]
     reached, layers = 0, {}
     for name, _ in model.named_parameters():
         within = next((place for place, prefix in enumerate(blocks, 1) if name.startswith(prefix)), None)
@@ -63,14 +63,30 @@ def layer_fractions(model: nn.Module, decay: float) -> dict[str, float]:
 
 
 def block_names(model: nn.Module) -> list[str]:
-    """The modules of each `ModuleList` that have no `ModuleList` inside: the blocks, whatever the model is."""
-    lists = {name: part for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+    """The modules of each `ModuleList` that have no `ModuleList` inside: the blocks, whatever the model is.
+
+    A model without any may have its blocks in an `nn.Sequential`. A segmenter's decoder has none: it is its head.
+    """
+    own = {name: part for name, part in model.named_modules() if not name.startswith("decoder.")}
+    return innermost(own, lambda part: isinstance(part, nn.ModuleList)) or innermost(own, is_sequence_of_blocks)
+
+
+def innermost(modules: Mapping[str, nn.Module], is_list: Callable[[nn.Module], bool]) -> list[str]:
+    """The names of the children of each list among these modules, but for those with a list inside."""
     return [
-        f"{name}.{number}"
-        for name, part in lists.items()
+        f"{name}.{number}".removeprefix(".")
+        for name, part in modules.items()
+        if is_list(part)
         for number, child in part.named_children()
-        if not any(isinstance(inner, nn.ModuleList) for inner in child.modules())
+        if not any(is_list(inner) for inner in child.modules())
     ]
+
+
+def is_sequence_of_blocks(part: nn.Module) -> bool:
+    """Whether this is an `nn.Sequential` of several modules of one type, each with parts of its own."""
+    children = list(part.children())
+    alike = len({type(child) for child in children}) == 1 and all(any(child.children()) for child in children)
+    return isinstance(part, nn.Sequential) and len(children) > 1 and alike
 
 
 def is_weight_matrix(model: nn.Module, name: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.answer import Figures, scored_answer_of
+from vitral.base.answer import Figures, Loss, scored_answer_of
 from vitral.base.errors import ConfigError
 from vitral.base.logistic import fit_linear
 from vitral.base.modes import evaluating
@@ -37,11 +37,13 @@ class Probe:
 
 
 @torch.no_grad()
-def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, total: None) -> Probe:
+def fit_head(
+    model: Classifier, data: Dataset, report: Report = lambda done, total: None, balanced: bool = False
+) -> Probe:
     """Fit a linear model with the task's loss on the inputs of the model's linear head, and make it that head.
 
-    The model runs once on each image, without augmentation; `report(done, total)` counts the images. Raises
-    `ConfigError` if the head is not one linear layer.
+    The model runs once on each image, without augmentation; `report(done, total)` counts the images. A `balanced` loss
+    weighs classes by how rare they are. Raises `ConfigError` if the head is not one linear layer.
     """
     head, answer = linear_head(model), scored_answer_of(model)
     if head is None:
@@ -50,7 +52,7 @@ def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, tot
             f"{type(getattr(model, 'head', None)).__name__}."
         )
     # Numbers are fitted around 0, as the linear layer inside their head gives them, and compared in their own unit.
-    scaled, loss_of = numbers_head_of(model), answer.loss(0.0, data.train.labels)
+    scaled, loss_of = numbers_head_of(model), answer.loss(0.0, data.train.labels, balanced)
     in_unit: Callable[[Tensor], Tensor] = (lambda outputs: outputs) if scaled is None else scaled.scale
     count, total = len(data.train), len(data.train) + len(data.val)
     x = features(model, head, data.train, lambda done: report(done, total))
@@ -58,7 +60,7 @@ def fit_head(model: Classifier, data: Dataset, report: Report = lambda done, tot
     labels = torch.from_numpy(data.train.labels)
     found = []
     for penalty in PENALTIES:
-        weight, bias = fit_linear(x, labels, len(data.classes), penalty, lambda out, y: loss_of(in_unit(out), y))
+        weight, bias = fit_linear(x, labels, len(data.classes), penalty, Loss(lambda out, y: loss_of(in_unit(out), y)))
         values = answer.values(in_unit(held_out @ weight.T + bias)).numpy()
         figures = answer.judge(values, data.val.labels, model.record.thresholds, "")
         found.append((Probe(figures, penalty), weight, bias))

@@ -94,8 +94,8 @@ class Recipe:
     accumulate: Annotated[
         int,
         Option(
-            "Parts in which a step computes its batch: less memory for the same step. Each part counts by its images; "
-            "norms over the batch see a part at a time.",
+            "Parts in which a step computes its batch: less memory for the same step. Norms over the batch and the "
+            "Dice loss see a part at a time.",
             low=1,
             high=65_536,
         ),
@@ -199,6 +199,11 @@ class Recipe:
             "rather than in training), fail refuses."
         ),
     ] = "keep"
+
+    @property
+    def balances_classes(self) -> bool:
+        """Whether rare classes count more than their images, by their weight or by how often these are shown."""
+        return "balanced" in (self.class_weights, self.sampling)
 
     def __post_init__(self) -> None:
         check(self)

@@ -55,8 +55,8 @@ def steps(
     """Train on each batch of (images, labels) and yield a `Step` for it; `done` steps were taken before.
 
     `answer` is the task, and `loss_of` its loss, as `answer.loss` gives it for the training data. One process alone
-    computes a batch in so many `parts`, whose gradients are added, each part by its share of the images. Of several
-    `processes` each gets its part of the images, and the labels of the whole batch, of which the loss is.
+    computes a batch in so many `parts`, whose gradients are added, each by how much its images count in the loss. Of
+    several `processes` each gets its part of the images, and the labels of the whole batch, of which the loss is.
 
     Raises `TrainingError` at the first loss or gradient that is not finite, before it changes the weights; `UsageError`
     if what the model returns is not an answer of its task.
@@ -68,10 +68,12 @@ def steps(
         fraction = lr_at(number - 1)
         set_lr(optimizers, fraction)
         value, corrects = 0.0, list[int | None]()
-        for own, right in zip(images.chunk(parts), labels.chunk(parts)):
+        # A batch is in the order in which its images were read, by class: every n-th image is a fair sample of it.
+        for place in range(min(parts, len(labels))):
+            own, right = images[place::parts].contiguous(), labels[place::parts]
             with autocast():
                 logits = processes.whole(find_answer(model, model(own), own).tensor, len(right))
-                loss = loss_of(logits.float(), right) * (len(right) / len(labels))
+                loss = loss_of(logits.float(), right) * loss_of.share(right, labels)
             value += loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"The loss is {value} at step {number}. Use a lower --lr, or --precision float32.")

@@ -183,7 +183,7 @@ class Numbers:
             error = (output.double() - labels) / spread.to(output.device)
             return error.square().mean().float()
 
-        return normalised_squared_error
+        return Loss(normalised_squared_error)
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return None

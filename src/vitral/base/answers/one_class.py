@@ -6,7 +6,6 @@ Axes:  b n images   k classes
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Float, Int
 from vitral.base.answer import Answered, Loss, RowTally
 from vitral.base.calibration import Reliability, reliability, without_temperature
 from vitral.base.class_weights import balanced_weights
-from vitral.base.intervals import bootstrap, finite_or_none, interval
+from vitral.base.intervals import finite_or_none, interval, interval_of_mean
 from vitral.base.likely_mislabels import LikelyMislabel, likely_mislabels
 
 if TYPE_CHECKING:
@@ -93,15 +92,11 @@ class ClassFigures:
         """The mean recall of the classes that have images: each counts alike, however rare."""
         return float(np.nanmean(self.recall))
 
-    @cached_property
+    @property
     def balanced_interval(self) -> tuple[float, float]:
-        """The 95 % bootstrap interval of the balanced accuracy over images."""
-
-        def balanced(chosen: Int[np.ndarray, " n"]) -> float:
-            counts = confusion_of(self.labels[chosen], self.answers[chosen], len(self.confusion))
-            return float(np.nanmean(share_of(np.diag(counts), counts.sum(axis=1))))
-
-        return bootstrap(balanced, len(self.labels))
+        """The 95 % confidence interval of the balanced accuracy."""
+        counts = self.confusion.sum(axis=1)
+        return interval_of_mean(self.recall[counts > 0], counts[counts > 0])
 
     @cached_property
     def reliability(self) -> Reliability:
@@ -150,9 +145,9 @@ class ClassFigures:
 
     @property
     def balanced_words(self) -> str:
-        """The balanced accuracy with its interval, which a single image does not have."""
+        """The balanced accuracy with its interval."""
         least, most = self.balanced_interval
-        return f"{self.balanced:.1%}{f' ({least:.1%} to {most:.1%})' if isfinite(least) else ''}"
+        return f"{self.balanced:.1%} ({least:.1%} to {most:.1%})"
 
     def baseline(self, names: Sequence[str]) -> str:
         most, share = self.majority
@@ -189,7 +184,7 @@ class ClassFigures:
             "accuracy": self.accuracy,
             "interval": self.interval,
             "balanced_accuracy": self.balanced,
-            "balanced_interval": [finite_or_none(end) for end in self.balanced_interval],
+            "balanced_interval": self.balanced_interval,
             "loss": self.loss,
             "confusion": self.confusion.tolist(),
             "per_class": per_class,
@@ -261,7 +256,13 @@ class OneClass:
             # PyTorch divides by the number of images if labels are shares, and by their weight if they are classes.
             return smooth(output, labels, reduction="sum") / (labels @ own).sum()
 
-        return class_loss
+        def weight(labels: "Tensor") -> float:
+            if weights is None:
+                return float(len(labels))
+            own = weights.to(labels.device)
+            return float((own[labels] if labels.ndim == 1 else labels.to(own) @ own).sum())
+
+        return Loss(class_loss, weight)
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         """None for images that are mixed: none of their classes is the right one."""

@@ -318,7 +318,13 @@ class Segmentation:
             loss = cross_entropy(output, right, weight=weight, label_smoothing=label_smoothing)
             return loss + dice * dice_loss(output, right) if dice else loss
 
-        return segmentation_loss
+        def weight(labels: "Tensor") -> float:
+            """By pixels that are not ignored; the Dice loss of a part, which is not a mean over pixels, too."""
+            pixels = torch.bincount(labels.flatten().long(), minlength=IGNORED)[:IGNORED].double()
+            pixels[: len(weights)] *= torch.from_numpy(weights).to(pixels)
+            return float(pixels.sum())
+
+        return Loss(segmentation_loss, weight)
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return None

@@ -184,7 +184,7 @@ class SeveralClasses:
             smooth = labels.to(output.dtype) * (1 - label_smoothing) + label_smoothing / 2
             return F.binary_cross_entropy_with_logits(output, smooth)
 
-        return binary_cross_entropy
+        return Loss(binary_cross_entropy)
 
     def correct(self, output: "Tensor", targets: "Tensor") -> int | None:
         return None

@@ -32,8 +32,11 @@ class FileFacts:
 
     @property
     def is_dark(self) -> bool:
-        """Whether its values fit into 12 bits, as cameras and scanners give them: read as 16, it is nearly black."""
-        return 256 <= self.largest < FEWER_BITS
+        """Whether its values fit into 12 bits, as cameras and scanners give them: read as 16, it is nearly black.
+
+        So is one of 8 bits that a program has saved as 16 without scaling it.
+        """
+        return 0 < self.largest < FEWER_BITS
 
 
 def file_facts(path: Path) -> FileFacts | None:
