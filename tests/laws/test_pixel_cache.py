@@ -84,6 +84,18 @@ def test_what_is_in_the_cache_is_not_decoded_again(files, tmp_path, monkeypatch)
     assert sorted(decoded[:2]) == sorted(good[8:])  # two were new; `None` decodes all
 
 
+def test_a_folder_that_only_others_may_write_to_is_read(files, tmp_path, monkeypatch):
+    cache, good = PixelCache(tmp_path), [file for number, file in enumerate(files) if number not in (3, 7)]
+    first = read(good, cache)
+
+    def denied(*arguments, **options):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("vitral.data.pixel_cache.os.utime", denied)
+    monkeypatch.setattr("vitral.data.read_pixels.load_resized", None)  # nothing is decoded
+    assert_equal(read(good, cache), first)
+
+
 def test_reduced_images_for_training_are_never_used_for_another_split(tmp_path):
     files = [draw(tmp_path / f"{number}.jpg", number, (200, 300)) for number in range(3)]
     cache = PixelCache(tmp_path / "cache")

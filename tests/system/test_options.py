@@ -268,6 +268,8 @@ def patience_ends_a_run_without_progress(train, vitral):
     assert run.metrics[-1]["n"] and train(epochs=12, lr=0).steps == 24
     again = vitral("train", "--resume", run.folder).done()
     assert "had already finished" in again.messages
+    longer = vitral("train", "--resume", run.folder, "--epochs", 16).done()
+    assert "ended at step 10 of 32: 2 evaluations" in longer.messages  # it waits anew
 
 
 @effect("train", "sampling")

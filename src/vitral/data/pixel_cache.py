@@ -110,9 +110,10 @@ class Shelf:
         try:
             if path.stat().st_size != len(contents) * self.bytes_each:
                 return None
-            os.utime(path)  # it is in use
         except OSError:
             return None
+        with suppress(OSError):  # a folder that only others may write to is read all the same
+            os.utime(path)  # it is in use
         # Copy-on-write: PyTorch warns of arrays that cannot be written to. Nothing writes to it.
         return np.memmap(path, np.uint8, "c", shape=(len(contents), *self.size, 3))
 

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,8 @@ def resume(
             f"{home.parent / 'config.yaml'} has changed since the run stopped, or is of another version of Vitral. "
             "Restore it, or start a new run with it: --config. A run may get more --epochs, but not fewer."
         )
-    if last.inputs.total and inputs.total > last.inputs.total:
+    is_longer = 0 < last.inputs.total < inputs.total
+    if is_longer:
         report(
             f"The run goes on to step {inputs.total:,}; {last.inputs.total:,} were planned. From here the learning "
             "rate is that of the longer run."
@@ -266,4 +267,5 @@ def resume(
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise StoreError(f"The checkpoint in {home} belongs to another model: {reason}") from error
-    return last.progress
+    # More epochs are asked for because of what they may gain: a run that patience has ended waits anew.
+    return replace(last.progress, waited=0) if is_longer else last.progress
