@@ -14,6 +14,9 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
+# Every warning is an error, but the one that pyproject.toml lets pass too: see there.
+WARNINGS = "error,ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"
+
 NO_NETWORK = """
 import socket
 

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shell import NO_NETWORK, OWN, QUICK, TINY, Answer, Terminal, Trained, paint, text
-
-# Every warning is an error, but the one that pyproject.toml lets pass too: see there.
-WARNINGS = "error,ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"
+from shell import NO_NETWORK, OWN, QUICK, TINY, WARNINGS, Answer, Terminal, Trained, paint, text
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from shell import QUICK, Trained, paint, text, tree
+from shell import QUICK, WARNINGS, Trained, paint, text, tree
 from together import Together, finished
 
 # 24 pictures: 18 train, in batches of 7: 4 and 3 for the processes, 2 steps per epoch. AdamW, as Muon computes in
@@ -67,7 +67,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def environment():
     """Without the block of Python's sockets, which torchrun needs to meet itself on this machine."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONWARNINGS": "error", "VITRAL_TIMEOUT": "60"}
+    return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100", "PYTHONWARNINGS": WARNINGS, "VITRAL_TIMEOUT": "60"}
 
 
 @pytest.fixture(scope="module")

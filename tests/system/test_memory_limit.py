@@ -41,12 +41,12 @@ def limited(isolated, tmp_path):
 
 
 def test_a_batch_that_does_not_fit_ends_with_one_that_does(limited):
-    answer = limited(1500, *WORDS, "--epochs", 1)
+    answer = limited(1800, *WORDS, "--epochs", 1)
     answer.failed(1, "Step 1 ran out of memory: 448 images of 128x128 at once through vit_nano_patch8_48, in float32")
     assert "on the address space (ulimit -v). An image takes about" in answer.messages
     fits = int(answer.messages.partition("and a step on ")[2].split()[0])
     assert 2 <= fits < 448 and f"--batch-size {fits}." in answer.messages
-    limited(1500, *WORDS[:-1], fits, "--epochs", 0.2).done()
+    limited(1800, *WORDS[:-1], fits, "--epochs", 0.2).done()
 
 
 def test_what_does_not_fit_elsewhere_is_a_sentence_too(limited):
@@ -55,6 +55,6 @@ def test_what_does_not_fit_elsewhere_is_a_sentence_too(limited):
 
 def test_a_resumed_run_that_does_not_fit_any_more_keeps_its_checkpoint(limited):
     limited(6000, *WORDS, "--epochs", 1, "--out", "run").done()
-    answer = limited(1500, "train", "--resume", "run", "--epochs", 2)
+    answer = limited(1800, "train", "--resume", "run", "--epochs", 2)
     answer.failed(1, "Step 2 ran out of memory", "Earlier steps of the run fitted", "The checkpoint of step 1 is kept")
     assert "--batch-size" not in answer.messages.partition("Step 2")[2]
