@@ -99,7 +99,7 @@ def read(path: Path) -> str:
         return ""
 
 
-def in_words(count: float) -> str:
+def in_words(count: int | float) -> str:
     """Bytes for people.
 
     >>> in_words(912e6), in_words(23.44e9), in_words(1.31e6)
