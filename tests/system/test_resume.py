@@ -22,6 +22,7 @@ TIMINGS = (
     "optimizer",
     "memory",
     "advice",
+    "busy",
 )
 
 
