@@ -115,9 +115,9 @@ def tiny():
 CPU = Numerics("cpu", "float32", False, "")
 
 
-def advice(tiny, utilisation=None, processes=1, numerics=CPU, recipe=None, **parts):
+def advice(tiny, utilisation=None, processes=1, numerics=CPU, recipe=None, busy=1.0, **parts):
     model, data, own = tiny
-    return advise(SHARES | parts, utilisation, model, data, recipe or own, numerics, processes)
+    return advise(SHARES | parts, utilisation, model, data, recipe or own, numerics, processes, busy)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,12 @@ def test_batches_are_timed_without_disturbing_the_run(tiny):
     state = torch.get_rng_state()
     assert "preparing batches is the limit" in advise_on_data(*tiny, CPU)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_machine_that_others_use_is_said_before_the_model_is_blamed(tiny):
+    assert advice(tiny, 0.1, busy=0.6).startswith("this program had a processor for 60% of the time")
+    assert "inner width" in advice(tiny, 0.1, busy=1.7)
+    assert "preparing batches" in advice(tiny, 0.1, busy=0.6, waiting=0.5)  # measured
 
 
 def test_a_large_share_of_the_optimizer(tiny):

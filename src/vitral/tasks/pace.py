@@ -24,7 +24,7 @@ class Pace:
         self.first = before[-1].number + 1 if before else 1
         self.recent: deque[Step] = deque(before, maxlen=RECENT)
         self.evaluations: list[Evaluation] = []
-        self.started = time.monotonic()
+        self.started, self.computed = time.monotonic(), time.process_time()
 
     def take(self, step: Step) -> None:
         """Count one more step."""
@@ -36,6 +36,14 @@ class Pace:
     def seconds(self) -> float:
         """The time the run has taken, before and after it was resumed."""
         return self.spent + time.monotonic() - self.started
+
+    @property
+    def busy(self) -> float:
+        """Processor time over the time since the start: below 1, other programs or a disk have kept this one waiting.
+
+        With several threads it may be more than 1.
+        """
+        return (time.process_time() - self.computed) / max(1e-9, time.monotonic() - self.started)
 
     def record(self) -> dict[str, int | float]:
         """Means over the last steps, as `metrics.jsonl` has them.

@@ -19,6 +19,7 @@ from vitral.training.loop import batches_of
 from vitral.training.recipe import Recipe
 
 WAITING, OPTIMIZER = 0.2, 0.25  # shares of a step above which they are worth a word
+BUSY = 0.8  # processor time over time, below which figures are those of other programs, too
 HIGH, LOW = 0.5, 0.25  # shares of the peak: computing is the limit; most of the processor is not used
 LIGHTER = 0.7  # time to prepare a batch without augmentation, over that with it, below which augmentation is the cause
 BATCHES = 5  # that are prepared each way, after one that is not counted
@@ -32,13 +33,17 @@ def advise(
     recipe: Recipe,
     numerics: Numerics,
     processes: int,
+    busy: float,
 ) -> str:
     """One sentence or two on what limits the speed of a run and what to do; empty if nothing is sure to help.
 
-    `parts` are the shares of a step, `utilisation` is the share of the GEMM peak if it was measured.
+    `parts` are the shares of a step, `utilisation` is the share of the GEMM peak if it was measured, and `busy` is the
+    processor time of this process over the time that has passed.
     """
     if parts["waiting"] > WAITING:
         return advise_on_data(model, data, recipe, numerics)
+    if numerics.device == "cpu" and busy < BUSY:
+        return f"this program had a processor for {busy:.0%} of the time: other programs use it, or the disk is slow."
     if parts.get("optimizer", 0.0) > OPTIMIZER and recipe.batch_size < len(data.train):
         cheaper = ", and --optimizer adamw takes less time for one" if recipe.optimizer == "muon" else ""
         return (

@@ -11,10 +11,12 @@ import torch
 
 from vitral.base.memory import in_words, peak_resident
 from vitral.base.numerics import Numerics
+from vitral.base.plural import one_or_many
 from vitral.data.dataset import Dataset
 from vitral.report.page import Section
 from vitral.store.classifier import Classifier
 from vitral.tasks.choose_numerics import milliseconds
+from vitral.tasks.pace import Pace
 from vitral.tasks.progress import Progress
 from vitral.tasks.time_advice import advise
 from vitral.training.cost import training_operations
@@ -96,13 +98,14 @@ def log_time_use(
     recipe: Recipe,
     numerics: Numerics,
     processes: int,
-    done: int,
+    pace: Pace,
     progress: Progress,
 ) -> None:
     """Measure what is measured after the last step, log it, and note where the time went, with advice if there is any.
 
     Runs of a few seconds are not compared with the machine's peak.
     """
+    busy = pace.busy
     found = time_use(run.records(), min(recipe.batch_size, len(data.train)))
     if found is None:
         return
@@ -117,8 +120,8 @@ def log_time_use(
         machine |= {"peak_flops": peak.flops, "peak_size": peak.size, "peak_products": peak.count}
         machine |= {"threads": peak.threads, "operations": training_operations(model)}
     found = replace(found, machine=machine)
-    advice = advise(found.parts, found.utilisation, model, data, recipe, numerics, processes)
-    run.log(step=done, **machine, advice=advice)
+    advice = advise(found.parts, found.utilisation, model, data, recipe, numerics, processes, busy)
+    run.log(step=pace.recent[-1].number, busy=busy, **machine, advice=advice)
     progress.note(found.line)
     if advice:
         progress.note(f"advice: {advice}")
@@ -157,13 +160,13 @@ def time_section(records: Sequence[Mapping[str, Any]], batch: int) -> list[Secti
 def peak_sentence(found: TimeUse) -> str:
     """The utilisation, and what it is a share of."""
     known = found.machine
-    threads = f", {known['threads']} threads" if known["device"] == "cpu" else ""
+    threads = f", {one_or_many(known['threads'], 'thread')}" if known["device"] == "cpu" else ""
     peak = (
         f"{known['peak_flops'] / 1e9:,.0f} GFLOP/s (the best of {known['peak_products']} products of matrices of "
         f"{known['peak_size']} x {known['peak_size']} in {known['precision']}{threads})"
     )
     several = f" of each of {known['processes']} processes" if known["processes"] > 1 else ""
     return (
-        f"Its products, {known['operations'] / 1e9:,.2f} GFLOP per image forward and backward, ran at "
+        f"The products of a step, {known['operations'] / 1e9:,.2f} GFLOP per image forward and backward, ran at "
         f"{found.utilisation:.0%} of the peak{several} measured after training, {peak}."
     )

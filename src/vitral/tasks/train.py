@@ -272,7 +272,7 @@ def run_recipe(
             f"ended at step {done:,} of {total:,}: {one_or_many(recipe.patience, 'evaluation')} without a better one."
         )
     if done > reached:
-        log_time_use(run, model, data, recipe, numerics, processes.size, done, progress)
+        log_time_use(run, model, data, recipe, numerics, processes.size, pace, progress)
     if resuming and reached == done:
         progress.note(f"{run.path} had already finished; writing its report again.")
         seconds = pace.spent
