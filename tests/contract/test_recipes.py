@@ -50,6 +50,13 @@ def test_one_that_adapts_needs_a_start():
         make_recipe("fine-tune", data="photos")
 
 
+@pytest.mark.parametrize("new", [name for name in recipe_names() if "model" in find_recipe(name)])
+def test_one_that_trains_a_new_model_takes_no_start(new):
+    """Its learning rate would undo what the model has learned."""
+    with pytest.raises(ConfigError, match=f"--recipe {new} trains a new model"):
+        make_recipe(new, data="photos", init="run")
+
+
 def test_a_name_that_does_not_exist():
     with pytest.raises(UnknownName, match="Did you mean 'small'"):
         make_recipe("smalls")

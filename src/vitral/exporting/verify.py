@@ -30,7 +30,8 @@ class Agreement:
 
     `levels` are grey levels of 255 after preprocessing; `logits` are over the largest logit, on random inputs in
     batches of 1, 2 and 7; `values` are probabilities, or numbers over the largest, from image to answer; `same` of
-    `images` have the same first class, or nearly the same mask. `worst` is the image with the largest difference.
+    `images` have the same first class; for other tasks, values that differ by rounding only. `worst` is the image with
+    the largest difference.
     """
 
     images: int
@@ -78,7 +79,7 @@ def verify(
         apart = difference(own, found, model.record.task)
         if apart >= values:
             values, worst = apart, name
-        same += is_same(own, found, model.record.task)
+        same += apart <= VALUES_APART if model.record.task != "one class" else is_same_class(own, found)
         count(number)
     agreement = Agreement(number, levels, logits, values, same, worst)
     if levels > LEVELS or logits > LOGITS_APART or values > VALUES_APART or same < number:
@@ -119,9 +120,7 @@ def difference(own: np.ndarray, found: np.ndarray, task: str) -> float:
     return float(np.abs(own - found).max() / scale)
 
 
-def is_same(own: np.ndarray, found: np.ndarray, task: str) -> bool:
+def is_same_class(own: np.ndarray, found: np.ndarray) -> bool:
     """Whether both give the same first class; where two are as likely, to rounding, either of them."""
-    if task != "one class":
-        return True  # `difference` says all
     best = found[0].argmax()
     return bool(own[0, best] >= own[0].max() - VALUES_APART)

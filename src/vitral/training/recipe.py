@@ -259,12 +259,15 @@ def preset(data: str, init: str | None = None, published: bool = False, recipe: 
     """The default settings for this data; with `init` those for fine-tuning a published checkpoint or a run.
 
     A named `recipe` takes precedence over both. Raises `UnknownName` for one that does not exist, `ConfigError` for
-    one that adapts a trained model, without `init`.
+    one that adapts a trained model without `init`, or trains a new one with it.
     """
     settings = {"data": data} | PRESETS.get(data.partition(":")[0], PRESETS[kind_of_folder(data)])
     settings |= (FROM_PUBLISHED if published else FROM_RUN) if init is not None else {}
     if recipe is not None:
         settings |= find_recipe(recipe)
+        if init is not None and "model" in find_recipe(recipe):
+            # Its learning rate and epochs would soon undo what the model has learned.
+            raise ConfigError(f"--recipe {recipe} trains a new model. To start from {init}: --recipe fine-tune.")
     if init is not None:
         settings |= {"init": init, "model": Path(init).name}
     elif "adapt" in settings:
