@@ -151,6 +151,26 @@ def yes_agrees_to_hours(vitral, monkeypatch, photos):
     vitral(*words, "--epochs", 2).done()
 
 
+@effect("train", "crop_mode")
+def crop_mode_cuts_the_sides_off_or_keeps_them(train, vitral, tmp_path):
+    """What tells the classes apart stands at the sides of wide images. It is kept with the run."""
+    for name, colour in {"left": (255, 0, 0), "right": (0, 0, 255)}.items():
+        (tmp_path / "wide" / name).mkdir(parents=True)
+        for shade in range(24):
+            pixels = np.full((8, 24, 3), 100 + shade, np.uint8)
+            pixels[:, :8] = colour
+            Image.fromarray(pixels).save(tmp_path / "wide" / name / f"{shade}.png")
+    whole = train(data="wide", crop_mode="squash", epochs=30)
+    assert whole.card["preprocessing"]["crop_mode"] == "squash"
+    assert "test accuracy 100.0%" in whole.answer.printed
+    assert not same(whole, cut := train(data="wide", crop_mode="center", epochs=30))
+    assert cut.card["preprocessing"]["crop_mode"] == "center" and same(cut, train(data="wide", epochs=30))
+    small = train(data="wide", model="vit_nano_patch8_48", crop_mode="squash", epochs=1)
+    again = train(model=None, init=small.folder, data="wide", epochs=0)
+    assert again.card["preprocessing"]["crop_mode"] == "squash"
+    vitral("train", "--data", "shapes", "--crop-mode", "squash").refused(2, "applies to folders of images")
+
+
 @effect("train", "batch_size")
 def batch_size_is_the_images_of_a_step(train):
     runs = {size: train(batch_size=size) for size in (4, 16, 1000)}

@@ -152,12 +152,18 @@ class Recipe:
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels to which a folder's images are resized (cropped to a square, but with masks); by default "
-            "the model's.",
+            "Side in pixels to which a folder's images are resized; by default the model's.",
             low=1,
             high=4096,
         ),
     ] = None
+    crop_mode: Annotated[
+        Literal["auto", "center", "squash"],
+        Option(
+            "How a folder's images become square: center cuts off what sticks out; squash keeps all of the image and "
+            "changes its aspect ratio; auto: as the model of --init, else center, and squash with masks."
+        ),
+    ] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Option(
