@@ -82,6 +82,18 @@ def test_eight_and_twelve_bits_in_sixteen_are_found_and_sixteen_are_not(vitral, 
     assert "above 4,095" in dark["text"]
 
 
+@pytest.mark.parametrize("bits", [13, 14])
+def test_all_files_of_a_camera_have_fewer_bits_than_their_files(vitral, folder, bits):
+    """One dark file among files of 16 bits is a dark picture, and no finding."""
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 2**bits, (80, 80)).astype(np.uint16)
+        Image.fromarray(values).save(folder / "dark" / f"{number}.png")
+    _, found = checked(vitral, folder)
+    assert f"they seem to hold {bits} bits" in found["Images of fewer bits than their files"]["text"]
+    Image.fromarray(np.full((80, 80), 65_535, np.uint16)).save(folder / "dark" / "whole.png")
+    assert "Images of fewer bits than their files" not in checked(vitral, folder)[1]
+
+
 def test_training_says_what_the_check_of_its_files_finds(vitral, folder, tmp_path):
     """12 bits in files of 16, tiny and wide images, and two names of one class: with the advice of the check."""
     deep = np.random.default_rng(0).integers(0, 4000, (20, 20)).astype(np.uint16)
@@ -93,7 +105,7 @@ def test_training_says_what_the_check_of_its_files_finds(vitral, folder, tmp_pat
     answer = vitral(*words).done()
     checked = vitral("data", "check", folder.name).out
     for sentence in (
-        "they seem to hold 12 bits or fewer. Scale",
+        "they seem to hold 12 bits, and are read with 6.1% of the brightness that they can have. Scale",
         "since their sides are cut off",
         "half as large as the",
     ):
