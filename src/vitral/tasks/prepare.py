@@ -68,7 +68,7 @@ def prepare(
     model = without_calibration(without_statistics(model, "it is still being trained"))
     preprocessing = model.preprocessing
     if not resumed and (whole := seen_whole(preprocessing, found)) != preprocessing:
-        progress.note("  images and masks are resized whole, where the model that was trained before cut them")
+        progress.note("  images and masks are resized whole; the trained model cropped its images")
         preprocessing = whole
     data = read_training_data(recipe, found, progress, preprocessing, resumed, cache)
     check_task_settings(recipe, data)
@@ -197,8 +197,8 @@ def note_trained_before(data: Dataset, init: Path, progress: Progress) -> None:
     trained = {row.content for row in read_splits(table) if row.split == "train"} if table else set()
     if seen := [row.path for row in data.rows if row.split != "train" and row.content in trained]:
         progress.note(
-            f"warning: {one_or_many(len(seen), 'validation or test image')} trained {init}, such as {seen[0]}: figures "
-            "are too good."
+            f"warning: {init} was trained on {one_or_many(len(seen), 'validation or test image')}, such as {seen[0]}: "
+            "figures are too good."
         )
 
 

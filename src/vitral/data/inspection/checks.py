@@ -100,8 +100,8 @@ def sizes_of_classes(found: Inspected) -> Iterator[Finding]:
         yield Finding(
             "should",
             "Classes of different size",
-            f"Classes differ in size: {most} has {counts.max():,} images, {least} {counts.min():,}. Always giving "
-            f"{most} is right for {counts.max() / counts.sum():.1%}.",
+            f"Classes differ in size: {most} has {counts.max():,} images, {least} {counts.min():,}. Always "
+            f"predicting {most} is right for {counts.max() / counts.sum():.1%}.",
             "Compare balanced accuracies; train with --class-weights balanced.",
         )
 
@@ -119,7 +119,7 @@ def similar_names(found: Inspected) -> Iterator[Finding]:
             yield Finding(
                 "should",
                 "Class names that are alike",
-                f"The classes {shown} have nearly one name.",
+                f"The classes {shown} have nearly the same name.",
                 "Join their folders if they are one class.",
             )
 
@@ -163,8 +163,8 @@ def cut_images(found: Inspected) -> Iterator[Finding]:
         yield Finding(
             "should",
             "Images that are cut",
-            f"The model sees less than {1 - CUT:.0%} of {len(wide)} of {len(found.facts)} images, since their sides "
-            f"are cut off: {1 - share:.0%} of {worst.path} ({worst.width} x {worst.height}).",
+            f"In {len(wide)} of {len(found.facts)} images the model sees less than {1 - CUT:.0%} of the pixels, since "
+            f"their sides are cut off: {1 - share:.0%} in {worst.path} ({worst.width} x {worst.height}).",
             "If what matters may be near the sides, train with --crop-mode squash, which keeps them whole.",
             tuple(str(one.path) for _, one in wide),
         )
