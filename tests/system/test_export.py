@@ -27,6 +27,7 @@ from vitral.exporting.weighted_layers import weighted_layers
 from vitral.store.runtimes.graphs import open_graph
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "export-a-model.md").read_text(encoding="utf-8")
+NEW_IN_CARDS = ("precision", "settings", "needs", "quantisation")
 SMALL = dict(img_size=(16, 24), num_classes=3)
 FAMILIES = {
     "vit": ("vit_nano_patch4_32", SMALL),
@@ -148,6 +149,11 @@ def test_files_that_give_something_else_are_not_kept(tmp_path, monkeypatch):
 
 def test_what_was_changed_on_disk_is_refused(vitral, trained, tmp_path, monkeypatch):
     folder = exported_folder(trained, tmp_path, monkeypatch)
+    card = json.loads((folder / "artifact.json").read_text())
+    before = {key: value for key, value in card.items() if key not in NEW_IN_CARDS}
+    assert len(before) == len(card) - len(NEW_IN_CARDS)
+    (folder / "artifact.json").write_text(json.dumps(before))
+    assert library.load(folder).record.classes  # written by an earlier version
     content = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(content[:-1] + b"x")
     vitral("predict", folder, "photo.png").refused(1, "is not the file that", "Export the model again")
