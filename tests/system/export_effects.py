@@ -69,7 +69,8 @@ def int8_is_calibrated_and_judged_on_images_of_a_folder(vitral, trained, tmp_pat
     found = answer.json["quantisation"]
     assert found["calibration"] == {"source": "photos", "calibrating": 33, "judging": 33}
     assert found["min_agreement"] == 0.5 <= found["agreement"] and found["errors"] and found["float_layers"]
-    assert "expected calibration error" in answer.printed and "stayed in float" in answer.printed
+    said = " ".join(answer.err.split())
+    assert "expected calibration error" in said and "stayed in float" in said
     assert json.loads((tmp_path / "out" / "artifact.json").read_text())["quantisation"] == found
     vitral(*words, "--min-agreement", 1.5).refused(2, "a share above 0, up to 1; found 1.5")
     vitral(*words[:3], "--calibrate", "photos").refused(2, "--calibrate is for --precision int8")

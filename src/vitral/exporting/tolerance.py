@@ -6,7 +6,7 @@ Axes:  b images   k classes or numbers   y x pixels of a mask
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.record import ModelRecord
@@ -53,7 +53,7 @@ SAME_NUMBER = 0.1  # standard deviations, in int8: a number has no class that co
 
 
 def difference(
-    own: Float[np.ndarray, "b ..."], found: Float[np.ndarray, "b ..."], task: str, scale: Float[np.ndarray, " k"]
+    own: Shaped[np.ndarray, "b ..."], found: Shaped[np.ndarray, "b ..."], task: str, scale: Float[np.ndarray, " k"]
 ) -> Float[np.ndarray, "b ..."]:
     """How far two answers are apart: probabilities and numbers one by one, numbers over their scale; of masks, the
     share of pixels that differ."""

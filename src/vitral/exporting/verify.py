@@ -145,7 +145,7 @@ def compare_logits(model: Classifier, session: Session) -> float:
 
 def answer_of_model(
     model: Classifier, answering: Answering, inputs: torch.Tensor
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+) -> tuple[np.ndarray, Float[np.ndarray, "..."]]:
     with evaluating(model), torch.inference_mode():
         own, logits = answering(inputs)
     return own.numpy(), logits.numpy()
