@@ -1,9 +1,9 @@
 """`artifact.json`: what an exported model is, and how far its files were found to agree with the model.
 
-preprocess.onnx   a decoded image, (1, y, x, 3) bytes -> the model's input, (1, c, h, w)
-model.onnx        inputs, (b, c, h, w) -> what a person reads, and logits
-whole.onnx        a decoded image -> what a person reads, and logits
-artifact.json     classes, task, preprocessing, where it comes from, hashes, and the comparison
+preprocess      a decoded image, (1, y, x, 3) bytes -> the model's input, (1, c, h, w)
+model           inputs, (b, c, h, w) -> what a person reads, and logits
+whole           a decoded image -> what a person reads, and logits
+artifact.json   classes, task, preprocessing, where it comes from, hashes, and the comparison
 """
 
 import json
@@ -19,17 +19,23 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, Task
 from vitral.store import ARTIFACT
 from vitral.store.card import check_calibration, check_distinct, check_preprocessing
+from vitral.store.runtimes.graphs import GRAPHS, graph_files
+from vitral.store.runtimes.session import Precision, Runtime
 
-PREPROCESS, MODEL, WHOLE = "preprocess.onnx", "model.onnx", "whole.onnx"
 IMAGE, INPUT, LOGITS = "image", "pixels", "logits"
 
 
 class Artifact(BaseModel, extra="forbid"):
-    """The content of `artifact.json`. `files` are the SHA-256 of each; `agreement` is what `verify` measured."""
+    """The content of `artifact.json`. `files` are the SHA-256 of each; `agreement` is what `verify` measured.
+
+    `settings` are what the runtime must be told for each graph, and `needs` says what else whoever runs it needs.
+    `quantisation` says how int8 was calibrated, which layers stayed in float, and what it changes.
+    """
 
     format: Literal["vitral-artifact"] = "vitral-artifact"
     version: Literal[1] = 1
-    runtime: Literal["onnx"] = "onnx"
+    runtime: Runtime = "onnx"
+    precision: Precision = "fp32"
     output: Literal["probabilities", "numbers", "mask"]
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(check_distinct)]
     task: Task
@@ -41,6 +47,9 @@ class Artifact(BaseModel, extra="forbid"):
     num_prefix_tokens: int | None = None
     files: dict[str, str]
     agreement: dict[str, Any]
+    settings: dict[str, dict[str, str]] = {}
+    needs: str = ""
+    quantisation: dict[str, Any] | None = None
     provenance: dict[str, Any]
     versions: dict[str, str]
 
@@ -73,7 +82,7 @@ def read_artifact(folder: Path) -> Artifact:
         raise StoreError(f"{path} does not describe an exported model: {place}: {first['msg'].lower()}.") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}.") from error
-    for name in (PREPROCESS, MODEL, WHOLE):
+    for name in (name for graph in GRAPHS for name in graph_files(graph, card.runtime)):
         file = folder / name
         if not file.is_file():
             raise StoreError(f"{file} is missing, but {path} describes it. Export the model again.")
