@@ -20,6 +20,13 @@ class Options:
     images: Annotated[
         Path | None, Option("Folder of images on which files and model are compared, besides generated ones.")
     ] = None
+    maps: Annotated[
+        bool,
+        Option(
+            "Also give what the tokens that the answer is read from attend to, in every layer and head, and how far "
+            "these rows are off."
+        ),
+    ] = False
     code: Code = None
     json: Json = False
 
@@ -27,9 +34,12 @@ class Options:
 def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.export import export
 
-    found = export(options.model, options.out, images=options.images, code=options.code, progress=True)
+    chosen = dict(images=options.images, maps=options.maps, code=options.code)
+    found = export(options.model, options.out, **chosen, progress=True)
     for file in found.files:
         print_result(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
     print_result(f"verified: {found.agreement.text}")
+    if found.maps is not None:
+        print_result(f"verified: {found.maps.text}")
     say(f"next:   vitral predict {shlex.quote(str(options.out))} IMAGE")
     return found.to_json()

@@ -23,7 +23,7 @@ from vitral.base.answer import ScoredAnswer, scored_answer_of
 from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
 from vitral.base.feature_statistics import Distance
 from vitral.base.modes import evaluating
-from vitral.base.output import Output
+from vitral.base.output import Output, find_output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
 from vitral.explain.graph import Graph, recorded_gradients, recorded_pass
 from vitral.explain.readout import Readout, find_readout, tail_recorded
@@ -37,6 +37,7 @@ from vitral.recording.forward import (
     forward,
     model_output,
 )
+from vitral.recording.handed_out import HandsOutRows
 from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
@@ -287,7 +288,20 @@ def observe(
             output, graph = recorded_pass(model, images, "gradients" in wanted)
             check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
+        if isinstance(model, HandsOutRows) and "attention" in wanted:
+            return handed_out_observation(model, images, wanted)
         return watched_observation(model, images, wanted, check)
+
+
+def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -> Observation:
+    """What a model hands out that cannot be watched, as an exported one."""
+    recorded_pass(model, images[:1], "gradients" in needs)  # raises that there are none
+    given = model.hand_out(images)
+    check_answer(given.answer)
+    refusal = WatchError("An exported model gives no feature maps. Use the model that it was made of, or occlusion.")
+    read_from, output = Readout(given.readout, given.among), find_output(model, given.answer, len(images))
+    found = dict(recording=given.recording, map_refusal=refusal, weights=weights_of(model))
+    return Observation(model, images, output, needs, read_from, **found)
 
 
 @contextmanager

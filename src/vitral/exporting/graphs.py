@@ -67,14 +67,14 @@ class Answering(nn.Module):
 
 
 class Whole(nn.Module):
-    """One decoded image of any size, (1, y, x, 3) bytes -> what `Answering` gives."""
+    """One decoded image of any size, (1, y, x, 3) bytes -> what `answering` gives for it prepared."""
 
-    def __init__(self, preprocess: Preprocess, answering: Answering):
+    def __init__(self, preprocess: Preprocess, answering: nn.Module):
         super().__init__()
         self.preprocess, self.answering = preprocess, answering
 
-    def forward(self, image: UInt8[Tensor, "1 y x 3"]) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = self.answering(self.preprocess(image))
+    def forward(self, image: UInt8[Tensor, "1 y x 3"]) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self.answering(self.preprocess(image))
         return found
 
 

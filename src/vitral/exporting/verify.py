@@ -75,7 +75,7 @@ def verify(
         (prepared,) = preprocess.run(None, {IMAGE: pixels[None]})
         levels = max(levels, float((np.abs(prepared - expected.numpy()) * std).max() * 255))
         own, _ = answer_of_model(model, answering, expected)
-        (found, _) = whole.run(None, {IMAGE: pixels[None]})
+        found, *_ = whole.run(None, {IMAGE: pixels[None]})
         apart = difference(own, found, model.record.task)
         if apart >= values:
             values, worst = apart, name

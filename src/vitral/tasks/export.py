@@ -17,11 +17,14 @@ from vitral.base.provenance import installed_version, provenance
 from vitral.data.examples import images_in
 from vitral.data.image import load_image
 from vitral.exporting.graphs import output_name
+from vitral.exporting.maps import plan_maps
 from vitral.exporting.odd_images import odd_images
 from vitral.exporting.to_onnx import write_graphs
 from vitral.exporting.verify import Agreement, verify
+from vitral.exporting.verify_maps import MapAgreement, verify_maps
 from vitral.store import ARTIFACT
 from vitral.store.artifact import MODEL, PREPROCESS, WHOLE, Artifact
+from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import open_model
 from vitral.tasks.progress import Progress, progress_for
@@ -33,16 +36,18 @@ LIBRARIES = ("vitral", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "p
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The folder with the files, and how far they agree with the model."""
+    """The folder with the files, and how far they and their rows of attention agree with the model."""
 
     folder: Path
     files: tuple[Path, ...]
     agreement: Agreement
+    maps: MapAgreement | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         own = {"folder": str(self.folder), "files": [str(file) for file in self.files]}
-        return own | {"agreement": self.agreement.to_json(), "notes": list(self.notes)}
+        maps = {} if self.maps is None else {"maps": self.maps.to_json()}
+        return own | {"agreement": self.agreement.to_json(), "notes": list(self.notes)} | maps
 
 
 def export(
@@ -50,6 +55,7 @@ def export(
     out: str | Path,
     *,
     images: str | Path | None = None,
+    maps: bool = False,
     code: str | None = None,
     progress: bool | Progress = False,
 ) -> ExportResult:
@@ -58,10 +64,11 @@ def export(
     `preprocess.onnx` takes a decoded image of any size, (1, y, x, 3) bytes, `model.onnx` prepared images in batches of
     any size, and `whole.onnx` a decoded image; `artifact.json` says what they are. Before anything is kept, they are
     run beside the model on generated image files of all kinds, and on up to 200 images of the folder `images`, drawn at
-    random. `vitral.load(out)` runs them.
+    random. `vitral.load(out)` runs them. With `maps` the last two also give rows of attention and how far these are
+    off (`vitral.exporting.maps`), compared with those that `vitral.watch` shows.
 
-    Raises `ConfigError` if a library is missing or the exporter does not take the model, `StoreError` if the files do
-    not give what the model gives, or if `out` is not empty.
+    Raises `ConfigError` if a library is missing, the exporter does not take the model, or it has no rows to give,
+    `StoreError` if the files do not give what the model gives, or if `out` is not empty.
     """
     shown, folder = progress_for(progress), Path(out)
     opened = open_model(model, shown, code)
@@ -74,17 +81,23 @@ def export(
         raise StoreError(f"{folder} exists and is not empty. Choose another folder.")
     pillow = int(PIL.__version__.split(".")[0])
     output = output_name(opened.record)
+    map_agreement: MapAgreement | None = None
     chosen = list(comparisons(images))
+    rows = plan_maps(opened.eval(), window_in_words(opened.preprocessing)) if maps else None
     with write_folder(folder) as trial:
         shown.note("exporting, which takes up to a minute ...")
-        write_graphs(opened.eval(), trial, output, pillow)
+        write_graphs(opened.eval(), trial, output, pillow, rows)
         shown.note(f"comparing with the model on {len(chosen):,} images ...")
         agreement = verify(opened, trial, chosen, lambda done: shown.count("images", done, len(chosen)))
+        if rows is not None:
+            shown.note(f"comparing the rows of attention with those of vitral.watch on {len(chosen):,} images ...")
+            map_agreement = verify_maps(opened, trial, rows, chosen, lambda done: shown.count("maps", done, len(chosen)))
+            rows = rows.model_copy(update={"agreement": map_agreement.to_json()})
         shown.close()
-        card = describe(opened, trial, output, agreement)
+        card = describe(opened, trial, output, agreement, rows)
         write_file(trial / ARTIFACT, card.model_dump_json(indent=1) + "\n")
     files = tuple(folder / name for name in (PREPROCESS, MODEL, WHOLE, ARTIFACT))
-    return ExportResult(folder, files, agreement, tuple(shown.notes))
+    return ExportResult(folder, files, agreement, map_agreement, tuple(shown.notes))
 
 
 def check_libraries() -> None:
@@ -110,7 +123,9 @@ def comparisons(images: str | Path | None) -> Iterator[tuple[str, UInt8[np.ndarr
         yield str(files[index]), load_image(files[index])
 
 
-def describe(model: Classifier, folder: Path, output: Any, agreement: Agreement) -> Artifact:
+def describe(
+    model: Classifier, folder: Path, output: Any, agreement: Agreement, maps: ArtifactMaps | None = None
+) -> Artifact:
     record = model.record
     return Artifact(
         output=output,
@@ -122,6 +137,7 @@ def describe(model: Classifier, folder: Path, output: Any, agreement: Agreement)
         preprocessing_in_words=in_words(record.preprocessing),
         grid=record.grid,
         num_prefix_tokens=record.num_prefix_tokens,
+        maps=maps,
         files={name: sha256(folder / name) for name in (PREPROCESS, MODEL, WHOLE)},
         agreement=agreement.to_json(),
         provenance={"exported": provenance(), "model": dict(record.provenance)},
@@ -137,15 +153,22 @@ def in_words(preprocessing: Preprocessing) -> str:
 bicubic, to 224 x 224 (height x width); (pixel / 255 - mean) / std with mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5'
     """
     height, width = preprocessing.size
-    whole = preprocessing.crop_mode == "squash"
-    window = (
-        f"{preprocessing.crop:g} of each side"
-        if whole
-        else (f"the centred window with the aspect ratio of {height} x {width}, {preprocessing.crop:g} of the largest")
-    )
+    window = window_in_words(preprocessing)
     colours = "upright RGB" if len(preprocessing.mean) == 3 else "upright, the luminance of RGB after resizing"
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     return (
         f"{colours}; {window}; resized by Pillow, {preprocessing.interpolation}, to {height} x {width} (height x "
         f"width); (pixel / 255 - mean) / std with mean {mean} and std {std}"
     )
+
+
+def window_in_words(preprocessing: Preprocessing) -> str:
+    """Which part of an image the model sees.
+
+    >>> window_in_words(Preprocessing(crop=0.5, crop_mode="squash"))
+    'the centre, 0.5 of each side'
+    """
+    if preprocessing.crop_mode == "squash":
+        return f"the centre, {preprocessing.crop:g} of each side"
+    height, width = preprocessing.size
+    return f"the centred window with the aspect ratio of {height} x {width}, {preprocessing.crop:g} of the largest"

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, UsageError
 from vitral.base.record import attach_record
+from vitral.recording.handed_out import HandedOut
 from vitral.store import ARTIFACT
 from vitral.store.artifact import INPUT, LOGITS, MODEL, read_artifact
+from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
+from vitral.weights.artifact_maps import handed_out
 
 
 class ArtifactModel(nn.Module):
@@ -33,6 +36,19 @@ class ArtifactModel(nn.Module):
         return torch.from_numpy(logits)
 
 
+class ArtifactWithMaps(ArtifactModel):
+    """An exported model whose files give rows of attention, too."""
+
+    def __init__(self, file: Path, grid: tuple[int, int] | None, maps: ArtifactMaps):
+        super().__init__(file, grid)
+        self.maps = maps
+
+    def hand_out(self, images: Float[Tensor, "b c h w"]) -> HandedOut:
+        """The logits and the rows of one run. Raises `WatchError` if these do not reproduce what attention returned."""
+        logits, *found = self.session.run([LOGITS, *self.maps.names], {INPUT: images.detach().cpu().numpy()})
+        return handed_out(self.maps, torch.from_numpy(logits), dict(zip(self.maps.names, found)))
+
+
 def is_artifact(path: Path) -> bool:
     return (path / ARTIFACT).is_file()
 
@@ -43,7 +59,9 @@ def load_artifact(folder: Path) -> Classifier:
     Raises `StoreError` for files that are missing or have changed, `ConfigError` without ONNX Runtime.
     """
     card = read_artifact(folder)
-    classifier: Classifier = attach_record(ArtifactModel(folder / MODEL, card.grid), card.record()).eval()
+    file = folder / MODEL
+    model = ArtifactModel(file, card.grid) if card.maps is None else ArtifactWithMaps(file, card.grid, card.maps)
+    classifier: Classifier = attach_record(model, card.record()).eval()
     return classifier
 
 
