@@ -38,7 +38,8 @@ class AnsweringWithMaps(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> tuple[Tensor, ...]:
         with trace_rows(self.wanted) as seen:
-            answer, logits = self.answering(images)
+            returned = self.answering.model(images)
+        answer, logits = self.answering.answer(returned, images)
         rows = [torch.stack([seen.rows[number] for number in numbers], dim=1) for numbers in self.outputs.values()]
         return answer, logits, *rows, torch.stack(seen.residuals, dim=1)
 
