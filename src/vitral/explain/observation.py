@@ -294,14 +294,16 @@ def observe(
 
 
 def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -> Observation:
-    """What a model hands out that cannot be watched, as an exported one."""
-    recorded_pass(model, images[:1], "gradients" in needs)  # raises that there are none
-    given = model.hand_out(images)
-    check_answer(given.answer)
+    """A plain pass, and what a model hands out that cannot be watched, as an exported one."""
+    output, _ = recorded_pass(model, images, "gradients" in needs)
     refusal = WatchError("An exported model gives no feature maps. Use the model that it was made of, or occlusion.")
-    read_from, output = Readout(given.readout, given.among), find_output(model, given.answer, len(images))
-    found = dict(recording=given.recording, map_refusal=refusal, weights=weights_of(model))
-    return Observation(model, images, output, needs, read_from, **found)
+    shared = dict(map_refusal=refusal, weights=weights_of(model))
+    try:
+        given = model.hand_out(images)
+    except WatchError as error:  # kept: methods that need no attention still work
+        return Observation(model, images, output, needs, refusal=error, **shared)
+    check_same(output, find_output(model, given.answer, len(images)))
+    return Observation(model, images, output, needs, Readout(given.readout, given.among), given.recording, **shared)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import ConfigError, UsageError
+from vitral.base.errors import ConfigError, UsageError, WatchError
 from vitral.base.record import attach_record
 from vitral.recording.handed_out import HandedOut
 from vitral.store import ARTIFACT
@@ -20,9 +20,10 @@ from vitral.weights.artifact_maps import handed_out
 class ArtifactModel(nn.Module):
     """Images (b, c, h, w) -> logits, computed by `model.onnx` on the CPU; it cannot be trained or watched."""
 
-    def __init__(self, file: Path, grid: tuple[int, int] | None = None):
+    def __init__(self, file: Path, grid: tuple[int, int] | None = None, maps: ArtifactMaps | None = None):
         super().__init__()
         self.grid = grid  # rows and columns of patches, on which an explanation may cover the image
+        self.maps = maps  # which rows of attention the file gives
         self.session: Any = open_session(file)
         self.anchor = nn.Parameter(torch.zeros(0), requires_grad=False)  # callers ask for the device of a parameter
 
@@ -35,16 +36,15 @@ class ArtifactModel(nn.Module):
         (logits,) = self.session.run([LOGITS], {INPUT: images.detach().cpu().numpy()})
         return torch.from_numpy(logits)
 
-
-class ArtifactWithMaps(ArtifactModel):
-    """An exported model whose files give rows of attention, too."""
-
-    def __init__(self, file: Path, grid: tuple[int, int] | None, maps: ArtifactMaps):
-        super().__init__(file, grid)
-        self.maps = maps
-
     def hand_out(self, images: Float[Tensor, "b c h w"]) -> HandedOut:
-        """The logits and the rows of one run. Raises `WatchError` if these do not reproduce what attention returned."""
+        """The logits and the rows of attention of one run.
+
+        Raises `WatchError` if the file gives none, or some that do not reproduce what its attention returned.
+        """
+        if self.maps is None:
+            raise WatchError(
+                "The model was exported without its rows of attention. Export it again with --maps, or use occlusion."
+            )
         logits, *found = self.session.run([LOGITS, *self.maps.names], {INPUT: images.detach().cpu().numpy()})
         return handed_out(self.maps, torch.from_numpy(logits), dict(zip(self.maps.names, found)))
 
@@ -60,8 +60,7 @@ def load_artifact(folder: Path) -> Classifier:
     """
     card = read_artifact(folder)
     file = folder / MODEL
-    model = ArtifactModel(file, card.grid) if card.maps is None else ArtifactWithMaps(file, card.grid, card.maps)
-    classifier: Classifier = attach_record(model, card.record()).eval()
+    classifier: Classifier = attach_record(ArtifactModel(file, card.grid, card.maps), card.record()).eval()
     return classifier
 
 
