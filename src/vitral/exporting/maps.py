@@ -1,13 +1,14 @@
 """Which rows of attention an exported model gives, and the module that computes them beside its answers.
 
 They are those that `explain.attention` shows: in each layer what the tokens that the answer is read from attend to,
-on average. Each costs one query instead of all, so that the rows of CLS are nearly free; of a model that reads the mean
-of its tokens all rows are formed.
+on average. The row of CLS costs one query instead of all; of a model that reads the mean of its tokens, and within
+windows, all rows are formed.
 
 Axes:  b images   c channels   y x pixels   l layers   h heads   n tokens
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -19,8 +20,8 @@ from vitral.explain.observation import Observation, observe
 from vitral.explain.readout import readout_in, readout_name
 from vitral.exporting.graphs import Answering
 from vitral.recording.layers import Layer, Recording
-from vitral.recording.queries import mean_row
-from vitral.recording.traced import trace_rows
+from vitral.recording.queries import query_row
+from vitral.recording.traced import WindowMean, trace_rows
 from vitral.store.artifact_maps import ArtifactMaps, LayerRows, in_outputs
 from vitral.store.classifier import Classifier
 
@@ -28,13 +29,21 @@ ROWS_APART = 1e-5  # of the weights, which sum to one
 WAY_OUT = "Without --maps the model is exported."
 
 
-class AnsweringWithMaps(nn.Module):
-    """What `Answering` gives, then the outputs that `maps` names: rows (b, l, h, n), and how far each is off (b, l)."""
+@dataclass(frozen=True)
+class MapPlan:
+    """The rows that files are to give, as their card describes them, and what is asked of each layer for them."""
 
-    def __init__(self, model: Classifier, maps: ArtifactMaps):
+    maps: ArtifactMaps
+    wanted: tuple[tuple[int, ...] | WindowMean, ...]
+
+
+class AnsweringWithMaps(nn.Module):
+    """What `Answering` gives, then the outputs that the plan names: rows (b, l, h, n), how far each is off (b, l)."""
+
+    def __init__(self, model: Classifier, plan: MapPlan):
         super().__init__()
         self.answering = Answering(model)
-        self.wanted, self.outputs = maps.wanted, maps.outputs
+        self.wanted, self.outputs = plan.wanted, plan.maps.outputs
 
     def forward(self, images: Float[Tensor, "b c y x"]) -> tuple[Tensor, ...]:
         with trace_rows(self.wanted) as seen:
@@ -44,7 +53,7 @@ class AnsweringWithMaps(nn.Module):
         return answer, logits, *rows, torch.stack(seen.residuals, dim=1)
 
 
-def plan_maps(model: Classifier, covers: str) -> ArtifactMaps:
+def plan_maps(model: Classifier, covers: str) -> MapPlan:
     """Which rows the model's files are to give; `covers` is the part of an image that the model sees, in words.
 
     The model runs on two random images, watched and as it is traced. Raises `ConfigError` if it has no attention, or
@@ -60,22 +69,20 @@ def plan_maps(model: Classifier, covers: str) -> ArtifactMaps:
     try:
         observation = observe(model, images, ["attention"])
         check_layers(observation)
-        maps = describe_rows(observation, covers)
-        check_traced(model, images, maps, observation.attention)
+        maps, layers = describe_rows(observation, covers), observation.layers
+        pairs = zip(layers, maps.layers, strict=True)
+        wanted = (WindowMean.of(one.windows) if one.windows else tuple(row.queries) for one, row in pairs)
+        plan = MapPlan(maps, tuple(wanted))
+        check_traced(model, images, plan, layers)
     except (WatchError, UsageError) as error:
         raise ConfigError(f"The maps of this model cannot be exported: {error} {WAY_OUT}") from error
-    return maps
+    return plan
 
 
 def check_layers(observation: Observation) -> None:
     """Raise `UsageError` for attention that is not one row over the whole image for each layer."""
     recording, read_from = observation.attention, observation.read_from
-    if windowed := next((layer for layer in recording.layers if layer.windows is not None), None):
-        raise UsageError(
-            f"{windowed.name} attends within windows, so that no token has a row over the whole image. vitral explain "
-            "puts the rows of all tokens together, which a graph would have to form in full."
-        )
-    if read_from.of_each is not None:
+    if read_from.of_each is not None or read_from.of_patches is not None:
         raise UsageError("From which tokens its answer is read differs from image to image.")
     if read_from.beside or recording.not_of_answer:
         names = [recording.layers[number].name for number in read_from.beside] or [
@@ -105,14 +112,15 @@ def describe_rows(observation: Observation, covers: str) -> ArtifactMaps:
 
 
 def layer_rows(recording: Recording, layer: Layer, queries: Sequence[int], output: str, index: int) -> LayerRows:
-    tokens = layer.tokens
+    tokens, windows = layer.tokens, layer.windows is not None
     return LayerRows(
         name=recording.name_of(layer),
         output=output,
         index=index,
         reader=readout_name(layer, queries),
         queries=list(queries),
-        num_queries=layer.num_queries,
+        num_queries=tokens.num_patches if windows else layer.num_queries,
+        windows=windows,
         is_cross=layer.is_cross,
         heads=layer.num_heads,
         prefix=list(tokens.prefix),
@@ -121,16 +129,24 @@ def layer_rows(recording: Recording, layer: Layer, queries: Sequence[int], outpu
     )
 
 
-def check_traced(model: Classifier, images: Float[Tensor, "b c y x"], maps: ArtifactMaps, recording: Recording) -> None:
+def watched_row(layer: Layer, queries: Sequence[int]) -> Float[Tensor, "b h n"]:
+    """The row of a watched layer that a graph is to give."""
+    row = query_row(layer, None, queries)
+    return row if layer.windows is None else row / layer.tokens.num_patches
+
+
+def check_traced(
+    model: Classifier, images: Float[Tensor, "b c y x"], plan: MapPlan, layers: Sequence[Layer]
+) -> None:
     """Raise `UsageError` if other rows pass through the fused kernel than were watched."""
-    with evaluating(model), torch.no_grad(), trace_rows(maps.wanted) as seen:
+    with evaluating(model), torch.no_grad(), trace_rows(plan.wanted) as seen:
         model(images)
-    if len(seen.rows) < len(maps.layers):
+    if len(seen.rows) < len(layers):
         raise UsageError(
-            f"{len(seen.rows)} of its {len(maps.layers)} layers attend by F.scaled_dot_product_attention, and only of "
+            f"{len(seen.rows)} of its {len(layers)} layers attend by F.scaled_dot_product_attention, and only of "
             "those the rows can be had while a model is traced. Let its layers call that function."
         )
-    for found, layer, wanted in zip(seen.rows, recording.layers, maps.wanted, strict=True):
-        expected = mean_row(layer, wanted)
+    for found, layer, row in zip(seen.rows, layers, plan.maps.layers, strict=True):
+        expected = watched_row(layer, row.queries)
         if found.shape != expected.shape or not torch.allclose(found, expected, atol=ROWS_APART):
             raise UsageError(f"The rows of {layer.name} are arranged in another way while the model is traced.")

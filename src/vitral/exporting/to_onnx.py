@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.exporting.graphs import Answering, Preprocess, Whole
-from vitral.exporting.maps import AnsweringWithMaps
+from vitral.exporting.maps import AnsweringWithMaps, MapPlan
 from vitral.store.artifact import IMAGE, INPUT, LOGITS, MODEL, PREPROCESS, WHOLE
-from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
 
 EXAMPLE = (48, 64)  # rows and columns of an image on which a graph is traced; others are taken as well
@@ -19,16 +18,16 @@ ANY = torch.export.Dim.DYNAMIC
 
 
 def write_graphs(
-    model: Classifier, folder: Path, output: str, pillow: int, maps: ArtifactMaps | None = None
+    model: Classifier, folder: Path, output: str, pillow: int, maps: MapPlan | None = None
 ) -> None:
     """Write `preprocess.onnx`, `model.onnx` (any number of images) and `whole.onnx` (one image) into the folder.
 
-    The last two also give the rows of attention that `maps` describes. Raises `ConfigError` for a model that the exporter does not take, with its reason.
+    The last two also give the rows of attention that `maps` plans. Raises `ConfigError` for a model that the exporter does not take, with its reason.
     """
     height, width = model.preprocessing.size
     preprocess = Preprocess(model.preprocessing, pillow)
     answering = Answering(model) if maps is None else AnsweringWithMaps(model, maps)
-    outputs = [output, LOGITS, *(maps.names if maps else ())]
+    outputs = [output, LOGITS, *(maps.maps.names if maps else ())]
     image = torch.zeros(1, *EXAMPLE, 3, dtype=torch.uint8)
     # Two images: a number of 1 would be taken for a constant.
     images = torch.zeros(2, len(model.preprocessing.mean), height, width)

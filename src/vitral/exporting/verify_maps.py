@@ -15,10 +15,9 @@ from torch import Tensor
 
 from vitral.base.errors import StoreError
 from vitral.base.modes import evaluating
-from vitral.exporting.maps import ROWS_APART
+from vitral.exporting.maps import ROWS_APART, watched_row
 from vitral.exporting.verify import BATCHES
 from vitral.recording.intercept import watch
-from vitral.recording.queries import mean_row
 from vitral.store.artifact import IMAGE, INPUT, MODEL, PREPROCESS, WHOLE
 from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
@@ -91,7 +90,7 @@ def compare(
     with evaluating(model), torch.no_grad(), watch(model, "all") as seen:
         model(inputs)
     apart = [
-        np.abs(mean_row(own, layer.queries).numpy() - outputs[layer.output][:, layer.index]).max()
+        np.abs(watched_row(own, layer.queries).numpy() - outputs[layer.output][:, layer.index]).max()
         for layer, own in zip(maps.layers, seen.layers, strict=True)
     ]
     return float(np.max(apart)), float(outputs[maps.residual].max())

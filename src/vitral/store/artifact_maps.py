@@ -19,6 +19,8 @@ class LayerRows(BaseModel, extra="forbid"):
     output    which output of the graph holds it, and `index`, at which place on its axis of layers
     reader    whose row it is, in words: "CLS", "the mean of all tokens", "the pool's query"
     queries   the tokens whose rows are averaged; all `num_queries` of the layer if none are named
+    windows   whether the layer attends within windows: the row is then over the patches of the image, and sums to less
+              than one where windows are padded
     is_cross  whether the queries are others than the tokens that they attend to, as of a pool
     prefix    what the tokens before the patches are called
     grid      rows and columns of patches
@@ -31,6 +33,7 @@ class LayerRows(BaseModel, extra="forbid"):
     reader: str
     queries: list[int]
     num_queries: int = Field(ge=1)
+    windows: bool = False
     is_cross: bool = False
     heads: int = Field(ge=1)
     prefix: list[str]
@@ -81,11 +84,6 @@ class ArtifactMaps(BaseModel, extra="forbid"):
     def names(self) -> list[str]:
         """What the graphs give besides answers and logits, in this order."""
         return [*self.outputs, self.residual]
-
-    @property
-    def wanted(self) -> list[list[int]]:
-        """The queries of each layer."""
-        return [layer.queries for layer in self.layers]
 
     @model_validator(mode="after")
     def places_are_in_order(self) -> "ArtifactMaps":

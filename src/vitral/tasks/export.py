@@ -82,19 +82,22 @@ def export(
     pillow = int(PIL.__version__.split(".")[0])
     output = output_name(opened.record)
     map_agreement: MapAgreement | None = None
+    described: ArtifactMaps | None = None
     chosen = list(comparisons(images))
-    rows = plan_maps(opened.eval(), window_in_words(opened.preprocessing)) if maps else None
+    plan = plan_maps(opened.eval(), window_in_words(opened.preprocessing)) if maps else None
     with write_folder(folder) as trial:
         shown.note("exporting, which takes up to a minute ...")
-        write_graphs(opened.eval(), trial, output, pillow, rows)
+        write_graphs(opened.eval(), trial, output, pillow, plan)
         shown.note(f"comparing with the model on {len(chosen):,} images ...")
         agreement = verify(opened, trial, chosen, lambda done: shown.count("images", done, len(chosen)))
-        if rows is not None:
+        if plan is not None:
             shown.note(f"comparing the rows of attention with those of vitral.watch on {len(chosen):,} images ...")
-            map_agreement = verify_maps(opened, trial, rows, chosen, lambda done: shown.count("maps", done, len(chosen)))
-            rows = rows.model_copy(update={"agreement": map_agreement.to_json()})
+            map_agreement = verify_maps(
+                opened, trial, plan.maps, chosen, lambda done: shown.count("maps", done, len(chosen))
+            )
+            described = plan.maps.model_copy(update={"agreement": map_agreement.to_json()})
         shown.close()
-        card = describe(opened, trial, output, agreement, rows)
+        card = describe(opened, trial, output, agreement, described)
         write_file(trial / ARTIFACT, card.model_dump_json(indent=1) + "\n")
     files = tuple(folder / name for name in (PREPROCESS, MODEL, WHOLE, ARTIFACT))
     return ExportResult(folder, files, agreement, map_agreement, tuple(shown.notes))
