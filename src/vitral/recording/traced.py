@@ -35,6 +35,20 @@ SIGNATURE = inspect.Signature(
 )
 
 
+@dataclass(frozen=True)
+class WindowMean:
+    """Each token's part in the mean over the tokens of the image, and where each patch stands among all windows'."""
+
+    share: Float[Tensor, "w n"]
+    order: Int[Tensor, " g"]
+
+    @classmethod
+    def of(cls, windows: Windows) -> "WindowMean":
+        """Padding attends too, but is not counted."""
+        number = windows.grid[0] * windows.grid[1]
+        return cls((windows.places >= 0).float() / number, windows.places.flatten().argsort()[-number:])
+
+
 class trace_rows(TorchFunctionMode):
     """Inside the block, forms for each call of fused attention the mean row of some of its queries, and its residual.
 
@@ -74,20 +88,6 @@ def mean_row(call: Call, wanted: Sequence[int]) -> tuple[Float[Tensor, "b h m"],
     queries = as_slice(wanted)
     row = call.rows(queries).mean(dim=2)
     return row, residual_of(call.product(row[:, :, None])[:, :, 0], call.output_rows(queries).mean(dim=2))
-
-
-@dataclass(frozen=True)
-class WindowMean:
-    """Each token's part in the mean over the tokens of the image, and where each patch stands among all windows'."""
-
-    share: Float[Tensor, "w n"]
-    order: Int[Tensor, " g"]
-
-    @classmethod
-    def of(cls, windows: Windows) -> "WindowMean":
-        """Padding attends too, but is not counted."""
-        number = windows.grid[0] * windows.grid[1]
-        return cls((windows.places >= 0).float() / number, windows.places.flatten().argsort()[-number:])
 
 
 def row_of_windows(call: Call, windows: WindowMean) -> tuple[Float[Tensor, "b h g"], Float[Tensor, " b"]]:
