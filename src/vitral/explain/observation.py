@@ -303,7 +303,8 @@ def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -
     except WatchError as error:  # kept: methods that need no attention still work
         return Observation(model, images, output, needs, refusal=error, **shared)
     check_same(output, find_output(model, given.answer, len(images)))
-    return Observation(model, images, output, needs, Readout(given.readout, given.among), given.recording, **shared)
+    read_from = Readout(given.readout, given.among, note=f" {given.note}" if given.note else "")
+    return Observation(model, images, output, needs, read_from, given.recording, **shared)
 
 
 @contextmanager

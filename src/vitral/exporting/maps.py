@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError, UsageError, WatchError
 from vitral.base.modes import evaluating
+from vitral.explain.flow import further_use_note
 from vitral.explain.observation import Observation, observe
 from vitral.explain.readout import readout_in, readout_name
 from vitral.exporting.graphs import Answering
@@ -97,6 +98,7 @@ def describe_rows(observation: Observation, covers: str) -> ArtifactMaps:
     readouts = [
         readout_in(layer, recording.of_answer, read_from.tokens, read_from.among) for layer in recording.layers
     ]
+    notes = [read_from.note, further_use_note(recording.layers), *(f"Not shown: {one}." for one in recording.missed)]
     kinds = [(layer.num_heads, layer.tokens) for layer in recording.layers]
     layers = [
         layer_rows(recording, layer, readout, *place)
@@ -107,7 +109,7 @@ def describe_rows(observation: Observation, covers: str) -> ArtifactMaps:
         read_from=list(read_from.tokens),
         among=read_from.among,
         covers=covers,
-        note=read_from.note.strip(),
+        note=" ".join(filter(None, map(str.strip, notes))),
     )
 
 

@@ -18,12 +18,16 @@ from vitral.recording.token_roles import TokenRoles
 
 @dataclass(frozen=True)
 class HandedOut:
-    """One run: what the model answered, its rows, and the tokens among so many that the answer is read from."""
+    """One run: what the model answered, its rows, and the tokens among so many that the answer is read from.
+
+    `note` says what was assumed of these, and what is not shown, in sentences; empty if nothing.
+    """
 
     answer: Tensor
     recording: Recording
     readout: tuple[int, ...]
     among: int
+    note: str = ""
 
 
 @runtime_checkable

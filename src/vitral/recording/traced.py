@@ -95,16 +95,16 @@ def row_of_windows(call: Call, windows: WindowMean) -> tuple[Float[Tensor, "b h 
 
     What is on padding is left out, so that the row may sum to less than one.
     """
-    share = windows.share.to(call.out.dtype)
+    share = windows.share.to(call.out.dtype)[:, None, None]
     inside, values, out = (
         x.unflatten(0, (-1, share.shape[0])) for x in (call.rows(slice(None)), call.values, call.output_rows(slice(None)))
     )
-    row = torch.einsum("bwhnm,wn->bwhm", inside, share)
-    found = torch.einsum("bwhm,bwhme->bwhe", row, values.to(row.dtype))
-    return row.transpose(1, 2).flatten(2)[..., windows.order], residual_of(found, torch.einsum("bwhne,wn->bwhe", out, share))
+    row = share.to(inside.dtype) @ inside
+    residual = residual_of(row @ values.to(row.dtype), share @ out)
+    return row[..., 0, :].transpose(1, 2).flatten(2)[..., windows.order], residual
 
 
-def residual_of(found: Float[Tensor, "b *h e"], expected: Float[Tensor, "b *h e"]) -> Float[Tensor, " b"]:
+def residual_of(found: Float[Tensor, "b *n e"], expected: Float[Tensor, "b *n e"]) -> Float[Tensor, " b"]:
     """How far row · v is, image by image, from what the kernel returned, over the largest value of that."""
     return (found - expected).abs().flatten(1).amax(1) / expected.abs().flatten(1).amax(1).clamp_min(1e-12)
 

@@ -59,7 +59,7 @@ class ArtifactMaps(BaseModel, extra="forbid"):
 
     read_from  the tokens, `among` how many after the last layer, that the answer is read from
     covers     the part of an image file that the grid of patches covers, in words
-    note       what was assumed of the tokens that are read, in a sentence; empty if it was measured
+    note       what was assumed of the tokens that are read, and what the rows leave out, in sentences
     agreement  what `vitral.exporting.verify_maps` measured
     """
 
