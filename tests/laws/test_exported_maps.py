@@ -74,6 +74,7 @@ def test_rows_within_windows_are_put_together(size):
 
 def test_the_residual_is_large_where_a_graph_gives_other_rows(tmp_path):
     """In the file, as ONNX Runtime runs it: the logits of a layer's rows are doubled before their softmax."""
+
     def is_row(sides):
         return sides is not None and len(sides) == 4 and sides[2].dim_value == 1
 
@@ -137,12 +138,10 @@ def test_a_file_that_does_not_fit_its_description(tmp_path):
     rows, residual = np.full((1, 1, 1, 5), 0.2, "f4"), np.zeros((1, 1), "f4")
     assert handed_out(maps, torch.zeros(1, 3), dict(rows=rows, residual=residual)).recording.layers[0].num_heads == 1
     for wrong in (dict(rows=rows[..., 1:], residual=residual), dict(rows=rows, residual=residual[:, :0])):
-        with pytest.raises(Exception, match="artifact.json states"):
+        with pytest.raises(Exception, match=r"artifact\.json states"):
             handed_out(maps, torch.zeros(1, 3), wrong)
     with pytest.raises(WatchError, match="could not be verified"):
         handed_out(maps, torch.zeros(1, 3), dict(rows=rows, residual=residual * np.nan))
     for change in (dict(queries=[5]), dict(order=[1, 2, 3, 3]), dict(grid=(0, 4)), dict(index=1)):
         with pytest.raises(ValueError):
-            ArtifactMaps(
-                layers=[LayerRows(output="rows", **(layer | change))], read_from=[0], among=5, covers=""
-            )
+            ArtifactMaps(layers=[LayerRows(output="rows", **(layer | change))], read_from=[0], among=5, covers="")

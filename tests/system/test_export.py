@@ -208,7 +208,8 @@ def test_the_lines_of_the_guide_run_without_vitral(trained, tmp_path, monkeypatc
     row, column = divmod(int(shown.merged[0].argmax()), shown.grid[1])
     assert second.startswith(f"CLS attends most to row {row}, column {column}; residual ")
     assert float(second.split()[-1]) < 1e-5
-    assert Image.open(tmp_path / "heat.png").size == Image.open(tmp_path / "photo.jpg").size
+    drawn, photo = (library.load_image(tmp_path / name) for name in ("heat.png", "photo.jpg"))
+    assert drawn.shape == photo.shape and 0 < drawn.max() and drawn.mean() < photo.mean()
 
 
 def prepared(folder, file):

@@ -34,8 +34,9 @@ class Options:
 def run(options: Options) -> dict[str, Any]:
     from vitral.tasks.export import export
 
-    chosen = dict(images=options.images, maps=options.maps, code=options.code)
-    found = export(options.model, options.out, **chosen, progress=True)
+    found = export(
+        options.model, options.out, images=options.images, maps=options.maps, code=options.code, progress=True
+    )
     for file in found.files:
         print_result(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
     print_result(f"verified: {found.agreement.text}")

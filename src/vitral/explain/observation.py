@@ -296,15 +296,15 @@ def observe(
 def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -> Observation:
     """A plain pass, and what a model hands out that cannot be watched, as an exported one."""
     output, _ = recorded_pass(model, images, "gradients" in needs)
-    refusal = WatchError("An exported model gives no feature maps. Use the model that it was made of, or occlusion.")
-    shared = dict(map_refusal=refusal, weights=weights_of(model))
+    no_maps = WatchError("An exported model gives no feature maps. Use the model that it was made of, or occlusion.")
+    weights = weights_of(model)
     try:
         given = model.hand_out(images)
     except WatchError as error:  # kept: methods that need no attention still work
-        return Observation(model, images, output, needs, refusal=error, **shared)
+        return Observation(model, images, output, needs, refusal=error, map_refusal=no_maps, weights=weights)
     check_same(output, find_output(model, given.answer, len(images)))
     read_from = Readout(given.readout, given.among, note=f" {given.note}" if given.note else "")
-    return Observation(model, images, output, needs, read_from, given.recording, **shared)
+    return Observation(model, images, output, needs, read_from, given.recording, map_refusal=no_maps, weights=weights)
 
 
 @contextmanager

@@ -95,9 +95,7 @@ def check_layers(observation: Observation) -> None:
 def describe_rows(observation: Observation, covers: str) -> ArtifactMaps:
     """What is handed out of each layer. Raises `UsageError` or `WatchError` where a layer's tokens are not known."""
     recording, read_from = observation.attention, observation.read_from
-    readouts = [
-        readout_in(layer, recording.of_answer, read_from.tokens, read_from.among) for layer in recording.layers
-    ]
+    readouts = [readout_in(layer, recording.of_answer, read_from.tokens, read_from.among) for layer in recording.layers]
     notes = [read_from.note, further_use_note(recording.layers), *(f"Not shown: {one}." for one in recording.missed)]
     kinds = [(layer.num_heads, layer.tokens) for layer in recording.layers]
     layers = [
@@ -137,9 +135,7 @@ def watched_row(layer: Layer, queries: Sequence[int]) -> Float[Tensor, "b h n"]:
     return row if layer.windows is None else row / layer.tokens.num_patches
 
 
-def check_traced(
-    model: Classifier, images: Float[Tensor, "b c y x"], plan: MapPlan, layers: Sequence[Layer]
-) -> None:
+def check_traced(model: Classifier, images: Float[Tensor, "b c y x"], plan: MapPlan, layers: Sequence[Layer]) -> None:
     """Raise `UsageError` if other rows pass through the fused kernel than were watched."""
     with evaluating(model), torch.no_grad(), trace_rows(plan.wanted) as seen:
         model(images)

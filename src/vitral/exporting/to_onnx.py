@@ -17,12 +17,11 @@ EXAMPLE = (48, 64)  # rows and columns of an image on which a graph is traced; o
 ANY = torch.export.Dim.DYNAMIC
 
 
-def write_graphs(
-    model: Classifier, folder: Path, output: str, pillow: int, maps: MapPlan | None = None
-) -> None:
+def write_graphs(model: Classifier, folder: Path, output: str, pillow: int, maps: MapPlan | None = None) -> None:
     """Write `preprocess.onnx`, `model.onnx` (any number of images) and `whole.onnx` (one image) into the folder.
 
-    The last two also give the rows of attention that `maps` plans. Raises `ConfigError` for a model that the exporter does not take, with its reason.
+    The last two also give the rows of attention that `maps` plans. Raises `ConfigError` for a model that the exporter
+    does not take, with its reason.
     """
     height, width = model.preprocessing.size
     preprocess = Preprocess(model.preprocessing, pillow)

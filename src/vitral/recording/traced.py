@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -53,8 +52,8 @@ class trace_rows(TorchFunctionMode):
     """Inside the block, forms for each call of fused attention the mean row of some of its queries, and its residual.
 
     `wanted` are the queries of each call, in the order in which the calls run; none for all of them; `WindowMean` for
-    all in attention within windows. After the block `rows` are the mean rows (b, h, m), those of windows over the patches
-    of the image, and `residuals` how far each is off (b), see `residual_of`.
+    all in attention within windows. After the block `rows` are the mean rows (b, h, m), those of windows over the
+    patches of the image, and `residuals` how far each is off (b), see `residual_of`.
 
     Raises `WatchError` where the model attends more often than that.
     """
@@ -97,7 +96,8 @@ def row_of_windows(call: Call, windows: WindowMean) -> tuple[Float[Tensor, "b h 
     """
     share = windows.share.to(call.out.dtype)[:, None, None]
     inside, values, out = (
-        x.unflatten(0, (-1, share.shape[0])) for x in (call.rows(slice(None)), call.values, call.output_rows(slice(None)))
+        x.unflatten(0, (-1, share.shape[0]))
+        for x in (call.rows(slice(None)), call.values, call.output_rows(slice(None)))
     )
     row = share.to(inside.dtype) @ inside
     residual = residual_of(row @ values.to(row.dtype), share @ out)
