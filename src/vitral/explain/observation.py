@@ -7,9 +7,8 @@ of the observation; several methods share one.
 Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 """
 
-import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal, get_args
@@ -20,12 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import ScoredAnswer, scored_answer_of
-from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
+from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
 from vitral.base.feature_statistics import Distance
 from vitral.base.modes import evaluating
 from vitral.base.output import Output, find_output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.graph import Graph, recorded_gradients, recorded_pass
+from vitral.explain.graph import Graph, recorded_gradients, recorded_pass, without_vmap
 from vitral.explain.readout import Readout, find_readout, tail_recorded
 from vitral.explain.target import target_classes
 from vitral.recording.forward import (
@@ -305,22 +304,6 @@ def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -
     check_same(output, find_output(model, given.answer, len(images)))
     read_from = Readout(given.readout, given.among, note=f" {given.note}" if given.note else "")
     return Observation(model, images, output, needs, read_from, given.recording, map_refusal=no_maps, weights=weights)
-
-
-@contextmanager
-def without_vmap(model: nn.Module) -> Iterator[None]:
-    """Raise `WatchError` for what `torch.func.vmap` does not allow: what is kept of a pass leaves the function that it
-    runs, and probes draw random images."""
-    try:
-        yield
-    except (RuntimeError, ModelError) as error:
-        if not re.search("vmap|functorch", str(error)):
-            raise
-        raise WatchError(
-            f"{type(model).__name__} cannot be explained under torch.func.vmap, because nothing that is recorded "
-            "inside it can leave it. Call the method on the model itself, with a batch of images. If the model calls "
-            "vmap, vitral.watch still shows its attention."
-        ) from error
 
 
 def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need], check: Check) -> Observation:
