@@ -38,6 +38,7 @@ NAMES = (
     "scenes",
     "cutouts",
     "augmentation",
+    "exported_maps",
     "code_paths",
     "code_size",
 )

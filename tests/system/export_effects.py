@@ -44,7 +44,7 @@ def a_model_is_written_and_compared_on_images(vitral, trained, tmp_path, monkeyp
 def maps_are_given_and_explained(vitral, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(task, "odd_images", some_images)
     answer = vitral("export", trained.folder, "out", "--maps", "--json").done()
-    assert "rows of attention differ from those of the model by" in answer.printed
+    assert "rows of attention differ from those of the model by" in answer.messages
     assert answer.json["maps"]["rows"] <= 1e-5 and answer.json["maps"]["residual"] <= 1e-5
     paint(tmp_path, {"photos": 60}, count=1)
     words = ("photos/0.png", "--method", "attention", "rollout", "--orders", 0, "--json")
@@ -52,7 +52,7 @@ def maps_are_given_and_explained(vitral, trained, tmp_path, monkeypatch):
     assert np.load(given.json["explained"][0]["numbers"])["values"] == pytest.approx(
         np.load(own.json["explained"][0]["numbers"])["values"], abs=1e-3
     )
-    assert "Checked: rows · v reproduces the output of the attention layers to" in given.printed
+    assert "Checked: rows · v reproduces the output of the attention layers to" in given.messages
     assert "one row of attention per layer (here that of CLS)" in given.json["refused"]["rollout"]
     vitral("explain", "out", "photos/0.png", "--query", "3").refused(2, "Use the model that it was made of")
     vitral("explain", "out", "photos/0.png", "--diagnose").refused(2, "is an exported model")
