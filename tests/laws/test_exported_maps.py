@@ -1,5 +1,7 @@
 """Rows of attention that a traced graph gives: they sum to one, are those of `watch`, and their residual tells."""
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -72,6 +74,7 @@ def test_rows_within_windows_are_put_together(size):
     np.testing.assert_allclose(given.flatten(), shown.values.flatten(), atol=1e-4)
 
 
+@pytest.mark.skipif(bool(os.environ.get("VITRAL_TYPED")), reason="a number of images that is traced is not an int")
 def test_the_residual_is_large_where_a_graph_gives_other_rows(tmp_path):
     """In the file, as ONNX Runtime runs it: the logits of a layer's rows are doubled before their softmax."""
 
