@@ -43,7 +43,7 @@ def messages(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         if name not in ERRORS | SPOKEN:
             continue
-        if name == "append" and ast.unparse(function).split(".")[-2] not in LISTS:
+        if name == "append" and not any(ast.unparse(function).endswith(f"{one}.append") for one in LISTS):
             continue
         for argument in node.args:
             text = " ".join(text_of(argument).split())

@@ -209,7 +209,7 @@ def test_images_are_private_and_the_sets_unused_for_longest_are_removed(files, t
     assert not oldest.exists()
     assert not unfinished.exists()
     gone = pixel_cache.in_bytes(kept[0])
-    assert told[-1] == f"Removed {gone} of decoded images from {tmp_path}, unused for longest."
+    assert told[-1] == f"Removed the least recently used decoded images from {tmp_path} ({gone})."
     monkeypatch.setattr(pixel_cache, "LIMIT", 1)
     last = read(files[1:3], cache)  # the set in use stays, however large
     (only,) = tmp_path.glob("*/*.pixels")

@@ -81,7 +81,9 @@ def test_what_few_images_cannot_show_is_not_promised():
     sure = np.tile([0.99, 0.01], (20, 1))
     calibration = Calibration(20, levels=levels_of(sure, np.zeros(20, int)))
     assert choose_abstention(calibration, 0.8, "m").reached == 20
-    with pytest.raises(ConfigError, match=r"the 20 validation images of m do not show .* at most 0\.838 "):
+    with pytest.raises(
+        ConfigError, match=r"the 20 validation images of m do not show .* highest that they show is 0\.838 "
+    ):
         choose_abstention(calibration, 0.95, "m")
     for nothing in (None, Calibration(20)):
         with pytest.raises(ConfigError, match="m does not record it"):
@@ -91,8 +93,8 @@ def test_what_few_images_cannot_show_is_not_promised():
 def test_an_accuracy_that_other_images_do_not_reach_is_reported():
     values, labels = classified(0)
     chosen = choose_abstention(Calibration(200, levels=levels_of(values, labels)), 0.9, "m")
-    assert "asked for" not in judge_abstention(chosen, values, labels).text()
-    assert "fewer than the 90.0% that were asked for" in judge_abstention(chosen, values, (labels + 1) % 3).text()
+    assert "requested" not in judge_abstention(chosen, values, labels).text()
+    assert "fewer than the 90.0% that were requested" in judge_abstention(chosen, values, (labels + 1) % 3).text()
     assert judge_abstention(chosen, np.full((4, 3), 1 / 3), labels[:4]).to_json()["accuracy"] is None
 
 

@@ -47,7 +47,7 @@ def test_copies_across_splits_and_classes_are_named(vitral, folder):
     shutil.copy(folder / "dark" / "0.png", folder / "light" / "same.png")
     answer, found = checked(vitral, folder)
     assert answer.code == 0 and "1 thing to look at" in answer.json["verdict"]
-    assert "copies with other labels" in found["Copies"]["text"] and "--duplicates drop" in found["Copies"]["advice"]
+    assert "different labels" in found["Copies"]["text"] and "--duplicates drop" in found["Copies"]["advice"]
     assert "same.png" not in found["Copies"]["text"]  # it is listed
     (pair,) = found["Copies"]["files"]
     assert "same.png" in pair and "0.png" in pair
@@ -58,7 +58,7 @@ def test_classes_that_are_rare_or_not_tested_are_named(vitral, tmp_path, folder)
     _, found = checked(vitral, folder)
     assert (
         "owl (1)" in found["Rare classes"]["text"]
-        and "always giving" in found["Classes of different size"]["text"].lower()
+        and "always predicting" in found["Classes of different size"]["text"].lower()
     )
     assert "test images of owl" in found["Classes that are not tested"]["text"]
 
@@ -82,6 +82,18 @@ def test_eight_and_twelve_bits_in_sixteen_are_found_and_sixteen_are_not(vitral, 
     assert "above 4,095" in dark["text"]
 
 
+@pytest.mark.parametrize("bits", [13, 14])
+def test_all_files_of_a_camera_have_fewer_bits_than_their_files(vitral, folder, bits):
+    """One dark file among files of 16 bits is a dark picture, and no finding."""
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 2**bits, (80, 80)).astype(np.uint16)
+        Image.fromarray(values).save(folder / "dark" / f"{number}.png")
+    _, found = checked(vitral, folder)
+    assert f"they seem to hold {bits} bits" in found["Images of fewer bits than their files"]["text"]
+    Image.fromarray(np.full((80, 80), 65_535, np.uint16)).save(folder / "dark" / "whole.png")
+    assert "Images of fewer bits than their files" not in checked(vitral, folder)[1]
+
+
 def test_training_says_what_the_check_of_its_files_finds(vitral, folder, tmp_path):
     """12 bits in files of 16, tiny and wide images, and two names of one class: with the advice of the check."""
     deep = np.random.default_rng(0).integers(0, 4000, (20, 20)).astype(np.uint16)
@@ -93,7 +105,7 @@ def test_training_says_what_the_check_of_its_files_finds(vitral, folder, tmp_pat
     answer = vitral(*words).done()
     checked = vitral("data", "check", folder.name).out
     for sentence in (
-        "they seem to hold 12 bits or fewer. Scale",
+        "they seem to hold 12 bits, and are read with 6.1% of the brightness that they can have. Scale",
         "since their sides are cut off",
         "half as large as the",
     ):

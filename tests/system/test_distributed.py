@@ -235,13 +235,16 @@ def test_a_process_whose_others_do_not_come_says_so(environment, home):
         other.kill()
     answer = finished(process)[0]
     answer.failed(
-        1, "Process 0 of 2 has not met all others at 127.0.0.1:", "waits for up to 2 s", "unset WORLD_SIZE and RANK"
+        1,
+        "Process 0 of 2 could not connect to all others at 127.0.0.1:",
+        "waits for up to 2 s",
+        "unset WORLD_SIZE and RANK",
     )
 
 
 def test_a_mistake_is_reported_once(both):
     first, second = both(*WORDS, *MODEL, "--batch-size", 1, "--out", "mistake")
-    first.failed(2, "A batch of 1 image cannot be divided over 2 processes. Start fewer, or set --batch-size")
+    first.failed(2, "A batch of 1 image cannot be divided over 2 processes. Start fewer, or use a larger --batch-size")
     assert (second.code, second.out, second.err) == (2, "", "")
 
 

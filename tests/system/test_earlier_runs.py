@@ -26,7 +26,7 @@ def test_a_run_knows_what_trained_the_runs_before_it(vitral, first):
     rows = read_splits(Path("second/splits.csv"))
     assert sum(row.path.startswith(EARLIER) for row in rows) == 24 and len(rows) == 48
     judged = vitral("eval", "second", "--data", "photos", "--json").done()
-    assert judged.json["n"] == 4 and "has seen 20 of 24 images: 16 trained it and 4 validated it" in judged.messages
+    assert judged.json["n"] == 4 and "has seen 20 of 24 images: 16 to train and 4 to validate" in judged.messages
     own = vitral("eval", "second", "--json").done()
     assert own.json["n"] == 4 and "are gone" not in own.messages
     vitral("train", "--data", "photos", "--init", "second", "--seed", 9, *SMALL, "--out", "third").done()

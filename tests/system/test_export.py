@@ -125,7 +125,7 @@ def test_files_that_give_something_else_are_not_kept(tmp_path, monkeypatch):
     model = recorded(tiny_vit(num_classes=3))
     monkeypatch.setattr("vitral.tasks.export.odd_images", few)
     monkeypatch.setattr(comparison, "VALUES_APART", -1.0)
-    with pytest.raises(StoreError, match=r"do not give what the model gives.*Nothing was written"):
+    with pytest.raises(StoreError, match=r"do not give the model's answers.*Nothing was written"):
         library.export(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

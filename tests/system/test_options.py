@@ -151,6 +151,26 @@ def yes_agrees_to_hours(vitral, monkeypatch, photos):
     vitral(*words, "--epochs", 2).done()
 
 
+@effect("train", "crop_mode")
+def crop_mode_cuts_the_sides_off_or_keeps_them(train, vitral, tmp_path):
+    """What tells the classes apart stands at the sides of wide images. It is kept with the run."""
+    for name, colour in {"left": (255, 0, 0), "right": (0, 0, 255)}.items():
+        (tmp_path / "wide" / name).mkdir(parents=True)
+        for shade in range(24):
+            pixels = np.full((8, 24, 3), 100 + shade, np.uint8)
+            pixels[:, :8] = colour
+            Image.fromarray(pixels).save(tmp_path / "wide" / name / f"{shade}.png")
+    whole = train(data="wide", crop_mode="squash", epochs=30)
+    assert whole.card["preprocessing"]["crop_mode"] == "squash"
+    assert "test accuracy 100.0%" in whole.answer.printed
+    assert not same(whole, cut := train(data="wide", crop_mode="center", epochs=30))
+    assert cut.card["preprocessing"]["crop_mode"] == "center" and same(cut, train(data="wide", epochs=30))
+    small = train(data="wide", model="vit_nano_patch8_48", crop_mode="squash", epochs=1)
+    again = train(model=None, init=small.folder, data="wide", epochs=0)
+    assert again.card["preprocessing"]["crop_mode"] == "squash"
+    vitral("train", "--data", "shapes", "--crop-mode", "squash").refused(2, "applies to folders of images")
+
+
 @effect("train", "batch_size")
 def batch_size_is_the_images_of_a_step(train):
     runs = {size: train(batch_size=size) for size in (4, 16, 1000)}
@@ -264,7 +284,7 @@ def accumulate_computes_a_batch_in_parts(train):
 def patience_ends_a_run_without_progress(train, vitral):
     run = train(epochs=12, lr=0, patience=2)
     assert run.steps == 6  # the first evaluation is the best, and the next two are no better
-    assert "ended at step 6 of 24: 2 evaluations without a better one" in run.answer.messages
+    assert "ended at step 6 of 24: 2 evaluations without improvement" in run.answer.messages
     assert run.metrics[-1]["n"] and train(epochs=12, lr=0).steps == 24
     again = vitral("train", "--resume", run.folder).done()
     assert "had already finished" in again.messages
@@ -292,7 +312,7 @@ def class_weights_make_rare_classes_count(train, vitral, photos):
     plain, balanced = (
         train(data=rare, model="vit_nano_patch8_48", class_weights=weights) for weights in ("none", "balanced")
     )
-    assert "always answering so is right for 90" in plain.answer.messages and "Rare: blue" in plain.answer.messages
+    assert "always predicting it is right for 90" in plain.answer.messages and "Rare: blue" in plain.answer.messages
     bias = [run.weights["head.bias"] for run in (plain, balanced)]
     assert bias[1][0] > bias[0][0]  # blue
     rows = "".join(f"{path.relative_to(photos)},{0.5 + number}\n" for number, path in enumerate(photos.rglob("*.png")))
@@ -625,7 +645,7 @@ def data_is_what_the_model_is_judged_by(vitral, run, tmp_path):
     assert (answer.json["data"], answer.json["n"]) == ("more", 80)  # all of it: none of it trained the model
     shutil.copytree(run.card["provenance"]["data"], "moved")
     own = vitral("eval", run.folder, "--data", "moved", "--json").done()
-    assert own.json["n"] == 4 and "has seen 20 of 24 images: 16 trained it and 4 validated it" in own.messages
+    assert own.json["n"] == 4 and "has seen 20 of 24 images: 16 to train and 4 to validate" in own.messages
     paint(tmp_path / "moved", {"dark": 60}, count=30, seed=2)  # over the dark ones
     assert vitral("eval", run.folder, "--data", "moved", "--json").done().json["n"] == 32
     copied = paint(tmp_path / "copied", {"dark": 60}, count=0)

@@ -114,7 +114,7 @@ def test_a_test_split_that_may_have_been_learned_is_not_judged(vitral, photos, q
     Path("run/splits.csv").unlink()
     vitral("eval", "run").refused(FAILURE, "has no splits.csv", "--data")
     answer = vitral("eval", "run", "--data", "photos", "--json").done()
-    assert answer.json["n"] == 47 and "whether some of these images trained it is not known" in answer.messages
+    assert answer.json["n"] == 47 and "unknown whether it was trained on some of these images" in answer.messages
 
 
 def test_hidden_folders_are_no_part_of_a_class_and_links_are_told(vitral, photos):

@@ -25,7 +25,7 @@ def test_a_sweep_that_was_stopped_is_continued(terminal, quick_run, tmp_path):
     assert [one["value"] for one in again.json["rates"]] == [one["value"] for one in whole["rates"]]
     assert [one["loss"] for one in again.json["rates"]] == [one["loss"] for one in whole["rates"]]
     third = terminal(*words, "--out", "cut").done()
-    assert third.messages.count("was trained before") == 2 and "step" not in third.messages
+    assert third.messages.count("is trained already") == 2 and "step" not in third.messages
 
 
 def test_a_rate_that_diverges_is_a_row_of_the_table(quick_run, tmp_path, monkeypatch):

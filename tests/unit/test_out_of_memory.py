@@ -42,7 +42,7 @@ def machine(monkeypatch):
 def test_a_step_that_certainly_does_not_fit_is_refused_before_it_is_taken(tiny, machine):
     machine(10**6, 5 * 10**5)
     notes = []
-    with pytest.raises(OutOfMemory, match=r"A step on 64 images.*there are 1\.0 MB.*16 images fits"):
+    with pytest.raises(OutOfMemory, match=r"A step on 64 images.*the limit is 1\.0 MB.*16 images fits"):
         refuse_what_cannot_fit(*tiny, CPU, notes.append)
     assert notes == []
 
@@ -52,7 +52,7 @@ def test_a_step_that_may_not_fit_is_taken_with_a_warning_and_others_without(tiny
     machine(4 * 10**8, 10**6)  # 16 · 16 · 12 · 64 · 5,000 bytes are more
     refuse_what_cannot_fit(*tiny, CPU, notes.append)
     (note,) = notes
-    assert note.startswith("warning: a step on 64 images of 16x16") and "1.0 MB are free" in note
+    assert note.startswith("warning: a step on 64 images of 16x16") and "only 1.0 MB is free" in note
     machine(4 * 10**8, 3 * 10**8)
     refuse_what_cannot_fit(*tiny, CPU, notes.append)
     assert len(notes) == 1
@@ -67,7 +67,7 @@ def test_a_model_of_the_users_own_is_not_refused(tiny, machine, monkeypatch):
     monkeypatch.setattr(model, "code", {"file": "own.py", "name": "Own"}, raising=False)
     notes = []
     refuse_what_cannot_fit(model, data, recipe, CPU, notes.append)
-    assert "takes about 64.0 GB of memory, and 100 MB are free" in notes[0]
+    assert "takes about 64.0 GB of memory, and only 100 MB is free" in notes[0]
 
 
 @pytest.mark.parametrize("error", [ValueError("two images"), RuntimeError("a batch of 64 is needed")])
@@ -97,7 +97,7 @@ def test_the_message_says_what_was_asked_what_there_is_and_what_to_do(tiny, mach
     if is_new:
         assert "16 images fits (tried): use --accumulate 4" in text and "or --batch-size 16." in text
     else:
-        assert "Earlier steps of the run fitted" in text and "--resume" in text and "--batch" not in text
+        assert "Earlier steps of the run fitted into memory" in text and "--resume" in text and "--batch" not in text
 
 
 def test_other_errors_pass(tiny):

@@ -96,7 +96,7 @@ def test_the_section_states_what_each_number_is():
     for words in (
         "100 images per second; a step of 10 images took 100 ms.",
         "Steps took 50% of the training time",
-        "resident, was at most 912 MB, with the decoded images that it maps.",
+        "took at most 912 MB of memory (resident, including decoded images that it maps).",
         "0.40 GFLOP per image forward and backward, ran at 20% of the peak measured after training",
         "200 GFLOP/s (the best of 30 products of matrices of 1024 x 1024 in float32, 2 threads)",
         "Advice: computing is the limit.",

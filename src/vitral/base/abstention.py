@@ -39,12 +39,13 @@ class Abstention:
         if self.reached == self.n:
             return (
                 f"Every answer counts: of {self.n:,} validation images {self.right / self.n:.1%} were answered "
-                f"correctly (95% interval {low:.1%} to {high:.1%}). It holds for images like these."
+                f"correctly (95% interval {low:.1%} to {high:.1%}). This holds for images like these."
             )
         return (
-            f"An answer needs a probability of {self.threshold:.1%}, else it is {UNKNOWN_CLASS!r}. That answered "
-            f"{self.reached / self.n:.1%} of {self.n:,} validation images, {self.right / self.reached:.1%} of them "
-            f"right (95% interval {low:.1%} to {high:.1%}). It holds for images like these."
+            f"An answer needs a probability of {self.threshold:.1%}, else it is {UNKNOWN_CLASS!r}. With this threshold "
+            f"{self.reached / self.n:.1%} of {self.n:,} validation images were answered, "
+            f"{self.right / self.reached:.1%} of them correctly (95% interval {low:.1%} to {high:.1%}). This holds for "
+            "images like these."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -93,8 +94,8 @@ def choose_abstention(
         raise ConfigError(f"--at-least is for models with one class per image; the task of {name} is {task!r}.")
     if calibration is None or not calibration.levels:
         raise ConfigError(
-            f"--at-least needs what validation images say of a model's probabilities, and {name} does not record it. "
-            "Use a run of vitral train; a finished run of an earlier version records it with vitral train --resume."
+            f"--at-least needs the accuracy of the model's answers on validation images, and {name} does not record "
+            "it. Use a run of vitral train; for a finished run of an earlier version, vitral train --resume records it."
         )
     lowest = {level: interval(right / reached, reached)[0] for level, reached, right in calibration.levels if reached}
     for level, reached, right in calibration.levels:
@@ -103,8 +104,8 @@ def choose_abstention(
     best = max(lowest.values())
     raise ConfigError(
         f"--at-least {wanted:g}: the {calibration.n:,} validation images of {name} do not show such an accuracy at any "
-        f"threshold. What they show is at most {np.floor(1000 * best) / 1000:g} (lower end of the 95% interval). Ask "
-        "for less, or train with more validation images: --val-split."
+        f"threshold. The highest that they show is {np.floor(1000 * best) / 1000:g} (lower end of the 95% interval). "
+        "Request less, or train with more validation images: --val-split."
     )
 
 
@@ -124,7 +125,7 @@ class Answering:
         return (
             f"Here it answers {self.reached / self.n:.1%} of {self.n:,} images, {self.right / self.reached:.1%} of "
             f"them right (95% interval {low:.1%} to {high:.1%})"
-            + (f": fewer than the {self.chosen.wanted:.1%} that were asked for." if high < self.chosen.wanted else ".")
+            + (f": fewer than the {self.chosen.wanted:.1%} that were requested." if high < self.chosen.wanted else ".")
         )
 
     def to_json(self) -> dict[str, Any]:

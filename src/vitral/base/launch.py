@@ -50,7 +50,8 @@ def find_launch(environment: Mapping[str, str] = os.environ) -> Launch | None:
         known = [f"{name}={environment[name]}" for name in NAMES if environment.get(name)]
         raise UsageError(
             f"The environment has {', '.join(known) or 'an empty WORLD_SIZE'}, but no {', '.join(missing)}. Start "
-            f"several processes by torchrun, which sets all of {', '.join(NAMES)}; unset them to train in one process."
+            f"several processes with torchrun, which sets all of {', '.join(NAMES)}; unset them to train in one "
+            "process."
         )
     rank, size, local_rank, port = (
         whole_number(environment, name, default)

@@ -52,8 +52,8 @@ def choose(precision: str, compile: str, width: int, planned: float) -> Numerics
     can_compile = compiles(device)
     if compile == "always" and not can_compile:
         raise ConfigError(
-            "compile=always needs a C++ compiler, and none was found. Install g++ or clang, or choose --compile auto "
-            "for a new run; a resumed run computes as it began."
+            "compile=always needs a C++ compiler, and none was found. Install g++ or clang. Only a new run can take "
+            "--compile auto instead: a resumed run keeps its settings."
         )
     compiled = can_compile if compile == "always" else compile == "auto" and can_compile and planned >= LONG
     reason += "; compiled" if compiled else "; not compiled"

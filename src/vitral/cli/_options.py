@@ -18,7 +18,8 @@ Code = Annotated[str | None, Option("file.py:Name of your own model, if its file
 WantedAccuracy = Annotated[
     float | None,
     Option(
-        "Accuracy that answers must promise, by the validation images of the model's run; others are 'unknown'.",
+        "Accuracy that the answers must reach on the validation images of the model's run (lower end of the 95% "
+        "interval); less certain answers become 'unknown'.",
         low=0.01,
         high=0.999,
     ),

@@ -77,7 +77,8 @@ class Options:
             raise ConfigError("--augment and --mix are drawn by `vitral data show`: leave them out here.")
         if self.action == "check" and (self.split != "train" or self.on_bad_image != "fail"):
             raise ConfigError(
-                "`vitral data check` reads every split and goes on at bad images: leave out --split and --on-bad-image."
+                "`vitral data check` reads every split and does not stop at bad images: leave out --split and "
+                "--on-bad-image."
             )
 
 

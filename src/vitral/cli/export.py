@@ -1,4 +1,4 @@
-"""Write a model with its preprocessing as ONNX files, compared with the model before they are kept.
+"""Write a model with its preprocessing as ONNX files, and check that they give the model's answers.
 
 The folder runs without Vitral, and as a MODEL of Vitral's other verbs: vitral predict FOLDER IMAGE.
 """

@@ -1,7 +1,7 @@
 """Predict images: the likeliest classes with their probabilities, the numbers that the model predicts, or masks.
 
-A segmentation model gives each pixel a class: the shares of pixels are printed, and --out has the masks. With --tile it
-segments one image that may be larger than memory. With --csv the images of a folder are predicted a batch at a time.
+A segmentation model gives each pixel a class: the shares of pixels are printed, and --out writes the masks. With --tile
+it segments one image that may be larger than memory. With --csv the images of a folder are predicted a batch at a time.
 """
 
 from dataclasses import dataclass

@@ -40,15 +40,20 @@ class Options(Recipe):
     config: Annotated[
         Path | None, Option("A config.yaml with settings; options on the command line take precedence over it.")
     ] = None
-    yes: Annotated[bool, Option("Train for as long as the default epochs take, also if that is hours.")] = False
+    yes: Annotated[bool, Option("Train for the default number of epochs, even if that takes more than an hour.")] = (
+        False
+    )
     cache: Annotated[
         str,
         Option(
-            "Folder in which a folder's decoded images are kept for later runs; auto: the user's cache folder, or the "
-            "environment's VITRAL_CACHE; none: keep them in memory only."
+            "Folder in which a folder's decoded images are kept for later runs; auto: the folder in the environment "
+            "variable VITRAL_CACHE, or else the user's cache folder; none: keep them in memory only."
         ),
     ] = "auto"
-    resume: Annotated[Path | None, Option("Folder of a stopped run to continue, with the run's own settings.")] = None
+    resume: Annotated[
+        Path | None,
+        Option("Folder of a stopped run to continue, with its own settings; --epochs and --on-bad-image may change."),
+    ] = None
     json: Json = False
 
     @property

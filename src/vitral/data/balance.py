@@ -17,7 +17,7 @@ def imbalance_advice(data: Dataset) -> str:
     most = int(counts.argmax())
     some = list_names([f"{data.classes[index]} ({counts[index]:,})" for index in rare])
     return (
-        f"{counts[most]:,} of {counts.sum():,} training images are {data.classes[most]}: always answering so is right "
+        f"{counts[most]:,} of {counts.sum():,} training images are {data.classes[most]}: always predicting it is right "
         f"for {counts[most] / counts.sum():.1%} of them, so compare balanced accuracies. Rare: {some}. To weigh rare "
         "classes more: --class-weights balanced."
     )

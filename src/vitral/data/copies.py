@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, UInt8, UInt64
 from torch.nn.functional import adaptive_avg_pool2d
 
 from vitral.base.errors import DataError
+from vitral.base.plural import one_or_many
 from vitral.data.dataset import Dataset, Split
 from vitral.data.joining import joined
 from vitral.data.split_table import SplitName
@@ -169,11 +170,11 @@ def describe(found: Sequence[Copies], pairs: bool = True) -> list[str]:
     sentences = []
     if across:
         sentences.append(
-            f"{held_out} validation or test images are copies of images of another split, so that figures are too good"
+            f"{held_out} validation or test images are copies of images in another split, so figures are too good"
             + named(across)
         )
     if contradict:
-        sentences.append(f"{len(contradict)} images have copies with other labels{named(contradict)}")
+        sentences.append(f"Copies have different labels in {one_or_many(len(contradict), 'case')}{named(contradict)}")
     if inside:
         extra = sum(len(one.members) - 1 for one in inside)
         sentences.append(f"{extra} images are copies of others in their split{named(inside)}")

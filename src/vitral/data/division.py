@@ -152,7 +152,10 @@ def find_groups(root: Path, names: Sequence[str], division: Division, report: Re
     if len(alone) == len(names):
         raise DataError(f"--group-by {pattern!r} finds nothing in the paths of {root}, such as {names[0]}.")
     if alone:
-        report(f"--group-by {pattern!r} finds nothing in {len(alone)} paths, such as {alone[0]}: each is on its own.")
+        report(
+            f"--group-by {pattern!r} finds nothing in {len(alone)} paths, such as {alone[0]}: each is a group of its "
+            "own."
+        )
     return groups
 
 
@@ -175,9 +178,9 @@ def units_of(
         if len(had) > 1:
             one, other = list(had.values())[:2]
             raise DataError(
-                f"{names[members[0]]} is in one group with {len(members) - 1} other images, which {division.known_from}"
-                f" divides: {one.path} is in {one.split} and {other.path} in {other.split}. Leave --group-by out, or "
-                "divide anew."
+                f"{names[members[0]]} is in one group with {len(members) - 1} other images, which are in different "
+                f"splits in {division.known_from}: {one.path} in {one.split} and {other.path} in {other.split}. Leave "
+                "--group-by out, or leave out the run whose splits are used (--splits or --init)."
             )
         split = next(iter(had), None)
         units.append(Unit(members, split if split in possible else None, min(contents[index] for index in members)))

@@ -105,7 +105,7 @@ def mask_of(path: Path, image: Image.Image, colours: Mapping[Colour, int] | None
             return MaskFile(path, pixels[..., 0].astype(np.int64))
         some = np.unique(pixels.reshape(-1, 3), axis=0)[:SHOWN].tolist()
         raise DataError(
-            f"{path} is stored in colours, such as {', '.join(map(str, map(tuple, some)))}. Say which class each "
+            f"{path} is stored in colours, such as {', '.join(map(str, map(tuple, some)))}. Specify which class each "
             "stands for in classes.csv, with the columns name, red, green, blue; or save masks as class indices."
         )
     return MaskFile(path, indices_of(path, pixels, colours))

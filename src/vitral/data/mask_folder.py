@@ -105,8 +105,8 @@ def mask_folder(
     homes = split_homes(root, report)
     if "train" not in homes and not whole:
         raise DataError(
-            f"{root} has {' and '.join(homes)}, but no train/ with {IMAGES}/ and {MASKS}/, by which classes are known. "
-            f"To use what is there: {root.name}/{IMAGES}/ and {root.name}/{MASKS}/."
+            f"{root} has {' and '.join(homes)}, but no train/ with {IMAGES}/ and {MASKS}/, which determines the "
+            f"classes. To divide what is there, move it to {root.name}/{IMAGES}/ and {root.name}/{MASKS}/."
         )
     pairs = {split: pairs_in(*home, report) for split, home in homes.items()}
     classes = read_mask_classes(root, report)

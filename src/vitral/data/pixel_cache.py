@@ -84,7 +84,7 @@ class PixelCache:
                     removed.append(size)
                     total -= size
         if removed:
-            self.report(f"Removed {in_bytes(sum(removed))} of decoded images from {self.home}, unused for longest.")
+            self.report(f"Removed the least recently used decoded images from {self.home} ({in_bytes(sum(removed))}).")
 
 
 PIXELS, CONTENTS, UNFINISHED = ".pixels", ".contents", ".unfinished"

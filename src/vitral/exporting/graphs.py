@@ -30,8 +30,8 @@ class Preprocess(nn.Module):
         self.preprocessing, self.pillow = preprocessing, pillow
         if len(preprocessing.mean) not in (1, 3):
             raise ConfigError(
-                f"The model takes {len(preprocessing.mean)} channels, and an image file has three colours or one grey: "
-                "its preprocessing cannot be exported."
+                f"The model takes {len(preprocessing.mean)} channels, but an image file has three colour channels or "
+                "one grey channel: its preprocessing cannot be exported."
             )
         self.register_buffer("mean", 255 * torch.tensor(preprocessing.mean)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(preprocessing.std)[:, None, None])

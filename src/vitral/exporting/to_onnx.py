@@ -55,8 +55,8 @@ def write_graph(
         except Exception as error:  # whatever the exporter raises for a model that it does not take
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ConfigError(
-                f"PyTorch's ONNX exporter does not take this model ({path.name}): {reason.strip()} What it takes are "
-                "models whose code takes the same way for every image, as those of Vitral, timm and Hugging Face."
+                f"PyTorch's ONNX exporter does not take this model ({path.name}): {reason.strip()} It takes models "
+                "whose code runs the same operations for every image, such as those of Vitral, timm and Hugging Face."
             ) from error
     assert program is not None
     program.save(path, external_data=False)

@@ -84,8 +84,9 @@ def verify(
     agreement = Agreement(number, levels, logits, values, same, worst)
     if levels > LEVELS or logits > LOGITS_APART or values > VALUES_APART or same < number:
         raise StoreError(
-            f"The exported files do not give what the model gives: {agreement.text} ({worst}). Allowed are "
-            f"{LEVELS:.0f} grey level, {VALUES_APART:g} and {LOGITS_APART:g}. Nothing was written."
+            f"The exported files do not give the model's answers: {agreement.text}. The image with the largest "
+            f"difference is {worst}. The limits are {LEVELS:.0f} grey level, {VALUES_APART:g} in an answer and "
+            f"{LOGITS_APART:g} of the largest logit. Nothing was written."
         )
     return agreement
 

@@ -121,7 +121,7 @@ def stated_windows(frame: FrameType) -> tuple[StatesWindows, int] | None:
     owner, q = frame.f_locals.get("self"), frame.f_locals.get("q")
     if isinstance(q, Tensor) and getattr(owner, "joins_images", False) is True:
         raise WatchError(
-            "The model runs images of different sizes at once, so that its calls of attention are not of one grid of "
+            "The model runs images of different sizes at once, so its calls of attention have no common grid of "
             "patches. Watch the model inside of MixedSizes (its `model`) on one image, or images of one size."
         )
     if not isinstance(q, Tensor) or not isinstance(owner, StatesWindows) or owner.is_whole:

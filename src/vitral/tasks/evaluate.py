@@ -204,12 +204,12 @@ def division_of_run(
         return before if data is not None else replace(before, val=0.0, test=0.0, only_known=True)
     if data is None and isinstance(source, ImageFolder):
         raise DataError(
-            f"{name} has no {TABLE}, so which images of {source.path} trained it is not known. Specify images that it "
-            "has not seen: --data."
+            f"{name} has no {TABLE}, so it is unknown which images of {source.path} it was trained on. Specify images "
+            "that it has not seen: --data."
         )
     trained_on = provenance.get("data", "")
     if isinstance(source, ImageFolder) and trained_on and trained_on.partition(":")[0] not in built_in_sets():
-        report(f"{name} has no {TABLE}: whether some of these images trained it is not known.")
+        report(f"{name} has no {TABLE}: it is unknown whether it was trained on some of these images.")
     return DEFAULT
 
 

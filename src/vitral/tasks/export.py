@@ -74,7 +74,7 @@ def export(
     opened = open_model(model, shown, code)
     check_libraries()
     if isinstance(opened, ArtifactModel):
-        raise UsageError(f"{model} is an exported model already. Export the model that it was made of.")
+        raise UsageError(f"{model} is an exported model already. Export the model that it was exported from.")
     if not opened.record.classes:
         raise UsageError("The model has no classes: it returns features. Give it a head: vitral train --init.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -73,7 +73,7 @@ def check_parts(processes: Processes, batch: int) -> None:
     if batch < processes.size:
         raise UsageError(
             f"A batch of {one_or_many(batch, 'image')} cannot be divided over {processes.size} processes. Start fewer, "
-            "or set --batch-size, which counts the images of all processes, to more."
+            "or use a larger --batch-size, which counts the images of all processes."
         )
 
 

@@ -14,7 +14,7 @@ from vitral.base.answers.several_classes import THRESHOLD
 from vitral.base.errors import ConfigError
 from vitral.base.lookup import find
 from vitral.base.plural import one_or_many
-from vitral.base.preprocessing import Preprocessing
+from vitral.base.preprocessing import CropMode, Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.balance import imbalance_advice
 from vitral.data.classes import reorder_classes
@@ -68,7 +68,7 @@ def prepare(
     model = without_calibration(without_statistics(model, "it is still being trained"))
     preprocessing = model.preprocessing
     if not resumed and (whole := seen_whole(preprocessing, found)) != preprocessing:
-        progress.note("  images and masks are resized whole, where the model that was trained before cut them")
+        progress.note("  images and masks are resized whole; the trained model cropped its images")
         preprocessing = whole
     data = read_training_data(recipe, found, progress, preprocessing, resumed, cache)
     check_task_settings(recipe, data)
@@ -197,8 +197,8 @@ def note_trained_before(data: Dataset, init: Path, progress: Progress) -> None:
     trained = {row.content for row in read_splits(table) if row.split == "train"} if table else set()
     if seen := [row.path for row in data.rows if row.split != "train" and row.content in trained]:
         progress.note(
-            f"warning: {one_or_many(len(seen), 'validation or test image')} trained {init}, such as {seen[0]}: figures "
-            "are too good."
+            f"warning: {init} was trained on {one_or_many(len(seen), 'validation or test image')}, such as {seen[0]}: "
+            "figures are too good."
         )
 
 
@@ -214,18 +214,25 @@ def read_recipe_data(
 
     A resumed run has the images that it had, and no others.
 
-    Raises `ConfigError` for an `img_size` of a built-in set.
+    Raises `ConfigError` for an `img_size` or a `crop_mode` of a built-in set, and for masks that would be cut.
     """
     if isinstance(found, Dataset) and recipe.img_size:
         raise ConfigError(
             "--img-size applies to folders of images; specify the size of a built-in data set in its name: "
             f"{recipe.data.partition(':')[0]}:size={recipe.img_size}."
         )
+    if isinstance(found, Dataset) and recipe.crop_mode != "auto":
+        raise ConfigError(
+            f"--crop-mode {recipe.crop_mode} applies to folders of images; those of {recipe.data.partition(':')[0]} "
+            "are square."
+        )
     if preprocessing is None:
         side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO
         preprocessing = seen_whole(Preprocessing(size=(side, side)), found)
     if recipe.img_size:
         preprocessing = replace(preprocessing, size=(recipe.img_size, recipe.img_size))
+    if recipe.crop_mode != "auto":
+        preprocessing = with_crop_mode(preprocessing, recipe.crop_mode, found)
     division = division_of(recipe, resumed) if isinstance(found, ImageFolder) else DEFAULT
     return read_data(found, preprocessing, progress, division, recipe.on_bad_image, cache=cache)
 
@@ -252,3 +259,15 @@ def seen_whole(preprocessing: Preprocessing, found: Dataset | ImageFolder) -> Pr
     if isinstance(found, ImageFolder) and is_mask_folder(found.path):
         return replace(preprocessing, crop=1.0, crop_mode="squash")
     return preprocessing
+
+
+def with_crop_mode(preprocessing: Preprocessing, mode: CropMode, found: Dataset | ImageFolder) -> Preprocessing:
+    """The preprocessing with this `--crop-mode`; squash cuts nothing off, whatever the model did before.
+
+    Raises `ConfigError` for masks that would be cut.
+    """
+    if mode == "squash":
+        return replace(preprocessing, crop=1.0, crop_mode=mode)
+    if isinstance(found, ImageFolder) and is_mask_folder(found.path):
+        raise ConfigError("--crop-mode center cuts off pixels that have an answer in the masks: leave it out.")
+    return replace(preprocessing, crop_mode=mode)

@@ -11,7 +11,7 @@ from vitral.data.division import Division
 from vitral.data.split_table import EARLIER, SplitName
 from vitral.data.table_file import Report
 
-DID: dict[SplitName, str] = {"train": "trained it", "val": "validated it", "test": "are its test images"}
+DID: dict[SplitName, str] = {"train": "to train", "val": "to validate", "test": "as test images"}
 
 
 def not_seen(data: Dataset, images: Split, split: SplitName, division: Division, name: str, report: Report) -> Split:

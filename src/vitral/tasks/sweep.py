@@ -70,7 +70,8 @@ class SweepResult:
             low, high = one.figures.interval
             shown = f"{one.figures.value:.3f} ({low:.3f} to {high:.3f})"
             rows.append(f"{one.lr:>10g}  {shown:<32}{one.figures.loss:>8.3f}{'  best' if one is best else ''}")
-        return [*rows, self.verdict(best) if best else "No rate trained to its end. Try smaller ones."]
+        failed = "No run reached its end, for the reasons above. If the loss was not finite, try smaller rates."
+        return [*rows, self.verdict(best) if best else failed]
 
     def verdict(self, best: Rate) -> str:
         """Whether the best rate is better than the next beyond noise, and whether better ones may lie outside."""
@@ -81,7 +82,7 @@ class SweepResult:
             return f"{words}."
         assert best.figures and others[-1].figures
         gap, noise = difference(best.figures, others[-1].figures, self.n)
-        words += f", by {gap:.3f} before {others[-1].lr:g}"
+        words += f", better than {others[-1].lr:g} by {gap:.3f}"
         if not gap > noise:
             return f"{words}, which is within the noise of ±{noise:.3f} (one standard error of the difference)."
         words += f", more than the noise of ±{noise:.3f} (one standard error of the difference)."
@@ -133,7 +134,10 @@ def sweep(
     folder = Path(run)
     recipe = read_recipe(folder)
     if recipe.adapt == "probe" or not recipe.epochs:
-        raise ConfigError(f"{folder} is a linear probe, which is fitted without a learning rate.")
+        raise ConfigError(
+            f"{folder} is a linear probe, which is fitted without a learning rate. Specify a run that was trained "
+            "in steps."
+        )
     recipe = replace(recipe, epochs=epochs or recipe.epochs, minutes=minutes)
     home = Path(out) if out else folder.parent / f"{folder.stem}-lr"
     recipes = [replace(recipe, lr=lr) for lr in rates_of(recipe, lrs)]  # all are checked before the first is trained
@@ -186,6 +190,6 @@ def train_once(recipe: Recipe, place: Path, cache: str, stop: Callable[[], bool]
             f"{place} holds a run with other settings: {', '.join(others)}. Choose another --out, or remove it."
         )
     if (place / REPORT).is_file():
-        progress.note(f"{place} was trained before.")
+        progress.note(f"{place} is trained already.")
         return True
     return not train(resume=place, stop=stop, cache=cache, progress=progress).stopped

@@ -45,10 +45,10 @@ def advise(
     if numerics.device == "cpu" and busy < BUSY:
         return f"this program had a processor for {busy:.0%} of the time: other programs use it, or the disk is slow."
     if parts.get("optimizer", 0.0) > OPTIMIZER and recipe.batch_size < len(data.train):
-        cheaper = ", and --optimizer adamw takes less time for one" if recipe.optimizer == "muon" else ""
+        cheaper = ", and --optimizer adamw takes less time per step" if recipe.optimizer == "muon" else ""
         return (
-            f"the optimizer takes {parts['optimizer']:.0%} of a step, whatever the batch: with a larger --batch-size "
-            f"an epoch takes it less often{cheaper}."
+            f"the optimizer takes {parts['optimizer']:.0%} of a step, and as long for any batch: with a larger "
+            f"--batch-size an epoch has fewer steps{cheaper}."
         )
     if utilisation is None:
         return ""
@@ -61,8 +61,8 @@ def advise(
     inner = width(model)
     if utilisation < LOW and inner < WIDE:
         return (
-            f"the products of this model are too narrow (inner width {inner}) to fill the processor: a wider model "
-            "takes less additional time than its size says."
+            f"the matrix products of this model are too narrow (inner width {inner}) to fill the processor: a wider "
+            "model takes less additional time than its size suggests."
         )
     if utilisation < LOW and numerics.device == "cuda" and recipe.batch_size < len(data.train) and half_is_free():
         return "most of the GPU and of its memory is not used: a larger --batch-size trains more images per second."

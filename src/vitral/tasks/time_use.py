@@ -140,10 +140,10 @@ def time_section(records: Sequence[Mapping[str, Any]], batch: int) -> list[Secti
             "checkpoints and the film."
         )
     if known.get("memory"):
-        whose = "of the process" if known["processes"] == 1 else "of the first process"
+        whose = "The process" if known["processes"] == 1 else "The first process"
         sentences.append(
-            f"The memory {whose}, {known['memory_kind']}, was at most {in_words(known['memory'])}"
-            f"{', with the decoded images that it maps' if known['memory_kind'] == 'resident' else ''}."
+            f"{whose} took at most {in_words(known['memory'])} of memory ({known['memory_kind']}"
+            f"{', including decoded images that it maps' if known['memory_kind'] == 'resident' else ''})."
         )
     if found.utilisation is not None:
         sentences.append(peak_sentence(found))
@@ -167,6 +167,6 @@ def peak_sentence(found: TimeUse) -> str:
     )
     several = f" of each of {known['processes']} processes" if known["processes"] > 1 else ""
     return (
-        f"The products of a step, {known['operations'] / 1e9:,.2f} GFLOP per image forward and backward, ran at "
-        f"{found.utilisation:.0%} of the peak{several} measured after training, {peak}."
+        f"The matrix products of a step, {known['operations'] / 1e9:,.2f} GFLOP per image forward and backward, ran at "
+        f"{found.utilisation:.0%} of the peak{several} measured after training: {peak}."
     )

@@ -194,7 +194,7 @@ def run_recipe(
     if not recipe.epochs and linear_head(model) is None:
         raise UsageError(
             f"--epochs 0 fits a linear head; the head of this model is a "
-            f"{type(getattr(model, 'head', model)).__name__}."
+            f"{type(getattr(model, 'head', model)).__name__}. Train it in steps: --epochs above 0."
         )
     batch = min(recipe.batch_size, len(data.train))
     check_parts(processes, batch)
@@ -269,7 +269,7 @@ def run_recipe(
         if done > reached:
             run.log(**pace.record())
         progress.note(
-            f"ended at step {done:,} of {total:,}: {one_or_many(recipe.patience, 'evaluation')} without a better one."
+            f"ended at step {done:,} of {total:,}: {one_or_many(recipe.patience, 'evaluation')} without improvement."
         )
     if done > reached:
         log_time_use(run, model, data, recipe, numerics, processes.size, pace, progress)

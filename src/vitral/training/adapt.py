@@ -23,8 +23,8 @@ def adapt(model: nn.Module, recipe: Recipe) -> str:
     head = head_of(model)
     if head is None:
         raise ConfigError(
-            f"--adapt {recipe.adapt} trains the head, and this {type(model).__name__} has no part of that name. Use "
-            "--adapt full."
+            f"--adapt {recipe.adapt} trains the head, and this {type(model).__name__} has no module `head` with "
+            "parameters. Use --adapt full."
         )
     layers = add_low_rank_updates(model, recipe.lora_rank, recipe.seed) if recipe.adapt == "lora" else []
     for name, parameter in model.named_parameters():

@@ -259,7 +259,7 @@ def resume(
         )
     if others:
         count = one_or_many(missing, "image") if last.inputs.images else "Some images"
-        report(f"{count} of the run cannot be read any more, or changed: its steps from here are without them.")
+        report(f"{count} of the run can no longer be read, or changed: the steps from here leave them out.")
     if last.inputs.code != inputs.code:
         raise StoreError(f"{code} has changed since the run stopped. Restore it, or start a new run.")
     try:

@@ -166,8 +166,8 @@ def join(launch: Launch) -> Iterator[SeveralProcesses]:
         processes = SeveralProcesses(launch)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"Process {launch.rank} of {launch.size} has not met all others at {launch.address}; it waits for up to "
-            f"{launch.timeout:g} s ({VARIABLE} sets that). Start all of them, for example by torchrun; unset "
+            f"Process {launch.rank} of {launch.size} could not connect to all others at {launch.address}; it waits for "
+            f"up to {launch.timeout:g} s ({VARIABLE} sets that). Start all of them, for example with torchrun; unset "
             "WORLD_SIZE and RANK to train in one process."
         ) from error
     try:

@@ -67,8 +67,8 @@ def add_low_rank_updates(model: nn.Module, rank: int, seed: int) -> list[str]:
     for name, part in inside.items():
         if isinstance(part, nn.MultiheadAttention) or (isinstance(part, nn.Linear) and type(part) is not nn.Linear):
             raise ConfigError(
-                f"LoRA changes layers of type nn.Linear; {name} is a {type(part).__name__}, which may compute otherwise"
-                ". Use --adapt full or --adapt probe."
+                f"LoRA changes layers of type nn.Linear; {name} is a {type(part).__name__}, which may compute "
+                "something else. Use --adapt full or --adapt probe."
             )
     layers = {name: part for name, part in inside.items() if isinstance(part, nn.Linear)}
     if not layers:

@@ -65,8 +65,8 @@ def memory_named(
         if is_new:
             raise OutOfMemory(f"{what} {what_fits(model, data, recipe, numerics, processes, batch, at_once)}") from None
         raise OutOfMemory(
-            f"{what} Earlier steps of the run fitted: there is less memory now, or another program has taken some. "
-            "Free some, and continue the run with --resume."
+            f"{what} Earlier steps of the run fitted into memory: less is free now, or another program has taken some. "
+            "Free some memory, and continue the run with --resume."
         ) from None
 
 
@@ -97,7 +97,7 @@ def what_fits(
     except Exception:  # a model may not take so few images; the message is about memory, whatever it says to them
         need = 0.0
     if not need:
-        return "Use a smaller --batch-size, or --accumulate 2, 4, ..., which computes a batch in so many parts."
+        return "Use a smaller --batch-size, or --accumulate 2, 4, ..., which computes a batch in that many parts."
     per = f"An image takes about {in_words(need)} in a step"
     if not fits:
         return f"{per}, and not even one fits. Use a smaller --img-size or --model."
@@ -106,7 +106,7 @@ def what_fits(
         return f"{found}: use --batch-size {fits * processes.size}, or more processes."
     if not in_parts:
         return f"{found}: use --batch-size {fits}."
-    return f"{found}: use --accumulate {parts}, which computes the same steps in so many parts, or --batch-size {fits}."
+    return f"{found}: use --accumulate {parts}, which computes each batch in {parts} parts, or --batch-size {fits}."
 
 
 def refuse_what_cannot_fit(
@@ -133,11 +133,12 @@ def refuse_what_cannot_fit(
     what = f"{at_once:,} images of {height}x{width} at once through {recipe.model}"
     if need > limit and not getattr(model, "code", None):
         raise OutOfMemory(
-            f"A step on {what} would take about {in_words(need)} of memory, by steps on {FEW} and {MORE} images; there "
-            f"are {in_words(limit)}. {what_fits(model, data, recipe, numerics, ALONE, at_once, at_once)}"
+            f"A step on {what} would take about {in_words(need)} of memory, as extrapolated from steps on {FEW} and "
+            f"{MORE} images; the limit is {in_words(limit)}. "
+            f"{what_fits(model, data, recipe, numerics, ALONE, at_once, at_once)}"
         )
     if need > free:
         note(
-            f"warning: a step on {what} takes about {in_words(need)} of memory, and {in_words(free)} are free. "
-            "--accumulate 2, 4, ... computes it in so many parts."
+            f"warning: a step on {what} takes about {in_words(need)} of memory, and only {in_words(free)} is free. If "
+            "it fails, use --accumulate 2, 4, ..., which computes a batch in that many parts."
         )

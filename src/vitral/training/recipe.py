@@ -23,15 +23,16 @@ class Recipe:
     init: Annotated[
         str | None,
         Option(
-            "Run or checkpoint to fine-tune: a linear probe first, then all layers; for masks, it gets a new decoder."
+            "Run or checkpoint to fine-tune: a linear probe first, then all layers. For segmentation, the encoder gets "
+            "a new decoder, unless the run has the same decoder and classes."
         ),
     ] = None
     adapt: Annotated[
         Literal["full", "lora", "probe", "auto"],
         Option(
             "With --init: full trains all layers; lora trains low-rank updates of the linear layers in the blocks, and "
-            "the head; probe trains the head only, or the decoder of masks; auto tries all three and chooses by the "
-            "validation images."
+            "the head; probe trains the head only, or the decoder for segmentation; auto tries all three and chooses "
+            "by the validation images."
         ),
     ] = "full"
     lora_rank: Annotated[int, Option("Rank of the updates of --adapt lora.", low=1, high=4096)] = 8
@@ -41,7 +42,8 @@ class Recipe:
     minutes: Annotated[
         float | None,
         Option(
-            "Time for the whole run, instead of --epochs, which follow from the measured speed of this machine.",
+            "Time for the whole run, instead of --epochs: as many epochs as fit, by the measured speed of this "
+            "machine.",
             low=0.01,
             high=1_000_000,
         ),
@@ -85,8 +87,8 @@ class Recipe:
     ema: Annotated[
         float,
         Option(
-            "Moving average of the weights, which is evaluated and saved in place of the weights themselves: the share "
-            "that it keeps of itself at each step, such as 0.99; 0 for none.",
+            "Decay per step, such as 0.99, of a moving average of the weights, which is evaluated and saved in place "
+            "of the weights themselves; 0 for none.",
             low=0,
             high=0.99999,
         ),
@@ -94,8 +96,8 @@ class Recipe:
     accumulate: Annotated[
         int,
         Option(
-            "Parts in which a step computes its batch: less memory for the same step. Norms over the batch and the "
-            "Dice loss see a part at a time.",
+            "Number of parts in which a step computes its batch: less memory for the same step. Batch normalisation "
+            "and the Dice loss see one part at a time.",
             low=1,
             high=65_536,
         ),
@@ -103,7 +105,8 @@ class Recipe:
     patience: Annotated[
         int,
         Option(
-            "Evaluations without a better one after which training ends; 0 for never. The best model is kept anyway.",
+            "Stop training after this many evaluations without improvement; 0 for never. The best model is kept in any "
+            "case.",
             low=0,
             high=1_000_000,
         ),
@@ -143,8 +146,8 @@ class Recipe:
     mix_alpha: Annotated[
         float | None,
         Option(
-            "With --mix: an image keeps a share of itself from Beta(alpha, alpha); below 1 mostly nearly all or "
-            "nothing. By default 0.2 for mixup and 1 for cutmix.",
+            "With --mix: the share that an image keeps of itself is drawn from Beta(alpha, alpha); for alpha below 1 "
+            "most shares are near 0 or 1. By default 0.2 for mixup and 1 for cutmix.",
             low=0.01,
             high=100,
         ),
@@ -152,16 +155,22 @@ class Recipe:
     img_size: Annotated[
         int | None,
         Option(
-            "Side in pixels to which a folder's images are resized (cropped to a square, but with masks); by default "
-            "the model's.",
+            "Side in pixels to which a folder's images are resized; by default the model's.",
             low=1,
             high=4096,
         ),
     ] = None
+    crop_mode: Annotated[
+        Literal["auto", "center", "squash"],
+        Option(
+            "How a folder's images become square: center cuts off what sticks out; squash keeps all of the image and "
+            "changes its aspect ratio; auto: as the model of --init, else center, and squash with masks."
+        ),
+    ] = "auto"
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Option(
-            "auto: bfloat16 if it is faster, by the time of a few steps; in runs of less than two minutes, if the "
+            "auto: bfloat16 if a few timed steps show that it is faster; in runs of less than two minutes, if the "
             "device supports it and the model is wide enough."
         ),
     ] = "auto"
@@ -174,17 +183,22 @@ class Recipe:
     ] = 0
     val_split: Annotated[
         float,
-        Option("Share of a folder's images that validates, where no folder or table says which.", low=0.001, high=0.9),
+        Option("Share of a folder's images for validation, unless folders or a table specify it.", low=0.001, high=0.9),
     ] = SHARE
     test_split: Annotated[
         float,
-        Option("Share of a folder's images that tests, likewise; 0 trains without a test split.", low=0, high=0.9),
+        Option(
+            "Share of a folder's images for testing, unless folders or a table specify it; 0 for no test split.",
+            low=0,
+            high=0.9,
+        ),
     ] = SHARE
     group_by: Annotated[
         str | None,
         Option(
-            "Images of one group are in one split: a regular expression whose first parentheses name the group in an "
-            "image's path, such as 'patient(\\d+)', or a column of the table of labels."
+            "Keep each group of images in one split. The groups are given by a regular expression whose first "
+            "parentheses match the group in an image's path, such as 'patient(\\d+)', or by a column of the table of "
+            "labels."
         ),
     ] = None
     splits: Annotated[
@@ -195,8 +209,8 @@ class Recipe:
     duplicates: Annotated[
         Literal["keep", "drop", "fail"],
         Option(
-            "Copies among the images of a folder: keep reports them, drop uses each image once (in the test split "
-            "rather than in training), fail refuses."
+            "Copies among the images of a folder: keep reports them; drop uses each image once (in the test split "
+            "rather than in training), or not at all if its copies have different labels; fail refuses them."
         ),
     ] = "keep"
 

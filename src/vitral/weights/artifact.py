@@ -30,8 +30,8 @@ class ArtifactModel(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
         if images.requires_grad and torch.is_grad_enabled():
             raise UsageError(
-                "An exported model has no gradients. Use the model that it was made of, or a method without gradients: "
-                "occlusion."
+                "An exported model has no gradients. Use the model that it was exported from, or a method without "
+                "gradients: occlusion."
             )
         (logits,) = self.session.run([LOGITS], {INPUT: images.detach().cpu().numpy()})
         return torch.from_numpy(logits)

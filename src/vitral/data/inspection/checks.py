@@ -22,7 +22,8 @@ Level = Literal["must", "should", "note"]  # be mended before training; be looke
 FEW = 10  # images of a class, below which its held-out figures are of one or two images
 CUT = 0.25  # of an image outside the window that the model sees, from which it is reported
 SMALL = 0.5  # of the model's size, below which an image has too little detail
-SHOWN = 3  # file names in a sentence
+# Cameras and scanners give 12 to 14 bits, some programs 8, in files of 16, of which they are a dark corner.
+ONE_DARK, ALL_DARK = 12, 14  # bits of a file, from which down it is reported; and of all files
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def sizes_of_classes(found: Inspected) -> Iterator[Finding]:
         yield Finding(
             "should",
             "Classes of different size",
-            f"Classes differ in size: {most} has {counts.max():,} images, {least} {counts.min():,}. Always giving "
-            f"{most} is right for {counts.max() / counts.sum():.1%}.",
+            f"Classes differ in size: {most} has {counts.max():,} images, {least} {counts.min():,}. Always "
+            f"predicting {most} is right for {counts.max() / counts.sum():.1%}.",
             "Compare balanced accuracies; train with --class-weights balanced.",
         )
 
@@ -118,7 +119,7 @@ def similar_names(found: Inspected) -> Iterator[Finding]:
             yield Finding(
                 "should",
                 "Class names that are alike",
-                f"The classes {shown} have nearly one name.",
+                f"The classes {shown} have nearly the same name.",
                 "Join their folders if they are one class.",
             )
 
@@ -134,12 +135,16 @@ def copied_images(found: Inspected) -> Iterator[Finding]:
 
 
 def dark_files(found: Inspected) -> Iterator[Finding]:
-    if dark := [one for one in found.facts if one.is_dark]:
+    """Files of 16 bits whose values need fewer: a file alone may be dark, but hardly all files of a camera."""
+    deep = [one for one in found.facts if one.bits]
+    least = ONE_DARK if any(one.bits > ALL_DARK for one in deep) else ALL_DARK
+    if dark := [one for one in deep if one.bits <= least]:
+        largest = max(one.largest for one in dark)
         yield Finding(
             "should",
             "Images of fewer bits than their files",
-            f"{len(dark)} files of 16 bits have no value above {max(one.largest for one in dark):,}, so that they are "
-            "nearly black: they seem to hold 12 bits or fewer.",
+            f"{len(dark)} files of 16 bits have no value above {largest:,}: they seem to hold {largest.bit_length()} "
+            f"bits, and are read with {(largest + 1) / 65_536:.1%} of the brightness that they can have.",
             "Scale their values to 16 bits, or convert them to 8.",
             tuple(str(one.path) for one in dark),
         )
@@ -158,9 +163,9 @@ def cut_images(found: Inspected) -> Iterator[Finding]:
         yield Finding(
             "should",
             "Images that are cut",
-            f"The model sees less than {1 - CUT:.0%} of {len(wide)} of {len(found.facts)} images, since their sides "
-            f"are cut off: {1 - share:.0%} of {worst.path} ({worst.width} x {worst.height}).",
-            "Cut or pad them yourself if what matters is near the sides.",
+            f"In {len(wide)} of {len(found.facts)} images the model sees less than {1 - CUT:.0%} of the pixels, since "
+            f"their sides are cut off: {1 - share:.0%} in {worst.path} ({worst.width} x {worst.height}).",
+            "If what matters may be near the sides, train with --crop-mode squash, which keeps them whole.",
             tuple(str(one.path) for _, one in wide),
         )
 

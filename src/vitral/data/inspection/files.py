@@ -12,7 +12,6 @@ from vitral.data.image import FORMATS, PillowWarningsOff
 
 ORIENTATION = 274  # the EXIF tag
 SIDEWAYS = range(5, 9)  # its values that exchange height and width
-FEWER_BITS = 4_096  # values of 12 bits
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,9 @@ class FileFacts:
     largest: int = 0
 
     @property
-    def is_dark(self) -> bool:
-        """Whether its values fit into 12 bits, as cameras and scanners give them: read as 16, it is nearly black.
-
-        So is one of 8 bits that a program has saved as 16 without scaling it.
-        """
-        return 0 < self.largest < FEWER_BITS
+    def bits(self) -> int:
+        """How many bits the values of an image of 16 need; 0 for others."""
+        return self.largest.bit_length()
 
 
 def file_facts(path: Path) -> FileFacts | None:
