@@ -39,6 +39,7 @@ NAMES = (
     "cutouts",
     "augmentation",
     "exported",
+    "exported_maps",
     "code_paths",
     "code_size",
 )

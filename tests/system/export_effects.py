@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from effects import effect
 
 import vitral as library
@@ -16,10 +17,10 @@ def some_images():
         yield f"{height} x {width}", np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def exported_folder(trained, folder, monkeypatch):
+def exported_folder(trained, folder, monkeypatch, **options):
     """What was exported of a trained run."""
     monkeypatch.setattr(task, "odd_images", some_images)
-    library.export(trained.folder, folder / "exported")
+    library.export(trained.folder, folder / "exported", **options)
     return folder / "exported"
 
 
@@ -74,6 +75,29 @@ def int8_is_calibrated_and_judged_on_images_of_a_folder(vitral, trained, tmp_pat
     assert json.loads((tmp_path / "out" / "artifact.json").read_text())["quantisation"] == found
     vitral(*words, "--min-agreement", 1.5).refused(2, "a share above 0, up to 1; found 1.5")
     vitral(*words[:3], "--calibrate", "photos").refused(2, "--calibrate is for --precision int8")
+
+
+@effect("export", "maps")
+def maps_are_given_and_explained(vitral, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "odd_images", some_images)
+    answer = vitral("export", trained.folder, "out", "--maps", "--json").done()
+    assert "rows of attention differ from those of the model by" in answer.messages
+    assert answer.json["maps"]["rows"] <= 1e-5 and answer.json["maps"]["residual"] <= 1e-5
+    paint(tmp_path, {"photos": 60}, count=1)
+    words = ("photos/0.png", "--method", "attention", "rollout", "--orders", 0, "--json")
+    own, given = (vitral("explain", model, *words).done() for model in (trained.folder, "out"))
+    assert np.load(given.json["explained"][0]["numbers"])["values"] == pytest.approx(
+        np.load(own.json["explained"][0]["numbers"])["values"], abs=1e-3
+    )
+    assert "Checked: rows · v reproduces the output of the attention layers to" in given.messages
+    assert "one row of attention per layer (here that of CLS)" in given.json["refused"]["rollout"]
+    vitral("explain", "out", "photos/0.png", "--query", "3").refused(2, "Use the model that it was made of")
+    vitral("explain", "out", "photos/0.png", "--diagnose").refused(2, "is an exported model")
+    # Files that were written before there were maps say nothing of them.
+    card = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert card.pop("maps")["layers"][0]["reader"] == "CLS"
+    (tmp_path / "out" / "artifact.json").write_text(json.dumps(card))
+    vitral("explain", "out", "photos/0.png").refused(1, "was exported without its rows of attention", "--maps")
 
 
 @effect("export", "code")

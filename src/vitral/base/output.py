@@ -122,11 +122,11 @@ def find_answer(model: "nn.Module", result: Any, images: "Tensor") -> Output:
 
     Raises `UsageError` if there is none of that shape.
     """
-    record = record_of(model)
+    record, num_images = record_of(model), images.shape[0]  # while a model is traced, `len` would fix the number
     if record is None or record.task != "segmentation":
-        return find_scores(model, result, len(images))
-    output = find_output(model, result, len(images))
-    wanted = (len(images), len(record.classes), *images.shape[2:])
+        return find_scores(model, result, num_images)
+    output = find_output(model, result, num_images)
+    wanted = (num_images, len(record.classes), *images.shape[2:])
     if tuple(output.tensor.shape) != wanted:
         raise UsageError(
             f"{model_class(model)} returns {tuple(output.tensor.shape)} for images {tuple(images.shape)}; a "

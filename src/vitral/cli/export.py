@@ -30,6 +30,13 @@ class Options:
     images: Annotated[
         Path | None, Option("Folder of images on which files and model are compared, besides generated ones.")
     ] = None
+    maps: Annotated[
+        bool,
+        Option(
+            "Also give what the tokens that the answer is read from attend to, in every layer and head, and how far "
+            "these rows are off."
+        ),
+    ] = False
     code: Code = None
     json: Json = False
 
@@ -45,12 +52,15 @@ def run(options: Options) -> dict[str, Any]:
         calibrate=options.calibrate,
         min_agreement=options.min_agreement,
         images=options.images,
+        maps=options.maps,
         code=options.code,
         progress=True,
     )
     for file in found.files:
         print_result(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
     print_result(f"verified: {found.agreement.text}")
+    if found.maps is not None:
+        print_result(f"verified: {found.maps.text}")
     if found.quantised is not None:
         print_result(found.quantised.text)
     print_result(f"needs: {found.needs}")

@@ -32,6 +32,8 @@ def global_layers(observation: Observation, method: str, names: Sequence[str] = 
     not known.
     """
     recording = observation.attention
+    if recording.only_rows:
+        raise UsageError(f"{method} multiplies the whole attention of all layers. {recording.only_rows}")
     known = list(map(recording.name_of, recording.layers))
     alike = [layer.name for layer in recording.layers]  # a name that several calls have stands for all of them
     if unknown := [name for name in names if name not in known + alike]:

@@ -3,6 +3,7 @@
 Axes:  b images   c channels   y x pixels   k classes
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError, WatchError
+from vitral.base.errors import ModelError, UsageError, WatchError
 from vitral.base.output import Output
 from vitral.recording.forward import forward
 
@@ -69,3 +70,19 @@ def recorded_pass(model: nn.Module, images: Tensor, gradients: bool) -> tuple[Ou
         leaf = images.detach().clone().requires_grad_()
         output = forward(model, leaf)
     return replace(output, tensor=output.tensor.detach()), Graph(leaf, output.tensor)
+
+
+@contextmanager
+def without_vmap(model: nn.Module) -> Iterator[None]:
+    """Raise `WatchError` for what `torch.func.vmap` does not allow: what is kept of a pass leaves the function that it
+    runs, and probes draw random images."""
+    try:
+        yield
+    except (RuntimeError, ModelError) as error:
+        if not re.search("vmap|functorch", str(error)):
+            raise
+        raise WatchError(
+            f"{type(model).__name__} cannot be explained under torch.func.vmap, because nothing that is recorded "
+            "inside it can leave it. Call the method on the model itself, with a batch of images. If the model calls "
+            "vmap, vitral.watch still shows its attention."
+        ) from error

@@ -7,9 +7,8 @@ of the observation; several methods share one.
 Axes:  b images   c channels   y x pixels   k classes   n tokens   l layers
 """
 
-import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal, get_args
@@ -20,12 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitral.base.answer import ScoredAnswer, scored_answer_of
-from vitral.base.errors import ModelError, ShapeError, UsageError, VitralError, WatchError
+from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
 from vitral.base.feature_statistics import Distance
 from vitral.base.modes import evaluating
-from vitral.base.output import Output
+from vitral.base.output import Output, find_output
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
-from vitral.explain.graph import Graph, recorded_gradients, recorded_pass
+from vitral.explain.graph import Graph, recorded_gradients, recorded_pass, without_vmap
 from vitral.explain.readout import Readout, find_readout, tail_recorded
 from vitral.explain.target import target_classes
 from vitral.recording.forward import (
@@ -37,6 +36,7 @@ from vitral.recording.forward import (
     forward,
     model_output,
 )
+from vitral.recording.handed_out import HandsOutRows
 from vitral.recording.indices import Grid, is_pair
 from vitral.recording.intercept import TOLERANCE, NothingSeen, watch
 from vitral.recording.layers import Layer, Recording
@@ -287,23 +287,23 @@ def observe(
             output, graph = recorded_pass(model, images, "gradients" in wanted)
             check_answer(output.tensor)
             return Observation(model, images, output, wanted, graph=graph, weights=weights_of(model))
+        if isinstance(model, HandsOutRows) and "attention" in wanted:
+            return handed_out_observation(model, images, wanted)
         return watched_observation(model, images, wanted, check)
 
 
-@contextmanager
-def without_vmap(model: nn.Module) -> Iterator[None]:
-    """Raise `WatchError` for what `torch.func.vmap` does not allow: what is kept of a pass leaves the function that it
-    runs, and probes draw random images."""
+def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -> Observation:
+    """A plain pass, and what a model hands out that cannot be watched, as an exported one."""
+    output, _ = recorded_pass(model, images, "gradients" in needs)
+    no_maps = WatchError("An exported model gives no feature maps. Use the model that it was made of, or occlusion.")
+    weights = weights_of(model)
     try:
-        yield
-    except (RuntimeError, ModelError) as error:
-        if not re.search("vmap|functorch", str(error)):
-            raise
-        raise WatchError(
-            f"{type(model).__name__} cannot be explained under torch.func.vmap, because nothing that is recorded "
-            "inside it can leave it. Call the method on the model itself, with a batch of images. If the model calls "
-            "vmap, vitral.watch still shows its attention."
-        ) from error
+        given = model.hand_out(images)
+    except WatchError as error:  # kept: methods that need no attention still work
+        return Observation(model, images, output, needs, refusal=error, map_refusal=no_maps, weights=weights)
+    check_same(output, find_output(model, given.answer, len(images)))
+    read_from = Readout(given.readout, given.among, note=f" {given.note}" if given.note else "")
+    return Observation(model, images, output, needs, read_from, given.recording, map_refusal=no_maps, weights=weights)
 
 
 def watched_observation(model: nn.Module, images: Tensor, needs: frozenset[Need], check: Check) -> Observation:

@@ -3,6 +3,8 @@
 Axes:  b images   c channels   y x pixels of an image file   h w pixels of the model's input   k outputs
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -56,7 +58,11 @@ class Answering(nn.Module):
         self.temperature = None if calibration is None else calibration.temperature
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
-        logits = find_answer(self.model, self.model(images), images).tensor.float()
+        return self.answer(self.model(images), images)
+
+    def answer(self, returned: Any, images: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+        """The answer and the logits in what the model returned."""
+        logits = find_answer(self.model, returned, images).tensor.float()
         if self.task == "numbers":
             return logits.clone(), logits  # two outputs of a graph are two tensors
         if self.task == "segmentation":
@@ -67,14 +73,14 @@ class Answering(nn.Module):
 
 
 class Whole(nn.Module):
-    """One decoded image of any size, (1, y, x, 3) bytes -> what `Answering` gives."""
+    """One decoded image of any size, (1, y, x, 3) bytes -> what `answering` gives for it prepared."""
 
-    def __init__(self, preprocess: Preprocess, answering: Answering):
+    def __init__(self, preprocess: Preprocess, answering: nn.Module):
         super().__init__()
         self.preprocess, self.answering = preprocess, answering
 
-    def forward(self, image: UInt8[Tensor, "1 y x 3"]) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = self.answering(self.preprocess(image))
+    def forward(self, image: UInt8[Tensor, "1 y x 3"]) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self.answering(self.preprocess(image))
         return found
 
 

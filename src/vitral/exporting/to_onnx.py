@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.exporting.graphs import Answering, Preprocess, Whole
+from vitral.exporting.maps import AnsweringWithMaps, MapPlan
 from vitral.store.artifact import IMAGE, INPUT, LOGITS
 from vitral.store.classifier import Classifier
 from vitral.store.runtimes.graphs import MODEL, PREPROCESS, WHOLE
@@ -17,20 +18,23 @@ EXAMPLE = (48, 64)  # rows and columns of an image on which a graph is traced; o
 ANY = torch.export.Dim.DYNAMIC
 
 
-def write_graphs(model: Classifier, folder: Path, output: str, pillow: int) -> None:
+def write_graphs(model: Classifier, folder: Path, output: str, pillow: int, maps: MapPlan | None = None) -> None:
     """Write `preprocess.onnx`, `model.onnx` (any number of images) and `whole.onnx` (one image) into the folder.
 
-    Raises `ConfigError` for a model that the exporter does not take, with its reason.
+    The last two also give the rows of attention that `maps` plans. Raises `ConfigError` for a model that the exporter
+    does not take, with its reason.
     """
     height, width = model.preprocessing.size
-    preprocess, answering = Preprocess(model.preprocessing, pillow), Answering(model)
+    preprocess = Preprocess(model.preprocessing, pillow)
+    answering = Answering(model) if maps is None else AnsweringWithMaps(model, maps)
+    outputs = [output, LOGITS, *(maps.maps.names if maps else ())]
     image = torch.zeros(1, *EXAMPLE, 3, dtype=torch.uint8)
     # Two images: a number of 1 would be taken for a constant.
     images = torch.zeros(2, len(model.preprocessing.mean), height, width)
     any_size = {1: ANY, 2: ANY}
     write_graph(preprocess, image, any_size, folder / f"{PREPROCESS}.onnx", [IMAGE], [INPUT])
-    write_graph(answering, images, {0: ANY}, folder / f"{MODEL}.onnx", [INPUT], [output, LOGITS])
-    write_graph(Whole(preprocess, answering), image, any_size, folder / f"{WHOLE}.onnx", [IMAGE], [output, LOGITS])
+    write_graph(answering, images, {0: ANY}, folder / f"{MODEL}.onnx", [INPUT], outputs)
+    write_graph(Whole(preprocess, answering), image, any_size, folder / f"{WHOLE}.onnx", [IMAGE], outputs)
 
 
 def write_graph(

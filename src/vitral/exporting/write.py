@@ -15,6 +15,7 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.provenance import cpu_name
 from vitral.data.preprocess import normalise
 from vitral.exporting.drift import measure_drift
+from vitral.exporting.maps import MapPlan
 from vitral.exporting.quantise import MEASURED, quantise
 from vitral.exporting.to_onnx import write_graphs
 from vitral.exporting.to_openvino import convert
@@ -86,18 +87,20 @@ def write_precision(
     precision: Precision,
     calibrating: UInt8[np.ndarray, "n y x 3"] | None = None,
     least: float = 1.0,
+    maps: MapPlan | None = None,
 ) -> FloatLayers | None:
-    """Write the files into `folder`; of int8, say which layers stay in float.
+    """Write the files into `folder`, with the rows of attention that `maps` plans; of int8, say which layers stay in
+    float.
 
     `calibrating` are images in the model's size. Layers are added to those in float until answers for these images are
     the same for a share half as far from 1 as `least`: the images that judge are others.
     """
     if runtime == "onnx" and precision == "fp32":
-        write_graphs(model, folder, output, pillow)
+        write_graphs(model, folder, output, pillow, maps)
         return None
     with TemporaryDirectory(prefix="vitral-export-") as home:
         source = Path(home)
-        write_graphs(model, source, output, pillow)
+        write_graphs(model, source, output, pillow, maps)
         if precision != "int8":
             convert(source, folder)
             return None

@@ -33,7 +33,8 @@ class Layer:
     `starts` are then the first. `bit` marks what depends on them, `values_depend` is what their values depend on (see
     `recording.dataflow`). `windows` is where the tokens of each window stand in the image, for attention within windows
     (whose windows are further items of the batch). `further_uses` are where else the model uses the weights, if its
-    answer depends on that: ∂y/∂A is then more than `weight_gradients`.
+    answer depends on that: ∂y/∂A is then more than `weight_gradients`. `kept_mean` is the mean row of the queries
+    `mean_of`, of all if these are none, where single rows are not known (see `recording.handed_out`).
     """
 
     name: str
@@ -52,6 +53,8 @@ class Layer:
     is_cross: bool = False
     further_uses: tuple[FurtherUse, ...] = ()
     values_depend: int = 0
+    mean_of: tuple[int, ...] = ()
+    kept_mean: Float[Tensor, "b h m"] | None = None
 
     @property
     def num_heads(self) -> int:
@@ -209,7 +212,8 @@ class Recording:
     the layers that come after each of these. `missed` lists every other tensor whose rows sum to one, and why it is not
     shown: attention, perhaps, in a form that is not recognised. `answer` has the bits of the layers that the model's
     answer depends on; 0 if that is not known. `meetings` are those of tokens of several depths, by their bits, and
-    `projections` the bits of all projections of the image (see `recording.dataflow`).
+    `projections` the bits of all projections of the image (see `recording.dataflow`). `only_rows` says why there are
+    no whole matrices of weights, where a model handed out some rows itself.
     """
 
     layers: list[Layer] = field(default_factory=list)
@@ -219,6 +223,7 @@ class Recording:
     projections: int = 0
     stream: list[Float[Tensor, "b n d"]] = field(default_factory=list)
     next_layers: list[int] = field(default_factory=list)
+    only_rows: str = ""
 
     @property
     def residual(self) -> float:

@@ -57,6 +57,8 @@ def query_row(
 
 def mean_row(layer: Layer, tokens: Sequence[int] = ()) -> Float[Tensor, "b h n"]:
     """What these tokens attend to on average; all tokens if none are given."""
+    if layer.kept_mean is not None and tuple(tokens) == layer.mean_of:
+        return layer.kept_mean
     if 0 < len(tokens) <= MOST_PREFIX_TOKENS:
         return layer.rows(tokens).mean(dim=2)
     if layer.num_queries == 1:

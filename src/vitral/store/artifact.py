@@ -4,6 +4,8 @@ preprocess      a decoded image, (1, y, x, 3) bytes -> the model's input, (1, c,
 model           inputs, (b, c, h, w) -> what a person reads, and logits
 whole           a decoded image -> what a person reads, and logits
 artifact.json   classes, task, preprocessing, where it comes from, hashes, and the comparison
+
+With `maps` the two graphs of the model also give rows of attention (`vitral.store.artifact_maps`).
 """
 
 import json
@@ -18,6 +20,7 @@ from vitral.base.files import sha256
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, Task
 from vitral.store import ARTIFACT
+from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.card import check_calibration, check_distinct, check_preprocessing
 from vitral.store.runtimes.graphs import GRAPHS, graph_files
 from vitral.store.runtimes.session import Precision, Runtime
@@ -45,6 +48,7 @@ class Artifact(BaseModel, extra="forbid"):
     preprocessing_in_words: str
     grid: tuple[int, int] | None = None
     num_prefix_tokens: int | None = None
+    maps: ArtifactMaps | None = None
     files: dict[str, str]
     agreement: dict[str, Any]
     settings: dict[str, dict[str, str]] = {}

@@ -31,6 +31,7 @@ from vitral.report.style import png
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import Image, model_name, note_output, open_model, read_images
 from vitral.tasks.progress import Progress, progress_for
+from vitral.weights.artifact import ArtifactModel
 
 CANNOT = (WatchError, UsageError, ShapeError, ModelError)  # what a diagnostic raises for a model it does not fit
 
@@ -68,11 +69,16 @@ def diagnose(
 ) -> Diagnosis:
     """Run every diagnostic that needs no labels on some images: `diagnose("runs/shapes-1", "photos").page`.
 
-    Writes a page and an .npz with the numbers into the folder `out`. Raises `UsageError` if there are no images, or if
-    no diagnostic fits the model.
+    Writes a page and an .npz with the numbers into the folder `out`. Raises `UsageError` if there are no images, for an
+    exported model, or if no diagnostic fits the model.
     """
     progress = progress_for(progress)
     opened = open_model(model, progress, code)
+    if isinstance(opened, ArtifactModel):
+        raise UsageError(
+            f"{model_name(model)} is an exported model, and diagnostics look at layers that its files do not give. "
+            "Diagnose the model that it was made of."
+        )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     batch = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read])), opened.preprocessing)
     note_output(opened, batch[:1], progress)

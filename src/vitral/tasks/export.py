@@ -18,11 +18,14 @@ from vitral.data.examples import images_in
 from vitral.data.image import load_image
 from vitral.exporting.drift import Drift, check_drift, measure_drift
 from vitral.exporting.graphs import output_name
+from vitral.exporting.maps import plan_maps
 from vitral.exporting.odd_images import odd_images
 from vitral.exporting.verify import Agreement, verify
+from vitral.exporting.verify_maps import MapAgreement, verify_maps
 from vitral.exporting.write import FloatLayers, check_exact, check_precision, needs, write_precision
 from vitral.store import ARTIFACT
 from vitral.store.artifact import Artifact
+from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
 from vitral.store.runtimes.graphs import GRAPHS, MODEL, graph_files, open_graph, settings
 from vitral.store.runtimes.openvino import import_quietly
@@ -63,18 +66,20 @@ class Quantised:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The folder with the files, how far they agree with the model, and what whoever runs them needs."""
+    """The folder with the files, how far they and their rows agree with the model, and what whoever runs them needs."""
 
     folder: Path
     files: tuple[Path, ...]
     agreement: Agreement
     needs: str = ""
+    maps: MapAgreement | None = None
     quantised: Quantised | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         own: dict[str, Any] = {"folder": str(self.folder), "files": [str(file) for file in self.files]}
         own |= {"needs": self.needs}
+        own |= {"maps": self.maps.to_json()} if self.maps else {}
         own |= {"quantisation": self.quantised.to_json()} if self.quantised else {}
         return own | {"agreement": self.agreement.to_json(), "notes": list(self.notes)}
 
@@ -88,6 +93,7 @@ def export(
     calibrate: str | Path | None = None,
     min_agreement: float = 0.99,
     images: str | Path | None = None,
+    maps: bool = False,
     code: str | None = None,
     progress: bool | Progress = False,
 ) -> ExportResult:
@@ -96,13 +102,15 @@ def export(
     The graph `preprocess` takes a decoded image of any size, (1, y, x, 3) bytes, `model` prepared images in batches of
     any size, and `whole` a decoded image; `artifact.json` says what they are. Before anything is kept, they are run
     beside the model on generated image files of all kinds, and on up to 200 images of the folder `images`, drawn at
-    random. `vitral.load(out)` runs them.
+    random. `vitral.load(out)` runs them. With `maps` the last two also give rows of attention and how far these are
+    off (`vitral.exporting.maps`), compared with those that `vitral.watch` shows.
 
     "int8" is calibrated on images of the folder `calibrate`, by default on the run's training images, and judged on
     others of that folder, or on the run's validation images: at least `min_agreement` of the answers must be the same.
 
-    Raises `ConfigError` if a library is missing or the exporter does not take the model, `StoreError` if the files do
-    not give what the model gives, or if `out` is not empty, and `DataError` for images that cannot calibrate the model.
+    Raises `ConfigError` if a library is missing, the exporter does not take the model, or it has no rows to give,
+    `StoreError` if the files do not give what the model gives, or if `out` is not empty, and `DataError` for images
+    that cannot calibrate the model.
     """
     shown, folder = progress_for(progress), Path(out)
     check_choices(to, precision, calibrate, min_agreement)
@@ -116,14 +124,17 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} exists and is not empty. Choose another folder.")
     output = output_name(opened.record)
+    map_agreement: MapAgreement | None = None
+    described: ArtifactMaps | None = None
     chosen = list(comparisons(images))
     found = calibration_images(opened, model, calibrate, shown.note) if precision == "int8" else None
+    plan = plan_maps(opened.eval(), window_in_words(opened.preprocessing)) if maps else None
     quantised = None
     with write_folder(folder) as trial:
         shown.note(f"exporting, which takes {'some minutes' if found else 'up to a minute'} ...")
         calibrating = None if found is None else found.calibrating
         kept = write_precision(
-            opened.eval(), trial, output, pillow_version(), to, precision, calibrating, min_agreement
+            opened.eval(), trial, output, pillow_version(), to, precision, calibrating, min_agreement, plan
         )
         if found is not None and kept is not None:
             drift = measure_drift(opened, open_graph(trial, MODEL, to, precision), found.judging, found.labels)
@@ -131,11 +142,23 @@ def export(
             quantised = Quantised(found, kept, drift, opened.record.task, min_agreement)
         shown.note(f"comparing with the model on {len(chosen):,} images ...")
         agreement = verify(opened, trial, chosen, to, precision, lambda done: shown.count("images", done, len(chosen)))
+        if plan is not None:
+            shown.note(f"comparing the rows of attention with those of vitral.watch on {len(chosen):,} images ...")
+            map_agreement = verify_maps(
+                opened,
+                trial,
+                plan.maps,
+                chosen,
+                to,
+                precision,
+                lambda done: shown.count("maps", done, len(chosen)),
+            )
+            described = plan.maps.model_copy(update={"agreement": map_agreement.to_json()})
         shown.close()
-        card = describe(opened, trial, output, agreement, to, precision, quantised)
+        card = describe(opened, trial, output, agreement, to, precision, quantised, described)
         write_file(trial / ARTIFACT, card.model_dump_json(indent=1) + "\n")
     files = tuple(folder / name for name in (*files_of(to), ARTIFACT))
-    return ExportResult(folder, files, agreement, card.needs, quantised, tuple(shown.notes))
+    return ExportResult(folder, files, agreement, card.needs, map_agreement, quantised, tuple(shown.notes))
 
 
 def pillow_version() -> int:
@@ -194,6 +217,7 @@ def describe(
     to: Runtime,
     precision: Precision,
     quantised: Quantised | None,
+    maps: ArtifactMaps | None,
 ) -> Artifact:
     record = model.record
     return Artifact(
@@ -211,6 +235,7 @@ def describe(
         preprocessing_in_words=in_words(record.preprocessing),
         grid=record.grid,
         num_prefix_tokens=record.num_prefix_tokens,
+        maps=maps,
         files={name: sha256(folder / name) for name in files_of(to)},
         agreement=agreement.to_json(),
         provenance={"exported": provenance(), "model": dict(record.provenance)},
@@ -226,15 +251,22 @@ def in_words(preprocessing: Preprocessing) -> str:
 bicubic, to 224 x 224 (height x width); (pixel / 255 - mean) / std with mean 0.5, 0.5, 0.5 and std 0.5, 0.5, 0.5'
     """
     height, width = preprocessing.size
-    whole = preprocessing.crop_mode == "squash"
-    window = (
-        f"{preprocessing.crop:g} of each side"
-        if whole
-        else (f"the centred window with the aspect ratio of {height} x {width}, {preprocessing.crop:g} of the largest")
-    )
+    window = window_in_words(preprocessing)
     colours = "upright RGB" if len(preprocessing.mean) == 3 else "upright, the luminance of RGB after resizing"
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     return (
         f"{colours}; {window}; resized by Pillow, {preprocessing.interpolation}, to {height} x {width} (height x "
         f"width); (pixel / 255 - mean) / std with mean {mean} and std {std}"
     )
+
+
+def window_in_words(preprocessing: Preprocessing) -> str:
+    """Which part of an image the model sees.
+
+    >>> window_in_words(Preprocessing(crop=0.5, crop_mode="squash"))
+    'the centre, 0.5 of each side'
+    """
+    if preprocessing.crop_mode == "squash":
+        return f"the centre, {preprocessing.crop:g} of each side"
+    height, width = preprocessing.size
+    return f"the centred window with the aspect ratio of {height} x {width}, {preprocessing.crop:g} of the largest"

@@ -6,24 +6,34 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import UsageError
+from vitral.base.errors import UsageError, WatchError
 from vitral.base.record import attach_record
+from vitral.recording.handed_out import HandedOut
 from vitral.store import ARTIFACT
 from vitral.store.artifact import INPUT, LOGITS, read_artifact
+from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
 from vitral.store.runtimes.graphs import MODEL, open_graph
 from vitral.store.runtimes.session import Session
+from vitral.weights.artifact_maps import handed_out
 
 
 class ArtifactModel(nn.Module):
     """Images (b, c, h, w) -> logits, computed by the graph `model` on the CPU; it cannot be trained or watched.
 
-    `size` is (height, width) of an image, `grid` rows and columns of patches, on which an explanation may cover it.
+    `size` is (height, width) of an image, `grid` rows and columns of patches, on which an explanation may cover it, and
+    `maps` which rows of attention the graph gives.
     """
 
-    def __init__(self, session: Session, size: tuple[int, int], grid: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        session: Session,
+        size: tuple[int, int],
+        grid: tuple[int, int] | None = None,
+        maps: ArtifactMaps | None = None,
+    ):
         super().__init__()
-        self.session, self.size, self.grid = session, size, grid
+        self.session, self.size, self.grid, self.maps = session, size, grid, maps
         self.anchor = nn.Parameter(torch.zeros(0), requires_grad=False)  # callers ask for the device of a parameter
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
@@ -39,6 +49,18 @@ class ArtifactModel(nn.Module):
             )
         return torch.from_numpy(self.session.run({INPUT: images.detach().cpu().numpy()}, [LOGITS])[LOGITS])
 
+    def hand_out(self, images: Float[Tensor, "b c h w"]) -> HandedOut:
+        """The logits and the rows of attention of one run.
+
+        Raises `WatchError` if the file gives none, or some that do not reproduce what its attention returned.
+        """
+        if self.maps is None:
+            raise WatchError(
+                "The model was exported without its rows of attention. Export it again with --maps, or use occlusion."
+            )
+        found = self.session.run({INPUT: images.detach().cpu().numpy()}, [LOGITS, *self.maps.names])
+        return handed_out(self.maps, torch.from_numpy(found.pop(LOGITS)), found)
+
 
 def is_artifact(path: Path) -> bool:
     return (path / ARTIFACT).is_file()
@@ -51,5 +73,6 @@ def load_artifact(folder: Path) -> Classifier:
     """
     card = read_artifact(folder)
     session = open_graph(folder, MODEL, card.runtime, card.precision)
-    model: Classifier = attach_record(ArtifactModel(session, card.preprocessing.size, card.grid), card.record()).eval()
+    made = ArtifactModel(session, card.preprocessing.size, card.grid, card.maps)
+    model: Classifier = attach_record(made, card.record()).eval()
     return model
