@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from vitral.base.errors import ConfigError
 from vitral.exporting.graphs import Answering, Preprocess, Whole
-from vitral.store.artifact import IMAGE, INPUT, LOGITS, MODEL, PREPROCESS, WHOLE
+from vitral.store.artifact import IMAGE, INPUT, LOGITS
 from vitral.store.classifier import Classifier
+from vitral.store.runtimes.graphs import MODEL, PREPROCESS, WHOLE
 
 EXAMPLE = (48, 64)  # rows and columns of an image on which a graph is traced; others are taken as well
 ANY = torch.export.Dim.DYNAMIC
@@ -27,9 +28,9 @@ def write_graphs(model: Classifier, folder: Path, output: str, pillow: int) -> N
     # Two images: a number of 1 would be taken for a constant.
     images = torch.zeros(2, len(model.preprocessing.mean), height, width)
     any_size = {1: ANY, 2: ANY}
-    write_graph(preprocess, image, any_size, folder / PREPROCESS, [IMAGE], [INPUT])
-    write_graph(answering, images, {0: ANY}, folder / MODEL, [INPUT], [output, LOGITS])
-    write_graph(Whole(preprocess, answering), image, any_size, folder / WHOLE, [IMAGE], [output, LOGITS])
+    write_graph(preprocess, image, any_size, folder / f"{PREPROCESS}.onnx", [IMAGE], [INPUT])
+    write_graph(answering, images, {0: ANY}, folder / f"{MODEL}.onnx", [INPUT], [output, LOGITS])
+    write_graph(Whole(preprocess, answering), image, any_size, folder / f"{WHOLE}.onnx", [IMAGE], [output, LOGITS])
 
 
 def write_graph(

@@ -13,15 +13,15 @@ from vitral.base.errors import StoreError
 from vitral.base.modes import evaluating
 from vitral.base.output import find_answer
 from vitral.data.preprocess import batch_of
-from vitral.exporting.graphs import Answering
-from vitral.store.artifact import IMAGE, INPUT, LOGITS, MODEL, PREPROCESS, WHOLE
+from vitral.exporting.graphs import Answering, output_name
+from vitral.exporting.tolerance import CHAINED, LEVELS, PIXELS, TOLERANCES, Tolerance, difference, same_answers
+from vitral.store.artifact import IMAGE, INPUT, LOGITS
 from vitral.store.classifier import Classifier
-from vitral.weights.artifact import open_session
+from vitral.store.numbers_head import numbers_head_of
+from vitral.store.runtimes.graphs import MODEL, PREPROCESS, WHOLE, open_graph
+from vitral.store.runtimes.session import Precision, Runtime, Session
 
 BATCHES = (1, 2, 7)  # images at once, of which the model's logits are compared
-LEVELS = 1.01  # of 255: rounding falls the other way now and then
-LOGITS_APART = 1e-4  # of the largest logit
-VALUES_APART = 1e-3  # of a probability, or of the largest number
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,28 @@ class Agreement:
     """How far the files and the model are apart, at most.
 
     `levels` are grey levels of 255 after preprocessing; `logits` are over the largest logit, on random inputs in
-    batches of 1, 2 and 7; `values` are probabilities, or numbers over the largest, from image to answer; `same` of
-    `images` have the same first class; for other tasks, values that differ by rounding only. `worst` is the image with
-    the largest difference.
+    batches of 1, 2 and 7; `values` are probabilities, numbers over their standard deviation, or shares of pixels, from
+    image to answer, and `mean` is the mean of these; `chained` is between the graph `whole` and its two parts. `same`
+    of `images` have the same answer; `allowed` says what the precision allows. `worst` is the image with the largest
+    difference.
     """
 
     images: int
     levels: float
     logits: float
     values: float
+    mean: float
+    chained: float
     same: int
     worst: str
+    allowed: str
 
     @property
     def text(self) -> str:
         return (
             f"{self.same:,} of {self.images:,} images have the same answer; largest differences: {self.levels:.2f} "
-            f"grey levels of 255 after preprocessing, {self.values:.1e} in an answer, {self.logits:.1e} of the largest "
-            "logit"
+            f"grey levels of 255 after preprocessing, {self.values:.1e} in an answer (mean {self.mean:.1e}), "
+            f"{self.logits:.1e} of the largest logit; allowed: {self.allowed}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -57,49 +61,80 @@ def verify(
     model: Classifier,
     folder: Path,
     images: Iterable[tuple[str, UInt8[np.ndarray, "_ _ 3"]]],
+    runtime: Runtime = "onnx",
+    precision: Precision = "fp32",
     count: Callable[[int], None] = lambda done: None,
 ) -> Agreement:
-    """Run the three files on these images, each with a name, beside the model.
+    """Run the three graphs on these images, each with a name, beside the model.
 
-    Raises `StoreError` if they differ by more than rounding.
+    Raises `StoreError` if they differ by more than the precision allows. How many answers int8 changes is for
+    `measure_drift` to judge, on real images.
     """
-    preprocess, whole = open_session(folder / PREPROCESS), open_session(folder / WHOLE)
-    logits = compare_logits(model, folder / MODEL)
-    answering = Answering(model).eval()
-    std = np.array(model.preprocessing.std, np.float32)[:, None, None]
-    levels = values = 0.0
+    allowed = TOLERANCES[precision]
+    preprocess, parts, whole = (open_graph(folder, graph, runtime, precision) for graph in (PREPROCESS, MODEL, WHOLE))
+    logits = compare_logits(model, parts)
+    answering, output, record = Answering(model).eval(), output_name(model.record), model.record
+    std, scale = np.array(model.preprocessing.std, np.float32)[:, None, None], number_scale(model)
+    levels = values = total = chained = 0.0
     number = same = 0
     worst = ""
     for number, (name, pixels) in enumerate(images, 1):
         expected = batch_of([pixels], model.preprocessing)
-        (prepared,) = preprocess.run(None, {IMAGE: pixels[None]})
+        prepared = preprocess.run({IMAGE: pixels[None]})[INPUT]
         levels = max(levels, float((np.abs(prepared - expected.numpy()) * std).max() * 255))
-        own, _ = answer_of_model(model, answering, expected)
-        (found, _) = whole.run(None, {IMAGE: pixels[None]})
-        apart = difference(own, found, model.record.task)
-        if apart >= values:
-            values, worst = apart, name
-        same += apart <= VALUES_APART if model.record.task != "one class" else is_same_class(own, found)
+        own, own_logits = answer_of_model(model, answering, expected)
+        found = whole.run({IMAGE: pixels[None]}, [output])[output]
+        in_two = parts.run({INPUT: prepared}, [output])[output]
+        chained = max(chained, float(difference(in_two, found, record.task, scale).max()))
+        apart = difference(own, found, record.task, scale)
+        if apart.max() >= values:
+            values, worst = float(apart.max()), name
+        total += float(apart.mean())
+        same += is_same(own, own_logits, found, model, scale, allowed)
         count(number)
-    agreement = Agreement(number, levels, logits, values, same, worst)
-    if levels > LEVELS or logits > LOGITS_APART or values > VALUES_APART or same < number:
-        raise StoreError(
-            f"The exported files do not give what the model gives: {agreement.text} ({worst}). Allowed are "
-            f"{LEVELS:.0f} grey level, {VALUES_APART:g} and {LOGITS_APART:g}. Nothing was written."
-        )
+    agreement = Agreement(number, levels, logits, values, total / max(number, 1), chained, same, worst, allowed.text)
+    check(agreement, allowed, record.task, precision)
     return agreement
 
 
-def compare_logits(model: Classifier, file: Path) -> float:
+def check(agreement: Agreement, allowed: Tolerance, task: str, precision: Precision) -> None:
+    """Raise `StoreError` if the files differ by more than this."""
+    too_far = agreement.levels > LEVELS or not agreement.chained <= (PIXELS if task == "segmentation" else CHAINED)
+    if allowed.values is not None and allowed.logits is not None:
+        too_far |= not (agreement.logits <= allowed.logits and agreement.values <= allowed.values)
+    if too_far or (precision != "int8" and agreement.same < agreement.images):
+        raise StoreError(
+            f"The exported files do not give what the model gives: {agreement.text}; {agreement.chained:.1e} between "
+            f"the fused graph and its parts ({agreement.worst}). Nothing was written."
+        )
+
+
+def is_same(
+    own: np.ndarray, logits: np.ndarray, found: np.ndarray, model: Classifier, scale: np.ndarray, allowed: Tolerance
+) -> bool:
+    """Whether one image has the same answer, to what the precision allows."""
+    if allowed.values is not None and model.record.task != "one class":
+        return bool(difference(own, found, model.record.task, scale).max() <= allowed.values)
+    share = float(same_answers(own, logits, found, model.record, scale, allowed.near)[0])
+    return share >= 1 - (PIXELS if model.record.task == "segmentation" else 0)
+
+
+def number_scale(model: Classifier) -> Float[np.ndarray, " k"]:
+    """The standard deviation of each number in training, where a model has it; 1 for all others."""
+    head = numbers_head_of(model)
+    return np.ones(len(model.record.classes)) if head is None else head.unit_std.cpu().double().numpy()
+
+
+def compare_logits(model: Classifier, session: Session) -> float:
     """The largest difference of a logit on random inputs, over the largest logit."""
-    session, generator = open_session(file), torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     height, width = model.preprocessing.size
     apart = 0.0
     for batch in BATCHES:
         inputs = torch.randn(batch, len(model.preprocessing.mean), height, width, generator=generator)
         with evaluating(model), torch.inference_mode():
             own = find_answer(model, model(inputs), inputs).tensor.float().numpy()
-        (found,) = session.run([LOGITS], {INPUT: inputs.numpy()})
+        found = session.run({INPUT: inputs.numpy()}, [LOGITS])[LOGITS]
         apart = max(apart, float(np.abs(own - found).max() / max(1.0, np.abs(own).max())))
     return apart
 
@@ -110,17 +145,3 @@ def answer_of_model(
     with evaluating(model), torch.inference_mode():
         own, logits = answering(inputs)
     return own.numpy(), logits.numpy()
-
-
-def difference(own: np.ndarray, found: np.ndarray, task: str) -> float:
-    """How far two answers are apart: of masks, the share of pixels that differ."""
-    if task == "segmentation":
-        return float((own != found).mean())
-    scale = max(1.0, float(np.abs(own).max())) if task == "numbers" else 1.0
-    return float(np.abs(own - found).max() / scale)
-
-
-def is_same_class(own: np.ndarray, found: np.ndarray) -> bool:
-    """Whether both give the same first class; where two are as likely, to rounding, either of them."""
-    best = found[0].argmax()
-    return bool(own[0, best] >= own[0].max() - VALUES_APART)

@@ -1,9 +1,9 @@
 """`artifact.json`: what an exported model is, and how far its files were found to agree with the model.
 
-preprocess.onnx   a decoded image, (1, y, x, 3) bytes -> the model's input, (1, c, h, w)
-model.onnx        inputs, (b, c, h, w) -> what a person reads, and logits
-whole.onnx        a decoded image -> what a person reads, and logits
-artifact.json     classes, task, preprocessing, where it comes from, hashes, and the comparison
+preprocess      a decoded image, (1, y, x, 3) bytes -> the model's input, (1, c, h, w)
+model           inputs, (b, c, h, w) -> what a person reads, and logits
+whole           a decoded image -> what a person reads, and logits
+artifact.json   classes, task, preprocessing, where it comes from, hashes, and the comparison
 """
 
 import json
@@ -19,8 +19,9 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, Task
 from vitral.store import ARTIFACT
 from vitral.store.card import check_calibration, check_distinct, check_preprocessing
+from vitral.store.runtimes.graphs import GRAPHS, graph_files
+from vitral.store.runtimes.session import Precision, Runtime
 
-PREPROCESS, MODEL, WHOLE = "preprocess.onnx", "model.onnx", "whole.onnx"
 IMAGE, INPUT, LOGITS = "image", "pixels", "logits"
 
 
@@ -29,7 +30,8 @@ class Artifact(BaseModel, extra="forbid"):
 
     format: Literal["vitral-artifact"] = "vitral-artifact"
     version: Literal[1] = 1
-    runtime: Literal["onnx"] = "onnx"
+    runtime: Runtime = "onnx"
+    precision: Precision = "fp32"
     output: Literal["probabilities", "numbers", "mask"]
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(check_distinct)]
     task: Task
@@ -73,7 +75,7 @@ def read_artifact(folder: Path) -> Artifact:
         raise StoreError(f"{path} does not describe an exported model: {place}: {first['msg'].lower()}.") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}.") from error
-    for name in (PREPROCESS, MODEL, WHOLE):
+    for name in (name for graph in GRAPHS for name in graph_files(graph, card.runtime)):
         file = folder / name
         if not file.is_file():
             raise StoreError(f"{file} is missing, but {path} describes it. Export the model again.")

@@ -21,8 +21,10 @@ from vitral.exporting.odd_images import odd_images
 from vitral.exporting.to_onnx import write_graphs
 from vitral.exporting.verify import Agreement, verify
 from vitral.store import ARTIFACT
-from vitral.store.artifact import MODEL, PREPROCESS, WHOLE, Artifact
+from vitral.store.artifact import Artifact
 from vitral.store.classifier import Classifier
+from vitral.store.runtimes.graphs import GRAPHS, graph_files
+from vitral.store.runtimes.session import Runtime
 from vitral.tasks.inputs import open_model
 from vitral.tasks.progress import Progress, progress_for
 from vitral.weights.artifact import ArtifactModel
@@ -79,12 +81,16 @@ def export(
         shown.note("exporting, which takes up to a minute ...")
         write_graphs(opened.eval(), trial, output, pillow)
         shown.note(f"comparing with the model on {len(chosen):,} images ...")
-        agreement = verify(opened, trial, chosen, lambda done: shown.count("images", done, len(chosen)))
+        agreement = verify(opened, trial, chosen, count=lambda done: shown.count("images", done, len(chosen)))
         shown.close()
         card = describe(opened, trial, output, agreement)
         write_file(trial / ARTIFACT, card.model_dump_json(indent=1) + "\n")
-    files = tuple(folder / name for name in (PREPROCESS, MODEL, WHOLE, ARTIFACT))
+    files = tuple(folder / name for name in (*files_of("onnx"), ARTIFACT))
     return ExportResult(folder, files, agreement, tuple(shown.notes))
+
+
+def files_of(runtime: Runtime) -> tuple[str, ...]:
+    return tuple(name for graph in GRAPHS for name in graph_files(graph, runtime))
 
 
 def check_libraries() -> None:
@@ -122,7 +128,7 @@ def describe(model: Classifier, folder: Path, output: Any, agreement: Agreement)
         preprocessing_in_words=in_words(record.preprocessing),
         grid=record.grid,
         num_prefix_tokens=record.num_prefix_tokens,
-        files={name: sha256(folder / name) for name in (PREPROCESS, MODEL, WHOLE)},
+        files={name: sha256(folder / name) for name in files_of("onnx")},
         agreement=agreement.to_json(),
         provenance={"exported": provenance(), "model": dict(record.provenance)},
         versions={name: installed_version(name) for name in LIBRARIES},

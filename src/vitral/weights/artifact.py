@@ -1,26 +1,29 @@
-"""An exported model as a model: `vitral.load(ARTIFACT)` runs its files in ONNX Runtime."""
+"""An exported model as a model: `vitral.load(ARTIFACT)` runs its files in the runtime that they were written for."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitral.base.errors import ConfigError, UsageError
+from vitral.base.errors import UsageError
 from vitral.base.record import attach_record
 from vitral.store import ARTIFACT
-from vitral.store.artifact import INPUT, LOGITS, MODEL, read_artifact
+from vitral.store.artifact import INPUT, LOGITS, read_artifact
 from vitral.store.classifier import Classifier
+from vitral.store.runtimes.graphs import MODEL, open_graph
+from vitral.store.runtimes.session import Session
 
 
 class ArtifactModel(nn.Module):
-    """Images (b, c, h, w) -> logits, computed by `model.onnx` on the CPU; it cannot be trained or watched."""
+    """Images (b, c, h, w) -> logits, computed by the graph `model` on the CPU; it cannot be trained or watched.
 
-    def __init__(self, file: Path, grid: tuple[int, int] | None = None):
+    `size` is (height, width) of an image, `grid` rows and columns of patches, on which an explanation may cover it.
+    """
+
+    def __init__(self, session: Session, size: tuple[int, int], grid: tuple[int, int] | None = None):
         super().__init__()
-        self.grid = grid  # rows and columns of patches, on which an explanation may cover the image
-        self.session: Any = open_session(file)
+        self.session, self.size, self.grid = session, size, grid
         self.anchor = nn.Parameter(torch.zeros(0), requires_grad=False)  # callers ask for the device of a parameter
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
@@ -29,8 +32,12 @@ class ArtifactModel(nn.Module):
                 "An exported model has no gradients. Use the model that it was made of, or a method without gradients: "
                 "occlusion."
             )
-        (logits,) = self.session.run([LOGITS], {INPUT: images.detach().cpu().numpy()})
-        return torch.from_numpy(logits)
+        if images.shape[2:] != self.size:
+            raise UsageError(
+                f"The exported model takes images of {self.size[0]} x {self.size[1]} (height x width); found "
+                f"{images.shape[2]} x {images.shape[3]}. For another size, export a model that was made for it."
+            )
+        return torch.from_numpy(self.session.run({INPUT: images.detach().cpu().numpy()}, [LOGITS])[LOGITS])
 
 
 def is_artifact(path: Path) -> bool:
@@ -40,22 +47,9 @@ def is_artifact(path: Path) -> bool:
 def load_artifact(folder: Path) -> Classifier:
     """The model of an exported folder, with the record that it was exported with.
 
-    Raises `StoreError` for files that are missing or have changed, `ConfigError` without ONNX Runtime.
+    Raises `StoreError` for files that are missing or have changed, `ConfigError` without the runtime.
     """
     card = read_artifact(folder)
-    classifier: Classifier = attach_record(ArtifactModel(folder / MODEL, card.grid), card.record()).eval()
-    return classifier
-
-
-def open_session(file: Path) -> Any:
-    """The file in ONNX Runtime on the CPU. Raises `ConfigError` if the library is missing or cannot be imported."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{file} runs in ONNX Runtime: pip install 'vitral[export]'.") from error
-    except ImportError as error:
-        raise ConfigError(f"ONNX Runtime is installed, but cannot be imported: {error}") from error
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3  # errors
-    settings.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+    session = open_graph(folder, MODEL, card.runtime, card.precision)
+    model: Classifier = attach_record(ArtifactModel(session, card.preprocessing.size, card.grid), card.record()).eval()
+    return model
