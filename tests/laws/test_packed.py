@@ -301,9 +301,7 @@ def cnn():
     return redraw(ResNet(32, depths=(1, 1), embed_dim=8, num_classes=5))
 
 
-@pytest.mark.parametrize(
-    ("make", "size"), [*MODELS.values(), (cnn, (32, 32))], ids=[*MODELS, "CNN"]
-)
+@pytest.mark.parametrize(("make", "size"), [*MODELS.values(), (cnn, (32, 32))], ids=[*MODELS, "CNN"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_in_bfloat16_it_answers_what_autocast_does(make, size, batch):
     model, images = make(), torch.randn(batch, 3, *size)
