@@ -14,7 +14,7 @@ from vitral.base.modes import evaluating
 from vitral.base.output import find_answer
 from vitral.data.preprocess import batch_of
 from vitral.exporting.graphs import Answering, output_name
-from vitral.exporting.tolerance import CHAINED, LEVELS, PIXELS, TOLERANCES, Tolerance, difference, same_answers
+from vitral.exporting.tolerance import LEVELS, PIXELS, TOLERANCES, Tolerance, difference, same_answers
 from vitral.store.artifact import IMAGE, INPUT, LOGITS
 from vitral.store.classifier import Classifier
 from vitral.store.numbers_head import numbers_head_of
@@ -30,7 +30,8 @@ class Agreement:
 
     `levels` are grey levels of 255 after preprocessing; `logits` are over the largest logit, on random inputs in
     batches of 1, 2 and 7; `values` are probabilities, numbers over their standard deviation, or shares of pixels, from
-    image to answer, and `mean` is the mean of these; `chained` is between the graph `whole` and its two parts. `same`
+    image to answer by the two parts, and `mean` is the mean of these; `chained` is the difference of the graph `whole` from
+    them. `same`
     of `images` have the same answer; `allowed` says what the precision allows. `worst` is the image with the largest
     difference.
     """
@@ -83,9 +84,11 @@ def verify(
         prepared = preprocess.run({IMAGE: pixels[None]})[INPUT]
         levels = max(levels, float((np.abs(prepared - expected.numpy()) * std).max() * 255))
         own, own_logits = answer_of_model(model, answering, expected)
-        found = whole.run({IMAGE: pixels[None]}, [output])[output]
-        in_two = parts.run({INPUT: prepared}, [output])[output]
-        chained = max(chained, float(difference(in_two, found, record.task, scale).max()))
+        found = parts.run({INPUT: prepared}, [output])[output]
+        fused = whole.run({IMAGE: pixels[None]}, [output])[output]
+        chained = max(
+            chained, float(difference(own if precision == "bf16" else found, fused, record.task, scale).max())
+        )
         apart = difference(own, found, record.task, scale)
         if apart.max() >= values:
             values, worst = float(apart.max()), name
@@ -99,13 +102,15 @@ def verify(
 
 def check(agreement: Agreement, allowed: Tolerance, task: str, precision: Precision) -> None:
     """Raise `StoreError` if the files differ by more than this."""
-    too_far = agreement.levels > LEVELS or not agreement.chained <= (PIXELS if task == "segmentation" else CHAINED)
+    too_far = agreement.levels > LEVELS or not agreement.chained <= max(
+        allowed.chained, PIXELS if task == "segmentation" else 0
+    )
     if allowed.values is not None and allowed.logits is not None:
         too_far |= not (agreement.logits <= allowed.logits and agreement.values <= allowed.values)
     if too_far or (precision != "int8" and agreement.same < agreement.images):
         raise StoreError(
-            f"The exported files do not give what the model gives: {agreement.text}; {agreement.chained:.1e} between "
-            f"the fused graph and its parts ({agreement.worst}). Nothing was written."
+            f"The exported files do not give what the model gives: {agreement.text}; {agreement.chained:.1e} by "
+            f"the fused graph ({agreement.worst}). Nothing was written."
         )
 
 

@@ -26,7 +26,11 @@ IMAGE, INPUT, LOGITS = "image", "pixels", "logits"
 
 
 class Artifact(BaseModel, extra="forbid"):
-    """The content of `artifact.json`. `files` are the SHA-256 of each; `agreement` is what `verify` measured."""
+    """The content of `artifact.json`. `files` are the SHA-256 of each; `agreement` is what `verify` measured.
+
+    `settings` are what the runtime must be told for each graph, and `needs` says what else whoever runs it needs.
+    `quantisation` says how int8 was calibrated, which layers stayed in float, and what it changes.
+    """
 
     format: Literal["vitral-artifact"] = "vitral-artifact"
     version: Literal[1] = 1
@@ -43,6 +47,9 @@ class Artifact(BaseModel, extra="forbid"):
     num_prefix_tokens: int | None = None
     files: dict[str, str]
     agreement: dict[str, Any]
+    settings: dict[str, dict[str, str]] = {}
+    needs: str = ""
+    quantisation: dict[str, Any] | None = None
     provenance: dict[str, Any]
     versions: dict[str, str]
 

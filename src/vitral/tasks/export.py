@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import PIL
@@ -16,34 +16,66 @@ from vitral.base.preprocessing import Preprocessing
 from vitral.base.provenance import installed_version, provenance
 from vitral.data.examples import images_in
 from vitral.data.image import load_image
+from vitral.exporting.drift import Drift, check_drift, measure_drift
 from vitral.exporting.graphs import output_name
 from vitral.exporting.odd_images import odd_images
-from vitral.exporting.to_onnx import write_graphs
 from vitral.exporting.verify import Agreement, verify
+from vitral.exporting.write import FloatLayers, check_precision, needs, write_precision
 from vitral.store import ARTIFACT
 from vitral.store.artifact import Artifact
 from vitral.store.classifier import Classifier
-from vitral.store.runtimes.graphs import GRAPHS, graph_files
-from vitral.store.runtimes.session import Runtime
+from vitral.store.runtimes.graphs import GRAPHS, MODEL, graph_files, open_graph, settings
+from vitral.store.runtimes.openvino import import_quietly
+from vitral.store.runtimes.session import Precision, Runtime
+from vitral.tasks.calibration_images import CalibrationImages, calibration_images
 from vitral.tasks.inputs import open_model
 from vitral.tasks.progress import Progress, progress_for
 from vitral.weights.artifact import ArtifactModel
 
 MOST = 200  # images of a folder that are compared
 LIBRARIES = ("vitral", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+OF_OPENVINO = ("openvino", "nncf")
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Of int8: the images, the layers that stay in float, and what it changes on images that did not calibrate it."""
+
+    images: CalibrationImages
+    float: FloatLayers
+    drift: Drift
+    task: str
+    least: float
+
+    @property
+    def text(self) -> str:
+        kept = ", ".join(self.float.kept)
+        return (
+            f"int8: {self.drift.text(self.task)}; {len(self.images.calibrating):,} images of {self.images.source} "
+            f"calibrated it; {len(self.float.kept)} of {self.float.layers} layers with weights stayed in float: {kept}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        own: dict[str, Any] = {"calibration": self.images.to_json()}
+        own |= {"float_layers": list(self.float.kept), "layers": self.float.layers}
+        return own | {"min_agreement": self.least} | self.drift.to_json()
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The folder with the files, and how far they agree with the model."""
+    """The folder with the files, how far they agree with the model, and what whoever runs them needs."""
 
     folder: Path
     files: tuple[Path, ...]
     agreement: Agreement
+    needs: str = ""
+    quantised: Quantised | None = None
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        own = {"folder": str(self.folder), "files": [str(file) for file in self.files]}
+        own: dict[str, Any] = {"folder": str(self.folder), "files": [str(file) for file in self.files]}
+        own |= {"needs": self.needs}
+        own |= {"quantisation": self.quantised.to_json()} if self.quantised else {}
         return own | {"agreement": self.agreement.to_json(), "notes": list(self.notes)}
 
 
@@ -51,23 +83,31 @@ def export(
     model: str | Path | nn.Module,
     out: str | Path,
     *,
+    to: Runtime = "onnx",
+    precision: Precision = "fp32",
+    calibrate: str | Path | None = None,
+    min_agreement: float = 0.99,
     images: str | Path | None = None,
     code: str | None = None,
     progress: bool | Progress = False,
 ) -> ExportResult:
-    """Write the model as ONNX files into the folder `out`, which must be new or empty.
+    """Write the model as files of ONNX Runtime or OpenVINO into the folder `out`, which must be new or empty.
 
-    `preprocess.onnx` takes a decoded image of any size, (1, y, x, 3) bytes, `model.onnx` prepared images in batches of
-    any size, and `whole.onnx` a decoded image; `artifact.json` says what they are. Before anything is kept, they are
-    run beside the model on generated image files of all kinds, and on up to 200 images of the folder `images`, drawn at
+    The graph `preprocess` takes a decoded image of any size, (1, y, x, 3) bytes, `model` prepared images in batches of
+    any size, and `whole` a decoded image; `artifact.json` says what they are. Before anything is kept, they are run
+    beside the model on generated image files of all kinds, and on up to 200 images of the folder `images`, drawn at
     random. `vitral.load(out)` runs them.
 
+    "int8" is calibrated on images of the folder `calibrate`, by default on the run's training images, and judged on
+    others of that folder, or on the run's validation images: at least `min_agreement` of the answers must be the same.
+
     Raises `ConfigError` if a library is missing or the exporter does not take the model, `StoreError` if the files do
-    not give what the model gives, or if `out` is not empty.
+    not give what the model gives, or if `out` is not empty, and `DataError` for images that cannot calibrate the model.
     """
     shown, folder = progress_for(progress), Path(out)
+    check_choices(to, precision, calibrate, min_agreement)
     opened = open_model(model, shown, code)
-    check_libraries()
+    check_libraries(to, precision)
     if isinstance(opened, ArtifactModel):
         raise UsageError(f"{model} is an exported model already. Export the model that it was made of.")
     if not opened.record.classes:
@@ -77,24 +117,42 @@ def export(
     pillow = int(PIL.__version__.split(".")[0])
     output = output_name(opened.record)
     chosen = list(comparisons(images))
+    found = calibration_images(opened, model, calibrate, shown.note) if precision == "int8" else None
+    quantised = None
     with write_folder(folder) as trial:
-        shown.note("exporting, which takes up to a minute ...")
-        write_graphs(opened.eval(), trial, output, pillow)
+        shown.note(f"exporting, which takes {'some minutes' if found else 'up to a minute'} ...")
+        calibrating = None if found is None else found.calibrating
+        kept = write_precision(opened.eval(), trial, output, pillow, to, precision, calibrating, min_agreement)
+        if found is not None and kept is not None:
+            drift = measure_drift(opened, open_graph(trial, MODEL, to, precision), found.judging, found.labels)
+            check_drift(drift, opened.record.task, min_agreement, len(kept.kept), kept.layers)
+            quantised = Quantised(found, kept, drift, opened.record.task, min_agreement)
         shown.note(f"comparing with the model on {len(chosen):,} images ...")
-        agreement = verify(opened, trial, chosen, count=lambda done: shown.count("images", done, len(chosen)))
+        agreement = verify(opened, trial, chosen, to, precision, lambda done: shown.count("images", done, len(chosen)))
         shown.close()
-        card = describe(opened, trial, output, agreement)
+        card = describe(opened, trial, output, agreement, to, precision, quantised)
         write_file(trial / ARTIFACT, card.model_dump_json(indent=1) + "\n")
-    files = tuple(folder / name for name in (*files_of("onnx"), ARTIFACT))
-    return ExportResult(folder, files, agreement, tuple(shown.notes))
+    files = tuple(folder / name for name in (*files_of(to), ARTIFACT))
+    return ExportResult(folder, files, agreement, card.needs, quantised, tuple(shown.notes))
+
+
+def check_choices(to: Runtime, precision: Precision, calibrate: str | Path | None, least: float) -> None:
+    """Raise `UsageError` for options that do not fit each other."""
+    for value, known, option in ((to, get_args(Runtime), "--to"), (precision, get_args(Precision), "--precision")):
+        if value not in known:
+            raise UsageError(f"{option} takes {', '.join(known)}; found {value!r}.")
+    if not 0 < least <= 1:
+        raise UsageError(f"--min-agreement is a share above 0, up to 1; found {least}.")
+    if calibrate is not None and precision != "int8":
+        raise UsageError(f"--calibrate is for --precision int8; {precision} is not calibrated. Leave it out.")
 
 
 def files_of(runtime: Runtime) -> tuple[str, ...]:
     return tuple(name for graph in GRAPHS for name in graph_files(graph, runtime))
 
 
-def check_libraries() -> None:
-    """Raise `ConfigError` unless everything that exporting needs can be imported."""
+def check_libraries(to: Runtime, precision: Precision) -> None:
+    """Raise `ConfigError` unless everything that exporting needs can be imported, and computes in this precision."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             __import__(name)
@@ -102,6 +160,11 @@ def check_libraries() -> None:
             raise ConfigError(f"Exporting needs {error.name}: pip install 'vitral[export]'.") from error
         except ImportError as error:
             raise ConfigError(f"{name} is installed, but cannot be imported: {error}") from error
+    if to == "openvino":
+        import_quietly("openvino", "--to openvino")
+        if precision == "int8":
+            import_quietly("nncf", "--to openvino --precision int8")
+    check_precision(to, precision)
 
 
 def comparisons(images: str | Path | None) -> Iterator[tuple[str, UInt8[np.ndarray, "_ _ 3"]]]:
@@ -116,9 +179,22 @@ def comparisons(images: str | Path | None) -> Iterator[tuple[str, UInt8[np.ndarr
         yield str(files[index]), load_image(files[index])
 
 
-def describe(model: Classifier, folder: Path, output: Any, agreement: Agreement) -> Artifact:
+def describe(
+    model: Classifier,
+    folder: Path,
+    output: Any,
+    agreement: Agreement,
+    to: Runtime,
+    precision: Precision,
+    quantised: Quantised | None,
+) -> Artifact:
     record = model.record
     return Artifact(
+        runtime=to,
+        precision=precision,
+        settings={graph: settings(graph, to, precision) for graph in GRAPHS},
+        needs=needs(to, precision),
+        quantisation=None if quantised is None else quantised.to_json(),
         output=output,
         classes=list(record.classes),
         task=record.task,
@@ -128,10 +204,10 @@ def describe(model: Classifier, folder: Path, output: Any, agreement: Agreement)
         preprocessing_in_words=in_words(record.preprocessing),
         grid=record.grid,
         num_prefix_tokens=record.num_prefix_tokens,
-        files={name: sha256(folder / name) for name in files_of("onnx")},
+        files={name: sha256(folder / name) for name in files_of(to)},
         agreement=agreement.to_json(),
         provenance={"exported": provenance(), "model": dict(record.provenance)},
-        versions={name: installed_version(name) for name in LIBRARIES},
+        versions={name: installed_version(name) for name in (*LIBRARIES, *(OF_OPENVINO if to == "openvino" else ()))},
     )
 
 

@@ -18,13 +18,27 @@ def graph_files(graph: str, runtime: Runtime) -> tuple[str, ...]:
     return tuple(graph + suffix for suffix in SUFFIXES[runtime])
 
 
+def settings(graph: str, runtime: Runtime, precision: Precision) -> dict[str, str]:
+    """What a runtime must be told when it loads a graph, so that it computes as it was compared.
+
+    OpenVINO computes in bfloat16 on a CPU that can, unless it is told not to. It takes one precision for all of a graph,
+    and in bfloat16 preprocessing is off by up to 2 grey levels: so only `model` computes in it, and `whole` does not.
+
+    >>> settings("model", "openvino", "bf16")
+    {'INFERENCE_PRECISION_HINT': 'bf16'}
+    """
+    if runtime == "onnx":
+        return {}
+    return {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" and graph == MODEL else "f32"}
+
+
 def open_graph(folder: Path, graph: str, runtime: Runtime, precision: Precision) -> Session:
     """The graph in its runtime. Raises `ConfigError` if the library is missing or cannot be imported."""
     file = folder / graph_files(graph, runtime)[0]
     if runtime == "openvino":
         from vitral.store.runtimes.openvino import OpenVinoSession
 
-        return OpenVinoSession(file, "fp32" if graph == PREPROCESS else precision)
+        return OpenVinoSession(file, settings(graph, runtime, precision))
     from vitral.store.runtimes.onnx import OnnxSession
 
     return OnnxSession(file)

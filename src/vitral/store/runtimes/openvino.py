@@ -1,7 +1,4 @@
-"""OpenVINO, whose telemetry stays off.
-
-On a CPU that computes in bfloat16, OpenVINO does so unless it is told not to: the precision is always set here.
-"""
+"""OpenVINO, whose telemetry stays off."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,19 +11,16 @@ import numpy as np
 import torch
 
 from vitral.base.errors import ConfigError
-from vitral.store.runtimes.session import Precision
 
 TELEMETRY = "openvino_telemetry"
-HINT = "INFERENCE_PRECISION_HINT"
-COMPUTES_IN: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what is not quantised, of int8
 
 
 class OpenVinoSession:
-    """An OpenVINO file on the CPU, with as many threads as PyTorch has."""
+    """An OpenVINO file on the CPU, with as many threads as PyTorch has; `settings` are those of its precision."""
 
-    def __init__(self, file: Path, precision: Precision):
-        settings = {HINT: COMPUTES_IN[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
-        self.compiled = import_quietly("openvino", str(file)).Core().compile_model(str(file), "CPU", settings)
+    def __init__(self, file: Path, settings: Mapping[str, str]):
+        all_settings = {**settings, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
+        self.compiled = import_quietly("openvino", str(file)).Core().compile_model(str(file), "CPU", all_settings)
         self.names = [output.any_name for output in self.compiled.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] = ()) -> dict[str, np.ndarray]:
