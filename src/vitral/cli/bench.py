@@ -30,8 +30,7 @@ class Options:
     images: Annotated[
         Path | None,
         Option(
-            "Folder of images, of which up to 64 are timed, compared and used to calibrate int8; by default 16 are "
-            "generated."
+            "Folder of images: up to 64 are compared, and up to 64 others calibrate int8; by default 16 are generated."
         ),
     ] = None
     threads: Annotated[

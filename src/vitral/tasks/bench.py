@@ -17,13 +17,15 @@ from vitral.base.errors import ConfigError, Failure, UsageError
 from vitral.base.lookup import check_name
 from vitral.base.modes import evaluating
 from vitral.base.plural import one_or_many
+from vitral.base.preprocessing import Preprocessing
+from vitral.data.preprocess import normalise
 from vitral.exporting.speed.exported import exported_way
-from vitral.exporting.speed.images import draw_images
+from vitral.exporting.speed.images import BenchImages, draw_images
 from vitral.exporting.speed.process import Setup, WayFailed, cores
 from vitral.exporting.speed.result import BenchResult, Measured, Timing, Unavailable
 from vitral.exporting.speed.rounds import Candidate, measure, plan, prepare, round_seconds
 from vitral.exporting.speed.way import Conditions, Device, Way, find_ways
-from vitral.exporting.speed.worker import IMAGES, MODEL, WEIGHTS, logits_of
+from vitral.exporting.speed.worker import CALIBRATING, IMAGES, MODEL, PIXELS, WEIGHTS, logits_of
 from vitral.recording.undisturbed import undisturbed
 from vitral.store.artifact import read_artifact
 from vitral.store.classifier import Classifier
@@ -63,14 +65,15 @@ def bench(
     for name in ways:
         check_name(name, find_ways(), "way of running")
     opened, on = open_model(model, shown, code), choose_device(device)
-    prepared, images_from = draw_images(None if images is None else Path(images), opened.preprocessing)
+    drawn = draw_images(None if images is None else Path(images), opened.preprocessing)
     busy = load_before(shown)
     spec = "" if isinstance(model, nn.Module) else str(model)
-    chosen, unavailable = choose_ways(opened, spec, ways, Conditions(on, images is not None))
+    calibrating = None if drawn.calibrating is None else len(drawn.calibrating)
+    chosen, unavailable = choose_ways(opened, spec, ways, Conditions(on, calibrating))
     candidates = list[Candidate]()
     with TemporaryDirectory(prefix="vitral-bench-") as temporary, ExitStack() as stack:
         setup = Setup(spec, code, Path(temporary), on)
-        np.save(setup.folder / IMAGES, prepared)
+        prepared = save_images(drawn, opened.preprocessing, setup.folder)
         save(opened, spec, setup.folder)
         reference = None if isinstance(opened, ArtifactModel) else reference_logits(opened, prepared)
         for number, way in enumerate(chosen, 1):
@@ -85,9 +88,8 @@ def bench(
     if not candidates or not measured:
         reasons = "; ".join(f"{one.way}: {one.reason}" for one in unavailable)
         raise Failure(f"No way of running the model is available. {reasons}.")
-    number = len(prepared)
-    notes = tuple(shown.notes)
-    return BenchResult(measured, tuple(unavailable), on, cores(), number, images_from, busy, notes)
+    number, notes = len(drawn.compared), tuple(shown.notes)
+    return BenchResult(measured, tuple(unavailable), on, cores(), number, drawn.source, busy, notes)
 
 
 def check_batches(batches: Sequence[int]) -> tuple[int, ...]:
@@ -152,6 +154,16 @@ def choose_ways(
         else:
             ways.append(way)
     return ways, missing
+
+
+def save_images(drawn: BenchImages, preprocessing: Preprocessing, folder: Path) -> Float[np.ndarray, "n c h w"]:
+    """Write the images for the processes; those that are compared, prepared for the model."""
+    prepared = normalise(torch.from_numpy(drawn.compared), preprocessing).numpy()
+    np.save(folder / IMAGES, prepared)
+    if drawn.calibrating is not None and len(drawn.calibrating):
+        np.save(folder / PIXELS, drawn.calibrating)
+        np.save(folder / CALIBRATING, normalise(torch.from_numpy(drawn.calibrating), preprocessing).numpy())
+    return prepared
 
 
 def save(model: Classifier, spec: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from vitral.base.lookup import find, names
 from vitral.base.numerics import computes_in_bfloat16
@@ -27,23 +27,24 @@ Forward = Callable[[Any], Any]  # images (b, c, h, w) -> what the model returns
 class Job:
     """What a way is opened with: the model, or the files that were written of it into `folder`.
 
-    `images` (n, c, h, w) are prepared for the model; `are_real` is whether they are the user's. `spec` is the path of
-    an exported model.
+    `images` (n, c, h, w) are prepared for the model; `calibrating` are others, prepared and in bytes, or None. `spec`
+    is the path of an exported model.
     """
 
     model: Classifier | None
     folder: Path
     device: Device
     images: Float[np.ndarray, "n c h w"]
+    calibrating: tuple[Float[np.ndarray, "m c h w"], UInt8[np.ndarray, "m h w 3"]] | None = None
     spec: str = ""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What decides whether a way is available: the device, and whether there are images of the user."""
+    """What decides whether a way is available: the device, and how many images calibrate, None without a folder."""
 
     device: Device
-    has_images: bool = True
+    calibrating: int | None = None
 
 
 def always(conditions: Conditions) -> str:

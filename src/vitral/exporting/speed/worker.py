@@ -9,7 +9,7 @@ import pickle
 import sys
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from vitral.store.classifier import Classifier
 from vitral.weights.load import load
 
 AT_ONCE = 8  # images per pass, of which answers are compared
-IMAGES, MODEL, WEIGHTS = "images.npy", "module.pt", "weights.pt"  # in the folder that all processes share
+# In the folder that all processes share.
+IMAGES, CALIBRATING, PIXELS = "images.npy", "calibrating.npy", "pixels.npy"
+MODEL, WEIGHTS = "module.pt", "weights.pt"
 
 
 @dataclass
@@ -48,7 +50,10 @@ class Worker:
         self.before = 0 if self.device == "cuda" else anonymous_resident() or 0
         is_exported = self.way_name == NAME
         self.way = exported_way(read_artifact(Path(self.spec))) if is_exported else find_ways()[self.way_name]
-        self.job = Job(None, self.folder, self.device, np.load(self.folder / IMAGES), self.spec)
+        calibrating = None
+        if (self.folder / CALIBRATING).exists():
+            calibrating = np.load(self.folder / CALIBRATING), np.load(self.folder / PIXELS)
+        self.job = Job(None, self.folder, self.device, np.load(self.folder / IMAGES), calibrating, self.spec)
 
     def load(self) -> None:
         """Load the model, in memory of this process: weights that are mapped from a file would not count."""
@@ -59,7 +64,7 @@ class Worker:
             model = load_saved(self.folder / MODEL)
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
-        self.job = Job(model.to(self.device).eval(), self.folder, self.device, self.job.images, self.spec)
+        self.job = replace(self.job, model=model.to(self.device).eval())
 
     def write(self) -> None:
         """Write the files of the way."""

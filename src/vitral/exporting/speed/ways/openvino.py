@@ -1,30 +1,43 @@
-"""OpenVINO, in float32 and bfloat16."""
+"""OpenVINO, in float32, bfloat16 and int8. It reads what PyTorch's exporter to ONNX has written."""
 
-from vitral.exporting.speed.way import Forward, Job, Way, without_bfloat16
-from vitral.exporting.speed.ways.onnx import FILE, LIBRARIES, forward_of, write
-from vitral.store.runtimes.openvino import OpenVinoSession
+from functools import partial
 
-
-def in_float32(job: Job) -> Forward:
-    return forward_of(OpenVinoSession(job.folder / FILE, "fp32"))
-
-
-def in_bfloat16(job: Job) -> Forward:
-    return forward_of(OpenVinoSession(job.folder / FILE, "bf16"))
-
+from vitral.exporting.speed.files import open_files, without_calibration, write_int8, write_openvino
+from vitral.exporting.speed.way import Way, without_bfloat16
+from vitral.exporting.speed.ways.onnx import LIBRARIES
 
 NEEDED, EXTRA = ("openvino", *LIBRARIES), "export,openvino"
 openvino = (
-    Way("openvino", "OpenVINO", "float32", in_float32, write, libraries=NEEDED, extra=EXTRA, reopens=True),
+    Way(
+        "openvino",
+        "OpenVINO",
+        "float32",
+        partial(open_files, "openvino", "fp32"),
+        write_openvino,
+        libraries=NEEDED,
+        extra=EXTRA,
+        reopens=True,
+    ),
     Way(
         "openvino-bf16",
         "OpenVINO",
         "bfloat16",
-        in_bfloat16,
-        write,
+        partial(open_files, "openvino", "bf16"),
+        write_openvino,
         libraries=NEEDED,
         extra=EXTRA,
         refuses=without_bfloat16,
+        reopens=True,
+    ),
+    Way(
+        "openvino-int8",
+        "OpenVINO",
+        "int8",
+        partial(open_files, "openvino", "int8"),
+        partial(write_int8, "openvino"),
+        libraries=("nncf", *NEEDED),
+        extra=EXTRA,
+        refuses=without_calibration,
         reopens=True,
     ),
 )
