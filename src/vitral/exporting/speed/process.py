@@ -92,6 +92,10 @@ class WayProcess:
             with suppress(OSError):
                 if stream:
                     stream.close()
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):  # with what it has started: a compiler runs in processes of its own
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
         self.process.wait()
         self.errors.close()
