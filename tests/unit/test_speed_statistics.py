@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from vitral.exporting.speed.process import WayProcess
 from vitral.exporting.speed.rounds import Turns, plan, thread_settings
 from vitral.exporting.speed.statistics import FEWEST, compare, median_interval, percentile, sentence
 
@@ -74,7 +75,8 @@ def test_numbers_of_threads(cores):
 
 
 def turns(*seconds):
-    return [Turns("way", None, 1, 1, each, None) for each in seconds]
+    no_process = object.__new__(WayProcess)
+    return [Turns("way", no_process, 1, 1, each, None) for each in seconds]
 
 
 def test_a_budget_is_shared_and_never_less_than_six_rounds():

@@ -41,9 +41,9 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     Its ends are the k-th smallest and the k-th largest value (Conover 1999, "Practical Nonparametric Statistics",
     §3.2).
 
-    >>> median_interval([5, 1, 2, 4, 3, 6])
+    >>> median_interval([5.0, 1.0, 2.0, 4.0, 3.0, 6.0])
     (1.0, 6.0)
-    >>> median_interval([1, 2, 3])
+    >>> median_interval([1.0, 2.0, 3.0])
     (-inf, inf)
     """
     n, below, k = len(values), 0.0, 0
@@ -75,9 +75,9 @@ def compare(rounds: Mapping[str, Float[np.ndarray, " r"]]) -> list[Ratio]:
 def sentence(batch: int, ratios: Sequence[Ratio]) -> str:
     """Which way to take for a batch, or which cannot be told apart.
 
-    >>> sentence(8, [Ratio("a", 1, 1, 1), Ratio("b", 1.5, 1.4, 1.6)])
+    >>> sentence(8, [Ratio("a", 1.0, 1.0, 1.0), Ratio("b", 1.5, 1.4, 1.6)])
     'at batch 8 take a: 1.50 times as fast as the next, b (1.40 to 1.60)'
-    >>> sentence(8, [Ratio("a", 1, 1, 1), Ratio("b", 1.1, 0.9, 1.6)])
+    >>> sentence(8, [Ratio("a", 1.0, 1.0, 1.0), Ratio("b", 1.1, 0.9, 1.6)])
     'at batch 8 a and b cannot be told apart'
     """
     best, *others = ratios
