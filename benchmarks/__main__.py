@@ -39,6 +39,7 @@ NAMES = (
     "scenes",
     "cutouts",
     "augmentation",
+    "exported",
     "code_paths",
     "code_size",
 )

@@ -39,6 +39,43 @@ def a_model_is_written_and_compared_on_images(vitral, trained, tmp_path, monkeyp
     vitral("export", trained.folder, "other", "--images", "empty").refused(2, "There are no images in empty")
 
 
+@effect("export", "to")
+@effect("export", "precision")
+def files_for_openvino_compute_in_bf16(vitral, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "odd_images", some_images)
+    words = ("export", trained.folder, "out", "--precision", "bf16")
+    vitral(*words).refused(2, "ONNX Runtime does not compute in bf16 on a CPU. Specify --to openvino")
+    answer = vitral(*words, "--to", "openvino", "--json")
+    if answer.code:  # this CPU cannot
+        answer.refused(2, "does not compute in bf16", "--precision fp32 or int8")
+        answer = vitral(*words[:-1], "fp32", "--to", "openvino", "--json")
+    card = json.loads((tmp_path / "out" / "artifact.json").read_text())
+    assert card["precision"] == words[-1] or answer.code == 0
+    assert {"model.xml", "model.bin"} < {path.name for path in (tmp_path / "out").iterdir()}
+    hint = {"bf16": "bf16", "fp32": "f32"}[card["precision"]]
+    assert card["settings"]["model"] == {"INFERENCE_PRECISION_HINT": hint}
+    assert card["settings"]["preprocess"] == card["settings"]["whole"] == {"INFERENCE_PRECISION_HINT": "f32"}
+    assert answer.done().json["needs"] == card["needs"] and "INFERENCE_PRECISION_HINT" in card["needs"]
+
+
+@effect("export", "calibrate")
+@effect("export", "min_agreement")
+def int8_is_calibrated_and_judged_on_images_of_a_folder(vitral, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "odd_images", some_images)
+    classes = json.loads((trained.folder / "model.json").read_text())["classes"]
+    paint(tmp_path / "photos", {classes[0]: 60, classes[1]: 190}, count=33)
+    words = ("export", trained.folder, "out", "--precision", "int8", "--calibrate", "photos")
+    answer = vitral(*words, "--min-agreement", 0.5, "--json").done()
+    found = answer.json["quantisation"]
+    assert found["calibration"] == {"source": "photos", "calibrating": 33, "judging": 33}
+    assert found["min_agreement"] == 0.5 <= found["agreement"] and found["errors"] and found["float_layers"]
+    said = " ".join(answer.err.split())
+    assert "expected calibration error" in said and "stayed in float" in said
+    assert json.loads((tmp_path / "out" / "artifact.json").read_text())["quantisation"] == found
+    vitral(*words, "--min-agreement", 1.5).refused(2, "a share above 0, up to 1; found 1.5")
+    vitral(*words[:3], "--calibrate", "photos").refused(2, "--calibrate is for --precision int8")
+
+
 @effect("export", "code")
 def code_builds_a_run_of_the_readers_own_model(vitral, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(task, "odd_images", some_images)

@@ -21,8 +21,13 @@ from vitral.base.errors import StoreError, UsageError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.exporting import verify as comparison
+from vitral.exporting.quantise import quantise
+from vitral.exporting.to_openvino import convert
+from vitral.exporting.weighted_layers import weighted_layers
+from vitral.store.runtimes.graphs import open_graph
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "export-a-model.md").read_text(encoding="utf-8")
+NEW_IN_CARDS = ("precision", "settings", "needs", "quantisation")
 SMALL = dict(img_size=(16, 24), num_classes=3)
 FAMILIES = {
     "vit": ("vit_nano_patch4_32", SMALL),
@@ -63,9 +68,30 @@ def test_every_family_is_exported_and_answers_alike(family, tmp_path, monkeypatc
         inputs = torch.randn(batch, model.config["in_channels"], *model.preprocessing.size)
         with torch.no_grad():
             torch.testing.assert_close(loaded(inputs), model(inputs), atol=1e-4, rtol=1e-4)
+    in_other_formats(tmp_path / "out", tmp_path, inputs.numpy(), model(inputs).detach().numpy())
+
+
+def in_other_formats(onnx, folder, inputs, expected):
+    """What OpenVINO makes of the graphs, and both quantisers."""
+    (folder / "openvino").mkdir()
+    convert(onnx, folder / "openvino")
+    assert relative_error(folder / "openvino", "openvino", "fp32", inputs, expected) < 1e-4
+    assert 0 < relative_error(folder / "openvino", "openvino", "bf16", inputs, expected) < 0.02
+    layers = weighted_layers(onnx / "model.onnx", inputs)
+    for runtime in ("onnx", "openvino"):
+        (folder / f"int8-{runtime}").mkdir()
+        kept = quantise(onnx, folder / f"int8-{runtime}", runtime, inputs, layers, lambda: True)
+        assert layers[0] in kept and layers[-1] in kept and len(kept) < len(layers)
+        assert 1e-4 < relative_error(folder / f"int8-{runtime}", runtime, "int8", inputs, expected) < 0.1
+
+
+def relative_error(folder, runtime, precision, inputs, expected):
+    found = open_graph(folder, "model", runtime, precision).run({"pixels": inputs})["logits"]
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
 def few():
+    """Images instead of the whole zoo."""
     generator = np.random.default_rng(1)
     for height, width in ((17, 33), (64, 16), (3, 50), (200, 90)):
         yield f"{height} x {width}", generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -123,6 +149,11 @@ def test_files_that_give_something_else_are_not_kept(tmp_path, monkeypatch):
 
 def test_what_was_changed_on_disk_is_refused(vitral, trained, tmp_path, monkeypatch):
     folder = exported_folder(trained, tmp_path, monkeypatch)
+    card = json.loads((folder / "artifact.json").read_text())
+    before = {key: value for key, value in card.items() if key not in NEW_IN_CARDS}
+    assert len(before) == len(card) - len(NEW_IN_CARDS)
+    (folder / "artifact.json").write_text(json.dumps(before))
+    assert library.load(folder).record.classes  # written by an earlier version
     content = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(content[:-1] + b"x")
     vitral("predict", folder, "photo.png").refused(1, "is not the file that", "Export the model again")

@@ -148,7 +148,7 @@ def imported(path):
             yield node.module.partition(".")[0]
 
 
-EXTRAS = {"scikit-learn", "huggingface-hub", "pillow-heif", "tifffile", "zarr", "pyarrow", "onnxruntime"}
+EXTRAS = {"scikit-learn", "huggingface-hub", "pillow-heif", "tifffile", "zarr", "pyarrow", "onnx", "onnxruntime"}
 
 
 def test_everything_that_is_imported_is_required(wheel):

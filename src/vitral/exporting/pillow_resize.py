@@ -31,7 +31,11 @@ def resized(image: Float[Tensor, "c y x"], preprocessing: Preprocessing, pillow:
     down, across = y / height, x / width  # pixels of the image per pixel of the result
     if preprocessing.crop_mode == "center":
         down = across = torch.minimum(down, across)
-    half_height, half_width = preprocessing.crop * height * down / 2, preprocessing.crop * width * across / 2
+    # Tensors, too: the exporter rounds a number of Python's to single precision, and `nearest` takes other pixels then.
+    half_height, half_width = (
+        torch.tensor(preprocessing.crop * side / 2, dtype=torch.float64, device=image.device) * scale
+        for side, scale in ((height, down), (width, across))
+    )
     window = (y / 2 - half_height).clamp_min(0), torch.minimum(y, y / 2 + half_height)
     vertical = weights(rows, *window, height, preprocessing.interpolation)
     window = (x / 2 - half_width).clamp_min(0), torch.minimum(x, x / 2 + half_width)

@@ -30,10 +30,9 @@ class Agreement:
 
     `levels` are grey levels of 255 after preprocessing; `logits` are over the largest logit, on random inputs in
     batches of 1, 2 and 7; `values` are probabilities, numbers over their standard deviation, or shares of pixels, from
-    image to answer by the two parts, and `mean` is the mean of these; `chained` is the difference of the graph `whole` from
-    them. `same`
-    of `images` have the same answer; `allowed` says what the precision allows. `worst` is the image with the largest
-    difference.
+    image to answer by the graphs `preprocess` and `model`, and `mean` is their mean; `chained` is how far the graph
+    `whole` is from these (in bf16, from the model). `same` of `images` have the same answer; `allowed` says what the
+    precision allows. `worst` is the image with the largest difference.
     """
 
     images: int
@@ -96,13 +95,13 @@ def verify(
         same += is_same(own, own_logits, found, model, scale, allowed)
         count(number)
     agreement = Agreement(number, levels, logits, values, total / max(number, 1), chained, same, worst, allowed.text)
-    check(agreement, allowed, record.task, precision)
+    check(agreement, allowed, record.task, runtime, precision)
     return agreement
 
 
-def check(agreement: Agreement, allowed: Tolerance, task: str, precision: Precision) -> None:
+def check(agreement: Agreement, allowed: Tolerance, task: str, runtime: Runtime, precision: Precision) -> None:
     """Raise `StoreError` if the files differ by more than this."""
-    too_far = agreement.levels > LEVELS or not agreement.chained <= max(
+    too_far = agreement.levels > LEVELS[runtime] or not agreement.chained <= max(
         allowed.chained, PIXELS if task == "segmentation" else 0
     )
     if allowed.values is not None and allowed.logits is not None:
@@ -146,7 +145,7 @@ def compare_logits(model: Classifier, session: Session) -> float:
 
 def answer_of_model(
     model: Classifier, answering: Answering, inputs: torch.Tensor
-) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+) -> tuple[np.ndarray, Float[np.ndarray, "..."]]:
     with evaluating(model), torch.inference_mode():
         own, logits = answering(inputs)
     return own.numpy(), logits.numpy()

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from vitral.base.errors import ConfigError
+from vitral.base.preprocessing import Preprocessing
 from vitral.base.provenance import cpu_name
 from vitral.data.preprocess import normalise
 from vitral.exporting.drift import measure_drift
@@ -30,8 +31,8 @@ NEEDS: dict[tuple[Runtime, Precision], str] = {
     ("openvino", "fp32"): "OpenVINO, told INFERENCE_PRECISION_HINT f32: on a CPU that computes in bf16, it does so "
     "unless it is told not to.",
     ("openvino", "bf16"): "OpenVINO, told INFERENCE_PRECISION_HINT bf16 for model, and f32 for preprocess and whole: "
-    "bf16 would change prepared images by up to 2 grey levels. It was compared on {cpu}; a CPU without bf16 computes in another "
-    "precision, and is not faster.",
+    "bf16 would change prepared images by up to 2 grey levels. It was compared on {cpu}; a CPU without bf16 computes "
+    "in another precision, and is not faster.",
     ("openvino", "int8"): "OpenVINO, told INFERENCE_PRECISION_HINT f32 for what is not in int8. It was compared on "
     "{cpu}.",
 }
@@ -48,6 +49,15 @@ class FloatLayers:
 def needs(runtime: Runtime, precision: Precision) -> str:
     """What whoever runs the files needs, in words."""
     return NEEDS[runtime, precision].format(cpu=cpu_name())
+
+
+def check_exact(preprocessing: Preprocessing, runtime: Runtime) -> None:
+    """Raise `ConfigError` for preprocessing that a runtime does not compute as Vitral does."""
+    if runtime == "openvino" and preprocessing.interpolation == "nearest":
+        raise ConfigError(
+            "The model's images are resized to the nearest pixel, which takes double precision, and OpenVINO has none "
+            "on a CPU: it would take other pixels. Specify --to onnx."
+        )
 
 
 def check_precision(runtime: Runtime, precision: Precision) -> None:

@@ -20,7 +20,7 @@ from vitral.exporting.drift import Drift, check_drift, measure_drift
 from vitral.exporting.graphs import output_name
 from vitral.exporting.odd_images import odd_images
 from vitral.exporting.verify import Agreement, verify
-from vitral.exporting.write import FloatLayers, check_precision, needs, write_precision
+from vitral.exporting.write import FloatLayers, check_exact, check_precision, needs, write_precision
 from vitral.store import ARTIFACT
 from vitral.store.artifact import Artifact
 from vitral.store.classifier import Classifier
@@ -112,9 +112,9 @@ def export(
         raise UsageError(f"{model} is an exported model already. Export the model that it was made of.")
     if not opened.record.classes:
         raise UsageError("The model has no classes: it returns features. Give it a head: vitral train --init.")
+    check_exact(opened.record.preprocessing, to)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} exists and is not empty. Choose another folder.")
-    pillow = int(PIL.__version__.split(".")[0])
     output = output_name(opened.record)
     chosen = list(comparisons(images))
     found = calibration_images(opened, model, calibrate, shown.note) if precision == "int8" else None
@@ -122,7 +122,9 @@ def export(
     with write_folder(folder) as trial:
         shown.note(f"exporting, which takes {'some minutes' if found else 'up to a minute'} ...")
         calibrating = None if found is None else found.calibrating
-        kept = write_precision(opened.eval(), trial, output, pillow, to, precision, calibrating, min_agreement)
+        kept = write_precision(
+            opened.eval(), trial, output, pillow_version(), to, precision, calibrating, min_agreement
+        )
         if found is not None and kept is not None:
             drift = measure_drift(opened, open_graph(trial, MODEL, to, precision), found.judging, found.labels)
             check_drift(drift, opened.record.task, min_agreement, len(kept.kept), kept.layers)
@@ -134,6 +136,11 @@ def export(
         write_file(trial / ARTIFACT, card.model_dump_json(indent=1) + "\n")
     files = tuple(folder / name for name in (*files_of(to), ARTIFACT))
     return ExportResult(folder, files, agreement, card.needs, quantised, tuple(shown.notes))
+
+
+def pillow_version() -> int:
+    """The major version of the Pillow whose resizing the graph repeats."""
+    return int(PIL.__version__.split(".")[0])
 
 
 def check_choices(to: Runtime, precision: Precision, calibrate: str | Path | None, least: float) -> None:

@@ -21,8 +21,8 @@ def graph_files(graph: str, runtime: Runtime) -> tuple[str, ...]:
 def settings(graph: str, runtime: Runtime, precision: Precision) -> dict[str, str]:
     """What a runtime must be told when it loads a graph, so that it computes as it was compared.
 
-    OpenVINO computes in bfloat16 on a CPU that can, unless it is told not to. It takes one precision for all of a graph,
-    and in bfloat16 preprocessing is off by up to 2 grey levels: so only `model` computes in it, and `whole` does not.
+    OpenVINO computes in bfloat16 on a CPU that can, unless it is told not to. A graph has one precision, and in
+    bfloat16 preprocessing is off by up to 2 grey levels: so only `model` computes in it, and `whole` does not.
 
     >>> settings("model", "openvino", "bf16")
     {'INFERENCE_PRECISION_HINT': 'bf16'}
