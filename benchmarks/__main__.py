@@ -33,6 +33,7 @@ NAMES = (
     "adapt",
     "family",
     "high_resolution",
+    "ways",
     "merged_accuracy",
     "tiles",
     "scenes",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitral.nn.vit import VisionTransformer
     from vitral.nn.zoo import list_models
     from vitral.recording.intercept import watch
+    from vitral.tasks.bench import bench
     from vitral.tasks.diagnose import diagnose
     from vitral.tasks.embed import embed
     from vitral.tasks.evaluate import evaluate
@@ -34,6 +35,7 @@ HOMES = {
     "Maps": "explain.maps",
     "PatchEmbedding": "nn.patch",
     "VisionTransformer": "nn.vit",
+    "bench": "tasks.bench",
     "create": "weights.create",
     "diagnose": "tasks.diagnose",
     "embed": "tasks.embed",
@@ -65,6 +67,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "explain_images",
     "diagnose",
     "export",
+    "bench",
     "watch",
     "Maps",
 ]

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tiny import redraw, tiny_vit
 from vitral import watch
 from vitral.base.errors import ConfigError
+from vitral.nn.family.cnn import ResNet
 from vitral.nn.family.swin import SwinTransformer
 from vitral.nn.mlp import MLP
 from vitral.nn.packed import PackedLinear, packed
@@ -288,3 +289,52 @@ def test_a_plain_mark_is_no_reason_to_leave_a_map_as_it_is():
     linear.scale = torch.ones(3)
     with pytest.raises(ConfigError, match="nothing can be packed"):
         packed(nn.Sequential(linear).eval())
+
+
+def half(model, images):
+    """What a model gives under autocast in bfloat16, without gradients."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return model(images)
+
+
+def cnn():
+    return redraw(ResNet(32, depths=(1, 1), embed_dim=8, num_classes=5))
+
+
+@pytest.mark.parametrize(("make", "size"), [*MODELS.values(), (cnn, (32, 32))], ids=[*MODELS, "CNN"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_in_bfloat16_it_answers_what_autocast_does(make, size, batch):
+    model, images = make(), torch.randn(batch, 3, *size)
+    before = model(images).detach()
+    fast = packed(model, torch.bfloat16)
+    assert torch.equal(half(fast, images), half(model, images))
+    assert not torch.equal(half(fast, images).float(), before)
+    assert all(part.weight.dtype is torch.bfloat16 for part in fast.modules() if type(part) in (nn.Linear, nn.Conv2d))
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert torch.equal(model(images), before) and all(p.dtype is torch.float32 for p in model.parameters())
+
+
+class Tied(nn.Module):
+    """One weight in an embedding and a linear layer, and one that is used by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out, self.own = nn.Embedding(6, 4), nn.Linear(4, 6), Doubled(4, 4)
+        self.out.weight = self.table.weight
+
+    def forward(self, indices):
+        return self.out(self.own(self.table(indices)))
+
+
+def test_in_bfloat16_shared_weights_and_subclasses_stay_what_autocast_makes_of_them():
+    model, indices = redraw(Tied().eval()), torch.arange(6)
+    fast = packed(model, torch.bfloat16)
+    assert torch.equal(half(fast, indices), half(model, indices))
+    assert fast.table.weight.dtype is fast.own.weight.dtype is torch.float32
+
+
+def test_what_cannot_be_packed_in_bfloat16_is_refused():
+    with pytest.raises(ConfigError, match=r"no plain nn\.Linear or nn\.Conv2d"):
+        packed(tiny_vit().double(), torch.bfloat16)
+    with pytest.raises(ConfigError, match=r"torch\.float32 or torch\.bfloat16, not torch\.float16"):
+        packed(tiny_vit(), torch.float16)

@@ -226,6 +226,11 @@ STREAMS = {
     "convert": (("RUN", "out"), "wrote out/model.safetensors", ""),
     "data": (("show", "shapes:n=8,size=16"), "contact sheet: ", ""),
     "export": (("RUN", "out"), "wrote out/model.onnx", "comparing with the model"),
+    "bench": (
+        ("RUN", "--ways", "eager", "--batches", 1, "--seconds", 0.1),
+        "At batch 1 only eager was measured",
+        "preparing eager",
+    ),
     "sweep": (("RUN", "--lr", 0.01, "--out", "out"), "Best on", "lr 0.01, run 1 of 1: out/lr-0.01"),
     "study": (("list", "--preset", "smoke"), "locality", ""),
     "lab": (("list",), "patchify", ""),

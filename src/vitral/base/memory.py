@@ -40,6 +40,11 @@ def peak_resident() -> int | None:
     return fields(PROC / "self/status").get("VmHWM")
 
 
+def anonymous_resident() -> int | None:
+    """Bytes of this process that are in memory now and that no file backs; None but on Linux."""
+    return fields(PROC / "self/status").get("RssAnon")
+
+
 def total_memory() -> int | None:
     """Bytes that no process can go beyond, with the swap space: those of the machine, or a smaller limit."""
     machine = fields(PROC / "meminfo")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError
 from vitral.base.output import find_answer
 from vitral.base.preprocessing import Preprocessing
-from vitral.base.record import ModelRecord
+from vitral.base.record import ModelRecord, Task
 from vitral.data.preprocess import LUMINANCE
 from vitral.exporting.pillow_resize import resized
 from vitral.store.classifier import Classifier
@@ -63,13 +63,18 @@ class Answering(nn.Module):
     def answer(self, returned: Any, images: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
         """The answer and the logits in what the model returned."""
         logits = find_answer(self.model, returned, images).tensor.float()
-        if self.task == "numbers":
-            return logits.clone(), logits  # two outputs of a graph are two tensors
-        if self.task == "segmentation":
-            return logits.argmax(dim=1).to(torch.uint8), logits
-        if self.task == "several classes":
-            return logits.sigmoid(), logits
-        return (logits if self.temperature is None else logits / self.temperature).softmax(dim=1), logits
+        return read_logits(logits, self.task, self.temperature), logits
+
+
+def read_logits(logits: Float[Tensor, "b k ..."], task: Task, temperature: float | None) -> Tensor:
+    """What a person reads of logits: probabilities, numbers, or a mask of class indices."""
+    if task == "numbers":
+        return logits.clone()  # two outputs of a graph are two tensors
+    if task == "segmentation":
+        return logits.argmax(dim=1).to(torch.uint8)
+    if task == "several classes":
+        return logits.sigmoid()
+    return (logits if temperature is None else logits / temperature).softmax(dim=1)
 
 
 class Whole(nn.Module):

@@ -1,4 +1,8 @@
-"""CPU inference with oneDNN: weights are reordered once, where MKL reorders them in each call; GELU is fused."""
+"""CPU inference with oneDNN: weights are reordered once, where MKL reorders them in each call; GELU is fused.
+
+In bfloat16, weights are converted once, where autocast converts them in each call. That needs nothing but PyTorch's
+public interfaces; its private operators for packed weights are about a tenth faster (docs/log.md).
+"""
 
 from copy import deepcopy
 from typing import Any
@@ -70,12 +74,18 @@ def is_plain_inference() -> bool:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def packed(model: nn.Module) -> nn.Module:
+def packed(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A snapshot of any model for inference on a CPU: a copy with frozen weights in oneDNN's layout.
 
     It does not follow the model: after more training, pack again. Each part that is exactly an `nn.Linear` or Vitral's
     `MLP`, in float32 and without hooks or additions, is replaced by oneDNN's, which is used under `torch.no_grad()` and
-    `inference_mode()` only. Raises `ConfigError` for a model that is training, cannot be copied, or has no such part.
+    `inference_mode()` only.
+
+    With `dtype=torch.bfloat16` each part that is exactly an `nn.Linear` or `nn.Conv2d` gets its weights in bfloat16.
+    The copy runs under `torch.autocast("cpu", torch.bfloat16)`, and gives there what the model gives there; norms and
+    the residual stream stay in float32.
+
+    Raises `ConfigError` for a model that is training, cannot be copied, or has no such part, and for another `dtype`.
 
     >>> import torch
     >>> from vitral import create
@@ -88,6 +98,8 @@ def packed(model: nn.Module) -> nn.Module:
     name = type(model).__name__
     if not isinstance(model, nn.Module):
         raise ConfigError(f"packed takes an nn.Module, not a {name}.")
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise ConfigError(f"packed takes dtype torch.float32 or torch.bfloat16, not {dtype}.")
     if not torch.backends.mkldnn.is_available():
         raise ConfigError("This PyTorch was built without oneDNN, so packed cannot speed anything up.")
     if model.training:
@@ -96,6 +108,8 @@ def packed(model: nn.Module) -> nn.Module:
         copy: Any = deepcopy(model).requires_grad_(False)
     except Exception as error:  # whatever its parts raise
         raise ConfigError(f"This {name} cannot be copied, so it cannot be packed: {error}") from error
+    if dtype is torch.bfloat16:
+        return in_bfloat16(copy, name)
     for part in copy.modules():
         if as_made(part, nn.Linear):
             part.__class__ = PackedLinear
@@ -105,6 +119,23 @@ def packed(model: nn.Module) -> nn.Module:
             part.__class__ = PackedMLP
     if not any(type(part) is PackedLinear for part in copy.modules()):
         raise ConfigError(f"{name} has no plain nn.Linear in float32 on a CPU: nothing can be packed.")
+    return copy
+
+
+def in_bfloat16(copy: nn.Module, name: str) -> nn.Module:
+    """The same module with the weights of its linear and convolutional layers in bfloat16."""
+    converted: dict[nn.Parameter, nn.Parameter] = {}
+    for part in copy.modules():
+        # A subclass may compute with its weight what autocast computes in float32.
+        if type(part) not in (nn.Linear, nn.Conv2d):
+            continue
+        for key, parameter in part.named_parameters(recurse=False):
+            if plain(parameter.data):
+                # A new parameter: an embedding may share the old one, and autocast leaves that in float32.
+                new = nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False)
+                setattr(part, key, converted.setdefault(parameter, new))
+    if not converted:
+        raise ConfigError(f"{name} has no plain nn.Linear or nn.Conv2d in float32 on a CPU: nothing can be packed.")
     return copy
 
 
