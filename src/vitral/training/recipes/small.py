@@ -3,6 +3,7 @@
 small = dict(
     model="resnet_nano_128",
     img_size=64,
+    crop_mode="squash",
     epochs=300,
     batch_size=64,
     optimizer="adamw",
