@@ -163,6 +163,7 @@ class Recognizer:
         tables: tuple[dict[int, Any], ...] = (
             *(self.known, self.results, self.dataflow.bits, self.dataflow.blank),
             *(self.follower.weights, self.further_uses.carried),
+            *(self.follower.products.reached, self.follower.products.weighted, self.follower.products.axes.spans),
         )
         for number in [number for number, memory in self.known.items() if memory.expired()]:
             for table in tables:
