@@ -72,7 +72,10 @@ class FeatureAxes:
         if name == "convolution":
             flags = known[0][1] if known else [False, True, *(False for _ in output.shape[2:])]
             return flags if len(flags) == output.ndim else None
-        if name.startswith(FUSED) or (name == "native_layer_norm" and not known):
+        if name.startswith(FUSED):
+            flags = self.of(values[-1])  # of the tokens' values
+            return None if flags is None or len(flags) != output.ndim else [*flags[:-2], False, flags[-1]]
+        if name == "native_layer_norm" and not known:
             return [*(False for _ in output.shape[1:]), True]
         if not known:
             return None
@@ -108,7 +111,9 @@ class FeatureAxes:
         if both and None in flags:
             return None
         sides = [is_one for each in flags for is_one in (each or [False])]
-        return [*(False for _ in range(output.ndim - len(sides))), *sides]
+        batches = [own[: -min(2, one.ndim)] for one in operands if (own := self.of(one)) is not None]
+        batch = [any(each) for each in zip(*batches)]
+        return [*batch, *(False for _ in range(output.ndim - len(sides) - len(batch))), *sides]
 
     def mixes_tokens(self, left: Tensor, right: Tensor) -> bool:
         """Whether a product sums over tokens, and its result has several tokens: not over features, as scores are, and

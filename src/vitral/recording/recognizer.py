@@ -27,6 +27,7 @@ from vitral.recording.dataflow import INPUT, Dataflow
 from vitral.recording.following import Follower
 from vitral.recording.further_uses import FurtherUses
 from vitral.recording.hidden_operators import is_hidden, may_attend, written_by
+from vitral.recording.kernel_calls import KernelCalls
 from vitral.recording.made import Made, Product
 from vitral.recording.operators import (
     FLEX,
@@ -83,6 +84,7 @@ class Recognizer:
         self.follower = Follower()
         self.dataflow = Dataflow(model)
         self.further_uses = FurtherUses()
+        self.kernel_calls = KernelCalls()
         self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
         self.added: list[int] = []  # the bits of calls whose results were added up, as they are
         self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
@@ -111,13 +113,20 @@ class Recognizer:
         if call is not None and not name.startswith(FUSED):
             product = self.follower.last_product
         made = () if product is None else product.made
+        is_again = False
+        if call is not None and name.startswith(FUSED):
+            one, is_new = self.kernel_calls.made_of(call, self.made_inside)
+            made, is_again = (one,), not is_new
+            self.follower.made += made if is_new else ()  # listed if they are used again
         values_depend = 0 if call is None else self.dataflow.of_calls(call.given)
         value_marks = 0 if call is None else self.dataflow.of(call.given) & self.dataflow.path_marks
         weight_marks = self.dataflow.of(*inputs) & self.dataflow.path_marks & ~value_marks
         if call is not None and (factor := self.factor_before(call, inputs)) is not None:
-            self.note_factors(factor, made or (self.made_inside(call),))
+            self.note_factors(factor, made)
             call = product = None
         self.further_uses.note(name, inputs, result, before, self.follower.weights, product, self.line)
+        if is_again:
+            self.further_uses.note_again(name, made, result[0], self.line)
         self.follow_results(operator, name, inputs, result)
         is_crossing = self.is_crossing(name, inputs)
         in_model = bool(inputs) or self.running_module() is not None
@@ -141,7 +150,7 @@ class Recognizer:
         # How queries and keys came about says nothing of the tokens that leave.
         self.dataflow.forget([call.out], weight_marks)
         bit = self.dataflow.add_call([call.out])
-        self.results[storage_of(call.out)] = bit, made or (self.made_inside(call),)
+        self.results[storage_of(call.out)] = bit, made
         name = self.running_module() or type(self.model).__name__
         part = None if product is None else product.part
         is_projected = given is not None
