@@ -94,10 +94,6 @@ class FurtherUses:
                 found |= Carried(self.add(FurtherUse(made, name, where())))
             self.carry(output, found)
 
-    def note_again(self, name: str, made: tuple[Made, ...], output: Tensor, where: Callable[[], str]) -> None:
-        """A kernel has multiplied other values with weights that it has formed before."""
-        self.carry(output, self.of(storage_of(output)) | Carried(self.add(FurtherUse(made, name, where()))))
-
     def note_answer(self, answer: Sequence[Tensor], weights: Mapping[int, Weights]) -> None:
         """Take note of the model's answer, which may be weights itself."""
         for tensor in answer:

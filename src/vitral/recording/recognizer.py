@@ -27,7 +27,6 @@ from vitral.recording.dataflow import INPUT, Dataflow
 from vitral.recording.following import Follower
 from vitral.recording.further_uses import FurtherUses
 from vitral.recording.hidden_operators import is_hidden, may_attend, written_by
-from vitral.recording.kernel_calls import KernelCalls
 from vitral.recording.made import Made, Product
 from vitral.recording.operators import (
     FLEX,
@@ -84,7 +83,6 @@ class Recognizer:
         self.follower = Follower()
         self.dataflow = Dataflow(model)
         self.further_uses = FurtherUses()
-        self.kernel_calls = KernelCalls()
         self.results: dict[int, tuple[int, tuple[Made, ...]]] = {}  # by memory: the call that it is the result of
         self.added: list[int] = []  # the bits of calls whose results were added up, as they are
         self.factors = 0  # the bits of calls whose result is multiplied by the weights of another
@@ -113,11 +111,9 @@ class Recognizer:
         if call is not None and not name.startswith(FUSED):
             product = self.follower.last_product
         made = () if product is None else product.made
-        is_again = False
         if call is not None and name.startswith(FUSED):
-            one, is_new = self.kernel_calls.made_of(call, self.made_inside)
-            made, is_again = (one,), not is_new
-            self.follower.made += made if is_new else ()  # listed if they are used again
+            made = (self.made_inside(call),)
+            self.follower.made += made  # listed if its weights multiply other values, too
         values_depend = 0 if call is None else self.dataflow.of_calls(call.given)
         value_marks = 0 if call is None else self.dataflow.of(call.given) & self.dataflow.path_marks
         weight_marks = self.dataflow.of(*inputs) & self.dataflow.path_marks & ~value_marks
@@ -125,8 +121,6 @@ class Recognizer:
             self.note_factors(factor, made)
             call = product = None
         self.further_uses.note(name, inputs, result, before, self.follower.weights, product, self.line)
-        if is_again:
-            self.further_uses.note_again(name, made, result[0], self.line)
         self.follow_results(operator, name, inputs, result)
         is_crossing = self.is_crossing(name, inputs)
         in_model = bool(inputs) or self.running_module() is not None
