@@ -69,7 +69,9 @@ def test_heads_with_queries_or_masks_of_their_own_are_joined(attend, images):
 
 def test_heads_that_are_zero_are_not_taken_for_one(images):
     model = made(ViT(Attention))
-    model.blocks[1].attend = lambda q, k, v: torch.cat([fused(q[:, h, None], k[:, h, None], v[:, h, None]) for h in (0, 1)], 1)
+    model.blocks[1].attend = lambda q, k, v: torch.cat(
+        [fused(q[:, h, None], k[:, h, None], v[:, h, None]) for h in (0, 1)], 1
+    )
     nn.init.zeros_(model.blocks[1].qkv.weight[:32])
     nn.init.zeros_(model.blocks[1].qkv.bias[:32])
     seen = seen_in(model, images)
@@ -153,9 +155,11 @@ class HeadLoop(Loop):
         return torch.cat([fused(part, k, v) for part in q.chunk(4, 1)], 1)
 
 
-@pytest.mark.parametrize("overlaps", [True, False])
-@pytest.mark.parametrize(("join", "kernel"), [("together", True), ("together", False), ("in_chunks", True)])
-def test_heads_and_chunks_of_a_loop_are_one_layer(overlaps, join, kernel):
+FORMS = [("together", True, False), ("together", False, False), ("in_chunks", True, True), ("in_chunks", True, False)]
+
+
+@pytest.mark.parametrize(("join", "kernel", "overlaps"), FORMS)
+def test_heads_and_chunks_of_a_loop_are_one_layer(join, kernel, overlaps):
     torch.manual_seed(0)
     model = made(HeadLoop(overlaps, join, 1, kernel))
     for parameter in model.parameters():

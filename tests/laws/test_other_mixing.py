@@ -59,8 +59,6 @@ OTHER = {
 }
 
 
-
-
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -107,9 +105,7 @@ PLAIN = {
     "written token by token": lambda q, k, v: scores(written(q), k).softmax(-1) @ v,
     "with a bias of the content": lambda q, k, v: (scores(q, k) + q @ torch.ones(8, 17)).softmax(-1) @ v,
     "stacked": lambda q, k, v: scores(torch.stack([*q.unbind(1)], 1), k).softmax(-1) @ v,
-    "einsum": lambda q, k, v: (
-        torch.einsum("bhne,bhme->bhnm", q, torch.cat([k[:, :1], k[:, 1:]], 1)).softmax(-1) @ v
-    ),
+    "einsum": lambda q, k, v: torch.einsum("bhne,bhme->bhnm", q, torch.cat([k[:, :1], k[:, 1:]], 1)).softmax(-1) @ v,
     "a gate of the mean score": unused_similarity,
     "additive": lambda q, k, v: additive(q, k).log().softmax(-1) @ v,
 }

@@ -3,7 +3,7 @@
     S = q kᵀ        sums over features: scores, of which a softmax may follow
     f(S) v          sums over tokens: it mixes them, by weights that no softmax made
     q (kᵀ v)        two products, of which one multiplies the other's result
-    Σ w[..., None] * v      the same as a matrix product, value by value, summed over tokens or over the edges of a graph
+    Σ w[..., None] * v      the same, value by value, summed over tokens or over the edges of a graph
 
 Each product is followed through all operators up to the next projection, so that a softmax is known to be that of its
 own scores, and not of those of another block.
@@ -19,7 +19,9 @@ from torch import Tensor
 from vitral.recording.feature_axes import FeatureAxes
 from vitral.recording.operators import PROJECTIONS, REDUCTIONS, arguments_of, keeps_axes, storage_of
 
-SCATTERING = {f"{name}{end}" for name in ("index_add", "scatter_add", "scatter_reduce", "index_put") for end in ("", "_")}
+SCATTERING = {
+    f"{name}{end}" for name in ("index_add", "scatter_add", "scatter_reduce", "index_put") for end in ("", "_")
+}
 SUMMING = SCATTERING | REDUCTIONS | {"segment_reduce"}
 
 
