@@ -11,17 +11,19 @@ Axes:  b batch   h heads   n m query, key tokens   e width of one head
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import ReferenceType, ref
 
 from torch import Tensor
 
 from vitral.recording.calls import Call, call_of_product, call_of_sum
-from vitral.recording.code_lines import are_beside, module_in
-from vitral.recording.made import Made, OpenProduct, Product, Weights
+from vitral.recording.made import Made, Product, Weights
+from vitral.recording.open_products import OpenProducts
 from vitral.recording.operators import (
     ADDING,
     LOG_SOFTMAX,
     NORMALISING,
     NOT_LINEAR,
+    OTHER_SOFTMAX,
     PRODUCTS,
     REDUCTIONS,
     SOFTMAX,
@@ -32,6 +34,7 @@ from vitral.recording.operators import (
     tensors_in,
 )
 
+SPARSE = "its weights are a sparse tensor, whose product with values is not followed"
 CUT = "only a part of its keys multiplies values, as when one key is a sink"
 SUM_TOLERANCE = 1e-2  # of 1: rows may have been made in half precision
 Constant = Callable[[Tensor], bool]  # whether a tensor depends on no image
@@ -44,7 +47,8 @@ class Follower:
     def __init__(self) -> None:
         self.made: list[Made] = []
         self.weights: dict[int, Weights] = {}
-        self.open: list[OpenProduct] = []  # scores, if a softmax follows
+        self.products = OpenProducts()  # scores, if a softmax follows
+        self.sparse: dict[int, ReferenceType[Tensor]] = {}  # weights that are sparse tensors
         self.last_product = Product((), 0, 0)  # of weights and values
         self.of_weights: set[int] = set()  # memory that was made of weights only
         self.hidden: list[str] = []  # operators that may attend, and do not show how
@@ -56,15 +60,8 @@ class Follower:
         tensors that depend on the image and is no attention, which mixes tokens in another way. Operators of other
         libraries that may attend come first.
         """
-        others = [
-            f"{' x '.join(map(str, one.shape))}, a product of two tensors that depend on the image, in {one.where}: no "
-            "softmax whose rows sum to 1 follows"
-            for one in self.open
-            if one.is_multiplied
-        ]
-        return (
-            self.hidden + others + [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
-        )
+        made = [str(made) for made in self.made if not made.shown and made.shape[:-1] != (batch,)]
+        return list(dict.fromkeys((*self.hidden, *self.products.mixing(), *made)))
 
     def follow(
         self,
@@ -85,8 +82,12 @@ class Follower:
         known = next((self.weights[storage] for storage in storages if storage in self.weights), None)
         self.note_origin(inputs, outputs, constant)
         begins = name in SOFTMAX or name in LOG_SOFTMAX
-        if outputs and name in PRODUCTS and known is None:
-            self.note_product(list(tensors_in((args, kwargs)))[-2:], outputs[0], constant, where)
+        operands = factors(args, kwargs) if name in PRODUCTS else []
+        is_known = known is not None or any(map(self.is_sparse, operands)) or self.are_of_weights(operands)
+        line = None if is_known else where
+        self.products.follow(operator, name, args, kwargs, inputs, operands, outputs, constant, line)
+        if outputs and name in OTHER_SOFTMAX and not all(map(constant, inputs)):
+            self.start_sparse(outputs[0], arguments_of(operator, args, kwargs)["dim"], where())
         if not outputs or not (known or begins or name in NORMALISING):
             return None
         output, arguments = outputs[0], arguments_of(operator, args, kwargs)
@@ -136,29 +137,31 @@ class Follower:
         known = self.weights.get(storage)
         return storage in self.of_weights or (known is not None and known.factors is None)
 
+    def are_of_weights(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these were all made of weights only."""
+        return bool(tensors) and all(storage_of(one) in self.of_weights for one in tensors)
+
     def start(self, tensor: Tensor, axis: int, where: str, is_logarithm: bool = False) -> None:
         """A tensor whose rows sum to one was made."""
         if not tensor.ndim or tensor.shape[axis] < 2:
             return  # a single weight is always 1
         made = Made(tuple(tensor.shape), axis % tensor.ndim, where)
-        self.open = [one for one in self.open if not are_beside(one.where, where)]  # these were the scores
+        self.products.close(tensor)
         if not is_logarithm:
             self.made.append(made)
         shape, strides = tuple(tensor.shape), tensor.stride()
         self.weights[storage_of(tensor)] = Weights((made,), shape, strides, made.axis, is_logarithm)
 
-    def note_product(
-        self, operands: Sequence[Tensor], output: Tensor, constant: Constant, where: Callable[[], str]
-    ) -> None:
-        """Remember a product of two tensors of the image, and the one that it multiplies, by its shape."""
-        if any(map(constant, operands)):
-            return
-        one = OpenProduct(tuple(output.shape), where())
-        shapes = [tuple(operand.shape) for operand in operands]
-        for before in self.open:
-            if before.shape in shapes and module_in(before.where) == module_in(one.where):
-                before.is_multiplied = one.is_multiplied = True
-        self.open.append(one)
+    def start_sparse(self, weights: Tensor, axis: int, where: str) -> None:
+        """Weights were made that are a sparse tensor, as of the edges of a graph."""
+        self.made.append(Made(tuple(weights.shape), axis % weights.ndim, where, SPARSE))
+        self.products.close(weights)
+        self.sparse[id(weights)] = ref(weights)
+
+    def is_sparse(self, tensor: Tensor) -> bool:
+        """Whether a tensor is sparse weights."""
+        known = self.sparse.get(id(tensor))
+        return known is not None and known() is tensor
 
     def note_normalised(self, tensor: Tensor, where: Callable[[], str]) -> None:
         """See whether values made by hand sum to one along an axis."""
@@ -190,7 +193,7 @@ class Follower:
 
     def product(self, name: str, arguments: dict[str, Any], output: Tensor, constant: Constant) -> Call | None:
         """The call of attention that a matrix product is; None for another product, which may mix weights."""
-        left, right = list(tensors_in({key: value for key, value in arguments.items() if key != "out"}))[-2:]
+        left, right = factors((), arguments)
         if min(left.ndim, right.ndim) < 2:
             for weights, values in ((left, right), (right, left)):
                 if (known := self.weights.get(storage_of(weights))) is not None and not constant(values):
@@ -336,3 +339,8 @@ def sums_to_one(values: Tensor, axis: int) -> bool:
     """Whether values are at least 0 and sum to 1 along an axis."""
     sums = values.detach().float().sum(dim=axis)
     return bool((sums - 1).abs().max() <= SUM_TOLERANCE) and bool(values.min() >= 0)
+
+
+def factors(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The two factors of an operator that is a product, from its arguments."""
+    return list(tensors_in((args, {name: value for name, value in kwargs.items() if name != "out"})))[-2:]

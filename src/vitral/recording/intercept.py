@@ -133,7 +133,7 @@ class watch(TorchFunctionMode):
         # What may raise comes first: a mode that is left on would see all that the thread runs afterwards.
         if self.keeps_stream:
             self.stream = Stream(self.model, keep_tensors=self.keeps_stream != "blocks")
-        self.layers = Layers(self.recording, self.recognizer.dataflow, self.stream)
+        self.layers = Layers(self.recording, self.recognizer, self.stream)
         self.hooks = [
             self.model.register_forward_pre_hook(self.begin, prepend=True, with_kwargs=True),
             self.model.register_forward_hook(self.end, with_kwargs=True),

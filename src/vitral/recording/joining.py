@@ -11,19 +11,22 @@ from typing import Any
 
 from torch import Tensor
 
-from vitral.recording.dataflow import Dataflow
 from vitral.recording.further_uses import FurtherUse
 from vitral.recording.layers import TWICE, Layer, Recording, chunked, joined
 from vitral.recording.made import Made, UsedParts
-from vitral.recording.recognizer import Seen
+from vitral.recording.recognizer import Recognizer, Seen
+from vitral.recording.same_weights import digest, fingerprint
 from vitral.recording.stream import Stream
+
+AGAIN = "a product with further values"
 
 
 class Layers:
     """Puts the calls of a running model together to the layers of a recording, and takes them apart again."""
 
-    def __init__(self, recording: Recording, dataflow: Dataflow, stream: Stream | None):
-        self.recording, self.dataflow, self.stream = recording, dataflow, stream
+    def __init__(self, recording: Recording, recognizer: Recognizer, stream: Stream | None):
+        self.recording, self.stream = recording, stream
+        self.dataflow, self.axes = recognizer.dataflow, recognizer.follower.products.axes
         self.parts: list[list[Layer]] = []  # of each layer: one for each call
         self.chunks: set[int] = set()  # the bit of the first call of each layer whose calls are chunks of queries
         self.written: dict[int, int] = {}  # where in memory the result of a call was written, by its bit
@@ -31,6 +34,10 @@ class Layers:
         self.made: list[Made] = []  # the weights of all layers
         self.parts_of_weights = UsedParts()
         self.own: dict[int, tuple[Made, ...]] = {}  # the weights of a call that no call before it used, by its bit
+        # What calls with the same values and the same weights share, by the bit of the call.
+        self.values: dict[int, bytes] = {}
+        self.weights: dict[int, bytes | None] = {}
+        self.again: list[FurtherUse] = []  # of weights that several calls have
         self.numel: dict[int, int] = {}  # how many values the result of a call has, by its bit
 
     def may_join(self, seen: Seen, places: Any) -> bool:
@@ -65,6 +72,7 @@ class Layers:
         self.own[seen.bit] = tuple(one for one in seen.made if one not in self.made) or seen.made
         self.made += seen.made
         self.parts_of_weights.add(seen.made, seen.part)
+        self.values[layer.bit], self.weights[layer.bit] = digest(seen.call.values), fingerprint(seen.call)
         self.numel[layer.bit] = seen.call.out.numel()
         if joins:
             self.parts[-1].append(layer)
@@ -93,7 +101,19 @@ class Layers:
         along = [one.shape[axis] for one in results] == sizes and axis < results[0].ndim - 1
         # A single query of each head looks the same, but all of them are then not as many as the keys.
         if order == bits and along and (sizes[0] > 1 or sum(sizes) == self.parts[-1][0].num_tokens):
-            self.are_chunks()
+            self.are_parts_of_queries()
+        elif (
+            {*order} <= {*bits}
+            and len({*order}) > 1
+            and not self.have_the_same_keys()
+            and all(self.is_of_tokens(one, axis) for one in results)
+        ):
+            self.take_apart(self.parts[-1])  # windows, each with tokens of its own
+
+    def is_of_tokens(self, result: Tensor, axis: int) -> bool:
+        """Whether an axis of a call's result, but that of a batch, has several tokens, and no heads or features."""
+        flags = self.axes.of(result)
+        return axis > 0 and result.shape[axis] > 1 and flags is not None and not flags[axis]
 
     def note_written(self, whole: Tensor, result: Tensor) -> None:
         """See whether the last calls' results are written into one tensor, each where the queries before it end."""
@@ -108,7 +128,30 @@ class Layers:
         expected = [[first + start * whole.stride(axis) for start in starts] for axis in axes]
         are_all = sum(sizes) == self.parts[-1][0].num_tokens
         if are_all and len(bits) > 1 and [self.written.get(bit) for bit in bits] in expected:
+            self.are_parts_of_queries()
+        elif len(bits) > 1 and not self.have_the_same_keys() and self.is_beside(whole, result):
+            self.take_apart(self.parts[-1])
+
+    def is_beside(self, part: Tensor, result: Tensor) -> bool:
+        """Whether a result is written into a part of the tokens of a tensor."""
+        base = part._base
+        if base is None or not base.ndim == part.ndim == result.ndim:
+            return False
+        sides = enumerate(zip(part.shape, base.shape))
+        return any(own < whole and self.is_of_tokens(result, axis) for axis, (own, whole) in sides)
+
+    def are_parts_of_queries(self) -> None:
+        """The calls of the last layer have the queries side by side: chunks of them if all have the same keys, else
+        windows."""
+        parts = self.parts[-1]
+        if parts[0].bit in self.chunks or self.have_the_same_keys():
             self.are_chunks()
+        else:
+            self.take_apart(parts)
+
+    def have_the_same_keys(self) -> bool:
+        """Whether the calls of the last layer multiply the same values."""
+        return len({self.values[part.bit] for part in self.parts[-1]}) == 1
 
     def bits_and_sizes(self) -> tuple[list[int], list[int]]:
         """The bit and the number of queries of each call of the last layer."""
@@ -144,6 +187,9 @@ class Layers:
             apart = apart or any(sum(bool(part.bit & bits) for part in parts) > 1 for bits in added)
             if len(parts) > 1 and (apart or (doubtful and parts[0].bit not in self.chunks)):
                 self.take_apart(parts)
+            elif repeated := self.repeated_in(parts):
+                self.take_apart(parts)
+                self.note_repeated(repeated)
 
         for index in reversed(range(len(self.parts))):
             if any(part.bit & factors for part in self.parts[index]):
@@ -151,6 +197,20 @@ class Layers:
                     if self.stream is not None:
                         self.stream.leave_out(part.bit)
                 del self.parts[index], self.recording.layers[index]
+
+    def repeated_in(self, parts: Sequence[Layer]) -> list[Layer]:
+        """The calls of one layer that have the weights of a call before them."""
+        known = [self.weights[part.bit] for part in parts]
+        return [part for place, part in enumerate(parts) if known[place] is not None and known[place] in known[:place]]
+
+    def note_repeated(self, repeated: Sequence[Layer]) -> None:
+        """These calls multiply further values with the weights of a call before."""
+        for layer in repeated:
+            same = [bit for bit, known in self.weights.items() if known == self.weights[layer.bit]]
+            made = tuple(one for bit in same for one in self.own[bit])
+            for one in self.own[layer.bit]:
+                one.shown, one.fate = False, TWICE
+            self.again.append(FurtherUse(made, AGAIN, self.own[layer.bit][0].where))
 
     def bits_of(self, uses: Sequence[FurtherUse]) -> int:
         """The bits of the calls whose weights these uses are of."""
@@ -161,7 +221,7 @@ class Layers:
         """Assign further uses of weights to the layers whose weights they use."""
         for layer in self.recording.layers:
             own = {made for bit, weights in self.own.items() if bit & layer.bit for made in weights}
-            layer.further_uses = tuple(use for use in uses if own & set(use.made))
+            layer.further_uses = tuple(use for use in (*uses, *self.again) if own & set(use.made))
 
     def take_apart(self, parts: list[Layer]) -> None:
         """Make each call a layer of its own."""

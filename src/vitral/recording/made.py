@@ -29,18 +29,6 @@ class Made:
         return f"{' x '.join(map(str, self.shape))}, summing to 1 over axis {self.axis}, in {self.where}: {self.fate}"
 
 
-@dataclass(eq=False)
-class OpenProduct:
-    """A product of two tensors that depend on the image, and whether it is multiplied again, as scores are with values.
-
-    Sigmoid and linear attention are two such products, one after the other.
-    """
-
-    shape: tuple[int, ...]
-    where: str
-    is_multiplied: bool = False
-
-
 @dataclass(frozen=True)
 class Product:
     """A product of weights with values: what the weights were made of, and the memory of both.

@@ -14,10 +14,11 @@ FUSED = "_scaled_dot_product_"  # how the names of fused kernels of attention be
 FLEX = "flex_attention"
 SOFTMAX = {"_softmax", "_safe_softmax", "_masked_softmax", "softmax"}  # `softmax(..., out=)` arrives by this name
 LOG_SOFTMAX = {"_log_softmax", "log_softmax"}
+OTHER_SOFTMAX = {"_sparse_softmax", "_sparse_log_softmax"}  # their weights are not followed
 # What may make rows that sum to one by hand: e / e.sum(), e * (1 / e.sum()), exp(x - logsumexp(x)).
 NORMALISING = {"div", "div_", "mul", "mul_", "exp", "exp_"}
-PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv"}
-ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # products to which something is added
+PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addbmm", "addmv", "_sparse_addmm"}
+ADDING = {"addmm", "baddbmm", "addbmm", "addmv", "_sparse_addmm"}  # products to which something is added
 PROJECTIONS = PRODUCTS | {"convolution"}  # what turns the input into tokens
 SUMS = {"add", "add_", "sub", "sub_"}
 NOT_LINEAR = {"native_batch_norm", "_native_batch_norm_legit_no_training", "native_layer_norm", "gelu", "relu", "silu"}

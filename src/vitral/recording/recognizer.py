@@ -111,11 +111,14 @@ class Recognizer:
         if call is not None and not name.startswith(FUSED):
             product = self.follower.last_product
         made = () if product is None else product.made
+        if call is not None and name.startswith(FUSED):
+            made = (self.made_inside(call),)
+            self.follower.made += made  # listed if its weights multiply other values, too
         values_depend = 0 if call is None else self.dataflow.of_calls(call.given)
         value_marks = 0 if call is None else self.dataflow.of(call.given) & self.dataflow.path_marks
         weight_marks = self.dataflow.of(*inputs) & self.dataflow.path_marks & ~value_marks
         if call is not None and (factor := self.factor_before(call, inputs)) is not None:
-            self.note_factors(factor, made or (self.made_inside(call),))
+            self.note_factors(factor, made)
             call = product = None
         self.further_uses.note(name, inputs, result, before, self.follower.weights, product, self.line)
         self.follow_results(operator, name, inputs, result)
@@ -141,7 +144,7 @@ class Recognizer:
         # How queries and keys came about says nothing of the tokens that leave.
         self.dataflow.forget([call.out], weight_marks)
         bit = self.dataflow.add_call([call.out])
-        self.results[storage_of(call.out)] = bit, made or (self.made_inside(call),)
+        self.results[storage_of(call.out)] = bit, made
         name = self.running_module() or type(self.model).__name__
         part = None if product is None else product.part
         is_projected = given is not None
@@ -163,6 +166,7 @@ class Recognizer:
         tables: tuple[dict[int, Any], ...] = (
             *(self.known, self.results, self.dataflow.bits, self.dataflow.blank),
             *(self.follower.weights, self.further_uses.carried),
+            *(self.follower.products.reached, self.follower.products.weighted, self.follower.products.axes.spans),
         )
         for number in [number for number, memory in self.known.items() if memory.expired()]:
             for table in tables:
