@@ -109,3 +109,32 @@ def test_models_that_normalise_each_image_are_not_refused(kind):
             assert seen.layers[0].tokens.patch_tokens == tuple(range(1, 65))
         except UsageError as error:  # not known for random images either
             assert kind in (NormalisedTokens, MeanFirst) and REASON not in str(error)
+
+
+class Overlapping(Wider):
+    """Tokens that each see several patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, 7, 4, 3)
+
+
+class CroppingOverlapping(Overlapping, Cropping):
+    pass
+
+
+@pytest.mark.parametrize("images", BLACK_BORDERS)
+def test_overlapping_tokens_that_follow_the_image_are_refused(images):
+    torch.manual_seed(0)
+    model = made(CroppingOverlapping())
+    for batch in (images, torch.cat([WHOLE, images])):
+        with pytest.raises(UsageError, match=f"{REASON}|places in the image are not known"):
+            explain.attention(model, batch)
+
+
+@pytest.mark.parametrize("images", [*ORDINARY, torch.cat(ORDINARY)])
+def test_overlapping_tokens_that_stay_are_not_refused(images):
+    torch.manual_seed(0)
+    with torch.no_grad(), watch(model := made(Overlapping()), rows=[0]) as seen:
+        model(images)
+    assert seen.layers[0].tokens.patch_tokens == tuple(range(1, 65))

@@ -16,6 +16,7 @@ How the model is run is in `recording.apart`, how the bits are read in `recordin
 Axes:  b images   u units (heads and windows of an image)   m key tokens   e width   k bits   y x rows, columns
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
 from vitral.recording.places import CLEAR, MOVED, Found, Places, decode, grid_bits, over_batch, unplaced
 from vitral.recording.prefix_tokens import learned_tokens, names_stated, numbered
+from vitral.recording.sampled_keys import sampled_calls
 
 FEW_BITS, ORDER_MASKS = 3, 2  # bits of a small grid, masks of a larger one, by which an order is checked
 MARGIN = 1 / 8  # of a patch: a model that leaves out more on a side of the image has another grid than the whole image
@@ -272,7 +274,14 @@ def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[
 
     with suppress(Exception):
         run_apart(subject, mixtures(a, b, grid), compare)
-    return tuple(places)
+    if not any(isinstance(found, Places) and not found.exact for found in places):
+        return tuple(places)
+    # Keys that see several patches are asked for their order only, which those that are moved a little may have, too.
+    sampled = itertools.chain(sampled_calls(subject, a, b), itertools.repeat(False))
+    return tuple(
+        replace(found, are_sampled=moved) if isinstance(found, Places) and not found.exact else found
+        for found, moved in zip(places, sampled)
+    )
 
 
 def asks_itself_in_all(before: Call, call: Call, places: Places, images: int) -> bool | None:
