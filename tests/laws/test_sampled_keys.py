@@ -133,7 +133,9 @@ class Biased(Still):
         self.table = nn.Parameter(torch.randn(1, 2, 8, 8))
 
     def bias(self, moves: Tensor) -> Tensor:
-        return F.grid_sample(self.table.expand(len(moves), -1, -1, -1), self.drawn, align_corners=False).flatten(2)[:, :, None]
+        return F.grid_sample(self.table.expand(len(moves), -1, -1, -1), self.drawn, align_corners=False).flatten(2)[
+            :, :, None
+        ]
 
     def moves(self, offset: nn.Module, q: Tensor) -> Tensor:
         self.drawn = Deformable.moves(self, offset, q)

@@ -144,7 +144,8 @@ class Again(Padded):
 
 
 @pytest.mark.parametrize(
-    ("kind", "attention"), [(Padded, Attention), (Sided, Attention), (Again, Attention), (Padded, Hidden), (Again, Hidden)]
+    ("kind", "attention"),
+    [(Padded, Attention), (Sided, Attention), (Again, Attention), (Padded, Hidden), (Again, Hidden)],
 )
 def test_the_share_of_attention_on_padding_is_stated(kind, attention, images):
     images = images[:, :, :12, :12]

@@ -24,6 +24,7 @@ from vitral.store import ARTIFACT
 from vitral.store.artifact import MODEL, PREPROCESS, WHOLE, Artifact
 from vitral.store.classifier import Classifier
 from vitral.tasks.inputs import open_model
+from vitral.tasks.output_warning import output_warning
 from vitral.tasks.progress import Progress, progress_for
 from vitral.weights.artifact import ArtifactModel
 
@@ -72,6 +73,8 @@ def export(
         raise UsageError("The model has no classes: it returns features. Give it a head: vitral train --init.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} exists and is not empty. Choose another folder.")
+    if warning := output_warning(opened, opened.preprocessing.size):
+        shown.note(warning)
     pillow = int(PIL.__version__.split(".")[0])
     output = output_name(opened.record)
     chosen = list(comparisons(images))

@@ -75,7 +75,7 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
         prefix_mass=share_of_prefix(row, tokens) + on_padding,
         residual=observation.residual,
         classes=observation.classes(target),
-        why_zero=f"No attention to a patch in {names} raises the class's logit.",
+        why_zero=f"No attention to a patch in {names} raises {observation.score}.",
     )
 
 
