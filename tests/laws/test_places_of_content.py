@@ -138,3 +138,24 @@ def test_overlapping_tokens_that_stay_are_not_refused(images):
     with torch.no_grad(), watch(model := made(Overlapping()), rows=[0]) as seen:
         model(images)
     assert seen.layers[0].tokens.patch_tokens == tuple(range(1, 65))
+
+
+class Sorting(Wider):
+    """Sorts the images of a batch by their width that is not black, and puts the answers back in order."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        order = images.amax((1, 2)).gt(0.05).sum(1).argsort(stable=True)
+        return super().forward(images[order])[order.argsort()]
+
+
+def test_images_that_are_sorted_are_to_be_given_one_at_a_time():
+    torch.manual_seed(0)
+    model = made(Sorting())
+    with pytest.raises(UsageError, match="Give the model one image at a time") as refusal:
+        explain.attention(model, torch.cat([WHOLE, *BLACK_BORDERS]))
+    assert "another order" in str(refusal.value) and "crop" not in str(refusal.value).lower()
+    plain = made(Wider())
+    plain.load_state_dict(model.state_dict())
+    for images in BLACK_BORDERS:
+        found, expected = (explain.attention(one, images) for one in (model, plain))
+        assert (found.values == expected.values).all()

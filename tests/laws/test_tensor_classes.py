@@ -67,9 +67,9 @@ MAKERS = [lambda: causal_upper_left(17, 17), lambda: causal_lower_right(17, 17),
 def test_the_cause_is_named(make, gradients, images):
     model, name = model_of(lambda: Biased(make, once=False)), type(make()).__name__
     before = model(images)
-    with torch.set_grad_enabled(gradients), pytest.raises(WatchError, match=REASON.format(name)) as refusal:
-        with watch(model):
-            model(images)
+    found = pytest.raises(WatchError, match=REASON.format(name))
+    with torch.set_grad_enabled(gradients), found as refusal, watch(model):
+        model(images)
     assert ("is_causal=True" in str(refusal.value)) == (name == "CausalBias")
     for method in (explain.attention, explain.rollout, explain.attention_gradient):
         with pytest.raises(WatchError, match=REASON.format(name)):

@@ -11,6 +11,7 @@ Axes:  b images   u units (heads and windows of an image)   m key tokens   k mix
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -41,10 +42,10 @@ def places_of(subject: Subject) -> tuple[Found, ...]:
     if not subject.treats_images_alike:
         return ()
     found = KNOWN.setdefault(subject.model, {})
-    changes = changes_of(subject.model)
-    if CHANGES.get(subject.model) != changes and any(map(sees_several, sum(found.values(), ()))):
+    version = changes_of(subject.model)
+    if CHANGES.get(subject.model) != version and any(map(sees_several, sum(found.values(), ()))):
         found.clear()
-    CHANGES[subject.model] = changes
+    CHANGES[subject.model] = version
     batch = len(subject.images)
     key = (*subject.key, str(batch))
     for one in (subject.key, key):
@@ -60,9 +61,12 @@ def places_of(subject: Subject) -> tuple[Found, ...]:
             for places in measured(replace(subject, fixed_batch=1))
         )
     places = found[subject.key if subject.key in found else key]
-    if not follows_content(subject, places):
+    if not (followed := follows_content(subject, places)):
         return places
-    return tuple(replace(one, follows_content=True) if isinstance(one, Places) else one for one in places)
+    if followed == "order" and batch == 1:
+        return places
+    changes: dict[str, Any] = {"are_reordered": True} if followed == "order" else {"follows_content": True}
+    return tuple(replace(one, **changes) if isinstance(one, Places) else one for one in places)
 
 
 def changes_of(model: nn.Module) -> int:
@@ -110,22 +114,23 @@ def holds(subject: Subject, first: Places) -> bool:
         return False
 
 
-def follows_content(subject: Subject, found: Sequence[Found]) -> bool:
-    """Whether the tokens of the given images are other patches than those of random images.
+def follows_content(subject: Subject, found: Sequence[Found]) -> Literal["", "content", "order"]:
+    """Whether the tokens of the given images are other patches than those of random images, by their content; or only
+    the images stand in another order of a batch, as where they are sorted by how much of them is not black.
 
     Each image is mixed with itself, moved by half of its sides: so the mixture has the colours of the image, and a
     model that normalises over the whole image gives nearly the same tokens. Only the first call of attention is seen.
     """
     first = next(iter(found), None)
     if not isinstance(first, Places) or first.batch_axis == "keys":
-        return False
+        return ""
     for images in subject.images.detach().split(MOST_IMAGES):
         # Random images in their place tell this from an order that is drawn at random.
         if are_astray(subject, images, first) and not any(
             are_astray(subject, other.expand_as(images), first) for other in random_pair(subject)
         ):
-            return True
-    return False
+            return "content" if are_astray(replace(subject, fixed_batch=1), images, first) else "order"
+    return ""
 
 
 def are_astray(subject: Subject, images: Float[Tensor, "b c y x"], first: Places) -> bool:
@@ -144,7 +149,7 @@ def is_astray(
     count = len(images)
     moved = images.roll((images.shape[2] // 2, images.shape[3] // 2), (2, 3))
     every = torch.cat([images, moved, mixed_by(mask.expand(count, -1, -1), images, moved)])
-    for fixed in (0, len(subject.images), 1):
+    for fixed in [subject.fixed_batch] if subject.fixed_batch else (0, len(subject.images), 1):
         values = values_of_first(replace(subject, fixed_batch=fixed), every, first)
         if values is not None:
             break

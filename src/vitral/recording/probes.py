@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import mod
 
 import numpy as np
 import torch
@@ -325,6 +326,10 @@ def candidates(num_tokens: int, units: int, grids: Sequence[Grid], size: Grid) -
         if grid is not None and grid not in tried and math.prod(grid) > 1 and len(tried) < 4:
             tried.add(grid)
             yield grid
+    # Whole rows or columns of the image, behind CLS or nothing: no convolution shows their grid.
+    for number in whole[:2]:
+        strips = ((number, 1), (1, number))
+        yield from (one for one in strips if number > 1 and one not in tried and not any(map(mod, size, one)))
 
 
 def grid_like(num_patches: int, size: Grid) -> Grid | None:

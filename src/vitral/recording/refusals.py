@@ -99,6 +99,15 @@ def refuse_content(layer: str) -> TokenRoles:
     )
 
 
+def refuse_reordered(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the images of a batch change their order by their content."""
+    raise UsageError(
+        f"The model puts the images of a batch in another order before {layer}, which depends on what they show, as "
+        "where they are sorted by their width, so it is not known which tokens are of which image. Give the model one "
+        "image at a time."
+    )
+
+
 def refuse_sampled(layer: str) -> TokenRoles:
     """Raises `UsageError`: the keys are sampled at places that depend on the image (`recording.sampled_keys`)."""
     raise UsageError(

@@ -19,7 +19,9 @@ from vitral.recording.apart import Subject, run_together
 from vitral.recording.operators import arguments_of, name_of, tensors_in
 
 # The arguments of operators that say from which places another argument, the first, is taken.
-TAKING = {"gather": "index", "index": "indices", "index_select": "index", "deform_conv2d": "offset"} | dict.fromkeys(("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), "grid")
+TAKING = {"gather": "index", "index": "indices", "index_select": "index", "deform_conv2d": "offset"} | dict.fromkeys(
+    ("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), "grid"
+)
 CHANGED = 1e-3  # of the largest value: keys that change less are the same
 MOST_VALUES = 10**7  # of one operator's argument that is compared
 
