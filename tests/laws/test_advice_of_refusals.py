@@ -67,6 +67,6 @@ def test_advice_is_not_refused_in_turn(model):
     # Together, the choices are all layers whose tokens are known.
     with torch.no_grad():
         known = explain.observe(model, images)
-    for number in {*range(len(known.layers))} - set(sum(choices, [])):
+    for number in {*range(len(known.layers))}.difference(*choices):
         with pytest.raises(UsageError, match="places in the image are not known"):
             _ = known.layers[number].tokens

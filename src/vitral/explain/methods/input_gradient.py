@@ -36,7 +36,8 @@ def input_gradient(
         sign="signed",
         layers=("pixels",),
         classes=observation.classes(target),
-        why_zero=f"No patch adds to {observation.score}: its gradient, or the image's difference from the baseline, is zero.",
+        why_zero=f"No patch adds to {observation.score}: its gradient, or the image's difference from the baseline, is "
+        "zero.",
     )
 
 

@@ -53,5 +53,6 @@ def integrated_gradients(
         sign="signed",
         layers=("pixels",),
         classes=classes,
-        why_zero=f"No patch adds to {observation.score}: its gradient, or the image's difference from the baseline, is zero.",
+        why_zero=f"No patch adds to {observation.score}: its gradient, or the image's difference from the baseline, is "
+        "zero.",
     )
