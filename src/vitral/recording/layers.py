@@ -296,7 +296,8 @@ def advice_on_known(recording: Recording, layers: Sequence[Layer]) -> str:
     for layer in known:
         alike.setdefault(kind(layer), []).append(recording.layers.index(layer))
     choices = ", or ".join(f"layers={numbers}" for numbers in alike.values())
-    return f" The tokens of layer{listed([recording.layers.index(layer) for layer in known])} are known: attention with {choices}."
+    numbers = listed([recording.layers.index(layer) for layer in known])
+    return f" The tokens of layer{numbers} are known: attention with {choices}."
 
 
 def difference(layer: Layer, other: Layer) -> str:
