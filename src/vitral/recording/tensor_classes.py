@@ -18,7 +18,10 @@ def check_made_outside(model: nn.Module, error: BaseException | None) -> None:
     found = REFUSED.search(str(error)) if isinstance(error, Exception) else None
     if found is None:
         return
-    causal = " For causal attention, pass is_causal=True (upper left) or a boolean mask: torch.ones(n, m).tril(m - n).bool()."
+    causal = (
+        " For causal attention, pass is_causal=True (upper left) or a boolean mask, such as "
+        "torch.ones(n, m).tril(m - n).bool()."
+    )
     raise WatchError(
         f"{type(model).__name__} makes a tensor of the class {found[1]} while it runs, which PyTorch does not allow "
         "where its operators are watched. Make it once, in __init__, or use an ordinary tensor."
