@@ -109,3 +109,53 @@ def test_models_that_normalise_each_image_are_not_refused(kind):
             assert seen.layers[0].tokens.patch_tokens == tuple(range(1, 65))
         except UsageError as error:  # not known for random images either
             assert kind in (NormalisedTokens, MeanFirst) and REASON not in str(error)
+
+
+class Overlapping(Wider):
+    """Tokens that each see several patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(3, 16, 7, 4, 3)
+
+
+class CroppingOverlapping(Overlapping, Cropping):
+    pass
+
+
+@pytest.mark.parametrize("images", BLACK_BORDERS)
+def test_overlapping_tokens_that_follow_the_image_are_refused(images):
+    torch.manual_seed(0)
+    model = made(CroppingOverlapping())
+    for batch in (images, torch.cat([WHOLE, images])):
+        with pytest.raises(UsageError, match=f"{REASON}|places in the image are not known"):
+            explain.attention(model, batch)
+
+
+@pytest.mark.parametrize("images", [*ORDINARY, torch.cat(ORDINARY)])
+def test_overlapping_tokens_that_stay_are_not_refused(images):
+    torch.manual_seed(0)
+    with torch.no_grad(), watch(model := made(Overlapping()), rows=[0]) as seen:
+        model(images)
+    assert seen.layers[0].tokens.patch_tokens == tuple(range(1, 65))
+
+
+class Sorting(Wider):
+    """Sorts the images of a batch by their width that is not black, and puts the answers back in order."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        order = images.amax((1, 2)).gt(0.05).sum(1).argsort(stable=True)
+        return super().forward(images[order])[order.argsort()]
+
+
+def test_images_that_are_sorted_are_to_be_given_one_at_a_time():
+    torch.manual_seed(0)
+    model = made(Sorting())
+    with pytest.raises(UsageError, match="Give the model one image at a time") as refusal:
+        explain.attention(model, torch.cat([WHOLE, *BLACK_BORDERS]))
+    assert "another order" in str(refusal.value) and "crop" not in str(refusal.value).lower()
+    plain = made(Wider())
+    plain.load_state_dict(model.state_dict())
+    for images in BLACK_BORDERS:
+        found, expected = (explain.attention(one, images) for one in (model, plain))
+        assert (found.values == expected.values).all()

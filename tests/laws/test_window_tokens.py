@@ -1,7 +1,9 @@
 """Tokens of a window that hold no patch are no padding unless they stand on the sides of the image."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -105,3 +107,65 @@ def test_padding_is_seen_without_knowing_how_it_was_made():
     places = [[0, 1, 3, 4], [2, -1, 5, -1], [6, 7, -1, -1], [8, -1, -1, -1]]
     assert all(sorted(layer.windows.places.tolist()) == sorted(places) for layer in layers)
     assert explain.attention(made(Padded(has_cls=False)), images).grid == (3, 3)
+
+
+class Hidden(Attention):
+    """Padding is hidden by a mask of finite numbers, as in Swin."""
+
+    def weights(self, q: Tensor, k: Tensor) -> Tensor:
+        real = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]).repeat(len(q) // 4, 1)
+        return (q @ k.mT / 3 - 100.0 * (1 - real[:, None, None])).softmax(-1)
+
+
+class Sided(Padded):
+    """Padded at the top and at the left."""
+
+    def tokens(self, images: Tensor) -> Tensor:
+        x = self.patch(images)[:, :, :3, :3].permute(0, 2, 3, 1)
+        x = torch.cat([x.new_zeros(len(x), 3, 1, 16), x], 2)
+        x = torch.cat([x.new_zeros(len(x), 1, 4, 16), x], 1)
+        return rearrange(x, "b (y p) (x q) d -> (b y x) (p q) d", p=2, q=2)
+
+
+class Again(Padded):
+    """Pads and cuts in each block, by functions that do so, as Swin does."""
+
+    def tokens(self, images: Tensor) -> Tensor:
+        return self.patch(images)[:, :, :3, :3].permute(0, 2, 3, 1)
+
+    def through(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            y = rearrange(F.pad(x, (0, 0, 0, 1, 0, 1)), "b (y p) (x q) d -> (b y x) (p q) d", p=2, q=2)
+            x = x + rearrange(block(y), "(b y x) (p q) d -> b (y p) (x q) d", y=2, x=2, p=2)[:, :3, :3]
+        return x
+
+    def read(self, x: Tensor) -> Tensor:
+        return self.head(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention"),
+    [(Padded, Attention), (Sided, Attention), (Again, Attention), (Padded, Hidden), (Again, Hidden)],
+)
+def test_the_share_of_attention_on_padding_is_stated(kind, attention, images):
+    images = images[:, :, :12, :12]
+    model = made(kind(attention, has_cls=False))
+    maps, layers = explain.attention(model, images), see_attention(model, images).layers
+    for number, layer in enumerate(layers):
+        real = (layer.windows.places >= 0).float()
+        rows = layer.weights().unflatten(0, (2, 4))  # (b, w, h, q, k)
+        share = torch.einsum("bwhqk,wq,wk->bh", rows, real, 1 - real) / 9
+        np.testing.assert_allclose(maps.prefix_mass[:, number], share, atol=1e-6)
+    padded = attention is Attention
+    assert ("is on the padding of its windows" in maps.caption) == padded == bool(maps.mass_label(0))
+    maps = explain.attention_gradient(model, images)
+    assert ("is on the padding of its windows" in maps.caption) == padded == bool(maps.prefix_mass.any())
+
+
+def test_the_share_of_one_query_is_that_of_its_window(images):
+    images = images[:, :, :12, :12]
+    model = made(Padded(has_cls=False))
+    shares = [
+        explain.attention(model, images, layers=[0], query=place).prefix_mass[0].mean() for place in ((0, 0), (2, 2))
+    ]
+    assert shares[0] == 0 < shares[1] < 1

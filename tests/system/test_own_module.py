@@ -182,6 +182,16 @@ def test_attention_from_image_to_image_of_a_batch_is_said_before_it_trains(vitra
     assert "over the images of a batch" not in vitral(*words, "--model", "right.py:Mine").done().err
 
 
+def test_a_model_that_returns_probabilities_is_warned_of_wherever_they_are_taken_for_logits(vitral, photos, tmp_path):
+    (tmp_path / "soft.py").write_text(OVER_BATCH.replace(".mean(1))", ".mean(1)).softmax(-1)"))
+    words = ("train", "--data", "photos", "--img-size", 16, "--epochs", 1, "--batch-size", 8, "--out", "soft")
+    warning = "returns probabilities that sum to 1"
+    assert warning in vitral(*words, "--model", "soft.py:Mine").done().err
+    for verb in ("eval", "predict"):
+        given = ("--model", "soft") if verb == "predict" else ("soft",)
+        assert warning in vitral(verb, *given, *["photos"] * (verb == "predict")).done().err
+
+
 OUTPUTS = {  # what it returns in place of its logits, and what is said of it
     "features first": ("return x[:, 0], self.head(x[:, 0])", "Mine returns a tuple; its element 1, (1, 2), is taken"),
     "attention, too": ("return self.head(x[:, 0]), [x @ x.mT for _ in self.blocks]", "its element 0, (1, 2), is taken"),

@@ -42,7 +42,8 @@ class Maps:
 
     method       the name of the method; `explained` is what the map shows, in a sentence
     values       in `unit`; a method with one map for the whole model has one layer and one head
-    prefix_mass  the share of attention on CLS and other tokens before the patches, which no place in the image can show
+    prefix_mass  the share of attention on CLS, other tokens before the patches, and the padding of windows, which no
+                 place in the image can show
     pixels       the images as the model saw them, 0..255
     residual     how far the watched rows were from reproducing the model's output; None if no attention was watched
     targets      the class explained for each image, by a method that knows classes; `class_names` are their names

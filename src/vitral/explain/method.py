@@ -139,3 +139,12 @@ def method(needs: Collection[Need] = ()) -> Callable[[Callable[..., PatchMap]], 
 def share_of_prefix(row: Float[Tensor, "b n"], tokens: TokenRoles) -> Float[Tensor, " b"]:
     """The share of each row that is on tokens that are no patches; zero where the row is zero."""
     return tokens.others(row).sum(dim=1) / row.sum(dim=1).clamp_min(1e-30)
+
+
+def padding_note(share: float) -> str:
+    """A sentence for captions on attention within windows of which a share is on padding; empty below half a percent.
+
+    Padding has no place in the image, so the map shows how the rest is divided.
+    """
+    most = f"up to {share:.0%} of the attention of an image is on the padding of its windows"
+    return f" {most[0].upper()}{most[1:]}, which has no place in the image." if share >= 0.005 else ""

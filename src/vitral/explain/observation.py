@@ -23,6 +23,7 @@ from vitral.base.errors import ShapeError, UsageError, VitralError, WatchError
 from vitral.base.feature_statistics import Distance
 from vitral.base.modes import evaluating
 from vitral.base.output import Output, find_output
+from vitral.base.output_scale import scale_of
 from vitral.explain.feature_maps import FeatureMap, module_maps, stream_maps
 from vitral.explain.graph import Graph, recorded_gradients, recorded_pass, without_vmap
 from vitral.explain.readout import Readout, find_readout, tail_recorded
@@ -59,8 +60,8 @@ class Observation:
     needs          what was recorded: "attention", "feature maps", "gradients"
     found_readout  the tokens from which the prediction is read, as measured or assumed
 
-    `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when they are used: a CNN
-    has feature maps but no attention, and a model may score no classes.
+    `layers`, `feature_maps`, `logits` and the gradients raise what is wrong with them only when used: a CNN has no
+    attention, and a model may score no classes.
     """
 
     model: nn.Module
@@ -139,8 +140,12 @@ class Observation:
 
     @property
     def score(self) -> str:
-        """What one output is called in captions: "the class's logit", or "the number"."""
-        return "the number" if self.answer_kind.per_output == "number" else "the class's logit"
+        """What one output is called in captions: "the class's logit", its probability, or "the number"."""
+        return "the number" if self.answer_kind.per_output == "number" else scale_of(self.logits).score
+
+    @property
+    def unit(self) -> str:
+        return self.answer_kind.unit if self.answer_kind.per_output == "number" else scale_of(self.logits).unit
 
     def without_recordings(self) -> "Observation":
         """The answer alone, without what was recorded on its way, which takes most of the memory."""
@@ -159,9 +164,8 @@ class Observation:
         """
         check_stable(self.model, self.images)
         if weights_of(self.model) != self.weights:  # answers of before and after would be mixed in one map
-            raise UsageError(
-                f"The weights of {type(self.model).__name__} were changed after it was observed. Observe it again."
-            )
+            name = type(self.model).__name__
+            raise UsageError(f"The weights of {name} were changed after it was observed. Observe it again.")
         with evaluating(self.model), torch.no_grad():
             return model_output(self.model, images).detach()
 
@@ -235,11 +239,10 @@ class Observation:
         Raises `ShapeError` if the images do not divide into them, `UsageError` for what is not a grid.
         """
         own = getattr(self.model, "grid", None) if grid is None else grid
-        # One image is enough to see the grid, and an observation for occlusion alone has recorded no maps.
+        # One image is enough to see the grid; an observation for occlusion alone has no maps.
         if own is None:
             alone = self if self.maps else observe(self.model, self.images[:1], ["feature maps"], "rows")
-            own = None if alone.maps else alone.grid_of_attention()
-            own = own or alone.feature_maps[-1].grid
+            own = (None if alone.maps else alone.grid_of_attention()) or alone.feature_maps[-1].grid
         if not is_pair(own) or min(own) < 1:
             raise UsageError(f"grid={own} is not a grid: give (rows, columns), each at least 1.")
         rows, columns = int(own[0]), int(own[1])

@@ -19,12 +19,13 @@ from torch.utils._pytree import tree_map
 from vitral.base.errors import UsageError, WatchError
 from vitral.base.output import find_output
 from vitral.explain.exits import drop_layers_behind, last_layers_reached, why_several_exits
+from vitral.explain.readout_notes import NO_GRADIENT, NOT_MEASURED, NOT_PLACED, NOT_REACHED, NOT_RETURNED, UNSETTLED
 from vitral.explain.token_gradients import (
     AfterBlock,
     Norm,
     depends_by_norm,
-    gradient_after_block,
     gradients_of,
+    is_cut_off,
     last_global_layer,
     layers_read_side_by_side,
     parts_of_last,
@@ -151,28 +152,6 @@ class Readout:
         return replace(self, **changed)
 
 
-NO_GRADIENT = (
-    " No gradient of some of these images' outputs reaches any token: their predictions are assumed to be read from "
-    "the tokens that those of the other images are read from."
-)
-NOT_REACHED = (
-    " Vitral could not measure which tokens the prediction is read from, since no gradient of the output reaches them: "
-    "{} is assumed."
-)
-NOT_MEASURED = (
-    " Vitral could not measure which tokens the prediction is read from, since the last layer attends within windows "
-    "and the places of the tokens after it are not known: {} is assumed."
-)
-NOT_PLACED = (
-    " Vitral could not measure which tokens the prediction is read from, since it is not known what the tokens after "
-    "the last block are: {} is assumed."
-)
-UNSETTLED = (
-    " The output depends on some tokens much less than on others, perhaps only because it is normalised over all of "
-    "them: all of them are assumed to be read."
-)
-
-
 def find_readout(
     recording: Recording,
     left: AfterBlock,
@@ -221,8 +200,7 @@ def measure_readout(
         patches, norm = patches_reached(layers[-1], left, answer, places[-1] if places else None)
         found = Readout(assumed_readout(recording), tokens_that_left(recording, left, answer), beside=beside)
         if patches is None:
-            gradient = gradient_after_block(left, answer)
-            note = NOT_REACHED if gradient is None or not gradient.any() else NOT_MEASURED
+            note = NOT_REACHED if is_cut_off(left, answer) else NOT_MEASURED
             return replace(found, note=note.format("the mean of all tokens"))
         some = None if patches.all() else patches
         return replace(found, of_patches=some, norm=norm, note=UNSETTLED if norm == "perhaps" else "")
@@ -237,8 +215,7 @@ def measure_readout(
         last = last_global_layer(layers)
         name = "CLS" if last is not None and 0 < len(assumed) < last.num_tokens else "the mean of all tokens"
         single = layers[-1].num_queries == 1  # a pool's query, which the prediction is read from in any case
-        gradient = gradient_after_block(left, answer)
-        why = NOT_REACHED if gradient is None or not gradient.any() else NOT_PLACED
+        why = NOT_REACHED if is_cut_off(left, answer) else NOT_PLACED if left.tensors else NOT_RETURNED
         note = "" if single else why.format(name)
         return Readout(assumed, tokens_that_left(recording, left, answer), beside=beside, note=note)
     alike = bool((reached == reached[0]).all())

@@ -171,6 +171,13 @@ def gradient_after_block(left: AfterBlock, answer: Tensor) -> Tensor | None:
     return None if others else gradient
 
 
+def is_cut_off(left: AfterBlock, answer: Tensor) -> bool:
+    """Whether the answer has a gradient at nothing that left the last block; where no block was seen to return
+    anything, that cannot be said."""
+    found = gradients_of(answer, left.tensors) if left.tensors else []
+    return bool(left.tensors) and not any(gradient is not None and bool(gradient.any()) for gradient in found)
+
+
 def depends_by_norm(left: AfterBlock, answer: Tensor) -> bool:
     """Whether the answer may depend on some of the tokens that left the last block, in one tensor or several, only
     because it is normalised over all of them."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vitral.base.answer import scored_answer_of
 from vitral.base.errors import ShapeError
 from vitral.base.numerics import cpu_computes_in_bfloat16
+from vitral.base.output_scale import PROBABILITIES, scale_of
 from vitral.explain.covering import (
     FILL,
     covered_pixels,
@@ -73,8 +74,13 @@ class Trials:
         self.differences: dict[int, float] = {}  # of each image that is run in bfloat16, from float32
         self.answer = scored_answer_of(observation.model)
         # What is explained, and what a person reads, (B, K); None if the model scores no classes.
-        self.scores = self.answer.score(observation.logits) if observation.output.scores_classes else None
-        self.values = None if self.scores is None else self.answer.values(observation.logits.double()).cpu().numpy()
+        has_scores = observation.output.scores_classes
+        # A model that ends in a softmax is asked for its own probabilities, not for a softmax of them.
+        self.are_probabilities = has_scores and scale_of(observation.logits) is PROBABILITIES
+        self.scores = self.answer.score(self.as_logits(observation.logits)) if has_scores else None
+        self.values = (
+            self.answer.values(self.as_logits(observation.logits.double())).cpu().numpy() if has_scores else None
+        )
         self.outliers = outlier_patches(observation)
         self.distances = observation.training_distances
 
@@ -211,7 +217,12 @@ class Trials:
     def scores_of(self, images: Float[Tensor, "b c y x"], precision: torch.dtype) -> Float[np.ndarray, "b k"]:
         """The scores of images, computed in a precision."""
         with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-            return self.answer.score(self.observation.run(images))
+            return self.answer.score(self.as_logits(self.observation.run(images)))
+
+    def as_logits(self, outputs: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
+        """The outputs, or the logarithm of probabilities, whose softmax they are."""
+        is_softmax = self.are_probabilities and self.answer.task == "one class"
+        return outputs.double().clamp_min(1e-30).log() if is_softmax else outputs
 
     def precision(self, image: int) -> torch.dtype:
         """bfloat16 for a large model, if the processor computes in it and the image's scores stay what they are."""

@@ -176,13 +176,18 @@ def run_together(
     grids: list[Grid] | None,
     seed: int,
     start: Callable[[], Any] | None = None,
+    see: Callable[[Any, Sequence[Any], dict[str, Any], Any], None] | None = None,
 ) -> None:
-    """See `run_apart`; all images in one batch."""
+    """See `run_apart`; all images in one batch. `see` is called for each operator that is no attention, with its
+    arguments and its result, which it may change."""
     recognizer = Recognizer(subject.model)
 
-    def see(operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
+    def look(operator: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
         seen = recognizer.recognize(operator, args, kwargs, result)
         if seen is None:
+            if see is not None:
+                with operators.paused():
+                    see(operator, args, kwargs, result)
             if grids is not None and name_of(operator) == "convolution" and result.ndim == 4:
                 grids.append((result.shape[2], result.shape[3]))
             return result
@@ -203,7 +208,7 @@ def run_together(
         torch.default_generator.manual_seed(seed)
         stack.enter_context(torch.no_grad())
         stack.enter_context(EAGER)
-        operators = stack.enter_context(Operators(see))
+        operators = stack.enter_context(Operators(look))
         stack.enter_context(Unfused())
         stack.enter_context(suppress(Reached))
         subject.run(images)

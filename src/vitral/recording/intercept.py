@@ -46,6 +46,7 @@ from vitral.recording.recognizer import Operators, Recognizer, Seen
 from vitral.recording.roles import RoleFinder
 from vitral.recording.stream import Stream
 from vitral.recording.stream_places import StreamPlace, stream_places
+from vitral.recording.tensor_classes import check_made_outside
 from vitral.recording.token_roles import TokenRoles
 
 Rows = Literal["prefix", "all"] | Sequence[int]
@@ -74,8 +75,7 @@ class watch(TorchFunctionMode):
 
     Where gradients are recorded, each layer keeps what the gradient methods need, and with it the graph.
 
-    Raises `NothingSeen`, a `WatchError`, if there was no attention, or `WatchError` if the rows do not reproduce the
-    model's own output.
+    Raises `NothingSeen`, a `WatchError`, without attention, or `WatchError` if rows do not reproduce its output.
 
     >>> import torch, vitral
     >>> model = vitral.create("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3).eval()
@@ -201,6 +201,7 @@ class watch(TorchFunctionMode):
         self.recording.missed = self.recognizer.follower.missed(self.roles.batch)
         self.recognizer.follower.weights.clear()
         self.roles.windows.forget()
+        check_made_outside(self.model, error)
         if kind is None and self.edit is not None and self.recording.layers:
             self.edit.check(len(self.recording.layers))
         for layer in self.recording.layers if kind is None else ():
@@ -324,8 +325,7 @@ class watch(TorchFunctionMode):
     def wanted_queries(self, call: Call, find_roles: Callable[[], TokenRoles], before: int) -> tuple[int, ...]:
         """The call's own queries whose rows are computed as they pass.
 
-        Of a call with fewer queries than keys they may be a chunk, after `before` others, or be all of them: the rows
-        for both are computed.
+        Of a call with fewer queries than keys they may be a chunk, after `before` others, or all: both are computed.
         """
         n = call.num_queries
         if self.wanted == "all":

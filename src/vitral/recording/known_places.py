@@ -9,12 +9,13 @@ given images are held against it, too, each with some of its own patches exchang
 Axes:  b images   u units (heads and windows of an image)   m key tokens   k mixtures
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitral.recording.apart import Subject, first_call
@@ -25,8 +26,11 @@ from vitral.recording.probes import by_image, is_known, measure, mixed_by, mixtu
 
 HALF = 0.5  # of the way from A to B
 ASTRAY = 0.3  # of the way between two images, over all tokens: how far they may be from where they must be
+BESIDE = 2  # patches on each side of a border of two images, whose tokens may see both
 MOST_IMAGES = 8  # that are checked in one run
 KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], "tuple[Found, ...]"]] = WeakKeyDictionary()
+# How often the weights had been changed then: places that depend on the image may not have done so before training.
+CHANGES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def places_of(subject: Subject) -> tuple[Found, ...]:
@@ -38,6 +42,10 @@ def places_of(subject: Subject) -> tuple[Found, ...]:
     if not subject.treats_images_alike:
         return ()
     found = KNOWN.setdefault(subject.model, {})
+    version = changes_of(subject.model)
+    if CHANGES.get(subject.model) != version and any(map(sees_several, sum(found.values(), ()))):
+        found.clear()
+    CHANGES[subject.model] = version
     batch = len(subject.images)
     key = (*subject.key, str(batch))
     for one in (subject.key, key):
@@ -53,9 +61,22 @@ def places_of(subject: Subject) -> tuple[Found, ...]:
             for places in measured(replace(subject, fixed_batch=1))
         )
     places = found[subject.key if subject.key in found else key]
-    if not follows_content(subject, places):
+    if not (followed := follows_content(subject, places)):
         return places
-    return tuple(replace(one, follows_content=True) if isinstance(one, Places) else one for one in places)
+    if followed == "order" and batch == 1:
+        return places
+    changes: dict[str, Any] = {"are_reordered": True} if followed == "order" else {"follows_content": True}
+    return tuple(replace(one, **changes) if isinstance(one, Places) else one for one in places)
+
+
+def changes_of(model: nn.Module) -> int:
+    """How often the parameters were changed in place, which PyTorch does not count in inference mode."""
+    return sum(one._version for one in model.parameters() if not one.is_inference())
+
+
+def sees_several(found: Found) -> bool:
+    """Whether it is of tokens that each see several patches, so that little is known of where these are."""
+    return isinstance(found, Places) and not found.exact
 
 
 def measured(subject: Subject) -> tuple[Found, ...]:
@@ -93,40 +114,69 @@ def holds(subject: Subject, first: Places) -> bool:
         return False
 
 
-def follows_content(subject: Subject, found: Sequence[Found]) -> bool:
-    """Whether the tokens of the given images are other patches than those of random images.
+def follows_content(subject: Subject, found: Sequence[Found]) -> Literal["", "content", "order"]:
+    """Whether the tokens of the given images are other patches than those of random images, by their content; or only
+    the images stand in another order of a batch, as where they are sorted by how much of them is not black.
 
     Each image is mixed with itself, moved by half of its sides: so the mixture has the colours of the image, and a
     model that normalises over the whole image gives nearly the same tokens. Only the first call of attention is seen.
     """
     first = next(iter(found), None)
-    if not isinstance(first, Places) or not first.exact or first.batch_axis == "keys":
-        return False
+    if not isinstance(first, Places) or first.batch_axis == "keys":
+        return ""
     for images in subject.images.detach().split(MOST_IMAGES):
         # Random images in their place tell this from an order that is drawn at random.
         if are_astray(subject, images, first) and not any(
             are_astray(subject, other.expand_as(images), first) for other in random_pair(subject)
         ):
-            return True
-    return False
+            return "content" if are_astray(replace(subject, fixed_batch=1), images, first) else "order"
+    return ""
 
 
 def are_astray(subject: Subject, images: Float[Tensor, "b c y x"], first: Places) -> bool:
     """See `follows_content`; of some images."""
+    return any(is_astray(subject, images, first, *each) for each in exchanged_patches(first))
+
+
+def is_astray(
+    subject: Subject,
+    images: Float[Tensor, "b c y x"],
+    first: Places,
+    mask: Bool[Tensor, "gy gx"],
+    clear: Bool[Tensor, "gy gx"],
+) -> bool:
+    """See `are_astray`; where the patches of a mask are exchanged, by the tokens of the patches that are `clear`."""
     count = len(images)
-    masks = order_masks(first.grid)[:1].expand(count, -1, -1)
     moved = images.roll((images.shape[2] // 2, images.shape[3] // 2), (2, 3))
-    every = torch.cat([images, moved, mixed_by(masks, images, moved)])
-    for fixed in (0, len(subject.images), 1):
+    every = torch.cat([images, moved, mixed_by(mask.expand(count, -1, -1), images, moved)])
+    for fixed in [subject.fixed_batch] if subject.fixed_batch else (0, len(subject.images), 1):
         values = values_of_first(replace(subject, fixed_batch=fixed), every, first)
         if values is not None:
             break
     else:
         return False
     start, end, mixture = values.unflatten(0, (3, count))
-    is_moved = masks[0].flatten().to(values.device)[first.patches.clamp_min(0)] & (first.patches >= 0)
-    error = (mixture - torch.where(is_moved[None, :, :, None], end, start)).norm(dim=-1).sum((1, 2))
-    return bool((error > ASTRAY * (end - start).norm(dim=-1).sum((1, 2))).any())
+    patches, holds = first.patches.clamp_min(0), first.patches >= 0
+    is_moved, is_clear = (one.flatten().to(values.device)[patches] for one in (mask, clear))
+    error = (mixture - torch.where((is_moved & holds)[None, :, :, None], end, start)).norm(dim=-1)
+    counts = (is_clear | ~holds).to(values)
+    return bool(((error * counts).sum((1, 2)) > ASTRAY * ((end - start).norm(dim=-1) * counts).sum((1, 2))).any())
+
+
+def exchanged_patches(first: Places) -> Iterator[tuple[Bool[Tensor, "gy gx"], Bool[Tensor, "gy gx"]]]:
+    """Which patches of an image are exchanged, and which tokens then hold one image alone.
+
+    Where a token sees several patches, half of the columns or of the rows is exchanged, and those far from the border
+    of the two images are clear; none of a grid too small for that.
+    """
+    if first.exact:
+        yield order_masks(first.grid)[0], torch.ones(first.grid, dtype=torch.bool)
+        return
+    rows, columns = first.grid
+    for size, numbers in ((columns, torch.arange(columns)[None]), (rows, torch.arange(rows)[:, None])):
+        number, half = numbers.expand(rows, columns), size // 2
+        if half > BESIDE:
+            yield number < half, (number < half - BESIDE) | (number >= half + BESIDE)
 
 
 def values_of_first(subject: Subject, images: Tensor, first: Places) -> Float[Tensor, "b u m e"] | None:

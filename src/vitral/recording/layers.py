@@ -278,9 +278,7 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
     try:
         kind(last)
     except (UsageError, WatchError) as error:  # its tokens are not known
-        known = [recording.layers.index(layer) for layer in everything if not difference(layer, layer)]
-        advice = f" The tokens of layer{listed(known)} are known: attention with layers={known}." if known else ""
-        raise type(error)(f"{error}{advice}") from error
+        raise type(error)(f"{error}{advice_on_known(recording, everything)}") from error
     odd = [layer for layer in everything if difference(layer, last)]
     if odd:  # an attention pool stands beside the tokens it pools only if all layers are shown
         odd = [layer for layer in everything if difference(layer, last) or layer.num_queries != last.num_queries]
@@ -292,6 +290,19 @@ def comparable_layers(recording: Recording, layers: Sequence[int] | None) -> tup
     if others:
         note = f" Not shown: {', '.join(map(recording.name_of, others))}, on which the output does not depend." + note
     return [layer for layer in everything if layer not in odd], note
+
+
+def advice_on_known(recording: Recording, layers: Sequence[Layer]) -> str:
+    """A sentence on the layers whose tokens are known, with those that fit one figure together; empty without any."""
+    known = [layer for layer in layers if not difference(layer, layer)]
+    if not known:
+        return ""
+    alike: dict[tuple[int, TokenRoles], list[int]] = {}
+    for layer in known:
+        alike.setdefault(kind(layer), []).append(recording.layers.index(layer))
+    choices = ", or ".join(f"layers={numbers}" for numbers in alike.values())
+    numbers = listed([recording.layers.index(layer) for layer in known])
+    return f" The tokens of layer{numbers} are known: attention with {choices}."
 
 
 def difference(layer: Layer, other: Layer) -> str:

@@ -43,7 +43,9 @@ class Places:
     batch are. `is_alone` is whether that holds for one image at a time, and this is a batch of several. `is_cropped`:
     the model does not see a margin of the image, so that the grid is not that of the whole image. `are_views`: the
     units are no heads, since they run through the model side by side. `follows_content`: the tokens of the given images
-    are others than those of random ones. `asks_itself`: whether the queries are the keys;
+    are others than those of random ones; `are_reordered`: they are the same, but their images stand in another order of
+    the batch, by their content. `are_sampled`: the keys are taken from places that depend on the image.
+    `asks_itself`: whether the queries are the keys;
     None if not known. `prefix` names the tokens without a patch, in order, if that was measured.
     """
 
@@ -58,6 +60,8 @@ class Places:
     is_cropped: bool = False
     are_views: bool = False
     follows_content: bool = False
+    are_reordered: bool = False
+    are_sampled: bool = False
     asks_itself: bool | None = None
     prefix: tuple[str, ...] = ()
 

@@ -16,11 +16,13 @@ How the model is run is in `recording.apart`, how the bits are read in `recordin
 Axes:  b images   u units (heads and windows of an image)   m key tokens   e width   k bits   y x rows, columns
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import mod
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from vitral.recording.calls import Call
 from vitral.recording.indices import Grid
 from vitral.recording.places import CLEAR, MOVED, Found, Places, decode, grid_bits, over_batch, unplaced
 from vitral.recording.prefix_tokens import learned_tokens, names_stated, numbered
+from vitral.recording.sampled_keys import sampled_calls
 
 FEW_BITS, ORDER_MASKS = 3, 2  # bits of a small grid, masks of a larger one, by which an order is checked
 MARGIN = 1 / 8  # of a patch: a model that leaves out more on a side of the image has another grid than the whole image
@@ -272,7 +275,14 @@ def measure_layers(subject: Subject, a: Tensor, b: Tensor, grid: Grid) -> tuple[
 
     with suppress(Exception):
         run_apart(subject, mixtures(a, b, grid), compare)
-    return tuple(places)
+    if not any(isinstance(found, Places) and not found.exact for found in places):
+        return tuple(places)
+    # Keys that see several patches are asked for their order only, which those that are moved a little may have, too.
+    sampled = itertools.chain(sampled_calls(subject, a, b), itertools.repeat(False))
+    return tuple(
+        replace(found, are_sampled=moved) if isinstance(found, Places) and not found.exact else found
+        for found, moved in zip(places, sampled)
+    )
 
 
 def asks_itself_in_all(before: Call, call: Call, places: Places, images: int) -> bool | None:
@@ -316,6 +326,10 @@ def candidates(num_tokens: int, units: int, grids: Sequence[Grid], size: Grid) -
         if grid is not None and grid not in tried and math.prod(grid) > 1 and len(tried) < 4:
             tried.add(grid)
             yield grid
+    # Whole rows or columns of the image, behind CLS or nothing: no convolution shows their grid.
+    for number in whole[:2]:
+        strips = ((number, 1), (1, number))
+        yield from (one for one in strips if number > 1 and one not in tried and not any(map(mod, size, one)))
 
 
 def grid_like(num_patches: int, size: Grid) -> Grid | None:

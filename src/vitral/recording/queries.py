@@ -37,22 +37,40 @@ def query_row(
 
     `of_each` marks the readout tokens of each image, where these differ; for windows the patches, where not all are.
     """
-    if layer.windows is None:
-        if query is None and of_each is not None:
-            share = of_each / of_each.sum(dim=1, keepdim=True)
-            return sum_chunks(
-                torch.einsum("bhrm,br->bhm", rows, share[:, queries].to(rows.dtype)) for queries, rows in layer.chunks()
-            )
-        if query is None:
-            return mean_row(layer, readout)
-        return layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
+    return query_row_and_padding(layer, query, readout, of_each)[0]
+
+
+def query_row_and_padding(
+    layer: Layer, query: Query, readout: Sequence[int] = (), of_each: Bool[Tensor, "b n"] | None = None
+) -> tuple[Float[Tensor, "b h n"], Float[Tensor, "b h"]]:
+    """See `query_row`; and the share of this attention that is on the padding of windows."""
+    if layer.windows is not None:
+        rows = row_per_window(layer, layer.windows, query, of_each)
+        return layer.windows.spread(rows), layer.windows.share_of_padding(rows)
+    if query is None and of_each is not None:
+        share = of_each / of_each.sum(dim=1, keepdim=True)
+        row = sum_chunks(
+            torch.einsum("bhrm,br->bhm", rows, share[:, queries].to(rows.dtype)) for queries, rows in layer.chunks()
+        )
+    elif query is None:
+        row = mean_row(layer, readout)
+    else:
+        row = layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
+    return row, row.new_zeros(row.shape[:2])
+
+
+def row_per_window(
+    layer: Layer, windows: Windows, query: Query, of_each: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "bw h m"]:
+    """The weights of the query over the tokens of each window: zero in all windows but the query's own, or the sum
+    over the readout patches."""
     if query is None:
-        return layer.windows.spread(mean_row_per_window(layer, layer.windows, of_each))
-    window, token = layer.windows.locate(patch_number(layer, query))
+        return mean_row_per_window(layer, windows, of_each)
+    window, token = windows.locate(patch_number(layer, query))
     rows = layer.rows([token])[:, :, 0]
-    # Windows lie along the batch, image by image; all but the query's own window are set to zero.
-    own = torch.arange(len(rows), device=rows.device) % len(layer.windows.places) == window
-    return layer.windows.spread(torch.where(own[:, None, None], rows, 0))
+    # Windows lie along the batch, image by image.
+    own = torch.arange(len(rows), device=rows.device) % len(windows.places) == window
+    return torch.where(own[:, None, None], rows, 0)
 
 
 def mean_row(layer: Layer, tokens: Sequence[int] = ()) -> Float[Tensor, "b h n"]:

@@ -99,6 +99,25 @@ def refuse_content(layer: str) -> TokenRoles:
     )
 
 
+def refuse_reordered(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the images of a batch change their order by their content."""
+    raise UsageError(
+        f"The model puts the images of a batch in another order before {layer}, which depends on what they show, as "
+        "where they are sorted by their width, so it is not known which tokens are of which image. Give the model one "
+        "image at a time."
+    )
+
+
+def refuse_sampled(layer: str) -> TokenRoles:
+    """Raises `UsageError`: the keys are sampled at places that depend on the image (`recording.sampled_keys`)."""
+    raise UsageError(
+        f"The keys of {layer} are sampled at places of the feature map that depend on what the image shows, as in "
+        "deformable attention: with the places of another image, it had other keys. No grid of patches holds for all "
+        "images, so it has no attention map. Choose other layers: layers=[...]; or try occlusion with grid=(rows, "
+        "columns)."
+    )
+
+
 def refuse_unseen(layer: str, places: Places) -> TokenRoles:
     """Raises `UsageError`: some patches of the image have no token, so that a map would have holes."""
     rows, columns = places.grid

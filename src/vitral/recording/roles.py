@@ -30,6 +30,8 @@ from vitral.recording.refusals import (
     refuse_given,
     refuse_groups,
     refuse_quantised,
+    refuse_reordered,
+    refuse_sampled,
     refuse_unmeasured,
     refuse_unseen,
     refuse_unsettled,
@@ -136,6 +138,10 @@ class RoleFinder:
             return call, None, partial(refuse_batch_size, layer, self.batch)
         if self.follows_content:
             return call, None, partial(refuse_content, layer)
+        if isinstance(found, Places) and found.are_reordered:
+            return call, None, partial(refuse_reordered, layer)
+        if isinstance(found, Places) and found.are_sampled:
+            return call, None, partial(refuse_sampled, layer)
         if self.is_cropped:
             return call, None, partial(refuse_crop, layer)
         if isinstance(found, Places) and found.are_views:

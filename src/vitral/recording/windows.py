@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 MOVES = (F.pad, torch.roll, Tensor.roll)
+MASKED = 1e-6  # the share of attention that a mask of finite numbers may leave to what it hides
 RECENT = 6  # maps and windows that may be the input of the next attention
 
 
@@ -50,6 +51,14 @@ class Windows:
         # One place more than the image has takes what stands on padding: -1 % size is the last place, dropped below.
         image = values.new_zeros(*values.shape[:2], self.grid[0] * self.grid[1] + 1)
         return image.index_copy(2, self.places.flatten() % image.shape[-1], values)[..., :-1]
+
+    def share_of_padding(self, values: Float[Tensor, "bw h n"]) -> Float[Tensor, "b h"]:
+        """How much of a value per token of each window is on padding, as a fraction of all of an image; 0 where it is
+        zero everywhere."""
+        values = rearrange(values, "(b w) h n -> b h (w n)", w=len(self.places))
+        padding = (self.places < 0).flatten().to(values.device)
+        share = values[..., padding].sum(dim=-1) / values.sum(dim=-1).clamp_min(1e-30)
+        return torch.where(share > MASKED, share, 0)
 
 
 class WindowTracker:

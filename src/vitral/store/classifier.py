@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vitral.base.answer import answer_of
 from vitral.base.modes import evaluating
-from vitral.base.output import find_answer
+from vitral.base.output import find_answer, model_class
+from vitral.base.output_scale import scale_of
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord
 from vitral.data.preprocess import normalise
@@ -48,6 +49,14 @@ def answers(
     return torch.cat(rows).numpy()
 
 
+def warning_of_scale(model: nn.Module, outputs: Tensor) -> str:
+    """A sentence on a classifier that returns probabilities, which Vitral takes for logits; empty for others."""
+    task = answer_of(model).task
+    if task not in ("one class", "several classes"):
+        return ""
+    return scale_of(outputs).warning(model_class(model), several=task == "several classes")
+
+
 def outputs(
     model: Classifier, pixels: UInt8[np.ndarray, "n y x 3"], note: Callable[[str], None], at_once: int = AT_ONCE
 ) -> Iterator[Tensor]:
@@ -58,6 +67,7 @@ def outputs(
             images = normalise(torch.from_numpy(pixels[start : start + at_once]).to(device), model.preprocessing)
             output = find_answer(model, model(images), images)
             notes.setdefault(output.note, None)
+            notes.setdefault(warning_of_scale(model, output.tensor), None)
             yield output.tensor
     for sentence in filter(None, notes):
         note(sentence)

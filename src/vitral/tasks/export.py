@@ -32,6 +32,7 @@ from vitral.store.runtimes.openvino import import_quietly
 from vitral.store.runtimes.session import Precision, Runtime
 from vitral.tasks.calibration_images import CalibrationImages, calibration_images
 from vitral.tasks.inputs import open_model
+from vitral.tasks.output_warning import output_warning
 from vitral.tasks.progress import Progress, progress_for
 from vitral.weights.artifact import ArtifactModel
 
@@ -123,6 +124,8 @@ def export(
     check_exact(opened.record.preprocessing, to)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} exists and is not empty. Choose another folder.")
+    if warning := output_warning(opened, opened.preprocessing.size):
+        shown.note(warning)
     output = output_name(opened.record)
     map_agreement: MapAgreement | None = None
     described: ArtifactMaps | None = None

@@ -33,6 +33,7 @@ from vitral.tasks.how_to_explain import HowToExplain, how_to_explain
 from vitral.tasks.launched import JOB, check_parts, earlier_run, follow_first, job_text, processes_line, processes_of
 from vitral.tasks.model_extras import calibrate_run, measure_training_images
 from vitral.tasks.orders import End, Fit, Prepare, leading, tell
+from vitral.tasks.output_warning import output_warning
 from vitral.tasks.pace import Pace, spent_until
 from vitral.tasks.plan_run import (
     defaults_for,
@@ -232,6 +233,8 @@ def run_recipe(
     )
     for line in filter(None, lines):
         progress.note(line)
+    if warning := output_warning(model, data.preprocessing.size):
+        progress.note(warning)
     if attends_over_batch(model, data.preprocessing.size):
         progress.note(
             f"warning: {recipe.model} attends over the images of a batch, not over the patches of an image. "

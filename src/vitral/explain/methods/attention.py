@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 
 from vitral.explain.flow import further_use_note
-from vitral.explain.method import PatchMap, check_shares, method
+from vitral.explain.method import PatchMap, check_shares, method, padding_note
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import Readout, check_beside, reader_name, readers_name, readers_of_each, readout_in
 from vitral.explain.token_gradients import layers_read_side_by_side
 from vitral.recording.indices import select
 from vitral.recording.layers import comparable_layers
-from vitral.recording.queries import Query, check_query, query_name, query_row
+from vitral.recording.queries import Query, check_query, query_name, query_row_and_padding
 
 
 @method(needs=["attention"])
@@ -49,9 +49,10 @@ def attention(
         note = read_from.note + check_beside(recording, read, shown, read_from.among) + note
     some_heads = select(heads, shown[0].num_heads, "head")
     of_each = [readers_of_each(layer, readout, read_from) for layer, readout in zip(shown, readouts)]
-    rows = [query_row(layer, query, *read)[:, some_heads] for layer, read in zip(shown, zip(readouts, of_each))]
+    found = [query_row_and_padding(layer, query, *read) for layer, read in zip(shown, zip(readouts, of_each))]
+    rows, padding = zip(*((row[:, some_heads], on_padding[:, some_heads]) for row, on_padding in found))
     roles = shown[0].tokens
-    values = torch.stack(rows, dim=1).float()
+    values, on_padding = torch.stack(rows, dim=1).float(), torch.stack(padding, dim=1).float()
     for layer, row in zip(shown, rows):
         check_shares(row, layer.name)
     reader = reader_name(shown, readouts) if query is None else query_name(shown[0], query)
@@ -67,13 +68,14 @@ def attention(
         roles.grid,
         f"This map shows where {reader} attends, not what the prediction depends on; it is the same for every class."
         + note
+        + padding_note(float(on_padding.mean(dim=2).max()))
         + further_use_note(shown),
         layers=tuple(map(recording.name_of, shown)),
         heads=tuple(some_heads),
-        prefix_mass=roles.others(values).sum(dim=-1),
+        prefix_mass=roles.others(values).sum(dim=-1) + on_padding,
         residual=max(layer.residual for layer in shown),
         reader=reader,
         reader_is_readout=are_read and (reader == "CLS" or query is None),
-        prefix="CLS" if roles.prefix == ("cls",) else "not on patches" if roles.prefix else "",
+        prefix="CLS" if roles.prefix == ("cls",) else "not on patches" if roles.prefix or on_padding.any() else "",
         why_zero="None of this attention is on patches.",
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitral.base.errors import UsageError
 from vitral.explain.flow import check_further_uses, further_use_note, positive_relevance
-from vitral.explain.method import PatchMap, check_shares, method, share_of_prefix
+from vitral.explain.method import PatchMap, check_shares, method, padding_note, share_of_prefix
 from vitral.explain.observation import Observation, Target
 from vitral.explain.readout import check_beside, readers_of_each, readout_in
 from vitral.explain.token_gradients import queries_reached
@@ -56,7 +56,9 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
         for image, last in enumerate(lasts.tolist())
     }
     rows = {number: relevance_row(observation, layers[number], gradients[number]) for number in shown}
-    row = torch.stack([rows[last][image] for image, last in enumerate(lasts.tolist())])
+    row, on_padding = (
+        torch.stack([rows[last][part][image] for image, last in enumerate(lasts.tolist())]) for part in (0, 1)
+    )
     # A pool's single query is read in any case.
     note = observation.read_from.note if any(layers[number].num_queries > 1 for number in shown) else ""
     names = " and ".join(dict.fromkeys(seen.name_of(layers[number]) for number in shown))
@@ -67,12 +69,13 @@ def attention_gradient(observation: Observation, target: Target = None) -> Patch
         f"{observation.answer_kind.per_output}'s gradient."
         + note
         + max(notes, key=len)
+        + padding_note(float(on_padding.max()))
         + further_use_note([layers[number] for number in shown]),
         layers=(names,),
-        prefix_mass=share_of_prefix(row, tokens),
+        prefix_mass=share_of_prefix(row, tokens) + on_padding,
         residual=observation.residual,
         classes=observation.classes(target),
-        why_zero=f"No attention to a patch in {names} raises the class's logit.",
+        why_zero=f"No attention to a patch in {names} raises {observation.score}.",
     )
 
 
@@ -91,8 +94,11 @@ def images_reached(
     return {number: queries.reshape(count, -1).any(dim=1).cpu() for number, queries in every.items()}
 
 
-def relevance_row(observation: Observation, layer: Layer, gradients: Sequence[Tensor]) -> Float[Tensor, "b m"]:
-    """The relevance of each key token of one layer, summed over the readout tokens."""
+def relevance_row(
+    observation: Observation, layer: Layer, gradients: Sequence[Tensor]
+) -> tuple[Float[Tensor, "b m"], Float[Tensor, " b"]]:
+    """The relevance of each key token of one layer, summed over the readout tokens, and the share of it that is on the
+    padding of windows."""
     check_shares(layer.kept_rows, layer.name)
     read_from = observation.read_from
     readout = readout_in(layer, observation.attention.of_answer, read_from.tokens, read_from.among)
@@ -102,4 +108,6 @@ def relevance_row(observation: Observation, layer: Layer, gradients: Sequence[Te
         (relevance.mean(dim=1).mT @ readers[:, queries, None].to(relevance.dtype))[..., 0]
         for queries, relevance in positive_relevance(layer, gradients)
     )
-    return row if layer.windows is None else layer.windows.spread(row[:, None])[:, 0]
+    if layer.windows is None:
+        return row, row.new_zeros(len(row))
+    return layer.windows.spread(row[:, None])[:, 0], layer.windows.share_of_padding(row[:, None])[:, 0]

@@ -62,5 +62,5 @@ def chefer(observation: Observation, target: Target = None, *, layers: Sequence[
         prefix_mass=share_of_prefix(row, tokens),
         residual=observation.residual,
         classes=observation.classes(target),
-        why_zero="No attention to a patch, in any layer, raises the class's logit.",
+        why_zero=f"No attention to a patch, in any layer, raises {observation.score}.",
     )

@@ -32,11 +32,12 @@ def input_gradient(
         sum_per_patch(values, grid),
         grid,
         f"This map shows what each patch adds to {observation.score}, to first order, over a baseline of {baseline:g}.",
-        unit=observation.answer_kind.unit,
+        unit=observation.unit,
         sign="signed",
         layers=("pixels",),
         classes=observation.classes(target),
-        why_zero="No patch adds to the logit: its gradient, or the image's difference from the baseline, is zero.",
+        why_zero=f"No patch adds to {observation.score}: its gradient, or the image's difference from the baseline, is "
+        "zero.",
     )
 
 

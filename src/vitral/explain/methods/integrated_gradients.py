@@ -49,9 +49,10 @@ def integrated_gradients(
         grid,
         f"This map shows what each patch adds to {observation.score} on the way from a baseline of {baseline:g}; "
         f"with {steps} steps, the sum over patches differs from the total change by at most {missed:.2g}.",
-        unit=observation.answer_kind.unit,
+        unit=observation.unit,
         sign="signed",
         layers=("pixels",),
         classes=classes,
-        why_zero="No patch adds to the logit: its gradient, or the image's difference from the baseline, is zero.",
+        why_zero=f"No patch adds to {observation.score}: its gradient, or the image's difference from the baseline, is "
+        "zero.",
     )

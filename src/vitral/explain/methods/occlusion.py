@@ -39,9 +39,9 @@ def occlusion(
         observation.logits.gather(1, classes[:, None]) - torch.stack(covered_logits),
         (rows, columns),
         f"This map shows how much {observation.score} falls when a patch is set to {baseline:g}.",
-        unit=observation.answer_kind.unit,
+        unit=observation.unit,
         sign="signed",
         layers=("pixels",),
         classes=classes,
-        why_zero="Covering any single patch leaves the class's logit as it is.",
+        why_zero=f"Covering any single patch leaves {observation.score} as it is.",
     )
