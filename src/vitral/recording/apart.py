@@ -141,7 +141,9 @@ def run_apart(
         return
     others = torch.zeros_like(subject.images[: subject.fixed_batch - 1], dtype=images.dtype)
     runs: list[list[Call]] = []
-    for number, image in enumerate([torch.zeros_like(images[:1]), *images.split(1)]):
+    # Noise, and not zeros: a model that crops what is black would find nothing.
+    noise = torch.randn(images[:1].shape, generator=torch.Generator().manual_seed(1)).to(images)
+    for number, image in enumerate([noise, *images.split(1)]):
         runs.append([])
         with suppress(Exception):  # what comes after the last attention does not matter
             batch = torch.cat([image, others])
@@ -156,11 +158,11 @@ def of_first_image(values: Sequence[Float[Tensor, "b h m e"]], images: int) -> F
 
     The units that differ are that image's. Where they are no such units of a batch, the values of one run.
     """
-    blank, *runs = values
-    differs = (runs[0] != blank).any(dim=(2, 3))
+    other, *runs = values
+    differs = (runs[0] != other).any(dim=(2, 3))
     for axis in (0, 1):
-        length = blank.shape[axis] // images
-        for inner in divisors(length) if length * images == blank.shape[axis] else []:
+        length = other.shape[axis] // images
+        for inner in divisors(length) if length * images == other.shape[axis] else []:
             layout = (length // inner, images, inner)
             split = differs.movedim(axis, 0).unflatten(0, layout)
             if bool(split[:, 0].all()) and not bool(split[:, 1:].any()):

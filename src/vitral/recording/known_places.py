@@ -129,7 +129,9 @@ def follows_content(subject: Subject, found: Sequence[Found]) -> Literal["", "co
         if are_astray(subject, images, first) and not any(
             are_astray(subject, other.expand_as(images), first) for other in random_pair(subject)
         ):
-            return "content" if are_astray(replace(subject, fixed_batch=1), images, first) else "order"
+            alone = replace(subject, fixed_batch=1)
+            unknown = values_of_first(alone, images, first) is None
+            return "content" if unknown or are_astray(alone, images, first) else "order"
     return ""
 
 
