@@ -27,7 +27,7 @@ MODULES = (
     "pictures",
     "controls",
     "stage",
-    "heads",
+    "glance",
     "answers",
     "save",
     "explorer",

@@ -2,8 +2,8 @@
 import { element } from "./controls.js";
 
 const NOTE =
-  "What the rest of the model (norm and head) makes of the tokens at each place. It was trained for the last place only, so " +
-  "earlier answers are a projection.";
+  "What the model's norm and head make of the tokens after each block. They were trained for the last block only: what they " +
+  "say of earlier ones is a projection.";
 
 /** The section; rows are marked by `mark(place)`. */
 export class AnswersTable {

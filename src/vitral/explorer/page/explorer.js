@@ -5,14 +5,14 @@
 import { AnswersTable } from "./answers.js";
 import { Palette } from "./colours.js";
 import { Choice, Slider, element } from "./controls.js";
-import { Heads } from "./heads.js";
+import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
 import { loadPictures } from "./pictures.js";
 import { savePng } from "./save.js";
 import { show } from "./shown.js";
 import { Stage } from "./stage.js";
 import { fromAddress, patchAt, toAddress, tokenAt } from "./view.js";
-import { caption, chosenName, headName, othersSentence, percent, placeName, times, tokenName, what } from "./words.js";
+import { caption, chosenName, headName, othersSentence, percent, placeName, times, title, tokenName, what } from "./words.js";
 
 const VERSION = 1; // of the payload
 
@@ -22,7 +22,7 @@ export async function explore(host, source) {
     throw new Error(`This page reads payloads of version ${VERSION}, not ${source.payload.version}.`);
   }
   const explorer = new Explorer(host, source);
-  await explorer.start();
+  await explorer.start(host);
   return explorer;
 }
 
@@ -32,6 +32,7 @@ class Explorer {
     this.source = source;
     this.palette = new Palette(this.payload);
     this.view = fromAddress(window.location.hash, this.payload);
+    this.unpacked = new Map(); // layers, by image and place
     this.pointed = null; // the token under the mouse, shown as long as none is held
     this.isHeld = this.view.token.name === undefined && window.location.hash.includes("token=");
     this.build(host);
@@ -51,26 +52,29 @@ class Explorer {
     this.direction = new Choice("Direction", [["to", "What it attends to"], ["from", "What attends to it"]], (direction) => change({ direction }));
     this.show = new Choice("Picture", [["map", "Map"], ["photo", "Photograph"]], (picture) => change({ show: picture }));
     this.layers = new Slider("Layer", (layer) => change({ layer }));
-    this.heads = new Heads((head) => change({ head }));
+    this.heads = new Glance("Head", (head) => change({ head }));
+    this.everyLayer = new Glance("All layers", (layer) => this.layers.set(layer));
     this.tokens = element("div", { class: "tokens" });
+    this.title = element("p", { class: "title" });
     this.caption = element("p", { class: "caption", id: "explorer-caption" });
     this.readout = element("p", { class: "readout" });
     this.live = element("p", { class: "unseen", "aria-live": "polite" });
     this.stage = new Stage(this.stageActions(), "explorer-caption");
     this.scale = this.buildScale();
     this.side = element("div", { class: "about-image" });
-    this.answers = element("div");
+    this.answers = element("div", { class: "answers-place" });
     const save = element("button", { type: "button" }, "Save as PNG");
     save.addEventListener("click", () => this.save());
-    const left = element("div", { class: "left" }, this.direction.node, this.tokens, this.stage.node, this.readout, this.scale, this.caption);
+    const left = element("div", { class: "left" }, this.direction.node, this.tokens, this.title, this.stage.node, this.readout, this.scale, this.caption);
     left.append(element("div", { class: "actions" }, this.show.node, save));
     const right = element("div", { class: "right" });
     right.append(
-      element("section", {}, element("h2", {}, "Layer"), this.layers.text, this.layers.node),
-      element("section", {}, element("h2", {}, "Heads"), this.heads.node),
+      element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.everyLayer.node),
+      element("section", { class: "heads" }, element("h2", {}, "Heads of this layer"), this.heads.node),
       this.answers,
       this.side,
     );
+    host.setAttribute("aria-busy", "true");
     host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node] : []), element("div", { class: "columns" }, left, right), this.live);
   }
 
@@ -78,7 +82,7 @@ class Explorer {
     const canvas = element("canvas", { width: 514, height: 12, "aria-hidden": "true" });
     this.palette.paintScale(canvas);
     const labels = this.palette.ticks().map(({ place, label }) => {
-      const node = element("span", {}, label);
+      const node = element("span", [0, 0.5, 1].includes(place) ? {} : { class: "between" }, label);
       node.style.left = `${place * 100}%`;
       return node;
     });
@@ -95,7 +99,7 @@ class Explorer {
     };
   }
 
-  async start() {
+  async start(host) {
     window.addEventListener("hashchange", () => {
       if (window.location.hash === this.address) return;
       this.view = fromAddress(window.location.hash, this.payload);
@@ -104,6 +108,7 @@ class Explorer {
     });
     new ResizeObserver(() => this.render()).observe(this.stage.node);
     await this.render();
+    host.setAttribute("aria-busy", "false");
   }
 
   /** Change the view; what does not fit the new layer is adapted. */
@@ -200,7 +205,8 @@ class Explorer {
 
   async render() {
     const wanted = (this.wanted = {});
-    const [layer, pictures] = await Promise.all([this.source.layer(this.view.image, this.view.layer), this.picturesOf(this.view.image)]);
+    const { image, layer: place } = this.view;
+    const [layer, pictures] = await Promise.all([this.layerAt(image, place), this.picturesOf(image)]);
     if (wanted !== this.wanted) return; // another view was chosen meanwhile
     this.layer = layer;
     this.pictures = pictures;
@@ -224,14 +230,18 @@ class Explorer {
     const label = `${this.image.name}. ${what(view, about, shown)}`;
     const name = `Patches of ${this.image.name}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
     this.stage.draw({ pictures, grid: about.grid, map: this.map, selected: this.selected, label, name });
+    this.title.textContent = title(view, about, shown);
     this.caption.textContent = this.captionText = caption(view, about, shown, this.payload);
     this.readout.textContent = this.hint();
     this.images.show(view.image);
     this.direction.show(view.direction);
     this.show.show(view.show);
-    this.layers.show(view.layer, this.image.layers.length - 1, `Layer ${about.number} of 0 to ${this.image.layers.at(-1).number}: ${about.name}`);
-    this.heads.prepare(about.heads, pictures.width / pictures.height);
+    this.layers.show(view.layer, this.image.layers.length - 1, layerText(about, this.image.layers));
+    const shape = pictures.width / pictures.height;
+    this.heads.prepare(headItems(about.heads), shape);
     this.heads.draw(shown.head, (head) => this.headMap(layer, head), pictures);
+    this.everyLayer.prepare(layerItems(this.image.layers), shape);
+    this.everyLayer.draw(view.layer, (place) => this.layerMap(place), pictures, true);
     this.drawTokens();
     this.drawImage();
   }
@@ -240,6 +250,33 @@ class Explorer {
   headMap(layer, head) {
     const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
     return shown.head === head ? this.palette.paint(shown.patches, layer.rows, layer.columns) : null;
+  }
+
+  /** A small map of one layer, for the token that is shown; null as long as the layer is not unpacked. */
+  layerMap(place) {
+    const layer = this.unpacked.get(`${this.view.image} ${place}`);
+    if (!layer) return null;
+    const head = this.view.head !== MEAN && this.view.head < layer.about.heads ? this.view.head : MEAN;
+    const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
+    return this.palette.paint(shown.patches, layer.rows, layer.columns);
+  }
+
+  /** A layer, unpacked. */
+  async layerAt(image, place) {
+    const layer = await this.source.layer(image, place);
+    this.unpacked.set(`${image} ${place}`, layer);
+    return layer;
+  }
+
+  /** Unpack the other layers of the image, one after another, so that the page stays responsive, and draw each. */
+  async unpackOthers() {
+    const { image } = this.view;
+    for (let place = this.image.layers.length - 1; place >= 0 && image === this.view.image; place -= 1) {
+      if (this.unpacked.has(`${image} ${place}`)) continue;
+      await this.layerAt(image, place);
+      await new Promise((resolve) => setTimeout(resolve));
+      if (image === this.view.image) this.everyLayer.draw(this.view.layer, (one) => this.layerMap(one), this.pictures, true);
+    }
   }
 
   /** CLS and registers, with their shares in this view. */
@@ -268,6 +305,7 @@ class Explorer {
   drawImage() {
     if (this.drawnImage !== this.view.image) {
       this.drawnImage = this.view.image;
+      this.unpackOthers();
       this.table = new AnswersTable(this.image);
       this.answers.replaceChildren(this.table.node);
       const { pictures, answer, reader, name } = this.image;
@@ -301,4 +339,17 @@ class Explorer {
       fileName,
     });
   }
+}
+
+function headItems(count) {
+  const heads = [...Array(count).keys()].map((head) => ({ value: head, text: String(head), name: `Head ${head}` }));
+  return [{ value: MEAN, text: "mean", name: "Mean of heads" }, ...heads];
+}
+
+function layerItems(layers) {
+  return layers.map((layer, place) => ({ value: place, text: String(layer.number), name: `Layer ${layer.number}` }));
+}
+
+function layerText(about, layers) {
+  return `Layer ${about.number} (${layers[0].number} to ${layers.at(-1).number}), ${about.name}, ${about.heads} heads`;
 }

@@ -48,13 +48,16 @@ export function caption(view, about, shown, payload) {
   return [what(view, about, shown), ...notes(view, shown), colourSentence(view, about, payload), checked(about, payload)].join(" ");
 }
 
-/** What the map shows, in a sentence. */
+/** What the map shows, as a title. */
+export function title(view, about, shown) {
+  const chosen = chosenName(shown);
+  const subject = view.direction === "to" ? `What ${chosen} attends to` : `What attends to ${chosen}`;
+  return `${subject}: layer ${about.number}, ${headName(shown.head)}`;
+}
+
+/** What the map shows, in a sentence or two. */
 export function what(view, about, shown) {
-  const where = `in layer ${about.number} (${about.name}), ${headName(shown.head)}`;
-  const sentence =
-    view.direction === "to"
-      ? `What ${chosenName(shown)} attends to ${where}.`
-      : `What attends to ${chosenName(shown)} ${where}.`;
+  const sentence = `${title(view, about, shown)} (${about.name}).`;
   const peak = highest(shown.patches, about.grid[1]);
   return peak ? `${sentence} Highest at ${placeName(peak.row, peak.column)}: ${times(peak.value)}.` : sentence;
 }
