@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vitral.explorer.choice import Choice, choices
+from vitral.explorer.document import read, script
 from vitral.explorer.payload import ExploredImage
 from vitral.explorer.rows import characters_per_weight
 from vitral.explorer.shown_layer import ShownLayer
 
 MB = 1_000_000  # bytes
-REST = 150_000  # bytes of a page besides its rows and pictures: script, style, header, still pictures
+HEADER = 12_000  # bytes, at least
+PER_IMAGE = 40_000  # bytes of an image's part of the header and its still picture
 
 
 @dataclass(frozen=True)
@@ -54,4 +56,5 @@ def measure_sizes(image: ExploredImage, num_images: int) -> Sizes:
     """From the first image of a page."""
     pictures = sum(len(picture or "") for picture in map(image.pictures.to_json().get, ("seen", "sharp", "whole")))
     rate = characters_per_weight(image.layers)
-    return Sizes(image.layers, num_images, rate, REST + num_images * pictures)
+    rest = HEADER + len(script()) + len(read("page.css"))
+    return Sizes(image.layers, num_images, rate, rest + num_images * (PER_IMAGE + pictures))

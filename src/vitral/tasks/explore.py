@@ -68,14 +68,17 @@ def explore(
 ) -> ExploreResult:
     """Write one page with the attention of every layer and head: `explore("runs/shapes-1", "photo.jpg").page`.
 
-    The page is one file that needs no network. `out` is that file, by default `explored/IMAGE.html`; a file that exists
-    is not written over. A page of more than `limit_mb` megabytes (of 1,000,000 bytes) has fewer queries or heads, and
+    The page is one file that needs no network. `out` is that file, or a folder for it; by default it is
+    `explored/IMAGE.html`. A file that exists is not written over: the page is then called `IMAGE-2.html`. A page of more than `limit_mb` megabytes (of 1,000,000 bytes) has fewer queries or heads, and
     says which. The page shows `repeat` as the command that makes it.
 
-    Raises `WatchError` if the model has no attention, or if it cannot be verified; `UsageError` for an exported model,
-    `ConfigError` if not even the smallest choice of rows fits the limit.
+    Raises `WatchError` if the model has no attention, or if it cannot be verified; `UsageError` for an exported model
+    or a file that is no page, `ConfigError` if not even the smallest choice of rows fits the limit.
     """
     shown = progress_for(progress)
+    folder = Path("explored") if out is None else Path(out)
+    if out is not None and not folder.is_dir() and folder.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out} is not a page: its name must end in .html, or be a folder that exists.")
     several = as_list(images)
     opened = open_model(model, shown, code)
     name = model_name(model)
@@ -110,7 +113,7 @@ def explore(
         raise ConfigError(sizes.refusal(limit))
     shown.close()
     stem = read[0][0].stem if len(read) == 1 else f"{len(read)}-images"
-    page = unused_path(Path("explored") / f"{stem}.html" if out is None else Path(out))
+    page = unused_path(folder / f"{stem}.html" if out is None or folder.is_dir() else folder)
     write_file(page, content)
     return ExploreResult(
         page,
