@@ -59,7 +59,7 @@ def limit_mb_leaves_out_rows_and_says_which(vitral, photos, tmp_path):
     vitral(*words, "--limit-mb", 0.1).refused(2, "needs at least", "Raise --limit-mb")
 
 
-FINE = '''
+FINE = """
 from vitral.nn.vit import VisionTransformer
 
 
@@ -67,7 +67,7 @@ def Fine():
     model = VisionTransformer(img_size=96, patch_size=4, num_classes=2, embed_dim=16, depth=2, num_heads=2)
     model.class_names, model.img_size = ("a", "b"), 96
     return model
-'''
+"""
 
 
 @effect("explore", "on_bad_image")

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import vitral as library
-from export_effects import exported_folder
 from shell import tree
 from tiny import tiny_vit, with_record
 from vitral.base.errors import WatchError
@@ -19,12 +18,6 @@ def test_a_model_without_attention(vitral, quick_run, photos, tmp_path):
     answer = vitral("explore", "base", photos / "dark" / "0.png")
     answer.failed(1, "No attention was seen")
     assert not (tmp_path / "explored").exists()
-
-
-def test_an_exported_model(vitral, trained, photos, tmp_path, monkeypatch):
-    folder = exported_folder(trained, tmp_path, monkeypatch)
-    vitral("explore", folder, photos / "dark" / "0.png").refused(2, "Explore the model that it was made of")
-    assert "explored" not in {name.partition("/")[0] for name in tree(tmp_path)}
 
 
 class Dropping(nn.Module):
@@ -43,7 +36,7 @@ def test_attention_that_cannot_be_verified(tmp_path):
     torch.manual_seed(0)
     model = attach_record(Dropping(), ModelRecord(("a", "b"), Preprocessing((16, 16))))
     pixels = find_data("shapes:n=8,size=16").test.pixels[0]
-    with pytest.raises(WatchError, match="could not be verified|other answers|random"):
+    with pytest.raises(WatchError, match="could not be verified"):
         library.explore(model, pixels, out=tmp_path / "page.html")
     assert tree(tmp_path) == []
 

@@ -18,7 +18,9 @@ from vitral.data import OnBadImage
 class Options:
     model: Model
     images: Images
-    out: Annotated[Path | None, Option("New .html file for the page, or a folder for it; by default explored/IMAGE.html.")] = None
+    out: Annotated[
+        Path | None, Option("New .html file for the page, or a folder for it; by default explored/IMAGE.html.")
+    ] = None
     limit_mb: Annotated[
         float,
         Option(

@@ -1,8 +1,8 @@
 """What a model would answer after each of its blocks: the logit lens at the tokens that it is read from.
 
-nostalgebraist 2020, "interpreting GPT: the logit lens". `explain.diagnostics.logit_lens` asks this of every token alone;
-here all tokens of a place go to the rest of the model together, so the last place is the model's own answer, whether it
-is read from CLS or from the mean of the patches.
+nostalgebraist 2020, "interpreting GPT: the logit lens". `explain.diagnostics.logit_lens` asks this of every token
+alone; here all tokens of a place go to the rest of the model together, so the last place is the model's own answer,
+whether it is read from CLS or from the mean of the patches.
 
 Axes:  b images   l places in the stream   n tokens   k classes
 """

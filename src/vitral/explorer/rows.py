@@ -72,7 +72,7 @@ def encode_part(layer: ShownLayer, heads: Heads, queries: Sequence[int]) -> Part
 
 def characters_per_weight(layers: Sequence[ShownLayer]) -> float:
     """How many characters of a page a weight takes, measured on a few queries of each layer."""
-    taken = weights = 0
+    taken, weights = 0.0, 0
     for layer in layers:
         every = layer.prefix_queries + layer.patch_queries(1)
         some = [every[int((number + 0.5) * len(every) / SAMPLE)] for number in range(SAMPLE)]

@@ -69,9 +69,7 @@ class ShownLayer:
             return []
         start, first = (step - 1) // 2, len(self.prefix)
         return [
-            first + row * columns + column
-            for row in range(start, rows, step)
-            for column in range(start, columns, step)
+            first + row * columns + column for row in range(start, rows, step) for column in range(start, columns, step)
         ]
 
     def places_of(self, query: int) -> Int[np.ndarray, " n"]:

@@ -69,8 +69,9 @@ def explore(
     """Write one page with the attention of every layer and head: `explore("runs/shapes-1", "photo.jpg").page`.
 
     The page is one file that needs no network. `out` is that file, or a folder for it; by default it is
-    `explored/IMAGE.html`. A file that exists is not written over: the page is then called `IMAGE-2.html`. A page of more than `limit_mb` megabytes (of 1,000,000 bytes) has fewer queries or heads, and
-    says which. The page shows `repeat` as the command that makes it.
+    `explored/IMAGE.html`. A file that exists is not written over: the page is then called `IMAGE-2.html`. A page of
+    more than `limit_mb` megabytes (of 1,000,000 bytes) has fewer queries or heads, and says which. The page shows
+    `repeat` as the command that makes it.
 
     Raises `WatchError` if the model has no attention, or if it cannot be verified; `UsageError` for an exported model
     or a file that is no page, `ConfigError` if not even the smallest choice of rows fits the limit.
@@ -172,8 +173,8 @@ def still_values(layer: ShownLayer) -> tuple[np.ndarray, str]:
 def facts_of(first: ExploredImage, encoder: Encoder, left_out: str) -> list[str]:
     """Sentences about the page, for its last section."""
     facts = [
-        f"Checked in every layer: rows · v reproduces the output of the model's own attention to {encoder.residual:.0e} "
-        "of its largest value.",
+        "Checked in every layer: rows · v reproduces the output of the model's own attention to "
+        f"{encoder.residual:.0e} of its largest value.",
         f"Stored weights differ from the model's by at most {encoder.error:.2%} of the largest weight of their row.",
     ]
     facts += [left_out] if left_out else []
