@@ -24,6 +24,7 @@ MODULES = (
     "words",
     "shown",
     "colours",
+    "painter",
     "pictures",
     "controls",
     "stage",

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 STEPS = 126  # of the evenly spaced part, in the whole range
 CURVED = 50  # the level up to which they are squares
 TOP = STEPS + CURVED // 2  # the level of a row's largest weight
-BOUND = 0.5 / STEPS  # no weight is off by more than this share of its row's largest
+BOUND = 1 / 250  # no weight is off by more than this share of its row's largest: half a step, and rounding
 
 # What each level stands for, as a share of the row's largest weight. The page gets this table, not the formula.
 LEVELS = np.where(

@@ -1,5 +1,6 @@
 // The answer after every block, as a table: the likeliest, and the bar of its value.
 import { element } from "./controls.js";
+import { percent } from "./words.js";
 
 const NOTE =
   "What the model's norm and head make of the tokens after each block. They were trained for the last block only: what they " +
@@ -27,7 +28,7 @@ export class AnswersTable {
         {},
         element("th", { scope: "row" }, place),
         element("td", { class: "name" }, names[best]),
-        element("td", { class: "value" }, unit === "probability" ? `${(value * 100).toFixed(0)} %` : value.toPrecision(3)),
+        element("td", { class: "value" }, unit === "probability" ? percent(value) : value.toPrecision(3)),
         element("td", { class: "bars", "aria-hidden": "true" }, bar),
       );
       this.rows.push(row);

@@ -5,26 +5,27 @@ export class Palette {
   constructor(payload) {
     this.colours = payload.colours.map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
     this.limit = payload.limit;
+    this.octaves = 2 * Math.log2(this.limit);
     this.shade = payload.shade;
   }
 
-  /** Red, green and blue of a multiple of uniform. */
-  of(value) {
+  /** The number of the colour of a multiple of uniform. */
+  numberOf(value) {
     const count = this.colours.length;
-    const place = value > 0 ? 0.5 + Math.log2(value) / (2 * Math.log2(this.limit)) : 0;
-    return this.colours[Math.min(count - 1, Math.max(0, Math.floor(place * count)))];
+    const place = value > 0 ? 0.5 + Math.log2(value) / this.octaves : 0;
+    return Math.min(count - 1, Math.max(0, Math.floor(place * count)));
   }
 
-  /** A canvas with one pixel per patch; patches without a value are transparent. */
-  paint(values, rows, columns) {
-    const canvas = new OffscreenCanvas(columns, rows);
-    const context = canvas.getContext("2d");
-    const image = context.createImageData(columns, rows);
-    values.forEach((value, patch) => {
-      if (!Number.isNaN(value)) image.data.set([...this.of(value), 255], patch * 4);
-    });
-    context.putImageData(image, 0, 0);
-    return canvas;
+  /** Fill pixels with the colours of values; those without a value stay transparent. */
+  fill(data, values) {
+    for (let patch = 0, at = 0; patch < values.length; patch += 1, at += 4) {
+      if (Number.isNaN(values[patch])) continue;
+      const colour = this.colours[this.numberOf(values[patch])];
+      data[at] = colour[0];
+      data[at + 1] = colour[1];
+      data[at + 2] = colour[2];
+      data[at + 3] = 255;
+    }
   }
 
   /** Values and labels of the scale's ends, its middle and what lies between. */

@@ -7,6 +7,7 @@ import { Palette } from "./colours.js";
 import { Choice, Slider, element } from "./controls.js";
 import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
+import { Painter } from "./painter.js";
 import { loadPictures } from "./pictures.js";
 import { savePng } from "./save.js";
 import { show } from "./shown.js";
@@ -31,6 +32,7 @@ class Explorer {
     this.payload = source.payload;
     this.source = source;
     this.palette = new Palette(this.payload);
+    this.painter = new Painter(this.palette);
     this.view = fromAddress(window.location.hash, this.payload);
     this.unpacked = new Map(); // layers, by image and place
     this.pointed = null; // the token under the mouse, shown as long as none is held
@@ -225,11 +227,11 @@ class Explorer {
   draw() {
     const { view, about, shown, layer, pictures } = this;
     const [rows, columns] = about.grid;
-    this.map = view.show === "map" ? this.palette.paint(shown.patches, rows, columns) : null;
+    this.map = view.show === "map" ? { values: shown.patches, rows, columns } : null;
     this.selected = shown.name === null ? shown : null;
     const label = `${this.image.name}. ${what(view, about, shown)}`;
     const name = `Patches of ${this.image.name}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
-    this.stage.draw({ pictures, grid: about.grid, map: this.map, selected: this.selected, label, name });
+    this.stage.draw({ painter: this.painter, pictures, grid: about.grid, map: this.map, selected: this.selected, label, name });
     this.title.textContent = title(view, about, shown);
     this.caption.textContent = this.captionText = caption(view, about, shown, this.payload);
     this.readout.textContent = this.hint();
@@ -239,9 +241,9 @@ class Explorer {
     this.layers.show(view.layer, this.image.layers.length - 1, layerText(about, this.image.layers));
     const shape = pictures.width / pictures.height;
     this.heads.prepare(headItems(about.heads), shape);
-    this.heads.draw(shown.head, (head) => this.headMap(layer, head), pictures);
+    this.heads.draw(shown.head, (head) => this.headMap(layer, head), this.painter, pictures);
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
-    this.everyLayer.draw(view.layer, (place) => this.layerMap(place), pictures, true);
+    this.everyLayer.draw(view.layer, (place) => this.layerMap(place), this.painter, pictures, true);
     this.drawTokens();
     this.drawImage();
   }
@@ -249,7 +251,7 @@ class Explorer {
   /** A small map of one head, for the token that is shown; null if its rows are not stored. */
   headMap(layer, head) {
     const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
-    return shown.head === head ? this.palette.paint(shown.patches, layer.rows, layer.columns) : null;
+    return shown.head === head ? { values: shown.patches, rows: layer.rows, columns: layer.columns } : null;
   }
 
   /** A small map of one layer, for the token that is shown; null as long as the layer is not unpacked. */
@@ -258,7 +260,7 @@ class Explorer {
     if (!layer) return null;
     const head = this.view.head !== MEAN && this.view.head < layer.about.heads ? this.view.head : MEAN;
     const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
-    return this.palette.paint(shown.patches, layer.rows, layer.columns);
+    return { values: shown.patches, rows: layer.rows, columns: layer.columns };
   }
 
   /** A layer, unpacked. */
@@ -275,7 +277,7 @@ class Explorer {
       if (this.unpacked.has(`${image} ${place}`)) continue;
       await this.layerAt(image, place);
       await new Promise((resolve) => setTimeout(resolve));
-      if (image === this.view.image) this.everyLayer.draw(this.view.layer, (one) => this.layerMap(one), this.pictures, true);
+      if (image === this.view.image) this.everyLayer.draw(this.view.layer, (one) => this.layerMap(one), this.painter, this.pictures, true);
     }
   }
 
@@ -329,13 +331,13 @@ class Explorer {
     const { view, about, image } = this;
     const fileName = `${image.name.replace(/\.[^.]*$/, "")}.layer-${about.number}.${headName(view.head).replaceAll(" ", "-")}.png`;
     return savePng({
+      painter: this.painter,
       pictures: this.pictures,
       grid: about.grid,
       map: this.map,
       selected: this.selected,
       caption: this.captionText,
       title: `${image.name}: ${image.answer}`,
-      palette: this.palette,
       fileName,
     });
   }

@@ -1,6 +1,5 @@
 // Small maps side by side: one per head, or one per layer. Choosing one shows it large.
 import { element, radioKeys } from "./controls.js";
-import { paintMap } from "./pictures.js";
 
 const SIDE = 88; // pixels of a map's longer side
 
@@ -28,7 +27,7 @@ export class Glance {
   }
 
   /** Draw each item's map; `maps(value)` gives null for one whose rows are not stored, or not unpacked yet. */
-  draw(chosen, maps, pictures, isFixed = false) {
+  draw(chosen, maps, painter, pictures, isFixed = false) {
     for (const { value, button, canvas } of this.buttons) {
       const map = maps(value);
       button.setAttribute("aria-checked", String(value === chosen));
@@ -36,7 +35,7 @@ export class Glance {
       button.disabled = !isFixed && map === null;
       const context = canvas.getContext("2d");
       context.clearRect(0, 0, canvas.width, canvas.height);
-      if (map) paintMap(context, map, pictures, { left: 0, top: 0, width: canvas.width, height: canvas.height });
+      if (map) painter.paint(context, map, pictures, { left: 0, top: 0, width: canvas.width, height: canvas.height });
     }
   }
 }

@@ -20,6 +20,7 @@ export class Layer {
   locate(places) {
     this.windowOf = new Int32Array(this.numPatches).fill(-1);
     this.tokenOf = new Int32Array(this.numPatches).fill(-1);
+    this.counts = places.map((window) => window.filter((patch) => patch >= 0).length);
     places.forEach((window, number) =>
       window.forEach((patch, token) => {
         if (patch >= 0) {
@@ -98,23 +99,37 @@ export class Layer {
     const patches = new Float32Array(this.numPatches).fill(NaN);
     const own = this.queryNames.length;
     const others = new Float32Array(own).fill(NaN);
-    for (const query of this.storedQueries(head)) {
-      const place = this.keyPlace(query, key);
-      if (place < 0) continue;
-      const { weight, sum, count } = this.weightAndSum(head, query, place);
-      if (query < own) others[query] = weight;
-      else patches[query - own] = sum > 0 ? (weight * count) / sum : 0;
+    for (const part of this.parts) {
+      if (part.kind === "mean" && head !== MEAN) continue;
+      const [first, last] = part.kind === "each" && head !== MEAN ? [head, head] : [0, part.heads - 1];
+      const sums = this.patchSums(part);
+      for (let place = 0; place < part.queries.length; place += 1) {
+        const query = part.queries[place];
+        const at = this.keyPlace(query, key);
+        if (at < 0) continue;
+        let weight = 0;
+        let sum = 0;
+        for (let one = first; one <= last; one += 1) {
+          const number = one * part.queries.length + place;
+          weight += part.largest[number] * this.levels[part.levels[number * part.keys + at]];
+          sum += sums[number];
+        }
+        if (query < own) others[query] = weight / (last - first + 1);
+        else patches[query - own] = sum > 0 ? (weight * this.countOf(query)) / sum : 0;
+      }
     }
     return { patches, others, onPatches: NaN };
   }
 
   /** The queries whose rows of this head are stored. */
   storedQueries(head) {
-    const queries = new Set();
-    for (const part of this.parts) {
-      if (part.kind === "each" || head === MEAN) part.queries.forEach((query) => queries.add(query));
+    const kind = head === MEAN ? MEAN : "each";
+    this.stored ??= new Map();
+    if (!this.stored.has(kind)) {
+      const parts = this.parts.filter((part) => part.kind === "each" || kind === MEAN);
+      this.stored.set(kind, new Set(parts.flatMap((part) => part.queries)));
     }
-    return queries;
+    return this.stored.get(kind);
   }
 
   /** Where a key stands in a query's row; -1 if the query cannot attend to it. */
@@ -123,19 +138,9 @@ export class Layer {
     return this.windowOf[query] === this.windowOf[key] ? this.tokenOf[key] : -1;
   }
 
-  /** One weight, the sum of the query's weights on patches, and the number of these. */
-  weightAndSum(head, query, place) {
-    const { part, numbers } = this.find(head, query);
-    const sums = this.patchSums(part);
-    let weight = 0;
-    let sum = 0;
-    for (const number of numbers) {
-      weight += part.largest[number] * this.levels[part.levels[number * part.keys + place]];
-      sum += sums[number];
-    }
-    const places = this.patchesOf(query);
-    const count = places ? places.filter((patch) => patch >= 0).length : this.numPatches;
-    return { weight: weight / numbers.length, sum: sum / numbers.length, count };
+  /** The number of patches that a query can attend to. */
+  countOf(query) {
+    return this.windows ? this.counts[this.windowOf[query]] : this.numPatches;
   }
 
   /** The sum of each row's weights on patches, computed when it is first needed. */
@@ -158,6 +163,8 @@ export class Layer {
   /** The stored patch that is nearest to a row and column, among the queries of a head; null if no patch is stored. */
   nearestStored(head, row, column) {
     const own = this.queryNames.length;
+    const wanted = own + row * this.columns + column;
+    if (this.storedQueries(head).has(wanted)) return wanted;
     let best = null;
     let least = Infinity;
     for (const query of this.storedQueries(head)) {

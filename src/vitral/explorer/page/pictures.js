@@ -1,6 +1,7 @@
 // The pictures of an image, and the shade that the photograph casts on the colours above it.
 
 const LUMINANCE = [0.299, 0.587, 0.114];
+const MOST_SIZES = 6;
 
 async function load(uri) {
   const image = new Image();
@@ -9,10 +10,35 @@ async function load(uri) {
   return image;
 }
 
-/** `photo` is the sharpest picture of what the model saw, and `shade` black with the photograph's darkness as opacity. */
+/** What the model saw: the sharpest picture of it, and black with the photograph's darkness as opacity, at any size. */
+export class Pictures {
+  constructor(photo, strength, { width, height }) {
+    Object.assign(this, { photo, width, height });
+    this.shade = shadeOf(photo, strength);
+    this.sizes = new Map();
+  }
+
+  /** Both in a number of pixels; the last few sizes are kept, since drawing large pictures small takes long. */
+  at(width, height) {
+    const key = `${width} ${height}`;
+    if (!this.sizes.has(key)) {
+      if (this.sizes.size >= MOST_SIZES) this.sizes.delete(this.sizes.keys().next().value);
+      this.sizes.set(key, { photo: resized(this.photo, width, height), shade: resized(this.shade, width, height) });
+    }
+    return this.sizes.get(key);
+  }
+}
+
 export async function loadPictures(pictures, strength) {
-  const photo = await load(pictures.sharp ?? pictures.seen);
-  return { photo, shade: shadeOf(photo, strength), width: pictures.width, height: pictures.height };
+  return new Pictures(await load(pictures.sharp ?? pictures.seen), strength, pictures);
+}
+
+function resized(picture, width, height) {
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, width, height);
+  return canvas;
 }
 
 /** From 0 at the photograph's brightest pixel to `strength` where it is black; the root lifts its dark parts. */
@@ -32,20 +58,4 @@ function shadeOf(photo, strength) {
   }
   context.putImageData(pixels, 0, 0);
   return canvas;
-}
-
-/** Draw a map over its photograph: the hue is the value, and the brightness within a patch is the photograph's. */
-export function paintMap(context, map, pictures, box) {
-  const { left, top, width, height } = box;
-  const layer = new OffscreenCanvas(width, height);
-  const above = layer.getContext("2d");
-  above.imageSmoothingEnabled = false;
-  above.drawImage(map, 0, 0, width, height);
-  above.globalCompositeOperation = "source-atop"; // where the map has a colour
-  above.imageSmoothingEnabled = true;
-  above.drawImage(pictures.shade, 0, 0, width, height);
-  context.globalAlpha = 0.3;
-  context.drawImage(pictures.photo, left, top, width, height);
-  context.globalAlpha = 1;
-  context.drawImage(layer, left, top);
 }

@@ -1,5 +1,4 @@
 // The view as a PNG: the map, the scale, and the caption below.
-import { paintMap } from "./pictures.js";
 import { drawGrid, outline } from "./stage.js";
 
 const WIDE = 900; // pixels of the picture
@@ -7,7 +6,7 @@ const EDGE = 24;
 const LINE = 22;
 
 /** Draw the view and offer it as a file. */
-export async function savePng({ pictures, grid, map, selected, caption, title, palette, fileName }) {
+export async function savePng({ painter, pictures, grid, map, selected, caption, title, fileName }) {
   const shape = pictures.width / pictures.height;
   const width = Math.min(WIDE, Math.round(WIDE * shape));
   const height = Math.round(width / shape);
@@ -23,12 +22,12 @@ export async function savePng({ pictures, grid, map, selected, caption, title, p
   context.font = "600 20px system-ui, sans-serif";
   context.fillText(title, EDGE, EDGE + 16, WIDE);
   const box = { left: EDGE + Math.round((WIDE - width) / 2), top: EDGE + 34, width, height };
-  if (map) paintMap(context, map, pictures, box);
-  else context.drawImage(pictures.photo, box.left, box.top, width, height);
+  if (map) painter.paint(context, map, pictures, box);
+  else context.drawImage(pictures.at(width, height).photo, box.left, box.top);
   drawGrid(context, grid, box);
   if (selected) outline(context, selected, grid, box);
   const below = box.top + height + 14;
-  drawScale(context, palette, below);
+  drawScale(context, painter.palette, below);
   context.font = "15px system-ui, sans-serif";
   lines.forEach((line, number) => context.fillText(line, EDGE, below + 66 + number * LINE));
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));

@@ -1,6 +1,5 @@
 // The photograph with its patches: pointing at one, or moving to it by arrow keys, chooses it.
 import { element } from "./controls.js";
-import { paintMap } from "./pictures.js";
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const LARGEST = 620; // pixels of the page
@@ -36,7 +35,7 @@ export class Stage {
   }
 
   /** Draw a map, or the photograph alone, and outline the chosen patch. */
-  draw({ pictures, grid, map, selected, label, name }) {
+  draw({ painter, pictures, grid, map, selected, label, name }) {
     this.grid = grid;
     const { width, height } = this.fit(pictures);
     this.node.setAttribute("aria-label", name);
@@ -44,8 +43,8 @@ export class Stage {
     const context = this.canvas.getContext("2d");
     context.clearRect(0, 0, width, height);
     const box = { left: 0, top: 0, width, height };
-    if (map) paintMap(context, map, pictures, box);
-    else context.drawImage(pictures.photo, 0, 0, width, height);
+    if (map) painter.paint(context, map, pictures, box);
+    else context.drawImage(pictures.at(width, height).photo, 0, 0);
     drawGrid(context, grid, box);
     if (selected) outline(context, selected, grid, box);
   }
