@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from tiny import see_attention, tiny_vit
 from vitral.explorer.choice import Choice, choices
@@ -48,7 +49,7 @@ def layers(vit, images):
 def test_choices_go_from_everything_to_least(layers):
     several = list(choices(len(layers)))
     sizes = [choice.num_values(layers) for choice in several]
-    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == max(sizes) and sizes[-1] == min(sizes) < sizes[0] / 2
     assert sizes[0] == sum(layer.num_heads * layer.num_keys**2 for layer in layers)
     assert several[0].sentence(3) == "" and all(choice.sentence(3) for choice in several[1:])
 
@@ -63,15 +64,9 @@ def test_every_choice_keeps_cls_in_every_head_and_the_mean_of_some_patches(layer
 
 def test_every_second_patch_is_counted_in_rows_and_columns():
     model = tiny_vit(img_size=(20, 30))  # 5 x 5 patches
-    (layer, *_), _ = shown_layers(see_attention(model, np_images(model)))
+    (layer, *_), _ = shown_layers(see_attention(model, torch.randn(1, 3, 20, 30)))
     assert layer.patch_queries(2) == [1 + 5 * row + column for row in (0, 2, 4) for column in (0, 2, 4)]
     assert "every 2nd patch" in Choice(2, 1).sentence(3) and "last layer" in Choice(2, 1).sentence(3)
-
-
-def np_images(model):
-    import torch
-
-    return torch.randn(1, 3, *model.patch_embed.img_size)
 
 
 def test_the_pages_colours_are_those_of_all_maps():

@@ -64,13 +64,11 @@ class ShownLayer:
 
     def patch_queries(self, step: int) -> list[int]:
         """The patches in every `step`-th row and column, by their numbers as queries; none if patches do not attend."""
-        rows, columns = self.grid
         if self.own_queries:
             return []
-        start, first = (step - 1) // 2, len(self.prefix)
-        return [
-            first + row * columns + column for row in range(start, rows, step) for column in range(start, columns, step)
-        ]
+        columns = self.grid[1]
+        some_rows, some_columns = (range(min((step - 1) // 2, count - 1), count, step) for count in self.grid)
+        return [len(self.prefix) + row * columns + column for row in some_rows for column in some_columns]
 
     def places_of(self, query: int) -> Int[np.ndarray, " n"]:
         """The patch that each weight of a patch's row is of; -1 for padding. For layers without prefix tokens."""

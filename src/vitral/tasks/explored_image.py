@@ -68,10 +68,14 @@ def reader_of(observation: Observation) -> str:
 
 def answers_of(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> Answers:
     """The likeliest answers at each place in the residual stream."""
+    is_number = answer_of(model).per_output == "number"
     values = answer_of(model).values(answers_by_block(model, image).double()).cpu().numpy()
-    listed = dict.fromkeys(int(index) for row in values[::-1] for index in np.argsort(-row)[:FIRST])
+    if not np.isfinite(values).all():
+        raise UsageError("The head gives values that are not finite for the tokens of earlier blocks.")
+    most = values.shape[1] if is_number else FIRST
+    listed = dict.fromkeys(int(index) for row in values[::-1] for index in np.argsort(-row)[:most])
     chosen = list(listed)  # those of the last place come first
     names = tuple(class_name(model, index) for index in chosen)
     places = ("before the first block", *(f"after block {number}" for number in range(len(values) - 1)))
     rows = tuple(tuple(map(float, row[chosen])) for row in values)
-    return Answers(names, places, rows, "number" if answer_of(model).per_output == "number" else "probability")
+    return Answers(names, places, rows, "number" if is_number else "probability")

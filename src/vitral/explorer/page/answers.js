@@ -17,24 +17,24 @@ export class AnswersTable {
     }
     const { names, places, values, unit } = image.answers;
     const body = element("tbody");
-    const largest = unit === "probability" ? 1 : Math.max(...values.flat().map(Math.abs), 1e-12);
     places.forEach((place, number) => {
       const best = values[number].indexOf(Math.max(...values[number]));
       const value = values[number][best];
+      const found = unit === "probability" ? names[best] : names.map((name, one) => `${name} ${values[number][one].toPrecision(3)}`).join("; ");
       const bar = element("span", { class: "bar" });
-      bar.style.width = `${Math.max(0, (value / largest) * 100)}%`;
+      bar.style.width = `${Math.max(0, value * 100)}%`;
       const row = element(
         "tr",
         {},
         element("th", { scope: "row" }, place),
-        element("td", { class: "name" }, names[best]),
-        element("td", { class: "value" }, unit === "probability" ? percent(value) : value.toPrecision(3)),
-        element("td", { class: "bars", "aria-hidden": "true" }, bar),
+        element("td", { class: "name" }, found),
+        element("td", { class: "value" }, unit === "probability" ? percent(value) : ""),
+        element("td", { class: "bars", "aria-hidden": "true" }, ...(unit === "probability" ? [bar] : [])),
       );
       this.rows.push(row);
       body.append(row);
     });
-    const heads = ["place", unit === "probability" ? "likeliest class" : "number", unit].map((name) => element("th", { scope: "col" }, name));
+    const heads = ["place", ...(unit === "probability" ? ["likeliest class", unit] : ["numbers", ""])].map((name) => element("th", { scope: "col" }, name));
     this.node.append(
       element("p", { class: "soft" }, NOTE),
       element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body),

@@ -16,6 +16,7 @@ import { fromAddress, patchAt, toAddress, tokenAt } from "./view.js";
 import { caption, chosenName, headName, othersSentence, percent, placeName, times, title, tokenName, what } from "./words.js";
 
 const VERSION = 1; // of the payload
+const WAIT = 250; // milliseconds before a view is put into the address
 
 /** Fill an element with the explorer. Throws for a payload of another version. */
 export async function explore(host, source) {
@@ -214,8 +215,20 @@ class Explorer {
     this.pictures = pictures;
     this.shown = show(layer, this.view, this.pointed ?? this.view.token);
     this.draw();
-    this.address = toAddress(this.view, this.payload);
-    window.history.replaceState(null, "", this.address);
+    this.keepAddress();
+  }
+
+  /** Put the view into the address, once it stays: browsers refuse to change it hundreds of times. */
+  keepAddress() {
+    const address = toAddress(this.view, this.payload);
+    if (address === this.address) return;
+    clearTimeout(this.writing);
+    const write = () => {
+      this.address = address;
+      window.history.replaceState(null, "", address);
+    };
+    if (this.address === undefined) write();
+    else this.writing = setTimeout(write, WAIT);
   }
 
   async picturesOf(image) {
