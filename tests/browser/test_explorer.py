@@ -164,9 +164,8 @@ def test_the_slider_the_small_maps_and_play_change_the_layer(window):
     settled(page)
     assert state(page)["layer"] == str(last)
     page.click(".play")
-    page.clock.run_for(1_000)
-    settled(page)
-    assert state(page)["layer"] == "2" and page.inner_text(".play") == "Pause"
+    page.clock.run_for(1_300)
+    assert page.evaluate("window.explorer.view.layer") == 2 and page.inner_text(".play") == "Pause"
     page.clock.run_for(5_000)
     assert page.inner_text(".play") == "Play"
 

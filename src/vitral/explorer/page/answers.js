@@ -16,28 +16,13 @@ export class AnswersTable {
       return;
     }
     const { names, places, values, unit } = image.answers;
-    const body = element("tbody");
-    places.forEach((place, number) => {
-      const best = values[number].indexOf(Math.max(...values[number]));
-      const value = values[number][best];
-      const found = unit === "probability" ? names[best] : names.map((name, one) => `${name} ${values[number][one].toPrecision(3)}`).join("; ");
-      const bar = element("span", { class: "bar" });
-      bar.style.width = `${Math.max(0, value * 100)}%`;
-      const row = element(
-        "tr",
-        {},
-        element("th", { scope: "row" }, place),
-        element("td", { class: "name" }, found),
-        element("td", { class: "value" }, unit === "probability" ? percent(value) : ""),
-        element("td", { class: "bars", "aria-hidden": "true" }, ...(unit === "probability" ? [bar] : [])),
-      );
-      this.rows.push(row);
-      body.append(row);
-    });
-    const heads = ["place", ...(unit === "probability" ? ["likeliest class", unit] : ["numbers", ""])].map((name) => element("th", { scope: "col" }, name));
+    const cells = unit === "probability" ? likeliest : everyNumber;
+    this.rows = places.map((place, number) => element("tr", {}, element("th", { scope: "row" }, place), ...cells(names, values[number])));
+    const heads = unit === "probability" ? ["place", "likeliest class", "probability"] : ["place", "numbers"];
+    const head = element("tr", {}, ...heads.map((name) => element("th", { scope: "col" }, name)));
     this.node.append(
       element("p", { class: "soft" }, NOTE),
-      element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body),
+      element("table", {}, element("thead", {}, head), element("tbody", {}, ...this.rows)),
     );
   }
 
@@ -45,4 +30,20 @@ export class AnswersTable {
   mark(place) {
     this.rows.forEach((row, number) => row.classList.toggle("now", number === place));
   }
+}
+
+/** The likeliest class, its probability, and a bar. */
+function likeliest(names, values) {
+  const best = values.indexOf(Math.max(...values));
+  const bar = element("span", { class: "bar" });
+  bar.style.width = `${values[best] * 100}%`;
+  return [
+    element("td", { class: "name" }, names[best]),
+    element("td", { class: "value" }, percent(values[best])),
+    element("td", { class: "bars", "aria-hidden": "true" }, bar),
+  ];
+}
+
+function everyNumber(names, values) {
+  return [element("td", {}, names.map((name, place) => `${name} ${values[place].toPrecision(3)}`).join("; "))];
 }
