@@ -259,9 +259,8 @@ def test_a_page_that_has_every_second_patch_moves_between_these(opened, tmp_path
     page = one.page
     page.click("summary")
     assert "single heads in the last layer" in page.inner_text(".facts")
-    assert "heads averaged" in page.inner_text(".title") and "does not have the patches' rows" in page.inner_text(
-        ".caption"
-    )
+    said = page.inner_text(".caption")
+    assert "heads averaged" in said and "does not have the patches' rows of head 1" in said
     page.focus(".stage")
     page.keyboard.press("ArrowRight")
     settled(page)

@@ -9,11 +9,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 
 from vitral.explorer.payload import Payload
-from vitral.report.style import data_uri
+from vitral.explorer.still import Still
 
 # In the order of their imports.
 MODULES = (
@@ -36,19 +35,6 @@ MODULES = (
 )
 IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(async )?function|const|class)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Still:
-    """A picture for readers without JavaScript, its alternative text, and what it shows."""
-
-    content: bytes
-    alt: str
-    caption: str
-
-    @property
-    def uri(self) -> str:
-        return data_uri(self.content, "image/webp")
 
 
 def read(name: str) -> str:

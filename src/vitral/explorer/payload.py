@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.colors import Normalize
 
 from vitral.base.provenance import installed_version
 from vitral.explorer.choice import Choice
@@ -29,7 +30,7 @@ class Answers:
     """What the model answers after every block.
 
     names   the classes, or numbers, that are among the first at any place
-    places  "before the first block", "after block 0", ...
+    places  "before block 0", "after block 0", ...
     values  one row per place, in `unit`
     """
 
@@ -140,9 +141,13 @@ class Encoder:
             self.windows.append(own)
         return self.windows.index(own)
 
+    @property
+    def norm(self) -> Normalize:
+        """The colour scale of all maps of the page."""
+        return colour_scale(UNIFORM, [np.array([self.largest])])
+
     def payload(self, model: str, kept: str) -> Payload:
         """Everything, for a page of this model; `kept` says in words what was left out, and how large that is."""
-        norm = colour_scale(UNIFORM, [np.array([self.largest])])
         header = {
             "version": VERSION,
             "vitral": installed_version("vitral"),
@@ -152,7 +157,7 @@ class Encoder:
             "bound": BOUND,
             "kept": kept,
             "colours": [hex_colour(colour) for colour in DIVERGING(np.arange(DIVERGING.N))],
-            "limit": float(norm.vmax or 1.0),
+            "limit": float(self.norm.vmax or 1.0),
             "shade": SHADE,
             "querySets": [list(queries) for queries in self.query_sets],
             "windows": self.windows,

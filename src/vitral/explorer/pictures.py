@@ -13,7 +13,6 @@ from PIL import Image
 
 from vitral.base.preprocessing import Preprocessing
 from vitral.data.preprocess import window_of
-from vitral.report.colours import shade_of
 from vitral.report.style import data_uri
 
 SHARP = 896  # pixels of the longer side of the sharp picture
@@ -78,13 +77,3 @@ def webp(image: Image.Image, lossless: bool = False) -> bytes:
     content = io.BytesIO()
     image.save(content, "webp", lossless=lossless, quality=QUALITY)
     return content.getvalue()
-
-
-def still(pixels: UInt8[np.ndarray, "y x 3"], colours: UInt8[np.ndarray, "_ _ 3"], side: int = 448) -> bytes:
-    """A map over its image as a WebP picture: one colour per patch, darkened by the photograph."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    coloured = np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.NEAREST), dtype=np.float32)
-    light = 1 - shade_of(np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)))
-    return webp(Image.fromarray((coloured * light[..., None]).round().astype(np.uint8)))

@@ -16,12 +16,10 @@ from vitral.base.files import unused_path, write_file
 from vitral.base.provenance import installed_version
 from vitral.data import OnBadImage
 from vitral.data.image import load_image
-from vitral.explorer.document import Still, document
+from vitral.explorer.document import document
 from vitral.explorer.payload import Encoder, ExploredImage
-from vitral.explorer.pictures import still
-from vitral.explorer.shown_layer import ShownLayer
 from vitral.explorer.sizes import MB, measure_sizes
-from vitral.report.colours import DIVERGING, UNIFORM, colour_scale
+from vitral.explorer.still import still_map
 from vitral.tasks.explored_image import explore_image
 from vitral.tasks.inputs import Image, model_name, open_model, read_sized
 from vitral.tasks.progress import Progress, progress_for
@@ -100,12 +98,13 @@ def explore(
     first, limit = watched(0), limit_mb * MB
     sizes = measure_sizes(first, len(read))
     for choice in sizes.fitting(limit):
-        encoder, stills, left_out = Encoder(choice), [], sizes.sentence(choice, limit)
+        encoder, maps, left_out = Encoder(choice), [], sizes.sentence(choice, limit)
         for number in range(len(read)):
             image = watched(number) if number else first
             encoder.add(image)
-            stills.append(still_of(image))
+            maps.append(still_map(image))
         payload = encoder.payload(name, left_out)
+        stills = [one.drawn(encoder.norm) for one in maps]
         facts = facts_of(first, encoder, left_out)
         content = document(payload, f"vitral explore {name}", stills, facts, repeat).encode()
         if len(content) <= limit:  # else the estimate was too low
@@ -137,37 +136,6 @@ def as_list(images: Image | Iterable[Image]) -> list[Any]:
 def arrays(images: list[Any]) -> list[tuple[Path, np.ndarray]]:
     """Those given as arrays, under the names that `read_sized` gives them."""
     return [(Path(f"image-{number}"), image) for number, image in enumerate(images) if isinstance(image, np.ndarray)]
-
-
-def still_of(image: ExploredImage) -> Still:
-    """What CLS attends to in the last layer, or what the patches do on average, as a picture."""
-    layer = image.layers[-1]
-    values, who = still_values(layer)
-    norm = colour_scale(UNIFORM, [values])
-    colours = (DIVERGING(norm(values))[..., :3] * 255).round().astype(np.uint8)
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    alt = (
-        f"What {who} attends to in {layer.name}, heads averaged, over {image.name}: highest at row {row}, column "
-        f"{column} of {values.shape[0]} rows and {values.shape[1]} columns of patches."
-    )
-    caption = f"{image.name}: what {who} attends to in the last layer, {layer.name}, heads averaged. {image.answer}"
-    return Still(still(image.pixels, colours), alt, caption)
-
-
-def still_values(layer: ShownLayer) -> tuple[np.ndarray, str]:
-    """A map of the layer in multiples of uniform attention, and whose attention it is."""
-    if layer.prefix_queries:
-        rows = layer.rows(layer.prefix_queries[:1])[:, 0].mean(axis=0)
-        who = "the query" if layer.own_queries else "CLS" if layer.prefix[0] == "cls" else layer.prefix[0]
-        values = rows[len(layer.prefix) :]
-    else:
-        patches = layer.patch_queries(max(1, max(layer.grid) // 14))
-        rows, who = layer.rows(patches), "the mean of the patches"
-        values = np.zeros(layer.grid[0] * layer.grid[1] + 1, np.float32)
-        for place, query in enumerate(patches):
-            np.add.at(values, layer.places_of(query), rows[:, place].mean(axis=0))
-        values = values[:-1]
-    return (values * values.size / max(float(values.sum()), 1e-30)).reshape(layer.grid), who
 
 
 def facts_of(first: ExploredImage, encoder: Encoder, left_out: str) -> list[str]:

@@ -76,6 +76,6 @@ def answers_of(model: nn.Module, image: Float[Tensor, "1 c y x"]) -> Answers:
     listed = dict.fromkeys(int(index) for row in values[::-1] for index in np.argsort(-row)[:most])
     chosen = list(listed)  # those of the last place come first
     names = tuple(class_name(model, index) for index in chosen)
-    places = ("before the first block", *(f"after block {number}" for number in range(len(values) - 1)))
+    places = ("before block 0", *(f"after block {number}" for number in range(len(values) - 1)))
     rows = tuple(tuple(map(float, row[chosen])) for row in values)
     return Answers(names, places, rows, "number" if is_number else "probability")

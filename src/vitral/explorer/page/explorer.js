@@ -245,7 +245,7 @@ class Explorer {
     const label = `${this.image.name}. ${what(view, about, shown)}`;
     const name = `Patches of ${this.image.name}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
     this.stage.draw({ painter: this.painter, pictures, grid: about.grid, map: this.map, selected: this.selected, label, name });
-    this.title.textContent = title(view, about, shown);
+    this.title.textContent = title(view, shown);
     this.caption.textContent = this.captionText = caption(view, about, shown, this.payload);
     this.readout.textContent = this.hint();
     this.images.show(view.image);

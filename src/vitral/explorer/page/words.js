@@ -48,16 +48,15 @@ export function caption(view, about, shown, payload) {
   return [what(view, about, shown), ...notes(view, shown), colourSentence(view, about, payload), checked(about, payload)].join(" ");
 }
 
-/** What the map shows, as a title. */
-export function title(view, about, shown) {
+/** What the map shows, as a title of one line. */
+export function title(view, shown) {
   const chosen = chosenName(shown);
-  const subject = view.direction === "to" ? `What ${chosen} attends to` : `What attends to ${chosen}`;
-  return `${subject}: layer ${about.number}, ${headName(shown.head)}`;
+  return view.direction === "to" ? `What ${chosen} attends to` : `What attends to ${chosen}`;
 }
 
 /** What the map shows, in a sentence or two. */
 export function what(view, about, shown) {
-  const sentence = `${title(view, about, shown)} (${about.name}).`;
+  const sentence = `${title(view, shown)} in layer ${about.number} (${about.name}), ${headName(shown.head)}.`;
   const peak = highest(shown.patches, about.grid[1]);
   return peak ? `${sentence} Highest at ${placeName(peak.row, peak.column)}: ${times(peak.value)}.` : sentence;
 }
