@@ -83,7 +83,8 @@ def mean_values(layer: ShownLayer) -> tuple[Float[np.ndarray, "gy gx"], str]:
     if layer.prefix_queries:
         values = layer.rows(layer.prefix_queries[:1])[:, 0].mean(axis=0)[len(layer.prefix) :]
         first = layer.prefix[0] if layer.prefix else ""
-        who = "the query" if layer.own_queries else "CLS" if first == "cls" else first
+        query = "the query" if layer.own_queries == 1 else "query 0"
+        who = query if layer.own_queries else "CLS" if first == "cls" else first
     else:
         patches, who = layer.patch_queries(max(1, max(layer.grid) // MOST_ROWS)), "the mean of the patches"
         rows = layer.rows(patches).mean(axis=0)
