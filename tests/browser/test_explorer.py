@@ -307,6 +307,30 @@ def test_every_row_of_the_page_is_what_watch_gives(opened, tmp_path, name):
         assert error.max() <= made.error + 1e-5 <= 1 / 250
 
 
+@pytest.mark.parametrize("name", ["ours", "timm Swin"])
+def test_both_directions_show_the_same_values_in_multiples_of_uniform(opened, found, tmp_path, name):
+    """1 is the mean over the patches that a query can attend to, and "from" is "to" with patches exchanged."""
+    made = found
+    if name != "ours":
+        from peers import PEERS as EVERY
+
+        preprocessing = Preprocessing((64, 96), 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3)
+        made = explored(attach_record(EVERY[name]().model, ModelRecord(tuple("abcde"), preprocessing)), tmp_path)
+    page = start(opened, made.page, viewport=DESK).page
+    script = """async ([place, head]) => {
+        const layer = await window.explorer.source.layer(0, place);
+        const own = layer.queryNames.length;
+        const patches = [...Array(layer.numPatches).keys()];
+        const of = (way) => patches.map((patch) => [...layer[way](head, own + patch).patches]);
+        return [of("outgoing"), of("incoming")];
+    }"""
+    for place, head in ((0, "mean"), (len(made.layers) - 1, 1)):
+        outgoing, incoming = np.array(page.evaluate(script, [place, head]), float)
+        np.testing.assert_allclose(incoming, outgoing.T, rtol=1e-4)
+        np.testing.assert_allclose(np.nanmean(outgoing, axis=1), 1, rtol=1e-4)
+        assert np.isnan(outgoing).any() == (name != "ours")  # outside of the window
+
+
 def rows_in_order(layer):
     """All rows as the page counts tokens: those that are no patches first, then the patches along rows."""
     weights = layer.weights().detach().double()

@@ -89,7 +89,7 @@ def mean_values(layer: ShownLayer) -> tuple[Float[np.ndarray, "gy gx"], str]:
         patches, who = layer.patch_queries(max(1, max(layer.grid) // MOST_ROWS)), "the mean of the patches"
         rows = layer.rows(patches).mean(axis=0)
         values = np.zeros(layer.grid[0] * layer.grid[1] + 1, np.float32)  # the last place takes what is on padding
-        for row, query in zip(rows, patches):
-            np.add.at(values, layer.places_of(query), row)
+        for row, patch in zip(rows, patches):
+            np.add.at(values, layer.places_of(patch), row)
         values = values[:-1]
     return (values * values.size / max(float(values.sum()), 1e-30)).reshape(layer.grid), who
