@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vitral.tasks.embed import embed
     from vitral.tasks.evaluate import evaluate
     from vitral.tasks.explain_images import explain_images
+    from vitral.tasks.explore import explore
     from vitral.tasks.export import export
     from vitral.tasks.predict import predict
     from vitral.tasks.train import train
@@ -41,6 +42,7 @@ HOMES = {
     "embed": "tasks.embed",
     "evaluate": "tasks.evaluate",
     "explain_images": "tasks.explain_images",
+    "explore": "tasks.explore",
     "export": "tasks.export",
     "list_models": "nn.zoo",
     "load": "weights.load",
@@ -65,6 +67,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "predict",
     "embed",
     "explain_images",
+    "explore",
     "diagnose",
     "export",
     "bench",

@@ -44,9 +44,12 @@ def hostile(tmp_path_factory):
 class Opened:
     """A page, and what it did when it was opened."""
 
-    def __init__(self, browser, path, **settings):
+    def __init__(self, browser, path, address="", before="", **settings):
+        """`address` is what follows the file's name, and `before` a script that runs before those of the page."""
         self.context = browser.new_context(**settings)
         self.page = self.context.new_page()
+        if before:
+            self.page.add_init_script(before)
         self.complaints, self.requests, self.dialogs = [], [], []
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -54,7 +57,7 @@ class Opened:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
         self.page.clock.install(time=0)
-        self.page.goto(path.as_uri())
+        self.page.goto(path.as_uri() + address)
         self.page.clock.pause_at(3_600_000)  # milliseconds: from here on time passes only as a test says
 
 
@@ -63,8 +66,8 @@ def opened(chromium):
     """Open a report in a window: `opened(path, viewport=...)`."""
     windows = []
 
-    def window(path, **settings):
-        windows.append(Opened(chromium, path, **settings))
+    def window(path, address="", **settings):
+        windows.append(Opened(chromium, path, address, **settings))
         return windows[-1]
 
     yield window

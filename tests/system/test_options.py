@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 import bench_effects  # noqa: F401 - enrols the options of `vitral bench`
+import explore_effects  # noqa: F401 - enrols the options of `vitral explore`
 import export_effects  # noqa: F401 - enrols the options of `vitral export`
 import lab_effects  # noqa: F401 - enrols the options of `vitral lab`
 import numpy as np

@@ -222,6 +222,7 @@ STREAMS = {
     "predict": (("RUN", "pictures"), "pictures/0.png: ", ""),
     "embed": (("RUN", "pictures", "--out", "out/a.npy"), "out/a.npy: 3 images", ""),
     "explain": (("RUN", "pictures/0.png", "--layer", 0), "page: explained/0.html", "0.png: testing 1 map"),
+    "explore": (("RUN", "pictures/0.png", "--out", "out/page.html"), "page: out/page.html", ""),
     "models": (("vit_nano*",), "vit_nano_patch8_48", ""),
     "convert": (("RUN", "out"), "wrote out/model.safetensors", ""),
     "data": (("show", "shapes:n=8,size=16"), "contact sheet: ", ""),

@@ -1,0 +1,1 @@
+if (typeof DecompressionStream === "function") document.documentElement.classList.add("can-explore");

@@ -1,0 +1,88 @@
+"""The effect of each option of `vitral explore`."""
+
+import json
+import re
+
+import numpy as np
+from effects import effect
+from PIL import Image
+
+from shell import tree
+
+
+def header(page):
+    """What the page holds, besides its rows."""
+    text = page.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="payload">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@effect("explore", "model")
+@effect("explore", "images")
+@effect("explore", "json")
+def one_page_has_every_image_layer_and_head(vitral, trained, photos, tmp_path):
+    words = ("explore", trained.folder, photos / "dark" / "0.png", photos / "light" / "1.png")
+    found = vitral(*words, "--json").done().json
+    assert tree(tmp_path / "explored") == ["2-images.html"] and found["page"] == "explored/2-images.html"
+    told = header(tmp_path / found["page"])
+    assert [image["name"] for image in told["images"]] == ["0.png", "1.png"] and told["model"] == str(trained.folder)
+    assert found["layers"] == [layer["name"] for layer in told["images"][1]["layers"]]
+    classes = trained.card["classes"]
+    assert set(told["images"][0]["answers"]["names"]) <= set(classes)
+    assert found["residual"] < 1e-4 and found["error"] <= 1 / 250 and found["left_out"] == ""
+    plain = vitral(*words).done()
+    assert "4 layers of attention, verified to" in plain.printed and "page: explored/2-images-2.html" in plain.printed
+
+
+@effect("explore", "out")
+def out_is_the_file_or_its_folder(vitral, trained, photos, tmp_path):
+    words = ("explore", trained.folder, photos / "dark" / "0.png", "--out")
+    vitral(*words, "deep/mine.html").done()
+    (tmp_path / "here").mkdir()
+    vitral(*words, "here").done()
+    assert (tmp_path / "deep" / "mine.html").is_file() and (tmp_path / "here" / "0.html").is_file()
+    vitral(*words, "page.txt").refused(2, "must end in .html")
+
+
+@effect("explore", "limit_mb")
+def limit_mb_leaves_out_rows_and_says_which(vitral, photos, tmp_path):
+    """A model with 24 x 24 patches, whose rows are most of its page."""
+    (tmp_path / "fine.py").write_text(FINE)
+    image = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(image)
+    words = ("explore", "fine.py:Fine", image, "--json")
+    whole = vitral(*words).done().json
+    some = vitral(*words, "--limit-mb", round(whole["size"] / 2e6, 2)).done().json
+    assert some["size"] < whole["size"] / 2 and whole["left_out"] == ""
+    assert "every 2nd patch" in some["left_out"] and "This saves about" in some["left_out"]
+    told = header(tmp_path / some["page"])
+    assert told["kept"] == some["left_out"] and len(told["querySets"][0]) == 1 + 12 * 12
+    vitral(*words, "--limit-mb", 0.1).refused(2, "needs at least", "Raise --limit-mb")
+
+
+FINE = """
+from vitral.nn.vit import VisionTransformer
+
+
+def Fine():
+    model = VisionTransformer(img_size=96, patch_size=4, num_classes=2, embed_dim=16, depth=2, num_heads=2)
+    model.class_names, model.img_size = ("a", "b"), 96
+    return model
+"""
+
+
+@effect("explore", "on_bad_image")
+def on_bad_image_stops_or_skips_a_picture_of_the_page(vitral, trained, photos):
+    (photos / "dark" / "0.png").write_bytes(b"damaged")
+    words = ("explore", trained.folder, photos / "dark" / "0.png", photos / "dark" / "1.png", "--out", "page.html")
+    vitral(*words).refused(1, "dark/0.png")
+    answer = vitral(*words, "--on-bad-image", "skip").done()
+    assert "1 of 2 images could not be read and were left out" in answer.messages
+
+
+@effect("explore", "code")
+def code_is_where_the_explored_model_is_now(vitral, photos, own, tmp_path):
+    words = ("train", "--data", "photos", "--model", "own.py:Mine", "--img-size", 16, "--epochs", 1, "--out", "run")
+    vitral(*words).done()
+    own.rename(tmp_path / "moved.py")
+    vitral("explore", "run", photos / "dark" / "0.png").refused(1, "is missing or has changed since")
+    vitral("explore", "run", photos / "dark" / "0.png", "--code", "moved.py:Mine").done()
