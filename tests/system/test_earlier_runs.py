@@ -47,7 +47,7 @@ def test_folders_that_contradict_the_first_run_are_warned_of(vitral, first, phot
         Path("mixed/test", path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / path, Path("mixed/test", path))
     answer = vitral("train", "--data", "mixed", "--init", "first", *SMALL, "--out", "second").done()
-    assert "warning: 3 validation or test images trained first" in answer.messages
+    assert "warning: first was trained on 3 validation or test images" in answer.messages
 
 
 def test_groups_are_kept_without_repeating_the_pattern(vitral, photos):

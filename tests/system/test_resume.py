@@ -183,7 +183,7 @@ def test_a_resumed_run_may_go_on_without_images_that_cannot_be_read_any_more(vit
     vitral("train", "--resume", "run").failed(1, "have changed since the run started")
     words = ("train", "--resume", "run", "--epochs", 4, "--on-bad-image", "skip")
     answer = vitral(*words).done()
-    assert "its steps from here are without them" in answer.messages and lost.path in answer.messages
+    assert "the steps from here leave them out" in answer.messages and lost.path in answer.messages
 
 
 def test_a_resumed_run_that_leaves_images_out_does_not_take_other_labels(vitral, quick, photos, tmp_path):

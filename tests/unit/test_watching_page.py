@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "watching.md"
 QUOTES = re.findall(r"^\| ([^|]+?) \| [^|]+ \| [^|]+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)[1:]
 FILES = [path for folder in ("recording", "explain") for path in sorted((SOURCE / folder).glob("*.py"))]
 # What the caller did wrong, which the message itself explains: arguments, and images.
-OF_CALLERS = ("forward.py", "indices.py", "edits.py")
+OF_CALLERS = ("forward.py", "indices.py", "edits.py", "traced.py")
 ARGUMENTS = (
     "rows=",
     "watch takes",

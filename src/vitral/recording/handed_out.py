@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from vitral.base.errors import UsageError
 from vitral.recording.calls import Queries
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.token_roles import TokenRoles
+
+
+ROUNDING = 1e-3  # of a sum of weights, in the lowest precision
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,12 @@ def handed_out_layer(
     queries: Sequence[int],
     num_queries: int,
     is_cross: bool,
+    in_windows: bool,
     why_no_others: str,
 ) -> Layer:
     """A layer of which one row is known: that of a query, or the mean over some queries, over all where none are
-    named."""
+    named. What such a mean over windows lacks to 1 is on their padding."""
+    missing = 1 - row.sum(dim=-1)
     named = tuple(queries)
     single = named[0] if len(named) == 1 else 0 if num_queries == 1 else None
     return Layer(
@@ -78,4 +84,5 @@ def handed_out_layer(
         is_cross=is_cross,
         mean_of=named,
         kept_mean=row,
+        kept_padding=torch.where(missing > ROUNDING, missing, 0) if in_windows else None,
     )

@@ -34,7 +34,8 @@ class Layer:
     `recording.dataflow`). `windows` is where the tokens of each window stand in the image, for attention within windows
     (whose windows are further items of the batch). `further_uses` are where else the model uses the weights, if its
     answer depends on that: ∂y/∂A is then more than `weight_gradients`. `kept_mean` is the mean row of the queries
-    `mean_of`, of all if these are none, where single rows are not known (see `recording.handed_out`).
+    `mean_of`, of all if these are none, where single rows are not known (see `recording.handed_out`), and
+    `kept_padding` the share of it that is on the padding of windows.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Layer:
     values_depend: int = 0
     mean_of: tuple[int, ...] = ()
     kept_mean: Float[Tensor, "b h m"] | None = None
+    kept_padding: Float[Tensor, "b h"] | None = None
 
     @property
     def num_heads(self) -> int:

@@ -56,7 +56,8 @@ def query_row_and_padding(
         row = mean_row(layer, readout)
     else:
         row = layer.rows([query if isinstance(query, int) else patch_token(layer, query)])[:, :, 0]
-    return row, row.new_zeros(row.shape[:2])
+    padding = layer.kept_padding if query is None else None
+    return row, row.new_zeros(row.shape[:2]) if padding is None else padding
 
 
 def row_per_window(

@@ -43,7 +43,7 @@ def handed_out(maps: ArtifactMaps, logits: Tensor, outputs: dict[str, np.ndarray
                 "is accepted). Vitral shows no map, since it would be wrong. Export the model again."
             )
         row = torch.from_numpy(np.ascontiguousarray(rows[:, layer.index]))
-        queries = (layer.queries, layer.num_queries, layer.is_cross)
+        queries = (layer.queries, layer.num_queries, layer.is_cross, layer.windows)
         layers.append(handed_out_layer(layer.name, row, residual, roles_of(layer), *queries, why))
     return HandedOut(logits, Recording(layers, only_rows=why), tuple(maps.read_from), maps.among, maps.note)
 
