@@ -16,7 +16,6 @@ from vitral.recording.calls import Queries
 from vitral.recording.layers import Layer, Recording
 from vitral.recording.token_roles import TokenRoles
 
-
 ROUNDING = 1e-3  # of a sum of weights, in the lowest precision
 
 
