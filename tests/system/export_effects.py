@@ -44,14 +44,16 @@ def a_model_is_written_and_compared_on_images(vitral, trained, tmp_path, monkeyp
 @effect("export", "precision")
 def files_for_openvino_compute_in_bf16(vitral, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(task, "odd_images", some_images)
-    words = ("export", trained.folder, "out", "--precision", "bf16")
+    words = ("export", trained.folder, "out", "--maps", "--precision", "bf16")
     vitral(*words).refused(2, "ONNX Runtime does not compute in bf16 on a CPU. Specify --to openvino")
-    answer = vitral(*words, "--to", "openvino", "--json")
+    answer, precision = vitral(*words, "--to", "openvino", "--json"), "bf16"
     if answer.code:  # this CPU cannot
         answer.refused(2, "does not compute in bf16", "--precision fp32 or int8")
-        answer = vitral(*words[:-1], "fp32", "--to", "openvino", "--json")
+        answer, precision = vitral(*words[:-1], "fp32", "--to", "openvino", "--json"), "fp32"
     card = json.loads((tmp_path / "out" / "artifact.json").read_text())
-    assert card["precision"] == words[-1] or answer.code == 0
+    assert card["precision"] == precision
+    paint(tmp_path, {"photos": 60}, count=1)
+    vitral("explain", "out", "photos/0.png", "--method", "attention", "--orders", 0).done()
     assert {"model.xml", "model.bin"} < {path.name for path in (tmp_path / "out").iterdir()}
     hint = {"bf16": "bf16", "fp32": "f32"}[card["precision"]]
     assert card["settings"]["model"] == {"INFERENCE_PRECISION_HINT": hint}

@@ -56,6 +56,9 @@ def test_of_a_mask_the_share_of_pixels():
     [
         ({}, "fp32", False),
         ({"logits": 1e-3}, "fp32", True),
+        ({"values": 2e-3, "through": 2e-3}, "fp32", True),
+        ({"through": 3e-3}, "fp32", False),
+        ({"through": 0.1}, "fp32", True),
         ({"logits": 1e-3, "values": 0.1}, "bf16", False),
         ({"same": 9}, "bf16", True),
         ({"same": 9}, "int8", False),
@@ -65,7 +68,16 @@ def test_of_a_mask_the_share_of_pixels():
     ],
 )
 def test_what_each_precision_allows(change, precision, refused):
-    fields = {"images": 10, "levels": 1.0, "logits": 0.0, "values": 0.0, "mean": 0.0, "chained": 0.0, "same": 10}
+    fields = {
+        "images": 10,
+        "levels": 1.0,
+        "logits": 0.0,
+        "values": 0.0,
+        "mean": 0.0,
+        "through": 0.0,
+        "chained": 0.0,
+        "same": 10,
+    }
     found = Agreement(**(fields | change), worst="a photo", allowed=TOLERANCES[precision].text)
     if not refused:
         check(found, TOLERANCES[precision], "one class", "onnx", precision)

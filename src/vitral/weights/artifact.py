@@ -14,7 +14,7 @@ from vitral.store.artifact import INPUT, LOGITS, read_artifact
 from vitral.store.artifact_maps import ArtifactMaps
 from vitral.store.classifier import Classifier
 from vitral.store.runtimes.graphs import MODEL, open_graph
-from vitral.store.runtimes.session import Session
+from vitral.store.runtimes.session import Precision, Session
 from vitral.weights.artifact_maps import handed_out
 
 
@@ -22,7 +22,7 @@ class ArtifactModel(nn.Module):
     """Images (b, c, h, w) -> logits, computed by the graph `model` on the CPU; it cannot be trained or watched.
 
     `size` is (height, width) of an image, `grid` rows and columns of patches, on which an explanation may cover it, and
-    `maps` which rows of attention the graph gives.
+    `maps` which rows of attention the graph gives, in which precision.
     """
 
     def __init__(
@@ -31,9 +31,10 @@ class ArtifactModel(nn.Module):
         size: tuple[int, int],
         grid: tuple[int, int] | None = None,
         maps: ArtifactMaps | None = None,
+        precision: Precision = "fp32",
     ):
         super().__init__()
-        self.session, self.size, self.grid, self.maps = session, size, grid, maps
+        self.session, self.size, self.grid, self.maps, self.precision = session, size, grid, maps, precision
         self.anchor = nn.Parameter(torch.zeros(0), requires_grad=False)  # callers ask for the device of a parameter
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Tensor:
@@ -59,7 +60,7 @@ class ArtifactModel(nn.Module):
                 "The model was exported without its rows of attention. Export it again with --maps, or use occlusion."
             )
         found = self.session.run({INPUT: images.detach().cpu().numpy()}, [LOGITS, *self.maps.names])
-        return handed_out(self.maps, torch.from_numpy(found.pop(LOGITS)), found)
+        return handed_out(self.maps, torch.from_numpy(found.pop(LOGITS)), found, self.precision)
 
 
 def is_artifact(path: Path) -> bool:
@@ -73,6 +74,6 @@ def load_artifact(folder: Path) -> Classifier:
     """
     card = read_artifact(folder)
     session = open_graph(folder, MODEL, card.runtime, card.precision)
-    made = ArtifactModel(session, card.preprocessing.size, card.grid, card.maps)
+    made = ArtifactModel(session, card.preprocessing.size, card.grid, card.maps, card.precision)
     model: Classifier = attach_record(made, card.record()).eval()
     return model

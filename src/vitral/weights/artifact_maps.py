@@ -13,10 +13,20 @@ from vitral.recording.intercept import TOLERANCE
 from vitral.recording.layers import Recording
 from vitral.recording.token_roles import TokenRoles
 from vitral.store.artifact_maps import ArtifactMaps, LayerRows
+from vitral.store.runtimes.session import Precision
+
+# In int8 the layers around attention are rounded, and what a runtime fuses with them.
+MOST: dict[Precision, float] = {
+    "fp32": TOLERANCE[torch.float32],
+    "bf16": TOLERANCE[torch.bfloat16],
+    "int8": TOLERANCE[torch.bfloat16],
+}
 
 
-def handed_out(maps: ArtifactMaps, logits: Tensor, outputs: dict[str, np.ndarray]) -> HandedOut:
-    """What a run gave; `outputs` are the arrays that `maps` names.
+def handed_out(
+    maps: ArtifactMaps, logits: Tensor, outputs: dict[str, np.ndarray], precision: Precision = "fp32"
+) -> HandedOut:
+    """What a run gave, in the precision in which the file computes; `outputs` are the arrays that `maps` names.
 
     Raises `StoreError` for outputs of other shapes than `maps` states, `WatchError` for rows that, multiplied with the
     values, are not what the attention returned.
@@ -36,10 +46,10 @@ def handed_out(maps: ArtifactMaps, logits: Tensor, outputs: dict[str, np.ndarray
                 "model again."
             )
         residual = float(residuals[:, number].max())
-        if not residual <= TOLERANCE[torch.float32]:  # also refuses what is not a number
+        if not residual <= MOST[precision]:  # also refuses what is not a number
             raise WatchError(
                 f"The attention of {layer.name} could not be verified: rows · v differs from the output of the "
-                f"attention in the file by {residual:.1e} of its largest value (at most {TOLERANCE[torch.float32]:.0e} "
+                f"attention in the file by {residual:.1e} of its largest value (at most {MOST[precision]:.0e} "
                 "is accepted). Vitral shows no map, since it would be wrong. Export the model again."
             )
         row = torch.from_numpy(np.ascontiguousarray(rows[:, layer.index]))
