@@ -93,7 +93,7 @@ def maps_are_given_and_explained(vitral, trained, tmp_path, monkeypatch):
     )
     assert "Checked: rows · v reproduces the output of the attention layers to" in given.messages
     assert "one row of attention per layer (here that of CLS)" in given.json["refused"]["rollout"]
-    vitral("explain", "out", "photos/0.png", "--query", "3").refused(2, "Use the model that it was made of")
+    vitral("explain", "out", "photos/0.png", "--query", "3").refused(2, "Use the model that it was exported from")
     vitral("explain", "out", "photos/0.png", "--diagnose").refused(2, "is an exported model")
     # Files that were written before there were maps say nothing of them.
     card = json.loads((tmp_path / "out" / "artifact.json").read_text())

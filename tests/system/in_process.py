@@ -13,7 +13,7 @@ class InProcess:
     def ask(self, command, **settings):
         try:
             return getattr(self.worker, command)(**settings)
-        except Exception as error:
+        except Exception as error:  # as `WayProcess`: a way that fails is a line with its reason
             raise WayFailed(describe(error)) from error
 
     def __enter__(self):

@@ -121,7 +121,7 @@ def test_the_whole_zoo_through_vitrals_verbs(vitral, trained, tmp_path):
     judged = [vitral("eval", model, "--data", "shapes:n=64,size=16", "--json").done().json for model in ("run", "out")]
     assert judged[0]["accuracy"] == judged[1]["accuracy"]
     vitral("explain", "out", "zoo/00.png", "--method", "occlusion", "--orders", 0).done()
-    vitral("explore", "out", "zoo/00.png").refused(2, "Explore the model that it was made of")
+    vitral("explore", "out", "zoo/00.png").refused(2, "Explore the model that it was exported from")
     vitral("export", "out", "again").refused(2, "is an exported model already")
 
 

@@ -298,7 +298,7 @@ def observe(
 def handed_out_observation(model: Any, images: Tensor, needs: frozenset[Need]) -> Observation:
     """A plain pass, and what a model hands out that cannot be watched, as an exported one."""
     output, _ = recorded_pass(model, images, "gradients" in needs)
-    no_maps = WatchError("An exported model gives no feature maps. Use the model that it was made of, or occlusion.")
+    no_maps = WatchError("It is an exported model, which has no feature maps. Use occlusion, or the original model.")
     weights = weights_of(model)
     try:
         given = model.hand_out(images)

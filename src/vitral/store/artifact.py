@@ -67,7 +67,7 @@ class Artifact(BaseModel, extra="forbid"):
             self.calibration,
             self.grid,
             self.num_prefix_tokens,
-            why_unknown="an exported model has no statistics of them; the run that it was made of has",
+            why_unknown="an exported model has no statistics of them; the run that it was exported from has",
             provenance=self.provenance,
         )
 

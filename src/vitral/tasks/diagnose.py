@@ -77,7 +77,7 @@ def diagnose(
     if isinstance(opened, ArtifactModel):
         raise UsageError(
             f"{model_name(model)} is an exported model, and diagnostics look at layers that its files do not give. "
-            "Diagnose the model that it was made of."
+            "Diagnose the model that it was exported from."
         )
     read = read_images(images, opened.preprocessing, on_bad_image, progress)
     batch = normalise(torch.from_numpy(np.stack([pixels for _, pixels in read])), opened.preprocessing)

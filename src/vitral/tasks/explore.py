@@ -84,7 +84,7 @@ def explore(
     if isinstance(opened, ArtifactModel):
         raise UsageError(
             f"{name} is an exported model. It runs outside of PyTorch, where its attention cannot be seen. Explore the "
-            "model that it was made of."
+            "model that it was exported from."
         )
     read = read_sized(several, opened.preprocessing, on_bad_image, shown)
     photos = {str(path): pixels for path, pixels in arrays(several)}

@@ -34,7 +34,8 @@ def handed_out(
     residuals = outputs[maps.residual]
     why = (
         "An exported model gives one row of attention per layer (here that of "
-        f"{', then '.join(dict.fromkeys(layer.reader for layer in maps.layers))}). Use the model that it was made of."
+        f"{', then '.join(dict.fromkeys(layer.reader for layer in maps.layers))}). "
+        "Use the model that it was exported from."
     )
     layers = []
     for number, layer in enumerate(maps.layers):
