@@ -16,7 +16,7 @@ def encode(content: bytes) -> str:
     """The text of some bytes.
 
     >>> encode(b"Vitral"), decode(encode(b"Vitral"), 6)
-    ('Aob]R_n+r!', b'Vitral')
+    ('Ckcb{GBNxK', b'Vitral')
     """
     padded = content + bytes(-len(content) % 4)
     numbers = np.frombuffer(padded, ">u4").astype(np.int64)
