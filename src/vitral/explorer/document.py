@@ -29,6 +29,7 @@ MODULES = (
     "stage",
     "glance",
     "answers",
+    "about_image",
     "save",
     "explorer",
     "file_host",

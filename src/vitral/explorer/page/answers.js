@@ -6,13 +6,23 @@ const NOTE =
   "What the model's norm and head make of the tokens after each block. They were trained for the last block only: what they " +
   "say of earlier ones is a projection.";
 
-/** The section; rows are marked by `mark(place)`. */
 export class AnswersTable {
-  constructor(image) {
+  constructor() {
+    this.node = element("section", { class: "answers" });
+  }
+
+  draw({ image, view }) {
+    if (this.image !== image) this.fill(image);
+    const place = this.rows.length === image.layers.length + 1 ? view.layer + 1 : -1; // the first row is before block 0
+    this.rows.forEach((row, number) => row.classList.toggle("now", number === place));
+  }
+
+  fill(image) {
+    this.image = image;
     this.rows = [];
-    this.node = element("section", { class: "answers" }, element("h2", {}, "The answer after every block"));
+    const title = element("h2", {}, "The answer after every block");
     if (!image.answers) {
-      this.node.append(element("p", { class: "soft" }, `Not available: ${image.whyNoAnswers}`));
+      this.node.replaceChildren(title, element("p", { class: "soft" }, `Not available: ${image.whyNoAnswers}`));
       return;
     }
     const { names, places, values, unit } = image.answers;
@@ -20,15 +30,8 @@ export class AnswersTable {
     this.rows = places.map((place, number) => element("tr", {}, element("th", { scope: "row" }, place), ...cells(names, values[number])));
     const heads = unit === "probability" ? ["place", "likeliest class", "probability"] : ["place", "numbers"];
     const head = element("tr", {}, ...heads.map((name) => element("th", { scope: "col" }, name)));
-    this.node.append(
-      element("p", { class: "soft" }, NOTE),
-      element("table", {}, element("thead", {}, head), element("tbody", {}, ...this.rows)),
-    );
-  }
-
-  /** Mark the place behind a layer. */
-  mark(place) {
-    this.rows.forEach((row, number) => row.classList.toggle("now", number === place));
+    const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...this.rows));
+    this.node.replaceChildren(title, element("p", { class: "soft" }, NOTE), table);
   }
 }
 

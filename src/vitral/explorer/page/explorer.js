@@ -2,6 +2,7 @@
 //
 //     source.payload                      the header (docs/how-to/explore.md)
 //     await source.layer(image, place)    a `Layer`
+import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
 import { Palette } from "./colours.js";
 import { Choice, Slider, element } from "./controls.js";
@@ -17,6 +18,10 @@ import { caption, chosenName, headName, othersSentence, percent, placeName, time
 
 const VERSION = 1; // of the payload
 const WAIT = 250; // milliseconds before a view is put into the address
+
+// The sections below layers and heads. Each is made with the explorer, has a `node`, and draws itself for what the
+// explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`.
+const PANELS = [AnswersTable, AboutImage];
 
 /** Fill an element with the explorer. Throws for a payload of another version. */
 export async function explore(host, source) {
@@ -64,8 +69,7 @@ class Explorer {
     this.live = element("p", { class: "unseen", "aria-live": "polite" });
     this.stage = new Stage(this.stageActions(), "explorer-caption");
     this.scale = this.buildScale();
-    this.side = element("div", { class: "about-image" });
-    this.answers = element("div", { class: "answers-place" });
+    this.panels = PANELS.map((Panel) => new Panel(this));
     const save = element("button", { type: "button" }, "Save as PNG");
     save.addEventListener("click", () => this.save());
     const left = element("div", { class: "left" }, this.direction.node, this.tokens, this.title, this.stage.node, this.readout, this.scale, this.caption);
@@ -74,8 +78,7 @@ class Explorer {
     right.append(
       element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.everyLayer.node),
       element("section", { class: "heads" }, element("h2", {}, "Heads of this layer"), this.heads.node),
-      this.answers,
-      this.side,
+      ...this.panels.map((panel) => panel.node),
     );
     host.setAttribute("aria-busy", "true");
     host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node] : []), element("div", { class: "columns" }, left, right), this.live);
@@ -258,7 +261,11 @@ class Explorer {
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
     this.everyLayer.draw(view.layer, (place) => this.layerMap(place), this.painter, pictures, true);
     this.drawTokens();
-    this.drawImage();
+    if (this.drawnImage !== view.image) {
+      this.drawnImage = view.image;
+      this.unpackOthers();
+    }
+    this.panels.forEach((panel) => panel.draw(this));
   }
 
   /** A small map of one head, for the token that is shown; null if its rows are not stored. */
@@ -314,30 +321,6 @@ class Explorer {
       share.textContent = value === undefined || Number.isNaN(value) ? "" : percent(value);
       button.setAttribute("aria-pressed", String(shown.name === name));
     }
-  }
-
-  /** What belongs to the image: its answer, the whole photograph, the answers after every block. */
-  drawImage() {
-    if (this.drawnImage !== this.view.image) {
-      this.drawnImage = this.view.image;
-      this.unpackOthers();
-      this.table = new AnswersTable(this.image);
-      this.answers.replaceChildren(this.table.node);
-      const { pictures, answer, reader, name } = this.image;
-      const parts = [element("h2", {}, name), element("p", {}, answer)];
-      if (reader) parts.push(element("p", { class: "soft" }, `The prediction is read from ${reader}.`));
-      if (pictures.whole) parts.push(this.wholePhoto(pictures, name));
-      this.side.replaceChildren(element("section", {}, ...parts));
-    }
-    this.table.mark(this.table.rows.length === this.image.layers.length + 1 ? this.view.layer + 1 : -1);
-  }
-
-  wholePhoto(pictures, name) {
-    const [left, top, right, bottom] = pictures.window;
-    const frame = element("span", { class: "window" });
-    Object.assign(frame.style, { left: `${left * 100}%`, top: `${top * 100}%`, width: `${(right - left) * 100}%`, height: `${(bottom - top) * 100}%` });
-    const photo = element("img", { src: pictures.whole, alt: `${name}, all of it` });
-    return element("figure", {}, element("div", { class: "whole" }, photo, frame), element("figcaption", {}, "The frame is what the model saw."));
   }
 
   save() {
