@@ -1,0 +1,46 @@
+// The maps of relevance methods, side by side, with the test of each. Choosing one puts it on the photograph.
+import { element } from "./controls.js";
+import { Glance } from "./glance.js";
+import { UNIFORM } from "./relevance.js";
+
+export class Methods {
+  constructor(explorer) {
+    this.glance = new Glance("Relevance method", (name) => explorer.change({ show: explorer.view.show === name ? "map" : name }));
+    this.title = element("h2");
+    this.note = element("p", { class: "soft" });
+    this.list = element("ul", { class: "tests" });
+    this.node = element("section", { class: "methods" }, this.title, this.note, this.glance.node, this.list);
+  }
+
+  draw({ image, view, label, pictures, painters }) {
+    this.node.hidden = !image.methods?.length && !Object.keys(image.refusedMethods ?? {}).length;
+    if (this.node.hidden) return;
+    this.glance.prepare(image.methods.map(itemOf), pictures.width / pictures.height);
+    const shown = image.methods.some((method) => method.name === view.show) ? view.show : null;
+    const key = `${view.image} ${label} ${shown}`;
+    if (this.drawn === key) return; // these maps are the same whatever patch is chosen
+    this.drawn = key;
+    this.title.textContent = `Relevance methods${label ? `: ${label}` : ""}`;
+    this.note.textContent = "Which patches the answer depends on, as each method estimates it. Choose one to see it on the photograph.";
+    this.glance.draw(shown, (name) => mapOfMethod(image.methods.find((one) => one.name === name)), (name) => painters.of(unitOf(image, name)), pictures);
+    const tests = image.methods.map((method) => sentence(method.name, method.tested, method.name === shown));
+    const refused = Object.entries(image.refusedMethods).map(([name, why]) => sentence(name, `not available. ${why}`, false));
+    this.list.replaceChildren(...tests, ...refused);
+  }
+}
+
+function itemOf({ name, verdict }) {
+  return { value: name, text: name.replaceAll("_", " "), name: `${name}, ${verdict}` };
+}
+
+function unitOf(image, name) {
+  return image.methods.find((method) => method.name === name)?.unit ?? UNIFORM;
+}
+
+export function mapOfMethod({ values, grid }) {
+  return { values: Float32Array.from(values), rows: grid[0], columns: grid[1] };
+}
+
+function sentence(name, text, isShown) {
+  return element("li", isShown ? { class: "now" } : {}, element("strong", {}, name), `: ${text}`);
+}
