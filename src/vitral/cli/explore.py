@@ -71,8 +71,8 @@ def run(options: Options) -> dict[str, Any]:
             say(f"  {found.beside.name}: {name} is not shown: {why}")
     beside = f" beside {len(found.beside.layers)} of {found.beside.name}" if found.beside else ""
     print_result(
-        f"{len(found.layers)} layers of attention{beside}, verified to {found.residual:.0e}; stored weights differ by at most "
-        f"{found.error:.2%} of the largest of their row."
+        f"{len(found.layers)} layers of attention{beside}, verified to {found.residual:.0e}; stored weights differ by "
+        f"at most {found.error:.2%} of the largest of their row."
     )
     if found.left_out:
         print_result(found.left_out)

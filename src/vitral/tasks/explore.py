@@ -73,8 +73,9 @@ def explore(
     """Write one page with the attention of every layer and head: `explore("runs/shapes-1", "photo.jpg").page`.
 
     `beside` is a second model, which the page shows beside the first for the same images; "untrained" is the first with
-    new weights (seed 0). `method` names relevance methods, by default those that take a pass or two, ("none",) for none;
-    `orders` is the number of random orders that their maps are tested with, by default 0 on more than 64 patches. The page is one file that needs no network. `out` is that file, or a folder for it; by default it is
+    new weights (seed 0). `method` names relevance methods, by default those that take a pass or two; ("none",) leaves
+    them out. `orders` is the number of random orders that their maps are tested with, by default 0 on more than 64
+    patches. The page is one file that needs no network. `out` is that file, or a folder for it; by default it is
     `explored/IMAGE.html`. A file that exists is not written over: the page is then called `IMAGE-2.html`. A page of
     more than `limit_mb` megabytes (of 1,000,000 bytes) has fewer queries or heads, and says which. The page shows
     `repeat` as the command that makes it.
@@ -104,7 +105,7 @@ def explore(
         try:
             image = explore_image(models[which].model, path.name, pixels, photo, methods, orders)
         except (WatchError, UsageError) as error:
-            raise named_error(error, models[which].name) if is_pair else error
+            raise (named_error(error, models[which].name) if is_pair else error) from error
         return replace(image, photo=number, model=models[which].name if is_pair else "")
 
     firsts, limit = [watched(which, 0) for which in range(len(models))], limit_mb * MB

@@ -1,7 +1,6 @@
 """Relevance methods on a page of the explorer: the maps of those that answer for the model, and what the others say."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,8 +20,8 @@ from vitral.store.classifier import Classifier
 QUICK = ("attention_gradient", "chefer", "grad_cam", "input_gradient", "rollout")
 NO_METHODS = "none"
 NOT_TESTED = (
-    "Not tested on this page: on so many patches, a test takes hundreds of passes of the model. vitral explore --orders "
-    "99 runs it here, vitral explain for single methods."
+    "Not tested on this page: on so many patches, a test takes hundreds of passes of the model. vitral explain tests "
+    "single methods, vitral explore --orders 99 all of them."
 )
 A_REGION = "Of a segmentation model a region is explained: vitral explain MODEL IMAGE --region X,Y."
 

@@ -22,7 +22,7 @@ SEED = 0  # for these weights
 
 @dataclass(frozen=True)
 class ExploredModel:
-    """A model with the name that its page calls it by; `note` says in a sentence what it is, where the name does not."""
+    """A model and what its page calls it; `note` says in a sentence what it is, where the name does not."""
 
     name: str
     model: Classifier
@@ -40,11 +40,29 @@ def open_models(
     if beside is None:
         return (first,)
     if beside == UNTRAINED:
-        return first, untrained(first)
+        short = short_name(first.name)
+        note = f"{short} is {first.name}." if short != first.name else ""
+        return ExploredModel(short, first.model, note), untrained(first)
     is_run = not isinstance(beside, nn.Module) and parse_checkpoint_spec(beside).kind in ("run", "training checkpoint")
     opened = open_seen(beside, code if is_run else None, progress)
     name = model_name(beside)
-    return first, ExploredModel(name if name != first.name else f"{name} (the second)", opened)
+    if name == first.name:
+        return first, ExploredModel(f"{name} (the second)", opened)
+    short = short_name(first.name), short_name(name)
+    names = short if short[0] != short[1] else (first.name, name)
+    notes = (f"{one} is {full}." if one != full else "" for one, full in zip(names, (first.name, name)))
+    models = (first.model, opened)
+    first, second = (ExploredModel(*parts) for parts in zip(names, models, notes))
+    return first, second
+
+
+def short_name(name: str) -> str:
+    """The last part of a model's path, without the options behind it.
+
+    >>> short_name("runs/shapes-1"), short_name("timm:vit_tiny_patch16_224"), short_name("old/deit.pth,source=deit")
+    ('shapes-1', 'timm:vit_tiny_patch16_224', 'deit.pth')
+    """
+    return name.split(",")[0].rstrip("/").split("/")[-1] or name
 
 
 def open_seen(model: str | Path | nn.Module, code: str | None, progress: Progress) -> Classifier:
@@ -52,8 +70,8 @@ def open_seen(model: str | Path | nn.Module, code: str | None, progress: Progres
     opened = open_model(model, progress, code)
     if isinstance(opened, ArtifactModel):
         raise UsageError(
-            f"{model_name(model)} is an exported model. It runs outside of PyTorch, where its attention cannot be seen. "
-            "Explore the model that it was exported from."
+            f"{model_name(model)} is an exported model. It runs outside of PyTorch, where its attention cannot be "
+            "seen. Explore the model that it was exported from."
         )
     return opened
 
@@ -95,8 +113,8 @@ def layers_sentence(shown: tuple[Shown, ...]) -> Iterator[str]:
     if len({len(one.layers) for one in shown}) > 1:
         counts = " and ".join(f"{one.name} has {len(one.layers)}" for one in shown)
         yield (
-            f"The models have different numbers of attention layers: {counts}. Beside a layer stands the one at the same "
-            "share of the depth: the first beside the first, the last beside the last."
+            f"The models have different numbers of attention layers: {counts}. Beside a layer stands the one at the "
+            "same share of the depth: the first beside the first, the last beside the last."
         )
 
 

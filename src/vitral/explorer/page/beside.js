@@ -21,6 +21,7 @@ export class Beside {
     this.stage = new Stage(this.actions(), "explorer-caption-beside");
     this.node = element("div", { class: "place" });
     this.caption = element("p", { class: "caption", id: "explorer-caption-beside" });
+    this.firstNames = [0, 1].map(() => element("p", { class: "soft name" })); // of the first image, above its small maps
     this.layers = element("div", { class: "second" });
     this.heads = element("div", { class: "second" });
     this.everyLayer = new Glance("All layers of the image beside it", (place) => this.chooseLayer(place));
@@ -81,6 +82,7 @@ export class Beside {
   draw(second, picture) {
     const { view, payload } = this.explorer;
     this.second = second;
+    for (const node of this.firstNames) node.textContent = this.explorer.label;
     this.select.value = view.beside ?? "";
     [...this.select.options].slice(1).forEach((option, place) => {
       option.disabled = place === view.image;
@@ -161,9 +163,10 @@ export function mapOf(layer, view, token, isExact = false) {
   return isExact && shown.head !== view.head ? null : { values: shown.patches, rows: layer.rows, columns: layer.columns };
 }
 
-/** What stands above a photograph beside another: its name, and the layer or method. */
-export function stageLabel({ image, about, label }, picture) {
-  return [element("strong", {}, label), element("span", {}, `${picture.title}. ${layerText(about, image.layers)}`)];
+/** What stands above a photograph beside another: its name, and its layer or method. It stays while one points. */
+export function stageLabel({ image, about, label, view }, picture) {
+  const isAttention = ["map", "photo"].includes(view.show);
+  return [element("strong", {}, label), element("span", {}, isAttention ? layerText(about, image.layers) : picture.title)];
 }
 
 /** The same section for the second image, absent as long as there is none. */

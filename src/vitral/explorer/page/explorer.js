@@ -93,8 +93,8 @@ class Explorer {
     left.append(element("div", { class: "actions" }, this.show.node, save));
     const right = element("div", { class: "right" });
     right.append(
-      element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.everyLayer.node, this.beside.layers),
-      element("section", { class: "heads" }, element("h2", {}, "Heads of this layer"), this.heads.node, this.beside.heads),
+      element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.beside.firstNames[0], this.everyLayer.node, this.beside.layers),
+      element("section", { class: "heads" }, element("h2", {}, "Heads of this layer"), this.beside.firstNames[1], this.heads.node, this.beside.heads),
       ...this.panels.map((panel) => panel.node),
     );
     host.setAttribute("aria-busy", "true");
@@ -138,7 +138,10 @@ class Explorer {
   /** Change the view; what does not fit the new layer is adapted. */
   async change(changes) {
     const beside = changes.image === undefined ? {} : { beside: besideAfter(this.payload, this.view, changes.image) };
-    this.view = { ...this.view, ...beside, ...changes };
+    // Who chooses a token, layer, head or direction wants to see its attention, not the map of a method.
+    const isOfAttention = Object.keys(changes).some((name) => ["token", "layer", "head", "direction"].includes(name));
+    const show = isOfAttention && methodOf(this.image, this.view) ? { show: "map" } : {};
+    this.view = { ...this.view, ...beside, ...show, ...changes };
     const layers = this.image.layers;
     this.view.layer = Math.min(this.view.layer, layers.length - 1);
     if (this.view.head !== MEAN && this.view.head >= this.about.heads) this.view.head = MEAN;
@@ -175,12 +178,7 @@ class Explorer {
     const { row, column } = patchAt(token, this.about.grid);
     const held = patchAt(this.view.token, this.about.grid);
     this.isHeld = !(this.isHeld && held && held.row === row && held.column === column);
-    this.change({ token: tokenAt(row, column, this.about.grid), ...this.withoutMethod() });
-  }
-
-  /** Choosing a token shows its attention, where a method's map was shown. */
-  withoutMethod() {
-    return methodOf(this.image, this.view) ? { show: "map" } : {};
+    this.change({ token: tokenAt(row, column, this.about.grid) });
   }
 
   /** Move to the next patch in a direction whose rows the page has. */
@@ -197,7 +195,7 @@ class Explorer {
       if (next.row !== from.row || next.column !== from.column || this.shown.name !== null) break;
     }
     this.isHeld = true;
-    this.change({ token, ...this.withoutMethod() });
+    this.change({ token });
   }
 
   /** What a key does on the photograph; whether it does something. */
@@ -225,7 +223,7 @@ class Explorer {
 
   chooseName(name) {
     this.isHeld = false;
-    this.change({ token: { name }, ...this.withoutMethod() });
+    this.change({ token: { name } });
   }
 
   /** The value of the patch under the mouse, while another is held, or in the map of a method. */

@@ -11,15 +11,16 @@ export class Glance {
     this.buttons = [];
   }
 
-  /** One button per item, `{ value, text, name }`, when these, or the shape of the image, have changed. */
+  /** One button per item, `{ value, text, name }` and perhaps more text `under` that, when these, or the shape of the image, have changed. */
   prepare(items, shape) {
     const key = `${items.map((item) => item.name)} ${shape}`;
     if (this.key === key) return;
     this.key = key;
     const [width, height] = shape >= 1 ? [SIDE, Math.round(SIDE / shape)] : [Math.round(SIDE * shape), SIDE];
-    this.buttons = items.map(({ value, text, name }) => {
+    this.buttons = items.map(({ value, text, under, name }) => {
       const canvas = element("canvas", { width, height, "aria-hidden": "true" });
       const button = element("button", { type: "button", role: "radio", "aria-label": name }, canvas, element("span", {}, text));
+      if (under) button.append(element("span", { class: "under" }, under));
       button.addEventListener("click", () => this.choose(value));
       return { value, button, canvas };
     });

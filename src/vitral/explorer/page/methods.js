@@ -8,8 +8,11 @@ export class Methods {
     this.glance = new Glance("Relevance method", (name) => explorer.change({ show: explorer.view.show === name ? "map" : name }));
     this.title = element("h2");
     this.note = element("p", { class: "soft" });
-    this.list = element("ul", { class: "tests" });
-    this.node = element("section", { class: "methods" }, this.title, this.note, this.glance.node, this.list);
+    this.test = element("p", { class: "test" });
+    this.list = element("ul");
+    this.refused = element("ul");
+    this.details = element("details", {}, element("summary", {}, "How each was tested"), this.list);
+    this.node = element("section", { class: "methods" }, this.title, this.note, this.glance.node, this.test, this.refused, this.details);
   }
 
   draw({ image, view, label, pictures, painters }) {
@@ -23,14 +26,17 @@ export class Methods {
     this.title.textContent = `Relevance methods${label ? `: ${label}` : ""}`;
     this.note.textContent = "Which patches the answer depends on, as each method estimates it. Choose one to see it on the photograph.";
     this.glance.draw(shown, (name) => mapOfMethod(image.methods.find((one) => one.name === name)), (name) => painters.of(unitOf(image, name)), pictures);
-    const tests = image.methods.map((method) => sentence(method.name, method.tested, method.name === shown));
-    const refused = Object.entries(image.refusedMethods).map(([name, why]) => sentence(name, `not available. ${why}`, false));
-    this.list.replaceChildren(...tests, ...refused);
+    const method = image.methods.find((one) => one.name === shown);
+    this.test.textContent = method ? `${method.name}: ${method.tested}` : "";
+    this.list.replaceChildren(...image.methods.map(({ name, tested }) => sentence(name, tested)));
+    this.refused.replaceChildren(...Object.entries(image.refusedMethods).map(([name, why]) => sentence(name, `not available. ${why}`)));
+    this.details.hidden = !image.methods.length;
   }
 }
 
 function itemOf({ name, verdict }) {
-  return { value: name, text: name.replaceAll("_", " "), name: `${name}, ${verdict}` };
+  const words = name.replaceAll("_", " ");
+  return { value: name, text: words, under: verdict, name: `${words}: ${verdict}` };
 }
 
 function unitOf(image, name) {
@@ -41,6 +47,6 @@ export function mapOfMethod({ values, grid }) {
   return { values: Float32Array.from(values), rows: grid[0], columns: grid[1] };
 }
 
-function sentence(name, text, isShown) {
-  return element("li", isShown ? { class: "now" } : {}, element("strong", {}, name), `: ${text}`);
+function sentence(name, text) {
+  return element("li", {}, element("strong", {}, name), `: ${text}`);
 }
