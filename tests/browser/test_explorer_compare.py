@@ -101,7 +101,7 @@ def test_the_second_follows_the_photograph_and_can_change_places_with_the_first(
 
 
 def test_models_of_other_depth_heads_and_crop(opened, unlike):
-    (first, second), made = unlike
+    (_, second), made = unlike
     one = start(opened, made.page, viewport=DESK)
     page = one.page
     assert len(made.layers) == 5 and len(made.beside.layers) == 3
