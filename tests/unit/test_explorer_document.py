@@ -9,9 +9,10 @@ import torch
 
 from tiny import see_attention, tiny_vit
 from vitral.explorer.choice import Choice, choices
-from vitral.explorer.document import IMPORT, MODULES, json_text, read, script
+from vitral.explorer.document import MODULES, json_text, read, script
 from vitral.explorer.shown_layer import shown_layers
 from vitral.report.colours import DIVERGING, UNIFORM, colour_scale
+from vitral.report.components import IMPORT
 
 
 def test_each_module_imports_only_from_those_before_it_what_they_export():
