@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitral.base.errors import ShapeError, UsageError, WatchError
+from vitral.base.errors import VitralError
 from vitral.base.lookup import check_name, find, names
 from vitral.explain.entry import explain_observed
 from vitral.explain.maps import Maps
@@ -18,6 +18,8 @@ from vitral.store.classifier import Classifier
 
 # Each takes a pass or two of the model. Occlusion takes one per patch, integrated gradients one per step.
 QUICK = ("attention_gradient", "chefer", "grad_cam", "input_gradient", "rollout")
+# PyTorch's own too, as of a model that has no gradients: its attention is shown all the same.
+REFUSALS = (VitralError, RuntimeError)
 NO_METHODS = "none"
 NOT_TESTED = (
     "Not tested on this page: on so many patches, a test takes hundreds of passes of the model. vitral explain tests "
@@ -59,14 +61,14 @@ def relevance_maps(
         needs |= find("explain.methods", method, "method").needs
     try:
         observation = observe(model, images, needs)
-    except (WatchError, UsageError) as error:
+    except REFUSALS as error:
         return (), dict.fromkeys(methods, str(error))
     found: list[Maps] = []
     refused: dict[str, str] = {}
     for method in methods:
         try:
             found.append(explain_observed(find("explain.methods", method, "method"), observation))
-        except (WatchError, UsageError, ShapeError) as error:
+        except REFUSALS as error:
             refused[method] = str(error)
     tests = tests_of(observation, found, orders)
     return tuple(relevance_map(maps, test) for maps, test in zip(found, tests)), refused

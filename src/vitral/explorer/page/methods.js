@@ -29,7 +29,7 @@ export class Methods {
     const method = image.methods.find((one) => one.name === shown);
     this.test.textContent = method ? `${method.name}: ${method.tested}` : "";
     this.list.replaceChildren(...image.methods.map(({ name, tested }) => sentence(name, tested)));
-    this.refused.replaceChildren(...Object.entries(image.refusedMethods).map(([name, why]) => sentence(name, `not available. ${why}`)));
+    this.refused.replaceChildren(...byReason(image.refusedMethods).map(([why, names]) => sentence(names.join(", "), `not available. ${why}`)));
     this.details.hidden = !image.methods.length;
   }
 }
@@ -45,6 +45,13 @@ function unitOf(image, name) {
 
 export function mapOfMethod({ values, grid }) {
   return { values: Float32Array.from(values), rows: grid[0], columns: grid[1] };
+}
+
+/** The reasons, each with the methods that give it. */
+function byReason(refused) {
+  const reasons = new Map();
+  for (const [name, why] of Object.entries(refused)) reasons.set(why, [...(reasons.get(why) ?? []), name]);
+  return [...reasons];
 }
 
 function sentence(name, text) {
