@@ -23,7 +23,10 @@ def test_a_model_without_attention(vitral, quick_run, photos, tmp_path):
 
 
 def test_a_second_model_without_attention_by_name(tmp_path):
-    model, without = with_record(tiny_vit()), attach_record(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 18, 5)), RECORD)
+    model, without = (
+        with_record(tiny_vit()),
+        attach_record(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 18, 5)), RECORD),
+    )
     pixels = find_data("shapes:n=8,size=32").test.pixels[0]
     with pytest.raises(WatchError, match=r"^Sequential: No attention was seen"):
         library.explore(model, pixels, beside=without, out=tmp_path / "page.html")
