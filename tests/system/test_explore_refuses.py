@@ -8,7 +8,7 @@ from torch import nn
 import vitral as library
 from shell import tree
 from tiny import tiny_vit, with_record
-from vitral.base.errors import WatchError
+from vitral.base.errors import UsageError, WatchError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.spec import find_data
@@ -31,6 +31,14 @@ def test_a_second_model_without_attention_by_name(tmp_path):
     with pytest.raises(WatchError, match=r"^Sequential: No attention was seen"):
         library.explore(model, pixels, beside=without, out=tmp_path / "page.html")
     assert tree(tmp_path) == []
+
+
+def test_untrained_where_a_file_has_this_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "untrained").mkdir()
+    pixels = find_data("shapes:n=8,size=32").test.pixels[0]
+    with pytest.raises(UsageError, match=r"write \./untrained"):
+        library.explore(with_record(tiny_vit()), pixels, beside="untrained", out=tmp_path / "page.html")
 
 
 def test_methods_that_need_gradients_of_a_model_without_them(tmp_path):

@@ -69,8 +69,8 @@ def test_a_page_of_two_models_is_as_large_as_both(layers):
     alone, both = Sizes([(layers, 1.5)], 3, 1000), Sizes([(layers, 1.5), (some, 2.0)], 3, 1000)
     for choice in choices(3):
         assert both.of(choice) == alone.of(choice) + 3 * 2.0 * choice.num_values(some)
-    assert "in two models" in both.refusal(10) and "Leave --beside out, use fewer images" in both.refusal(10)
-    assert both.depth == 3 and "two models" not in alone.refusal(10)
+    assert "in two models" in both.refusal(10.0) and "Leave --beside out, use fewer images" in both.refusal(10.0)
+    assert both.depth == 3 and "two models" not in alone.refusal(10.0)
 
 
 def test_every_second_patch_is_counted_in_rows_and_columns():

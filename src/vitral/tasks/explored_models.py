@@ -34,23 +34,29 @@ def open_models(
 ) -> tuple[ExploredModel, ...]:
     """The model of a page, and the one beside it if there is one: `untrained` is the same with new weights.
 
-    Raises what `open_model` raises, and `UsageError` for an exported model.
+    Raises what `open_model` raises, and `UsageError` for an exported model, or where a file is called `untrained` too.
     """
     first = ExploredModel(model_name(model), open_seen(model, code, progress))
     if beside is None:
         return (first,)
     if beside == UNTRAINED:
-        short = short_name(first.name)
-        note = f"{short} is {first.name}." if short != first.name else ""
-        return ExploredModel(short, first.model, note), untrained(first)
+        if Path(UNTRAINED).exists():
+            raise UsageError(
+                f"--beside {UNTRAINED} is the model itself with new weights, and there is a file of this name too. For "
+                f"the file, write ./{UNTRAINED}; for new weights, run this in another folder."
+            )
+        name = short_name(first.name) if short_name(first.name) != UNTRAINED else first.name
+        note = f"{name} is {first.name}." if name != first.name else ""
+        return ExploredModel(name, first.model, note), untrained(first)
     is_run = not isinstance(beside, nn.Module) and parse_checkpoint_spec(beside).kind in ("run", "training checkpoint")
     opened = open_seen(beside, code if is_run else None, progress)
     name = model_name(beside)
     if name == first.name:
         return first, ExploredModel(f"{name} (the second)", opened)
-    short = short_name(first.name), short_name(name)
-    names = short if short[0] != short[1] else (first.name, name)
-    notes = (f"{one} is {full}." if one != full else "" for one, full in zip(names, (first.name, name)))
+    full_names = (first.name, name)
+    names = (short_name(first.name), short_name(name))
+    names = names if names[0] != names[1] else full_names
+    notes = (f"{one} is {full}." if one != full else "" for one, full in zip(names, full_names))
     models = (first.model, opened)
     first, second = (ExploredModel(*parts) for parts in zip(names, models, notes))
     return first, second

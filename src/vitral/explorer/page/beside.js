@@ -64,7 +64,7 @@ export class Beside {
   secondOf({ place, layer, pictures }, token) {
     const { payload, view, image, painter, painters } = this.explorer;
     const other = payload.images[view.beside];
-    const head = headIn(layer, view.head);
+    const head = headOf(layer, view.head);
     const placed = tokenBeside(token, image, other);
     const own = { ...view, image: view.beside, layer: place, head };
     const shown = show(layer, own, placed.token);
@@ -128,7 +128,7 @@ export class Beside {
     const { view, painter, pictures } = this.second;
     const map = (place) => {
       const layer = this.explorer.unpacked.get(`${view.image} ${place}`);
-      return layer ? mapOf(layer, { ...view, head: headIn(layer, this.explorer.view.head) }, this.token()) : null;
+      return layer ? mapOf(layer, { ...view, head: headOf(layer, this.explorer.view.head) }, this.token()) : null;
     };
     this.everyLayer.draw(view.layer, map, painter, pictures, true);
   }
@@ -153,7 +153,7 @@ export class Beside {
 }
 
 /** A head of a layer; the mean where the layer has fewer. */
-export function headIn(layer, head) {
+export function headOf(layer, head) {
   return head === MEAN || head < layer.about.heads ? head : MEAN;
 }
 

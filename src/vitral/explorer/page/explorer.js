@@ -4,7 +4,7 @@
 //     await source.layer(image, place)    a `Layer`
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
-import { Beside, alsoBeside, headIn, mapOf, stageLabel } from "./beside.js";
+import { Beside, alsoBeside, headOf, mapOf, stageLabel } from "./beside.js";
 import { Choice, Slider, element } from "./controls.js";
 import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
@@ -322,7 +322,7 @@ class Explorer {
   /** A small map of one layer, for the token that is shown; null as long as the layer is not unpacked. */
   layerMap(place) {
     const layer = this.unpacked.get(`${this.view.image} ${place}`);
-    return layer ? mapOf(layer, { ...this.view, head: headIn(layer, this.view.head) }, this.pointed ?? this.view.token) : null;
+    return layer ? mapOf(layer, { ...this.view, head: headOf(layer, this.view.head) }, this.pointed ?? this.view.token) : null;
   }
 
   /** A layer, unpacked. */
