@@ -14,7 +14,7 @@ export function pictureOf({ image, view, about, shown, isSecond }, payload, pain
   if (method) {
     const map = mapOfMethod(method);
     const label = relevanceTitle(method);
-    return { painter: painters.of(method.unit), map, grid: method.grid, selected: null, title: label, label, caption: relevanceCaption(method) };
+    return { painter: painters.of(method.unit), map, grid: method.grid, selected: null, title: label, label, caption: relevanceCaption(method, isSecond) };
   }
   const [rows, columns] = about.grid;
   if (!["map", "photo"].includes(view.show)) {

@@ -8,9 +8,9 @@ export function relevanceTitle({ name, target }) {
   return `Relevance map of ${name}${target ? `, for ${target}` : ""}`;
 }
 
-/** What a method's map shows, how far to trust it, and what its colours mean. */
-export function relevanceCaption({ name, caption, tested, colours }) {
-  return `${name}: ${caption} ${tested} ${colours}`;
+/** What a method's map shows, how far to trust it, and, unless the map beside it has said that, what its colours mean. */
+export function relevanceCaption({ name, caption, tested, colours }, isSecond) {
+  return `${name}: ${caption} ${tested}${isSecond ? "" : ` ${colours}`}`;
 }
 
 /** A value of a method's map, with its unit. */
