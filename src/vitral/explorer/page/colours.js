@@ -49,3 +49,21 @@ export class Palette {
     }
   }
 }
+
+/** The scale of maps in a unit such as logits: grey at 0, orange for the class, blue against it. */
+export class SignedPalette extends Palette {
+  constructor(payload, unit) {
+    super(payload);
+    this.limit = payload.units[unit];
+  }
+
+  numberOf(value) {
+    const count = this.colours.length;
+    return Math.min(count - 1, Math.max(0, Math.floor((0.5 + value / (2 * this.limit)) * count)));
+  }
+
+  ticks() {
+    const [end, half] = [this.limit, this.limit / 2].map((value) => String(Number(value.toPrecision(2))));
+    return [`−${end} against`, `−${half}`, "0", `+${half}`, `+${end} for`].map((label, step) => ({ place: step / 4, label }));
+  }
+}

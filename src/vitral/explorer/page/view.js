@@ -1,16 +1,19 @@
 // What the page shows, and the address that opens it again.
 //
-// image, layer  places in the payload      head  a number, or "mean"      direction  "to" or "from"      show  "map" or "photo"
+// image, layer  places in the payload      head  a number, or "mean"      direction  "to" or "from"
+// show          "map", "photo", or the name of a relevance method
+// beside        the place of a second image, or null
 // token         { name } of CLS or a register, or { y, x }: the middle of a patch, as shares of the image, so that it stays
 //               at its place where layers have other grids
 import { MEAN } from "./layer.js";
+import { partnerOf } from "./pair.js";
 
 /** The view that a page opens with: the last layer, from CLS, or from the patch in the middle. */
 export function firstView(payload, image = 0) {
   const layers = payload.images[image].layers;
   const last = layers[layers.length - 1];
   const token = last.prefix.includes("cls") && !last.ownQueries ? { name: "cls" } : { y: 0.5, x: 0.5 };
-  return { image, layer: layers.length - 1, head: MEAN, token, direction: "to", show: "map" };
+  return { image, layer: layers.length - 1, head: MEAN, token, direction: "to", show: "map", beside: partnerOf(payload, image) };
 }
 
 /** The row and column of a token's patch on a grid; null for CLS and registers. */
@@ -31,6 +34,7 @@ export function toAddress(view, payload) {
   const patch = patchAt(view.token, layer.grid);
   const token = patch ? `${patch.row},${patch.column}` : view.token.name;
   const words = { image: view.image, layer: layer.number, head: view.head, token, direction: view.direction, show: view.show };
+  if (payload.images.length > 1) words.beside = view.beside ?? "nothing";
   return `#${new URLSearchParams(words)}`;
 }
 
@@ -47,7 +51,11 @@ export function fromAddress(address, payload) {
   if (layer >= 0) view.layer = layer;
   view.head = number("head", layers[view.layer].heads) ?? MEAN;
   if (words.get("direction") === "from") view.direction = "from";
-  if (words.get("show") === "photo") view.show = "photo";
+  const methods = payload.images[view.image].methods ?? [];
+  if (["photo", ...methods.map((method) => method.name)].includes(words.get("show"))) view.show = words.get("show");
+  const beside = number("beside", payload.images.length);
+  if (beside !== null && beside !== view.image) view.beside = beside;
+  if (words.get("beside") === "nothing") view.beside = null;
   const [rows, columns] = layers[view.layer].grid;
   const patch = /^(\d+),(\d+)$/.exec(words.get("token") ?? "");
   if (patch && Number(patch[1]) < rows && Number(patch[2]) < columns) {
