@@ -1,5 +1,6 @@
 """The documentation site in a real browser, on a desk and on a phone."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,8 +24,9 @@ class Quiet(SimpleHTTPRequestHandler):
 def address(tmp_path_factory):
     """The site, built anew and served on this machine."""
     folder = tmp_path_factory.mktemp("site")
-    for part in ("mkdocs.yml", "docs", "src"):
-        (folder / part).symlink_to(ROOT / part)
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    for part in ("docs", "src"):  # copies: behind links the site would be built into the repository
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     command = [Path(sys.executable).parent / "zensical", "build", "--strict"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder / "build" / "site"))
@@ -42,11 +44,28 @@ def test_a_page_fits_its_window_and_makes_no_other_requests(chromium, address, n
     requests, complaints = [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(f"{address}/{name}.html")
+    answer = page.goto(f"{address}/{name}.html")
+    assert answer.status == 200
     page.wait_for_load_state("networkidle")
     assert complaints == []
     assert all(url.startswith((address, "data:", "blob:")) for url in requests)
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     assert page.locator("h1").count() == 1
     assert all(page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth > 50 && i.alt.length > 5)"))
+    context.close()
+
+
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_first_page_holds_an_explorer_that_answers(chromium, address, viewport):
+    context = chromium.new_context(viewport=viewport)
+    page = context.new_page()
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{address}/index.html")
+    page.locator("iframe.explorer").scroll_into_view_if_needed()
+    frame = page.frame_locator("iframe.explorer")
+    frame.locator("#explorer[aria-busy=false]").wait_for(timeout=20_000)
+    frame.locator(".stage canvas").first.hover()
+    assert "the patch in row" in frame.locator(".title").first.inner_text()
+    assert complaints == []
     context.close()
