@@ -64,7 +64,7 @@ class Options:
     ] = "none"
     group_by: Annotated[
         str | None,
-        Option("Divide a folder as `vitral train --group-by` does: by a pattern in the path, or a column of the table."),
+        Option("Divide a folder as `vitral train --group-by` does: by a pattern in paths, or a column of the table."),
     ] = None
     on_bad_image: OnBadImage = "fail"
     json: Json = False
