@@ -81,11 +81,7 @@ def explore(
     several = as_list(images)
     opened = open_model(model, shown, code)
     name = model_name(model)
-    if isinstance(opened, ArtifactModel):
-        raise UsageError(
-            f"{name} is an exported model. It runs outside of PyTorch, where its attention cannot be seen. Explore the "
-            "model that it was exported from."
-        )
+    refuse_exported(opened, name)
     read = read_sized(several, opened.preprocessing, on_bad_image, shown)
     photos = {str(path): pixels for path, pixels in arrays(several)}
 
@@ -105,7 +101,7 @@ def explore(
             maps.append(still_map(image))
         payload = encoder.payload(name, left_out)
         stills = [one.drawn(encoder.norm) for one in maps]
-        facts = facts_of(first, encoder, left_out)
+        facts = facts_of(first, encoder, stored_error(encoder, left_out))
         content = document(payload, f"vitral explore {name}", stills, facts, repeat).encode()
         if len(content) <= limit:  # else the estimate was too low
             break
@@ -127,6 +123,15 @@ def explore(
     )
 
 
+def refuse_exported(model: nn.Module, name: str) -> None:
+    """Raise `UsageError` for a model whose attention cannot be seen."""
+    if isinstance(model, ArtifactModel):
+        raise UsageError(
+            f"{name} is an exported model. It runs outside of PyTorch, where its attention cannot be seen. Explore the "
+            "model that it was exported from."
+        )
+
+
 def as_list(images: Image | Iterable[Image]) -> list[Any]:
     """The images, of which some may be arrays; what is neither is left to `read_sized` to refuse."""
     one = isinstance(images, str | bytes | Path | np.ndarray) or not isinstance(images, Iterable)
@@ -138,14 +143,19 @@ def arrays(images: list[Any]) -> list[tuple[Path, np.ndarray]]:
     return [(Path(f"image-{number}"), image) for number, image in enumerate(images) if isinstance(image, np.ndarray)]
 
 
-def facts_of(first: ExploredImage, encoder: Encoder, left_out: str) -> list[str]:
-    """Sentences about the page, for its last section."""
+def facts_of(first: ExploredImage, encoder: Encoder, error: list[str]) -> list[str]:
+    """Sentences about the page, for its last section; `error` are those about how its weights differ from the model's."""
     facts = [
         "Checked in every layer: rows · v reproduces the output of the model's own attention to "
         f"{encoder.residual:.0e} of its largest value.",
-        f"Stored weights differ from the model's by at most {encoder.error:.2%} of the largest weight of their row.",
+        *error,
     ]
-    facts += [left_out] if left_out else []
     facts += [f"{name} is not shown: {why}" for name, why in first.left_out.items()]
     facts += [f"{layer.name}: {layer.note}" for layer in first.layers if layer.note]
     return [*facts, f"Made by Vitral {installed_version('vitral')}."]
+
+
+def stored_error(encoder: Encoder, left_out: str) -> list[str]:
+    """How stored weights differ from the model's, and which are left out."""
+    error = f"Stored weights differ from the model's by at most {encoder.error:.2%} of the largest weight of their row."
+    return [error, left_out] if left_out else [error]

@@ -2,6 +2,10 @@
 //
 //     source.payload                      the header (docs/how-to/explore.md)
 //     await source.layer(image, place)    a `Layer`
+//
+// The source of a live host also gets weights from the model (`live_source.js`): `prepare` those of the view, `fetch` others.
+// A host without an address of its own has a `memory` for the view (`address.js`).
+import { address } from "./address.js";
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
 import { Palette } from "./colours.js";
@@ -11,13 +15,16 @@ import { MEAN } from "./layer.js";
 import { Painter } from "./painter.js";
 import { loadPictures } from "./pictures.js";
 import { savePng } from "./save.js";
-import { show } from "./shown.js";
+import { buildScale } from "./scale.js";
+import { choose, show } from "./shown.js";
 import { Stage } from "./stage.js";
+import { Tokens } from "./tokens.js";
 import { fromAddress, patchAt, toAddress, tokenAt } from "./view.js";
-import { caption, chosenName, headName, othersSentence, percent, placeName, times, title, tokenName, what } from "./words.js";
+import { caption, chosenName, headName, othersSentence, placeName, times, title, what } from "./words.js";
 
 const VERSION = 1; // of the payload
 const WAIT = 250; // milliseconds before a view is put into the address
+const PATIENCE = 300; // milliseconds before the page says that the model computes
 
 // The sections below layers and heads. Each is made with the explorer, has a `node`, and draws itself for what the
 // explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`.
@@ -39,10 +46,11 @@ class Explorer {
     this.source = source;
     this.palette = new Palette(this.payload);
     this.painter = new Painter(this.palette);
-    this.view = fromAddress(window.location.hash, this.payload);
+    this.memory = source.memory ?? address;
+    this.view = fromAddress(this.memory.read(), this.payload);
     this.unpacked = new Map(); // layers, by image and place
     this.pointed = null; // the token under the mouse, shown as long as none is held
-    this.isHeld = this.view.token.name === undefined && window.location.hash.includes("token=");
+    this.isHeld = this.view.token.name === undefined && this.memory.read().includes("token=");
     this.build(host);
   }
 
@@ -54,6 +62,10 @@ class Explorer {
     return this.image.layers[this.view.layer];
   }
 
+  get token() {
+    return this.pointed ?? this.view.token;
+  }
+
   build(host) {
     const change = (changes) => this.change(changes);
     this.images = new Choice("Image", this.payload.images.map((image, place) => [place, image.name]), (image) => change({ image }));
@@ -62,17 +74,17 @@ class Explorer {
     this.layers = new Slider("Layer", (layer) => change({ layer }));
     this.heads = new Glance("Head", (head) => change({ head }));
     this.everyLayer = new Glance("All layers", (layer) => this.layers.set(layer));
-    this.tokens = element("div", { class: "tokens" });
+    this.tokens = new Tokens((name) => this.chooseName(name));
     this.title = element("p", { class: "title" });
     this.caption = element("p", { class: "caption", id: "explorer-caption" });
     this.readout = element("p", { class: "readout" });
     this.live = element("p", { class: "unseen", "aria-live": "polite" });
     this.stage = new Stage(this.stageActions(), "explorer-caption");
-    this.scale = this.buildScale();
+    this.scale = buildScale(this.palette);
     this.panels = PANELS.map((Panel) => new Panel(this));
     const save = element("button", { type: "button" }, "Save as PNG");
     save.addEventListener("click", () => this.save());
-    const left = element("div", { class: "left" }, this.direction.node, this.tokens, this.title, this.stage.node, this.readout, this.scale, this.caption);
+    const left = element("div", { class: "left" }, this.direction.node, this.tokens.node, this.title, this.stage.node, this.readout, this.scale, this.caption);
     left.append(element("div", { class: "actions" }, this.show.node, save));
     const right = element("div", { class: "right" });
     right.append(
@@ -82,17 +94,6 @@ class Explorer {
     );
     host.setAttribute("aria-busy", "true");
     host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node] : []), element("div", { class: "columns" }, left, right), this.live);
-  }
-
-  buildScale() {
-    const canvas = element("canvas", { width: 514, height: 12, "aria-hidden": "true" });
-    this.palette.paintScale(canvas);
-    const labels = this.palette.ticks().map(({ place, label }) => {
-      const node = element("span", [0, 0.5, 1].includes(place) ? {} : { class: "between" }, label);
-      node.style.left = `${place * 100}%`;
-      return node;
-    });
-    return element("div", { class: "scale" }, canvas, element("div", { class: "scale-labels" }, ...labels));
   }
 
   stageActions() {
@@ -106,9 +107,9 @@ class Explorer {
   }
 
   async start(host) {
-    window.addEventListener("hashchange", () => {
-      if (window.location.hash === this.address) return;
-      this.view = fromAddress(window.location.hash, this.payload);
+    this.memory.watch(() => {
+      if (this.memory.read() === this.address) return;
+      this.view = fromAddress(this.memory.read(), this.payload);
       this.isHeld = this.view.token.name === undefined;
       this.render();
     });
@@ -124,7 +125,7 @@ class Explorer {
     this.view.layer = Math.min(this.view.layer, layers.length - 1);
     if (this.view.head !== MEAN && this.view.head >= this.about.heads) this.view.head = MEAN;
     this.pointed = null;
-    await this.render();
+    if (!(await this.render())) return;
     this.live.textContent = [what(this.view, this.about, this.shown), othersSentence(this.view, this.shown), this.shown.note].join(" ");
   }
 
@@ -161,7 +162,7 @@ class Explorer {
       row += rows;
       column += columns;
       token = tokenAt(row, column, this.about.grid);
-      const next = show(this.layer, this.view, token);
+      const next = choose(this.layer, this.view, token);
       if (next.row !== from.row || next.column !== from.column || this.shown.name !== null) break;
     }
     this.isHeld = true;
@@ -198,8 +199,9 @@ class Explorer {
 
   /** The value of the patch under the mouse, while another is held. */
   tell(row, column) {
-    const value = this.shown.patches[row * this.about.grid[1] + column];
-    const gets = this.view.direction === "to" ? "gets" : "gives it";
+    if (this.layer !== this.unpacked.get(`${this.view.image} ${this.view.layer}`)) return; // its map is not there yet
+    const value = this.shown.patches[row * this.layer.columns + column];
+    const gets = this.shown.direction === "to" ? "gets" : "gives it";
     this.readout.textContent = Number.isNaN(value) ? `${placeName(row, column)}: no value` : `${placeName(row, column)} ${gets} ${times(value)}`;
   }
 
@@ -209,26 +211,51 @@ class Explorer {
       : "Point at a patch, click or tap to hold it, or move with the arrow keys.";
   }
 
+  /** Draw the view; whether it is drawn, and not another that was chosen meanwhile. */
   async render() {
     const wanted = (this.wanted = {});
     const { image, layer: place } = this.view;
     const [layer, pictures] = await Promise.all([this.layerAt(image, place), this.picturesOf(image)]);
-    if (wanted !== this.wanted) return; // another view was chosen meanwhile
+    if (wanted !== this.wanted) return false; // another view was chosen meanwhile
+    if (this.source.prepare && !(await this.prepared(layer, wanted))) return false;
     this.layer = layer;
     this.pictures = pictures;
-    this.shown = show(layer, this.view, this.pointed ?? this.view.token);
+    this.shown = show(layer, this.view, this.token);
     this.draw();
     this.keepAddress();
+    return true;
+  }
+
+  /** Have the model compute the weights of the view; whether the view is still wanted then, and has them. */
+  async prepared(layer, wanted) {
+    const { number } = choose(layer, this.view, this.token);
+    const late = setTimeout(() => this.wait("The model is computing these weights."), PATIENCE);
+    try {
+      await this.source.prepare(layer, this.view.direction, number);
+    } catch (error) {
+      if (!this.shown) throw error; // the host says why the explorer did not start
+      if (wanted === this.wanted) this.wait(error.message);
+      return false;
+    } finally {
+      clearTimeout(late);
+    }
+    return wanted === this.wanted;
+  }
+
+  /** Fade the map that is still that of another view, and say why. */
+  wait(reason) {
+    this.stage.node.classList.add("waiting");
+    this.readout.textContent = this.live.textContent = reason;
   }
 
   /** Put the view into the address, once it stays: browsers refuse to change it hundreds of times. */
   keepAddress() {
-    const address = toAddress(this.view, this.payload);
-    if (address === this.address) return;
+    const words = toAddress(this.view, this.payload);
+    if (words === this.address) return;
     clearTimeout(this.writing);
     const write = () => {
-      this.address = address;
-      window.history.replaceState(null, "", address);
+      this.address = words;
+      this.memory.write(words);
     };
     if (this.address === undefined) write();
     else this.writing = setTimeout(write, WAIT);
@@ -247,6 +274,7 @@ class Explorer {
     this.selected = shown.name === null ? shown : null;
     const label = `${this.image.name}. ${what(view, about, shown)}`;
     const name = `Patches of ${this.image.name}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
+    this.stage.node.classList.remove("waiting");
     this.stage.draw({ painter: this.painter, pictures, grid: about.grid, map: this.map, selected: this.selected, label, name });
     this.title.textContent = title(view, shown);
     this.caption.textContent = this.captionText = caption(view, about, shown, this.payload);
@@ -259,27 +287,28 @@ class Explorer {
     this.heads.prepare(headItems(about.heads), shape);
     this.heads.draw(shown.head, (head) => this.headMap(layer, head), this.painter, pictures);
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
-    this.everyLayer.draw(view.layer, (place) => this.layerMap(place), this.painter, pictures, true);
-    this.drawTokens();
-    if (this.drawnImage !== view.image) {
-      this.drawnImage = view.image;
-      this.unpackOthers();
-    }
+    const blank = []; // small maps that are still to come
+    const layerMap = (place) => this.layerMap(place) ?? (blank.unshift(place), this.source.fetch ? undefined : null);
+    this.everyLayer.draw(view.layer, layerMap, this.painter, pictures, true);
+    this.tokens.draw(layer, shown);
+    this.fillLayers(blank);
     this.panels.forEach((panel) => panel.draw(this));
   }
 
   /** A small map of one head, for the token that is shown; null if its rows are not stored. */
   headMap(layer, head) {
-    const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
+    const shown = show(layer, { ...this.view, head }, this.token);
     return shown.head === head ? { values: shown.patches, rows: layer.rows, columns: layer.columns } : null;
   }
 
-  /** A small map of one layer, for the token that is shown; null as long as the layer is not unpacked. */
+  /** A small map of one layer, for the token that is shown; null as long as it is not unpacked, or not computed. */
   layerMap(place) {
     const layer = this.unpacked.get(`${this.view.image} ${place}`);
     if (!layer) return null;
     const head = this.view.head !== MEAN && this.view.head < layer.about.heads ? this.view.head : MEAN;
-    const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
+    const { number } = choose(layer, this.view, this.token);
+    if (this.source.fetch && number >= 0 && !layer.has(this.view.direction, number)) return null;
+    const shown = show(layer, { ...this.view, head }, this.token);
     return { values: shown.patches, rows: layer.rows, columns: layer.columns };
   }
 
@@ -290,36 +319,17 @@ class Explorer {
     return layer;
   }
 
-  /** Unpack the other layers of the image, one after another, so that the page stays responsive, and draw each. */
-  async unpackOthers() {
-    const { image } = this.view;
-    for (let place = this.image.layers.length - 1; place >= 0 && image === this.view.image; place -= 1) {
-      if (this.unpacked.has(`${image} ${place}`)) continue;
-      await this.layerAt(image, place);
-      await new Promise((resolve) => setTimeout(resolve));
-      if (image === this.view.image) this.everyLayer.draw(this.view.layer, (one) => this.layerMap(one), this.painter, this.pictures, true);
-    }
-  }
-
-  /** CLS and registers, with their shares in this view. */
-  drawTokens() {
-    const { layer, shown } = this;
-    const shares = new Map(shown.others.map((other) => [other.name, other.share]));
-    const names = [...new Set([...layer.keyNames, ...layer.queryNames])];
-    if (this.tokenNames !== names.join()) {
-      this.tokenNames = names.join();
-      this.tokenButtons = names.map((name) => {
-        const share = element("span", { class: "share" });
-        const button = element("button", { type: "button" }, tokenName(name), " ", share);
-        button.addEventListener("click", () => this.chooseName(name));
-        return { name, button, share };
-      });
-      this.tokens.replaceChildren(...this.tokenButtons.map((one) => one.button));
-    }
-    for (const { name, button, share } of this.tokenButtons) {
-      const value = shares.get(name);
-      share.textContent = value === undefined || Number.isNaN(value) ? "" : percent(value);
-      button.setAttribute("aria-pressed", String(shown.name === name));
+  /** Unpack these layers of the image, or have them computed, one after another, and draw each. */
+  async fillLayers(places) {
+    const { wanted } = this;
+    const { image, direction } = this.view;
+    for (const place of places) {
+      const layer = await this.layerAt(image, place);
+      if (wanted !== this.wanted) return;
+      await this.source.fetch?.(layer, direction, choose(layer, this.view, this.token).number).catch(() => {}); // the view's own says why
+      await new Promise((resolve) => setTimeout(resolve)); // so that the page stays responsive
+      if (wanted !== this.wanted) return;
+      this.everyLayer.drawOne(place, this.layerMap(place) ?? undefined, this.painter, this.pictures);
     }
   }
 

@@ -26,16 +26,24 @@ export class Glance {
     this.node.replaceChildren(...this.buttons.map((one) => one.button));
   }
 
-  /** Draw each item's map; `maps(value)` gives null for one whose rows are not stored, or not unpacked yet. */
+  /** Draw each item's map; `maps(value)` gives null for one whose rows are not stored, or not unpacked yet, and undefined
+   *  for one that the model still computes, whose old map fades if that takes long. */
   draw(chosen, maps, painter, pictures, isFixed = false) {
-    for (const { value, button, canvas } of this.buttons) {
+    for (const { value, button } of this.buttons) {
       const map = maps(value);
       button.setAttribute("aria-checked", String(value === chosen));
       button.tabIndex = value === chosen ? 0 : -1;
       button.disabled = !isFixed && map === null;
-      const context = canvas.getContext("2d");
-      context.clearRect(0, 0, canvas.width, canvas.height);
-      if (map) painter.paint(context, map, pictures, { left: 0, top: 0, width: canvas.width, height: canvas.height });
+      this.drawOne(value, map, painter, pictures);
     }
+  }
+
+  drawOne(value, map, painter, pictures) {
+    const { canvas } = this.buttons.find((one) => one.value === value);
+    canvas.classList.toggle("waiting", map === undefined);
+    if (map === undefined) return;
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (map) painter.paint(context, map, pictures, { left: 0, top: 0, width: canvas.width, height: canvas.height });
   }
 }
