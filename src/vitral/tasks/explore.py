@@ -144,7 +144,7 @@ def arrays(images: list[Any]) -> list[tuple[Path, np.ndarray]]:
 
 
 def facts_of(first: ExploredImage, encoder: Encoder, error: list[str]) -> list[str]:
-    """Sentences about the page, for its last section; `error` are those about how its weights differ from the model's."""
+    """Sentences about the page, for its last section; those in `error` say how its weights differ from the model's."""
     facts = [
         "Checked in every layer: rows · v reproduces the output of the model's own attention to "
         f"{encoder.residual:.0e} of its largest value.",

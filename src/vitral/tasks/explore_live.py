@@ -63,7 +63,7 @@ def explore_locally(
     repeat: str = "",
     progress: bool | Progress = False,
 ) -> LocalPage:
-    """The explorer as a page of this machine; `.address` says where, and `.serve_forever()` answers until it is stopped.
+    """The explorer as a page of this machine: `.address` says where, and `.serve_forever()` answers until stopped.
 
     Port 0 is any free one. Raises `ConfigError` for an address that is taken or that is not this machine's, and for one
     that other machines can reach unless `allow_remote`; and what `vitral.explore` raises for a model that has no page.
@@ -112,7 +112,7 @@ def live_source(
 def live_facts(source: LiveSource) -> list[str]:
     """Sentences about a live explorer, for its last section."""
     error = (
-        "Weights are computed by the model when you point at them, and none is left out. Those that a patch receives are "
-        "rounded to half precision."
+        "Weights are computed by the model when you point at them, and none is left out. Those that a patch receives "
+        "are rounded to half precision."
     )
     return facts_of(source.first, source.encoder, [error])

@@ -77,8 +77,8 @@ def refusal(error: OSError, host: str, port: int) -> str:
     """Why a server cannot have an address, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} of {host} is taken by another program, perhaps another `vitral explore --live`. Choose another "
-            "with --port, or let --port 0 find a free one."
+            f"Port {port} of {host} is taken by another program, perhaps another `vitral explore --live`. Choose "
+            "another with --port, or let --port 0 find a free one."
         )
     if error.errno == errno.EACCES:
         return f"Port {port} is not open to you: those below 1,024 are the system's. Choose another with --port."

@@ -1,7 +1,7 @@
 """The weights of one layer as a live host asks for them: of one query, or of one key, in all heads.
 
-A query's are one row, which the layer forms from its q and k. A key's are one weight of each row, so all rows are formed;
-they are kept in half precision, up to a limit, so that the next key is quick.
+A query's are one row, which the layer forms from its q and k. A key's are one weight of each row, so all rows are
+formed; they are kept in half precision, up to a limit, so that the next key is quick.
 
 Axes:  h heads   q queries   n keys
 """

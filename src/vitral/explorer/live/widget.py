@@ -19,8 +19,8 @@ ROOT_SIZE = 16  # pixels of 1rem, which a notebook may have set otherwise
 class Explorer(anywidget.AnyWidget):
     """The explorer of some images, to be shown in a notebook.
 
-    view   what is shown, in the words of a page's address: `"image=0&layer=11&head=mean&token=3,4&direction=to&show=map"`.
-           It follows the reader, and setting it changes what is shown.
+    view   what is shown, in the words of a page's address: `"image=0&layer=11&head=mean&token=3,4&direction=to"`. It
+           follows the reader, and setting it changes what is shown.
     """
 
     _esm = script("notebook")
