@@ -37,6 +37,7 @@ export async function explore(host, source) {
   }
   const explorer = new Explorer(host, source);
   await explorer.start(host);
+  host.explorer = explorer;
   return explorer;
 }
 

@@ -90,10 +90,7 @@ async function render({ model, el }) {
   const { ask, stop } = asker(model);
   const memory = new WidgetMemory(model);
   explore(place, new LiveSource(content.payload, ask, memory)).then(
-    (explorer) => {
-      outer.classList.add("can-explore");
-      el.explorer = explorer;
-    },
+    () => outer.classList.add("can-explore"),
     (error) => {
       why.textContent = `The explorer could not start: ${error.message}`;
     },
