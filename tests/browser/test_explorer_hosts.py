@@ -35,7 +35,7 @@ app = marimo.App()
 
 @app.cell
 def _():
-    from test_explorer_hosts import tiny_model
+    from explored import explored_vit
 
     import vitral
 
@@ -257,4 +257,4 @@ def test_nothing_is_fetched_elsewhere_and_nothing_is_wrong(window, place):
 
 
 # What marimo's page prints of itself.
-TALK = ("Starting a new session", "Initializing runtime", "Reporting vitals", "Runtime is healthy", "The resource http")
+TALK = ("Starting a new session", "Initializing runtime", "Reporting vitals", "Runtime is healthy", "The resource http", "%c [Metric")

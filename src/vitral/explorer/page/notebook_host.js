@@ -80,8 +80,8 @@ async function render({ model, el }) {
   const why = element("p", { id: "why-still" }, "The explorer appears here when the notebook's kernel answers.");
   const facts = element("ul", {}, ...content.facts.map((fact) => element("li", {}, fact)));
   const outer = element(
-    "div",
-    { class: "vitral-explorer in-notebook" },
+    "section",
+    { class: "vitral-explorer in-notebook", "aria-label": `Explorer of ${content.payload.model}` },
     place,
     element("div", { class: "still" }, ...content.stills.map(still), why),
     element("details", { class: "facts" }, element("summary", {}, "How this was made and checked"), facts),
