@@ -257,4 +257,11 @@ def test_nothing_is_fetched_elsewhere_and_nothing_is_wrong(window, place):
 
 
 # What marimo's page prints of itself.
-TALK = ("Starting a new session", "Initializing runtime", "Reporting vitals", "Runtime is healthy", "The resource http", "%c [Metric")
+TALK = (
+    "Starting a new session",
+    "Initializing runtime",
+    "Reporting vitals",
+    "Runtime is healthy",
+    "The resource http",
+    "%c [Metric",
+)

@@ -76,8 +76,8 @@ def run_live(options: Options) -> dict[str, Any]:
     with explore_locally(**given, repeat=command_line("explore", options), progress=True) as page:
         if page.is_remote:
             say(f"Every machine that reaches {page.host} can open this page and see its images. It has no password.")
-        print_result(f"explorer: {page.address} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
+            print_result(f"explorer: {page.address} (Ctrl-C ends it)")
             page.serve_forever()
         say("The explorer has ended.")
         return {"address": page.address}

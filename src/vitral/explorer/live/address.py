@@ -43,6 +43,7 @@ def is_own_name(header: str | None, is_remote: bool) -> bool:
     if name == "localhost" or (is_remote and name == socket.gethostname().lower()):
         return True
     try:
-        return is_remote or ipaddress.ip_address(name).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    return is_remote or address.is_loopback
