@@ -5,7 +5,6 @@ import re
 import socket
 
 import numpy as np
-import pytest
 from effects import effect
 from PIL import Image
 
@@ -90,8 +89,7 @@ def code_is_where_the_explored_model_is_now(vitral, photos, own, tmp_path):
     vitral("explore", "run", photos / "dark" / "0.png", "--code", "moved.py:Mine").done()
 
 
-@pytest.fixture
-def stopped_at_once(monkeypatch):
+def stop_at_once(monkeypatch):
     """`vitral explore --live` as if Ctrl-C came with the first request; the servers that were opened."""
     opened = []
 
@@ -106,13 +104,14 @@ def stopped_at_once(monkeypatch):
 @effect("explore", "live")
 @effect("explore", "host")
 @effect("explore", "port")
-def live_opens_a_page_at_an_address_and_writes_no_file(vitral, trained, photos, tmp_path, stopped_at_once):
+def live_opens_a_page_at_an_address_and_writes_no_file(vitral, trained, photos, tmp_path, monkeypatch):
+    opened = stop_at_once(monkeypatch)
     words = ("explore", trained.folder, photos / "dark" / "0.png")
     with socket.socket() as free:
         free.bind(("127.0.0.2", 0))
         port = free.getsockname()[1]
     answer = vitral(*words, "--live", "--host", "127.0.0.2", "--port", port, "--json").done()
-    (page,) = stopped_at_once
+    (page,) = opened
     assert answer.json == {"address": f"http://127.0.0.2:{port}/"} and not (tmp_path / "explored").exists()
     told = page.source.payload.header
     assert told["live"] and [image["name"] for image in told["images"]] == ["0.png"]
@@ -126,10 +125,9 @@ def live_opens_a_page_at_an_address_and_writes_no_file(vitral, trained, photos, 
 
 
 @effect("explore", "allow_remote")
-def allow_remote_opens_the_page_to_other_machines_and_warns(vitral, trained, photos, stopped_at_once):
+def allow_remote_opens_the_page_to_other_machines_and_warns(vitral, trained, photos, monkeypatch):
+    opened = stop_at_once(monkeypatch)
     words = ("explore", trained.folder, photos / "dark" / "0.png", "--live", "--port", 0, "--host", "0.0.0.0")
     vitral(*words).refused(2, "lets other machines open the page", "add --allow-remote")
     answer = vitral(*words, "--allow-remote").done()
-    assert (
-        stopped_at_once[0].is_remote and "can open this page and see its images. It has no password" in answer.messages
-    )
+    assert opened[0].is_remote and "can open this page and see its images. It has no password" in answer.messages
