@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 import traitlets
@@ -33,7 +34,8 @@ class Explorer(anywidget.AnyWidget):
         stills = [{"uri": one.uri, "alt": one.alt, "caption": one.caption} for one in source.stills]
         super().__init__(view=view)
         self.set_trait("sheet", re.sub(r"(\d*\.?\d+)rem\b", in_pixels, read("page.css")))
-        self.set_trait("content", {"payload": source.payload.header, "stills": stills, "facts": facts})
+        content = {"payload": source.payload.header, "stills": stills, "facts": facts}
+        self.set_trait("content", content | {"still": f"vitral-still-{uuid4().hex}"})
         self.on_msg(self.reply)
 
     def reply(self, _widget: Any, question: Mapping[str, Any], _buffers: Any) -> None:
@@ -44,13 +46,19 @@ class Explorer(anywidget.AnyWidget):
         except VitralError as error:
             self.send({"id": name, "error": str(error)})
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """The widget, and still pictures for where it cannot run, as in an exported notebook."""
-        shown = super()._repr_mimebundle_(**options)
-        if shown is None:
-            return None
-        data, metadata = shown
-        return data | {"text/html": "".join(map(figure, self.source.stills))}, metadata
+    def _ipython_display_(self, **options: Any) -> None:
+        """Show still pictures, which the explorer hides when the kernel answers, and the explorer below.
+
+        They stay in a notebook that is exported, or opened again without its kernel, where widgets are blank.
+        """
+        from IPython.display import display
+
+        pictures = f'<div class="{self.content["still"]}">{"".join(map(figure, self.source.stills))}</div>'
+        captions = " ".join(one.caption for one in self.source.stills)
+        display({"text/html": pictures, "text/plain": captions}, raw=True)
+        if shown := self._repr_mimebundle_(**options):
+            data, metadata = shown
+            display(data, metadata=metadata, raw=True)
 
 
 def in_pixels(found: "re.Match[str]") -> str:

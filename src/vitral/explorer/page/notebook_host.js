@@ -90,7 +90,10 @@ async function render({ model, el }) {
   const { ask, stop } = asker(model);
   const memory = new WidgetMemory(model);
   explore(place, new LiveSource(content.payload, ask, memory)).then(
-    () => outer.classList.add("can-explore"),
+    () => {
+      outer.classList.add("can-explore");
+      for (const pictures of document.getElementsByClassName(content.still)) pictures.hidden = true;
+    },
     (error) => {
       why.textContent = `The explorer could not start: ${error.message}`;
     },
