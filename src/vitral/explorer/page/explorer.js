@@ -3,7 +3,7 @@
 //     source.payload                      the header (docs/how-to/explore.md)
 //     await source.layer(image, place)    a `Layer`
 //
-// The source of a live host also gets weights from the model (`live_source.js`): `prepare` those of the view, `fetch` others.
+// The source of a live host also gets weights from the model (`live_source.js`): `prepare` those of the view, `compute` others.
 // A host without an address of its own has a `memory` for the view (`address.js`).
 import { address } from "./address.js";
 import { AboutImage } from "./about_image.js";
@@ -289,7 +289,7 @@ class Explorer {
     this.heads.draw(shown.head, (head) => this.headMap(layer, head), this.painter, pictures);
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
     const blank = []; // small maps that are still to come
-    const layerMap = (place) => this.layerMap(place) ?? (blank.unshift(place), this.source.fetch ? undefined : null);
+    const layerMap = (place) => this.layerMap(place) ?? (blank.unshift(place), this.source.compute ? undefined : null);
     this.everyLayer.draw(view.layer, layerMap, this.painter, pictures, true);
     this.tokens.draw(layer, shown);
     this.fillLayers(blank);
@@ -308,7 +308,7 @@ class Explorer {
     if (!layer) return null;
     const head = this.view.head !== MEAN && this.view.head < layer.about.heads ? this.view.head : MEAN;
     const { number } = choose(layer, this.view, this.token);
-    if (this.source.fetch && number >= 0 && !layer.has(this.view.direction, number)) return null;
+    if (this.source.compute && number >= 0 && !layer.has(this.view.direction, number)) return null;
     const shown = show(layer, { ...this.view, head }, this.token);
     return { values: shown.patches, rows: layer.rows, columns: layer.columns };
   }
@@ -327,7 +327,7 @@ class Explorer {
     for (const place of places) {
       const layer = await this.layerAt(image, place);
       if (wanted !== this.wanted) return;
-      await this.source.fetch?.(layer, direction, choose(layer, this.view, this.token).number).catch(() => {}); // the view's own says why
+      await this.source.compute?.(layer, direction, choose(layer, this.view, this.token).number).catch(() => {}); // the view's own says why
       await new Promise((resolve) => setTimeout(resolve)); // so that the page stays responsive
       if (wanted !== this.wanted) return;
       this.everyLayer.drawOne(place, this.layerMap(place) ?? undefined, this.painter, this.pictures);

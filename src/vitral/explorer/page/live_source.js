@@ -28,13 +28,13 @@ export class LiveSource {
       if (turn !== this.turn) return;
     }
     if (isHere(layer, direction, token)) return;
-    const fetched = this.fetch(layer, direction, token);
-    this.busy = fetched.catch(() => {}).then(() => { this.busy = null; });
-    await fetched;
+    const computed = this.compute(layer, direction, token);
+    this.busy = computed.catch(() => {}).then(() => { this.busy = null; });
+    await computed;
   }
 
   /** Ask the model, once. */
-  async fetch(layer, direction, token) {
+  async compute(layer, direction, token) {
     if (isHere(layer, direction, token)) return;
     const key = [layer.image, layer.place, direction, token].join(" ");
     if (!this.asked.has(key)) {
