@@ -103,7 +103,8 @@ def test_both_directions_show_the_same_values(new_window, name):
                     incoming.push([...others, ...patches]);
                 }
                 const windowOf = [...(layer.windowOf ?? [])];
-                found.push({ outgoing, incoming, own, windows: layer.windows?.places, windowOf, prefix: about.prefix.length });
+                const windows = layer.windows?.places;
+                found.push({ outgoing, incoming, own, windows, windowOf, prefix: about.prefix.length });
             }
             return found;
         }"""
