@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vitral.tasks.evaluate import evaluate
     from vitral.tasks.explain_images import explain_images
     from vitral.tasks.explore import explore
+    from vitral.tasks.explore_live import explore_live
     from vitral.tasks.export import export
     from vitral.tasks.predict import predict
     from vitral.tasks.train import train
@@ -43,6 +44,7 @@ HOMES = {
     "evaluate": "tasks.evaluate",
     "explain_images": "tasks.explain_images",
     "explore": "tasks.explore",
+    "explore_live": "tasks.explore_live",
     "export": "tasks.export",
     "list_models": "nn.zoo",
     "load": "weights.load",
@@ -68,6 +70,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "embed",
     "explain_images",
     "explore",
+    "explore_live",
     "diagnose",
     "export",
     "bench",

@@ -1,6 +1,7 @@
 """Reports of real runs, opened in Chromium."""
 
 import shutil
+from functools import partial
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -44,8 +45,9 @@ def hostile(tmp_path_factory):
 class Opened:
     """A page, and what it did when it was opened."""
 
-    def __init__(self, browser, path, address="", before="", **settings):
-        """`address` is what follows the file's name, and `before` a script that runs before those of the page."""
+    def __init__(self, browser, path, address="", before="", has_clock=True, **settings):
+        """A file, or an address of a server. `address` is what follows its name, and `before` a script that runs before
+        those of the page. Without a clock of the test's own, time passes by itself."""
         self.context = browser.new_context(**settings)
         self.page = self.context.new_page()
         if before:
@@ -56,9 +58,17 @@ class Opened:
         self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url[:80]}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
-        self.page.clock.install(time=0)
-        self.page.goto(path.as_uri() + address)
-        self.page.clock.pause_at(3_600_000)  # milliseconds: from here on time passes only as a test says
+        if has_clock:
+            self.page.clock.install(time=0)
+        self.page.goto((path if isinstance(path, str) else path.as_uri()) + address)
+        if has_clock:
+            self.page.clock.pause_at(3_600_000)  # milliseconds: from here on time passes only as a test says
+
+
+@pytest.fixture(scope="session")
+def new_window(chromium):
+    """`Opened` in this browser, for tests that share a window and close it themselves."""
+    return partial(Opened, chromium)
 
 
 @pytest.fixture

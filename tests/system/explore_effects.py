@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from importlib.resources import files
 
 import numpy as np
@@ -121,3 +122,47 @@ def code_is_where_the_explored_model_is_now(vitral, photos, own, tmp_path):
     own.rename(tmp_path / "moved.py")
     vitral("explore", "run", photos / "dark" / "0.png").refused(1, "is missing or has changed since")
     vitral("explore", "run", photos / "dark" / "0.png", "--code", "moved.py:Mine").done()
+
+
+def stop_at_once(monkeypatch):
+    """`vitral explore --live` as if Ctrl-C came with the first request; the servers that were opened."""
+    opened = []
+
+    def serve(self, poll_interval=0.5):
+        opened.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vitral.explorer.live.server.LocalPage.serve_forever", serve)
+    return opened
+
+
+@effect("explore", "live")
+@effect("explore", "host")
+@effect("explore", "port")
+def live_opens_a_page_at_an_address_and_writes_no_file(vitral, trained, photos, tmp_path, monkeypatch):
+    opened = stop_at_once(monkeypatch)
+    words = ("explore", trained.folder, photos / "dark" / "0.png")
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        port = free.getsockname()[1]
+    answer = vitral(*words, "--live", "--host", "127.0.0.2", "--port", port, "--json").done()
+    (page,) = opened
+    assert answer.json == {"address": f"http://127.0.0.2:{port}/"} and not (tmp_path / "explored").exists()
+    told = page.source.payload.header
+    assert told["live"] and [image["name"] for image in told["images"]] == ["0.png"]
+    assert all(layer["parts"] == [] for layer in told["images"][0]["layers"])
+    plain = vitral(*words, "--live", "--port", 0).done()
+    assert "explorer: http://127.0.0.1:" in plain.printed and "Ctrl-C ends it" in plain.printed
+    for given in (("--host", "127.0.0.2"), ("--port", port), ("--allow-remote",)):
+        vitral(*words, *given).refused(2, f"{given[0]} is for a page with --live")
+    for given in (("--out", "page.html"), ("--limit-mb", 3)):
+        vitral(*words, "--live", *given).refused(2, f"{given[0]} is for a page in a file")
+
+
+@effect("explore", "allow_remote")
+def allow_remote_opens_the_page_to_other_machines_and_warns(vitral, trained, photos, monkeypatch):
+    opened = stop_at_once(monkeypatch)
+    words = ("explore", trained.folder, photos / "dark" / "0.png", "--live", "--port", 0, "--host", "0.0.0.0")
+    vitral(*words).refused(2, "lets other machines open the page", "add --allow-remote")
+    answer = vitral(*words, "--allow-remote").done()
+    assert opened[0].is_remote and "can open this page and see its images. It has no password" in answer.messages

@@ -149,6 +149,7 @@ def imported(path):
 
 
 EXTRAS = {"scikit-learn", "huggingface-hub", "pillow-heif", "tifffile", "zarr", "pyarrow", "onnx", "onnxruntime"}
+EXTRAS |= {"anywidget", "ipython", "traitlets"}
 
 
 def test_everything_that_is_imported_is_required(wheel):

@@ -9,16 +9,17 @@ import torch
 
 from tiny import see_attention, tiny_vit
 from vitral.explorer.choice import Choice, choices
-from vitral.explorer.document import MODULES, json_text, read, script
+from vitral.explorer.document import HOSTS, MODULES, json_text, policy, read, script
 from vitral.explorer.shown_layer import shown_layers
 from vitral.explorer.sizes import Sizes
 from vitral.report.colours import DIVERGING, UNIFORM, colour_scale
 from vitral.report.components import IMPORT
 
 
-def test_each_module_imports_only_from_those_before_it_what_they_export():
+@pytest.mark.parametrize("host", HOSTS)
+def test_each_module_imports_only_from_those_before_it_what_they_export(host):
     exported = {}
-    for name in MODULES:
+    for name in (*MODULES, *HOSTS[host]):
         code = read(f"{name}.js")
         for statement in IMPORT.findall(code):
             names, source = re.fullmatch(r"import \{([^}]*)\} from \"\./(\w+)\.js\";\n", statement).groups()
@@ -28,13 +29,21 @@ def test_each_module_imports_only_from_those_before_it_what_they_export():
         exported[name] = set(re.findall(r"^export (?:async )?(?:function|const|class) (\w+)", code, re.MULTILINE))
 
 
-def test_joined_they_are_one_script_without_a_name_twice():
-    code = script()
-    assert "import " not in re.sub(r"//.*", "", code) and "\nexport " not in code
+@pytest.mark.parametrize("host", HOSTS)
+def test_joined_they_are_one_script_without_a_name_twice(host):
+    code = script(host)
+    assert "import " not in re.sub(r"//.*", "", code)
+    assert ("\nexport " in code) == (host == "notebook")  # which loads the script as a module
     names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", code, re.MULTILINE)
     assert len(names) == len(set(names)) > 40
     assert "</script" not in code and "<!--" not in code
-    assert not re.search(r"https?:|\bfetch\(|XMLHttpRequest|innerHTML|\beval\b", code)
+    assert not re.search(r"https?:|XMLHttpRequest|innerHTML|\beval\b", code)
+    assert bool(re.search(r"\bfetch\(", code)) == (host == "live")
+
+
+def test_only_the_live_page_may_ask_its_server():
+    assert [host for host in HOSTS if "connect-src" in policy(host)] == ["live"]
+    assert all("default-src 'none'" in policy(host) for host in HOSTS)
 
 
 def test_names_in_the_header_cannot_end_its_element():

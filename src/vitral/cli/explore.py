@@ -1,18 +1,24 @@
 """Explore a model in one page: point at any patch of your images and see what it attends to, in every layer and head.
 
 The page is one file that opens without a network. Its attention is verified: with a model whose attention cannot be
-seen or verified there is no page, and the reason is printed.
+seen or verified there is no page, and the reason is printed. With --live, the page is not a file: it opens in the
+browser of this machine, and the model computes what you point at, so that nothing is left out.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
+from vitral.base.errors import ConfigError
 from vitral.base.lookup import names
 from vitral.cli._options import Code, Images, Json, Model, arguments
 from vitral.data import OnBadImage
+
+LIMIT = 15.0  # megabytes of a page
+HOST, PORT = "127.0.0.1", 8765
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,62 @@ class Options:
             low=0.1,
             high=500.0,
         ),
-    ] = 15.0
+    ] = LIMIT
+    live: Annotated[
+        bool,
+        Option(
+            "Open the page at an address of this machine instead of writing a file; the model computes the rows that "
+            "you point at, for any number of tokens. Ctrl-C ends it."
+        ),
+    ] = False
+    host: Annotated[str, Option("Address of the page with --live: this machine only, unless --allow-remote.")] = HOST
+    port: Annotated[int, Option("Port of the page with --live; 0 finds a free one.", low=0, high=65535)] = PORT
+    allow_remote: Annotated[
+        bool,
+        Option(
+            "Allow a --host that other machines can reach. Everyone there can see the images; there is no password."
+        ),
+    ] = False
     on_bad_image: OnBadImage = "fail"
     code: Code = None
     json: Json = False
 
+    def __post_init__(self) -> None:
+        if self.live and (self.out is not None or self.limit_mb != LIMIT):
+            given = "--limit-mb" if self.out is None else "--out"
+            raise ConfigError(f"{given} is for a page in a file, and --live writes none. Leave out one of the two.")
+        if self.live and self.beside is not None:
+            raise ConfigError("--beside is for a page in a file: --live runs one model. Leave out one of the two.")
+        if not self.live and (self.host, self.port, self.allow_remote) != (HOST, PORT, False):
+            given = "--host" if self.host != HOST else "--port" if self.port != PORT else "--allow-remote"
+            raise ConfigError(f"{given} is for a page with --live. Add --live, or leave it out.")
+
 
 def run(options: Options) -> dict[str, Any]:
+    return run_live(options) if options.live else write_page(options)
+
+
+def run_live(options: Options) -> dict[str, Any]:
+    from vitral.cli._parse import command_line
+    from vitral.tasks.explore_live import explore_locally
+
+    given = arguments(options, "live", "out", "limit_mb", "beside")
+    with explore_locally(**given, repeat=command_line("explore", options), progress=True) as page:
+        if page.is_remote:
+            say(f"Every machine that reaches {page.host} can open this page and see its images. It has no password.")
+        with suppress(KeyboardInterrupt):
+            print_result(f"explorer: {page.address} (Ctrl-C ends it)")
+            page.serve_forever()
+        say("The explorer has ended.")
+        return {"address": page.address}
+
+
+def write_page(options: Options) -> dict[str, Any]:
     from vitral.cli._parse import command_line
     from vitral.tasks.explore import explore
 
-    found = explore(**arguments(options), repeat=command_line("explore", options), progress=True)
+    given = arguments(options, "live", "host", "port", "allow_remote")
+    found = explore(**given, repeat=command_line("explore", options), progress=True)
     for name, why in found.refused.items():
         say(f"  {name} is not shown: {why}")
     if found.beside:

@@ -67,7 +67,7 @@ class Tail:
                 "block: it changes the tokens in place, or is random. Its output for other tokens cannot be computed."
             )
 
-    def __call__(self, tokens: Float[Tensor, "b n d"]) -> Tensor:
+    def __call__(self, tokens: Float[Tensor, "b ... d"]) -> Tensor:
         """The answer for these tokens, of any batch size."""
         assert self.block is not None
         hook = self.block.register_forward_hook(lambda module, args, output: replace_tokens(output, tokens.clone()))

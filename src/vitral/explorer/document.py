@@ -13,11 +13,12 @@ from vitral.explorer.payload import Payload
 from vitral.explorer.still import Still
 from vitral.report.components import has_component, join_modules, read_component
 
-# In the order of their imports.
+# In the order of their imports: those of every host, then those of one.
 MODULES = (
     "base85",
     "decode",
     "layer",
+    "address",
     "pair",
     "view",
     "words",
@@ -28,6 +29,8 @@ MODULES = (
     "painters",
     "pictures",
     "controls",
+    "scale",
+    "tokens",
     "stage",
     "glance",
     "answers",
@@ -35,13 +38,15 @@ MODULES = (
     "methods",
     "picture",
     "beside",
-    "scale",
-    "tokens",
     "png_text",
     "save",
     "explorer",
-    "file_host",
 )
+HOSTS = {
+    "file": ("stored_layer", "file_host"),
+    "live": ("live_layer", "live_source", "live_host"),
+    "notebook": ("live_layer", "live_source", "notebook_host"),
+}
 
 
 def read(name: str) -> str:
@@ -51,14 +56,23 @@ def read(name: str) -> str:
     return (resources.files("vitral.explorer") / "page" / name).read_text(encoding="utf-8")
 
 
-def script() -> str:
-    """The modules of the page as one."""
-    return join_modules(read(f"{name}.js") for name in MODULES)
+def script(host: str = "file") -> str:
+    """The modules of a host's page as one."""
+    return join_modules(read(f"{name}.js") for name in (*MODULES, *HOSTS[host]))
 
 
 def digest(code: str) -> str:
     """What a page's policy names a script by, so that no other script runs."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+
+
+def policy(host: str) -> str:
+    """What a host's page may run and fetch: its own two scripts, and the weights that it asks for."""
+    asks = "; connect-src 'self'" if host == "live" else ""
+    return (
+        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+        f"script-src {digest(read('start.js'))} {digest(script(host))}{asks}"
+    )
 
 
 def json_text(value: object) -> str:
@@ -67,8 +81,13 @@ def json_text(value: object) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def document(payload: Payload, title: str, stills: Sequence[Still], facts: Sequence[str], repeat: str) -> str:
-    """The whole page. `facts` are sentences about it, `repeat` is the command that makes it again."""
+def document(
+    payload: Payload, title: str, stills: Sequence[Still], facts: Sequence[str], repeat: str, host: str = "file"
+) -> str:
+    """The whole page. `facts` are sentences about it, `repeat` is the command that makes it again.
+
+    The page of the host `live` may ask the program that serves it, and nobody else.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -78,7 +97,6 @@ def document(payload: Payload, title: str, stills: Sequence[Still], facts: Seque
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    code, start = script(), read("start.js")
     # The large texts are not escaped: no character of theirs has a meaning in HTML.
     return environment.get_template("page.html").render(
         title=title,
@@ -86,9 +104,9 @@ def document(payload: Payload, title: str, stills: Sequence[Still], facts: Seque
         facts=facts,
         repeat=repeat,
         style=read("page.css"),
-        start=start,
-        script=code,
-        policy=f"{digest(start)} {digest(code)}",
+        start=read("start.js"),
+        script=script(host),
+        policy=policy(host),
         header=json_text(payload.header),
         texts=payload.texts,
     )

@@ -88,9 +88,12 @@ class Payload:
 
 @dataclass
 class Encoder:
-    """Encodes image by image, so that only one of them is in memory with its queries and keys."""
+    """Encodes image by image, so that only one of them is in memory with its queries and keys.
 
-    choice: Choice
+    Without a choice no rows are stored: those of a live host come from the model.
+    """
+
+    choice: Choice | None
     texts: dict[str, str] = field(default_factory=dict)
     query_sets: list[tuple[int, ...]] = field(default_factory=list)
     windows: list[dict[str, Any]] = field(default_factory=list)
@@ -109,7 +112,7 @@ class Encoder:
         layers = []
         for place, layer in enumerate(image.layers):
             self.residual = max(self.residual, layer.layer.residual)
-            parts = encode_layer(layer, self.choice, place, len(image.layers))
+            parts = encode_layer(layer, self.choice, place, len(image.layers)) if self.choice else []
             layers.append(self.layer_json(layer, parts, f"rows-{number}-{layer.number}"))
         self.images.append(
             {
@@ -183,6 +186,7 @@ class Encoder:
             "version": VERSION,
             "vitral": installed_version("vitral"),
             "model": model,
+            "live": self.choice is None,
             "levels": [float(f"{level:.7g}") for level in LEVELS],
             "error": self.error,
             "bound": BOUND,

@@ -70,13 +70,18 @@ def encode_part(layer: ShownLayer, heads: Heads, queries: Sequence[int]) -> Part
     return Part(heads, tuple(queries), encode(packed), len(packed), max(errors, default=0.0), max(peaks))
 
 
+def sample_part(layer: ShownLayer) -> Part:
+    """The rows of a few queries of a layer, in all heads."""
+    every = layer.prefix_queries + layer.patch_queries(1)
+    some = [every[int((number + 0.5) * len(every) / SAMPLE)] for number in range(SAMPLE)]
+    return encode_part(layer, "each", sorted(set(some)))
+
+
 def characters_per_weight(layers: Sequence[ShownLayer]) -> float:
     """How many characters of a page a weight takes, measured on a few queries of each layer."""
     taken, weights = 0.0, 0
     for layer in layers:
-        every = layer.prefix_queries + layer.patch_queries(1)
-        some = [every[int((number + 0.5) * len(every) / SAMPLE)] for number in range(SAMPLE)]
-        part = encode_part(layer, "each", sorted(set(some)))
+        part = sample_part(layer)
         taken += part.num_bytes * CHARACTERS
         weights += layer.num_heads * len(part.queries) * layer.num_keys
     return taken / weights

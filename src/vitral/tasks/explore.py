@@ -120,7 +120,7 @@ def explore(
                 maps.append(still_map(image))
         payload = encoder.payload(models[0].name, left_out)
         stills = [one.drawn(encoder.norm) for one in maps]
-        facts = [*facts_of(told, encoder, left_out), *filter(None, (one.note for one in models))]
+        facts = [*facts_of(told, encoder, stored_error(encoder, left_out)), *filter(None, (one.note for one in models))]
         content = document(payload, title, stills, facts, repeat).encode()
         if len(content) <= limit:  # else the estimate was too low
             break
@@ -154,15 +154,20 @@ def arrays(images: list[Any]) -> list[tuple[Path, np.ndarray]]:
     return [(Path(f"image-{number}"), image) for number, image in enumerate(images) if isinstance(image, np.ndarray)]
 
 
-def facts_of(shown: tuple[Shown, ...], encoder: Encoder, left_out: str) -> list[str]:
-    """Sentences about the page, for its last section."""
+def facts_of(shown: tuple[Shown, ...], encoder: Encoder, error: list[str]) -> list[str]:
+    """Sentences about the page, for its last section; those in `error` say how its weights differ from the model's."""
     facts = [
         "Checked in every layer: rows · v reproduces the output of the model's own attention to "
         f"{encoder.residual:.0e} of its largest value.",
-        f"Stored weights differ from the model's by at most {encoder.error:.2%} of the largest weight of their row.",
+        *error,
     ]
-    facts += [left_out] if left_out else []
     facts += layers_sentence(shown)
     for one in shown:
         facts += one.facts(len(shown) > 1)
     return [*facts, f"Made by Vitral {installed_version('vitral')}."]
+
+
+def stored_error(encoder: Encoder, left_out: str) -> list[str]:
+    """How stored weights differ from the model's, and which are left out."""
+    error = f"Stored weights differ from the model's by at most {encoder.error:.2%} of the largest weight of their row."
+    return [error, left_out] if left_out else [error]

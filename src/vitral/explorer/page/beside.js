@@ -60,27 +60,39 @@ export class Beside {
     return { place, layer: unpacked, pictures };
   }
 
+  /** The view of the second image, given its layer. */
+  viewIn({ place, layer }) {
+    const { view } = this.explorer;
+    return { ...view, image: view.beside, layer: place, head: headOf(layer, view.head) };
+  }
+
+  /** The chosen token in the second image; `isOutside` if its model did not see that place. */
+  placed() {
+    const { explorer } = this;
+    return tokenBeside(explorer.token, explorer.image, explorer.payload.images[explorer.view.beside]);
+  }
+
   /** What the second image shows, as the explorer itself has it of the first. */
-  secondOf({ place, layer, pictures }, token) {
-    const { payload, view, image, painter, painters } = this.explorer;
-    const other = payload.images[view.beside];
-    const head = headOf(layer, view.head);
-    const placed = tokenBeside(token, image, other);
-    const own = { ...view, image: view.beside, layer: place, head };
-    const shown = show(layer, own, placed.token);
+  secondOf(loaded) {
+    const { layer, pictures } = loaded;
+    const { payload, view, painter, painters } = this.explorer;
+    const own = this.viewIn(loaded);
+    const { token, isOutside } = this.placed();
+    const shown = show(layer, own, token);
     const notes = [
-      placed.isOutside ? "This model did not see that place of the photograph: its nearest patch is shown." : "",
-      head === view.head ? "" : `This layer has ${layer.about.heads} heads, so they are averaged.`,
+      isOutside ? "This model did not see that place of the photograph: its nearest patch is shown." : "",
+      own.head === view.head ? "" : `This layer has ${layer.about.heads} heads, so they are averaged.`,
       shown.note,
     ];
     shown.note = notes.filter(Boolean).join(" ");
-    const label = entryName(other);
-    return { payload, image: other, view: own, about: layer.about, layer, shown, pictures, painter, painters, label, isSecond: true };
+    const image = payload.images[view.beside];
+    const label = entryName(image);
+    return { payload, image, view: own, about: layer.about, layer, shown, pictures, painter, painters, label, isSecond: true };
   }
 
   /** Draw the second image, `{ second, picture }`; nothing without one. */
   draw(second, picture) {
-    const { view, payload } = this.explorer;
+    const { view } = this.explorer;
     this.second = second;
     for (const node of this.firstNames) node.textContent = this.explorer.label;
     this.select.value = view.beside ?? "";
@@ -111,35 +123,37 @@ export class Beside {
     const shared = Math.min(about.heads, this.explorer.about.heads);
     this.heads.firstChild.textContent = shared < about.heads ? `${second.label}, the heads that both have` : second.label;
     this.everyHead.prepare(headItems(shared), shape);
-    this.everyHead.draw(second.shown.head, (head) => mapOf(second.layer, { ...second.view, head }, this.token(), true), painter, pictures);
-    if (this.drawnImage !== view.beside) {
-      this.drawnImage = view.beside;
-      this.unpack(view.beside, payload.images[view.beside].layers.length);
-    }
-  }
-
-  /** The chosen token in the second image. */
-  token() {
-    const { explorer } = this;
-    return tokenBeside(explorer.pointed ?? explorer.view.token, explorer.image, this.second.image).token;
+    this.everyHead.draw(second.shown.head, (head) => mapOf(second.layer, { ...second.view, head }, this.placed().token, true), painter, pictures);
   }
 
   drawLayers() {
     const { view, painter, pictures } = this.second;
-    const map = (place) => {
-      const layer = this.explorer.unpacked.get(`${view.image} ${place}`);
-      return layer ? mapOf(layer, { ...view, head: headOf(layer, this.explorer.view.head) }, this.token()) : null;
-    };
+    const blank = [];
+    const map = (place) => this.layerMap(place) ?? (blank.unshift(place), this.explorer.source.compute ? undefined : null);
     this.everyLayer.draw(view.layer, map, painter, pictures, true);
+    this.fillLayers(blank);
   }
 
-  /** Unpack the layers of the second image one after another, so that the page stays responsive, and draw each. */
-  async unpack(image, count) {
-    for (let place = count - 1; place >= 0; place -= 1) {
-      await this.explorer.layerAt(image, place);
-      await new Promise((resolve) => setTimeout(resolve));
-      if (image !== this.explorer.view.beside || !this.second) return;
-      this.drawLayers();
+  /** A small map of one layer of the second image; null as long as it is not unpacked, or not computed. */
+  layerMap(place) {
+    const { explorer } = this;
+    const { view } = this.second;
+    const { token } = this.placed();
+    const layer = explorer.unpacked.get(`${view.image} ${place}`);
+    if (!layer || !explorer.has(layer, view, token)) return null;
+    return mapOf(layer, { ...view, head: headOf(layer, explorer.view.head) }, token);
+  }
+
+  /** As the explorer's own, for the second image. */
+  async fillLayers(places) {
+    const { explorer, second } = this;
+    for (const place of places) {
+      const layer = await explorer.layerAt(second.view.image, place);
+      if (second !== this.second) return;
+      await explorer.compute(layer, second.view, this.placed().token).catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve)); // so that the page stays responsive
+      if (second !== this.second) return;
+      this.everyLayer.drawOne(place, this.layerMap(place) ?? undefined, second.painter, second.pictures);
     }
   }
 

@@ -2,6 +2,10 @@
 //
 //     source.payload                      the header (docs/how-to/explore.md)
 //     await source.layer(image, place)    a `Layer`
+//
+// The source of a live host also gets weights from the model (`live_source.js`): `prepare` those of the view, `compute` others.
+// A host without an address of its own has a `memory` for the view (`address.js`).
+import { address } from "./address.js";
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
 import { Beside, alsoBeside, headOf, mapOf, stageLabel } from "./beside.js";
@@ -14,16 +18,17 @@ import { Painters } from "./painters.js";
 import { methodOf, pictureOf } from "./picture.js";
 import { loadPictures } from "./pictures.js";
 import { relevanceValue } from "./relevance.js";
-import { addressOf, savePng } from "./save.js";
+import { saveView } from "./save.js";
 import { Scale } from "./scale.js";
-import { show } from "./shown.js";
+import { choose, show } from "./shown.js";
 import { Stage } from "./stage.js";
 import { TokenButtons } from "./tokens.js";
 import { fromAddress, patchAt, toAddress, tokenAt } from "./view.js";
-import { chosenName, headItems, headName, layerItems, layerText, othersSentence, placeName, times, what } from "./words.js";
+import { chosenName, headItems, layerItems, layerText, othersSentence, placeName, times, what } from "./words.js";
 
 const VERSION = 1; // of the payload
 const WAIT = 250; // milliseconds before a view is put into the address
+const PATIENCE = 300; // milliseconds before the page says that the model computes
 
 // The sections below layers and heads. Each is made with the explorer, has a `node`, and draws itself for what the
 // explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`,
@@ -37,6 +42,7 @@ export async function explore(host, source) {
   }
   const explorer = new Explorer(host, source);
   await explorer.start(host);
+  host.explorer = explorer;
   return explorer;
 }
 
@@ -47,10 +53,11 @@ class Explorer {
     this.painters = new Painters(this.payload);
     this.painter = this.painters.of(null);
     this.palette = this.painter.palette;
-    this.view = fromAddress(window.location.hash, this.payload);
+    this.memory = source.memory ?? address;
+    this.view = fromAddress(this.memory.read(), this.payload);
     this.unpacked = new Map(); // layers, by image and place
     this.pointed = null; // the token under the mouse, shown as long as none is held
-    this.isHeld = this.view.token.name === undefined && window.location.hash.includes("token=");
+    this.isHeld = this.view.token.name === undefined && this.memory.read().includes("token=");
     this.build(host);
   }
 
@@ -60,6 +67,10 @@ class Explorer {
 
   get about() {
     return this.image.layers[this.view.layer];
+  }
+
+  get token() {
+    return this.pointed ?? this.view.token;
   }
 
   /** The image's name, where another stands beside it. */
@@ -86,7 +97,7 @@ class Explorer {
     this.beside = new Beside(this);
     this.panels = PANELS.map((Panel) => new Panel(this));
     const save = element("button", { type: "button" }, "Save as PNG");
-    save.addEventListener("click", () => this.save());
+    save.addEventListener("click", () => saveView(this));
     const left = element("div", { class: "left" }, this.direction.node, this.tokens.node, this.title);
     const stages = element("div", { class: "stages" }, element("div", { class: "place" }, this.text, this.stage.node), this.beside.node);
     left.append(stages, this.readout, this.scale.node, this.caption, this.beside.caption);
@@ -124,9 +135,9 @@ class Explorer {
   }
 
   async start(host) {
-    window.addEventListener("hashchange", () => {
-      if (window.location.hash === this.address) return;
-      this.view = fromAddress(window.location.hash, this.payload);
+    this.memory.watch(() => {
+      if (this.memory.read() === this.address) return;
+      this.view = fromAddress(this.memory.read(), this.payload);
       this.isHeld = this.view.token.name === undefined;
       this.render();
     });
@@ -146,8 +157,7 @@ class Explorer {
     this.view.layer = Math.min(this.view.layer, layers.length - 1);
     if (this.view.head !== MEAN && this.view.head >= this.about.heads) this.view.head = MEAN;
     this.pointed = null;
-    await this.render();
-    this.live.textContent = this.spoken();
+    if (await this.render()) this.live.textContent = this.spoken();
   }
 
   /** What a change shows, for those who hear it. */
@@ -191,7 +201,7 @@ class Explorer {
       row += rows;
       column += columns;
       token = tokenAt(row, column, this.about.grid);
-      const next = show(this.layer, this.view, token);
+      const next = choose(this.layer, this.view, token);
       if (next.row !== from.row || next.column !== from.column || this.shown.name !== null) break;
     }
     this.isHeld = true;
@@ -228,6 +238,7 @@ class Explorer {
 
   /** The value of the patch under the mouse, while another is held, or in the map of a method. */
   tell(token) {
+    if (this.layer !== this.unpacked.get(`${this.view.image} ${this.view.layer}`)) return; // its map is not there yet
     const { row, column, text } = this.valueIn(this, token);
     this.readout.textContent = `${placeName(row, column)} ${text}${this.second ? "." : ""}${this.beside.tell(token)}`;
   }
@@ -238,7 +249,7 @@ class Explorer {
     const grid = method ? method.grid : about.grid;
     const { row, column } = patchAt(token, grid);
     const value = (method ? method.values : shown.patches)[row * grid[1] + column];
-    const gets = this.view.direction === "to" ? "gets" : "gives it";
+    const gets = shown.direction === "to" ? "gets" : "gives it";
     const text = method ? `has ${relevanceValue(method, value)}` : Number.isNaN(value) ? "has no value" : `${gets} ${times(value)}`;
     return { row, column, text };
   }
@@ -250,27 +261,63 @@ class Explorer {
       : "Point at a patch, click or tap to hold it, or move with the arrow keys.";
   }
 
+  /** Draw the view; whether it is drawn, and not another that was chosen meanwhile. */
   async render() {
     const wanted = (this.wanted = {});
     const { image, layer: place } = this.view;
     const [layer, pictures, beside] = await Promise.all([this.layerAt(image, place), this.picturesOf(image), this.beside.load(this.view)]);
-    if (wanted !== this.wanted) return; // another view was chosen meanwhile
+    if (wanted !== this.wanted) return false; // another view was chosen meanwhile
+    if (this.source.prepare && !(await this.prepared(layer, beside, wanted))) return false;
     this.layer = layer;
     this.pictures = pictures;
-    this.shown = show(layer, this.view, this.pointed ?? this.view.token);
-    this.second = beside && this.beside.secondOf(beside, this.pointed ?? this.view.token);
+    this.shown = show(layer, this.view, this.token);
+    this.second = beside && this.beside.secondOf(beside);
     this.draw();
     this.keepAddress();
+    return true;
+  }
+
+  /** Have the model compute the weights of the view; whether the view is still wanted then, and has them. */
+  async prepared(layer, beside, wanted) {
+    const late = setTimeout(() => this.wait("The model is computing these weights."), PATIENCE);
+    try {
+      await this.source.prepare(layer, this.view.direction, choose(layer, this.view, this.token).number);
+      if (beside && wanted === this.wanted) await this.compute(beside.layer, this.beside.viewIn(beside), this.beside.placed().token);
+    } catch (error) {
+      if (!this.shown) throw error; // the host says why the explorer did not start
+      if (wanted === this.wanted) this.wait(error.message);
+      return false;
+    } finally {
+      clearTimeout(late);
+    }
+    return wanted === this.wanted;
+  }
+
+  /** Have the model compute the weights that a map of a layer needs; nothing where they are stored. */
+  async compute(layer, view, token) {
+    await this.source.compute?.(layer, view.direction, choose(layer, view, token).number);
+  }
+
+  /** Whether the weights that a map of a layer needs are here. */
+  has(layer, view, token) {
+    const { number } = choose(layer, view, token);
+    return !this.source.compute || number < 0 || layer.has(view.direction, number);
+  }
+
+  /** Fade the map that is still that of another view, and say why. */
+  wait(reason) {
+    this.stage.node.classList.add("waiting");
+    this.readout.textContent = this.live.textContent = reason;
   }
 
   /** Put the view into the address, once it stays: browsers refuse to change it hundreds of times. */
   keepAddress() {
-    const address = toAddress(this.view, this.payload);
-    if (address === this.address) return;
+    const words = toAddress(this.view, this.payload);
+    if (words === this.address) return;
     clearTimeout(this.writing);
     const write = () => {
-      this.address = address;
-      window.history.replaceState(null, "", address);
+      this.address = words;
+      this.memory.write(words);
     };
     if (this.address === undefined) write();
     else this.writing = setTimeout(write, WAIT);
@@ -289,6 +336,7 @@ class Explorer {
     const of = label || this.image.name;
     const name = `Patches of ${of}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
     this.columns.classList.toggle("comparing", second !== null);
+    this.stage.node.classList.remove("waiting");
     this.stage.draw({ ...picture, pictures, label: `${of}. ${picture.label}`, name });
     this.title.textContent = picture.title;
     this.text.replaceChildren(...(second ? stageLabel(this, picture) : []));
@@ -305,24 +353,24 @@ class Explorer {
     this.heads.prepare(headItems(about.heads), shape);
     this.heads.draw(shown.head, (head) => this.headMap(layer, head), this.painter, pictures);
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
-    this.everyLayer.draw(view.layer, (place) => this.layerMap(place), this.painter, pictures, true);
+    const blank = []; // small maps that are still to come
+    const layerMap = (place) => this.layerMap(place) ?? (blank.unshift(place), this.source.compute ? undefined : null);
+    this.everyLayer.draw(view.layer, layerMap, this.painter, pictures, true);
     this.tokens.draw(this);
-    if (this.drawnImage !== view.image) {
-      this.drawnImage = view.image;
-      this.unpackOthers();
-    }
+    this.fillLayers(blank);
     this.panels.forEach((panel) => panel.draw(this));
   }
 
   /** A small map of one head, for the token that is shown; null if its rows are not stored. */
   headMap(layer, head) {
-    return mapOf(layer, { ...this.view, head }, this.pointed ?? this.view.token, true);
+    return mapOf(layer, { ...this.view, head }, this.token, true);
   }
 
-  /** A small map of one layer, for the token that is shown; null as long as the layer is not unpacked. */
+  /** A small map of one layer, for the token that is shown; null as long as it is not unpacked, or not computed. */
   layerMap(place) {
     const layer = this.unpacked.get(`${this.view.image} ${place}`);
-    return layer ? mapOf(layer, { ...this.view, head: headOf(layer, this.view.head) }, this.pointed ?? this.view.token) : null;
+    if (!layer || !this.has(layer, this.view, this.token)) return null;
+    return mapOf(layer, { ...this.view, head: headOf(layer, this.view.head) }, this.token);
   }
 
   /** A layer, unpacked. */
@@ -332,28 +380,16 @@ class Explorer {
     return layer;
   }
 
-  /** Unpack the other layers of the image, one after another, so that the page stays responsive, and draw each. */
-  async unpackOthers() {
-    const { image } = this.view;
-    for (let place = this.image.layers.length - 1; place >= 0 && image === this.view.image; place -= 1) {
-      if (this.unpacked.has(`${image} ${place}`)) continue;
-      await this.layerAt(image, place);
-      await new Promise((resolve) => setTimeout(resolve));
-      if (image === this.view.image) this.everyLayer.draw(this.view.layer, (one) => this.layerMap(one), this.painter, this.pictures, true);
+  /** Unpack these layers of the image, or have them computed, one after another, and draw each. */
+  async fillLayers(places) {
+    const { wanted } = this;
+    for (const place of places) {
+      const layer = await this.layerAt(this.view.image, place);
+      if (wanted !== this.wanted) return;
+      await this.compute(layer, this.view, this.token).catch(() => {}); // the view's own says why
+      await new Promise((resolve) => setTimeout(resolve)); // so that the page stays responsive
+      if (wanted !== this.wanted) return;
+      this.everyLayer.drawOne(place, this.layerMap(place) ?? undefined, this.painter, this.pictures);
     }
-  }
-
-  save() {
-    const { view, about, image, second, picture, label } = this;
-    const shown = methodOf(image, view) ? view.show : `layer-${about.number}.${headName(view.head).replaceAll(" ", "-")}`;
-    const stages = [{ ...picture, pictures: this.pictures, title: second ? label : "" }];
-    if (second) stages.push({ ...this.secondPicture, pictures: second.pictures, title: second.label });
-    return savePng({
-      stages,
-      captions: second ? [this.caption.textContent, this.beside.caption.textContent] : [this.caption.textContent],
-      title: second ? picture.title : `${image.name}: ${image.answer}`,
-      address: addressOf(window.location, toAddress(view, this.payload)),
-      fileName: `${image.name.replace(/\.[^.]*$/, "")}.${shown}.png`,
-    });
   }
 }

@@ -1,7 +1,7 @@
 // The host that is a file: everything is inside, and each layer is unpacked when it is first looked at.
 import { decodeParts } from "./decode.js";
 import { explore } from "./explorer.js";
-import { Layer } from "./layer.js";
+import { StoredLayer } from "./stored_layer.js";
 
 const payload = JSON.parse(document.getElementById("payload").textContent);
 const levels = Float32Array.from(payload.levels);
@@ -13,7 +13,7 @@ async function layerOf(image, place) {
     const about = payload.images[image].layers[place];
     const parts = decodeParts(about, payload.querySets, (id) => document.getElementById(id).textContent);
     const windows = about.windows === null ? null : payload.windows[about.windows];
-    layers.set(key, parts.then((found) => new Layer(about, found, windows, levels)));
+    layers.set(key, parts.then((found) => new StoredLayer(about, found, windows, levels)));
   }
   return layers.get(key);
 }

@@ -28,20 +28,28 @@ export class Glance {
   }
 
   /**
-   * Draw each item's map; `maps(value)` gives null for one whose rows are not stored, or not unpacked yet. `painter` is
-   * a painter, or a function that gives the one of a value.
+   * Draw each item's map; `maps(value)` gives null for one whose rows are not stored, or not unpacked yet, and undefined
+   * for one that the model still computes, whose old map fades if that takes long. `painter` is a painter, or a function
+   * that gives the one of a value.
    */
   draw(chosen, maps, painter, pictures, isFixed = false) {
     const isOne = this.buttons.some((one) => one.value === chosen);
-    for (const { value, button, canvas } of this.buttons) {
+    for (const { value, button } of this.buttons) {
       const map = maps(value);
       button.setAttribute("aria-checked", String(value === chosen));
       button.tabIndex = value === chosen || (!isOne && button === this.buttons[0].button) ? 0 : -1;
       button.disabled = !isFixed && map === null;
-      const context = canvas.getContext("2d");
-      context.clearRect(0, 0, canvas.width, canvas.height);
-      const own = typeof painter === "function" ? painter(value) : painter;
-      if (map) own.paint(context, map, pictures, { left: 0, top: 0, width: canvas.width, height: canvas.height });
+      this.drawOne(value, map, painter, pictures);
     }
+  }
+
+  drawOne(value, map, painter, pictures) {
+    const { canvas } = this.buttons.find((one) => one.value === value);
+    canvas.classList.toggle("waiting", map === undefined);
+    if (map === undefined) return;
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    const own = typeof painter === "function" ? painter(value) : painter;
+    if (map) own.paint(context, map, pictures, { left: 0, top: 0, width: canvas.width, height: canvas.height });
   }
 }

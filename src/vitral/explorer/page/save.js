@@ -1,15 +1,33 @@
 // The view as a PNG: the map, the scale, and the caption below, which is also in the file's text, as in all figures of
 // Vitral, with the address that opens the view.
+import { address } from "./address.js";
+import { methodOf } from "./picture.js";
 import { withText } from "./png_text.js";
 import { drawGrid, outline } from "./stage.js";
+import { toAddress } from "./view.js";
+import { headName } from "./words.js";
 
 const WIDE = 900; // pixels of the picture
 const EDGE = 24;
 const LINE = 22;
 const GAP = 20; // between two photographs
 
-/** Draw the view, one stage or two, and offer it as a file. */
-export async function savePng({ stages, captions, title, address, fileName }) {
+/** Draw the explorer's view, one stage or two, and offer it as a file. */
+export function saveView({ view, about, image, payload, memory, pictures, picture, label, caption, second, secondPicture, beside }) {
+  const shown = methodOf(image, view) ? view.show : `layer-${about.number}.${headName(view.head).replaceAll(" ", "-")}`;
+  const stages = [{ ...picture, pictures, title: second ? label : "" }];
+  if (second) stages.push({ ...secondPicture, pictures: second.pictures, title: second.label });
+  const words = toAddress(view, payload);
+  return savePng({
+    stages,
+    captions: [caption, ...(second ? [beside.caption] : [])].map((node) => node.textContent),
+    title: second ? picture.title : `${image.name}: ${image.answer}`,
+    address: memory === address ? addressOf(window.location, words) : words, // a notebook's own may hold a password
+    fileName: `${image.name.replace(/\.[^.]*$/, "")}.${shown}.png`,
+  });
+}
+
+async function savePng({ stages, captions, title, address, fileName }) {
   const canvas = draw(stages, captions, title);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   const png = new Uint8Array(await blob.arrayBuffer());

@@ -110,6 +110,10 @@ function colourSentence(view, about, payload) {
 
 function checked(about, payload) {
   const exact = about.residual ? `to ${about.residual.toExponential(0)} of its largest value` : "exactly";
-  const error = percent(payload.error);
-  return `Checked: rows · v reproduces this layer's output ${exact}. Stored weights are off by at most ${error} of their row's largest.`;
+  return `Checked: rows · v reproduces this layer's output ${exact}. ${errorSentence(payload)}`;
+}
+
+function errorSentence({ error, live }) {
+  if (live) return `The weights are computed by the model, and rounded by at most ${(error * 100).toPrecision(1)} % of their row's largest.`;
+  return `Stored weights are off by at most ${percent(error)} of their row's largest.`;
 }

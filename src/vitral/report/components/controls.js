@@ -14,7 +14,7 @@ export function radioKeys(group, choose) {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
     const radios = [...group.querySelectorAll("[role=radio]:not(:disabled)")];
-    const next = radios[(radios.indexOf(document.activeElement) + step + radios.length) % radios.length];
+    const next = radios[(radios.indexOf(group.getRootNode().activeElement) + step + radios.length) % radios.length];
     event.preventDefault();
     next.focus();
     choose(next);
