@@ -16,6 +16,7 @@ from vitral.base.files import unused_path, write_file
 from vitral.base.provenance import installed_version
 from vitral.data import OnBadImage
 from vitral.data.image import load_image
+from vitral.explorer.additions import Additions
 from vitral.explorer.document import document
 from vitral.explorer.payload import Encoder, ExploredImage
 from vitral.explorer.sizes import MB, measure_sizes
@@ -26,6 +27,7 @@ from vitral.tasks.progress import Progress, progress_for
 from vitral.weights.artifact import ArtifactModel
 
 LIMIT = 15.0  # megabytes of a page
+REASONS = 4_000  # bytes of a page for why it has no more than rows of attention
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def explore(
         return explore_image(opened, path.name, pixels, photo)
 
     first, limit = watched(0), limit_mb * MB
+    additions = Additions(opened)
+    for _, pixels, _ in read:
+        additions.add(pixels)
     sizes = measure_sizes(first, len(read))
     for choice in sizes.fitting(limit):
         encoder, maps, left_out = Encoder(choice), [], sizes.sentence(choice, limit)
@@ -106,8 +111,11 @@ def explore(
         payload = encoder.payload(name, left_out)
         stills = [one.drawn(encoder.norm) for one in maps]
         facts = facts_of(first, encoder, left_out)
-        content = document(payload, f"vitral explore {name}", stills, facts, repeat).encode()
-        if len(content) <= limit:  # else the estimate was too low
+        title = f"vitral explore {name}"
+        size = len(document(payload, title, stills, facts, repeat).encode()) + REASONS
+        if size <= limit:  # else the estimate was too low
+            payload = additions.into(payload, limit - size)
+            content = document(payload, title, stills, [*additions.facts, *facts], repeat).encode()
             break
     else:
         raise ConfigError(sizes.refusal(limit))

@@ -2,6 +2,7 @@
 //
 //     source.payload                      the header (docs/how-to/explore.md)
 //     await source.layer(image, place)    a `Layer`
+//     await source.content(about)         the bytes of what the header describes: tokens, positions, weights, images
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
 import { Palette } from "./colours.js";

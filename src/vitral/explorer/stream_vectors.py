@@ -1,0 +1,82 @@
+"""What the tokens of one image carry between the blocks, as vectors from which a page computes similarities.
+
+Axes:  n tokens   d width   gy gx rows, columns of patches
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitral.base.errors import UsageError, WatchError
+from vitral.explain.feature_maps import FeatureMap
+from vitral.explain.observation import observe
+from vitral.explorer.vectors import Vectors, encode_vectors
+from vitral.recording.indices import Grid
+from vitral.recording.layers import Recording
+
+NOT_KNOWN = "which token is which patch between the blocks is not known."
+
+
+@dataclass(frozen=True)
+class StreamVectors:
+    """The tokens at one place in the residual stream, in the page's order: CLS and registers, then the patches.
+
+    index   the place, from 0: what enters the first block
+    layers  the first attention layer between this place and the next, and the first after the next
+    """
+
+    index: int
+    layers: tuple[int, int]
+    grid: Grid
+    prefix: tuple[str, ...]
+    vectors: Vectors
+
+
+@torch.no_grad()
+def stream_vectors(model: nn.Module, images: Float[Tensor, "1 c y x"]) -> list[StreamVectors]:
+    """The places whose patches are known, in their order. Raises `UsageError` or `WatchError` if there are none."""
+    observation = observe(model, images, ["feature maps"], check="rows")
+    maps = [one for one in observation.feature_maps if one.in_stream]
+    recording = observation.recording
+    if recording is None or not maps:
+        raise WatchError(f"{type(model).__name__} passes on no residual stream, or {NOT_KNOWN}")
+    return list(places_of(recording, maps))
+
+
+def places_of(recording: Recording, maps: list[FeatureMap]) -> Iterator[StreamVectors]:
+    """The feature maps with their places in the stream, and the tokens that are no patches beside them."""
+    ends = [*recording.next_layers[1:], len(recording.layers)]
+    for index, (layer, end, tensor) in enumerate(zip(recording.next_layers, ends, recording.stream)):
+        found = next((one for one in maps if one.tensor is tensor), None)
+        if found is None:
+            continue
+        patches = found.patches[0].flatten(1).T
+        prefix, others = prefix_tokens(recording, layer, found)
+        vectors = torch.cat([others.to(patches), patches]).float().cpu().numpy()
+        yield StreamVectors(index, (layer, end), found.grid, prefix, encode_vectors(vectors))
+
+
+def prefix_tokens(recording: Recording, layer: int, found: FeatureMap) -> tuple[tuple[str, ...], Float[Tensor, "n d"]]:
+    """The tokens that are no patches, and their names, where they are known: those of the next layer of attention."""
+    with suppress(UsageError, WatchError):
+        roles = recording.layers[min(layer, len(recording.layers) - 1)].tokens
+        tokens = len(roles.other_tokens) + len(roles.patch_tokens)
+        if found.layout == "b n d" and found.tensor.shape[1] == tokens and found.patch_tokens == roles.patch_tokens:
+            return roles.prefix, found.tensor[0, list(roles.other_tokens)]
+    return (), found.tensor.new_zeros(0, found.patches.shape[1])
+
+
+def neighbours(places: list[StreamVectors], layer: int) -> tuple[int | None, int | None]:
+    """Which of the places come before and after the block of an attention layer, by their numbers in the list.
+
+    A block may have several layers of attention: all of them are between the same two places.
+    """
+    index = next((place.index for place in places if place.layers[0] <= layer < place.layers[1]), None)
+    if index is None:
+        return None, None
+    numbers = {place.index: number for number, place in enumerate(places)}
+    return numbers.get(index), numbers.get(index + 1)
