@@ -1,6 +1,6 @@
 // The colour scale of the payload: blue below 1× uniform, grey at it, orange above, by equal ratios.
 
-/** The colour of each value, for the payload's scale. */
+/** The colour of each multiple of uniform, for the payload's scale. */
 export class Palette {
   constructor(payload) {
     this.colours = payload.colours.map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
@@ -47,5 +47,18 @@ export class Palette {
       context.fillStyle = `rgb(${this.colours[Math.floor((x / canvas.width) * count)].join(" ")})`;
       context.fillRect(x, 0, 1, canvas.height);
     }
+  }
+}
+
+/** The colour of each similarity: blue at -1, grey at 0, orange at 1. */
+export class SignedPalette extends Palette {
+  numberOf(value) {
+    const count = this.colours.length;
+    return Math.min(count - 1, Math.max(0, Math.floor((0.5 + value / 2) * count)));
+  }
+
+  ticks() {
+    const labels = ["−1 opposite", "−0.5", "0", "0.5", "1 alike"];
+    return labels.map((label, number) => ({ place: number / 4, label }));
   }
 }

@@ -33,6 +33,12 @@ export class Choice {
     radioKeys(this.node, (button) => button.click());
   }
 
+  /** The value that comes after another; after the last, the first. */
+  after(chosen) {
+    const values = this.buttons.map((one) => one.value);
+    return values[(values.indexOf(chosen) + 1) % values.length];
+  }
+
   show(chosen) {
     for (const { value, button } of this.buttons) {
       button.setAttribute("aria-checked", String(value === chosen));

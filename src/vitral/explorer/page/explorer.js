@@ -5,24 +5,27 @@
 //     await source.content(about)         the bytes of what the header describes: tokens, positions, weights, images
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
-import { Palette } from "./colours.js";
+import { BreakIt } from "./break_it.js";
+import { Palette, SignedPalette } from "./colours.js";
 import { Choice, Slider, element } from "./controls.js";
 import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
 import { Painter } from "./painter.js";
 import { loadPictures } from "./pictures.js";
+import { PositionTable } from "./positions.js";
 import { savePng } from "./save.js";
 import { show } from "./shown.js";
+import { loadTokens } from "./similarity.js";
 import { Stage } from "./stage.js";
-import { fromAddress, patchAt, toAddress, tokenAt } from "./view.js";
-import { caption, chosenName, headName, othersSentence, percent, placeName, times, title, tokenName, what } from "./words.js";
+import { fromAddress, hasTokens, patchAt, toAddress, tokenAt } from "./view.js";
+import { caption, chosenName, headName, othersSentence, placeName, shareText, title, tokenName, valueText, what } from "./words.js";
 
 const VERSION = 1; // of the payload
 const WAIT = 250; // milliseconds before a view is put into the address
 
 // The sections below layers and heads. Each is made with the explorer, has a `node`, and draws itself for what the
 // explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`.
-const PANELS = [AnswersTable, AboutImage];
+const PANELS = [AnswersTable, BreakIt, PositionTable, AboutImage];
 
 /** Fill an element with the explorer. Throws for a payload of another version. */
 export async function explore(host, source) {
@@ -39,7 +42,8 @@ class Explorer {
     this.payload = source.payload;
     this.source = source;
     this.palette = new Palette(this.payload);
-    this.painter = new Painter(this.palette);
+    this.attentionPainter = new Painter(this.palette);
+    this.signedPainter = new Painter(new SignedPalette(this.payload));
     this.view = fromAddress(window.location.hash, this.payload);
     this.unpacked = new Map(); // layers, by image and place
     this.pointed = null; // the token under the mouse, shown as long as none is held
@@ -51,6 +55,11 @@ class Explorer {
     return this.payload.images[this.view.image];
   }
 
+  /** What draws the maps of the view, on its scale. */
+  get painter() {
+    return this.view.direction === "similar" ? this.signedPainter : this.attentionPainter;
+  }
+
   get about() {
     return this.image.layers[this.view.layer];
   }
@@ -58,7 +67,8 @@ class Explorer {
   build(host) {
     const change = (changes) => this.change(changes);
     this.images = new Choice("Image", this.payload.images.map((image, place) => [place, image.name]), (image) => change({ image }));
-    this.direction = new Choice("Direction", [["to", "What it attends to"], ["from", "What attends to it"]], (direction) => change({ direction }));
+    this.direction = new Choice("Direction", [["to", "What it attends to"], ["from", "What attends to it"], ...(hasTokens(this.payload) ? [["similar", "What is similar to it"]] : [])], (direction) => change({ direction }));
+    this.place = new Choice("Tokens", [["before", "Before the block"], ["after", "After the block"]], (place) => change({ place }));
     this.show = new Choice("Picture", [["map", "Map"], ["photo", "Photograph"]], (picture) => change({ show: picture }));
     this.layers = new Slider("Layer", (layer) => change({ layer }));
     this.heads = new Glance("Head", (head) => change({ head }));
@@ -69,11 +79,11 @@ class Explorer {
     this.readout = element("p", { class: "readout" });
     this.live = element("p", { class: "unseen", "aria-live": "polite" });
     this.stage = new Stage(this.stageActions(), "explorer-caption");
-    this.scale = this.buildScale();
+    this.scale = element("div", { class: "scale" });
     this.panels = PANELS.map((Panel) => new Panel(this));
     const save = element("button", { type: "button" }, "Save as PNG");
     save.addEventListener("click", () => this.save());
-    const left = element("div", { class: "left" }, this.direction.node, this.tokens, this.title, this.stage.node, this.readout, this.scale, this.caption);
+    const left = element("div", { class: "left" }, this.direction.node, this.place.node, this.tokens, this.title, this.stage.node, this.readout, this.scale, this.caption);
     left.append(element("div", { class: "actions" }, this.show.node, save));
     const right = element("div", { class: "right" });
     right.append(
@@ -85,15 +95,18 @@ class Explorer {
     host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node] : []), element("div", { class: "columns" }, left, right), this.live);
   }
 
-  buildScale() {
+  drawScale() {
+    const { palette } = this.painter;
+    if (this.scaleOf === palette) return;
+    this.scaleOf = palette;
     const canvas = element("canvas", { width: 514, height: 12, "aria-hidden": "true" });
-    this.palette.paintScale(canvas);
-    const labels = this.palette.ticks().map(({ place, label }) => {
+    palette.paintScale(canvas);
+    const labels = palette.ticks().map(({ place, label }) => {
       const node = element("span", [0, 0.5, 1].includes(place) ? {} : { class: "between" }, label);
       node.style.left = `${place * 100}%`;
       return node;
     });
-    return element("div", { class: "scale" }, canvas, element("div", { class: "scale-labels" }, ...labels));
+    this.scale.replaceChildren(canvas, element("div", { class: "scale-labels" }, ...labels));
   }
 
   stageActions() {
@@ -177,7 +190,7 @@ class Explorer {
       ".": () => this.layers.set(this.view.layer + 1),
       h: () => this.change({ head: this.view.head === MEAN ? 0 : this.view.head + 1 < heads ? this.view.head + 1 : MEAN }),
       m: () => this.change({ head: MEAN }),
-      d: () => this.change({ direction: this.view.direction === "to" ? "from" : "to" }),
+      d: () => this.change({ direction: this.direction.after(this.view.direction) }),
       p: () => this.change({ show: this.view.show === "map" ? "photo" : "map" }),
       c: () => this.layer.keyNames.length && this.chooseName(this.layer.keyNames[0]),
       Escape: () => this.release(),
@@ -200,8 +213,8 @@ class Explorer {
   /** The value of the patch under the mouse, while another is held. */
   tell(row, column) {
     const value = this.shown.patches[row * this.about.grid[1] + column];
-    const gets = this.view.direction === "to" ? "gets" : "gives it";
-    this.readout.textContent = Number.isNaN(value) ? `${placeName(row, column)}: no value` : `${placeName(row, column)} ${gets} ${times(value)}`;
+    const gets = { to: "gets", from: "gives it", similar: "has similarity" }[this.view.direction];
+    this.readout.textContent = Number.isNaN(value) ? `${placeName(row, column)}: no value` : `${placeName(row, column)} ${gets} ${valueText(this.view, value)}`;
   }
 
   hint() {
@@ -254,6 +267,9 @@ class Explorer {
     this.readout.textContent = this.hint();
     this.images.show(view.image);
     this.direction.show(view.direction);
+    this.place.show(view.place);
+    this.place.node.hidden = view.direction !== "similar";
+    this.drawScale();
     this.show.show(view.show);
     this.layers.show(view.layer, this.image.layers.length - 1, layerText(about, this.image.layers));
     const shape = pictures.width / pictures.height;
@@ -262,8 +278,9 @@ class Explorer {
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
     this.everyLayer.draw(view.layer, (place) => this.layerMap(place), this.painter, pictures, true);
     this.drawTokens();
-    if (this.drawnImage !== view.image) {
-      this.drawnImage = view.image;
+    const drawn = `${view.image} ${view.direction === "similar"}`;
+    if (this.drawn !== drawn) {
+      this.drawn = drawn;
       this.unpackOthers();
     }
     this.panels.forEach((panel) => panel.draw(this));
@@ -287,6 +304,7 @@ class Explorer {
   /** A layer, unpacked. */
   async layerAt(image, place) {
     const layer = await this.source.layer(image, place);
+    if (this.view.direction === "similar") await loadTokens(layer, this.payload.images[image], this.source);
     this.unpacked.set(`${image} ${place}`, layer);
     return layer;
   }
@@ -295,7 +313,8 @@ class Explorer {
   async unpackOthers() {
     const { image } = this.view;
     for (let place = this.image.layers.length - 1; place >= 0 && image === this.view.image; place -= 1) {
-      if (this.unpacked.has(`${image} ${place}`)) continue;
+      const known = this.unpacked.get(`${image} ${place}`);
+      if (known && (known.tokens || this.view.direction !== "similar")) continue;
       await this.layerAt(image, place);
       await new Promise((resolve) => setTimeout(resolve));
       if (image === this.view.image) this.everyLayer.draw(this.view.layer, (one) => this.layerMap(one), this.painter, this.pictures, true);
@@ -304,7 +323,7 @@ class Explorer {
 
   /** CLS and registers, with their shares in this view. */
   drawTokens() {
-    const { layer, shown } = this;
+    const { layer, shown, view } = this;
     const shares = new Map(shown.others.map((other) => [other.name, other.share]));
     const names = [...new Set([...layer.keyNames, ...layer.queryNames])];
     if (this.tokenNames !== names.join()) {
@@ -319,7 +338,7 @@ class Explorer {
     }
     for (const { name, button, share } of this.tokenButtons) {
       const value = shares.get(name);
-      share.textContent = value === undefined || Number.isNaN(value) ? "" : percent(value);
+      share.textContent = value === undefined || Number.isNaN(value) ? "" : shareText(view, value);
       button.setAttribute("aria-pressed", String(shown.name === name));
     }
   }

@@ -103,7 +103,7 @@ export class Network {
     const out = new Float64Array(n * width);
     for (let head = 0; head < heads; head += 1) {
       if (broken.heads.some(([block, one]) => block === number && one === head)) continue; // its output stays zero
-      const [q, k, v] = [0, 1, 2].map((part) => columns(qkv, n, 3 * width, part * width + head * e, e));
+      const [q, k, v] = [0, 1, 2].map((part) => columnsOf(qkv, n, 3 * width, part * width + head * e, e));
       const queries = this.norm(q, `${name}.q_norm`, e, QK_EPSILON);
       const keys = this.norm(k, `${name}.k_norm`, e, QK_EPSILON);
       const weights = new Float64Array(n);
@@ -174,9 +174,9 @@ export function valuesOf(logits, { task, temperature }) {
   return shares;
 }
 
-/** Half-precision numbers (IEEE 754 binary16, little-endian) as Float32Array. */
+/** Half-precision numbers (IEEE 754 binary16, little-endian). */
 export function fromHalf(bytes, from, count) {
-  const out = new Float32Array(count);
+  const out = new Float64Array(count);
   for (let place = 0; place < count; place += 1) {
     const bits = bytes[from + 2 * place] | (bytes[from + 2 * place + 1] << 8);
     const exponent = (bits >> 10) & 31;
@@ -198,7 +198,7 @@ function dot(x, fromX, y, fromY, count) {
 }
 
 /** Some columns of rows that have `width` of them. */
-function columns(x, rows, width, first, count) {
+function columnsOf(x, rows, width, first, count) {
   const out = new Float64Array(rows * count);
   for (let row = 0; row < rows; row += 1) out.set(x.subarray(row * width + first, row * width + first + count), row * count);
   return out;

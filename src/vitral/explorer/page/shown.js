@@ -1,10 +1,12 @@
 // What a view shows of a layer: the token that was chosen, or what stands in for it, and the map.
 import { MEAN } from "./layer.js";
+import { showSimilar } from "./similarity.js";
 import { patchAt } from "./view.js";
 import { tokenName } from "./words.js";
 
 /** The map of a view, with `name` of the token, or `row` and `column` of the patch, and a `note` on what stands in. */
 export function show(layer, view, token) {
+  if (view.direction === "similar") return showSimilar(layer, view, token);
   return view.direction === "to" ? showOutgoing(layer, view.head, token) : showIncoming(layer, view.head, token);
 }
 
