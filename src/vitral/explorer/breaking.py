@@ -11,7 +11,7 @@ Axes:  b images   c channels   y x pixels   k classes   h heads   r rows   m key
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -86,14 +86,17 @@ def broken_output(
     check(model, broken)
     if broken.patches == "shuffled":
         images = reordered(images, model.patch_embed.patch_size, broken.order)
-    edits = [without_head(layer, head) for layer, head in broken.heads]
+    kept = [number for number in range(len(model.blocks)) if number not in broken.blocks]
+    edits = [without_head(kept.index(block), head) for block, head in broken.heads if block in kept]
     edits += [isolated(0)] if broken.cuts_cls else []
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
+        # Left in place with its output thrown away, a block would still be a layer to `watch`, beside the next one.
         for number in broken.blocks:
-            hook = model.blocks[number].register_forward_hook(passing)
-            stack.callback(hook.remove)
-        stack.enter_context(watch(model, [0], edit=together(edits)))
+            stack.callback(model.blocks.__setitem__, number, model.blocks[number])
+            model.blocks[number] = nn.Identity()
+        if kept and edits:
+            stack.enter_context(watch(model, [0], edit=together(edits)))
         output: Tensor = functional_call(model, changed_table(model, broken), images)
     return output
 
@@ -107,12 +110,6 @@ def check(model: VisionTransformer, broken: Break) -> None:
     shuffles = "shuffled" in (broken.positions, broken.patches)
     if shuffles and sorted(broken.order) != list(range(count)):
         raise UsageError(f"The order of patches must hold each number from 0 to {count - 1} once.")
-
-
-def passing(block: nn.Module, args: tuple, output: Any) -> Tensor:
-    """What entered a block, as its output."""
-    entered: Tensor = args[0]
-    return entered
 
 
 def reordered(

@@ -51,7 +51,8 @@ def why_no_network(model: nn.Module) -> str:
     """Why a page cannot run this model itself, in a sentence; empty if it can."""
     name = type(model).__name__
     if type(model) is not VisionTransformer:
-        return f"The page can run Vitral's plain ViTs only, and this model is a {name}."
+        other = " of another library" if not type(model).__module__.startswith("vitral.") else ""
+        return f"The page can run Vitral's plain ViTs only, and this model is a {name}{other}."
     if unknown := next((type(part).__name__ for part in model.modules() if type(part) not in KNOWN), None):
         return f"The page's forward pass has no {unknown}, which is a part of this model."
     norms = [part for part in model.modules() if isinstance(part, nn.LayerNorm)]

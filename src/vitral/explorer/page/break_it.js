@@ -1,6 +1,6 @@
 // Break it: parts of the model are left out, and the page runs what remains.
 import { brokenFrom, inWords, isShuffled, brokenText } from "./broken.js";
-import { Choice, element } from "./controls.js";
+import { Choice, arrowKeys, element } from "./controls.js";
 import { Network, valuesOf } from "./forward.js";
 import { percent } from "./words.js";
 
@@ -25,30 +25,32 @@ export class BreakIt {
   build() {
     const { depth, heads, tokens, positions } = this.about;
     this.parts = [];
-    const rows = [...Array(depth).keys()].map((block) =>
+    const blocks = [...Array(depth).keys()].map((block) =>
       element(
         "div",
-        { class: "parts", role: "group", "aria-label": `Block ${block}` },
-        this.part(`Block ${block}`, `Leave out block ${block}`, (broken) => this.toggle(broken.blocks, block), (broken) => broken.blocks.includes(block)),
+        { class: "parts" },
+        this.part(`Block ${block}`, `Leave out block ${block}`, ({ blocks }) => ({ blocks: toggled(blocks, block) }), ({ blocks }) => blocks.includes(block)),
         ...[...Array(heads).keys()].map((head) => this.headButton(block, head)),
       ),
     );
-    this.positions = new Choice("Positions", [["learned", "In place"], ["zero", "Zero"], ["shuffled", "Shuffled"]], (value) => this.change({ positions: value }));
+    const toolbar = element("div", { role: "toolbar", "aria-label": "Blocks and their heads" }, ...blocks);
+    arrowKeys(toolbar, heads + 1);
+    this.positions = new Choice("Positions", [["learned", "As learned"], ["zero", "Zero"], ["shuffled", "Shuffled"]], (value) => this.change({ positions: value }));
     this.patches = new Choice("Patches", [["in place", "In place"], ["shuffled", "Shuffled"]], (value) => this.change({ patches: value }));
     this.again = element("button", { type: "button" }, "Another order");
-    this.again.addEventListener("click", () => this.change({ seed: this.broken.seed + 1 }));
+    this.again.addEventListener("click", () => this.change(({ seed }) => ({ seed: seed + 1 })));
     this.repair = element("button", { type: "button" }, "Repair all");
     this.repair.addEventListener("click", () => this.put(""));
     this.picture = element("canvas", { role: "img", "aria-label": "The photograph with its patches shuffled" });
     this.said = element("p", { role: "status", class: "said" });
     this.table = element("table");
     this.facts = element("p", { class: "soft" });
-    const cls = tokens[0] === "cls_token" ? [this.part("Cut CLS off", "CLS attends only to itself, in every block", (broken) => ({ cutsCls: !broken.cutsCls }), (broken) => broken.cutsCls)] : [];
+    const cls = tokens[0] === "cls_token" ? [this.part("Cut CLS off", "CLS attends only to itself, in every block", ({ cutsCls }) => ({ cutsCls: !cutsCls }), ({ cutsCls }) => cutsCls)] : [];
     this.controls = element(
       "div",
       { class: "controls" },
       element("p", { class: "soft" }, BREAK_NOTE),
-      labelled("Blocks and their heads", ...rows),
+      labelled("Blocks and their heads", toolbar),
       ...(positions ? [labelled("Positions", this.positions.node)] : []),
       labelled("Patches", this.patches.node, this.picture),
       element("div", { class: "choice" }, ...cls, this.again, this.repair),
@@ -57,25 +59,22 @@ export class BreakIt {
   }
 
   headButton(block, head) {
-    const isHead = ([one, other]) => one === block && other === head;
-    const toggled = ({ heads }) => ({ heads: heads.some(isHead) ? heads.filter((one) => !isHead(one)) : [...heads, [block, head]] });
-    return this.part(String(head), `Leave out head ${head} of block ${block}`, toggled, (broken) => broken.heads.some(isHead));
-  }
-
-  toggle(blocks, block) {
-    return { blocks: blocks.includes(block) ? blocks.filter((one) => one !== block) : [...blocks, block] };
+    const own = `${block}-${head}`;
+    return this.part(String(head), `Leave out head ${head} of block ${block}`, ({ heads }) => ({ heads: toggled(heads, own) }), ({ heads }) => heads.includes(own));
   }
 
   /** A button that leaves a part out, or puts it back. */
   part(text, name, changes, isOut) {
     const button = element("button", { type: "button", class: "part", "aria-label": name, title: name }, text);
-    button.addEventListener("click", () => this.change(changes(this.broken)));
+    button.addEventListener("click", () => this.change(changes));
     this.parts.push({ button, isOut });
     return button;
   }
 
+  /** Change what is missing in the view, which may be ahead of what is drawn. */
   change(changes) {
-    this.put(brokenText({ ...this.broken, ...changes }));
+    const missing = brokenFrom(this.explorer.view.broken, this.about);
+    this.put(brokenText({ ...missing, ...(typeof changes === "function" ? changes(missing) : changes) }));
   }
 
   put(text) {
@@ -116,11 +115,11 @@ export class BreakIt {
     const network = await this.network;
     if (!this.images.has(image)) this.images.set(image, await this.whole(network, image));
     if (image !== this.image) return; // another image was chosen meanwhile
-    const { pixels, values, difference } = this.images.get(image);
+    const { pixels, outputs, difference } = this.images.get(image);
     const start = performance.now();
-    this.outputs = inWords(this.broken) ? network.logits(pixels, this.broken) : network.logits(pixels);
+    this.outputs = inWords(this.broken) ? network.logits(pixels, this.broken) : outputs;
     this.milliseconds = performance.now() - start;
-    this.fill(values, valuesOf(this.outputs, this.about), difference);
+    this.fill(valuesOf(outputs, this.about), valuesOf(this.outputs, this.about), difference);
   }
 
   /** What an image gives with all parts, held against PyTorch's answer for the same weights. */
@@ -131,7 +130,7 @@ export class BreakIt {
     const size = Math.max(1, ...expected.map(Math.abs));
     const difference = Math.max(...expected.map((value, place) => Math.abs(value - outputs[place]))) / size;
     if (!(difference <= EXACT)) throw new Error(`this browser's forward pass differs from PyTorch's by ${difference.toPrecision(1)} of the largest output.`);
-    return { pixels, values: valuesOf(outputs, this.about), difference };
+    return { pixels, outputs, difference };
   }
 
   fail(message) {
@@ -178,6 +177,11 @@ function classRow(name, whole, now, task) {
     return bar;
   });
   return element("tr", {}, ...cells, element("td", { class: "bars", "aria-hidden": "true" }, ...bars));
+}
+
+/** A list with one more item, or without it. */
+function toggled(list, item) {
+  return list.includes(item) ? list.filter((one) => one !== item) : [...list, item];
 }
 
 function labelled(name, ...children) {

@@ -12,7 +12,7 @@ export function brokenFrom(text, about) {
   for (const word of text.split(".")) {
     const [, kind, first, second] = /^([bho])(\d+)(?:-(\d+))?$/.exec(word) ?? [];
     if (kind === "b" && Number(first) < about.depth) broken.blocks.push(Number(first));
-    else if (kind === "h" && Number(first) < about.depth && Number(second) < about.heads) broken.heads.push([Number(first), Number(second)]);
+    else if (kind === "h" && Number(first) < about.depth && Number(second) < about.heads) broken.heads.push(`${Number(first)}-${Number(second)}`);
     else if (kind === "o") broken.seed = Number(first) || 1;
     else if (Object.hasOwn(WORDS, word)) Object.assign(broken, WORDS[word]);
   }
@@ -24,7 +24,7 @@ export function brokenFrom(text, about) {
 
 /** The text of what is left out. */
 export function brokenText({ blocks, heads, positions, patches, cutsCls, seed }) {
-  const words = [...blocks.toSorted().map((block) => `b${block}`), ...heads.map(([block, head]) => `h${block}-${head}`)];
+  const words = [...blocks.toSorted().map((block) => `b${block}`), ...heads.map((head) => `h${head}`)];
   if (positions !== "learned") words.push(positions === "zero" ? "pz" : "ps");
   if (patches === "shuffled") words.push("ts");
   if (cutsCls) words.push("c");
@@ -39,7 +39,7 @@ export function isShuffled({ positions, patches }) {
 /** What is missing, in words; empty if nothing is. */
 export function inWords({ blocks, heads, positions, patches, cutsCls }) {
   const parts = blocks.map((block) => `block ${block}`);
-  parts.push(...heads.map(([block, head]) => `head ${head} of block ${block}`));
+  parts.push(...heads.map((one) => one.split("-")).map(([block, head]) => `head ${head} of block ${block}`));
   if (positions !== "learned") parts.push(positions === "zero" ? "positions" : "the order of positions");
   if (patches === "shuffled") parts.push("the order of patches");
   if (cutsCls) parts.push("what CLS gets from other tokens");

@@ -5,7 +5,7 @@
 
 const QK_EPSILON = 1e-6; // of the norms of queries and keys
 
-/** Nothing is missing. */
+/** Nothing is missing. Blocks are numbers; a head is "block-head"; `order` has the patch that takes each place. */
 export const WHOLE = { blocks: [], heads: [], positions: "learned", patches: "in place", cutsCls: false, order: [] };
 
 export class Network {
@@ -102,7 +102,7 @@ export class Network {
     const qkv = this.linear(x, `${name}.qkv`);
     const out = new Float64Array(n * width);
     for (let head = 0; head < heads; head += 1) {
-      if (broken.heads.some(([block, one]) => block === number && one === head)) continue; // its output stays zero
+      if (broken.heads.includes(`${number}-${head}`)) continue; // its output stays zero
       const [q, k, v] = [0, 1, 2].map((part) => columnsOf(qkv, n, 3 * width, part * width + head * e, e));
       const queries = this.norm(q, `${name}.q_norm`, e, QK_EPSILON);
       const keys = this.norm(k, `${name}.k_norm`, e, QK_EPSILON);
