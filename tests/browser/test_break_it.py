@@ -79,7 +79,14 @@ def broken(page, **parts):
 
 
 def as_break(order, blocks=(), heads=(), positions="learned", patches="in place", cutsCls=False, seed=1):
-    return Break(tuple(blocks), tuple(tuple(map(int, head.split("-"))) for head in heads), positions, patches, cutsCls, tuple(order))
+    return Break(
+        tuple(blocks),
+        tuple(tuple(map(int, head.split("-"))) for head in heads),
+        positions,
+        patches,
+        cutsCls,
+        tuple(order),
+    )
 
 
 def seen_pixels(page):
@@ -123,7 +130,8 @@ def test_the_page_answers_what_pytorch_does_with_the_same_weights(opened, tmp_pa
 
 def test_the_demos_model_has_its_weights_in_less_than_1_2_megabytes(tmp_path):
     model = attach_record(
-        redraw(vitral.create("vit_nano_patch8_48", num_classes=8)), ModelRecord(tuple("abcdefgh"), Preprocessing((48, 48)))
+        redraw(vitral.create("vit_nano_patch8_48", num_classes=8)),
+        ModelRecord(tuple("abcdefgh"), Preprocessing((48, 48))),
     )
     made = explored(model, tmp_path)
     assert 'id="weights"' in made.page.read_text(encoding="utf-8") and made.size < 1_200_000
@@ -151,7 +159,9 @@ def test_a_press_leaves_a_part_out_and_the_link_opens_the_same(opened, found, pa
     page.evaluate(f"{PANEL}.done")
     assert state(page)["broken"] == "b1.h0-2.ts.c"
     said = page.inner_text(".break-it .said")
-    assert said.startswith("Without block 1, head 2 of block 0, the order of patches, what CLS gets from other tokens: ")
+    assert said.startswith(
+        "Without block 1, head 2 of block 0, the order of patches, what CLS gets from other tokens: "
+    )
     assert page.locator(".break-it canvas:visible").count() == 1
     page.click("text=Another order")
     settled(page)

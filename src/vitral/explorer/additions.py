@@ -160,7 +160,9 @@ class Additions:
         elif missing == count:
             self.facts.append(f"Similarity of tokens is not shown. {NO_ROOM}")
         else:
-            self.facts.append(f"Similarities of tokens, which are between -1 and 1, are off by at most {at_most(error)}.")
+            self.facts.append(
+                f"Similarities of tokens, which are between -1 and 1, are off by at most {at_most(error)}."
+            )
         if 0 < missing < count:
             self.facts.append(f"There was no room for the tokens at {missing} of {count} places between the blocks.")
 

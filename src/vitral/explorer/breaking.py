@@ -76,9 +76,7 @@ def isolated(token: int) -> Edit:
 
 
 @torch.no_grad()
-def broken_output(
-    model: VisionTransformer, images: Float[Tensor, "b c y x"], broken: Break
-) -> Float[Tensor, "b k"]:
+def broken_output(model: VisionTransformer, images: Float[Tensor, "b c y x"], broken: Break) -> Float[Tensor, "b k"]:
     """What the model answers with these parts missing, in eval mode.
 
     Raises `UsageError` for blocks, heads or an order that the model does not have, or CLS where it has none.

@@ -45,7 +45,7 @@ export class BreakIt {
     this.said = element("p", { role: "status", class: "said" });
     this.table = element("table");
     this.facts = element("p", { class: "soft" });
-    const cls = tokens[0] === "cls_token" ? [this.part("Cut CLS off", "CLS attends only to itself, in every block", ({ cutsCls }) => ({ cutsCls: !cutsCls }), ({ cutsCls }) => cutsCls)] : [];
+    const cls = tokens[0] === "cls_token" ? [this.part("Cut CLS off", "Cut CLS off: it attends only to itself, in every block", ({ cutsCls }) => ({ cutsCls: !cutsCls }), ({ cutsCls }) => cutsCls)] : [];
     this.controls = element(
       "div",
       { class: "controls" },
