@@ -1,7 +1,7 @@
 """A small model's own weights in its page, so that the page can run it and show what it answers when parts are missing.
 
-The page has one forward pass (`page/forward.js`), of the plain ViT and its nearest variants. Weights are rounded to half
-precision (IEEE 754 binary16: 11 significant bits); what that changes in the answers is measured and stated.
+The page has one forward pass (`page/forward.js`), of the plain ViT and its nearest variants. Weights are rounded to
+half precision (IEEE 754 binary16: 11 significant bits); what that changes in the answers is measured and stated.
 
 Axes:  y x pixels   k classes   n tokens   d width
 """
@@ -41,9 +41,11 @@ from vitral.store.numbers_head import NumbersHead, without_numbers_head
 MOST_BYTES = 2_000_000  # of the rounded weights: two for each
 MOST_WORK = 400_000_000  # multiply-adds of one forward pass: about half a second in a page
 # What `page/forward.js` computes. Any other module in a model would be left out without a word.
-KNOWN = (VisionTransformer, PatchEmbedding, Block, ScaledBlock, LayerScale, Attention, QKNormAttention, MLP, TanhMLP)
-KNOWN += (LayerNorm, CLSPool, MeanPool, SinCosPosition, NumbersHead, nn.LayerNorm, nn.Linear, nn.Conv2d)
-KNOWN += (nn.Identity, nn.ModuleList)
+KNOWN: tuple[type[nn.Module], ...] = (
+    *(VisionTransformer, PatchEmbedding, Block, ScaledBlock, LayerScale, Attention, QKNormAttention, MLP, TanhMLP),
+    *(LayerNorm, CLSPool, MeanPool, SinCosPosition, NumbersHead, nn.LayerNorm, nn.Linear, nn.Conv2d, nn.Identity),
+    nn.ModuleList,
+)
 TABLES = (LearnedPosition, SinCosStart, PatchPosition, SinCosPosition, NoPosition)
 
 

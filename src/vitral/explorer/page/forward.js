@@ -49,14 +49,14 @@ export class Network {
     x.set(this.linear(this.patches(pixels, broken), "patch_embed.proj"), prefix * width);
     const table = this.get("pos_embed");
     for (let token = 0; table && token < this.numTokens; token += 1) {
-      const row = this.positionOf(token, broken);
+      const row = this.rowOfTable(token, broken);
       for (let channel = 0; row >= 0 && channel < width; channel += 1) x[token * width + channel] += table[row * width + channel];
     }
     return x;
   }
 
   /** The row of the table that a token gets; -1 for none. */
-  positionOf(token, { positions, order }) {
+  rowOfTable(token, { positions, order }) {
     const patch = token - this.about.prefix;
     if (patch < 0 || positions === "learned") return token;
     return positions === "zero" ? -1 : this.about.prefix + order[patch];
