@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from test_explorer import DESK, PHONE, explored, settled, start, state
 
 import vitral
-from test_explorer import DESK, PHONE, explored, settled, start, state
 from tiny import redraw, tiny_vit
 from vitral.base.calibration import Calibration
 from vitral.base.preprocessing import Preprocessing

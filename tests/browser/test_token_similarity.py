@@ -5,8 +5,8 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-
 from test_explorer import DESK, PHONE, at, explored, photograph, settled, stage, start, state
+
 from tiny import tiny_vit
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
