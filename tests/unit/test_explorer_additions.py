@@ -15,8 +15,8 @@ from vitral.data.preprocess import normalise
 from vitral.explorer.additions import NO_ROOM, Additions
 from vitral.explorer.network import MOST_BYTES, Network, why_no_network
 from vitral.explorer.payload import Payload
-from vitral.explorer.stream_vectors import StreamVectors, neighbours, stream_vectors
-from vitral.explorer.vectors import BOUND, encode_vectors
+from vitral.explorer.similarities import BOUND, encode_similarities
+from vitral.explorer.tokens import TokensAtPlace, neighbours, tokens_between_blocks
 from vitral.nn.family.mixer import NoMixing
 from vitral.nn.family.mlp import SwiGLU
 from vitral.nn.family.pool import AttentionPool, MeanPool
@@ -67,7 +67,7 @@ def test_without_room_the_reason_is_given(model):
 
 def test_the_last_places_come_first_and_no_more_is_stored_than_fits(model):
     everything, _ = put(model, 1e6)
-    for left in range(0, 30_000, 1_500):
+    for left in range(0, 30_000, 120):
         payload, additions = put(model, left)
         added = sum(len(text) for name, text in payload.texts.items() if name != "rows")
         assert added <= left
@@ -143,9 +143,9 @@ def test_weights_that_half_precision_cannot_hold():
 
 
 def test_layers_have_the_places_around_their_block():
-    vectors = encode_vectors(np.eye(3))
+    some = encode_similarities(np.eye(3))
     places = [
-        StreamVectors(index, layers, (1, 3), (), vectors) for index, layers in ((0, (0, 2)), (1, (2, 3)), (3, (4, 5)))
+        TokensAtPlace(index, layers, (1, 3), (), some) for index, layers in ((0, (0, 2)), (1, (2, 3)), (3, (4, 5)))
     ]
     found = [neighbours(places, layer) for layer in range(6)]
     assert found == [(0, 1), (0, 1), (1, None), (None, None), (2, None), (None, None)]
@@ -153,9 +153,9 @@ def test_layers_have_the_places_around_their_block():
 
 def test_vectors_are_those_of_all_tokens_in_the_pages_order(model):
     images = normalise(torch.from_numpy(PIXELS)[None], model.preprocessing)
-    first, *_ = stream_vectors(model, images)
+    first, *_ = tokens_between_blocks(model, images)
     with torch.no_grad():
         tokens = torch.nn.functional.normalize(model.embed(images)[0].double(), dim=-1)
-    restored = first.vectors.restored
+    restored = first.similarities.restored
     assert first.prefix == ("cls",) and first.grid == (2, 3)
-    np.testing.assert_allclose(restored @ restored.T, (tokens @ tokens.T).numpy(), atol=BOUND)
+    np.testing.assert_allclose(restored, (tokens @ tokens.T).numpy(), atol=BOUND)

@@ -20,8 +20,8 @@ from vitral.explorer.content import Content
 from vitral.explorer.document import json_text
 from vitral.explorer.network import Network
 from vitral.explorer.payload import Payload
-from vitral.explorer.stream_vectors import StreamVectors, neighbours, stream_vectors
-from vitral.explorer.vectors import encode_vectors
+from vitral.explorer.similarities import encode_similarities
+from vitral.explorer.tokens import TokensAtPlace, neighbours, tokens_between_blocks
 from vitral.nn.family.position import NoPosition, SinCosPosition
 from vitral.nn.family.rope import RotaryAttention
 from vitral.store.classifier import Classifier
@@ -48,10 +48,10 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Similarities:
-    """What the tokens of one image carry at each place of the stream; empty where that is not known, and why."""
+class TokensOfImage:
+    """The tokens of one image at each place between the blocks; empty where these are not known, and why."""
 
-    places: list[StreamVectors] = field(default_factory=list)
+    places: list[TokensAtPlace] = field(default_factory=list)
     why: str = ""
 
 
@@ -67,7 +67,7 @@ class Additions:
         except UsageError as error:
             self.why_no_network = str(error)
         self.inputs: list[tuple[Content, list[float]]] = []
-        self.similarities: list[Similarities] = []
+        self.tokens: list[TokensOfImage] = []
         self.facts: list[str] = []
 
     def add(self, pixels: UInt8[np.ndarray, "y x 3"]) -> None:
@@ -77,17 +77,17 @@ class Additions:
         images = normalise(torch.from_numpy(pixels)[None], self.model.preprocessing)
         images = images.to(next(self.model.parameters()).device)
         try:
-            found = Similarities(stream_vectors(self.model, images))
+            found = TokensOfImage(tokens_between_blocks(self.model, images))
         except (UsageError, WatchError, ModelError) as error:
-            found = Similarities(why=str(error))
-        self.similarities.append(found)
+            found = TokensOfImage(why=str(error))
+        self.tokens.append(found)
 
     def into(self, payload: Payload, left: float) -> Payload:
         """The payload with what there is room for, in `left` bytes; for what there is no room, with the reason."""
         room, header, self.facts = Room(left), deepcopy(payload.header), []
         self.put_positions(header, room)
         self.put_network(header, room)
-        self.put_similarities(header, room)
+        self.put_tokens(header, room)
         return Payload(header, payload.texts | room.texts, payload.error)
 
     def put_positions(self, header: dict[str, Any], room: Room) -> None:
@@ -97,12 +97,12 @@ class Additions:
             if why := why_no_table(self.model):
                 raise UsageError(why)
             table = position_table(self.model, grid).float().cpu().numpy()
-            vectors = encode_vectors(table - table.mean(axis=0))
+            similarities = encode_similarities(table - table.mean(axis=0))
         except (UsageError, WatchError) as error:
             header["whyNoPositions"] = str(error)
             return
-        about = vectors.to_json("positions") | {"grid": list(grid)}
-        if room.fits(about, {"positions": vectors.content.text}):
+        about = similarities.to_json("positions") | {"grid": list(grid)}
+        if room.fits(about, {"positions": similarities.content.text}):
             header["positions"] = about
         else:
             header["whyNoPositions"] = NO_ROOM
@@ -132,28 +132,28 @@ class Additions:
             f"{len(self.inputs)}."
         )
 
-    def put_similarities(self, header: dict[str, Any], room: Room) -> None:
+    def put_tokens(self, header: dict[str, Any], room: Room) -> None:
         error, missing, count = 0.0, 0, 0
-        for number, (image, found) in enumerate(zip(header["images"], self.similarities)):
+        for number, (image, found) in enumerate(zip(header["images"], self.tokens)):
             kept: dict[int, dict[str, Any]] = {}
             for place in reversed(range(len(found.places))):
                 own = found.places[place]
-                vectors = own.vectors
+                similarities = own.similarities
                 name = f"tokens-{number}-{place}"
-                about = vectors.to_json(name) | {"grid": list(own.grid), "prefix": list(own.prefix)}
+                about = similarities.to_json(name) | {"grid": list(own.grid), "prefix": list(own.prefix)}
                 count += 1
-                if not room.fits(about, {name: vectors.content.text}):
+                if not room.fits(about, {name: similarities.content.text}):
                     missing += 1
                     continue
                 kept[place] = about
-                error = max(error, vectors.error)
+                error = max(error, similarities.error)
             image["tokens"] = [kept.get(place) for place in range(len(found.places))]
             for layer in image["layers"]:
                 layer["tokens"] = [
                     place if place is not None and place in kept and kept[place]["grid"] == layer["grid"] else None
                     for place in neighbours(found.places, layer["number"])
                 ]
-        why = next((found.why for found in self.similarities if found.why), "")
+        why = next((found.why for found in self.tokens if found.why), "")
         header["tokenError"], header["whyNoTokens"] = error, why or (NO_ROOM if missing == count else "")
         if why:
             self.facts.append(f"Similarity of tokens is not shown: {why}")

@@ -1,6 +1,6 @@
 // What the position table knows: how similar the embedding of the chosen patch's position is to those of all others.
 import { element } from "./controls.js";
-import { vectorsOf } from "./similarity.js";
+import { similaritiesOf } from "./similarity.js";
 import { drawGrid, outline } from "./stage.js";
 import { patchAt } from "./view.js";
 import { extremes, placeName } from "./words.js";
@@ -19,7 +19,7 @@ export class PositionTable {
       this.node.append(element("p", { class: "soft" }, `Not available: ${payload.whyNoPositions}`));
       return;
     }
-    this.vectors = vectorsOf(this.about, source);
+    this.similarities = similaritiesOf(this.about, source);
     this.canvas = element("canvas", { role: "img" });
     this.text = element("p", { class: "readout" });
     this.node.append(element("p", { class: "soft" }, POSITION_NOTE), this.canvas, this.text);
@@ -35,7 +35,7 @@ export class PositionTable {
     const key = `${row} ${column} ${shown.name === null} ${shape}`;
     if (this.key === key) return;
     this.key = key;
-    const values = (await this.vectors).products(row * columns + column);
+    const values = (await this.similarities).products(row * columns + column);
     if (this.key !== key) return; // another patch was chosen meanwhile
     const [width, height] = shape >= 1 ? [POSITION_SIDE, Math.round(POSITION_SIDE / shape)] : [Math.round(POSITION_SIDE * shape), POSITION_SIDE];
     this.values = values;

@@ -1,4 +1,4 @@
-"""What the tokens of one image carry between the blocks, as vectors from which a page computes similarities.
+"""How similar the tokens of one image are between the blocks of a model.
 
 Axes:  n tokens   d width   gy gx rows, columns of patches
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitral.base.errors import UsageError, WatchError
 from vitral.explain.feature_maps import FeatureMap
 from vitral.explain.observation import observe
-from vitral.explorer.vectors import Vectors, encode_vectors
+from vitral.explorer.similarities import Products, Vectors, encode_similarities
 from vitral.recording.indices import Grid
 from vitral.recording.layers import Recording
 
@@ -22,7 +22,7 @@ NOT_KNOWN = "which token is which patch between the blocks is not known."
 
 
 @dataclass(frozen=True)
-class StreamVectors:
+class TokensAtPlace:
     """The tokens at one place in the residual stream, in the page's order: CLS and registers, then the patches.
 
     index   the place, from 0: what enters the first block
@@ -33,11 +33,11 @@ class StreamVectors:
     layers: tuple[int, int]
     grid: Grid
     prefix: tuple[str, ...]
-    vectors: Vectors
+    similarities: Products | Vectors
 
 
 @torch.no_grad()
-def stream_vectors(model: nn.Module, images: Float[Tensor, "1 c y x"]) -> list[StreamVectors]:
+def tokens_between_blocks(model: nn.Module, images: Float[Tensor, "1 c y x"]) -> list[TokensAtPlace]:
     """The places whose patches are known, in their order. Raises `UsageError` or `WatchError` if there are none."""
     observation = observe(model, images, ["feature maps"], check="rows")
     maps = [one for one in observation.feature_maps if one.in_stream]
@@ -47,7 +47,7 @@ def stream_vectors(model: nn.Module, images: Float[Tensor, "1 c y x"]) -> list[S
     return list(places_of(recording, maps))
 
 
-def places_of(recording: Recording, maps: list[FeatureMap]) -> Iterator[StreamVectors]:
+def places_of(recording: Recording, maps: list[FeatureMap]) -> Iterator[TokensAtPlace]:
     """The feature maps with their places in the stream, and the tokens that are no patches beside them."""
     ends = [*recording.next_layers[1:], len(recording.layers)]
     for index, (layer, end, tensor) in enumerate(zip(recording.next_layers, ends, recording.stream)):
@@ -57,7 +57,7 @@ def places_of(recording: Recording, maps: list[FeatureMap]) -> Iterator[StreamVe
         patches = found.patches[0].flatten(1).T
         prefix, others = prefix_tokens(recording, layer, found)
         vectors = torch.cat([others.to(patches), patches]).float().cpu().numpy()
-        yield StreamVectors(index, (layer, end), found.grid, prefix, encode_vectors(vectors))
+        yield TokensAtPlace(index, (layer, end), found.grid, prefix, encode_similarities(vectors))
 
 
 def prefix_tokens(recording: Recording, layer: int, found: FeatureMap) -> tuple[tuple[str, ...], Float[Tensor, "n d"]]:
@@ -70,7 +70,7 @@ def prefix_tokens(recording: Recording, layer: int, found: FeatureMap) -> tuple[
     return (), found.tensor.new_zeros(0, found.patches.shape[1])
 
 
-def neighbours(places: list[StreamVectors], layer: int) -> tuple[int | None, int | None]:
+def neighbours(places: list[TokensAtPlace], layer: int) -> tuple[int | None, int | None]:
     """Which of the places come before and after the block of an attention layer, by their numbers in the list.
 
     A block may have several layers of attention: all of them are between the same two places.
