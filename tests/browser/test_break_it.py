@@ -2,6 +2,7 @@
 
 import re
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -31,6 +32,7 @@ MODELS = {
     "plain": {},
     "registers, LayerScale": REGISTERS,
     "mean of patches, fixed positions, no bias": NO_TOKENS | dict(mixer=partial(Attention, qkv_bias=False)),
+    "one channel": dict(in_channels=1),
     "queries and keys normalized, no positions": dict(mixer=QKNormAttention, position=NoPosition),
 }
 BREAKS = (
@@ -47,7 +49,8 @@ PANEL = "window.explorer.panels.find((panel) => panel.constructor.name === 'Brea
 
 def own_model(**parts):
     model = tiny_vit(img_size=(16, 24), **parts)
-    return attach_record(model, ModelRecord(("circle", "square", "<b>", "triangle", "ring"), SEEN))
+    seen = replace(SEEN, mean=(0.5,), std=(0.2,)) if parts.get("in_channels") == 1 else SEEN
+    return attach_record(model, ModelRecord(("circle", "square", "<b>", "triangle", "ring"), seen))
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,18 @@ def test_numbers_are_in_their_unit():
     assert outputs[0] == pytest.approx(float(full[0, 0]), rel=1e-2) and network.to_json({})["task"] == "numbers"
 
 
+def test_outputs_that_are_not_finite_after_rounding(model):
+    additions = Additions(model)
+    additions.network.rounded.head.bias.data.fill_(float("nan"))
+    additions.add(PIXELS)
+    assert additions.network is None and "outputs are not finite" in additions.why_no_network
+
+
+def test_classes_without_a_name_have_their_number():
+    model = attach_record(tiny_vit(), ModelRecord(("circle", "square"), Preprocessing((8, 18))))
+    assert Network(model).to_json({})["classes"] == ["circle", "square", "class 2", "class 3", "class 4"]
+
+
 def small(**parts):
     return redraw(vitral.create("vit_nano_patch8_48", num_classes=2, **parts))
 

@@ -34,7 +34,7 @@ NO_ROOM = "The page has no room for it: with it, the page would be larger than i
 class Room:
     """Texts that were put into a page, and the characters that are left."""
 
-    left: float
+    left: int | float
     texts: dict[str, str] = field(default_factory=dict)
 
     def fits(self, about: dict[str, Any], texts: dict[str, str]) -> bool:
@@ -72,8 +72,11 @@ class Additions:
 
     def add(self, pixels: UInt8[np.ndarray, "y x 3"]) -> None:
         """One image of the page, in the model's size."""
-        if self.network:
-            self.inputs.append(self.network.image(pixels))
+        try:
+            if self.network:
+                self.inputs.append(self.network.image(pixels))
+        except UsageError as error:
+            self.network, self.why_no_network = None, str(error)
         images = normalise(torch.from_numpy(pixels)[None], self.model.preprocessing)
         images = images.to(next(self.model.parameters()).device)
         try:
@@ -82,7 +85,7 @@ class Additions:
             found = TokensOfImage(why=str(error))
         self.tokens.append(found)
 
-    def into(self, payload: Payload, left: float) -> Payload:
+    def into(self, payload: Payload, left: int | float) -> Payload:
         """The payload with what there is room for, in `left` bytes; for what there is no room, with the reason."""
         room, header, self.facts = Room(left), deepcopy(payload.header), []
         self.put_positions(header, room)
@@ -126,10 +129,10 @@ class Additions:
         header["network"] = about
         for image, one in zip(header["images"], inputs):
             image["input"] = one
+        first = f", and the likeliest class for {self.network.changed} of {len(self.inputs)}"
         self.facts.append(
             "The page runs the model with its weights in half precision. On the images of this page, this changes its "
-            f"outputs by at most {at_most(self.network.drift)}, and the first answer for {self.network.changed} of "
-            f"{len(self.inputs)}."
+            f"outputs by at most {at_most(self.network.drift)}{'' if about['task'] == 'numbers' else first}."
         )
 
     def put_tokens(self, header: dict[str, Any], room: Room) -> None:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from vitral.base.answer import answer_of
 from vitral.base.errors import UsageError
 from vitral.base.modes import evaluating
-from vitral.base.record import record_of
 from vitral.data.preprocess import LUMINANCE, normalise
+from vitral.explain.maps import class_name
 from vitral.explorer.content import Content
 from vitral.nn.attention import Attention, attend
 from vitral.nn.block import Block, LayerNorm
@@ -129,8 +129,13 @@ class Network:
             return self.model(images.to(device))[0].float().cpu(), self.rounded.eval()(images)[0]
 
     def image(self, pixels: UInt8[np.ndarray, "y x 3"]) -> tuple[Content, list[float]]:
-        """One image of the page as the network takes it, and what the rounded weights answer, for the page's check."""
+        """One image of the page as the network takes it, and what the rounded weights answer, for the page's check.
+
+        Raises `UsageError` if that is not finite.
+        """
         full, ours = self.outputs(pixels)
+        if not torch.isfinite(ours).all():
+            raise UsageError("With weights in half precision, the model's outputs are not finite.")
         self.drift = max(self.drift, float((full - ours).abs().max()))
         self.changed += int(full.argmax() != ours.argmax())
         return Content.of(pixels.tobytes()), [float(value) for value in ours.double()]
@@ -143,7 +148,7 @@ class Network:
     def to_json(self, weights: dict[str, Any]) -> dict[str, Any]:
         """The header's part; `weights` says where they are."""
         model, config, block = self.rounded, self.rounded.config, next(blocks_of(self.rounded))
-        answer, record = answer_of(self.model), record_of(self.model)
+        answer = answer_of(self.model)
         channels = config["in_channels"]
         return weights | {
             "tensors": [[name, list(weight.shape)] for name, weight in weights_of(model).items()],
@@ -164,7 +169,7 @@ class Network:
             "positions": model.pos_embed is not None or isinstance(model.position, SinCosPosition),
             "task": answer.task,
             "temperature": getattr(answer, "temperature", None),
-            "classes": list(record.classes) if record else [],
+            "classes": [class_name(self.model, index) for index in range(config["num_classes"])],
             "drift": self.drift,
             "changed": self.changed,
         }

@@ -91,8 +91,8 @@ def encode_similarities(vectors: Float[np.ndarray, "n d"]) -> Products | Vectors
     as_vectors = encode_vectors(unit, exact)
     if (largest == 0).any():  # which is not similar to itself either
         return as_vectors
-    as_products = encode_products(exact)
-    return min(as_products, as_vectors, key=lambda form: form.content.num_bytes)
+    both: list[Products | Vectors] = [encode_products(exact), as_vectors]
+    return min(both, key=lambda form: form.content.num_bytes)
 
 
 def encode_products(exact: Float[np.ndarray, "n n"]) -> Products:
@@ -106,8 +106,9 @@ def encode_vectors(unit: Float[np.ndarray, "n d"], exact: Float[np.ndarray, "n n
     turned = coordinates(unit, exact)
     step = START
     while True:
-        numbers = np.round(turned / step)
-        error = float(np.abs(numbers @ numbers.T * step**2 - exact).max(initial=0.0))
+        numbers = np.round(turned / step).astype(np.float32)  # sums of whole numbers below 2^24 are exact
+        products = (numbers @ numbers.T).astype(np.float64) * step**2
+        error = float(np.abs(products - exact).max(initial=0.0))
         if error <= BOUND:
             break
         step = float(f"{step * FEWER * BOUND / error:.6g}")

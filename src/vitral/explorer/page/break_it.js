@@ -2,7 +2,7 @@
 import { brokenFrom, inWords, isShuffled, brokenText } from "./broken.js";
 import { Choice, arrowKeys, element } from "./controls.js";
 import { Network, valuesOf } from "./forward.js";
-import { percent } from "./words.js";
+import { atMost, percent } from "./words.js";
 
 const BREAK_NOTE =
   "Leave parts out and see what becomes of the answer. The whole forward pass runs in this page at each change. The maps " +
@@ -45,7 +45,7 @@ export class BreakIt {
     this.said = element("p", { role: "status", class: "said" });
     this.table = element("table");
     this.facts = element("p", { class: "soft" });
-    const cls = tokens[0] === "cls_token" ? [this.part("Cut CLS off", "Cut CLS off: it attends only to itself, in every block", ({ cutsCls }) => ({ cutsCls: !cutsCls }), ({ cutsCls }) => cutsCls)] : [];
+    const cls = tokens[0] === "cls_token" ? [this.part("Cut CLS off", "Cut CLS off: it attends only to itself, in every block", ({ cutsCls }) => ({ cutsCls: !cutsCls }), ({ cutsCls }) => cutsCls, "cut")] : [];
     this.controls = element(
       "div",
       { class: "controls" },
@@ -64,8 +64,8 @@ export class BreakIt {
   }
 
   /** A button that leaves a part out, or puts it back. */
-  part(text, name, changes, isOut) {
-    const button = element("button", { type: "button", class: "part", "aria-label": name, title: name }, text);
+  part(text, name, changes, isOut, kind = "part") {
+    const button = element("button", { type: "button", class: kind, "aria-label": name, title: name }, text);
     button.addEventListener("click", () => this.change(changes));
     this.parts.push({ button, isOut });
     return button;
@@ -149,8 +149,8 @@ export class BreakIt {
     const head = element("tr", {}, ...names.map((name) => (name ? element("th", { scope: "col" }, name) : element("td"))));
     this.table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
     this.facts.textContent =
-      `Weights are in half precision: on this page's images, this changes the model's outputs by at most ${drift.toPrecision(2)}. ` +
-      `Checked: with the same weights, PyTorch's outputs are those of this page to ${difference.toExponential(0)} of the largest.`;
+      `Weights are in half precision: on this page's images, this changes the model's outputs by at most ${atMost(drift)}. ` +
+      `Checked: with the same weights, PyTorch's outputs are those of this page to ${atMost(difference)} of the largest.`;
   }
 }
 
