@@ -132,7 +132,7 @@ class Additions:
         first = f", and the likeliest class for {self.network.changed} of {len(self.inputs)}"
         self.facts.append(
             "The page runs the model with its weights in half precision. On the images of this page, this changes its "
-            f"outputs by at most {at_most(self.network.drift)}{'' if about['task'] == 'numbers' else first}."
+            f"outputs by at most {upper_bound(self.network.drift)}{'' if about['task'] == 'numbers' else first}."
         )
 
     def put_tokens(self, header: dict[str, Any], room: Room) -> None:
@@ -164,7 +164,7 @@ class Additions:
             self.facts.append(f"Similarity of tokens is not shown. {NO_ROOM}")
         else:
             self.facts.append(
-                f"Similarities of tokens, which are between -1 and 1, are off by at most {at_most(error)}."
+                f"Similarities of tokens, which are between -1 and 1, are off by at most {upper_bound(error)}."
             )
         if 0 < missing < count:
             self.facts.append(f"There was no room for the tokens at {missing} of {count} places between the blocks.")
@@ -180,10 +180,10 @@ def why_no_table(model: Classifier) -> str:
     return "It adds no position embedding." if isinstance(position, NoPosition) else ""
 
 
-def at_most(value: float) -> str:
+def upper_bound(value: float) -> str:
     """A bound with two digits, rounded up.
 
-    >>> at_most(0.00941), at_most(0.0)
+    >>> upper_bound(0.00941), upper_bound(0.0)
     ('0.0095', '0')
     """
     if not value:

@@ -2,7 +2,7 @@
 import { brokenFrom, inWords, isShuffled, brokenText } from "./broken.js";
 import { Choice, arrowKeys, element } from "./controls.js";
 import { Network, valuesOf } from "./forward.js";
-import { atMost, percent } from "./words.js";
+import { upperBound, percent } from "./words.js";
 
 const BREAK_NOTE =
   "Leave parts out and see what becomes of the answer. The whole forward pass runs in this page at each change. The maps " +
@@ -149,8 +149,8 @@ export class BreakIt {
     const head = element("tr", {}, ...names.map((name) => (name ? element("th", { scope: "col" }, name) : element("td"))));
     this.table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
     this.facts.textContent =
-      `Weights are in half precision: on this page's images, this changes the model's outputs by at most ${atMost(drift)}. ` +
-      `Checked: with the same weights, PyTorch's outputs are those of this page to ${atMost(difference)} of the largest.`;
+      `Weights are in half precision: on this page's images, this changes the model's outputs by at most ${upperBound(drift)}. ` +
+      `Checked: with the same weights, PyTorch's outputs are those of this page to ${upperBound(difference)} of the largest.`;
   }
 }
 

@@ -273,6 +273,7 @@ class Explorer {
     this.show.show(view.show);
     this.layers.show(view.layer, this.image.layers.length - 1, layerText(about, this.image.layers));
     const shape = pictures.width / pictures.height;
+    this.heads.node.parentNode.hidden = view.direction === "similar"; // whole tokens are compared
     this.heads.prepare(headItems(about.heads), shape);
     this.heads.draw(shown.head, (head) => this.headMap(layer, head), this.painter, pictures);
     this.everyLayer.prepare(layerItems(this.image.layers), shape);

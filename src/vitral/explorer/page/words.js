@@ -15,7 +15,7 @@ export function times(value) {
 }
 
 /** A bound with two digits, rounded up. */
-export function atMost(value) {
+export function upperBound(value) {
   if (!(value > 0)) return "0";
   const digit = 10 ** (Math.floor(Math.log10(value)) - 1);
   return (Math.ceil(value / digit) * digit).toPrecision(2);
@@ -139,7 +139,7 @@ function colourSentence(view, about, payload) {
 }
 
 function checked(view, about, payload) {
-  if (view.direction === "similar") return `Stored similarities are off by at most ${atMost(payload.tokenError)}.`;
+  if (view.direction === "similar") return `Stored similarities are off by at most ${upperBound(payload.tokenError)}.`;
   const exact = about.residual ? `to ${about.residual.toExponential(0)} of its largest value` : "exactly";
   const error = percent(payload.error);
   return `Checked: rows · v reproduces this layer's output ${exact}. Stored weights are off by at most ${error} of their row's largest.`;
