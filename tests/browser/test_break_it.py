@@ -24,6 +24,7 @@ from vitral.nn.family.mixer import QKNormAttention
 from vitral.nn.family.mlp import TanhMLP
 from vitral.nn.family.pool import MeanPool
 from vitral.nn.family.position import NoPosition, PatchPosition, SinCosPosition
+from vitral.store.numbers_head import add_numbers_head
 
 SEEN = Preprocessing((16, 24), 0.9, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 REGISTERS = dict(tokens={"cls_token": 1, "reg_token": 2}, block=ScaledBlock, position=PatchPosition)
@@ -149,6 +150,29 @@ def test_probabilities_are_those_of_the_models_temperature(opened, tmp_path):
     first = (outputs / 2.5).softmax(dim=0)
     shown = page.locator(".break-it tbody tr .value:nth-of-type(2)").all_inner_texts()
     assert shown == [f"{100 * value:.{0 if value >= 0.095 else 1}f} %" for value in first.tolist()]
+
+
+@pytest.mark.parametrize("task", ["several classes", "numbers"])
+def test_other_tasks_have_their_own_values(opened, tmp_path, task):
+    """Each class has a probability of its own; numbers are shown as they are, in their unit."""
+    model = tiny_vit(img_size=(16, 24), num_classes=2)
+    thresholds = (0.5, 0.5) if task == "several classes" else None
+    if task == "numbers":
+        head = add_numbers_head(model, 2)
+        head.unit_mean.copy_(torch.tensor([70.0, 1_000.0]))
+        head.unit_std.copy_(torch.tensor([3.0, 20.0]))
+    attach_record(model, ModelRecord(("one", "other"), SEEN, task, thresholds))
+    one = start(opened, explored(model, tmp_path).page, viewport=DESK)
+    page = ready(one.page)
+    outputs = torch.tensor(broken(page, blocks=[1])[0], dtype=torch.float64)
+    shown = page.locator(".break-it tbody tr .value:nth-of-type(2)").all_inner_texts()
+    if task == "numbers":
+        expected = [float(value) for value in outputs]
+        assert [float(text) for text in shown] == pytest.approx(expected, rel=1e-3) and expected[1] > 500
+    else:
+        values = outputs.sigmoid().tolist()
+        assert shown == [f"{100 * value:.{0 if value >= 0.095 else 1}f} %" for value in values]
+    assert one.complaints == []
 
 
 def test_a_press_leaves_a_part_out_and_the_link_opens_the_same(opened, found, page):
