@@ -47,6 +47,7 @@ def test_everything_is_stored_where_there_is_room(model):
     payload, additions = put(model, 1e6)
     found = payload.header
     image = found["images"][0]
+    assert additions.num_weights == sum(weight.numel() for weight in model.parameters())
     assert found["network"]["id"] == "weights" and found["positions"]["grid"] == [2, 3]
     assert [layer["tokens"] for layer in image["layers"]] == [[0, 1], [1, 2], [2, 3]]
     assert {"rows", "weights", "positions", "input-0", "tokens-0-0", "tokens-0-3"} <= set(payload.texts)
@@ -58,7 +59,7 @@ def test_everything_is_stored_where_there_is_room(model):
 
 def test_without_room_the_reason_is_given(model):
     payload, additions = put(model, 0)
-    assert payload.texts == {"rows": "abc"}
+    assert payload.texts == {"rows": "abc"} and additions.num_weights == 0
     found = payload.header
     assert found["whyNoNetwork"] == found["whyNoTokens"] == found["whyNoPositions"] == NO_ROOM
     assert found["network"] is found["positions"] is found["images"][0]["input"] is None

@@ -68,6 +68,7 @@ class Additions:
             self.why_no_network = str(error)
         self.inputs: list[tuple[Content, list[float]]] = []
         self.tokens: list[TokensOfImage] = []
+        self.num_weights = 0  # of the model, that are in the page
         self.facts: list[str] = []
 
     def add(self, pixels: UInt8[np.ndarray, "y x 3"]) -> None:
@@ -87,7 +88,7 @@ class Additions:
 
     def into(self, payload: Payload, left: int | float) -> Payload:
         """The payload with what there is room for, in `left` bytes; for what there is no room, with the reason."""
-        room, header, self.facts = Room(left), deepcopy(payload.header), []
+        room, header, self.facts, self.num_weights = Room(left), deepcopy(payload.header), [], 0
         self.put_positions(header, room)
         self.put_network(header, room)
         self.put_tokens(header, room)
@@ -126,12 +127,13 @@ class Additions:
         if not room.fits({"network": about, "inputs": inputs}, {"weights": weights.text} | texts):
             header["whyNoNetwork"] = NO_ROOM
             return
-        header["network"] = about
+        header["network"], self.num_weights = about, self.network.num_weights
         for image, one in zip(header["images"], inputs):
             image["input"] = one
         first = f", and the likeliest class for {self.network.changed} of {len(self.inputs)}"
         self.facts.append(
-            "The page runs the model with its weights in half precision. On the images of this page, this changes its "
+            "The page holds the model's weights, in half precision, and runs the model itself: whoever gets the page "
+            "gets the model. On the images of this page, rounding changes its "
             f"outputs by at most {upper_bound(self.network.drift)}{'' if about['task'] == 'numbers' else first}."
         )
 

@@ -141,6 +141,10 @@ class Network:
         return Content.of(pixels.tobytes()), [float(value) for value in ours.double()]
 
     @property
+    def num_weights(self) -> int:
+        return sum(weight.numel() for weight in weights_of(self.rounded).values())
+
+    @property
     def weights(self) -> Content:
         """Little-endian half-precision numbers, tensor after tensor."""
         return Content.of(b"".join(w.half().numpy().astype("<f2").tobytes() for w in weights_of(self.rounded).values()))

@@ -12,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitral.base.errors import UsageError, WatchError
-from vitral.explain.feature_maps import FeatureMap
-from vitral.explain.observation import observe
+from vitral.base.modes import evaluating
+from vitral.explain.feature_maps import FeatureMap, stream_maps
+from vitral.explain.graph import without_vmap
 from vitral.explorer.similarities import Products, Vectors, encode_similarities
+from vitral.recording.forward import run_model
 from vitral.recording.indices import Grid
+from vitral.recording.intercept import watch
 from vitral.recording.layers import Recording
 
 NOT_KNOWN = "which token is which patch between the blocks is not known."
@@ -39,10 +42,11 @@ class TokensAtPlace:
 @torch.no_grad()
 def tokens_between_blocks(model: nn.Module, images: Float[Tensor, "1 c y x"]) -> list[TokensAtPlace]:
     """The places whose patches are known, in their order. Raises `UsageError` or `WatchError` if there are none."""
-    observation = observe(model, images, ["feature maps"], check="rows")
-    maps = [one for one in observation.feature_maps if one.in_stream]
-    recording = observation.recording
-    if recording is None or not maps:
+    observer = watch(model, [0], stream=True)
+    with evaluating(model), without_vmap(model), observer as recording:
+        run_model(model, images)
+    maps = list(stream_maps(recording, observer.stream_places()))
+    if not maps:
         raise WatchError(f"{type(model).__name__} passes on no residual stream, or {NOT_KNOWN}")
     return list(places_of(recording, maps))
 

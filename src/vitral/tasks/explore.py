@@ -40,6 +40,7 @@ class ExploreResult:
     residual  the largest difference of rows · v from the model's own output
     left_out  what the page has no rows of, in words; empty if it has all
     refused   the layers that cannot be shown, each with the reason
+    weights   the number of the model's weights that are in the page, which runs small models itself; 0 if it has none
     """
 
     page: Path
@@ -49,6 +50,7 @@ class ExploreResult:
     residual: float
     left_out: str
     refused: dict[str, str]
+    weights: int = 0
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -131,6 +133,7 @@ def explore(
         encoder.residual,
         left_out,
         first.left_out,
+        additions.num_weights,
         tuple(shown.notes),
     )
 
