@@ -41,6 +41,7 @@ NAMES = (
     "augmentation",
     "exported",
     "exported_maps",
+    "explorer",
     "code_paths",
     "code_size",
 )

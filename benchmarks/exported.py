@@ -3,8 +3,9 @@
 A ViT of 5.4 million parameters is trained on Fashion-MNIST at 64 pixels and exported to ONNX Runtime and OpenVINO in
 each precision; each file answers 2,000 test images, and says how many first classes are the model's. ViT-B/16 at 224
 pixels, with random weights, is measured for its speed only. All ways of one model run in turns, in batches of 8, each
-with one thread and with all; a way's time is the better of its two medians, and ratios are eager fp32 over it. Without
-Debian's package `dataset-fashion-mnist` nothing runs, and a sentence says so.
+with one thread and with all; a way's time is the better of its two medians, and ratios are eager fp32 over it. 500
+pictures of any size and mode, of Debian's package `openclipart-png` where it is installed, go from the decoded file to
+the answer, in float32. Without Debian's package `dataset-fashion-mnist` nothing runs, and a sentence says so.
 """
 
 import json
@@ -26,6 +27,8 @@ from benchmarks.fashion_mnist import CLASSES, SOURCE
 from vitral.base.errors import VitralError
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
+from vitral.data.image import load_image
+from vitral.exporting.verify import verify
 from vitral.nn.packed import packed
 from vitral.store.classifier import answers
 from vitral.store.runtimes.session import Precision, Runtime
@@ -39,6 +42,7 @@ WAYS: tuple[tuple[Runtime, Precision], ...] = (
 )
 TARGETS = {"openvino bf16": 2.2, "openvino int8": 3.0, "packed bf16": 1.8}
 BATCH = 8
+PICTURES, COUNT = Path("/usr/share/openclipart/png"), 500
 NEAR = 0.02  # probabilities of the two best classes, within which bf16 may choose the other
 # training images, test images, epochs, rounds, the second model and its side
 PRESETS: dict[str, tuple[int, int, int, int, str, int]] = {
@@ -68,6 +72,7 @@ def run(preset: str = "full") -> dict[str, Any] | None:
                 "accuracy": trained.test_accuracy,
                 "agreement": agreements(model, loaded, images),
                 "refused": refused,
+                "pictures": pictures(model, loaded),
                 "speed": speeds(model, loaded, rounds),
             }
         }
@@ -117,6 +122,19 @@ def agreements(model: Any, loaded: dict[str, Path], images: np.ndarray) -> dict[
             "largest_difference": float(np.abs(own - other).max()),
         }
         print(f"   {name}: {found[name]}", flush=True)
+    return found
+
+
+def pictures(model: Any, loaded: dict[str, Path]) -> dict[str, Any]:
+    """How far the float32 files are from the model on real pictures, drawn at random, from the decoded file on."""
+    files = sorted(PICTURES.rglob("*.png"))
+    drawn_files = [files[number] for number in np.random.default_rng(0).permutation(len(files))[:COUNT]]
+    found: dict[str, Any] = {}
+    for runtime in ("onnx", "openvino") if files else ():
+        decoded = ((file.name, load_image(file)) for file in drawn_files)
+        agreement = verify(model, loaded[f"{runtime} fp32"], decoded, runtime)
+        found[runtime] = agreement.to_json()
+        print(f"   {runtime} fp32, pictures: {agreement.text}", flush=True)
     return found
 
 

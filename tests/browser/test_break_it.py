@@ -128,7 +128,7 @@ def test_the_page_answers_what_pytorch_does_with_the_same_weights(opened, tmp_pa
     assert np.abs(expected[1:] - expected[0]).max(axis=1).min() > 1e-3 or name.startswith(("mean", "queries"))
     with torch.no_grad():
         drift = float((model(images) - rounded(images)).abs().max())
-    assert page.evaluate("window.explorer.payload.network.drift") == pytest.approx(drift, rel=1e-3)
+    assert page.evaluate("window.explorer.payload.models[0].network.drift") == pytest.approx(drift, rel=1e-3)
     assert one.complaints == []
 
 
@@ -138,7 +138,7 @@ def test_the_demos_model_has_its_weights_in_less_than_1_2_megabytes(tmp_path):
         ModelRecord(tuple("abcdefgh"), Preprocessing((48, 48))),
     )
     made = explored(model, tmp_path)
-    assert 'id="weights"' in made.page.read_text(encoding="utf-8") and made.size < 1_200_000
+    assert 'id="weights-0"' in made.page.read_text(encoding="utf-8") and made.size < 1_200_000
 
 
 def test_probabilities_are_those_of_the_models_temperature(opened, tmp_path):

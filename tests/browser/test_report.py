@@ -56,8 +56,8 @@ def test_the_page_has_one_title_and_a_language(opened, report):
 def film(page):
     """The slider's place, the picture, its description, and the words beside it."""
     return page.evaluate(
-        "() => [+document.getElementById('time').value, document.getElementById('frame').src, "
-        "document.getElementById('frame').alt, document.getElementById('when').textContent]"
+        "() => [+document.querySelector('.film input').value, document.getElementById('frame').src, "
+        "document.getElementById('frame').alt, document.querySelector('.film output').textContent]"
     )
 
 
@@ -67,7 +67,7 @@ def page(opened, report):
 
 
 def last(page):
-    return int(page.get_attribute("#time", "max"))
+    return int(page.get_attribute(".film input", "max"))
 
 
 def test_the_film_opens_at_its_last_frame(page):
@@ -78,7 +78,7 @@ def test_the_film_opens_at_its_last_frame(page):
 
 def test_the_slider_moves_the_picture_and_the_words(page):
     seen = []
-    page.focus("#time")
+    page.focus(".film input")
     page.keyboard.press("Home")
     for number in range(last(page) + 1):
         place, picture, alt, words = film(page)
@@ -91,42 +91,42 @@ def test_the_slider_moves_the_picture_and_the_words(page):
 
 
 def test_the_slider_follows_the_mouse(page):
-    box = page.locator("#time").bounding_box()
-    page.click("#time", position={"x": 3, "y": box["height"] / 2})
+    box = page.locator(".film input").bounding_box()
+    page.click(".film input", position={"x": 3, "y": box["height"] / 2})
     assert film(page)[0] == 0
-    page.click("#time", position={"x": box["width"] / 2, "y": box["height"] / 2})
+    page.click(".film input", position={"x": box["width"] / 2, "y": box["height"] / 2})
     assert 0 < film(page)[0] < last(page)
 
 
 def test_play_runs_from_the_beginning_to_the_end_and_stops(page):
-    page.click("#play")
-    assert (page.inner_text("#play"), page.get_attribute("#play", "aria-pressed")) == ("Pause", "true")
+    page.click(".film .play")
+    assert (page.inner_text(".film .play"), page.get_attribute(".film .play", "aria-pressed")) == ("Pause", "true")
     assert film(page)[0] == 0
     page.clock.run_for(800)
     assert film(page)[0] == 2
     page.clock.run_for(60_000)
     assert film(page)[0] == last(page)
-    assert (page.inner_text("#play"), page.get_attribute("#play", "aria-pressed")) == ("Play", "false")
+    assert (page.inner_text(".film .play"), page.get_attribute(".film .play", "aria-pressed")) == ("Play", "false")
 
 
 def test_play_pauses_and_goes_on(page):
-    page.click("#play")
+    page.click(".film .play")
     page.clock.run_for(800)
-    page.click("#play")
-    assert page.inner_text("#play") == "Play"
+    page.click(".film .play")
+    assert page.inner_text(".film .play") == "Play"
     page.clock.run_for(5_000)
     assert film(page)[0] == 2
-    page.click("#play")
+    page.click(".film .play")
     page.clock.run_for(400)
     assert film(page)[0] == 3
 
 
 def test_moving_the_slider_ends_the_playing(page):
-    page.click("#play")
+    page.click(".film .play")
     page.clock.run_for(800)
-    page.focus("#time")
+    page.focus(".film input")
     page.keyboard.press("End")
-    assert page.inner_text("#play") == "Play"
+    assert page.inner_text(".film .play") == "Play"
     page.keyboard.press("Home")
     page.clock.run_for(5_000)
     assert film(page)[0] == 0
@@ -134,20 +134,22 @@ def test_moving_the_slider_ends_the_playing(page):
 
 def test_everything_that_acts_is_reached_by_the_tab_key_and_shows_where_one_is(page):
     reached = []
-    for _ in range(3):
+    for _ in range(4):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        reached.append(
+            page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent.slice(0, 12)")
+        )
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
         assert outline == "3px"
-    assert reached == ["play", "time", "SUMMARY"]
+    assert reached == ["Play", "Previous training step", "training step", "All settings"]
 
 
 def test_keys_press_what_the_mouse_presses(page):
-    page.focus("#play")
+    page.focus(".film .play")
     page.keyboard.press("Space")
-    assert page.inner_text("#play") == "Pause"
+    assert page.inner_text(".film .play") == "Pause"
     page.keyboard.press("Enter")
-    assert page.inner_text("#play") == "Play"
+    assert page.inner_text(".film .play") == "Play"
     page.focus("summary")
     assert not page.is_visible("details table")
     page.keyboard.press("Enter")
@@ -164,19 +166,19 @@ def test_the_page_does_not_scroll_sideways(opened, either, width):
 
 def test_on_a_phone_the_controls_fit_a_finger(opened, report):
     page = opened(report, viewport=PHONE, has_touch=True).page
-    for name in ("#play", "#time"):
+    for name in (".film .play", ".film input"):
         box = page.locator(name).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
-    assert page.locator("#play").bounding_box()["height"] >= 24
-    assert page.locator("#time").bounding_box()["width"] >= 100
-    page.tap("#play")
-    assert page.inner_text("#play") == "Pause"
+    assert page.locator(".film .play").bounding_box()["height"] >= 24
+    assert page.locator(".film input").bounding_box()["width"] >= 100
+    page.tap(".film .play")
+    assert page.inner_text(".film .play") == "Pause"
 
 
 def test_without_scripts_the_last_frame_and_every_figure_are_shown(opened, report):
     page = opened(report, java_script_enabled=False).page
     assert page.locator("img").count() > 4
-    assert page.inner_text("#when") == "step 8"
+    assert page.inner_text(".film output") == "step 8"
 
 
 def test_names_of_classes_are_text_and_nothing_else(opened, hostile):
@@ -188,5 +190,5 @@ def test_names_of_classes_are_text_and_nothing_else(opened, hostile):
 
 def test_a_run_without_attention_has_no_film_and_says_why(opened, hostile):
     page = opened(hostile).page
-    assert page.locator("#play").count() == 0 and page.locator("script").count() == 0
+    assert page.locator(".film .play").count() == 0 and page.locator("script").count() == 0
     assert "No attention maps: No attention was seen." in page.inner_text("main")

@@ -2,12 +2,14 @@
 
 import json
 import re
+from importlib.resources import files
 
 import numpy as np
 from effects import effect
 from PIL import Image
 
 from shell import tree
+from vitral.data.spec import find_data
 
 
 def header(page):
@@ -43,6 +45,39 @@ def out_is_the_file_or_its_folder(vitral, trained, photos, tmp_path):
     vitral(*words, "here").done()
     assert (tmp_path / "deep" / "mine.html").is_file() and (tmp_path / "here" / "0.html").is_file()
     vitral(*words, "page.txt").refused(2, "must end in .html")
+
+
+@effect("explore", "beside")
+def beside_shows_the_same_image_in_a_second_model(vitral, trained, photos, tmp_path):
+    words = ("explore", trained.folder, photos / "dark" / "0.png", photos / "light" / "1.png", "--beside")
+    found = vitral(*words, "untrained", "--json").done().json
+    told = header(tmp_path / found["page"])
+    name = trained.folder.name
+    assert [(image["photo"], image["model"]) for image in told["images"]] == [
+        (0, name), (1, name), (0, "untrained"), (1, "untrained"),
+    ]  # fmt: skip
+    assert found["beside"]["layers"] == found["layers"]
+    first, _, second, _ = told["images"]
+    assert first["answer"] != second["answer"] and first["answers"]["values"] != second["answers"]["values"]
+    assert "4 layers of attention beside 4 of untrained" in vitral(*words, "untrained").done().printed
+    vitral(*words, "runs/none").refused(2, "runs/none")
+
+
+@effect("explore", "method")
+@effect("explore", "orders")
+def method_names_the_relevance_maps_and_orders_tests_them(vitral, tmp_path):
+    """With the model that ships with the library, since the answer of a model that learned nothing cannot fall."""
+    Image.fromarray(find_data("shapes:n=8,size=48").test.pixels[0]).save(tmp_path / "shape.png")
+    words = ("explore", files("vitral.lab") / "model", tmp_path / "shape.png", "--json", "--method")
+
+    def methods(*options):
+        (image,) = header(tmp_path / vitral(*words, *options).done().json["page"])["images"]
+        return {one["name"]: one["tested"] for one in image["methods"]}
+
+    found = methods("occlusion", "chefer", "--orders", 40)
+    assert list(found) == ["occlusion", "chefer"] and all("with 40 random orders" in text for text in found.values())
+    assert "Not tested on this page" in methods("chefer", "--orders", 0)["chefer"] and methods("none") == {}
+    vitral(*words, "chefr").refused(2, "chefr", "chefer")
 
 
 @effect("explore", "limit_mb")

@@ -562,15 +562,19 @@ def config_gives_the_settings_and_the_command_line_comes_first(train, vitral, tm
 
 @effect("train", "resume")
 def resume_goes_on_where_a_run_stopped(train, vitral, tmp_path):
-    """The module asks for a stop once, after two steps; the rest of the law is in test_resume.py."""
+    """The module asks for a stop once, after two steps; the rest of the law is in test_resume.py, with real signals.
+
+    Here Python's own handler is called without one: a signal to a test process that had run thousands of tests ended it
+    with a segmentation fault at the signal's delivery, on the stack that pytest sets aside for its report of crashes.
+    """
     with (tmp_path / "quick.py").open("a") as file:
         file.write("""
 class Once(Quick):
     def forward(self, images):
-        import os, signal, pathlib
+        import _thread, pathlib
         if self.training and not pathlib.Path("once").exists():
             pathlib.Path("once").touch()
-            os.kill(os.getpid(), signal.SIGINT)
+            _thread.interrupt_main()
         return super().forward(images)
 """)
     words = ("train", *TINY[:3], "quick.py:Once", *TINY[4:])
@@ -1219,6 +1223,18 @@ def augment_and_mix_draw_what_the_model_gets(vitral, photos, tmp_path):
     vitral("data", "show", "photos", "--mix", "mixed").refused(2, "Did you mean 'mixup'?")
     vitral("data", "show", "photos", "--augment", "crop", "--split", "val").refused(2, "val images are not augmented")
     vitral("data", "check", "photos", "--augment", "crop").refused(2, "drawn by `vitral data show`")
+
+
+@effect("data", "group_by")
+def group_by_divides_a_folder_as_training_would(vitral, photos):
+    for number, file in enumerate(sorted(photos.rglob("*.png"))):
+        file.rename(file.with_name(f"patient{number % 4}-{number}.png"))
+    said = vitral("data", "show", "photos", "--group-by", r"(patient\d+)").done().messages
+    assert "in 4 groups, each in one split" in said
+    checked = vitral("data", "check", "photos", "--group-by", r"(patient\d+)", "--json")
+    assert "in 4 groups" in str(checked.json["findings"])
+    vitral("data", "show", "photos", "--group-by", "zebra").refused(1, "finds nothing in the paths of")
+    vitral("data", "show", "digits", "--group-by", "zebra").refused(2, "--group-by applies to folders of images")
 
 
 @effect("data", "on_bad_image")

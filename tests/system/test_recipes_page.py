@@ -23,3 +23,12 @@ def test_every_command_works_in_order(vitral, tmp_path):
     assert small["model"] == "resnet_nano_128" and small["ema"] == 0.99 and small["epochs"] == 3
     assert tuned["layer_decay"] == 0.75 and tuned["adapt"] == "full" and tuned["augment"] == "photo"
     assert {path.name for path in (tmp_path / "runs" / "small-1-lr").iterdir()} == {"lr-0.001", "lr-0.004"}
+
+
+def test_few_images_are_told_of_the_recipe_for_them(vitral, tmp_path):
+    paint(tmp_path / "photos", {"dark": 80, "light": 130}, count=10)
+    words = ("train", "--data", "photos", "--epochs", "1", "--img-size", "32", "--out")
+    said = vitral(*words, "usual").done().messages
+    assert "14 training images: few for a ViT that starts from nothing. `--recipe small`" in said
+    for number, other in enumerate((("--recipe", "small"), ("--init", "usual"))):
+        assert "few for a ViT" not in vitral(*words, str(number), *other).done().messages

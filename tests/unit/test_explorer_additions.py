@@ -12,7 +12,7 @@ from tiny import redraw, tiny_vit, with_record
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.data.preprocess import normalise
-from vitral.explorer.additions import NO_ROOM, Additions
+from vitral.explorer.additions import NO_ROOM, Additions, AdditionsOfModel
 from vitral.explorer.network import MOST_BYTES, Network, why_no_network
 from vitral.explorer.payload import Payload
 from vitral.explorer.similarities import BOUND, encode_similarities
@@ -34,24 +34,24 @@ def model():
 
 def header():
     layers = [{"number": number, "grid": [2, 3]} for number in range(3)]
-    return {"images": [{"layers": layers}]}
+    return {"images": [{"layers": layers, "model": ""}]}
 
 
 def put(model, left):
-    additions = Additions(model)
-    additions.add(PIXELS)
+    additions = Additions({"": model})
+    additions.add("", PIXELS)
     return additions.into(Payload(header(), {"rows": "abc"}, 0.001), left), additions
 
 
 def test_everything_is_stored_where_there_is_room(model):
     payload, additions = put(model, 1e6)
     found = payload.header
-    image = found["images"][0]
+    image, own = found["images"][0], found["models"][0]
     assert additions.num_weights == sum(weight.numel() for weight in model.parameters())
-    assert found["network"]["id"] == "weights" and found["positions"]["grid"] == [2, 3]
+    assert own["network"]["id"] == "weights-0" and own["positions"]["grid"] == [2, 3]
     assert [layer["tokens"] for layer in image["layers"]] == [[0, 1], [1, 2], [2, 3]]
-    assert {"rows", "weights", "positions", "input-0", "tokens-0-0", "tokens-0-3"} <= set(payload.texts)
-    assert 0 < found["tokenError"] <= BOUND and found["whyNoTokens"] == found["whyNoNetwork"] == ""
+    assert {"rows", "weights-0", "positions-0", "input-0-0", "tokens-0-0-0", "tokens-0-0-3"} <= set(payload.texts)
+    assert 0 < found["tokenError"] <= BOUND and own["whyNoPositions"] == own["whyNoNetwork"] == ""
     said = " ".join(additions.facts)
     assert "half precision" in said and "off by at most 0.0" in said and "no room" not in said
     assert header()["images"][0]["layers"][0].keys() == {"number", "grid"}  # what was given is not changed
@@ -60,9 +60,9 @@ def test_everything_is_stored_where_there_is_room(model):
 def test_without_room_the_reason_is_given(model):
     payload, additions = put(model, 0)
     assert payload.texts == {"rows": "abc"} and additions.num_weights == 0
-    found = payload.header
-    assert found["whyNoNetwork"] == found["whyNoTokens"] == found["whyNoPositions"] == NO_ROOM
-    assert found["network"] is found["positions"] is found["images"][0]["input"] is None
+    found, own = payload.header, payload.header["models"][0]
+    assert own["whyNoNetwork"] == own["whyNoPositions"] == NO_ROOM
+    assert own["network"] is own["positions"] is found["images"][0]["input"] is None
     assert found["images"][0]["tokens"] == [None] * 4 and NO_ROOM in " ".join(additions.facts)
 
 
@@ -107,7 +107,7 @@ def test_numbers_are_in_their_unit():
 
 
 def test_outputs_that_are_not_finite_after_rounding(model):
-    additions = Additions(model)
+    additions = AdditionsOfModel("", model)
     additions.network.rounded.head.bias.data.fill_(float("nan"))
     additions.add(PIXELS)
     assert additions.network is None and "outputs are not finite" in additions.why_no_network

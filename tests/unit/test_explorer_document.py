@@ -9,9 +9,11 @@ import torch
 
 from tiny import see_attention, tiny_vit
 from vitral.explorer.choice import Choice, choices
-from vitral.explorer.document import IMPORT, MODULES, json_text, read, script
+from vitral.explorer.document import MODULES, json_text, read, script
 from vitral.explorer.shown_layer import shown_layers
+from vitral.explorer.sizes import Sizes
 from vitral.report.colours import DIVERGING, UNIFORM, colour_scale
+from vitral.report.components import IMPORT
 
 
 def test_each_module_imports_only_from_those_before_it_what_they_export():
@@ -60,6 +62,15 @@ def test_every_choice_keeps_cls_in_every_head_and_the_mean_of_some_patches(layer
             parts = list(choice.parts(layer, place, len(layers)))
             assert any(heads == "each" and 0 in queries for heads, queries in parts)
             assert any(set(queries) & set(layer.patch_queries(1)) for _, queries in parts)
+
+
+def test_a_page_of_two_models_is_as_large_as_both(layers):
+    some = layers[:2]
+    alone, both = Sizes([(layers, 1.5)], 3, 1000), Sizes([(layers, 1.5), (some, 2.0)], 3, 1000)
+    for choice in choices(3):
+        assert both.of(choice) == alone.of(choice) + 3 * 2.0 * choice.num_values(some)
+    assert "in two models" in both.refusal(10.0) and "Leave --beside out, use fewer images" in both.refusal(10.0)
+    assert both.depth == 3 and "two models" not in alone.refusal(10.0)
 
 
 def test_every_second_patch_is_counted_in_rows_and_columns():

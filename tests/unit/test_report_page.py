@@ -64,7 +64,7 @@ def test_every_text_is_shown_as_it_was_given():
 def test_a_text_in_the_films_script_cannot_end_the_script():
     html = page(HOSTILE).html()
     script = html[html.index("<script>") + 8 : html.rindex("</script>")]
-    assert "<" not in script.replace("frames.length - 1", "").replace("<=", "").split("const image")[0]
+    assert "<" not in script.partition("];\n")[0]
     assert html.count("</script>") == 1
     assert "alert(1)\\u003c/script\\u003e" in script
 
@@ -94,8 +94,7 @@ def test_without_a_film_there_is_no_script():
 
 def test_the_film_starts_at_its_last_frame_and_has_a_place_for_each():
     reader = Reader(page(film=5).html())
-    attributes = dict(reader.attributes)
-    assert (attributes["min"], attributes["max"]) == ("0", "4")
+    assert "".join(reader.text).count("data:image/webp") == 5
     last = base64.b64encode(CONTENT + bytes([4])).decode()
     assert next(value for name, value in reader.attributes if name == "src").endswith(last)
 

@@ -62,6 +62,10 @@ class Options:
             f"show: draw training images mixed in pairs, with their shares (none, {', '.join(names('data.mixing'))})."
         ),
     ] = "none"
+    group_by: Annotated[
+        str | None,
+        Option("Divide a folder as `vitral train --group-by` does: by a pattern in paths, or a column of the table."),
+    ] = None
     on_bad_image: OnBadImage = "fail"
     json: Json = False
 
@@ -89,7 +93,9 @@ def run(options: Options) -> dict[str, Any]:
 def check(options: Options) -> dict[str, Any]:
     from vitral.tasks.check_data import check_data
 
-    found = check_data(options.data, img_size=options.img_size, out=options.out, progress=True)
+    found = check_data(
+        options.data, img_size=options.img_size, group_by=options.group_by, out=options.out, progress=True
+    )
     print_result(found.text())
     print_result(f"page: {found.page}")
     return found.to_json() | {"exit_code": 1 if found.level == "must" else 0}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from vitral.base.config import Option
 from vitral.base.console import print_result, say
+from vitral.base.lookup import names
 from vitral.cli._options import Code, Images, Json, Model, arguments
 from vitral.data import OnBadImage
 
@@ -18,6 +19,29 @@ from vitral.data import OnBadImage
 class Options:
     model: Model
     images: Images
+    beside: Annotated[
+        str | None,
+        Option(
+            "Second model to show beside the first for the same images, on one colour scale: specified as MODEL is, or "
+            "`untrained` for the same architecture with new weights (seed 0)."
+        ),
+    ] = None
+    method: Annotated[
+        tuple[str, ...],
+        Option(
+            f"Relevance methods to show beside attention: {', '.join(names('explain.methods'))}, or none; by default "
+            "those that take a pass or two of the model."
+        ),
+    ] = ()
+    orders: Annotated[
+        int | None,
+        Option(
+            "Random orders of patches with which the map of each method is compared; 0 for no test. By default the "
+            "number of `vitral explain` on at most 64 patches, and 0 on more.",
+            low=0,
+            high=100_000,
+        ),
+    ] = None
     out: Annotated[
         Path | None, Option("New .html file for the page, or a folder for it; by default explored/IMAGE.html.")
     ] = None
@@ -42,9 +66,13 @@ def run(options: Options) -> dict[str, Any]:
     found = explore(**arguments(options), repeat=command_line("explore", options), progress=True)
     for name, why in found.refused.items():
         say(f"  {name} is not shown: {why}")
+    if found.beside:
+        for name, why in found.beside.refused.items():
+            say(f"  {found.beside.name}: {name} is not shown: {why}")
+    beside = f" beside {len(found.beside.layers)} of {found.beside.name}" if found.beside else ""
     print_result(
-        f"{len(found.layers)} layers of attention, verified to {found.residual:.0e}; stored weights differ by at most "
-        f"{found.error:.2%} of the largest of their row."
+        f"{len(found.layers)} layers of attention{beside}, verified to {found.residual:.0e}; stored weights differ by "
+        f"at most {found.error:.2%} of the largest of their row."
     )
     if found.left_out:
         print_result(found.left_out)

@@ -5,6 +5,7 @@ They are stored in this order; of the last, the later places in the model first.
 """
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -56,10 +57,61 @@ class TokensOfImage:
 
 
 class Additions:
-    """Collects what one page may have besides rows, image by image."""
+    """Collects what one page may have besides rows, model by model and image by image.
 
-    def __init__(self, model: Classifier):
-        self.model = model
+    `models` have the names that the page calls them by: the images of a page with one model have no name of it.
+    """
+
+    def __init__(self, models: Mapping[str, Classifier]):
+        self.models = [AdditionsOfModel(name, model) for name, model in models.items()]
+        self.num_weights = 0  # of all models, that are in the page
+        self.facts: list[str] = []
+
+    def add(self, name: str, pixels: UInt8[np.ndarray, "y x 3"]) -> None:
+        """One image of the page as this model takes it, in the order of the page's images."""
+        next(one for one in self.models if one.name == name).add(pixels)
+
+    def into(self, payload: Payload, left: int | float) -> Payload:
+        """The payload with what there is room for, in `left` bytes; for what there is no room, with the reason."""
+        room, header, self.facts, self.num_weights = Room(left), deepcopy(payload.header), [], 0
+        header["models"] = [{"name": one.name} for one in self.models]
+        images = [[image for image in header["images"] if image["model"] == one.name] for one in self.models]
+        for number, (one, about, own) in enumerate(zip(self.models, header["models"], images)):
+            one.put_positions(about, f"positions-{number}", own[0]["layers"][-1]["grid"], room)
+        for number, (one, about, own) in enumerate(zip(self.models, header["models"], images)):
+            found = one.put_network(about, number, own, room)
+            self.num_weights += found
+            self.facts += [one.fact] if found else []
+        errors = [one.put_tokens(number, own, room) for number, (one, own) in enumerate(zip(self.models, images))]
+        header["tokenError"] = max(errors)
+        self.facts += self.facts_on_tokens(header)
+        return Payload(header, payload.texts | room.texts, payload.error)
+
+    def facts_on_tokens(self, header: dict[str, Any]) -> list[str]:
+        """What the page has of the tokens between blocks, in sentences."""
+        reasons = {found.why: one.name for one in self.models for found in one.tokens if found.why}
+        facts = [
+            f"Similarity of tokens is not shown{f' for {name}' if name else ''}: {why}" for why, name in reasons.items()
+        ]
+        places = [place for image in header["images"] for place in image["tokens"]]
+        missing = places.count(None)
+        if places and missing == len(places):
+            return [*facts, f"Similarity of tokens is not shown. {NO_ROOM}"]
+        if places:
+            facts.append(
+                f"Similarities of tokens, which are between -1 and 1, are off by at most "
+                f"{upper_bound(header['tokenError'])}."
+            )
+        if missing:
+            facts.append(f"There was no room for the tokens at {missing} of {len(places)} places between the blocks.")
+        return facts
+
+
+class AdditionsOfModel:
+    """What a page may have besides rows of one model and its images."""
+
+    def __init__(self, name: str, model: Classifier):
+        self.name, self.model = name, model
         self.network: Network | None = None
         self.why_no_network = ""
         try:
@@ -68,11 +120,8 @@ class Additions:
             self.why_no_network = str(error)
         self.inputs: list[tuple[Content, list[float]]] = []
         self.tokens: list[TokensOfImage] = []
-        self.num_weights = 0  # of the model, that are in the page
-        self.facts: list[str] = []
 
     def add(self, pixels: UInt8[np.ndarray, "y x 3"]) -> None:
-        """One image of the page, in the model's size."""
         try:
             if self.network:
                 self.inputs.append(self.network.image(pixels))
@@ -86,90 +135,77 @@ class Additions:
             found = TokensOfImage(why=str(error))
         self.tokens.append(found)
 
-    def into(self, payload: Payload, left: int | float) -> Payload:
-        """The payload with what there is room for, in `left` bytes; for what there is no room, with the reason."""
-        room, header, self.facts, self.num_weights = Room(left), deepcopy(payload.header), [], 0
-        self.put_positions(header, room)
-        self.put_network(header, room)
-        self.put_tokens(header, room)
-        return Payload(header, payload.texts | room.texts, payload.error)
-
-    def put_positions(self, header: dict[str, Any], room: Room) -> None:
-        grid = cast(tuple[int, int], tuple(header["images"][0]["layers"][-1]["grid"]))
+    def put_positions(self, header: dict[str, Any], name: str, grid: list[int], room: Room) -> None:
         header["positions"], header["whyNoPositions"] = None, ""
         try:
             if why := why_no_table(self.model):
                 raise UsageError(why)
-            table = position_table(self.model, grid).float().cpu().numpy()
+            table = position_table(self.model, cast(tuple[int, int], tuple(grid))).float().cpu().numpy()
             similarities = encode_similarities(table - table.mean(axis=0))
         except (UsageError, WatchError) as error:
             header["whyNoPositions"] = str(error)
             return
-        about = similarities.to_json("positions") | {"grid": list(grid)}
-        if room.fits(about, {"positions": similarities.content.text}):
+        about = similarities.to_json(name) | {"grid": grid}
+        if room.fits(about, {name: similarities.content.text}):
             header["positions"] = about
         else:
             header["whyNoPositions"] = NO_ROOM
 
-    def put_network(self, header: dict[str, Any], room: Room) -> None:
+    def put_network(self, header: dict[str, Any], number: int, images: list[dict[str, Any]], room: Room) -> int:
+        """The number of weights that the page then has of this model."""
         header["network"], header["whyNoNetwork"] = None, self.why_no_network
-        for image in header["images"]:
+        for image in images:
             image["input"] = None
         if self.network is None:
-            return
+            return 0
         weights = self.network.weights
-        about = self.network.to_json(weights.to_json("weights"))
+        name = f"weights-{number}"
+        about = self.network.to_json(weights.to_json(name))
         inputs = [
-            content.to_json(f"input-{number}") | {"outputs": outputs}
-            for number, (content, outputs) in enumerate(self.inputs)
+            content.to_json(f"input-{number}-{place}") | {"outputs": outputs}
+            for place, (content, outputs) in enumerate(self.inputs)
         ]
         texts = {one["id"]: content.text for one, (content, _) in zip(inputs, self.inputs)}
-        if not room.fits({"network": about, "inputs": inputs}, {"weights": weights.text} | texts):
+        if not room.fits({"network": about, "inputs": inputs}, {name: weights.text} | texts):
             header["whyNoNetwork"] = NO_ROOM
-            return
-        header["network"], self.num_weights = about, self.network.num_weights
-        for image, one in zip(header["images"], inputs):
+            return 0
+        header["network"] = about
+        for image, one in zip(images, inputs):
             image["input"] = one
-        first = f", and the likeliest class for {self.network.changed} of {len(self.inputs)}"
-        self.facts.append(
-            "The page holds the model's weights, in half precision, and runs the model itself: whoever gets the page "
-            "gets the model. On the images of this page, rounding changes its "
-            f"outputs by at most {upper_bound(self.network.drift)}{'' if about['task'] == 'numbers' else first}."
+        return self.network.num_weights
+
+    @property
+    def fact(self) -> str:
+        """What a page that holds the model's weights says of it."""
+        assert self.network is not None
+        network = self.network
+        which = f"the weights of {self.name}" if self.name else "the model's weights"
+        first = f", and the likeliest class for {network.changed} of {len(self.inputs)}"
+        return (
+            f"The page holds {which}, in half precision, and runs the model itself: whoever gets the page gets the "
+            f"model. On the images of this page, rounding changes its outputs by at most {upper_bound(network.drift)}"
+            f"{'' if network.task == 'numbers' else first}."
         )
 
-    def put_tokens(self, header: dict[str, Any], room: Room) -> None:
-        error, missing, count = 0.0, 0, 0
-        for number, (image, found) in enumerate(zip(header["images"], self.tokens)):
+    def put_tokens(self, number: int, images: list[dict[str, Any]], room: Room) -> float:
+        """The largest error of a similarity that the page then has."""
+        error = 0.0
+        for order, (image, found) in enumerate(zip(images, self.tokens)):
             kept: dict[int, dict[str, Any]] = {}
             for place in reversed(range(len(found.places))):
                 own = found.places[place]
-                similarities = own.similarities
-                name = f"tokens-{number}-{place}"
-                about = similarities.to_json(name) | {"grid": list(own.grid), "prefix": list(own.prefix)}
-                count += 1
-                if not room.fits(about, {name: similarities.content.text}):
-                    missing += 1
-                    continue
-                kept[place] = about
-                error = max(error, similarities.error)
+                name = f"tokens-{number}-{order}-{place}"
+                about = own.similarities.to_json(name) | {"grid": list(own.grid), "prefix": list(own.prefix)}
+                if room.fits(about, {name: own.similarities.content.text}):
+                    kept[place] = about
+                    error = max(error, own.similarities.error)
             image["tokens"] = [kept.get(place) for place in range(len(found.places))]
             for layer in image["layers"]:
                 layer["tokens"] = [
                     place if place is not None and place in kept and kept[place]["grid"] == layer["grid"] else None
                     for place in neighbours(found.places, layer["number"])
                 ]
-        why = next((found.why for found in self.tokens if found.why), "")
-        header["tokenError"], header["whyNoTokens"] = error, why or (NO_ROOM if missing == count else "")
-        if why:
-            self.facts.append(f"Similarity of tokens is not shown: {why}")
-        elif missing == count:
-            self.facts.append(f"Similarity of tokens is not shown. {NO_ROOM}")
-        else:
-            self.facts.append(
-                f"Similarities of tokens, which are between -1 and 1, are off by at most {upper_bound(error)}."
-            )
-        if 0 < missing < count:
-            self.facts.append(f"There was no room for the tokens at {missing} of {count} places between the blocks.")
+        return error
 
 
 def why_no_table(model: Classifier) -> str:

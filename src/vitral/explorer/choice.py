@@ -49,7 +49,7 @@ class Choice:
         which = f"every {ORDINALS[self.step]} patch in rows and columns" if self.step > 1 else "every patch"
         if self.single == num_layers:
             return f"As queries, it has {which}, in every layer and head. CLS and registers have every layer and head."
-        last = "layer" if self.single == 1 else f"{self.single} of {num_layers} layers"
+        last = "layer" if self.single == 1 else f"{self.single} layers"
         single = f"single heads in the last {last}" if self.single else "no single heads"
         return (
             f"As queries, it has {which}: the mean of heads in every layer, and {single}. CLS and registers have every "

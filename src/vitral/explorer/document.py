@@ -1,30 +1,32 @@
 """The page as one HTML file: the template, the style, the script and the payload, put into each other.
 
-The script is a module in several files of the folder `page`. Joining them needs no tool: each file imports only from
-files before it, so their lines stand one after another, without the imports and the word `export`.
+The script is a module in several files of the folder `page`, and of those that reports share (`report.components`).
 """
 
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from importlib import resources
 
 from vitral.explorer.payload import Payload
 from vitral.explorer.still import Still
+from vitral.report.components import has_component, join_modules, read_component
 
 # In the order of their imports.
 MODULES = (
     "base85",
     "decode",
     "layer",
+    "pair",
     "view",
     "words",
     "similarity",
     "shown",
     "colours",
     "painter",
+    "relevance",
+    "painters",
     "pictures",
     "controls",
     "stage",
@@ -35,22 +37,28 @@ MODULES = (
     "broken",
     "break_it",
     "positions",
+    "methods",
+    "picture",
+    "beside",
+    "scale",
+    "tokens",
+    "png_text",
     "save",
     "explorer",
     "file_host",
 )
-IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
-EXPORT = re.compile(r"^export (?=(async )?function|const|class)", re.MULTILINE)
 
 
 def read(name: str) -> str:
-    """A file of the page."""
+    """A file of the page, or one that it shares with reports."""
+    if has_component(name):
+        return read_component(name)
     return (resources.files("vitral.explorer") / "page" / name).read_text(encoding="utf-8")
 
 
 def script() -> str:
     """The modules of the page as one."""
-    return "".join(EXPORT.sub("", IMPORT.sub("", read(f"{name}.js"))) for name in MODULES)
+    return join_modules(read(f"{name}.js") for name in MODULES)
 
 
 def digest(code: str) -> str:

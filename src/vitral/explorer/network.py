@@ -141,6 +141,10 @@ class Network:
         return Content.of(pixels.tobytes()), [float(value) for value in ours.double()]
 
     @property
+    def task(self) -> str:
+        return answer_of(self.model).task
+
+    @property
     def num_weights(self) -> int:
         return sum(weight.numel() for weight in weights_of(self.rounded).values())
 
@@ -171,7 +175,7 @@ class Network:
             "tanh": isinstance(block.mlp, TanhMLP),
             "pool": "mean" if isinstance(model.pool, MeanPool) else "first",
             "positions": model.pos_embed is not None or isinstance(model.position, SinCosPosition),
-            "task": answer.task,
+            "task": self.task,
             "temperature": getattr(answer, "temperature", None),
             "classes": [class_name(self.model, index) for index in range(config["num_classes"])],
             "drift": self.drift,

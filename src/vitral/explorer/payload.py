@@ -18,9 +18,10 @@ from vitral.base.provenance import installed_version
 from vitral.explorer.choice import Choice
 from vitral.explorer.levels import BOUND, LEVELS
 from vitral.explorer.pictures import Pictures
+from vitral.explorer.relevance import RelevanceMap
 from vitral.explorer.rows import Part, encode_layer
 from vitral.explorer.shown_layer import ShownLayer
-from vitral.report.colours import DIVERGING, SHADE, UNIFORM, colour_scale
+from vitral.report.colours import DIVERGING, SHADE, UNIFORM, colour_scale, describe_scales
 
 VERSION = 1
 
@@ -51,6 +52,9 @@ class ExploredImage:
     name, answer   the file's name, and the model's prediction in words
     reader         the tokens that the prediction is read from, in words
     answers        what the model answers after every block; None where it has no such answers, and `why_no_answers`
+    model          the name of the model, where a page has two
+    photo          the number of the photograph among those of the page
+    relevance      the maps of relevance methods, and of each method that does not answer for the model the reason
     """
 
     name: str
@@ -62,6 +66,15 @@ class ExploredImage:
     reader: str = ""
     answers: Answers | None = None
     why_no_answers: str = ""
+    model: str = ""
+    photo: int = 0
+    relevance: tuple[RelevanceMap, ...] = ()
+    refused_methods: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What tells it apart from the other images of its page."""
+        return f"{self.name}, {self.model}" if self.model else self.name
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,7 @@ class Encoder:
     query_sets: list[tuple[int, ...]] = field(default_factory=list)
     windows: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
+    relevance: list[tuple[RelevanceMap, ...]] = field(default_factory=list)  # of each image
     error: float = 0.0
     residual: float = 0.0  # of any layer
     largest: float = 0.0  # value of any map, in multiples of uniform attention
@@ -89,6 +103,9 @@ class Encoder:
     def add(self, image: ExploredImage) -> None:
         """Encode an image's rows."""
         number = len(self.images)
+        self.relevance.append(image.relevance)
+        shares = [float(one.values.max()) for one in image.relevance if one.unit == UNIFORM]
+        self.largest = max([self.largest, *shares])
         layers = []
         for place, layer in enumerate(image.layers):
             self.residual = max(self.residual, layer.layer.residual)
@@ -97,6 +114,8 @@ class Encoder:
         self.images.append(
             {
                 "name": image.name,
+                "model": image.model,
+                "photo": image.photo,
                 "answer": image.answer,
                 "reader": image.reader,
                 "pictures": image.pictures.to_json(),
@@ -104,6 +123,7 @@ class Encoder:
                 "leftOut": image.left_out,
                 "answers": image.answers.to_json() if image.answers else None,
                 "whyNoAnswers": image.why_no_answers,
+                "refusedMethods": image.refused_methods,
             }
         )
 
@@ -146,8 +166,19 @@ class Encoder:
         """The colour scale of all maps of the page."""
         return colour_scale(UNIFORM, [np.array([self.largest])])
 
+    @property
+    def scales(self) -> dict[str, Normalize]:
+        """The colour scale of each unit of relevance maps; shares have that of attention."""
+        values: dict[str, list[np.ndarray]] = {}
+        for one in (one for several in self.relevance for one in several):
+            values.setdefault(one.unit, []).append(one.values)
+        return {unit: self.norm if unit == UNIFORM else colour_scale(unit, some) for unit, some in values.items()}
+
     def payload(self, model: str, kept: str) -> Payload:
         """Everything, for a page of this model; `kept` says in words what was left out, and how large that is."""
+        scales = self.scales
+        words = {unit: describe_scales({unit: norm}) for unit, norm in scales.items()}
+        maps = [[one.to_json(words[one.unit]) for one in several] for several in self.relevance]
         header = {
             "version": VERSION,
             "vitral": installed_version("vitral"),
@@ -161,7 +192,8 @@ class Encoder:
             "shade": SHADE,
             "querySets": [list(queries) for queries in self.query_sets],
             "windows": self.windows,
-            "images": self.images,
+            "units": {unit: float(norm.vmax or 1.0) for unit, norm in scales.items() if unit != UNIFORM},
+            "images": [image | {"methods": methods} for image, methods in zip(self.images, maps)],
         }
         return Payload(header, self.texts, self.error)
 

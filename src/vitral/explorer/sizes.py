@@ -1,4 +1,4 @@
-"""How large a page gets, before it is made: from a few rows of each layer."""
+"""How large a page gets, before it is made: from a few rows of each layer of each of its models."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,24 +16,34 @@ PER_IMAGE = 40_000  # bytes of an image's part of the header and its still pictu
 
 @dataclass(frozen=True)
 class Sizes:
-    """The size of pages with other choices of rows, for images like the one that was measured."""
+    """The size of pages with other choices of rows, for images like those that were measured.
 
-    layers: Sequence[ShownLayer]
+    models      the layers of each model, and how many bytes a weight of them takes
+    num_images  photographs, each shown to every model
+    rest        bytes of the page without rows
+    """
+
+    models: Sequence[tuple[Sequence[ShownLayer], float]]
     num_images: int
-    per_weight: float
     rest: int
+
+    @property
+    def depth(self) -> int:
+        """Layers of the deepest model."""
+        return max(len(layers) for layers, _ in self.models)
 
     def of(self, choice: Choice) -> float:
         """Bytes of a page with this choice."""
-        return self.rest + self.num_images * self.per_weight * choice.num_values(self.layers)
+        rows = sum(per_weight * choice.num_values(layers) for layers, per_weight in self.models)
+        return self.rest + self.num_images * rows
 
     def fitting(self, limit: float) -> Iterator[Choice]:
         """The choices that a page of at most so many bytes has room for, from everything to least."""
-        return (choice for choice in choices(len(self.layers)) if self.of(choice) <= limit)
+        return (choice for choice in choices(self.depth) if self.of(choice) <= limit)
 
     def sentence(self, choice: Choice, limit: float) -> str:
         """What a page leaves out and how much that saves; empty if it has everything."""
-        kept, whole = choice.sentence(len(self.layers)), self.of(Choice(1, len(self.layers)))
+        kept, whole = choice.sentence(self.depth), self.of(Choice(1, self.depth))
         if not kept:
             return ""
         return (
@@ -43,18 +53,22 @@ class Sizes:
 
     def refusal(self, limit: float) -> str:
         """Why no choice fits, and what would help."""
-        least = list(choices(len(self.layers)))[-1]
+        least = list(choices(self.depth))[-1]
         images = f" of {self.num_images} images" if self.num_images > 1 else ""
+        images += " in two models" if len(self.models) > 1 else ""
         advice = "Use fewer images, or raise" if self.num_images > 1 else "Raise"
+        if len(self.models) > 1:
+            advice = f"Leave --beside out, {advice[0].lower()}{advice[1:]}"
         return (
             f"A page{images} needs at least {self.of(least) / MB:.1f} MB, even with the fewest rows; the limit is "
             f"{limit / MB:g} MB. {advice} --limit-mb."
         )
 
 
-def measure_sizes(image: ExploredImage, num_images: int) -> Sizes:
-    """From the first image of a page."""
-    pictures = sum(len(picture or "") for picture in map(image.pictures.to_json().get, ("seen", "sharp", "whole")))
-    rate = characters_per_weight(image.layers)
+def measure_sizes(firsts: Sequence[ExploredImage], num_images: int) -> Sizes:
+    """From the first image of a page as each of its models saw it."""
     rest = HEADER + len(script()) + len(read("page.css"))
-    return Sizes(image.layers, num_images, rate, rest + num_images * (PER_IMAGE + pictures))
+    for first in firsts:
+        pictures = map(first.pictures.to_json().get, ("seen", "sharp", "whole"))
+        rest += num_images * (PER_IMAGE + sum(len(picture or "") for picture in pictures))
+    return Sizes([(first.layers, characters_per_weight(first.layers)) for first in firsts], num_images, rest)

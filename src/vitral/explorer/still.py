@@ -75,7 +75,7 @@ def still_map(image: ExploredImage) -> StillMap:
     """What CLS attends to in the last layer of an image, or what its patches do on average."""
     layer = image.layers[-1]
     values, who = mean_values(layer)
-    return StillMap(values, who, layer.name, image.name, image.answer, image.pixels)
+    return StillMap(values, who, layer.name, image.label, image.answer, image.pixels)
 
 
 def mean_values(layer: ShownLayer) -> tuple[Float[np.ndarray, "gy gx"], str]:

@@ -1,6 +1,5 @@
 """Write the three graphs as ONNX files, each of which holds its weights."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ from torch import Tensor, nn
 from vitral.base.errors import ConfigError
 from vitral.exporting.graphs import Answering, Preprocess, Whole
 from vitral.exporting.maps import AnsweringWithMaps, MapPlan
+from vitral.exporting.quiet import quiet
+from vitral.exporting.refusal import why_refused
 from vitral.store.artifact import IMAGE, INPUT, LOGITS
 from vitral.store.classifier import Classifier
 from vitral.store.runtimes.graphs import MODEL, PREPROCESS, WHOLE
@@ -41,8 +42,7 @@ def write_graph(
     module: nn.Module, example: Tensor, dynamic: dict[int, Any], path: Path, inputs: list[str], outputs: list[str]
 ) -> None:
     """Trace a module on an example, whose sides in `dynamic` may be any, and write the graph."""
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns of what it does itself
+    with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module.eval(),
@@ -54,10 +54,8 @@ def write_graph(
                 verbose=False,
             )
         except Exception as error:  # whatever the exporter raises for a model that it does not take
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ConfigError(
-                f"PyTorch's ONNX exporter does not take this model ({path.name}): {reason.strip()} It takes models "
-                "whose code runs the same operations for every image, such as those of Vitral, timm and Hugging Face."
+                f"PyTorch's ONNX exporter does not take this model ({path.name}): {why_refused(error)}"
             ) from error
     assert program is not None
     program.save(path, external_data=False)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from vitral.report.components import join_modules, read_component
 from vitral.report.style import data_uri
 
 WIDE = 640  # pixels
@@ -58,7 +59,8 @@ class Page:
 
     def html(self) -> str:
         """The page as HTML, with every value escaped."""
-        return render("page.html", page=self)
+        film = join_modules(map(read_component, ("controls.js", "film.js"))) if self.film else ""
+        return render("page.html", page=self, film_script=film)
 
 
 def render(template: str, **values: Any) -> str:

@@ -65,10 +65,13 @@ def check_data(
     data: str,
     *,
     img_size: int | None = None,
+    group_by: str | None = None,
     out: str | Path | None = None,
     progress: bool | Progress = False,
 ) -> DataCheck:
     """Look at every file of a folder of images as `vitral train` would read it; `out` is the page to write.
+
+    `group_by` keeps groups of images in one split, as in training.
 
     Raises `UsageError` for a built-in set, which needs no check, and `UnknownName` for data that does not exist.
     """
@@ -76,7 +79,7 @@ def check_data(
     source = find_data(data)
     if not isinstance(source, ImageFolder):
         raise UsageError(f"{data} is drawn or built in: there are no files to check. Specify a folder of images.")
-    inspected = inspect(data, source, img_size, progress)
+    inspected = inspect(source, preset(data) | {"img_size": img_size, "group_by": group_by}, progress)
     found = findings(inspected)
     level = found[0].level
     counts = {name: sum(one.level == name for one in found) for name in VERDICTS}
@@ -87,13 +90,13 @@ def check_data(
     return DataCheck(data, level, verdict, tuple(found), page)
 
 
-def inspect(data: str, source: ImageFolder, img_size: int | None, progress: Progress) -> Inspected:
-    """Read the folder as for training, but go on where training would stop."""
+def inspect(source: ImageFolder, settings: dict[str, Any], progress: Progress) -> Inspected:
+    """Read the folder as for training with these settings of a recipe, but go on where training would stop."""
 
     def opened(path: Sequence[Path]) -> list[Any]:
         return list(facts_of(path, lambda done, total: progress.count("files", done, total)))
 
-    settings, quiet, cache = preset(data) | {"img_size": img_size}, Progress(), find_cache("auto", progress.note)
+    quiet, cache = Progress(), find_cache("auto", progress.note)
     unreadable: tuple[str, ...] = ()
     try:
         try:

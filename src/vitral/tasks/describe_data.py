@@ -51,6 +51,7 @@ def describe_data(
     img_size: int | None = None,
     augment: str | None = None,
     mix: str = "none",
+    group_by: str | None = None,
     out: str | Path | None = None,
     on_bad_image: OnBadImage = "fail",
     progress: bool | Progress = False,
@@ -58,13 +59,13 @@ def describe_data(
     """Describe the labels of a split, and write a contact sheet, by default `DATA.png` in the current folder.
 
     With `augment` or `mix`, the sheet shows training images as these change them. `mix` without `augment` has the
-    augmentation that training has by default.
+    augmentation that training has by default. `group_by` keeps groups of images in one split, as in training.
 
     Raises `UnknownName` for data that does not exist, `UsageError` for labels that cannot be mixed, `DataError` or
     `ImageError` for images that cannot be read.
     """
     progress = progress_for(progress)
-    settings = preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image, "mix": mix}
+    settings = preset(data) | {"img_size": img_size, "on_bad_image": on_bad_image, "mix": mix, "group_by": group_by}
     recipe = Recipe(**settings | ({"augment": augment} if augment else {}))
     augmented = augment is not None or mix != "none"
     if augmented and split != "train":

@@ -48,6 +48,7 @@ def explanation_page(
         settings={"model": model, "target": target or "the model's prediction"} | provenance()["versions"],
         commands=[
             (f"vitral explain {name} IMAGE --method attention chefer occlusion", "methods side by side"),
+            (f"vitral explore {name} IMAGE", "every layer and head, to point at in one page"),
             (f"vitral explain {name} --data cued --score", "all methods against their controls"),
         ],
         repeat=repeat,

@@ -3,15 +3,15 @@
 Axes:  y x pixels   gy gx rows, columns of patches
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from torch import nn
 
-from vitral.base.errors import ConfigError, UsageError
+from vitral.base.errors import ConfigError, UsageError, WatchError
 from vitral.base.files import unused_path, write_file
 from vitral.base.provenance import installed_version
 from vitral.data import OnBadImage
@@ -22,9 +22,10 @@ from vitral.explorer.payload import Encoder, ExploredImage
 from vitral.explorer.sizes import MB, measure_sizes
 from vitral.explorer.still import still_map
 from vitral.tasks.explored_image import explore_image
-from vitral.tasks.inputs import Image, model_name, open_model, read_sized
+from vitral.tasks.explored_methods import chosen_methods
+from vitral.tasks.explored_models import Shown, describe_shown, layers_sentence, named_error, open_models
+from vitral.tasks.inputs import Image, read_sized
 from vitral.tasks.progress import Progress, progress_for
-from vitral.weights.artifact import ArtifactModel
 
 LIMIT = 15.0  # megabytes of a page
 REASONS = 4_000  # bytes of a page for why it has no more than rows of attention
@@ -40,7 +41,8 @@ class ExploreResult:
     residual  the largest difference of rows · v from the model's own output
     left_out  what the page has no rows of, in words; empty if it has all
     refused   the layers that cannot be shown, each with the reason
-    weights   the number of the model's weights that are in the page, which runs small models itself; 0 if it has none
+    beside    the same for the second model, with its name; None if there is none
+    weights   the number of weights that are in the page, which runs small models itself; 0 if it has none
     """
 
     page: Path
@@ -50,17 +52,21 @@ class ExploreResult:
     residual: float
     left_out: str
     refused: dict[str, str]
-    weights: int = 0
     notes: tuple[str, ...] = ()
+    beside: Shown | None = None
+    weights: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return vars(self) | {"page": str(self.page)}
+        return vars(self) | {"page": str(self.page), "beside": vars(self.beside) if self.beside else None}
 
 
 def explore(
     model: str | Path | nn.Module,
     images: Image | Iterable[Image],
     *,
+    beside: str | Path | nn.Module | None = None,
+    method: Sequence[str] = (),
+    orders: int | None = None,
     out: str | Path | None = None,
     limit_mb: int | float = LIMIT,
     code: str | None = None,
@@ -70,7 +76,10 @@ def explore(
 ) -> ExploreResult:
     """Write one page with the attention of every layer and head: `explore("runs/shapes-1", "photo.jpg").page`.
 
-    The page is one file that needs no network. `out` is that file, or a folder for it; by default it is
+    `beside` is a second model, which the page shows beside the first for the same images; "untrained" is the first with
+    new weights (seed 0). `method` names relevance methods, by default those that take a pass or two; ("none",) leaves
+    them out. `orders` is the number of random orders that their maps are tested with, by default 0 on more than 64
+    patches. The page is one file that needs no network. `out` is that file, or a folder for it; by default it is
     `explored/IMAGE.html`. A file that exists is not written over: the page is then called `IMAGE-2.html`. A page of
     more than `limit_mb` megabytes (of 1,000,000 bytes) has fewer queries or heads, and says which. The page shows
     `repeat` as the command that makes it.
@@ -83,37 +92,43 @@ def explore(
     if out is not None and not folder.is_dir() and folder.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out} is not a page: its name must end in .html, or be a folder that exists.")
     several = as_list(images)
-    opened = open_model(model, shown, code)
-    name = model_name(model)
-    if isinstance(opened, ArtifactModel):
-        raise UsageError(
-            f"{name} is an exported model. It runs outside of PyTorch, where its attention cannot be seen. Explore the "
-            "model that it was exported from."
-        )
-    read = read_sized(several, opened.preprocessing, on_bad_image, shown)
+    methods = chosen_methods(method)
+    models = open_models(model, beside, code, shown)
+    is_pair = len(models) > 1
+    title = f"vitral explore {' beside '.join(one.name for one in models)}"
+    # What is said of the images is said once, though each model has its own size of them.
+    reports = (shown, *[Progress()] * (len(models) - 1))
+    read = [read_sized(several, one.model.preprocessing, on_bad_image, to) for one, to in zip(models, reports)]
     photos = {str(path): pixels for path, pixels in arrays(several)}
+    num_images = len(read[0])
 
-    def watched(number: int) -> ExploredImage:
-        path, pixels, _ = read[number]
+    def watched(which: int, number: int) -> ExploredImage:
+        path, pixels, _ = read[which][number]
         photo = photos[str(path)] if str(path) in photos else load_image(path)
-        shown.count("images", number, len(read))
-        return explore_image(opened, path.name, pixels, photo)
+        shown.count("images", which * num_images + number, len(models) * num_images)
+        try:
+            image = explore_image(models[which].model, path.name, pixels, photo, methods, orders)
+        except (WatchError, UsageError) as error:
+            raise (named_error(error, models[which].name) if is_pair else error) from error
+        return replace(image, photo=number, model=models[which].name if is_pair else "")
 
-    first, limit = watched(0), limit_mb * MB
-    additions = Additions(opened)
-    for _, pixels, _ in read:
-        additions.add(pixels)
-    sizes = measure_sizes(first, len(read))
+    firsts, limit = [watched(which, 0) for which in range(len(models))], limit_mb * MB
+    told = tuple(describe_shown(one.name, first) for one, first in zip(models, firsts))
+    additions = Additions({one.name if is_pair else "": one.model for one in models})
+    for one, own in zip(models, read):
+        for _, pixels, _ in own:
+            additions.add(one.name if is_pair else "", pixels)
+    sizes = measure_sizes(firsts, num_images)
     for choice in sizes.fitting(limit):
         encoder, maps, left_out = Encoder(choice), [], sizes.sentence(choice, limit)
-        for number in range(len(read)):
-            image = watched(number) if number else first
-            encoder.add(image)
-            maps.append(still_map(image))
-        payload = encoder.payload(name, left_out)
+        for which in range(len(models)):
+            for number in range(num_images):
+                image = watched(which, number) if number else firsts[which]
+                encoder.add(image)
+                maps.append(still_map(image))
+        payload = encoder.payload(models[0].name, left_out)
         stills = [one.drawn(encoder.norm) for one in maps]
-        facts = facts_of(first, encoder, left_out)
-        title = f"vitral explore {name}"
+        facts = [*facts_of(told, encoder, left_out), *filter(None, (one.note for one in models))]
         size = len(document(payload, title, stills, facts, repeat).encode()) + REASONS
         if size <= limit:  # else the estimate was too low
             payload = additions.into(payload, limit - size)
@@ -122,19 +137,20 @@ def explore(
     else:
         raise ConfigError(sizes.refusal(limit))
     shown.close()
-    stem = read[0][0].stem if len(read) == 1 else f"{len(read)}-images"
+    stem = read[0][0][0].stem if num_images == 1 else f"{num_images}-images"
     page = unused_path(folder / f"{stem}.html" if out is None or folder.is_dir() else folder)
     write_file(page, content)
     return ExploreResult(
         page,
         len(content),
-        tuple(layer.name for layer in first.layers),
+        told[0].layers,
         encoder.error,
         encoder.residual,
         left_out,
-        first.left_out,
-        additions.num_weights,
+        told[0].refused,
         tuple(shown.notes),
+        told[1] if is_pair else None,
+        additions.num_weights,
     )
 
 
@@ -149,7 +165,7 @@ def arrays(images: list[Any]) -> list[tuple[Path, np.ndarray]]:
     return [(Path(f"image-{number}"), image) for number, image in enumerate(images) if isinstance(image, np.ndarray)]
 
 
-def facts_of(first: ExploredImage, encoder: Encoder, left_out: str) -> list[str]:
+def facts_of(shown: tuple[Shown, ...], encoder: Encoder, left_out: str) -> list[str]:
     """Sentences about the page, for its last section."""
     facts = [
         "Checked in every layer: rows · v reproduces the output of the model's own attention to "
@@ -157,6 +173,7 @@ def facts_of(first: ExploredImage, encoder: Encoder, left_out: str) -> list[str]
         f"Stored weights differ from the model's by at most {encoder.error:.2%} of the largest weight of their row.",
     ]
     facts += [left_out] if left_out else []
-    facts += [f"{name} is not shown: {why}" for name, why in first.left_out.items()]
-    facts += [f"{layer.name}: {layer.note}" for layer in first.layers if layer.note]
+    facts += layers_sentence(shown)
+    for one in shown:
+        facts += one.facts(len(shown) > 1)
     return [*facts, f"Made by Vitral {installed_version('vitral')}."]

@@ -1,5 +1,7 @@
 """One image as the explorer's page shows it: its layers, its pictures, and what the model answers after every block."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -17,14 +19,23 @@ from vitral.explorer.payload import Answers, ExploredImage
 from vitral.explorer.pictures import pictures_of
 from vitral.explorer.shown_layer import shown_layers
 from vitral.store.classifier import Classifier
+from vitral.tasks.explored_methods import relevance_maps
 
 FIRST = 3  # answers that are named of each place
 
 
 def explore_image(
-    model: Classifier, name: str, pixels: UInt8[np.ndarray, "y x 3"], photo: UInt8[np.ndarray, "_ _ 3"] | None
+    model: Classifier,
+    name: str,
+    pixels: UInt8[np.ndarray, "y x 3"],
+    photo: UInt8[np.ndarray, "_ _ 3"] | None,
+    methods: Sequence[str] = (),
+    orders: int | None = None,
 ) -> ExploredImage:
-    """What the model did with one image. Raises `WatchError` if its attention cannot be seen or verified."""
+    """What the model did with one image, and what relevance methods find in it.
+
+    Raises `WatchError` if its attention cannot be seen or verified.
+    """
     prepared = normalise(torch.from_numpy(np.stack([pixels])), model.preprocessing)
     observation = observe(model, prepared)
     layers, left_out = shown_layers(observation.attention)
@@ -34,6 +45,7 @@ def explore_image(
         answers = answers_of(model, prepared)
     except (UsageError, WatchError, ModelError) as error:
         why = str(error)
+    relevance, refused = relevance_maps(model, prepared, methods, orders)
     return ExploredImage(
         name,
         answer_in_words(model, observation),
@@ -44,6 +56,8 @@ def explore_image(
         reader_of(observation),
         answers,
         why,
+        relevance=relevance,
+        refused_methods=refused,
     )
 
 

@@ -9,6 +9,7 @@ from vitral.base.config import options
 from vitral.base.errors import UsageError
 from vitral.base.lookup import check_name
 from vitral.base.numerics import Numerics, choose
+from vitral.base.plural import one_or_many
 from vitral.data.batches import steps_in
 from vitral.data.dataset import Dataset
 from vitral.store.classifier import Classifier
@@ -29,6 +30,7 @@ OF_STEPS = (  # settings of training steps
     *("augment", "label_smoothing", "batch_size", "accumulate", "optimizer", "lr", "layer_decay", "weight_decay"),
     *("warmup", "clip", "ema", "patience"),
 )
+FEW = 5000  # training images, below which the recipe `small` is named
 LONG = 3600.0  # seconds after which a default is asked about
 
 
@@ -55,6 +57,17 @@ def mixing_note(recipe: Recipe) -> list[str]:
     return [
         f"{recipe.mix}: training images are mixed, so none of their classes is the right one: no training accuracy is "
         "shown, and the training loss is larger than that of whole images."
+    ]
+
+
+def few_images_note(recipe: Recipe, data: Dataset) -> list[str]:
+    """That there is a recipe for so few images, where a folder's usual model would learn from nothing."""
+    starts_from_nothing = recipe.init is None and recipe.model == preset(recipe.data).get("model") and bool(data.rows)
+    if not starts_from_nothing or data.task != "one class" or len(data.train) >= FEW:
+        return []
+    return [
+        f"{one_or_many(len(data.train), 'training image')}: few for a ViT that starts from nothing. `--recipe small` "
+        "trains a small ResNet; `--init` starts from a trained model."
     ]
 
 

@@ -214,7 +214,7 @@ def read_recipe_data(
 
     A resumed run has the images that it had, and no others.
 
-    Raises `ConfigError` for an `img_size` or a `crop_mode` of a built-in set, and for masks that would be cut.
+    Raises `ConfigError` for an `img_size`, a `crop_mode` or groups of a built-in set, and for masks that would be cut.
     """
     if isinstance(found, Dataset) and recipe.img_size:
         raise ConfigError(
@@ -225,6 +225,10 @@ def read_recipe_data(
         raise ConfigError(
             f"--crop-mode {recipe.crop_mode} applies to folders of images; those of {recipe.data.partition(':')[0]} "
             "are square."
+        )
+    if isinstance(found, Dataset) and recipe.group_by:
+        raise ConfigError(
+            f"--group-by applies to folders of images; {recipe.data.partition(':')[0]} is built in, with its splits."
         )
     if preprocessing is None:
         side = MODELS[recipe.model].settings["img_size"] if recipe.model in MODELS else PHOTO

@@ -37,6 +37,7 @@ from vitral.tasks.output_warning import output_warning
 from vitral.tasks.pace import Pace, spent_until
 from vitral.tasks.plan_run import (
     defaults_for,
+    few_images_note,
     make_recipe,
     mixing_note,
     numerics_for,
@@ -227,6 +228,7 @@ def run_recipe(
         f"{numerics.device}, {torch.get_num_threads()} threads; {numerics.reason}",
         processes_line(processes, batch),
         adapted,
+        *few_images_note(recipe, data),
         *mixing_note(recipe),
         *unused_settings(recipe, model),
         f"run: {run.path}",

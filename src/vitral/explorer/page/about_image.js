@@ -6,11 +6,11 @@ export class AboutImage {
     this.node = element("section", { class: "about-image" });
   }
 
-  draw({ image }) {
-    if (this.image === image) return;
-    this.image = image;
+  draw({ image, label }) {
+    if (this.image === image && this.label === label) return;
+    Object.assign(this, { image, label });
     const { pictures, answer, reader, name } = image;
-    const parts = [element("h2", {}, name), element("p", {}, answer)];
+    const parts = [element("h2", {}, label || name), element("p", {}, answer)];
     if (reader) parts.push(element("p", { class: "soft" }, `The prediction is read from ${reader}.`));
     if (pictures.whole) parts.push(wholePhoto(pictures, name));
     this.node.replaceChildren(...parts);

@@ -11,16 +11,16 @@ export class AnswersTable {
     this.node = element("section", { class: "answers" });
   }
 
-  draw({ image, view }) {
-    if (this.image !== image) this.fill(image);
+  draw({ image, view, label }) {
+    if (this.image !== image || this.label !== label) this.fill(image, label);
     const place = this.rows.length === image.layers.length + 1 ? view.layer + 1 : -1; // the first row is before block 0
     this.rows.forEach((row, number) => row.classList.toggle("now", number === place));
   }
 
-  fill(image) {
-    this.image = image;
+  fill(image, label) {
+    Object.assign(this, { image, label });
     this.rows = [];
-    const title = element("h2", {}, "The answer after every block");
+    const title = element("h2", {}, `The answer after every block${label ? `: ${label}` : ""}`);
     if (!image.answers) {
       this.node.replaceChildren(title, element("p", { class: "soft" }, `Not available: ${image.whyNoAnswers}`));
       return;

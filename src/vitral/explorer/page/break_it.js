@@ -2,6 +2,7 @@
 import { brokenFrom, inWords, isShuffled, brokenText } from "./broken.js";
 import { Choice, arrowKeys, element } from "./controls.js";
 import { Network, valuesOf } from "./forward.js";
+import { modelOf } from "./pair.js";
 import { upperBound, percent } from "./words.js";
 
 const BREAK_NOTE =
@@ -15,14 +16,15 @@ const SHUFFLED_SIDE = 168; // pixels of the shuffled photograph
 export class BreakIt {
   constructor(explorer) {
     this.explorer = explorer;
-    this.about = explorer.payload.network;
     this.images = new Map(); // what each image gives with all parts
-    this.node = element("section", { class: "break-it" }, element("h2", {}, "Break it"));
-    if (this.about) this.build();
-    else this.node.append(element("p", { class: "soft" }, `Not available: ${explorer.payload.whyNoNetwork}`));
+    this.node = element("section", { class: "break-it" });
   }
 
-  build() {
+  /** The section of a model. */
+  build(own, label) {
+    Object.assign(this, { network: own === this.own ? this.network : null, own, label, about: own.network, image: null });
+    const title = element("h2", {}, `Break it${label ? `: ${label}` : ""}`);
+    if (!this.about) return this.node.replaceChildren(title, element("p", { class: "soft" }, `Not available: ${own.whyNoNetwork}`));
     const { depth, heads, tokens, positions } = this.about;
     this.parts = [];
     const blocks = [...Array(depth).keys()].map((block) =>
@@ -55,7 +57,7 @@ export class BreakIt {
       labelled("Patches", this.patches.node, this.picture),
       element("div", { class: "choice" }, ...cls, this.again, this.repair),
     );
-    this.node.append(this.controls, this.said, this.table, this.facts);
+    return this.node.replaceChildren(title, this.controls, this.said, this.table, this.facts);
   }
 
   headButton(block, head) {
@@ -82,7 +84,9 @@ export class BreakIt {
     this.explorer.render();
   }
 
-  draw({ image, view, pictures }) {
+  draw({ payload, image, view, pictures, label }) {
+    const own = modelOf(payload, image);
+    if (own !== this.own || label !== this.label) this.build(own, label);
     if (!this.about || (this.image === image && this.text === view.broken)) return;
     Object.assign(this, { image, text: view.broken, broken: brokenFrom(view.broken, this.about) });
     for (const { button, isOut } of this.parts) button.setAttribute("aria-pressed", String(isOut(this.broken)));

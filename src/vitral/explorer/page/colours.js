@@ -1,6 +1,6 @@
 // The colour scale of the payload: blue below 1× uniform, grey at it, orange above, by equal ratios.
 
-/** The colour of each multiple of uniform, for the payload's scale. */
+/** The colour of each value, for the payload's scale. */
 export class Palette {
   constructor(payload) {
     this.colours = payload.colours.map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
@@ -50,8 +50,26 @@ export class Palette {
   }
 }
 
-/** The colour of each similarity: blue at -1, grey at 0, orange at 1. */
+/** The scale of maps in a unit such as logits: grey at 0, orange for the class, blue against it. */
 export class SignedPalette extends Palette {
+  constructor(payload, unit) {
+    super(payload);
+    this.limit = payload.units[unit];
+  }
+
+  numberOf(value) {
+    const count = this.colours.length;
+    return Math.min(count - 1, Math.max(0, Math.floor((0.5 + value / (2 * this.limit)) * count)));
+  }
+
+  ticks() {
+    const [end, half] = [this.limit, this.limit / 2].map((value) => String(Number(value.toPrecision(2))));
+    return [`−${end} against`, `−${half}`, "0", `+${half}`, `+${end} for`].map((label, step) => ({ place: step / 4, label }));
+  }
+}
+
+/** The colour of each similarity: blue at -1, grey at 0, orange at 1. */
+export class SimilarityPalette extends Palette {
   numberOf(value) {
     const count = this.colours.length;
     return Math.min(count - 1, Math.max(0, Math.floor((0.5 + value / 2) * count)));

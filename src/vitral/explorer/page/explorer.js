@@ -5,27 +5,34 @@
 //     await source.content(about)         the bytes of what the header describes: tokens, positions, weights, images
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
+import { Beside, alsoBeside, headOf, mapOf, stageLabel } from "./beside.js";
 import { BreakIt } from "./break_it.js";
-import { Palette, SignedPalette } from "./colours.js";
 import { Choice, Slider, element } from "./controls.js";
 import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
-import { Painter } from "./painter.js";
+import { Methods } from "./methods.js";
+import { besideAfter, entryName } from "./pair.js";
+import { Painters } from "./painters.js";
+import { methodOf, pictureOf } from "./picture.js";
 import { loadPictures } from "./pictures.js";
 import { PositionTable } from "./positions.js";
-import { savePng } from "./save.js";
+import { relevanceValue } from "./relevance.js";
+import { addressOf, savePng } from "./save.js";
+import { Scale } from "./scale.js";
 import { show } from "./shown.js";
 import { loadTokens } from "./similarity.js";
 import { Stage } from "./stage.js";
+import { TokenButtons } from "./tokens.js";
 import { fromAddress, hasTokens, patchAt, toAddress, tokenAt } from "./view.js";
-import { caption, chosenName, headName, othersSentence, placeName, shareText, title, tokenName, valueText, what } from "./words.js";
+import { chosenName, headItems, headName, layerItems, layerText, othersSentence, placeName, valueText, what } from "./words.js";
 
 const VERSION = 1; // of the payload
 const WAIT = 250; // milliseconds before a view is put into the address
 
 // The sections below layers and heads. Each is made with the explorer, has a `node`, and draws itself for what the
-// explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`.
-const PANELS = [AnswersTable, BreakIt, PositionTable, AboutImage];
+// explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`,
+// and `label`, the image's name where another stands beside it; that one is the explorer's `second`.
+const PANELS = [Methods, AnswersTable, BreakIt, PositionTable, AboutImage].flatMap((Panel) => [Panel, alsoBeside(Panel)]);
 
 /** Fill an element with the explorer. Throws for a payload of another version. */
 export async function explore(host, source) {
@@ -41,9 +48,8 @@ class Explorer {
   constructor(host, source) {
     this.payload = source.payload;
     this.source = source;
-    this.palette = new Palette(this.payload);
-    this.attentionPainter = new Painter(this.palette);
-    this.signedPainter = new Painter(new SignedPalette(this.payload));
+    this.painters = new Painters(this.payload);
+    this.palette = this.painters.of(null).palette;
     this.view = fromAddress(window.location.hash, this.payload);
     this.unpacked = new Map(); // layers, by image and place
     this.pointed = null; // the token under the mouse, shown as long as none is held
@@ -55,65 +61,61 @@ class Explorer {
     return this.payload.images[this.view.image];
   }
 
-  /** What draws the maps of the view, on its scale. */
-  get painter() {
-    return this.view.direction === "similar" ? this.signedPainter : this.attentionPainter;
-  }
-
   get about() {
     return this.image.layers[this.view.layer];
   }
 
+  /** What draws the small maps of the view, on its scale. */
+  get painter() {
+    return this.painters.ofView(this.view);
+  }
+
+  /** The image's name, where another stands beside it. */
+  get label() {
+    return this.view.beside === null ? "" : entryName(this.image);
+  }
+
   build(host) {
     const change = (changes) => this.change(changes);
-    this.images = new Choice("Image", this.payload.images.map((image, place) => [place, image.name]), (image) => change({ image }));
+    this.images = new Choice("Image", this.payload.images.map((image, place) => [place, entryName(image)]), (image) => change({ image }));
     this.direction = new Choice("Direction", [["to", "What it attends to"], ["from", "What attends to it"], ...(hasTokens(this.payload) ? [["similar", "What is similar to it"]] : [])], (direction) => change({ direction }));
     this.place = new Choice("Tokens", [["before", "Before the block"], ["after", "After the block"]], (place) => change({ place }));
     this.show = new Choice("Picture", [["map", "Map"], ["photo", "Photograph"]], (picture) => change({ show: picture }));
     this.layers = new Slider("Layer", (layer) => change({ layer }));
     this.heads = new Glance("Head", (head) => change({ head }));
     this.everyLayer = new Glance("All layers", (layer) => this.layers.set(layer));
-    this.tokens = element("div", { class: "tokens" });
+    this.tokens = new TokenButtons((name) => this.chooseName(name));
     this.title = element("p", { class: "title" });
     this.caption = element("p", { class: "caption", id: "explorer-caption" });
     this.readout = element("p", { class: "readout" });
     this.live = element("p", { class: "unseen", "aria-live": "polite" });
     this.stage = new Stage(this.stageActions(), "explorer-caption");
-    this.scale = element("div", { class: "scale" });
+    this.text = element("p", { class: "label" });
+    this.scale = new Scale();
+    this.beside = new Beside(this);
     this.panels = PANELS.map((Panel) => new Panel(this));
     const save = element("button", { type: "button" }, "Save as PNG");
     save.addEventListener("click", () => this.save());
-    const left = element("div", { class: "left" }, this.direction.node, this.place.node, this.tokens, this.title, this.stage.node, this.readout, this.scale, this.caption);
+    const left = element("div", { class: "left" }, this.direction.node, this.place.node, this.tokens.node, this.title);
+    const stages = element("div", { class: "stages" }, element("div", { class: "place" }, this.text, this.stage.node), this.beside.node);
+    left.append(stages, this.readout, this.scale.node, this.caption, this.beside.caption);
     left.append(element("div", { class: "actions" }, this.show.node, save));
     const right = element("div", { class: "right" });
     right.append(
-      element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.everyLayer.node),
-      element("section", { class: "heads" }, element("h2", {}, "Heads of this layer"), this.heads.node),
+      element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.beside.firstNames[0], this.everyLayer.node, this.beside.layers),
+      element("section", { class: "heads" }, element("h2", {}, "Heads of this layer"), this.beside.firstNames[1], this.heads.node, this.beside.heads),
       ...this.panels.map((panel) => panel.node),
     );
     host.setAttribute("aria-busy", "true");
-    host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node] : []), element("div", { class: "columns" }, left, right), this.live);
-  }
-
-  drawScale() {
-    const { palette } = this.painter;
-    if (this.scaleOf === palette) return;
-    this.scaleOf = palette;
-    const canvas = element("canvas", { width: 514, height: 12, "aria-hidden": "true" });
-    palette.paintScale(canvas);
-    const labels = palette.ticks().map(({ place, label }) => {
-      const node = element("span", [0, 0.5, 1].includes(place) ? {} : { class: "between" }, label);
-      node.style.left = `${place * 100}%`;
-      return node;
-    });
-    this.scale.replaceChildren(canvas, element("div", { class: "scale-labels" }, ...labels));
+    this.columns = element("div", { class: "columns" }, left, right);
+    host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node, this.beside.control] : []), this.columns, this.live);
   }
 
   stageActions() {
     return {
-      point: (row, column) => this.point(row, column),
+      point: (row, column) => this.point(tokenAt(row, column, this.stage.grid)),
       leave: () => this.leave(),
-      choose: (row, column) => this.choose(row, column),
+      choose: (row, column) => this.choose(tokenAt(row, column, this.stage.grid)),
       move: (rows, columns) => this.move(rows, columns),
       key: (name) => this.key(name),
     };
@@ -133,18 +135,29 @@ class Explorer {
 
   /** Change the view; what does not fit the new layer is adapted. */
   async change(changes) {
-    this.view = { ...this.view, ...changes };
+    const beside = changes.image === undefined ? {} : { beside: besideAfter(this.payload, this.view, changes.image) };
+    // Who chooses a token, layer, head or direction wants to see its attention, not the map of a method.
+    const isOfAttention = Object.keys(changes).some((name) => ["token", "layer", "head", "direction", "place"].includes(name));
+    const show = isOfAttention && methodOf(this.image, this.view) ? { show: "map" } : {};
+    this.view = { ...this.view, ...beside, ...show, ...changes };
     const layers = this.image.layers;
     this.view.layer = Math.min(this.view.layer, layers.length - 1);
     if (this.view.head !== MEAN && this.view.head >= this.about.heads) this.view.head = MEAN;
     this.pointed = null;
     await this.render();
-    this.live.textContent = [what(this.view, this.about, this.shown), othersSentence(this.view, this.shown), this.shown.note].join(" ");
+    this.live.textContent = this.spoken();
   }
 
-  point(row, column) {
-    const token = tokenAt(row, column, this.about.grid);
-    if (this.isHeld) this.tell(row, column);
+  /** What a change shows, for those who hear it. */
+  spoken() {
+    const { view, shown, second, picture } = this;
+    if (methodOf(this.image, view)) return picture.caption;
+    const beside = second ? `Beside it, ${second.label}: ${what(second.view, second.about, second.shown)} ${second.shown.note}` : "";
+    return [this.label && `${this.label}:`, what(view, this.about, shown), othersSentence(view, shown), shown.note, beside].filter(Boolean).join(" ");
+  }
+
+  point(token) {
+    if (this.isHeld || methodOf(this.image, this.view)) this.tell(token);
     else if (!this.pointed || this.pointed.y !== token.y || this.pointed.x !== token.x) {
       this.pointed = token;
       this.render();
@@ -159,7 +172,8 @@ class Explorer {
   }
 
   /** Hold a patch; the one that is held already is released. */
-  choose(row, column) {
+  choose(token) {
+    const { row, column } = patchAt(token, this.about.grid);
     const held = patchAt(this.view.token, this.about.grid);
     this.isHeld = !(this.isHeld && held && held.row === row && held.column === column);
     this.change({ token: tokenAt(row, column, this.about.grid) });
@@ -210,14 +224,25 @@ class Explorer {
     this.change({ token: { name } });
   }
 
-  /** The value of the patch under the mouse, while another is held. */
-  tell(row, column) {
-    const value = this.shown.patches[row * this.about.grid[1] + column];
+  /** The value of the patch under the mouse, while another is held, or in the map of a method. */
+  tell(token) {
+    const { row, column, text } = this.valueIn(this, token);
+    this.readout.textContent = `${placeName(row, column)} ${text}${this.second ? "." : ""}${this.beside.tell(token)}`;
+  }
+
+  /** The place and value of a token's patch in the first or second image. */
+  valueIn({ image, about, shown }, token) {
+    const method = methodOf(image, this.view);
+    const grid = method ? method.grid : about.grid;
+    const { row, column } = patchAt(token, grid);
+    const value = (method ? method.values : shown.patches)[row * grid[1] + column];
     const gets = { to: "gets", from: "gives it", similar: "has similarity" }[this.view.direction];
-    this.readout.textContent = Number.isNaN(value) ? `${placeName(row, column)}: no value` : `${placeName(row, column)} ${gets} ${valueText(this.view, value)}`;
+    const text = method ? `has ${relevanceValue(method, value)}` : Number.isNaN(value) ? "has no value" : `${gets} ${valueText(this.view, value)}`;
+    return { row, column, text };
   }
 
   hint() {
+    if (methodOf(this.image, this.view)) return "Point at a patch for its value in this map; click a patch to see its attention.";
     return this.isHeld
       ? `Held: ${chosenName(this.shown)}. Point at other patches for their values; click it again or press Esc to release it.`
       : "Point at a patch, click or tap to hold it, or move with the arrow keys.";
@@ -226,11 +251,12 @@ class Explorer {
   async render() {
     const wanted = (this.wanted = {});
     const { image, layer: place } = this.view;
-    const [layer, pictures] = await Promise.all([this.layerAt(image, place), this.picturesOf(image)]);
+    const [layer, pictures, beside] = await Promise.all([this.layerAt(image, place), this.picturesOf(image), this.beside.load(this.view)]);
     if (wanted !== this.wanted) return; // another view was chosen meanwhile
     this.layer = layer;
     this.pictures = pictures;
     this.shown = show(layer, this.view, this.pointed ?? this.view.token);
+    this.second = beside && this.beside.secondOf(beside, this.pointed ?? this.view.token);
     this.draw();
     this.keepAddress();
   }
@@ -255,30 +281,33 @@ class Explorer {
   }
 
   draw() {
-    const { view, about, shown, layer, pictures } = this;
-    const [rows, columns] = about.grid;
-    this.map = view.show === "map" ? { values: shown.patches, rows, columns } : null;
-    this.selected = shown.name === null ? shown : null;
-    const label = `${this.image.name}. ${what(view, about, shown)}`;
-    const name = `Patches of ${this.image.name}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
-    this.stage.draw({ painter: this.painter, pictures, grid: about.grid, map: this.map, selected: this.selected, label, name });
-    this.title.textContent = title(view, shown);
-    this.caption.textContent = this.captionText = caption(view, about, shown, this.payload);
+    const { view, about, shown, layer, pictures, second, label } = this;
+    const picture = (this.picture = pictureOf(this, this.payload, this.painters));
+    const [rows, columns] = picture.grid;
+    const of = label || this.image.name;
+    const name = `Patches of ${of}, ${rows} rows and ${columns} columns. Arrow keys choose a patch; comma and full stop change the layer, h the head, d the direction.`;
+    this.columns.classList.toggle("comparing", second !== null);
+    this.stage.draw({ ...picture, pictures, label: `${of}. ${picture.label}`, name });
+    this.title.textContent = picture.title;
+    this.text.replaceChildren(...(second ? stageLabel(this, picture) : []));
+    this.caption.textContent = label ? `${label}: ${picture.caption}` : picture.caption;
+    this.secondPicture = second && pictureOf(second, this.payload, this.painters);
+    this.beside.draw(second, this.secondPicture);
+    this.scale.draw(picture.painter.palette);
     this.readout.textContent = this.hint();
     this.images.show(view.image);
     this.direction.show(view.direction);
     this.place.show(view.place);
     this.place.node.hidden = view.direction !== "similar";
-    this.drawScale();
+    this.heads.node.parentNode.hidden = view.direction === "similar"; // whole tokens are compared
     this.show.show(view.show);
     this.layers.show(view.layer, this.image.layers.length - 1, layerText(about, this.image.layers));
     const shape = pictures.width / pictures.height;
-    this.heads.node.parentNode.hidden = view.direction === "similar"; // whole tokens are compared
     this.heads.prepare(headItems(about.heads), shape);
     this.heads.draw(shown.head, (head) => this.headMap(layer, head), this.painter, pictures);
     this.everyLayer.prepare(layerItems(this.image.layers), shape);
     this.everyLayer.draw(view.layer, (place) => this.layerMap(place), this.painter, pictures, true);
-    this.drawTokens();
+    this.tokens.draw(this);
     const drawn = `${view.image} ${view.direction === "similar"}`;
     if (this.drawn !== drawn) {
       this.drawn = drawn;
@@ -289,17 +318,13 @@ class Explorer {
 
   /** A small map of one head, for the token that is shown; null if its rows are not stored. */
   headMap(layer, head) {
-    const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
-    return shown.head === head ? { values: shown.patches, rows: layer.rows, columns: layer.columns } : null;
+    return mapOf(layer, { ...this.view, head }, this.pointed ?? this.view.token, true);
   }
 
   /** A small map of one layer, for the token that is shown; null as long as the layer is not unpacked. */
   layerMap(place) {
     const layer = this.unpacked.get(`${this.view.image} ${place}`);
-    if (!layer) return null;
-    const head = this.view.head !== MEAN && this.view.head < layer.about.heads ? this.view.head : MEAN;
-    const shown = show(layer, { ...this.view, head }, this.pointed ?? this.view.token);
-    return { values: shown.patches, rows: layer.rows, columns: layer.columns };
+    return layer ? mapOf(layer, { ...this.view, head: headOf(layer, this.view.head) }, this.pointed ?? this.view.token) : null;
   }
 
   /** A layer, unpacked. */
@@ -322,53 +347,17 @@ class Explorer {
     }
   }
 
-  /** CLS and registers, with their shares in this view. */
-  drawTokens() {
-    const { layer, shown, view } = this;
-    const shares = new Map(shown.others.map((other) => [other.name, other.share]));
-    const names = [...new Set([...layer.keyNames, ...layer.queryNames])];
-    if (this.tokenNames !== names.join()) {
-      this.tokenNames = names.join();
-      this.tokenButtons = names.map((name) => {
-        const share = element("span", { class: "share" });
-        const button = element("button", { type: "button" }, tokenName(name), " ", share);
-        button.addEventListener("click", () => this.chooseName(name));
-        return { name, button, share };
-      });
-      this.tokens.replaceChildren(...this.tokenButtons.map((one) => one.button));
-    }
-    for (const { name, button, share } of this.tokenButtons) {
-      const value = shares.get(name);
-      share.textContent = value === undefined || Number.isNaN(value) ? "" : shareText(view, value);
-      button.setAttribute("aria-pressed", String(shown.name === name));
-    }
-  }
-
   save() {
-    const { view, about, image } = this;
-    const fileName = `${image.name.replace(/\.[^.]*$/, "")}.layer-${about.number}.${headName(view.head).replaceAll(" ", "-")}.png`;
+    const { view, about, image, second, picture, label } = this;
+    const shown = methodOf(image, view) ? view.show : `layer-${about.number}.${headName(view.head).replaceAll(" ", "-")}`;
+    const stages = [{ ...picture, pictures: this.pictures, title: second ? label : "" }];
+    if (second) stages.push({ ...this.secondPicture, pictures: second.pictures, title: second.label });
     return savePng({
-      painter: this.painter,
-      pictures: this.pictures,
-      grid: about.grid,
-      map: this.map,
-      selected: this.selected,
-      caption: this.captionText,
-      title: `${image.name}: ${image.answer}`,
-      fileName,
+      stages,
+      captions: second ? [this.caption.textContent, this.beside.caption.textContent] : [this.caption.textContent],
+      title: second ? picture.title : `${image.name}: ${image.answer}`,
+      address: addressOf(window.location, toAddress(view, this.payload)),
+      fileName: `${image.name.replace(/\.[^.]*$/, "")}.${shown}.png`,
     });
   }
-}
-
-function headItems(count) {
-  const heads = [...Array(count).keys()].map((head) => ({ value: head, text: String(head), name: `Head ${head}` }));
-  return [{ value: MEAN, text: "mean", name: "Mean of heads" }, ...heads];
-}
-
-function layerItems(layers) {
-  return layers.map((layer, place) => ({ value: place, text: String(layer.number), name: `Layer ${layer.number}` }));
-}
-
-function layerText(about, layers) {
-  return `Layer ${about.number} (${layers[0].number} to ${layers.at(-1).number}), ${about.name}, ${about.heads} heads`;
 }

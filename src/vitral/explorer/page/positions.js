@@ -1,5 +1,7 @@
 // What the position table knows: how similar the embedding of the chosen patch's position is to those of all others.
 import { element } from "./controls.js";
+import { COSINE } from "./painters.js";
+import { modelOf } from "./pair.js";
 import { similaritiesOf } from "./similarity.js";
 import { drawGrid, outline } from "./stage.js";
 import { patchAt } from "./view.js";
@@ -11,21 +13,26 @@ const POSITION_NOTE =
 const POSITION_SIDE = 224; // pixels of the longer side
 
 export class PositionTable {
-  constructor({ payload, source, signedPainter }) {
-    this.about = payload.positions;
-    this.painter = signedPainter;
-    this.node = element("section", { class: "positions" }, element("h2", {}, "What the position table knows"));
-    if (!this.about) {
-      this.node.append(element("p", { class: "soft" }, `Not available: ${payload.whyNoPositions}`));
-      return;
-    }
-    this.similarities = similaritiesOf(this.about, source);
+  constructor({ source, painters }) {
+    this.source = source;
+    this.painter = painters.of(COSINE);
     this.canvas = element("canvas", { role: "img" });
     this.text = element("p", { class: "readout" });
-    this.node.append(element("p", { class: "soft" }, POSITION_NOTE), this.canvas, this.text);
+    this.node = element("section", { class: "positions" });
   }
 
-  async draw({ shown, about, pictures }) {
+  /** The section of a model. */
+  build(own, label) {
+    Object.assign(this, { own, label, about: own.positions, key: "" });
+    const title = element("h2", {}, `What the position table knows${label ? `: ${label}` : ""}`);
+    if (!this.about) return this.node.replaceChildren(title, element("p", { class: "soft" }, `Not available: ${own.whyNoPositions}`));
+    this.similarities = similaritiesOf(this.about, this.source);
+    return this.node.replaceChildren(title, element("p", { class: "soft" }, POSITION_NOTE), this.canvas, this.text);
+  }
+
+  async draw({ payload, image, shown, about, pictures, label }) {
+    const own = modelOf(payload, image);
+    if (own !== this.own || label !== this.label) this.build(own, label);
     if (!this.about) return;
     const [rows, columns] = this.about.grid;
     const share = (place, count) => (place + 0.5) / count;

@@ -1,17 +1,42 @@
-// The view as a PNG: the map, the scale, and the caption below.
+// The view as a PNG: the map, the scale, and the caption below, which is also in the file's text, as in all figures of
+// Vitral, with the address that opens the view.
+import { withText } from "./png_text.js";
 import { drawGrid, outline } from "./stage.js";
 
 const WIDE = 900; // pixels of the picture
 const EDGE = 24;
 const LINE = 22;
+const GAP = 20; // between two photographs
 
-/** Draw the view and offer it as a file. */
-export async function savePng({ painter, pictures, grid, map, selected, caption, title, fileName }) {
-  const shape = pictures.width / pictures.height;
-  const width = Math.min(WIDE, Math.round(WIDE * shape));
-  const height = Math.round(width / shape);
+/** Draw the view, one stage or two, and offer it as a file. */
+export async function savePng({ stages, captions, title, address, fileName }) {
+  const canvas = draw(stages, captions, title);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const png = new Uint8Array(await blob.arrayBuffer());
+  const described = withText(png, "Description", [title, ...captions, `This view: ${address}`].join("\n"));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([described], { type: "image/png" }));
+  link.download = fileName;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+/** The address of a view. Of a page that is a file, without its folder: the picture may be passed on. */
+export function addressOf({ protocol, origin, pathname }, view) {
+  return protocol === "file:" ? `${decodeURIComponent(pathname.split("/").at(-1))}${view}` : `${origin}${pathname}${view}`;
+}
+
+function draw(stages, captions, title) {
+  const room = (WIDE - GAP * (stages.length - 1)) / stages.length;
+  const sizes = stages.map(({ pictures }) => {
+    const shape = pictures.width / pictures.height;
+    const width = Math.min(room, Math.round(room * shape));
+    return { width: Math.round(width), height: Math.round(width / shape) };
+  });
+  const heading = stages.length > 1 ? 26 : 0; // pixels for the name of each of two
+  const height = heading + Math.max(...sizes.map((size) => size.height));
   const measure = new OffscreenCanvas(1, 1).getContext("2d");
-  const lines = wrap(measure, caption, WIDE);
+  const lines = captions.flatMap((caption) => wrap(measure, caption, WIDE));
   const canvas = document.createElement("canvas");
   canvas.width = WIDE + 2 * EDGE;
   canvas.height = height + 3 * EDGE + 60 + 34 + lines.length * LINE;
@@ -21,21 +46,25 @@ export async function savePng({ painter, pictures, grid, map, selected, caption,
   context.fillStyle = "#22303c";
   context.font = "600 20px system-ui, sans-serif";
   context.fillText(title, EDGE, EDGE + 16, WIDE);
-  const box = { left: EDGE + Math.round((WIDE - width) / 2), top: EDGE + 34, width, height };
-  if (map) painter.paint(context, map, pictures, box);
-  else context.drawImage(pictures.at(width, height).photo, box.left, box.top);
-  drawGrid(context, grid, box);
-  if (selected) outline(context, selected, grid, box);
-  const below = box.top + height + 14;
-  drawScale(context, painter.palette, below);
+  stages.forEach((stage, place) => {
+    const left = EDGE + Math.round(place * (room + GAP) + (room - sizes[place].width) / 2);
+    context.fillStyle = "#22303c";
+    context.font = "600 15px system-ui, sans-serif";
+    if (heading) context.fillText(stage.title, left, EDGE + 50, room);
+    drawStage(context, stage, { left, top: EDGE + 34 + heading, ...sizes[place] });
+  });
+  const below = EDGE + 34 + height + 14;
+  drawScale(context, stages[0].painter.palette, below);
   context.font = "15px system-ui, sans-serif";
   lines.forEach((line, number) => context.fillText(line, EDGE, below + 66 + number * LINE));
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = fileName;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  return canvas;
+}
+
+function drawStage(context, { painter, pictures, map, grid, selected }, box) {
+  if (map) painter.paint(context, map, pictures, box);
+  else context.drawImage(pictures.at(box.width, box.height).photo, box.left, box.top);
+  drawGrid(context, grid, box);
+  if (selected) outline(context, selected, grid, box);
 }
 
 function drawScale(context, palette, top) {

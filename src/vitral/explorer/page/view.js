@@ -1,17 +1,20 @@
 // What the page shows, and the address that opens it again.
 //
 // image, layer  places in the payload      head  a number, or "mean"      direction  "to", "from" or "similar"
-// show  "map" or "photo"      place  "before" or "after" the block, of similar tokens      broken  the text of broken.js
+// show          "map", "photo", or the name of a relevance method
+// beside        the place of a second image, or null
+// place         "before" or "after" the block, of similar tokens      broken  the text of broken.js
 // token         { name } of CLS or a register, or { y, x }: the middle of a patch, as shares of the image, so that it stays
 //               at its place where layers have other grids
 import { MEAN } from "./layer.js";
+import { partnerOf } from "./pair.js";
 
 /** The view that a page opens with: the last layer, from CLS, or from the patch in the middle. */
 export function firstView(payload, image = 0) {
   const layers = payload.images[image].layers;
   const last = layers[layers.length - 1];
   const token = last.prefix.includes("cls") && !last.ownQueries ? { name: "cls" } : { y: 0.5, x: 0.5 };
-  return { image, layer: layers.length - 1, head: MEAN, token, direction: "to", show: "map", place: "after", broken: "" };
+  return { image, layer: layers.length - 1, head: MEAN, token, direction: "to", show: "map", beside: partnerOf(payload, image), place: "after", broken: "" };
 }
 
 /** The row and column of a token's patch on a grid; null for CLS and registers. */
@@ -34,6 +37,7 @@ export function toAddress(view, payload) {
   const words = { image: view.image, layer: layer.number, head: view.head, token, direction: view.direction, show: view.show };
   if (view.direction === "similar") words.tokens = view.place;
   if (view.broken) words.broken = view.broken;
+  if (payload.images.length > 1) words.beside = view.beside ?? "nothing";
   return `#${new URLSearchParams(words)}`;
 }
 
@@ -53,7 +57,11 @@ export function fromAddress(address, payload) {
   if (words.get("direction") === "similar" && hasTokens(payload)) view.direction = "similar";
   if (words.get("tokens") === "before") view.place = "before";
   view.broken = words.get("broken") ?? "";
-  if (words.get("show") === "photo") view.show = "photo";
+  const methods = payload.images[view.image].methods ?? [];
+  if (["photo", ...methods.map((method) => method.name)].includes(words.get("show"))) view.show = words.get("show");
+  const beside = number("beside", payload.images.length);
+  if (beside !== null && beside !== view.image) view.beside = beside;
+  if (words.get("beside") === "nothing") view.beside = null;
   const [rows, columns] = layers[view.layer].grid;
   const patch = /^(\d+),(\d+)$/.exec(words.get("token") ?? "");
   if (patch && Number(patch[1]) < rows && Number(patch[2]) < columns) {

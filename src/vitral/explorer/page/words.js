@@ -122,6 +122,27 @@ export function othersSentence(view, shown) {
   return `${parts.join(", ")} of its attention.`;
 }
 
+/** The caption of a view beside another, which has said what the colours mean. */
+export function captionBeside(view, about, shown, payload) {
+  return [what(view, about, shown), ...notes(view, shown), checked(view, about, payload)].join(" ");
+}
+
+/** The small maps of heads, and of their mean. */
+export function headItems(count) {
+  const heads = [...Array(count).keys()].map((head) => ({ value: head, text: String(head), name: `Head ${head}` }));
+  return [{ value: MEAN, text: "mean", name: "Mean of heads" }, ...heads];
+}
+
+/** The small maps of layers. */
+export function layerItems(layers) {
+  return layers.map((layer, place) => ({ value: place, text: String(layer.number), name: `Layer ${layer.number}` }));
+}
+
+/** A layer among those of its model. */
+export function layerText(about, layers) {
+  return `Layer ${about.number} (${layers[0].number} to ${layers.at(-1).number}), ${about.name}, ${about.heads} heads`;
+}
+
 function notes(view, shown) {
   return [othersSentence(view, shown), shown.note].filter(Boolean);
 }

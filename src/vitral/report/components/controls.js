@@ -54,9 +54,10 @@ export class Choice {
   }
 
   show(chosen) {
+    const isOne = this.buttons.some((one) => one.value === chosen);
     for (const { value, button } of this.buttons) {
       button.setAttribute("aria-checked", String(value === chosen));
-      button.tabIndex = value === chosen ? 0 : -1;
+      button.tabIndex = value === chosen || (!isOne && button === this.buttons[0].button) ? 0 : -1;
     }
   }
 }
