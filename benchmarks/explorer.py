@@ -75,7 +75,8 @@ def opened(browser: Browser, page: Path) -> dict[str, float]:
     window.wait_for_selector("#explorer[aria-busy=false]", timeout=60_000)
     drawn = window.evaluate("performance.now()")
     paint = window.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    window.wait_for_function("window.explorer.unpacked.size === window.explorer.image.layers.length", timeout=60_000)
+    while not window.evaluate("window.explorer.unpacked.size === window.explorer.image.layers.length"):
+        time.sleep(0.05)
     times = np.array(window.evaluate(HOVER, HOVERED))
     window.close()
     return {

@@ -8,6 +8,7 @@ its weights before training. `explorer.webp` shows the mouse on patch after patc
 import io
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,8 @@ def opened(browser: Browser, page: Path, viewport: dict[str, int], scheme: str =
     window = context.new_page()
     window.goto(page.as_uri())
     window.wait_for_selector("#explorer[aria-busy=false]")
-    window.wait_for_function("window.explorer.unpacked.size === window.explorer.image.layers.length")
+    while not window.evaluate("window.explorer.unpacked.size === window.explorer.image.layers.length"):
+        time.sleep(0.05)
     yield window
     context.close()
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 import vitral
 from explored import explored_vit
+from until import until
 from vitral.data.preprocess import batch_of
 from vitral.explain.observation import observe
 from vitral.tasks.explore_live import explore_locally
@@ -157,7 +158,8 @@ def expected(weights, direction, token, head):
 
 
 def title_is(page, words):
-    page.wait_for_function(
+    until(
+        page,
         "([host, words]) => host.querySelector('.title').textContent.includes(words)",
         arg=[page.locator("#explorer").element_handle(), words],
     )
@@ -204,7 +206,8 @@ def test_arrow_keys_move_among_the_small_maps(page):
 
 def test_every_layer_has_a_small_map_of_the_view(page):
     see(page, {"token": patch(3, 3), "direction": "from", "image": 1})
-    page.wait_for_function(
+    until(
+        page,
         "(host) => !host.querySelector('.waiting') && [...host.querySelectorAll('.layers canvas')].every((canvas) => "
         "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.every((value, at) => "
         "at % 4 < 3 || value > 250))",

@@ -8,6 +8,7 @@ import pytest
 
 from explored import explored_vit
 from peers import PEERS
+from until import until
 from vitral.base.preprocessing import Preprocessing
 from vitral.base.record import ModelRecord, attach_record
 from vitral.tasks.explore_live import explore_locally
@@ -43,7 +44,7 @@ def test_while_the_model_computes_the_old_map_fades_and_only_the_last_one_is_ask
     with served(explored_vit()) as server:
         window = opened_at(new_window, server.address)
         page = window.page
-        page.wait_for_function("!document.querySelector('.waiting')")
+        until(page, "!document.querySelector('.waiting')")
         may_answer, asked, answer = threading.Event(), [], server.source.answer
 
         def slowly(question):
@@ -68,7 +69,7 @@ def test_while_the_model_computes_the_old_map_fades_and_only_the_last_one_is_ask
 def test_a_server_that_has_ended_is_named(new_window):
     with served(explored_vit()) as server:
         window = opened_at(new_window, server.address)
-        window.page.wait_for_function("!document.querySelector('.waiting')")
+        until(window.page, "!document.querySelector('.waiting')")
         window.page.route("**/weights*", lambda route: route.abort())  # as when nobody listens any more
     point(window.page, 1, 2)
     window.page.locator(".readout").filter(has_text="Is vitral explore --live still running?").wait_for()

@@ -104,7 +104,7 @@ def test_the_keyboard_reaches_the_methods_and_hears_the_test(opened, page_of):
     assert state(page)["show"] == "chefer" and "Tested: with the map's highest patches" in page.inner_text(
         "[aria-live]"
     )
-    page.focus(".choice button[tabindex='0'] >> nth=2")  # neither Map nor Photograph is chosen
+    page.focus(".actions .choice button[tabindex='0']")  # neither Map nor Photograph is chosen
     assert page.evaluate("document.activeElement.textContent") == "Map"
 
 

@@ -32,7 +32,9 @@ def one_page_has_every_image_layer_and_head(vitral, trained, photos, tmp_path):
     classes = trained.card["classes"]
     assert set(told["images"][0]["answers"]["names"]) <= set(classes)
     assert found["residual"] < 1e-4 and found["error"] <= 1 / 250 and found["left_out"] == ""
+    assert found["weights"] > 10_000 and told["models"][0]["network"]["id"] == "weights-0"
     plain = vitral(*words).done()
+    assert f"The page holds the model: its {found['weights']:,} weights" in plain.printed
     assert "4 layers of attention, verified to" in plain.printed and "page: explored/2-images-2.html" in plain.printed
 
 

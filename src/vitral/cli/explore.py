@@ -127,5 +127,7 @@ def write_page(options: Options) -> dict[str, Any]:
     )
     if found.left_out:
         print_result(found.left_out)
+    if found.weights:
+        print_result(f"The page holds the model: its {found.weights:,} weights, so that it can run without parts.")
     print_result(f"page: {found.page} ({found.size / 1e6:.1f} MB)")
     return found.to_json()

@@ -16,6 +16,7 @@ from vitral.base.files import unused_path, write_file
 from vitral.base.provenance import installed_version
 from vitral.data import OnBadImage
 from vitral.data.image import load_image
+from vitral.explorer.additions import Additions
 from vitral.explorer.document import document
 from vitral.explorer.payload import Encoder, ExploredImage
 from vitral.explorer.sizes import MB, measure_sizes
@@ -27,6 +28,7 @@ from vitral.tasks.inputs import Image, read_sized
 from vitral.tasks.progress import Progress, progress_for
 
 LIMIT = 15.0  # megabytes of a page
+REASONS = 4_000  # bytes of a page for why it has no more than rows of attention
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class ExploreResult:
     left_out  what the page has no rows of, in words; empty if it has all
     refused   the layers that cannot be shown, each with the reason
     beside    the same for the second model, with its name; None if there is none
+    weights   the number of weights that are in the page, which runs small models itself; 0 if it has none
     """
 
     page: Path
@@ -51,6 +54,7 @@ class ExploreResult:
     refused: dict[str, str]
     notes: tuple[str, ...] = ()
     beside: Shown | None = None
+    weights: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {"page": str(self.page), "beside": vars(self.beside) if self.beside else None}
@@ -110,6 +114,10 @@ def explore(
 
     firsts, limit = [watched(which, 0) for which in range(len(models))], limit_mb * MB
     told = tuple(describe_shown(one.name, first) for one, first in zip(models, firsts))
+    additions = Additions({one.name if is_pair else "": one.model for one in models})
+    for one, own in zip(models, read):
+        for _, pixels, _ in own:
+            additions.add(one.name if is_pair else "", pixels)
     sizes = measure_sizes(firsts, num_images)
     for choice in sizes.fitting(limit):
         encoder, maps, left_out = Encoder(choice), [], sizes.sentence(choice, limit)
@@ -121,8 +129,10 @@ def explore(
         payload = encoder.payload(models[0].name, left_out)
         stills = [one.drawn(encoder.norm) for one in maps]
         facts = [*facts_of(told, encoder, stored_error(encoder, left_out)), *filter(None, (one.note for one in models))]
-        content = document(payload, title, stills, facts, repeat).encode()
-        if len(content) <= limit:  # else the estimate was too low
+        size = len(document(payload, title, stills, facts, repeat).encode()) + REASONS
+        if size <= limit:  # else the estimate was too low
+            payload = additions.into(payload, limit - size)
+            content = document(payload, title, stills, [*additions.facts, *facts], repeat).encode()
             break
     else:
         raise ConfigError(sizes.refusal(limit))
@@ -140,6 +150,7 @@ def explore(
         told[0].refused,
         tuple(shown.notes),
         told[1] if is_pair else None,
+        additions.num_weights,
     )
 
 

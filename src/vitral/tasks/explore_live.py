@@ -13,11 +13,13 @@ from torch import nn
 from vitral.base.errors import ConfigError
 from vitral.data import OnBadImage
 from vitral.data.image import load_image
+from vitral.explorer.additions import Additions
 from vitral.explorer.document import document, policy
 from vitral.explorer.live.server import LocalPage
 from vitral.explorer.live.source import LiveSource
 from vitral.explorer.payload import ExploredImage
-from vitral.tasks.explore import arrays, as_list, facts_of
+from vitral.explorer.sizes import MB
+from vitral.tasks.explore import LIMIT, arrays, as_list, facts_of
 from vitral.tasks.explored_image import explore_image
 from vitral.tasks.explored_methods import chosen_methods
 from vitral.tasks.explored_models import describe_shown, open_seen
@@ -101,6 +103,7 @@ def live_source(
     several, methods = as_list(images), chosen_methods(method)
     opened = open_seen(model, code, progress)
     read = read_sized(several, opened.preprocessing, on_bad_image, progress)
+    additions = Additions({"": opened})
     photos = {str(path): pixels for path, pixels in arrays(several)}
 
     def watch(number: int, methods: Sequence[str] = ()) -> ExploredImage:
@@ -113,6 +116,10 @@ def live_source(
         return watch(number, methods)
 
     source = LiveSource(model_name(model), watch_and_count, len(read))
+    for _, pixels, _ in read:
+        additions.add("", pixels)
+    source.payload = additions.into(source.payload, LIMIT * MB)
+    source.facts = additions.facts
     source.watch = watch  # of an image that is seen again, only the queries and keys are needed
     progress.close()
     return source
@@ -124,4 +131,4 @@ def live_facts(source: LiveSource, name: str) -> list[str]:
         "Weights are computed by the model when you point at them, and none is left out. Those that a patch receives "
         "are rounded to half precision."
     )
-    return facts_of((describe_shown(name, source.first),), source.encoder, [error])
+    return [*source.facts, *facts_of((describe_shown(name, source.first),), source.encoder, [error])]

@@ -19,8 +19,18 @@ def positions(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nd
     Raises `WatchError` for a model without a learned table (B, N, D) of positions.
     """
     rows, columns = observe(model, images[:1], ["feature maps"], check="rows").feature_maps[-1].grid
+    table = position_table(model, (rows, columns))
+    unit = torch.nn.functional.normalize(table.double(), dim=-1)
+    return (unit @ unit.T).reshape(rows, columns, rows, columns).cpu().numpy()
+
+
+def position_table(model: nn.Module, grid: tuple[int, int]) -> Float[Tensor, "g d"]:
+    """The learned position embeddings of the patches, along rows. Raises `WatchError` for a model without."""
+    rows, columns = grid
     tables = [
-        value for name, value in model.named_parameters() if "pos" in name.rpartition(".")[2] or "position" in name
+        value
+        for name, value in model.named_parameters()
+        if ("pos" in name.rpartition(".")[2] or "position" in name) and "relative" not in name
     ]
     fitting = [
         table for table in tables if table.ndim >= 2 and rows * columns <= table.shape[-2] <= rows * columns + 16
@@ -30,6 +40,4 @@ def positions(model: nn.Module, images: Float[Tensor, "b c y x"]) -> Float[np.nd
             f"{type(model).__name__} has no learned table of positions for {rows} x {columns} patches: no "
             "parameter with 'pos' in its name fits. Rotary and relative positions are not in such a table."
         )
-    table = fitting[0].reshape(-1, fitting[0].shape[-1])[-rows * columns :]
-    unit = torch.nn.functional.normalize(table.double(), dim=-1)
-    return (unit @ unit.T).reshape(rows, columns, rows, columns).cpu().numpy()
+    return fitting[0].detach().reshape(-1, fitting[0].shape[-1])[-rows * columns :]

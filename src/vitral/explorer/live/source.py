@@ -23,10 +23,12 @@ class LiveSource:
     payload   the header, without rows
     stills    one picture per image, for where no model answers
     first     the first image
+    facts     sentences on what the payload has besides attention
     """
 
     def __init__(self, model: str, watch: Watch, count: int) -> None:
         self.watch = watch
+        self.facts: list[str] = []
         self.kept: OrderedDict[int, ExploredImage] = OrderedDict()
         self.formed: tuple[int, FormedLayers] = (-1, FormedLayers())
         self.lock = Lock()

@@ -34,7 +34,7 @@ class Explorer(anywidget.AnyWidget):
         stills = [{"uri": one.uri, "alt": one.alt, "caption": one.caption} for one in source.stills]
         super().__init__(view=view)
         self.set_trait("sheet", re.sub(r"(\d*\.?\d+)rem\b", in_pixels, read("page.css")))
-        content = {"payload": source.payload.header, "stills": stills, "facts": facts}
+        content = {"payload": source.payload.header, "texts": source.payload.texts, "stills": stills, "facts": facts}
         self.set_trait("content", content | {"still": f"vitral-still-{uuid4().hex}"})
         self.on_msg(self.reply)
 

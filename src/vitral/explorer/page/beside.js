@@ -124,6 +124,7 @@ export class Beside {
     this.heads.firstChild.textContent = shared < about.heads ? `${second.label}, the heads that both have` : second.label;
     this.everyHead.prepare(headItems(shared), shape);
     this.everyHead.draw(second.shown.head, (head) => mapOf(second.layer, { ...second.view, head }, this.placed().token, true), painter, pictures);
+    this.heads.hidden = view.direction === "similar";
   }
 
   drawLayers() {

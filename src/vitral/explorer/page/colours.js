@@ -67,3 +67,16 @@ export class SignedPalette extends Palette {
     return [`−${end} against`, `−${half}`, "0", `+${half}`, `+${end} for`].map((label, step) => ({ place: step / 4, label }));
   }
 }
+
+/** The colour of each similarity: blue at -1, grey at 0, orange at 1. */
+export class SimilarityPalette extends Palette {
+  numberOf(value) {
+    const count = this.colours.length;
+    return Math.min(count - 1, Math.max(0, Math.floor((0.5 + value / 2) * count)));
+  }
+
+  ticks() {
+    const labels = ["−1 opposite", "−0.5", "0", "0.5", "1 alike"];
+    return labels.map((label, number) => ({ place: number / 4, label }));
+  }
+}

@@ -7,6 +7,11 @@ export async function inflate(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+/** A source's `content`, from a function that gives the text of what the header names. */
+export function contentFrom(textOf) {
+  return ({ id, bytes }) => inflate(fromBase85(textOf(id), bytes));
+}
+
 /** Rows along heads, then queries; `heads` is 1 for the mean of heads. */
 export class Part {
   constructor(kind, heads, queries, keys, content) {

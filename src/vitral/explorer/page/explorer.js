@@ -2,6 +2,7 @@
 //
 //     source.payload                      the header (docs/how-to/explore.md)
 //     await source.layer(image, place)    a `Layer`
+//     await source.content(about)         the bytes of what the header describes: tokens, positions, weights, images
 //
 // The source of a live host also gets weights from the model (`live_source.js`): `prepare` those of the view, `compute` others.
 // A host without an address of its own has a `memory` for the view (`address.js`).
@@ -9,6 +10,7 @@ import { address } from "./address.js";
 import { AboutImage } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
 import { Beside, alsoBeside, headOf, mapOf, stageLabel } from "./beside.js";
+import { BreakIt } from "./break_it.js";
 import { Choice, Slider, element } from "./controls.js";
 import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
@@ -17,14 +19,16 @@ import { besideAfter, entryName } from "./pair.js";
 import { Painters } from "./painters.js";
 import { methodOf, pictureOf } from "./picture.js";
 import { loadPictures } from "./pictures.js";
+import { PositionTable } from "./positions.js";
 import { relevanceValue } from "./relevance.js";
 import { saveView } from "./save.js";
 import { Scale } from "./scale.js";
 import { choose, show } from "./shown.js";
+import { loadTokens } from "./similarity.js";
 import { Stage } from "./stage.js";
 import { TokenButtons } from "./tokens.js";
-import { fromAddress, patchAt, toAddress, tokenAt } from "./view.js";
-import { chosenName, headItems, layerItems, layerText, othersSentence, placeName, times, what } from "./words.js";
+import { fromAddress, hasTokens, patchAt, toAddress, tokenAt } from "./view.js";
+import { chosenName, headItems, layerItems, layerText, othersSentence, placeName, valueText, what } from "./words.js";
 
 const VERSION = 1; // of the payload
 const WAIT = 250; // milliseconds before a view is put into the address
@@ -33,7 +37,7 @@ const PATIENCE = 300; // milliseconds before the page says that the model comput
 // The sections below layers and heads. Each is made with the explorer, has a `node`, and draws itself for what the
 // explorer shows: its `payload`, `image`, `view`, `about` (the layer's header), `layer`, `shown`, `pictures`, `painter`,
 // and `label`, the image's name where another stands beside it; that one is the explorer's `second`.
-const PANELS = [Methods, alsoBeside(Methods), AnswersTable, alsoBeside(AnswersTable), AboutImage, alsoBeside(AboutImage)];
+const PANELS = [Methods, AnswersTable, BreakIt, PositionTable, AboutImage].flatMap((Panel) => [Panel, alsoBeside(Panel)]);
 
 /** Fill an element with the explorer. Throws for a payload of another version. */
 export async function explore(host, source) {
@@ -51,8 +55,7 @@ class Explorer {
     this.payload = source.payload;
     this.source = source;
     this.painters = new Painters(this.payload);
-    this.painter = this.painters.of(null);
-    this.palette = this.painter.palette;
+    this.palette = this.painters.of(null).palette;
     this.memory = source.memory ?? address;
     this.view = fromAddress(this.memory.read(), this.payload);
     this.unpacked = new Map(); // layers, by image and place
@@ -73,6 +76,11 @@ class Explorer {
     return this.pointed ?? this.view.token;
   }
 
+  /** What draws the small maps of the view, on its scale. */
+  get painter() {
+    return this.painters.ofView(this.view);
+  }
+
   /** The image's name, where another stands beside it. */
   get label() {
     return this.view.beside === null ? "" : entryName(this.image);
@@ -81,7 +89,8 @@ class Explorer {
   build(host) {
     const change = (changes) => this.change(changes);
     this.images = new Choice("Image", this.payload.images.map((image, place) => [place, entryName(image)]), (image) => change({ image }));
-    this.direction = new Choice("Direction", [["to", "What it attends to"], ["from", "What attends to it"]], (direction) => change({ direction }));
+    this.direction = new Choice("Direction", [["to", "What it attends to"], ["from", "What attends to it"], ...(hasTokens(this.payload) ? [["similar", "What is similar to it"]] : [])], (direction) => change({ direction }));
+    this.place = new Choice("Tokens", [["before", "Before the block"], ["after", "After the block"]], (place) => change({ place }));
     this.show = new Choice("Picture", [["map", "Map"], ["photo", "Photograph"]], (picture) => change({ show: picture }));
     this.layers = new Slider("Layer", (layer) => change({ layer }));
     this.heads = new Glance("Head", (head) => change({ head }));
@@ -98,7 +107,7 @@ class Explorer {
     this.panels = PANELS.map((Panel) => new Panel(this));
     const save = element("button", { type: "button" }, "Save as PNG");
     save.addEventListener("click", () => saveView(this));
-    const left = element("div", { class: "left" }, this.direction.node, this.tokens.node, this.title);
+    const left = element("div", { class: "left" }, this.direction.node, this.place.node, this.tokens.node, this.title);
     const stages = element("div", { class: "stages" }, element("div", { class: "place" }, this.text, this.stage.node), this.beside.node);
     left.append(stages, this.readout, this.scale.node, this.caption, this.beside.caption);
     left.append(element("div", { class: "actions" }, this.show.node, save));
@@ -111,17 +120,6 @@ class Explorer {
     host.setAttribute("aria-busy", "true");
     this.columns = element("div", { class: "columns" }, left, right);
     host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node, this.beside.control] : []), this.columns, this.live);
-  }
-
-  buildScale() {
-    const canvas = element("canvas", { width: 514, height: 12, "aria-hidden": "true" });
-    this.palette.paintScale(canvas);
-    const labels = this.palette.ticks().map(({ place, label }) => {
-      const node = element("span", [0, 0.5, 1].includes(place) ? {} : { class: "between" }, label);
-      node.style.left = `${place * 100}%`;
-      return node;
-    });
-    return element("div", { class: "scale" }, canvas, element("div", { class: "scale-labels" }, ...labels));
   }
 
   stageActions() {
@@ -150,7 +148,7 @@ class Explorer {
   async change(changes) {
     const beside = changes.image === undefined ? {} : { beside: besideAfter(this.payload, this.view, changes.image) };
     // Who chooses a token, layer, head or direction wants to see its attention, not the map of a method.
-    const isOfAttention = Object.keys(changes).some((name) => ["token", "layer", "head", "direction"].includes(name));
+    const isOfAttention = Object.keys(changes).some((name) => ["token", "layer", "head", "direction", "place"].includes(name));
     const show = isOfAttention && methodOf(this.image, this.view) ? { show: "map" } : {};
     this.view = { ...this.view, ...beside, ...show, ...changes };
     const layers = this.image.layers;
@@ -216,7 +214,7 @@ class Explorer {
       ".": () => this.layers.set(this.view.layer + 1),
       h: () => this.change({ head: this.view.head === MEAN ? 0 : this.view.head + 1 < heads ? this.view.head + 1 : MEAN }),
       m: () => this.change({ head: MEAN }),
-      d: () => this.change({ direction: this.view.direction === "to" ? "from" : "to" }),
+      d: () => this.change({ direction: this.direction.after(this.view.direction) }),
       p: () => this.change({ show: this.view.show === "map" ? "photo" : "map" }),
       c: () => this.layer.keyNames.length && this.chooseName(this.layer.keyNames[0]),
       Escape: () => this.release(),
@@ -249,8 +247,8 @@ class Explorer {
     const grid = method ? method.grid : about.grid;
     const { row, column } = patchAt(token, grid);
     const value = (method ? method.values : shown.patches)[row * grid[1] + column];
-    const gets = shown.direction === "to" ? "gets" : "gives it";
-    const text = method ? `has ${relevanceValue(method, value)}` : Number.isNaN(value) ? "has no value" : `${gets} ${times(value)}`;
+    const gets = { to: "gets", from: "gives it", similar: "has similarity" }[shown.direction];
+    const text = method ? `has ${relevanceValue(method, value)}` : Number.isNaN(value) ? "has no value" : `${gets} ${valueText(shown, value)}`;
     return { row, column, text };
   }
 
@@ -300,6 +298,7 @@ class Explorer {
 
   /** Whether the weights that a map of a layer needs are here. */
   has(layer, view, token) {
+    if (view.direction === "similar") return Boolean(layer.tokens);
     const { number } = choose(layer, view, token);
     return !this.source.compute || number < 0 || layer.has(view.direction, number);
   }
@@ -347,6 +346,9 @@ class Explorer {
     this.readout.textContent = this.hint();
     this.images.show(view.image);
     this.direction.show(view.direction);
+    this.place.show(view.place);
+    this.place.node.hidden = view.direction !== "similar";
+    this.heads.node.parentNode.hidden = view.direction === "similar"; // whole tokens are compared
     this.show.show(view.show);
     this.layers.show(view.layer, this.image.layers.length - 1, layerText(about, this.image.layers));
     const shape = pictures.width / pictures.height;
@@ -376,6 +378,7 @@ class Explorer {
   /** A layer, unpacked. */
   async layerAt(image, place) {
     const layer = await this.source.layer(image, place);
+    if (this.view.direction === "similar") await loadTokens(layer, this.payload.images[image], this.source);
     this.unpacked.set(`${image} ${place}`, layer);
     return layer;
   }

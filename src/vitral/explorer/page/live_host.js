@@ -1,4 +1,5 @@
 // The host that is a page of this machine: the program that wrote it answers with the weights of any query or key.
+import { contentFrom } from "./decode.js";
 import { explore } from "./explorer.js";
 import { LiveSource } from "./live_source.js";
 
@@ -17,7 +18,7 @@ async function ask(wanted) {
 
 if (document.documentElement.classList.contains("can-explore")) {
   try {
-    window.explorer = await explore(document.getElementById("explorer"), new LiveSource(payload, ask));
+    window.explorer = await explore(document.getElementById("explorer"), new LiveSource(payload, ask, contentFrom((id) => document.getElementById(id).textContent)));
   } catch (error) {
     document.documentElement.classList.remove("can-explore"); // the still pictures come back
     document.getElementById("why-still").textContent = `The explorer could not start: ${error.message}`;

@@ -3,8 +3,8 @@ import { LiveLayer } from "./live_layer.js";
 
 export class LiveSource {
   /** `ask({ image, layer, direction, token })` gives the model's answer as a Float32Array (docs/how-to/explore.md). */
-  constructor(payload, ask, memory) {
-    Object.assign(this, { payload, ask, memory });
+  constructor(payload, ask, content, memory) {
+    Object.assign(this, { payload, ask, content, memory });
     this.layers = new Map();
     this.asked = new Map(); // answers that are on their way
   }

@@ -1,5 +1,6 @@
 // The host that is a notebook's widget (anywidget): the kernel answers with the weights of any query or key.
 import { element } from "./controls.js";
+import { contentFrom } from "./decode.js";
 import { explore } from "./explorer.js";
 import { LiveSource } from "./live_source.js";
 
@@ -89,7 +90,7 @@ async function render({ model, el }) {
   own(el, model.get("sheet")).append(outer);
   const { ask, stop } = asker(model);
   const memory = new WidgetMemory(model);
-  explore(place, new LiveSource(content.payload, ask, memory)).then(
+  explore(place, new LiveSource(content.payload, ask, contentFrom((id) => content.texts[id]), memory)).then(
     () => {
       outer.classList.add("can-explore");
       for (const pictures of document.getElementsByClassName(content.still)) pictures.hidden = true;

@@ -5,6 +5,11 @@ export function entryName({ name, model }) {
   return model ? `${name}, ${model}` : name;
 }
 
+/** What the header says of the model that an image was given to. */
+export function modelOf(payload, image) {
+  return payload.models.find((one) => one.name === image.model);
+}
+
 /** The place of the same photograph in the other model of a page; null if the page has one model. */
 export function partnerOf(payload, image) {
   const { photo, model } = payload.images[image];

@@ -23,7 +23,7 @@ export function pictureOf({ image, view, about, shown, isSecond }, payload, pain
   }
   const map = view.show === "photo" ? null : { values: shown.patches, rows, columns };
   return {
-    painter: painters.of(null),
+    painter: painters.ofView(view),
     map,
     grid: about.grid,
     selected: shown.name === null ? shown : null,

@@ -1,17 +1,21 @@
 // What a view shows of a layer: the token that was chosen, or what stands in for it, and the map.
 import { MEAN } from "./layer.js";
+import { showSimilar } from "./similarity.js";
 import { patchAt } from "./view.js";
 import { tokenName } from "./words.js";
 
-/** What a view chooses in a layer: the `number` of the query ("to") or key ("from"), or -1 if the layer does not have it;
- *  the head, which may stand in for another; `name` of the token, or `row` and `column` of the patch; a `note`. */
+/** What a view chooses in a layer: the `number` of the query ("to") or key ("from"), or -1 if the layer does not have it, or
+ *  if it compares tokens; the head, which may stand in for another; `name` of the token, or `row` and `column` of the patch;
+ *  a `note`. */
 export function choose(layer, view, token) {
+  if (view.direction === "similar") return { number: -1, ...showSimilar(layer, view, token) };
   return view.direction === "to" ? chooseQuery(layer, view.head, token) : chooseKey(layer, view.head, token);
 }
 
 /** The map of a view, with what it chooses. */
 export function show(layer, view, token) {
   const chosen = choose(layer, view, token);
+  if (view.direction === "similar") return { ...chosen, direction: "similar" };
   if (chosen.number < 0) return nothing(layer, chosen);
   const [map, names] =
     view.direction === "to"

@@ -1,6 +1,6 @@
 // Buttons for CLS and registers, with their shares in the view.
 import { element } from "./controls.js";
-import { percent, tokenName } from "./words.js";
+import { shareText, tokenName } from "./words.js";
 
 export class TokenButtons {
   constructor(choose) {
@@ -8,7 +8,7 @@ export class TokenButtons {
     this.node = element("div", { class: "tokens" });
   }
 
-  draw({ layer, shown }) {
+  draw({ layer, shown, view }) {
     const shares = new Map(shown.others.map((other) => [other.name, other.share]));
     const names = [...new Set([...layer.keyNames, ...layer.queryNames])];
     if (this.names !== names.join()) {
@@ -23,7 +23,7 @@ export class TokenButtons {
     }
     for (const { name, button, share } of this.buttons) {
       const value = shares.get(name);
-      share.textContent = value === undefined || Number.isNaN(value) ? "" : percent(value);
+      share.textContent = value === undefined || Number.isNaN(value) ? "" : shareText(view, value);
       button.setAttribute("aria-pressed", String(shown.name === name));
     }
   }

@@ -1,8 +1,9 @@
 // What the page shows, and the address that opens it again.
 //
-// image, layer  places in the payload      head  a number, or "mean"      direction  "to" or "from"
+// image, layer  places in the payload      head  a number, or "mean"      direction  "to", "from" or "similar"
 // show          "map", "photo", or the name of a relevance method
 // beside        the place of a second image, or null
+// place         "before" or "after" the block, of similar tokens      broken  the text of broken.js
 // token         { name } of CLS or a register, or { y, x }: the middle of a patch, as shares of the image, so that it stays
 //               at its place where layers have other grids
 import { MEAN } from "./layer.js";
@@ -13,7 +14,7 @@ export function firstView(payload, image = 0) {
   const layers = payload.images[image].layers;
   const last = layers[layers.length - 1];
   const token = last.prefix.includes("cls") && !last.ownQueries ? { name: "cls" } : { y: 0.5, x: 0.5 };
-  return { image, layer: layers.length - 1, head: MEAN, token, direction: "to", show: "map", beside: partnerOf(payload, image) };
+  return { image, layer: layers.length - 1, head: MEAN, token, direction: "to", show: "map", beside: partnerOf(payload, image), place: "after", broken: "" };
 }
 
 /** The row and column of a token's patch on a grid; null for CLS and registers. */
@@ -34,6 +35,8 @@ export function toAddress(view, payload) {
   const patch = patchAt(view.token, layer.grid);
   const token = patch ? `${patch.row},${patch.column}` : view.token.name;
   const words = { image: view.image, layer: layer.number, head: view.head, token, direction: view.direction, show: view.show };
+  if (view.direction === "similar") words.tokens = view.place;
+  if (view.broken) words.broken = view.broken;
   if (payload.images.length > 1) words.beside = view.beside ?? "nothing";
   return `#${new URLSearchParams(words)}`;
 }
@@ -51,6 +54,9 @@ export function fromAddress(address, payload) {
   if (layer >= 0) view.layer = layer;
   view.head = number("head", layers[view.layer].heads) ?? MEAN;
   if (words.get("direction") === "from") view.direction = "from";
+  if (words.get("direction") === "similar" && hasTokens(payload)) view.direction = "similar";
+  if (words.get("tokens") === "before") view.place = "before";
+  view.broken = words.get("broken") ?? "";
   const methods = payload.images[view.image].methods ?? [];
   if (["photo", ...methods.map((method) => method.name)].includes(words.get("show"))) view.show = words.get("show");
   const beside = number("beside", payload.images.length);
@@ -64,4 +70,9 @@ export function fromAddress(address, payload) {
     view.token = { name: words.get("token") };
   }
   return view;
+}
+
+/** Whether any image of a payload has tokens to compare. */
+export function hasTokens(payload) {
+  return payload.images.some((image) => (image.tokens ?? []).some(Boolean));
 }

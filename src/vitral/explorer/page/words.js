@@ -14,6 +14,28 @@ export function times(value) {
   return value >= 0.1 || value === 0 ? `${value.toFixed(1)}×` : `${value.toPrecision(1)}×`;
 }
 
+/** A bound with two digits, rounded up. */
+export function upperBound(value) {
+  if (!(value > 0)) return "0";
+  const digit = 10 ** (Math.floor(Math.log10(value)) - 1);
+  return (Math.ceil(value / digit) * digit).toPrecision(2);
+}
+
+/** A similarity, from −1 to 1. */
+export function signed(value) {
+  return value.toFixed(2).replace("-", "−");
+}
+
+/** The value of a patch in a view: a similarity, or a multiple of uniform attention. */
+export function valueText(view, value) {
+  return view.direction === "similar" ? signed(value) : times(value);
+}
+
+/** The value of another token: a similarity, or a share of attention. */
+export function shareText(view, share) {
+  return view.direction === "similar" ? signed(share) : percent(share);
+}
+
 /** A token's name: CLS, register 0, query 0. */
 export function tokenName(name) {
   return name === "cls" ? "CLS" : name;
@@ -45,26 +67,52 @@ export function highest(values, columns) {
 
 /** The caption of a view: what is shown, what the colours mean, and how it was checked. */
 export function caption(view, about, shown, payload) {
-  return [what(view, about, shown), ...notes(view, shown), colourSentence(view, about, payload), checked(about, payload)].join(" ");
+  return [what(view, about, shown), ...notes(view, shown), colourSentence(view, about, payload), checked(view, about, payload)].join(" ");
 }
 
 /** What the map shows, as a title of one line. */
 export function title(view, shown) {
   const chosen = chosenName(shown);
+  if (view.direction === "similar") return `What is similar to ${chosen}`;
   return view.direction === "to" ? `What ${chosen} attends to` : `What attends to ${chosen}`;
 }
 
 /** What the map shows, in a sentence or two. */
 export function what(view, about, shown) {
+  if (view.direction === "similar") return similarSentence(view, about, shown);
   const sentence = `${title(view, shown)} in layer ${about.number} (${about.name}), ${headName(shown.head)}.`;
   const peak = highest(shown.patches, about.grid[1]);
   return peak ? `${sentence} Highest at ${placeName(peak.row, peak.column)}: ${times(peak.value)}.` : sentence;
+}
+
+/** The most and the least similar of the others, in words. */
+export function extremes(values, columns, own) {
+  let [most, least] = [-1, -1];
+  values.forEach((value, place) => {
+    if (place === own || Number.isNaN(value)) return;
+    if (most < 0 || value > values[most]) most = place;
+    if (least < 0 || value < values[least]) least = place;
+  });
+  if (most < 0) return "";
+  const say = (place) => `${placeName(Math.floor(place / columns), place % columns)} (${signed(values[place])})`;
+  return `most similar is ${say(most)}, least ${say(least)}.`;
+}
+
+function similarSentence(view, about, shown) {
+  const own = shown.name === null ? shown.row * about.grid[1] + shown.column : -1;
+  const found = extremes(shown.patches, about.grid[1], own);
+  const sentence = `${title(view, shown)} ${view.place} the block of layer ${about.number} (${about.name})`;
+  return found ? `${sentence}: ${found}` : `${sentence}.`;
 }
 
 /** What goes to, or comes from, the tokens that are no patches. */
 export function othersSentence(view, shown) {
   const known = shown.others.filter((other) => !Number.isNaN(other.share));
   if (!known.length) return "";
+  if (view.direction === "similar") {
+    const others = known.filter((other) => other.name !== shown.name).slice(0, 6);
+    return others.length ? `Similarity with ${others.map((other) => `${tokenName(other.name)} ${signed(other.share)}`).join(", ")}.` : "";
+  }
   if (view.direction === "to") {
     const parts = known.slice(0, 6).map((other) => `${tokenName(other.name)} ${percent(other.share)}`);
     const rest = Number.isNaN(shown.onPatches) ? "" : `, patches ${percent(shown.onPatches)}`;
@@ -76,7 +124,7 @@ export function othersSentence(view, shown) {
 
 /** The caption of a view beside another, which has said what the colours mean. */
 export function captionBeside(view, about, shown, payload) {
-  return [what(view, about, shown), ...notes(view, shown), checked(about, payload)].join(" ");
+  return [what(view, about, shown), ...notes(view, shown), checked(view, about, payload)].join(" ");
 }
 
 /** The small maps of heads, and of their mean. */
@@ -100,6 +148,9 @@ function notes(view, shown) {
 }
 
 function colourSentence(view, about, payload) {
+  if (view.direction === "similar") {
+    return "Compared are the vectors that tokens carry from block to block, which have no heads, by their cosine: orange is 1 (one direction), grey 0, blue −1 (opposite).";
+  }
   const within = about.windows === null ? "every patch" : "every patch of its window";
   const unit =
     view.direction === "to"
@@ -108,7 +159,8 @@ function colourSentence(view, about, payload) {
   return `${unit}. Blue is less, down to 1/${payload.limit}×, orange is more, up to ${payload.limit}×.`;
 }
 
-function checked(about, payload) {
+function checked(view, about, payload) {
+  if (view.direction === "similar") return `Stored similarities are off by at most ${upperBound(payload.tokenError)}.`;
   const exact = about.residual ? `to ${about.residual.toExponential(0)} of its largest value` : "exactly";
   return `Checked: rows · v reproduces this layer's output ${exact}. ${errorSentence(payload)}`;
 }

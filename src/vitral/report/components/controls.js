@@ -21,6 +21,20 @@ export function radioKeys(group, choose) {
   });
 }
 
+/** Arrow keys move among the buttons of a toolbar, in rows of so many; the tab key stops at one of them. */
+export function arrowKeys(toolbar, columns) {
+  const buttons = [...toolbar.querySelectorAll("button")];
+  const stopAt = (chosen) => buttons.forEach((button) => (button.tabIndex = button === chosen ? 0 : -1));
+  stopAt(buttons[0]);
+  toolbar.addEventListener("focusin", (event) => stopAt(event.target));
+  toolbar.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    buttons[buttons.indexOf(document.activeElement) + step]?.focus();
+  });
+}
+
 /** A row of exclusive buttons: `options` are [value, label]. */
 export class Choice {
   constructor(label, options, choose) {
@@ -31,6 +45,12 @@ export class Choice {
     });
     this.node = element("div", { class: "choice", role: "radiogroup", "aria-label": label }, ...this.buttons.map((one) => one.button));
     radioKeys(this.node, (button) => button.click());
+  }
+
+  /** The value that comes after another; after the last, the first. */
+  after(chosen) {
+    const values = this.buttons.map((one) => one.value);
+    return values[(values.indexOf(chosen) + 1) % values.length];
   }
 
   show(chosen) {

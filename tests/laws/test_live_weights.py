@@ -34,7 +34,7 @@ def photograph(seed=0):
 
 
 def source_of(model, *photos):
-    return live_source(model, list(photos), None, "fail", Progress())
+    return live_source(model, list(photos), ("none",), None, None, "fail", Progress())
 
 
 def ask(source, layer, direction, token, image=0):
