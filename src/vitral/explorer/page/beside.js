@@ -61,7 +61,7 @@ export class Beside {
   }
 
   /** The view of the second image, given its layer. */
-  viewIn({ place, layer }) {
+  viewOf({ place, layer }) {
     const { view } = this.explorer;
     return { ...view, image: view.beside, layer: place, head: headOf(layer, view.head) };
   }
@@ -76,7 +76,7 @@ export class Beside {
   secondOf(loaded) {
     const { layer, pictures } = loaded;
     const { payload, view, painter, painters } = this.explorer;
-    const own = this.viewIn(loaded);
+    const own = this.viewOf(loaded);
     const { token, isOutside } = this.placed();
     const shown = show(layer, own, token);
     const notes = [

@@ -280,7 +280,7 @@ class Explorer {
     const late = setTimeout(() => this.wait("The model is computing these weights."), PATIENCE);
     try {
       await this.source.prepare(layer, this.view.direction, choose(layer, this.view, this.token).number);
-      if (beside && wanted === this.wanted) await this.compute(beside.layer, this.beside.viewIn(beside), this.beside.placed().token);
+      if (beside && wanted === this.wanted) await this.compute(beside.layer, this.beside.viewOf(beside), this.beside.placed().token);
     } catch (error) {
       if (!this.shown) throw error; // the host says why the explorer did not start
       if (wanted === this.wanted) this.wait(error.message);
