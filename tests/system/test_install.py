@@ -80,6 +80,11 @@ def test_an_installed_vitral_works_by_itself(request, isolated, tmp_path, photos
     words = ("train", "--data", "photos", "--model", "quick.py:Quick", "--img-size", 8, "--epochs", 1, "--out", "run")
     vitral(*words).done()
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+    small = ("--model", "vit_nano_patch4_32", "--img-size", 16, "--epochs", 1)
+    vitral("train", "--data", "photos", *small, "--out", "vit").done()
+    photo = min((tmp_path / "photos").rglob("*.png"))
+    page = tmp_path / vitral("explore", "vit", photo, "--json").done().json["page"]
+    assert "class Explorer" in page.read_text() and "class BreakIt" in page.read_text()
 
 
 class OtherNames(ast.NodeTransformer):
