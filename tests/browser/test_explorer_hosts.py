@@ -268,3 +268,15 @@ TALK = (
     "The resource http",
     "%c [Metric",
 )
+
+
+def test_similar_tokens_positions_and_the_model_itself_are_in_every_host(page):
+    see(page, {"token": patch(1, 2), "direction": "similar"})
+    page.locator(".caption").filter(has_text="What is similar to the patch in row 1, column 2").first.wait_for()
+    patches, _ = shown(page)
+    assert patches[1 * 4 + 2] == pytest.approx(1, abs=0.01) and patches.min() >= -1
+    page.locator(".break-it").filter(has_text="PyTorch's outputs are those of this page").wait_for()
+    page.locator(".break-it button", has_text="Block 1").click()
+    page.locator(".break-it .said").filter(has_text="block 1").wait_for()
+    page.locator(".break-it button", has_text="Repair all").click()
+    page.locator(".positions .readout").filter(has_text="Position in row 1, column 2").wait_for()
