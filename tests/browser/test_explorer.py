@@ -233,7 +233,9 @@ def test_the_view_is_saved_as_a_picture_with_its_caption(window, tmp_path):
     page = window.page
     with page.expect_download() as download:
         page.click("text=Save as PNG")
-    assert download.value.suggested_filename.endswith(".layer-2.heads-averaged.png")
+    assert download.value.suggested_filename.endswith(
+        "VisionTransformer.layer-2.heads-averaged.What-CLS-attends-to.png"
+    )
     download.value.save_as(tmp_path / "view.png")
     with Image.open(tmp_path / "view.png") as picture:
         assert picture.format == "PNG" and picture.width > 900

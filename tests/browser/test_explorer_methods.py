@@ -50,7 +50,7 @@ def test_each_map_and_its_test_are_those_of_vitral_explain(opened, model, page_o
         choose(page, name)
         values = page.evaluate("[...window.explorer.picture.map.values]")
         np.testing.assert_allclose(values, maps[name].merged[0].ravel(), rtol=2e-3, atol=1e-6)
-        assert page.inner_text(".methods .test") == f"{name}: {tests[name][0].sentence}"
+        assert page.inner_text(".methods .test") == f"{name.replace('_', ' ')}: {tests[name][0].sentence}"
         assert maps[name].caption in page.inner_text(".caption") and tests[name][0].sentence in page.inner_text(
             ".caption"
         )

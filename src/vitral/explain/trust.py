@@ -171,8 +171,8 @@ class Trust:
     def p_text(self, p: float, corrected: float) -> str:
         """A p-value in words, with its correction if several maps were tested together."""
         if self.together == 1:
-            return f"p = {p:.2f}"
-        return f"p = {p:.2f}; {corrected:.2f} after correction, because {self.together} methods were tested together"
+            return rounded_p(p)
+        return f"{rounded_p(p)}; {corrected:.2f} after correction, because {self.together} methods were tested together"
 
     @property
     def conclusion(self) -> str:
@@ -240,3 +240,12 @@ def with_trust(maps: Maps, tests: list[Trust]) -> Maps:
 
 def untested(share: float, label: str, reason: str) -> Trust:
     return Trust(float("nan"), (), share, label, untested=reason)
+
+
+def rounded_p(p: float) -> str:
+    """A p-value to two digits; it is never zero.
+
+    >>> rounded_p(0.034), rounded_p(0.003)
+    ('p = 0.03', 'p < 0.01')
+    """
+    return f"p = {p:.2f}" if p >= 0.01 else "p < 0.01"

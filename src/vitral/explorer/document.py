@@ -32,6 +32,7 @@ MODULES = (
     "controls",
     "scale",
     "tokens",
+    "explained",
     "stage",
     "glance",
     "answers",

@@ -17,6 +17,11 @@ export class AboutImage {
   }
 }
 
+/** The answer for the first or second image of an explorer, in a line. */
+export function answerLine({ image, label }) {
+  return element("span", {}, `The model's answer for ${label || image.name}: ${image.answer}`);
+}
+
 function wholePhoto(pictures, name) {
   const [left, top, right, bottom] = pictures.window;
   const frame = element("span", { class: "window" });

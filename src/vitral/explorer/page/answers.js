@@ -6,6 +6,8 @@ const NOTE =
   "What the model's norm and head make of the tokens after each block. They were trained for the last block only: what they " +
   "say of earlier ones is a projection.";
 
+const FIRST_ROW = " Before block 0, CLS has seen no patch: that row is the same for every image.";
+
 export class AnswersTable {
   constructor() {
     this.node = element("section", { class: "answers" });
@@ -31,7 +33,8 @@ export class AnswersTable {
     const heads = unit === "probability" ? ["place", "likeliest class", "probability"] : ["place", "numbers"];
     const head = element("tr", {}, ...heads.map((name) => element("th", { scope: "col" }, name)));
     const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...this.rows));
-    this.node.replaceChildren(title, element("p", { class: "soft" }, NOTE), table);
+    const isOfCls = image.reader === "CLS" && image.layers[0].prefix.includes("cls");
+    this.node.replaceChildren(title, element("p", { class: "soft" }, NOTE + (isOfCls ? FIRST_ROW : "")), table);
   }
 }
 

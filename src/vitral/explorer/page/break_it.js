@@ -51,7 +51,7 @@ export class BreakIt {
     this.controls = element(
       "div",
       { class: "controls" },
-      element("p", { class: "soft" }, BREAK_NOTE),
+      element("p", { class: "soft" }, label ? `${BREAK_NOTE} The switches act on both models.` : BREAK_NOTE),
       labelled("Blocks and their heads", toolbar),
       ...(positions ? [labelled("Positions", this.positions.node)] : []),
       labelled("Patches", this.patches.node, this.picture),
@@ -62,14 +62,14 @@ export class BreakIt {
 
   headButton(block, head) {
     const own = `${block}-${head}`;
-    return this.part(String(head), `Leave out head ${head} of block ${block}`, ({ heads }) => ({ heads: toggled(heads, own) }), ({ heads }) => heads.includes(own));
+    return this.part(`head ${head}`, `Leave out head ${head} of block ${block}`, ({ heads }) => ({ heads: toggled(heads, own) }), ({ heads }) => heads.includes(own), "part", block);
   }
 
   /** A button that leaves a part out, or puts it back. */
-  part(text, name, changes, isOut, kind = "part") {
+  part(text, name, changes, isOut, kind = "part", block = null) {
     const button = element("button", { type: "button", class: kind, "aria-label": name, title: name }, text);
     button.addEventListener("click", () => this.change(changes));
-    this.parts.push({ button, isOut });
+    this.parts.push({ button, isOut, block });
     return button;
   }
 
@@ -89,7 +89,10 @@ export class BreakIt {
     if (own !== this.own || label !== this.label) this.build(own, label);
     if (!this.about || (this.image === image && this.text === view.broken)) return;
     Object.assign(this, { image, text: view.broken, broken: brokenFrom(view.broken, this.about) });
-    for (const { button, isOut } of this.parts) button.setAttribute("aria-pressed", String(isOut(this.broken)));
+    for (const { button, isOut, block } of this.parts) {
+      button.setAttribute("aria-pressed", String(isOut(this.broken)));
+      button.disabled = this.broken.blocks.includes(block); // a head of a block that is left out
+    }
     this.positions.show(this.broken.positions);
     this.patches.show(this.broken.patches);
     this.again.disabled = !isShuffled(this.broken);
@@ -149,7 +152,7 @@ export class BreakIt {
     const say = (values) => (task === "numbers" ? classes.map((name, place) => `${name} ${values[place].toPrecision(3)}`).join(", ") : firstAnswer(classes, values));
     this.said.textContent = missing ? `Without ${missing}: ${say(now)}. With all parts: ${say(whole)}.` : `With all parts: ${say(whole)}.`;
     const rows = shownClasses(whole, now).map((place) => classRow(classes[place], whole[place], now[place], task));
-    const names = task === "numbers" ? ["number", "all parts", "now"] : ["class", "all parts", "now", ""];
+    const names = task === "numbers" ? ["number", "all parts", "now"] : ["class", "all parts", "now", "pale: all parts"];
     const head = element("tr", {}, ...names.map((name) => (name ? element("th", { scope: "col" }, name) : element("td"))));
     this.table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
     this.facts.textContent =

@@ -7,11 +7,12 @@
 // The source of a live host also gets weights from the model (`live_source.js`): `prepare` those of the view, `compute` others.
 // A host without an address of its own has a `memory` for the view (`address.js`).
 import { address } from "./address.js";
-import { AboutImage } from "./about_image.js";
+import { AboutImage, answerLine } from "./about_image.js";
 import { AnswersTable } from "./answers.js";
 import { Beside, alsoBeside, headOf, mapOf, stageLabel } from "./beside.js";
 import { BreakIt } from "./break_it.js";
 import { Choice, Slider, element } from "./controls.js";
+import { explainedWords } from "./explained.js";
 import { Glance } from "./glance.js";
 import { MEAN } from "./layer.js";
 import { Methods } from "./methods.js";
@@ -21,7 +22,7 @@ import { methodOf, pictureOf } from "./picture.js";
 import { loadPictures } from "./pictures.js";
 import { PositionTable } from "./positions.js";
 import { relevanceValue } from "./relevance.js";
-import { saveView } from "./save.js";
+import { saveButton } from "./save.js";
 import { Scale } from "./scale.js";
 import { choose, show } from "./shown.js";
 import { loadTokens } from "./similarity.js";
@@ -105,12 +106,12 @@ class Explorer {
     this.scale = new Scale();
     this.beside = new Beside(this);
     this.panels = PANELS.map((Panel) => new Panel(this));
-    const save = element("button", { type: "button" }, "Save as PNG");
-    save.addEventListener("click", () => saveView(this));
-    const left = element("div", { class: "left" }, this.direction.node, this.place.node, this.tokens.node, this.title);
+    const save = saveButton(this);
+    this.answer = element("p", { class: "answer" });
+    const left = element("div", { class: "left" }, this.answer, this.direction.node, this.place.node, this.tokens.node);
+    left.append(element("div", { class: "actions" }, this.show.node, save), this.title);
     const stages = element("div", { class: "stages" }, element("div", { class: "place" }, this.text, this.stage.node), this.beside.node);
     left.append(stages, this.readout, this.scale.node, this.caption, this.beside.caption);
-    left.append(element("div", { class: "actions" }, this.show.node, save));
     const right = element("div", { class: "right" });
     right.append(
       element("section", { class: "layers" }, element("h2", {}, "Layers"), this.layers.text, this.layers.node, this.beside.firstNames[0], this.everyLayer.node, this.beside.layers),
@@ -119,7 +120,7 @@ class Explorer {
     );
     host.setAttribute("aria-busy", "true");
     this.columns = element("div", { class: "columns" }, left, right);
-    host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node, this.beside.control] : []), this.columns, this.live);
+    host.replaceChildren(...(this.payload.images.length > 1 ? [this.images.node, this.beside.control] : []), explainedWords(), this.columns, this.live);
   }
 
   stageActions() {
@@ -212,7 +213,7 @@ class Explorer {
     const actions = {
       ",": () => this.layers.set(this.view.layer - 1),
       ".": () => this.layers.set(this.view.layer + 1),
-      h: () => this.change({ head: this.view.head === MEAN ? 0 : this.view.head + 1 < heads ? this.view.head + 1 : MEAN }),
+      h: () => this.view.direction !== "similar" && this.change({ head: this.view.head === MEAN ? 0 : this.view.head + 1 < heads ? this.view.head + 1 : MEAN }),
       m: () => this.change({ head: MEAN }),
       d: () => this.change({ direction: this.direction.after(this.view.direction) }),
       p: () => this.change({ show: this.view.show === "map" ? "photo" : "map" }),
@@ -253,7 +254,7 @@ class Explorer {
   }
 
   hint() {
-    if (methodOf(this.image, this.view)) return "Point at a patch for its value in this map; click a patch to see its attention.";
+    if (methodOf(this.image, this.view)) return "A method's map stands here. Point at a patch for its value; Map, a click on a patch, a layer or a head bring attention back.";
     return this.isHeld
       ? `Held: ${chosenName(this.shown)}. Point at other patches for their values; click it again or press Esc to release it.`
       : "Point at a patch, click or tap to hold it, or move with the arrow keys.";
@@ -342,7 +343,8 @@ class Explorer {
     this.caption.textContent = label ? `${label}: ${picture.caption}` : picture.caption;
     this.secondPicture = second && pictureOf(second, this.payload, this.painters);
     this.beside.draw(second, this.secondPicture);
-    this.scale.draw(picture.painter.palette);
+    this.scale.draw(picture, this.secondPicture);
+    this.answer.replaceChildren(...[this, second].filter(Boolean).map(answerLine));
     this.readout.textContent = this.hint();
     this.images.show(view.image);
     this.direction.show(view.direction);

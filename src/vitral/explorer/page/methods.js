@@ -5,7 +5,10 @@ import { UNIFORM } from "./relevance.js";
 
 export class Methods {
   constructor(explorer) {
-    this.glance = new Glance("Relevance method", (name) => explorer.change({ show: explorer.view.show === name ? "map" : name }));
+    this.glance = new Glance("Relevance method", (name) => {
+      explorer.change({ show: explorer.view.show === name ? "map" : name });
+      explorer.stage.node.scrollIntoView({ block: "nearest" }); // on a phone it is far above
+    });
     this.title = element("h2");
     this.note = element("p", { class: "soft" });
     this.test = element("p", { class: "test" });
@@ -24,10 +27,10 @@ export class Methods {
     if (this.drawn === key) return; // these maps are the same whatever patch is chosen
     this.drawn = key;
     this.title.textContent = `Relevance methods${label ? `: ${label}` : ""}`;
-    this.note.textContent = "Which patches the answer depends on, as each method estimates it. Choose one to see it on the photograph.";
+    this.note.textContent = "Which patches the answer depends on, as each method estimates it. Choose one to see it large, in place of attention.";
     this.glance.draw(shown, (name) => mapOfMethod(image.methods.find((one) => one.name === name)), (name) => painters.of(unitOf(image, name)), pictures);
     const method = image.methods.find((one) => one.name === shown);
-    this.test.textContent = method ? `${method.name}: ${method.tested}` : "";
+    this.test.textContent = method ? `${method.name.replaceAll("_", " ")}: ${method.tested}` : "";
     this.list.replaceChildren(...image.methods.map(({ name, tested }) => sentence(name, tested)));
     this.refused.replaceChildren(...byReason(image.refusedMethods).map(([why, names]) => sentence(names.join(", "), `not available. ${why}`)));
     this.details.hidden = !image.methods.length;
@@ -55,5 +58,5 @@ function byReason(refused) {
 }
 
 function sentence(name, text) {
-  return element("li", {}, element("strong", {}, name), `: ${text}`);
+  return element("li", {}, element("strong", {}, name.replaceAll("_", " ")), `: ${text}`);
 }

@@ -21,12 +21,16 @@ export function pictureOf({ image, view, about, shown, isSecond }, payload, pain
     const none = `${view.show} has no map of this image`; // but of the one beside it
     return { painter: painters.of(null), map: null, grid: about.grid, selected: null, title: none, label: none, caption: `${none}.` };
   }
-  const map = view.show === "photo" ? null : { values: shown.patches, rows, columns };
+  const selected = shown.name === null ? shown : null;
+  if (view.show === "photo") {
+    const photo = "The photograph, as the model saw it";
+    return { painter: painters.ofView(view), map: null, grid: about.grid, selected, title: photo, label: photo, caption: `${photo}.` };
+  }
   return {
     painter: painters.ofView(view),
-    map,
+    map: { values: shown.patches, rows, columns },
     grid: about.grid,
-    selected: shown.name === null ? shown : null,
+    selected,
     title: title(view, shown),
     label: what(view, about, shown),
     caption: (isSecond ? captionBeside : caption)(view, about, shown, payload),

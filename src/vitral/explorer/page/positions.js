@@ -9,7 +9,7 @@ import { extremes, placeName } from "./words.js";
 
 const POSITION_NOTE =
   "The model adds a learned embedding to each patch, by its place. The map shows how similar that of the chosen patch is to all " +
-  "others, after their mean is subtracted. It is the same for every image.";
+  "others, after their mean is subtracted. It is the same for every image. Values are off by at most 0.01.";
 const POSITION_SIDE = 224; // pixels of the longer side
 
 export class PositionTable {

@@ -5,12 +5,12 @@ export const UNIFORM = "times uniform";
 
 /** What a method's map is, as a title of one line. */
 export function relevanceTitle({ name, target }) {
-  return `Relevance map of ${name}${target ? `, for ${target}` : ""}`;
+  return `Relevance map of ${name.replaceAll("_", " ")}${target ? `, for ${target}` : ""}`;
 }
 
 /** What a method's map shows, how far to trust it, and, unless the map beside it has said that, what its colours mean. */
 export function relevanceCaption({ name, caption, tested, colours }, isSecond) {
-  return `${name}: ${caption} ${tested}${isSecond ? "" : ` ${colours}`}`;
+  return `${name.replaceAll("_", " ")}: ${caption} ${tested}${isSecond ? "" : ` ${colours}`}`;
 }
 
 /** A value of a method's map, with its unit. */

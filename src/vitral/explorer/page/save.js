@@ -1,6 +1,7 @@
 // The view as a PNG: the map, the scale, and the caption below, which is also in the file's text, as in all figures of
 // Vitral, with the address that opens the view.
 import { address } from "./address.js";
+import { element } from "./controls.js";
 import { methodOf } from "./picture.js";
 import { withText } from "./png_text.js";
 import { drawGrid, outline } from "./stage.js";
@@ -12,18 +13,26 @@ const EDGE = 24;
 const LINE = 22;
 const GAP = 20; // between two photographs
 
+/** The button that saves the explorer's view as a file. */
+export function saveButton(explorer) {
+  const button = element("button", { type: "button" }, "Save as PNG");
+  button.addEventListener("click", () => saveView(explorer));
+  return button;
+}
+
 /** Draw the explorer's view, one stage or two, and offer it as a file. */
-export function saveView({ view, about, image, payload, memory, pictures, picture, label, caption, second, secondPicture, beside }) {
-  const shown = methodOf(image, view) ? view.show : `layer-${about.number}.${headName(view.head).replaceAll(" ", "-")}`;
+function saveView({ view, about, image, payload, memory, pictures, picture, label, caption, second, secondPicture, beside }) {
+  const shown = methodOf(image, view) || view.show === "photo" ? view.show : `layer-${about.number}.${headName(view.head)}.${picture.title}`;
+  const model = image.model || payload.model;
   const stages = [{ ...picture, pictures, title: second ? label : "" }];
   if (second) stages.push({ ...secondPicture, pictures: second.pictures, title: second.label });
   const words = toAddress(view, payload);
   return savePng({
     stages,
     captions: [caption, ...(second ? [beside.caption] : [])].map((node) => node.textContent),
-    title: second ? picture.title : `${image.name}: ${image.answer}`,
+    title: second ? picture.title : `${image.name} in ${model}: ${image.answer}`,
     address: memory === address ? addressOf(window.location, words) : words, // a notebook's own may hold a password
-    fileName: `${image.name.replace(/\.[^.]*$/, "")}.${shown}.png`,
+    fileName: [image.name.replace(/\.[^.]*$/, ""), model, shown].map(asFileName).join(".") + ".png",
   });
 }
 
@@ -72,7 +81,8 @@ function draw(stages, captions, title) {
     drawStage(context, stage, { left, top: EDGE + 34 + heading, ...sizes[place] });
   });
   const below = EDGE + 34 + height + 14;
-  drawScale(context, stages[0].painter.palette, below);
+  const coloured = stages.find((stage) => stage.map);
+  if (coloured) drawScale(context, coloured.painter.palette, below);
   context.font = "15px system-ui, sans-serif";
   lines.forEach((line, number) => context.fillText(line, EDGE, below + 66 + number * LINE));
   return canvas;
@@ -108,4 +118,9 @@ function wrap(context, text, width) {
     else lines.push(word);
   }
   return lines;
+}
+
+/** Words as a part of a file's name. */
+function asFileName(words) {
+  return words.replace(/[^\p{L}\p{N}.]+/gu, "-").replace(/^-+|-+$/g, "");
 }

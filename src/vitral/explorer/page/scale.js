@@ -8,7 +8,12 @@ export class Scale {
     this.node = element("div", { class: "scale" }, this.canvas, this.labels);
   }
 
-  draw(palette) {
+  /** The scale of the maps that stand on the photographs; none where no map does. */
+  draw(...pictures) {
+    const { painter } = pictures.find((one) => one?.map) ?? {};
+    this.node.hidden = !painter;
+    if (!painter) return;
+    const { palette } = painter;
     if (this.palette === palette) return;
     this.palette = palette;
     palette.paintScale(this.canvas);

@@ -1,11 +1,12 @@
 // What the page says, in words.
 import { MEAN } from "./layer.js";
 
-const SMALL = 0.095; // shares below it have a decimal
+const SMALL = 0.095; // shares below it have a decimal,
+const NEARLY_ALL = 0.995; // and those above it
 
 /** A share of attention in percent. */
 export function percent(share) {
-  return `${(share * 100).toFixed(share < SMALL ? 1 : 0)} %`;
+  return `${(share * 100).toFixed(share < SMALL || (share > NEARLY_ALL && share < 1) ? 1 : 0)} %`;
 }
 
 /** A multiple of uniform attention. */
@@ -31,9 +32,10 @@ export function valueText(view, value) {
   return view.direction === "similar" ? signed(value) : times(value);
 }
 
-/** The value of another token: a similarity, or a share of attention. */
+/** The value of another token in words: a similarity, or a share of attention. */
 export function shareText(view, share) {
-  return view.direction === "similar" ? signed(share) : percent(share);
+  if (view.direction === "similar") return `similarity ${signed(share)}`;
+  return `${view.direction === "to" ? "gets" : "gives it"} ${percent(share)}`;
 }
 
 /** A token's name: CLS, register 0, query 0. */
@@ -154,7 +156,7 @@ function colourSentence(view, about, payload) {
   const within = about.windows === null ? "every patch" : "every patch of its window";
   const unit =
     view.direction === "to"
-      ? `Grey is 1× uniform: what ${within} would get if all got the same`
+      ? `Grey is 1× uniform: of the attention that goes to patches, what ${within} would get if all got the same`
       : "The colour of a patch is how much of its attention it gives: grey is 1×, as much as it gives a patch on average";
   return `${unit}. Blue is less, down to 1/${payload.limit}×, orange is more, up to ${payload.limit}×.`;
 }
