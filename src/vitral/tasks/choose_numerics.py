@@ -3,6 +3,7 @@
 Runs that are too short for that are left to the rules of `vitral.base.numerics`.
 """
 
+import math
 from dataclasses import replace
 from statistics import median
 from typing import Literal
@@ -18,6 +19,7 @@ from vitral.training.recipe import Recipe
 from vitral.training.speed import time_steps
 
 WORTH = 120.0  # seconds of a run from which both precisions are tried, which takes up to ten
+ROUNDS = 2  # of measurements
 WORTH_COMPILING = 600.0  # the same for compiling, which takes up to a minute
 GAIN = 0.95  # time of a step in bfloat16, over that in float32, below which it is worth its roundings
 
@@ -40,8 +42,8 @@ def choose_precision(
 ) -> tuple[Numerics, float]:
     """The faster of float32 and bfloat16, if the device has both, and the seconds of its step.
 
-    `step` are those in the precision of `numerics`, which is measured once more after the other one: a machine is not
-    equally fast all the time. bfloat16 has to be faster by 5 %.
+    `step` are those in the precision of `numerics`. Both are measured twice more, in turns: a machine is not equally
+    fast all the time. bfloat16 has to be faster by 5 %.
     """
     if recipe.precision != "auto" or not computes_in_bfloat16(numerics.device):
         return numerics, step
@@ -52,7 +54,9 @@ def choose_precision(
         return median(time_steps(model, data, recipe, other, processes))
 
     against = "float32" if numerics.precision == "bfloat16" else "bfloat16"
-    seconds = {against: timed(against), numerics.precision: min(step, timed(numerics.precision))}
+    seconds = {against: math.inf, numerics.precision: step}
+    for precision in ROUNDS * (against, numerics.precision):  # in turns, and the fastest: load only makes steps slower
+        seconds[precision] = min(seconds[precision], timed(precision))
     chosen = "bfloat16" if seconds["bfloat16"] < GAIN * seconds["float32"] else "float32"
     other = "bfloat16" if chosen == "float32" else "float32"
     progress.note(
