@@ -88,7 +88,7 @@ def samples_picture() -> Image.Image:
     data, rows = shapes(n=8), []
     for name, told in OTHERS.items():
         own = "resnet_nano_48" if name == "resnet" else f"{ROOT}/benchmarks/others.py:{name}"
-        model = trained(f"shapes-{name}", "--data", "shapes", "--model", own)
+        model = trained(f"shapes-{name}", "--data", "shapes", "--model", own, "--precision", "float32")
         accuracy = vitral("eval", str(RUNS / f"shapes-{name}"), "--data", "shapes:n=8")["accuracy"]
         methods = METHODS[2:] if name == "resnet" else METHODS
         caption = f"{told}. Trained on shapes: {accuracy:.1%} accuracy on 2,000 test images."
